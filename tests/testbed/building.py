@@ -1,0 +1,214 @@
+"""Builds the bed's binaries from their Go modules into a cache outside the checkout.
+
+A binary is built under a temporary name and renamed when the whole entry is complete, so a build
+that was cut off is never taken for a finished one. A lock file makes a second build wait for the
+first. Progress is printed as lines, because a first build takes about 20 minutes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.testbed.recipe import DISTRIBUTIONS, PROGRAMS, Program
+
+_REPORT_EVERY_S = 20.0
+
+
+class BuildError(Exception):
+    """A program of the bed could not be built; the message names it, the cause and the remedy."""
+
+
+def cache_folder() -> Path:
+    """Folder that all checkouts of one user share: `${XDG_CACHE_HOME:-~/.cache}/meshbus`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "meshbus"
+
+
+def program_folder(name: str) -> Path:
+    """Cache folder of the program called `name`; it holds the binaries and copied folders."""
+    program = next(p for p in PROGRAMS if p.name == name)
+    return cache_folder() / "bin" / program.key
+
+
+def binary(name: str) -> Path:
+    """Path of the built binary `name` (etcd, kube-apiserver, istiod's `pilot-discovery`, …)."""
+    program = next(p for p in PROGRAMS if name in p.binaries)
+    return cache_folder() / "bin" / program.key / name
+
+
+def distributions_folder() -> Path:
+    """Folder with one Istio distribution per version, in the layout of an Istio release."""
+    return cache_folder() / "distributions"
+
+
+def build_all() -> None:
+    """Builds what the cache lacks and lays out the distribution folders. Safe to run twice at once."""
+    missing = [p for p in PROGRAMS if not _is_built(p)]
+    if missing:
+        _require_go()
+        with _build_lock():
+            _build_missing([p for p in missing if not _is_built(p)])
+    _lay_out_distributions()
+
+
+def _is_built(program: Program) -> bool:
+    return (cache_folder() / "bin" / program.key).is_dir()
+
+
+def _require_go() -> None:
+    if shutil.which("go") is None:
+        raise BuildError(
+            "the test bed builds Kubernetes and Istio from their Go modules, but there is no `go` "
+            "on PATH; install Go 1.26 or newer and run the command again"
+        )
+
+
+@contextmanager
+def _build_lock() -> Iterator[None]:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another build of the bed is running; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build_missing(programs: list[Program]) -> None:
+    minutes = sum(p.typical_seconds for p in programs) / 60
+    _say(f"building {len(programs)} programs, about {minutes:.0f} minutes on two cores, once")
+    for index, program in enumerate(programs, start=1):
+        label = f"[{index}/{len(programs)}] {program.name} {program.version}"
+        started = time.monotonic()
+        _say(f"{label}: building (usually {program.typical_seconds} s)")
+        _build(program, label=label)
+        _say(f"{label}: done in {time.monotonic() - started:.0f} s")
+
+
+def _build(program: Program, *, label: str) -> None:
+    target = cache_folder() / "bin" / program.key
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{program.name}-", dir=target.parent) as scratch:
+        source = Path(scratch) / "source"
+        output = Path(scratch) / "output"
+        source.mkdir()
+        output.mkdir()
+        _write_module(program, source)
+        _run_go(_build_command(program, output), source=source, label=label)
+        _copy_folders(program, source=source, output=output)
+        output.rename(target)
+
+
+def _write_module(program: Program, source: Path) -> None:
+    lines = [f"module bed/{program.name}", "", "go 1.26.0", "", "require ("]
+    requires = {program.module: program.version, **program.requires}
+    lines += [f"\t{module} {version}" for module, version in requires.items()]
+    lines += [")", ""]
+    for module, replacement in program.replaces.items():
+        path, version = replacement.split("@")
+        lines.append(f"replace {module} => {path} {version}")
+    (source / "go.mod").write_text("\n".join(lines) + "\n")
+    if program.main_go:
+        (source / "main.go").write_text(program.main_go)
+
+
+def _build_command(program: Program, output: Path) -> list[str]:
+    packages = [package or "." for package in program.binaries.values()]
+    command = ["go", "build", "-mod=mod", "-trimpath", "-v", f"-ldflags={program.ldflags}"]
+    if program.tags:
+        command.append(f"-tags={program.tags}")
+    # One package may get a file name; several get the names of their folders.
+    single = output / next(iter(program.binaries))
+    return [*command, "-o", str(single if len(packages) == 1 else output), *packages]
+
+
+def _run_go(command: list[str], *, source: Path, label: str) -> None:
+    """Runs the go command; prints how many packages it has built every 20 s."""
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    process = subprocess.Popen(
+        command,
+        cwd=source,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    tail: list[str] = []
+    built, reported, started = 0, time.monotonic(), time.monotonic()
+    for line in process.stderr:
+        tail = [*tail[-40:], line]
+        built += not line.startswith("go: ")
+        if time.monotonic() - reported > _REPORT_EVERY_S:
+            reported = time.monotonic()
+            _say(f"{label}: {built} packages, {reported - started:.0f} s")
+    if process.wait() != 0:
+        raise BuildError(
+            f"{label} could not be built: `{' '.join(command[:2])}` ended with "
+            f"{process.returncode}. Its last lines:\n{''.join(tail)}"
+            "Check that the Go module proxy can be reached and that the disk has 12 GB free."
+        )
+
+
+def _copy_folders(program: Program, *, source: Path, output: Path) -> None:
+    if not program.folders:
+        return
+    listing = subprocess.run(
+        ["go", "list", "-mod=mod", "-m", "-f", "{{.Dir}}", program.module],
+        cwd=source,
+        env={**os.environ, "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    module = Path(listing.stdout.strip())
+    for name, folder in program.folders.items():
+        shutil.copytree(module / folder, output / name)
+        _make_writable(output / name)
+
+
+def _make_writable(folder: Path) -> None:
+    """The module cache is read-only; a copy that is read-only as well could never be deleted."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def _lay_out_distributions() -> None:
+    """Links `<version>/{bin/istioctl,manifests,samples}` to the built programs."""
+    for version, program in DISTRIBUTIONS.items():
+        built = program_folder(program)
+        folder = distributions_folder() / version
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        _link(folder / "bin" / "istioctl", built / "istioctl")
+        _link(folder / "manifests", built / "manifests")
+        _link(folder / "samples", built / "samples")
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def _say(text: str) -> None:
+    print(f"bed: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        build_all()
+    except BuildError as error:
+        sys.exit(f"bed: {error}")
