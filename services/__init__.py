@@ -1,0 +1,1 @@
+"""Meshbus: one package per service, and the chassis that all of them stand on."""

@@ -8,6 +8,7 @@ first. Progress is printed as lines, because a first build takes about 20 minute
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -104,6 +105,7 @@ def _build(program: Program, *, label: str) -> None:
         source.mkdir()
         output.mkdir()
         _write_module(program, source)
+        _seed_checksums(program, source)
         _run_go(_build_command(program, output), source=source, label=label)
         _copy_folders(program, source=source, output=output)
         output.rename(target)
@@ -164,18 +166,34 @@ def _run_go(command: list[str], *, source: Path, label: str) -> None:
 def _copy_folders(program: Program, *, source: Path, output: Path) -> None:
     if not program.folders:
         return
-    listing = subprocess.run(
-        ["go", "list", "-mod=mod", "-m", "-f", "{{.Dir}}", program.module],
+    module = _module_folder(program, source)
+    for name, folder in program.folders.items():
+        shutil.copytree(module / folder, output / name)
+        _make_writable(output / name)
+
+
+def _module_folder(program: Program, source: Path) -> Path:
+    """Where the module's source lies in Go's module cache; downloads it first."""
+    answer = subprocess.run(
+        ["go", "mod", "download", "-json", f"{program.module}@{program.version}"],
         cwd=source,
         env={**os.environ, "GOWORK": "off"},
         capture_output=True,
         text=True,
-        check=True,
     )
-    module = Path(listing.stdout.strip())
-    for name, folder in program.folders.items():
-        shutil.copytree(module / folder, output / name)
-        _make_writable(output / name)
+    if answer.returncode != 0:
+        raise BuildError(
+            f"{program.module}@{program.version} cannot be downloaded: {answer.stderr.strip()}. "
+            "Check that the Go module proxy can be reached."
+        )
+    return Path(json.loads(answer.stdout)["Dir"])
+
+
+def _seed_checksums(program: Program, source: Path) -> None:
+    """Takes over the module's own checksums, which its makers verified and committed."""
+    own = _module_folder(program, source) / "go.sum"
+    if own.exists():
+        (source / "go.sum").write_bytes(own.read_bytes())
 
 
 def _make_writable(folder: Path) -> None:

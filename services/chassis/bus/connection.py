@@ -1,0 +1,119 @@
+"""The connection to NATS, with a watchdog.
+
+nats-py's reader can die silently: `is_connected` stays true and `flush` succeeds while nothing
+arrives any more. Only `rtt` tells, so the watchdog asks for it and forces a reconnect. Parked pulls
+do not survive a server restart either; `on_reconnect` wakes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import nats
+import structlog
+from nats.aio.client import Client
+
+from services.chassis.errors import BusUnavailable
+from services.chassis.settings import ChassisSettings
+
+_WATCHDOG_PERIOD_S = 5.0
+_WATCHDOG_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 2.0
+_PING_INTERVAL_S = 10
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Bus:
+    """One connection, shared by everything in a process."""
+
+    client: Client
+    name: str
+    _wake: list[Callable[[], None]] = field(default_factory=list)
+    _watchdog: asyncio.Task[None] | None = None
+
+    def on_reconnect(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Calls `wake` after each reconnect; returns the function that forgets it."""
+        self._wake.append(wake)
+        return lambda: self._wake.remove(wake)
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.client.is_connected)
+
+    async def rtt_s(self) -> float:
+        """Round trip to the server in seconds; raises `BusUnavailable` when it takes over 5 s."""
+        try:
+            async with asyncio.timeout(_WATCHDOG_TIMEOUT_S):
+                return float(await self.client.rtt())
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise BusUnavailable("NATS does not answer a ping") from error
+
+    async def close(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        if not self.client.is_closed:
+            try:
+                async with asyncio.timeout(_WATCHDOG_TIMEOUT_S):
+                    await self.client.drain()
+            except (TimeoutError, nats.errors.Error):
+                await self.client.close()
+
+    def _woken(self) -> None:
+        for wake in list(self._wake):
+            wake()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCHDOG_PERIOD_S)
+            if not self.client.is_connected:
+                continue
+            try:
+                await self.rtt_s()
+            except BusUnavailable:
+                log.warning("bus_reader_dead", action="reconnecting")
+                await self._force_reconnect()
+
+    async def _force_reconnect(self) -> None:
+        # nats-py reconnects when its transport ends; there is no public call for it.
+        transport = self.client._transport
+        if transport is not None:
+            transport.close()
+        await self.client._process_op_err(nats.errors.StaleConnectionError())
+
+
+async def connect(settings: ChassisSettings, *, service: str) -> Bus:
+    """Connects and starts the watchdog; waits for a server that is not there yet."""
+    bus = Bus(client=Client(), name=settings.instance)
+
+    async def on_error(error: Exception) -> None:
+        log.warning("bus_error", error=type(error).__name__, text=str(error)[:200])
+
+    async def on_disconnect() -> None:
+        log.warning("bus_disconnected")
+
+    async def on_reconnect() -> None:
+        log.info("bus_reconnected")
+        bus._woken()
+
+    seed = settings.nats_seed.get_secret_value() if settings.nats_seed else None
+    await bus.client.connect(
+        servers=[url.strip() for url in settings.nats_url.split(",")],
+        name=f"meshbus-{service}-{settings.instance}",
+        nkeys_seed_str=seed,
+        inbox_prefix=f"_INBOX_{service}".encode(),
+        allow_reconnect=True,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.25,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        ping_interval=_PING_INTERVAL_S,
+        max_outstanding_pings=2,
+        error_cb=on_error,
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+    )
+    bus._watchdog = asyncio.create_task(bus._watch(), name="bus-watchdog")
+    return bus

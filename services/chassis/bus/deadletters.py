@@ -1,0 +1,122 @@
+"""Dead letters: nothing that failed for good is forgotten, and it frees its slot.
+
+A worker that finds garbage buries it itself. A command that killed or failed every worker that took
+it stays in the work queue and blocks its subject; the server's advisory tells, and the mover copies
+the message to DLQ, marks the operation as failed, and deletes the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import nats.errors
+import nats.js.errors
+import orjson
+import structlog
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Delivery
+from services.chassis.errors import AttemptsExhausted, InvalidMessage
+from services.chassis.telemetry.redaction import redacted_text
+
+_WITHIN = timedelta(seconds=20)
+REASON = "Meshbus-Reason"
+ORIGIN = "Meshbus-Origin"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A command that was given up."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Mourner = Callable[[DeadLetter, AttemptsExhausted], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Writes to DLQ, once for each message of the stream."""
+
+    publisher: Publisher
+
+    async def bury(
+        self, letter: DeadLetter, *, stream_sequence: int, code: str, reason: str
+    ) -> None:
+        """Copies a message to DLQ; text that looks like a secret is masked."""
+        parsed = letter.subject.split(".")
+        service = parsed[1] if len(parsed) > 1 else "unknown"
+        headers = {
+            key: value
+            for key, value in letter.headers.items()
+            if not key.startswith("Nats-") and key.isascii()
+        }
+        headers |= {
+            envelopes.MESSAGE_ID: f"dlq/CMD/{stream_sequence}",
+            ORIGIN: f"{letter.subject} {stream_sequence}",
+            REASON: f"{code} {reason}"[:200],
+        }
+        await self.publisher.raw(
+            subjects.dead_letter(service), _masked(letter.body), headers, within=_WITHIN
+        )
+        log.warning("message_buried", subject=letter.subject, code=code)
+
+    async def bury_delivery(self, delivery: Delivery, error: InvalidMessage) -> None:
+        """What a pull worker calls for a message that it cannot read."""
+        letter = DeadLetter(
+            delivery.message.subject, delivery.headers, delivery.message.data
+        )
+        await self.bury(
+            letter,
+            stream_sequence=delivery.stream_sequence,
+            code=error.code,
+            reason=error.summary,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Handles the advisories in ADV."""
+
+    letters: DeadLetters
+    mourn: Mourner
+    """Marks the letter's operation as failed and tells its clients."""
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One advisory; only exhausted deliveries leave something to move."""
+        try:
+            advisory = orjson.loads(delivery.message.data)
+        except orjson.JSONDecodeError:
+            return
+        if not str(advisory.get("type", "")).endswith("max_deliver"):
+            return
+        sequence = int(advisory["stream_seq"])
+        context = self.letters.publisher.bus.client.jetstream()
+        try:
+            stored = await context.get_msg("CMD", sequence)
+        except nats.js.errors.NotFoundError:
+            return
+        letter = DeadLetter(stored.subject or "", dict(stored.headers or {}), stored.data or b"")
+        error = AttemptsExhausted(
+            f"{advisory.get('deliveries', 'all')} attempts at the command failed"
+        )
+        await self.letters.bury(
+            letter, stream_sequence=sequence, code=error.code, reason=error.summary
+        )
+        await self.mourn(letter, error)
+        await context.delete_msg("CMD", sequence)
+
+
+def _masked(body: bytes) -> bytes:
+    """Text bodies lose what looks like a secret; binary ones are ours and hold none."""
+    try:
+        return redacted_text(body.decode()).encode()
+    except UnicodeDecodeError:
+        return body

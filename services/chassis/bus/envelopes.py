@@ -1,0 +1,97 @@
+"""How messages are laid on the wire: headers, body, encoding.
+
+Commands travel as msgpack, events as JSON; every consumer decodes by `Content-Type`, and a body
+without one that begins with `{` is taken for JSON, so that a person can use `nats pub`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgpack
+import orjson
+from pydantic import ValidationError
+
+from services.chassis.errors import InvalidMessage, RequestTooLarge
+from services.chassis.messages.models import SCHEMA_VERSION, Message
+
+CONTENT_TYPE = "Content-Type"
+CONTENT_ENCODING = "Content-Encoding"
+MESSAGE_ID = "Nats-Msg-Id"
+SCHEMA = "Meshbus-Schema"
+OPERATION = "Meshbus-Operation"
+KIND = "Meshbus-Kind"
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+
+_COMPRESS_FROM_BYTES = 64 * 1024
+_MAX_BODY_BYTES = 1000 * 1000
+_MAX_INFLATED_BYTES = 32 * 1024 * 1024
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message, *, content_type: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers; a large body is compressed, one that stays too large is refused."""
+    headers = {CONTENT_TYPE: content_type, SCHEMA: str(SCHEMA_VERSION)}
+    body = _packed(message, content_type)
+    if len(body) > _COMPRESS_FROM_BYTES:
+        body = zlib.compress(body, level=3)
+        headers[CONTENT_ENCODING] = "deflate"
+    if len(body) > _MAX_BODY_BYTES:
+        raise RequestTooLarge(
+            f"the request takes {len(body)} bytes on the bus, the limit is {_MAX_BODY_BYTES}"
+        )
+    return body, headers
+
+
+def _packed(message: Message, content_type: str) -> bytes:
+    if content_type == JSON:
+        return message.model_dump_json(exclude_defaults=False).encode()
+    packed: bytes = msgpack.packb(message.model_dump(mode="json"))
+    return packed
+
+
+def decode(model: type[M], body: bytes, headers: Mapping[str, str] | None) -> M:
+    """The message of type `model`; raises `InvalidMessage` for anything else."""
+    headers = headers or {}
+    version = headers.get(SCHEMA, str(SCHEMA_VERSION))
+    if version != str(SCHEMA_VERSION):
+        raise InvalidMessage(f"schema version {version[:16]!r} is not known here")
+    try:
+        return model.model_validate(_unpacked(body, headers))
+    except ValidationError as error:
+        fields = ", ".join(
+            ".".join(str(part) for part in problem["loc"]) or "the message"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise InvalidMessage(f"not a {model.__name__}: check {fields}") from None
+
+
+def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:
+    if headers.get(CONTENT_ENCODING) == "deflate":
+        body = _inflated(body)
+    declared = headers.get(CONTENT_TYPE)
+    content_type = declared or (JSON if body[:1] == b"{" else MSGPACK)
+    try:
+        if content_type == JSON:
+            return orjson.loads(body)
+        if content_type == MSGPACK:
+            return msgpack.unpackb(body, max_buffer_size=_MAX_INFLATED_BYTES)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError):
+        raise InvalidMessage(f"the body is not {content_type}") from None
+    raise InvalidMessage(f"content type {content_type[:64]!r} is not known here")
+
+
+def _inflated(body: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(body, _MAX_INFLATED_BYTES)
+    except zlib.error:
+        raise InvalidMessage("the body is not deflated data") from None
+    if inflater.unconsumed_tail:
+        raise InvalidMessage("the body is larger than it may be")
+    return data

@@ -1,0 +1,133 @@
+"""Leases: who may change a cluster's mesh, and the fence that stops whoever lost the claim.
+
+The subject of a command is the first lock; the lease below it is keyed by the cluster's own
+identity (the UID of its kube-system namespace), so that two addresses of one cluster exclude each
+other too. An expired lease vanishes with its bucket's time to live. A redelivered command takes
+over the lease of its own operation at once: its earlier worker is dead or fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel
+
+from services.chassis.bus.records import Bucket, RevisionConflict
+from services.chassis.errors import BusUnavailable, ClusterBusy, LeaseLost
+
+log = structlog.get_logger(__name__)
+
+
+class _Holder(BaseModel):
+    operation: str
+    worker: str
+    attempt: int
+
+
+@dataclass(slots=True)
+class Fence:
+    """Says whether this worker may still write. Checked before every change to a cluster."""
+
+    allowance: timedelta
+    """How long the worker may go without a heartbeat that reached the server."""
+    _beaten: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    _lost: str = ""
+    _stop: BaseException | None = None
+
+    def beat(self) -> None:
+        """A heartbeat reached the server."""
+        self._beaten = asyncio.get_running_loop().time()
+
+    def lose(self, reason: str) -> None:
+        self._lost = self._lost or reason
+
+    def stop(self, error: BaseException) -> None:
+        """The next check raises `error`: somebody cancelled the operation."""
+        self._stop = error
+
+    def check(self) -> None:
+        """Raises `LeaseLost` when another worker may have taken over."""
+        if self._stop is not None:
+            raise self._stop
+        silent = asyncio.get_running_loop().time() - self._beaten
+        if not self._lost and silent > self.allowance.total_seconds():
+            self.lose(f"no heartbeat got through for {silent:.0f} s")
+        if self._lost:
+            raise LeaseLost(f"this worker stops: {self._lost}")
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """Takes and keeps leases in the bucket `leases`."""
+
+    bucket: Bucket
+    worker: str
+    renew_every: timedelta
+
+    @asynccontextmanager
+    async def held(
+        self, key: str, *, operation: str, attempt: int, fence: Fence
+    ) -> AsyncIterator[None]:
+        """Holds `key` for the block; raises `ClusterBusy` when another operation has it."""
+        holder = _Holder(operation=operation, worker=self.worker, attempt=attempt)
+        revision = [await self._take(key, holder)]
+        keeper = asyncio.create_task(
+            self._keep(key, holder, revision, fence), name=f"lease-{key}"
+        )
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+            with contextlib.suppress(RevisionConflict, BusUnavailable):
+                await self.bucket.delete(key, revision=revision[0])
+
+    async def _take(self, key: str, holder: _Holder) -> int:
+        value = holder.model_dump_json().encode()
+        for _ in range(5):
+            try:
+                entry = await self.bucket.get(key)
+                if entry is None:
+                    return await self.bucket.create(key, value)
+                current = _Holder.model_validate_json(entry.value)
+                if current.operation != holder.operation:
+                    raise ClusterBusy(
+                        f"the cluster is busy with operation {current.operation}",
+                        subject=current.operation,
+                    )
+                return await self.bucket.update(key, value, revision=entry.revision)
+            except RevisionConflict:
+                continue
+        raise ClusterBusy("several operations want the cluster at once")
+
+    async def _keep(
+        self, key: str, holder: _Holder, revision: list[int], fence: Fence
+    ) -> None:
+        value = holder.model_dump_json().encode()
+        while True:
+            await asyncio.sleep(self.renew_every.total_seconds())
+            try:
+                revision[0] = await self.bucket.update(key, value, revision=revision[0])
+            except RevisionConflict:
+                if not await self._regained(key, value, revision):
+                    fence.lose("the lease was taken over")
+                    return
+            except BusUnavailable:
+                log.warning("lease_not_renewed", lease=key)
+
+    async def _regained(self, key: str, value: bytes, revision: list[int]) -> bool:
+        """After an outage the lease may have expired with nobody else having wanted it."""
+        try:
+            if await self.bucket.get(key) is not None:
+                return False
+            revision[0] = await self.bucket.create(key, value)
+        except (RevisionConflict, BusUnavailable):
+            return False
+        return True

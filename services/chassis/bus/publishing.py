@@ -1,0 +1,157 @@
+"""Publishing with retries under one message id.
+
+A publish whose answer was lost may still have arrived (nats-py even keeps it while it is
+disconnected), so every try carries the same `Nats-Msg-Id` and the server drops the copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TypeVar
+
+import nats.errors
+import nats.js.errors
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.connection import Bus
+from services.chassis.errors import BusUnavailable, ClusterBusy, DeadlineExpired, shortened
+from services.chassis.messages import Command, Event, SlotKind
+from services.chassis.telemetry import traces
+
+_FIRST_DELAY_S = 0.05
+_LONGEST_DELAY_S = 2.0
+_TRY_TIMEOUT_S = 2.0
+_SLOT_TAKEN = 10077
+
+T = TypeVar("T")
+
+# What a retry can mend: no answer, no server, a stream without its leader for a moment.
+TRANSIENT = (
+    TimeoutError,
+    nats.errors.TimeoutError,
+    nats.errors.NoServersError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.StaleConnectionError,
+    nats.errors.NoRespondersError,
+    nats.errors.OutboundBufferLimitError,
+    nats.js.errors.NoStreamResponseError,
+    nats.js.errors.ServiceUnavailableError,
+)
+
+
+async def retried(attempt: Callable[[], Awaitable[T]], *, within: timedelta, what: str) -> T:
+    """Repeats `attempt` on transient bus errors, with growing jittered pauses, for `within`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within.total_seconds()
+    delay = _FIRST_DELAY_S
+    while True:
+        try:
+            return await attempt()
+        except TRANSIENT as error:
+            if loop.time() + delay > deadline:
+                raise BusUnavailable(f"{what} did not reach NATS") from error
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+        delay = min(delay * 2, _LONGEST_DELAY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The server's word for a stored message."""
+
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes commands and events of one process."""
+
+    bus: Bus
+
+    async def command(
+        self, command: Command, *, service: str, slot: SlotKind, within: timedelta
+    ) -> Published:
+        """Queues `command`; raises `ClusterBusy` with the holder's id when the slot is taken."""
+        subject = (
+            subjects.mesh_command(service=service, cluster=command.cluster)
+            if slot is SlotKind.MESH
+            else subjects.apply_command(
+                service=service, cluster=command.cluster, operation=command.operation
+            )
+        )
+        body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        headers |= {
+            envelopes.MESSAGE_ID: f"{command.operation}.{command.cluster}",
+            envelopes.OPERATION: command.operation,
+            envelopes.KIND: f"{command.verb} {command.kind}",
+        }
+        try:
+            return await self.raw(
+                subject, body, headers, within=within, ttl=_time_to_live(command)
+            )
+        except nats.js.errors.APIError as error:
+            if error.err_code != _SLOT_TAKEN:
+                raise BusUnavailable(shortened(str(error.description))) from error
+            holder = await self._holder(subject)
+            raise ClusterBusy(
+                f"cluster {command.cluster_name or command.cluster} is busy with "
+                f"operation {holder}",
+                subject=holder,
+            ) from None
+
+    async def event(self, event: Event, *, within: timedelta = timedelta(seconds=30)) -> Published:
+        """Stores one event; a repeat of the same one (a publisher's retry) is dropped."""
+        subject = subjects.event(
+            service=event.service, cluster=event.cluster or "none", operation=event.operation
+        )
+        body, headers = envelopes.encode(event, content_type=envelopes.JSON)
+        headers |= {
+            envelopes.MESSAGE_ID: (
+                f"{event.service}.{event.operation}.{event.cluster}"
+                f".{event.attempt}.{event.sequence}"
+            ),
+            envelopes.OPERATION: event.operation,
+            envelopes.KIND: f"{event.phase} {event.kind}",
+        }
+        return await self.raw(subject, body, headers, within=within)
+
+    async def raw(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        within: timedelta,
+        ttl: timedelta | None = None,
+    ) -> Published:
+        """Stores one message under the id in its headers."""
+        carried = traces.injected(headers)
+        seconds = max(1, round(ttl.total_seconds())) if ttl else None
+
+        async def once() -> Published:
+            ack = await self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S).publish(
+                subject, body, headers=dict(carried), msg_ttl=seconds
+            )
+            return Published(sequence=ack.seq, duplicate=bool(ack.duplicate))
+
+        return await retried(once, within=within, what=f"a message for {subject}")
+
+    async def _holder(self, subject: str) -> str:
+        try:
+            held = await self.bus.client.jetstream().get_last_msg("CMD", subject)
+        except (nats.js.errors.NotFoundError, *TRANSIENT):
+            return "(just ended)"
+        return str((held.headers or {}).get(envelopes.OPERATION, "(sent by hand)"))
+
+
+def _time_to_live(command: Command) -> timedelta:
+    """A command that nobody could start before its deadline leaves its slot by itself."""
+    left = command.deadline - datetime.now(timezone.utc)
+    if left <= timedelta(0):
+        raise DeadlineExpired("the command's deadline has passed")
+    return left

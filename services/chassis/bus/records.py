@@ -1,0 +1,165 @@
+"""Key-value records with compare-and-swap, on the buckets that `streams` defines.
+
+A thin layer over JetStream messages: get by direct read, create and update by expected revision.
+nats-py's own KV class is not used because of its watch, its history and its expiry markers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import nats.errors
+import nats.js.errors
+import orjson
+from nats.js.api import RawStreamMsg
+
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.publishing import retried
+from services.chassis.bus.streams import call_api
+from services.chassis.errors import BusUnavailable, shortened
+from services.chassis.messages.models import Message
+
+_WRONG_LAST_SEQUENCE = 10071
+_TRY_TIMEOUT_S = 2.0
+_OPERATION = "KV-Operation"
+
+M = TypeVar("M", bound=Message)
+
+
+class RevisionConflict(Exception):
+    """Somebody else wrote the key first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored value and the revision that it was stored under."""
+
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket by its name."""
+
+    bus: Bus
+    name: str
+    within: timedelta = timedelta(seconds=10)
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest value, or None when there is none or it was deleted."""
+        subject = f"$KV.{self.name}.{key}"
+
+        async def once() -> RawStreamMsg:
+            context = self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S)
+            return await context.get_last_msg(f"KV_{self.name}", subject, direct=True)
+
+        try:
+            message = await retried(once, within=self.within, what=f"reading {self.name}/{key}")
+        except nats.js.errors.NotFoundError:
+            return None
+        if (message.headers or {}).get(_OPERATION) in ("DEL", "PURGE"):
+            return None
+        return Entry(value=message.data or b"", revision=message.seq or 0)
+
+    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+        """Stores whatever was there before; returns the revision."""
+        return await self._store(key, value, expected=None, ttl=ttl)
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Stores only where nothing is; raises `RevisionConflict` otherwise."""
+        try:
+            return await self._store(key, value, expected=0)
+        except RevisionConflict:
+            # A deleted key leaves a marker that counts as a revision.
+            marker = await self._marker(key)
+            if marker is None:
+                raise
+            return await self._store(key, value, expected=marker)
+
+    async def update(self, key: str, value: bytes, *, revision: int) -> int:
+        """Stores only over `revision`; raises `RevisionConflict` otherwise."""
+        return await self._store(key, value, expected=revision)
+
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Leaves a deletion marker."""
+        await self._store(key, b"", expected=revision, headers={_OPERATION: "DEL"})
+
+    async def keys(self) -> list[str]:
+        """All keys, deleted ones included: a listing without a consumer."""
+        answer = await call_api(
+            self.bus.client, f"STREAM.INFO.KV_{self.name}", {"subjects_filter": ">"}
+        )
+        names = (answer.get("state") or {}).get("subjects") or {}
+        return sorted(name.removeprefix(f"$KV.{self.name}.") for name in names)
+
+    async def _marker(self, key: str) -> int | None:
+        try:
+            message = await self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S).get_last_msg(
+                f"KV_{self.name}", f"$KV.{self.name}.{key}", direct=True
+            )
+        except nats.js.errors.NotFoundError:
+            return None
+        deleted = (message.headers or {}).get(_OPERATION) in ("DEL", "PURGE")
+        return message.seq if deleted else None
+
+    async def _store(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        expected: int | None,
+        ttl: timedelta | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> int:
+        sent = dict(headers or {})
+        if expected is not None:
+            sent["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+        seconds = max(1, round(ttl.total_seconds())) if ttl else None
+        attempts = 0
+
+        async def once() -> int:
+            nonlocal attempts
+            attempts += 1
+            context = self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S)
+            ack = await context.publish(
+                f"$KV.{self.name}.{key}", value, headers=dict(sent) or None, msg_ttl=seconds
+            )
+            return int(ack.seq)
+
+        try:
+            return await retried(once, within=self.within, what=f"writing {self.name}/{key}")
+        except nats.js.errors.APIError as error:
+            if error.err_code != _WRONG_LAST_SEQUENCE:
+                raise BusUnavailable(shortened(str(error.description))) from error
+            if attempts > 1:
+                # The answer to an earlier try may have been lost: was it our own write?
+                entry = await self.get(key)
+                if entry is not None and entry.value == value:
+                    return entry.revision
+            raise RevisionConflict(f"{self.name}/{key}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Records(Generic[M]):
+    """A bucket whose values are JSON of one message type."""
+
+    bucket: Bucket
+    model: type[M]
+
+    async def get(self, key: str) -> tuple[M, int] | None:
+        entry = await self.bucket.get(key)
+        if entry is None:
+            return None
+        return self.model.model_validate(orjson.loads(entry.value)), entry.revision
+
+    async def create(self, key: str, record: M) -> int:
+        return await self.bucket.create(key, record.model_dump_json().encode())
+
+    async def put(self, key: str, record: M) -> int:
+        return await self.bucket.put(key, record.model_dump_json().encode())
+
+    async def update(self, key: str, record: M, *, revision: int) -> int:
+        return await self.bucket.update(key, record.model_dump_json().encode(), revision=revision)

@@ -1,0 +1,243 @@
+"""Streams, buckets and durable consumers as data, and their idempotent reconciliation.
+
+One init job applies them (`python -m services.chassis.bus apply`); services only verify, so that
+they need no right to create or change streams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from services.chassis.errors import BusUnavailable, StreamsMissing, shortened
+
+_API_TIMEOUT_S = 5.0
+_NOT_FOUND_CODES = {10059, 10014}
+
+WORKER_SERVICES = ("lifecycle",)
+"""Services with a command consumer of their own."""
+
+
+def _ns(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1_000_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A JetStream stream; `config` is the server's own JSON form (ADR-1)."""
+
+    name: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable pull consumer."""
+
+    stream: str
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+CMD = Stream(
+    "CMD",
+    {
+        "description": "Commands: one message per subject, so the subject is the cluster's lock",
+        "subjects": ["cmd.>"],
+        "retention": "workqueue",
+        "storage": "file",
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": 1,
+        "duplicate_window": _ns(timedelta(minutes=10)),
+        "allow_msg_ttl": True,
+    },
+)
+
+EVT = Stream(
+    "EVT",
+    {
+        "description": "Progress and results of operations, kept for three days",
+        "subjects": ["evt.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": _ns(timedelta(hours=72)),
+        "max_bytes": 1 << 30,
+        "duplicate_window": _ns(timedelta(minutes=10)),
+        "republish": {"src": "evt.>", "dest": "live.evt.>"},
+    },
+)
+
+ADV = Stream(
+    "ADV",
+    {
+        "description": "Advisories of commands that were given up",
+        "subjects": [
+            "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.CMD.>",
+            "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.CMD.>",
+        ],
+        "retention": "limits",
+        "storage": "file",
+        "max_age": _ns(timedelta(days=7)),
+    },
+)
+
+DLQ = Stream(
+    "DLQ",
+    {
+        "description": "Messages that no worker could carry out, with the reason in their headers",
+        "subjects": ["dlq.>"],
+        "retention": "limits",
+        "storage": "file",
+        "max_age": _ns(timedelta(days=30)),
+        "max_bytes": 1 << 28,
+        "duplicate_window": _ns(timedelta(minutes=10)),
+    },
+)
+
+
+def _bucket(
+    name: str, description: str, *, ttl: timedelta | None = None, storage: str = "file"
+) -> Stream:
+    """A key-value bucket: a stream with the settings that ADR-8 gives it."""
+    return Stream(
+        f"KV_{name}",
+        {
+            "description": description,
+            "subjects": [f"$KV.{name}.>"],
+            "retention": "limits",
+            "storage": storage,
+            "discard": "new",
+            "max_msgs_per_subject": 1,
+            "max_age": _ns(ttl) if ttl else 0,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "duplicate_window": _ns(min(ttl or timedelta(minutes=2), timedelta(minutes=2))),
+        },
+    )
+
+
+def streams(*, lease_ttl: timedelta) -> list[Stream]:
+    """Everything that Meshbus keeps on the server."""
+    return [
+        CMD,
+        EVT,
+        ADV,
+        DLQ,
+        _bucket("ops", "State of operations", ttl=timedelta(days=7)),
+        _bucket("leases", "Who works on which cluster", ttl=lease_ttl, storage="memory"),
+        _bucket("clusters", "Clusters that were registered"),
+        _bucket("intents", "What was applied where"),
+        _bucket("catalog", "Operations that workers advertise"),
+        _bucket("credentials", "Kubeconfigs, sealed to the workers' key"),
+        _bucket("delivery", "Up to where clients have got the events"),
+    ]
+
+
+def consumers(*, ack_wait: timedelta) -> list[Consumer]:
+    """The durable consumers: one for each worker service, shared by its replicas."""
+    workers = [
+        Consumer(
+            "CMD",
+            service,
+            {
+                "description": f"Commands for {service} workers",
+                "filter_subject": f"cmd.{service}.>",
+                "ack_policy": "explicit",
+                "ack_wait": _ns(ack_wait),
+                "max_deliver": MAX_DELIVERIES,
+                "max_ack_pending": 1000,
+                "deliver_policy": "all",
+            },
+        )
+        for service in WORKER_SERVICES
+    ]
+    mover = Consumer(
+        "ADV",
+        "dlq-mover",
+        {
+            "description": "Moves commands that were given up to DLQ",
+            "ack_policy": "explicit",
+            "ack_wait": _ns(timedelta(seconds=30)),
+            "deliver_policy": "all",
+        },
+    )
+    return [*workers, mover]
+
+
+MAX_DELIVERIES = 5
+"""How many workers may fail or die on one command before it goes to DLQ."""
+
+
+async def call_api(client: Client, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One request to the JetStream API; the answer may hold an `error`."""
+    try:
+        reply = await client.request(f"$JS.API.{subject}", orjson.dumps(body), _API_TIMEOUT_S)
+    except (NatsError, TimeoutError) as error:
+        raise BusUnavailable(f"JetStream did not answer {subject}") from error
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    return answer
+
+
+async def reconcile(
+    client: Client, *, ack_wait: timedelta, lease_ttl: timedelta, replicas: int = 1
+) -> list[str]:
+    """Creates or updates what differs; returns the names of what it touched."""
+    touched: list[str] = []
+    for stream in streams(lease_ttl=lease_ttl):
+        wanted = {"name": stream.name, "num_replicas": replicas, **stream.config}
+        if await _put(client, f"STREAM.{{verb}}.{stream.name}", wanted):
+            touched.append(stream.name)
+    for consumer in consumers(ack_wait=ack_wait):
+        config = {"durable_name": consumer.name, "name": consumer.name, **consumer.config}
+        answer = await call_api(
+            client,
+            f"CONSUMER.DURABLE.CREATE.{consumer.stream}.{consumer.name}",
+            {"stream_name": consumer.stream, "config": config},
+        )
+        _refuse_error(answer, what=f"consumer {consumer.stream}/{consumer.name}")
+        touched.append(f"{consumer.stream}/{consumer.name}")
+    return touched
+
+
+async def _put(client: Client, subject: str, wanted: dict[str, Any]) -> bool:
+    current = await call_api(client, subject.format(verb="INFO"), {})
+    error = current.get("error")
+    if error is not None:
+        if error.get("err_code") not in _NOT_FOUND_CODES:
+            _refuse_error(current, what=wanted["name"])
+        _refuse_error(
+            await call_api(client, subject.format(verb="CREATE"), wanted), what=wanted["name"]
+        )
+        return True
+    config = current["config"]
+    if all(config.get(key) == value for key, value in wanted.items() if value):
+        return False
+    merged = {**config, **wanted}
+    _refuse_error(
+        await call_api(client, subject.format(verb="UPDATE"), merged), what=wanted["name"]
+    )
+    return True
+
+
+def _refuse_error(answer: dict[str, Any], *, what: str) -> None:
+    if "error" in answer:
+        text = shortened(str(answer["error"].get("description", answer["error"])))
+        raise StreamsMissing(f"NATS refuses {what}: {text}")
+
+
+async def verify(client: Client, *, lease_ttl: timedelta) -> None:
+    """Raises `StreamsMissing` with the names of what is not on the server."""
+    answer = await call_api(client, "STREAM.NAMES", {})
+    present = set(answer.get("streams") or [])
+    missing = [s.name for s in streams(lease_ttl=lease_ttl) if s.name not in present]
+    if missing:
+        raise StreamsMissing(f"not on the NATS server: {', '.join(missing)}")

@@ -1,0 +1,73 @@
+"""Names on the bus. User text never becomes a subject token: it is checked or hashed here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+def token(text: str) -> str:
+    """`text` itself when it is a safe subject and key token, else a hash of it (26 characters)."""
+    return text if _TOKEN.match(text) else "x" + hash_token(text.encode(), length=25)
+
+
+def hash_token(data: bytes, *, length: int = 16) -> str:
+    """Lower-case base32 of the SHA-256 of `data`, cut to `length`."""
+    digest = hashlib.sha256(data).digest()
+    return base64.b32encode(digest).decode().lower().rstrip("=")[:length]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSubject:
+    """A subject of the stream CMD, taken apart."""
+
+    service: str
+    cluster: str
+    operation: str | None
+    """None on the mesh slot, which all operations of a cluster share."""
+
+    @classmethod
+    def parse(cls, subject: str) -> CommandSubject | None:
+        """None when `subject` is not of the form that workers consume."""
+        match subject.split("."):
+            case ["cmd", service, cluster, "mesh"]:
+                return cls(service, cluster, None)
+            case ["cmd", service, cluster, "apply", operation]:
+                return cls(service, cluster, operation)
+        return None
+
+
+def mesh_command(*, service: str, cluster: str) -> str:
+    """The slot of everything that changes the mesh of `cluster`: one message at a time."""
+    return f"cmd.{service}.{cluster}.mesh"
+
+
+def apply_command(*, service: str, cluster: str, operation: str) -> str:
+    return f"cmd.{service}.{cluster}.apply.{token(operation)}"
+
+
+def event(*, service: str, cluster: str, operation: str) -> str:
+    return f"evt.{service}.{cluster}.{token(operation)}"
+
+
+def dead_letter(service: str) -> str:
+    return f"dlq.{service}"
+
+
+def operation_key(operation: str, cluster: str | None = None) -> str:
+    """Key in `ops`: of the request, or of its part for one cluster."""
+    return token(operation) if cluster is None else f"{token(operation)}.{cluster}"
+
+
+def registered_credential(cluster: str) -> str:
+    """Key in `credentials` of a registered cluster's own kubeconfig."""
+    return f"cluster.{cluster}"
+
+
+def operation_credential(operation: str, cluster: str) -> str:
+    """Key in `credentials` of the kubeconfig that came with an operation."""
+    return f"operation.{token(operation)}.{cluster}"

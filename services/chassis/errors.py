@@ -1,0 +1,426 @@
+"""The one error tree of Meshbus.
+
+Every leaf has a stable code, a gRPC status, a word on whether a retry can help, the probable cause
+and the remedy, because a user of a mesh adapter sees nothing of us but the text of our errors.
+A raise gives the summary (what failed, on which object); cause and remedy come from the leaf unless
+the place that raises knows better.
+
+    MeshbusError
+    ├── RequestError              the caller can mend it
+    │   ├── MalformedRequest      MB-1001
+    │   ├── UnknownOperation      MB-1002
+    │   ├── NoCluster             MB-1003
+    │   ├── OperationReused       MB-1004
+    │   ├── RequestTooLarge       MB-1005
+    │   ├── NotYetSupported       MB-1006
+    │   ├── KubeconfigMalformed   MB-1101
+    │   ├── KubeconfigRefused     MB-1102
+    │   ├── ManifestMalformed     MB-1201
+    │   └── ManifestRefused       MB-1202
+    ├── BusError                  the message bus
+    │   ├── BusUnavailable        MB-2001
+    │   ├── ClusterBusy           MB-2002
+    │   ├── InvalidMessage        MB-2003
+    │   ├── LeaseLost             MB-2004
+    │   ├── CredentialMissing     MB-2005
+    │   ├── StreamsMissing        MB-2006
+    │   ├── DeadlineExpired       MB-2007
+    │   ├── OperationCancelled    MB-2008
+    │   └── AttemptsExhausted     MB-2009
+    ├── ClusterError              a Kubernetes API server
+    │   ├── ClusterUnreachable    MB-3001
+    │   ├── ClusterUnauthorized   MB-3002
+    │   ├── ClusterForbidden      MB-3003
+    │   ├── ObjectNotFound        MB-3004
+    │   ├── ObjectConflict        MB-3005
+    │   ├── ObjectInvalid         MB-3006
+    │   ├── ClusterOverloaded     MB-3007
+    │   ├── ClusterFailed         MB-3008
+    │   ├── KindUnknown           MB-3009
+    │   ├── WatchExpired          MB-3010
+    │   └── NamespaceMissing      MB-3011
+    ├── LifecycleError            installing and removing a mesh
+    │   ├── VersionUnknown        MB-4001
+    │   ├── ProfileUnknown        MB-4002
+    │   ├── OverlayMalformed      MB-4003
+    │   ├── OverlayRefused        MB-4004
+    │   ├── RenderFailed          MB-4005
+    │   ├── PrecheckRefused       MB-4006
+    │   ├── NotReadyInTime        MB-4007
+    │   ├── RevisionUnknown       MB-4008
+    │   ├── RevisionInUse         MB-4009
+    │   └── StillDeleting         MB-4010
+    └── InternalError             MB-9001, a defect of ours
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+FOREIGN_TEXT_LIMIT = 256
+
+
+class Status(StrEnum):
+    """Names of the gRPC status codes that our errors map to (google.rpc.Code)."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
+    CANCELLED = "CANCELLED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class MeshbusError(Exception):
+    """Root of the tree. `summary` says what failed; it never holds a secret or a foreign body."""
+
+    code: ClassVar[str] = "MB-9000"
+    status: ClassVar[Status] = Status.INTERNAL
+    retryable: ClassVar[bool] = False
+    probable_cause: ClassVar[str] = "unknown"
+    usual_remedy: ClassVar[str] = "look into the service's log for the operation's id"
+
+    def __init__(
+        self, summary: str, *, cause: str = "", remedy: str = "", subject: str = ""
+    ) -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.cause = cause or self.probable_cause
+        self.remedy = remedy or self.usual_remedy
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.summary}. Cause: {self.cause}. Remedy: {self.remedy}"
+
+
+def shortened(text: str) -> str:
+    """`text` on one line, cut to 256 characters: for bodies that another program wrote."""
+    line = " ".join(text.split())
+    return line if len(line) <= FOREIGN_TEXT_LIMIT else line[: FOREIGN_TEXT_LIMIT - 1] + "…"
+
+
+# --- what a caller can mend ---------------------------------------------------------------------
+
+
+class RequestError(MeshbusError):
+    status = Status.INVALID_ARGUMENT
+
+
+class MalformedRequest(RequestError):
+    code = "MB-1001"
+    probable_cause = "a field of the request has a value that cannot be used"
+    usual_remedy = "correct the named field and send the request again"
+
+
+class UnknownOperation(RequestError):
+    code = "MB-1002"
+    probable_cause = "no worker advertises an operation of this name"
+    usual_remedy = "ask SupportedOperations for the names, or start the worker that offers it"
+
+
+class NoCluster(RequestError):
+    code = "MB-1003"
+    status = Status.FAILED_PRECONDITION
+    probable_cause = "the request holds no kubeconfig and none was given by CreateMeshInstance"
+    usual_remedy = "select at least one Kubernetes context in Meshery"
+
+
+class OperationReused(RequestError):
+    code = "MB-1004"
+    status = Status.ALREADY_EXISTS
+    probable_cause = "the operation id was used before for a different request"
+    usual_remedy = "send a fresh operation id; an id names one request for seven days"
+
+
+class RequestTooLarge(RequestError):
+    code = "MB-1005"
+    probable_cause = "the text is larger than the limit"
+    usual_remedy = "split the manifest into several operations"
+
+
+class NotYetSupported(RequestError):
+    code = "MB-1006"
+    status = Status.UNIMPLEMENTED
+    probable_cause = "this needs the translator, which is not part of this release"
+    usual_remedy = "apply the Kubernetes or Istio form of the object with the operation `custom`"
+
+
+class KubeconfigMalformed(RequestError):
+    code = "MB-1101"
+    probable_cause = "the text is not a usable kubeconfig"
+    usual_remedy = "export it again: kubectl config view --minify --flatten --raw"
+
+
+class KubeconfigRefused(RequestError):
+    code = "MB-1102"
+    probable_cause = (
+        "the kubeconfig asks Meshbus to run a program, read a file or leave the TLS path"
+    )
+    usual_remedy = (
+        "use inline certificates or a service account token: "
+        "kubectl config view --minify --flatten --raw, kubectl create token"
+    )
+
+
+class ManifestMalformed(RequestError):
+    code = "MB-1201"
+    probable_cause = "a document of the manifest is not a Kubernetes object"
+    usual_remedy = "correct the named document; kubectl apply --dry-run=client shows the same place"
+
+
+class ManifestRefused(RequestError):
+    code = "MB-1202"
+    probable_cause = "the manifest asks for something that this operation does not do"
+    usual_remedy = "see the operation's reference page for what it takes"
+
+
+# --- the message bus ----------------------------------------------------------------------------
+
+
+class BusError(MeshbusError):
+    status = Status.UNAVAILABLE
+    retryable = True
+
+
+class BusUnavailable(BusError):
+    code = "MB-2001"
+    probable_cause = "NATS did not answer in time"
+    usual_remedy = "check that the NATS server runs and that MESHBUS_NATS_URL points to it"
+
+
+class ClusterBusy(BusError):
+    code = "MB-2002"
+    status = Status.ABORTED
+    probable_cause = "another operation is changing the mesh of this cluster"
+    usual_remedy = "wait for the named operation to end, or cancel it"
+
+
+class InvalidMessage(BusError):
+    code = "MB-2003"
+    status = Status.INVALID_ARGUMENT
+    retryable = False
+    probable_cause = "the message is not of a schema version that this worker knows"
+    usual_remedy = "compare the sender's and the worker's versions; the message is kept in DLQ"
+
+
+class LeaseLost(BusError):
+    code = "MB-2004"
+    status = Status.ABORTED
+    probable_cause = "this worker could not renew its claim, so another one may have taken over"
+    usual_remedy = "nothing to do: the operation goes on in the worker that holds it now"
+
+
+class CredentialMissing(BusError):
+    code = "MB-2005"
+    status = Status.FAILED_PRECONDITION
+    retryable = False
+    probable_cause = "the sealed kubeconfig has expired or the cluster is not registered"
+    usual_remedy = "send the operation again through the gateway, with its kubeconfig"
+
+
+class StreamsMissing(BusError):
+    code = "MB-2006"
+    status = Status.FAILED_PRECONDITION
+    probable_cause = "the streams and buckets of Meshbus are not on this NATS server"
+    usual_remedy = "run `python -m services.chassis.bus apply` once (make up does it)"
+
+
+class DeadlineExpired(BusError):
+    code = "MB-2007"
+    status = Status.DEADLINE_EXCEEDED
+    retryable = False
+    probable_cause = "no worker could finish the operation before its deadline"
+    usual_remedy = "check that the worker runs (nats micro ls), then send the operation again"
+
+
+class OperationCancelled(BusError):
+    code = "MB-2008"
+    status = Status.CANCELLED
+    retryable = False
+    probable_cause = "somebody cancelled the operation"
+    usual_remedy = "send it again if it is still wanted; a repeat finishes what was begun"
+
+
+class AttemptsExhausted(BusError):
+    code = "MB-2009"
+    status = Status.INTERNAL
+    retryable = False
+    probable_cause = "every worker that took the command failed or died"
+    usual_remedy = "read the command in the stream DLQ and the workers' logs for the operation's id"
+
+
+# --- a Kubernetes API server --------------------------------------------------------------------
+
+
+class ClusterError(MeshbusError):
+    status = Status.FAILED_PRECONDITION
+
+
+class ClusterUnreachable(ClusterError):
+    code = "MB-3001"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "the API server does not answer at the kubeconfig's address"
+    usual_remedy = "check the address and the network between the workers and the cluster"
+
+
+class ClusterUnauthorized(ClusterError):
+    code = "MB-3002"
+    status = Status.UNAUTHENTICATED
+    probable_cause = "the API server does not accept the token or the client certificate"
+    usual_remedy = "renew the credential in Meshery's context and repeat the operation"
+
+
+class ClusterForbidden(ClusterError):
+    code = "MB-3003"
+    status = Status.PERMISSION_DENIED
+    probable_cause = "the credential's user may not do this"
+    usual_remedy = "give the user the rights named in docs/reference/rbac.md, or use another context"
+
+
+class ObjectNotFound(ClusterError):
+    code = "MB-3004"
+    status = Status.NOT_FOUND
+    probable_cause = "the object does not exist"
+    usual_remedy = "check its name and namespace"
+
+
+class ObjectConflict(ClusterError):
+    code = "MB-3005"
+    status = Status.ABORTED
+    retryable = True
+    probable_cause = "another manager owns a field or changed the object at the same moment"
+    usual_remedy = "repeat the operation; if it happens again, find the other manager"
+
+
+class ObjectInvalid(ClusterError):
+    code = "MB-3006"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "the API server or an admission webhook refuses the object as it is"
+    usual_remedy = "correct the named field"
+
+
+class ClusterOverloaded(ClusterError):
+    code = "MB-3007"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "the API server asks its clients to slow down"
+    usual_remedy = "repeat the operation later"
+
+
+class ClusterFailed(ClusterError):
+    code = "MB-3008"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "the API server answered with an internal error"
+    usual_remedy = "repeat the operation; if it happens again, look into the API server's log"
+
+
+class KindUnknown(ClusterError):
+    code = "MB-3009"
+    status = Status.NOT_FOUND
+    probable_cause = "the cluster serves no such kind; its CustomResourceDefinition is missing"
+    usual_remedy = "install the mesh or the CRD first"
+
+
+class WatchExpired(ClusterError):
+    code = "MB-3010"
+    retryable = True
+    probable_cause = "the watch's resource version is older than what the API server keeps"
+    usual_remedy = "nothing to do: the watch lists again"
+
+
+class NamespaceMissing(ClusterError):
+    code = "MB-3011"
+    status = Status.NOT_FOUND
+    probable_cause = "the namespace does not exist"
+    usual_remedy = "create the namespace, or put a Namespace object into the manifest"
+
+
+# --- installing and removing a mesh -------------------------------------------------------------
+
+
+class LifecycleError(MeshbusError):
+    status = Status.FAILED_PRECONDITION
+
+
+class VersionUnknown(LifecycleError):
+    code = "MB-4001"
+    status = Status.NOT_FOUND
+    probable_cause = "there is no distribution of this Istio version"
+    usual_remedy = "choose one of the listed versions, or add its distribution folder"
+
+
+class ProfileUnknown(LifecycleError):
+    code = "MB-4002"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "Meshbus offers no installation profile of this name"
+    usual_remedy = "choose one of the listed profiles"
+
+
+class OverlayMalformed(LifecycleError):
+    code = "MB-4003"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "the IstioOperator overlay cannot be read"
+    usual_remedy = "correct the named place; see docs/how-to/install.md for the forms"
+
+
+class OverlayRefused(LifecycleError):
+    code = "MB-4004"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "the overlay would read files or fetch charts from elsewhere"
+    usual_remedy = "remove the named field; charts come from the version's own distribution"
+
+
+class RenderFailed(LifecycleError):
+    code = "MB-4005"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "istioctl of the wanted version does not accept the values"
+    usual_remedy = "correct the named value of the overlay"
+
+
+class PrecheckRefused(LifecycleError):
+    code = "MB-4006"
+    probable_cause = "the change is not safe for what runs in the cluster"
+    usual_remedy = "read the reason; `force: true` in the request's body overrides it"
+
+
+class NotReadyInTime(LifecycleError):
+    code = "MB-4007"
+    status = Status.DEADLINE_EXCEEDED
+    probable_cause = "a workload did not become ready before the readiness timeout"
+    usual_remedy = "mend the named workload and repeat the operation: it goes on where it stands"
+
+
+class RevisionUnknown(LifecycleError):
+    code = "MB-4008"
+    status = Status.NOT_FOUND
+    probable_cause = "no such revision is installed in the cluster"
+    usual_remedy = "choose one of the listed revisions"
+
+
+class RevisionInUse(LifecycleError):
+    code = "MB-4009"
+    probable_cause = "a tag still points to the revision, so its namespaces would lose injection"
+    usual_remedy = "move the tag to another revision first, or send `force: true`"
+
+
+class StillDeleting(LifecycleError):
+    code = "MB-4010"
+    status = Status.DEADLINE_EXCEEDED
+    probable_cause = "objects wait for finalizers"
+    usual_remedy = "see which finalizer holds the named object, then repeat the operation"
+
+
+class InternalError(MeshbusError):
+    code = "MB-9001"
+    probable_cause = "a defect of Meshbus"
+    usual_remedy = "report it with the operation's id and the log lines that carry it"

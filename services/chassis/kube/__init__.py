@@ -1,0 +1,1 @@
+"""Kubernetes on raw JSON: intake of kubeconfigs, requests, server-side apply, watches, readiness."""

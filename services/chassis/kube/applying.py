@@ -1,0 +1,78 @@
+"""Server-side apply and deletion of single objects.
+
+https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from services.chassis.errors import ObjectConflict, ObjectNotFound
+from services.chassis.kube.client import APPLY_PATCH, KubeClient
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.kube.resources import Resources
+
+FIELD_MANAGER = "meshbus"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the server made of an object."""
+
+    ref: Ref
+    obj: KubeObject
+    created: bool
+    taken_over: str = ""
+    """The server's word on fields that another manager had set otherwise; "" when none."""
+
+    @property
+    def resource_version(self) -> str:
+        return str(self.obj["metadata"]["resourceVersion"])
+
+
+@dataclass(frozen=True, slots=True)
+class Applier:
+    """Writes objects to one cluster as the field manager `meshbus`."""
+
+    client: KubeClient
+    resources: Resources
+
+    async def apply(self, ref: Ref, body: bytes) -> Applied:
+        """Applies one object (JSON in `body`).
+
+        A conflict with another manager is first seen, then overridden, so that it can be told.
+        """
+        try:
+            return await self._patch(ref, body, force=False)
+        except ObjectConflict as conflict:
+            taken = await self._patch(ref, body, force=True)
+            return Applied(taken.ref, taken.obj, taken.created, taken_over=conflict.summary)
+
+    async def delete(self, ref: Ref, *, uid: str = "") -> bool:
+        """Deletes one object; False when it was not there. `uid` guards against a namesake."""
+        resource = await self.resources.find(ref.api_version, ref.kind)
+        options: dict[str, object] = {"propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        try:
+            await self.client.request(
+                "DELETE", resource.path(ref), body=orjson.dumps(options), subject=str(ref)
+            )
+        except ObjectNotFound:
+            return False
+        return True
+
+    async def _patch(self, ref: Ref, body: bytes, *, force: bool) -> Applied:
+        resource = await self.resources.find(ref.api_version, ref.kind)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
+        answer = await self.client.request(
+            "PATCH",
+            resource.path(ref),
+            query=query,
+            body=body,
+            content_type=APPLY_PATCH,
+            subject=str(ref),
+        )
+        return Applied(ref, answer.json(), created=answer.code == 201)

@@ -1,0 +1,205 @@
+"""Kubeconfig intake: one cluster, credentials inline, nothing that reaches outside the text.
+
+kubectl's own loaders run `exec` plugins, read files and follow proxies that the text names. A
+service that takes kubeconfigs from strangers must not, so this reads its own small model and
+refuses those fields by name. https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from services.chassis.bus.subjects import hash_token
+from services.chassis.errors import KubeconfigMalformed, KubeconfigRefused
+
+SIZE_LIMIT_BYTES = 256 * 1024
+_DEPTH_LIMIT = 16
+
+_REFUSED_USER_FIELDS = {
+    "exec": "it runs a program",
+    "auth-provider": "it runs a login plugin",
+    "tokenFile": "it names a file",
+    "client-certificate": "it names a file",
+    "client-key": "it names a file",
+}
+_REFUSED_CLUSTER_FIELDS = {
+    "certificate-authority": "it names a file",
+    "proxy-url": "it sends the traffic through a proxy",
+}
+_PASSWORD_FIELDS = ("username", "password")
+
+
+@dataclass(frozen=True, slots=True)
+class Kubeconfig:
+    """How to reach one API server. `repr` shows no secret."""
+
+    context: str
+    """Name of the current context: what people call the cluster."""
+    server: str
+    """https URL without a trailing slash."""
+    ca_pem: bytes = field(repr=False)
+    client_certificate_pem: bytes = field(repr=False)
+    client_key_pem: bytes = field(repr=False)
+    token: str = field(repr=False)
+    tls_server_name: str = ""
+    verify_tls: bool = True
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's token on the bus: a hash of its address and its CA, known without I/O."""
+        return hash_token(self.server.encode() + b"\0" + self.ca_pem)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values that must not appear anywhere, in the forms in which they could."""
+        plain = [self.token] if self.token else []
+        key = self.client_key_pem
+        if key:
+            lines = [line for line in key.decode("latin-1").splitlines() if "-----" not in line]
+            plain += [base64.b64encode(key).decode(), *lines]
+        return plain
+
+
+def parse_kubeconfig(text: str, *, allow_insecure: bool = False) -> Kubeconfig:
+    """The kubeconfig's current context; raises `KubeconfigMalformed` or `KubeconfigRefused`."""
+    document = _loaded(text)
+    context_name = _string(document, "current-context", "kubeconfig")
+    if not context_name:
+        raise KubeconfigMalformed("the kubeconfig has no current-context")
+    context = _named(document, "contexts", context_name, "context")
+    cluster = _named(document, "clusters", _string(context, "cluster", "context"), "cluster")
+    user = _named(document, "users", _string(context, "user", "context"), "user")
+    _refuse(cluster, _REFUSED_CLUSTER_FIELDS, "cluster")
+    _refuse(user, _REFUSED_USER_FIELDS, "user")
+    if any(user.get(name) for name in _PASSWORD_FIELDS):
+        raise KubeconfigRefused("the kubeconfig's user has a password; Kubernetes dropped those")
+    verify = not cluster.get("insecure-skip-tls-verify")
+    if not verify and not allow_insecure:
+        raise KubeconfigRefused(
+            "the kubeconfig sets insecure-skip-tls-verify",
+            remedy=(
+                "give the cluster's certificate-authority-data, or allow it for this gateway with "
+                "MESHBUS_INSECURE_KUBECONFIGS=true"
+            ),
+        )
+    config = Kubeconfig(
+        context=context_name,
+        server=_server(cluster),
+        ca_pem=_pem(cluster, "certificate-authority-data"),
+        client_certificate_pem=_pem(user, "client-certificate-data"),
+        client_key_pem=_pem(user, "client-key-data"),
+        token=_string(user, "token", "user"),
+        tls_server_name=_string(cluster, "tls-server-name", "cluster"),
+        verify_tls=verify,
+    )
+    _require_credential(config)
+    return config
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > SIZE_LIMIT_BYTES:
+        raise KubeconfigMalformed(
+            f"the kubeconfig has {size} bytes, the limit is {SIZE_LIMIT_BYTES}"
+        )
+    if "\0" in text:
+        raise KubeconfigMalformed("the kubeconfig holds a NUL character")
+    try:
+        _check_structure(text)
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise KubeconfigMalformed(f"the kubeconfig is not YAML{_place(error)}") from None
+    if not isinstance(document, dict):
+        raise KubeconfigMalformed("the kubeconfig is empty or not a mapping")
+    return document
+
+
+def _check_structure(text: str) -> None:
+    """Refuses aliases (cycles, bombs) and deep nesting before anything is built from the text."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise KubeconfigMalformed("the kubeconfig uses YAML aliases")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEPTH_LIMIT:
+                raise KubeconfigMalformed("the kubeconfig is nested too deeply")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _place(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f" (line {mark.line + 1})" if mark is not None else ""
+
+
+def _named(document: dict[str, Any], section: str, name: str, field_name: str) -> dict[str, Any]:
+    entries = document.get(section) or []
+    if not isinstance(entries, list):
+        raise KubeconfigMalformed(f"the kubeconfig's {section} is not a list")
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("name") == name:
+            found = entry.get(field_name)
+            if not isinstance(found, dict):
+                break
+            return found
+    raise KubeconfigMalformed(f"the kubeconfig's {section} has no usable entry for its context")
+
+
+def _string(mapping: dict[str, Any], name: str, where: str) -> str:
+    value = mapping.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise KubeconfigMalformed(f"{name} in the kubeconfig's {where} is not text")
+    return value
+
+
+def _refuse(mapping: dict[str, Any], fields: dict[str, str], where: str) -> None:
+    for name, reason in fields.items():
+        if mapping.get(name):
+            raise KubeconfigRefused(f"the kubeconfig's {where} sets `{name}`: {reason}")
+
+
+def _server(cluster: dict[str, Any]) -> str:
+    server = _string(cluster, "server", "cluster").rstrip("/")
+    try:
+        parts = urlsplit(server)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        raise KubeconfigMalformed("the kubeconfig's server is not a URL") from None
+    if parts.scheme == "http":
+        raise KubeconfigRefused("the kubeconfig's server is plain http: credentials need TLS")
+    if parts.scheme != "https" or not parts.hostname:
+        raise KubeconfigMalformed("the kubeconfig's server is not an https URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise KubeconfigRefused("the kubeconfig's server URL holds more than an address")
+    return server
+
+
+def _pem(mapping: dict[str, Any], name: str) -> bytes:
+    text = mapping.get(name)
+    if not text:
+        return b""
+    try:
+        pem = base64.b64decode(text if isinstance(text, bytes) else str(text), validate=True)
+    except (binascii.Error, ValueError):
+        raise KubeconfigMalformed(f"`{name}` in the kubeconfig is not base64") from None
+    if b"-----BEGIN" not in pem:
+        raise KubeconfigMalformed(f"`{name}` in the kubeconfig is not PEM")
+    return pem
+
+
+def _require_credential(config: Kubeconfig) -> None:
+    if bool(config.client_certificate_pem) != bool(config.client_key_pem):
+        raise KubeconfigMalformed("the kubeconfig has a client certificate or a key, but not both")
+    if not config.token and not config.client_certificate_pem:
+        raise KubeconfigMalformed("the kubeconfig's user has neither a token nor a certificate")
+    if any(ord(character) < 33 or ord(character) > 126 for character in config.token):
+        raise KubeconfigMalformed("the kubeconfig's token holds characters that no token has")

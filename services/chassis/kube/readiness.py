@@ -1,0 +1,125 @@
+"""When a workload counts as ready: pure predicates on raw objects, and the wait on watches.
+
+The rules are those of `kubectl rollout status` and of the API conventions' conditions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.kube.resources import Resources
+from services.chassis.kube.watching import ChangeType, watched
+
+Predicate = Callable[[KubeObject], bool]
+
+
+def _observed(obj: KubeObject) -> bool:
+    status = obj.get("status") or {}
+    return int(status.get("observedGeneration") or 0) >= int(obj["metadata"].get("generation") or 0)
+
+
+def deployment_ready(obj: KubeObject) -> bool:
+    """All wanted replicas are of the newest template and available."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    wanted = int(spec.get("replicas", 1))
+    return (
+        _observed(obj)
+        and int(status.get("updatedReplicas") or 0) >= wanted
+        and int(status.get("replicas") or 0) <= int(status.get("updatedReplicas") or 0)
+        and int(status.get("availableReplicas") or 0) >= wanted
+    )
+
+
+def daemon_set_ready(obj: KubeObject) -> bool:
+    """Every node that should run it runs the newest template; no node at all counts as ready."""
+    status = obj.get("status") or {}
+    wanted = int(status.get("desiredNumberScheduled") or 0)
+    return (
+        _observed(obj)
+        and int(status.get("updatedNumberScheduled") or 0) >= wanted
+        and int(status.get("numberAvailable") or 0) >= wanted
+    )
+
+
+def stateful_set_ready(obj: KubeObject) -> bool:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    wanted = int(spec.get("replicas", 1))
+    return (
+        _observed(obj)
+        and int(status.get("readyReplicas") or 0) >= wanted
+        and int(status.get("updatedReplicas") or 0) >= wanted
+    )
+
+
+def crd_established(obj: KubeObject) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+def namespace_active(obj: KubeObject) -> bool:
+    return (obj.get("status") or {}).get("phase") == "Active"
+
+
+PREDICATES: dict[tuple[str, str], Predicate] = {
+    ("apps", "Deployment"): deployment_ready,
+    ("apps", "DaemonSet"): daemon_set_ready,
+    ("apps", "StatefulSet"): stateful_set_ready,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): crd_established,
+    ("", "Namespace"): namespace_active,
+}
+
+
+def is_ready(obj: KubeObject) -> bool:
+    """True for kinds that have no readiness of their own."""
+    predicate = PREDICATES.get(Ref.of(obj).group_kind)
+    return predicate is None or predicate(obj)
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Waits on watches, one for each kind and namespace, until objects are ready."""
+
+    client: KubeClient
+    resources: Resources
+
+    async def ready(self, refs: Iterable[Ref], *, within: timedelta) -> AsyncIterator[Ref]:
+        """Yields each object as it becomes ready; raises `TimeoutError` when time is up."""
+        waiting = set(refs)
+        collections: dict[tuple[str, str, str], set[Ref]] = {}
+        for ref in waiting:
+            collections.setdefault((ref.api_version, ref.kind, ref.namespace), set()).add(ref)
+        found: asyncio.Queue[Ref] = asyncio.Queue()
+        async with asyncio.timeout(within.total_seconds()), asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._watch(wanted, found), name=f"ready-{kind}")
+                for (_, kind, _), wanted in collections.items()
+            ]
+            for _ in range(len(waiting)):
+                yield await found.get()
+            for task in tasks:
+                task.cancel()
+
+    async def _watch(self, wanted: set[Ref], found: asyncio.Queue[Ref]) -> None:
+        """Reports those of `wanted` (all of one collection) that are or become ready."""
+        sample = next(iter(wanted))
+        resource = await self.resources.find(sample.api_version, sample.kind)
+        names = {ref.name: ref for ref in wanted}
+        # One object alone is watched by name: the server then sends nothing else.
+        query = {"fieldSelector": f"metadata.name={sample.name}"} if len(names) == 1 else {}
+        predicate = PREDICATES.get(sample.group_kind)
+        path = resource.collection(sample.namespace)
+        async for change in watched(self.client, path, query=query):
+            objects = change.items if change.type is ChangeType.LISTED else (change.obj,)
+            for obj in objects:
+                ref = names.get(obj["metadata"]["name"])
+                if ref is None or change.type is ChangeType.DELETED:
+                    continue
+                if predicate is None or predicate(obj):
+                    found.put_nowait(names.pop(ref.name))
+            if not names:
+                return

@@ -1,0 +1,104 @@
+"""Discovery: which URL serves a kind. Two requests for the whole cluster, kept until a miss.
+
+Aggregated discovery (apidiscovery.k8s.io/v2, Kubernetes 1.30) answers with all groups at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.chassis.errors import KindUnknown
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.objects import Ref
+
+_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One served resource. `version` is the group's version, such as `apps/v1`."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str]
+
+    @property
+    def root(self) -> str:
+        return f"/api/{self.api_version}" if "/" not in self.api_version else (
+            f"/apis/{self.api_version}"
+        )
+
+    def collection(self, namespace: str = "") -> str:
+        """Path of all objects, of one namespace or of the cluster."""
+        if self.namespaced and namespace:
+            return f"{self.root}/namespaces/{namespace}/{self.plural}"
+        return f"{self.root}/{self.plural}"
+
+    def path(self, ref: Ref) -> str:
+        return f"{self.collection(ref.namespace)}/{ref.name}"
+
+
+@dataclass(slots=True)
+class Resources:
+    """The kinds that one cluster serves."""
+
+    client: KubeClient
+    _known: dict[tuple[str, str], Resource] = field(default_factory=dict)
+    _preferred: dict[tuple[str, str], Resource] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def find(self, api_version: str, kind: str) -> Resource:
+        """The resource of a kind; asks the cluster again before it raises `KindUnknown`."""
+        found = self._known.get((api_version, kind))
+        if found is None:
+            await self.refresh()
+            found = self._known.get((api_version, kind))
+        if found is None:
+            raise KindUnknown(f"the cluster serves no {kind} in {api_version}", subject=kind)
+        return found
+
+    async def preferred(self, group: str, kind: str) -> Resource | None:
+        """The resource of a kind in the version that the cluster prefers, or None."""
+        if not self._known:
+            await self.refresh()
+        return self._preferred.get((group, kind))
+
+    async def refresh(self) -> None:
+        """Reads discovery; calls at the same moment share one reading."""
+        before = self._known
+        async with self._lock:
+            if self._known is not before:
+                return
+            core, groups = await asyncio.gather(
+                self.client.get("/api", accept=_AGGREGATED, subject="API discovery"),
+                self.client.get("/apis", accept=_AGGREGATED, subject="API discovery"),
+            )
+            self._known, self._preferred = _read([*core["items"], *groups["items"]])
+
+
+def _read(
+    groups: list[dict[str, Any]],
+) -> tuple[dict[tuple[str, str], Resource], dict[tuple[str, str], Resource]]:
+    known: dict[tuple[str, str], Resource] = {}
+    preferred: dict[tuple[str, str], Resource] = {}
+    for group in groups:
+        name = str((group.get("metadata") or {}).get("name") or "")
+        # The server lists a group's versions with the preferred one first.
+        for version in group.get("versions") or []:
+            api_version = f"{name}/{version['version']}" if name else str(version["version"])
+            for entry in version.get("resources") or []:
+                kind = str((entry.get("responseKind") or {}).get("kind") or "")
+                resource = Resource(
+                    api_version=api_version,
+                    kind=kind,
+                    plural=str(entry["resource"]),
+                    namespaced=entry.get("scope") == "Namespaced",
+                    verbs=frozenset(entry.get("verbs") or ()),
+                )
+                known.setdefault((api_version, kind), resource)
+                preferred.setdefault((name, kind), resource)
+    return known, preferred

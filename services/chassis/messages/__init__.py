@@ -1,0 +1,29 @@
+"""The bus contract: what commands, events and results look like, versioned."""
+
+from services.chassis.messages.commands import Command, Verb
+from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
+from services.chassis.messages.operations import (
+    AdvertisedOperation,
+    Category,
+    OperationRecord,
+    OperationState,
+    RequestRecord,
+    ServiceCatalog,
+    SlotKind,
+)
+
+__all__ = [
+    "AdvertisedOperation",
+    "Category",
+    "Command",
+    "ErrorReport",
+    "Event",
+    "OperationRecord",
+    "OperationState",
+    "Phase",
+    "RequestRecord",
+    "ServiceCatalog",
+    "Severity",
+    "SlotKind",
+    "Verb",
+]

@@ -1,0 +1,49 @@
+"""Commands: what the gateway (or a person with the nats CLI) asks a worker to do."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from enum import StrEnum
+
+from pydantic import Field
+
+from services.chassis.messages.models import Message
+
+# How long a command may wait and run when its sender does not say.
+DEFAULT_TIME_TO_RUN = timedelta(minutes=30)
+
+
+class Verb(StrEnum):
+    """`apply` brings something into the cluster or changes it, `delete` takes it away."""
+
+    APPLY = "apply"
+    DELETE = "delete"
+
+
+def _default_deadline() -> datetime:
+    return datetime.now(timezone.utc) + DEFAULT_TIME_TO_RUN
+
+
+class Command(Message):
+    """One operation for one cluster.
+
+    A person may send it as JSON with `nats pub`; only `operation` and `kind` are required then.
+    """
+
+    operation: str = Field(min_length=1, max_length=128)
+    """Id of the operation, the caller's own."""
+    kind: str = Field(min_length=1, max_length=64)
+    """Name of the operation, as the worker advertises it."""
+    verb: Verb = Verb.APPLY
+    cluster: str = ""
+    """Cluster token; the subject has it as well and wins."""
+    cluster_name: str = ""
+    """What people call the cluster (the kubeconfig's context)."""
+    namespace: str = "default"
+    username: str = ""
+    version: str = ""
+    body: str = ""
+    """The request's `custom_body`: YAML."""
+    credential: str = ""
+    """Key in the bucket `credentials`; empty means the registered cluster's own."""
+    deadline: datetime = Field(default_factory=_default_deadline)

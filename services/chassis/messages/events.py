@@ -1,0 +1,88 @@
+"""Events: the progress and the results of operations."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import StrEnum
+
+from pydantic import Field
+
+from services.chassis.errors import InternalError, MeshbusError
+from services.chassis.messages.models import Message
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class Phase(StrEnum):
+    """Where in its life an operation is; `done`, `failed` and `cancelled` are final."""
+
+    WAITING = "waiting"
+    STARTED = "started"
+    CHECKED = "checked"
+    PLANNED = "planned"
+    WAVE = "wave"
+    READY = "ready"
+    PRUNED = "pruned"
+    NOTE = "note"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_PHASES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})
+
+
+class ErrorReport(Message):
+    """A `MeshbusError` as it travels."""
+
+    code: str
+    summary: str
+    cause: str
+    remedy: str
+    subject: str = ""
+    """The object that the error is about, such as `Deployment istio-system/istiod`."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorReport:
+        """The report of `error`; anything foreign becomes MB-9001 without its text."""
+        known = (
+            error
+            if isinstance(error, MeshbusError)
+            else InternalError(f"the operation met an unexpected {type(error).__name__}")
+        )
+        return cls(
+            code=known.code,
+            summary=known.summary,
+            cause=known.cause,
+            remedy=known.remedy,
+            subject=known.subject,
+        )
+
+
+class Event(Message):
+    """One step of one operation on one cluster, readable as a line of `nats sub 'live.evt.>'`."""
+
+    time: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    operation: str
+    kind: str
+    service: str
+    cluster: str
+    cluster_name: str = ""
+    attempt: int = 1
+    sequence: int = 0
+    """Counts from 1 within an attempt."""
+    phase: Phase
+    severity: Severity = Severity.INFO
+    summary: str
+    details: str = ""
+    error: ErrorReport | None = None
+    numbers: dict[str, float] = Field(default_factory=dict)
+    """Measures of the step: objects, applied, unchanged, seconds."""
+
+    @property
+    def is_final(self) -> bool:
+        return self.phase in FINAL_PHASES

@@ -1,0 +1,88 @@
+"""What the buckets `ops` and `catalog` hold."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import IntEnum, StrEnum
+
+from pydantic import Field
+
+from services.chassis.messages.events import ErrorReport
+from services.chassis.messages.models import Message
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self is not OperationState.RUNNING
+
+
+class OperationRecord(Message):
+    """State of one operation on one cluster: the value of `ops/<operation>.<cluster>`."""
+
+    operation: str
+    kind: str
+    cluster: str
+    cluster_name: str = ""
+    state: OperationState
+    attempt: int = 1
+    worker: str = ""
+    summary: str = ""
+    error: ErrorReport | None = None
+    cancel_requested: bool = False
+    updated: datetime = Field(default_factory=_now)
+
+
+class RequestRecord(Message):
+    """What an operation id stands for: the value of `ops/<operation>`."""
+
+    operation: str
+    fingerprint: str
+    """Hash of the request, so that one id is never used for two different ones."""
+    kind: str
+    clusters: list[str]
+    accepted: datetime = Field(default_factory=_now)
+
+
+class Category(IntEnum):
+    """`OpCategory` of the wire contract; Meshery draws one card for each."""
+
+    INSTALL = 0
+    SAMPLE_APPLICATION = 1
+    CONFIGURE = 2
+    VALIDATE = 3
+    CUSTOM = 4
+
+
+class SlotKind(StrEnum):
+    """`mesh`: one at a time for each cluster. `apply`: side by side."""
+
+    MESH = "mesh"
+    APPLY = "apply"
+
+
+class AdvertisedOperation(Message):
+    """One operation that a worker offers."""
+
+    name: str
+    description: str
+    category: Category
+    slot: SlotKind
+
+
+class ServiceCatalog(Message):
+    """The value of `catalog/<service>`."""
+
+    service: str
+    operations: list[AdvertisedOperation]
+    versions: list[str] = Field(default_factory=list)
+    """Mesh versions that the service can install, newest first."""

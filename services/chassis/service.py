@@ -1,0 +1,140 @@
+"""The frame of a service: settings, telemetry, bus, health, and a drain on SIGTERM.
+
+`run` is all that a service's `__main__` calls, with the function that composes its parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+import uvloop
+from pydantic_settings import BaseSettings
+
+from services.chassis import settings as chassis_settings
+from services.chassis.bus import streams
+from services.chassis.bus.__main__ import lease_ttl
+from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.publishing import Publisher
+from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
+from services.chassis.health import Health
+from services.chassis.settings import ChassisSettings, SettingsError
+from services.chassis.telemetry import logs, traces
+from services.chassis.telemetry.metrics import Metrics
+
+_STREAMS_PATIENCE_S = 60.0
+
+S = TypeVar("S", bound=BaseSettings)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chassis(Generic[S]):
+    """What a service is built from."""
+
+    service: str
+    settings: ChassisSettings
+    own: S
+    bus: Bus
+    publisher: Publisher
+    metrics: Metrics
+    health: Health
+
+
+Composer = Callable[[Chassis[S]], AbstractAsyncContextManager[None]]
+"""Starts a service's parts; leaving the context drains them."""
+
+
+def run(service: str, settings_type: type[S], compose: Composer[S], *, http_port: int) -> None:
+    """Runs `service` until SIGTERM or SIGINT; exits with 2 for unusable settings."""
+    # grpc and forking do not go together; children are started by exec.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        settings, own = chassis_settings.load(settings_type, service=service)
+    except SettingsError as error:
+        sys.exit(f"meshbus {service}: {error}")
+    logs.configure(settings, service=service)
+    port = http_port + settings.port_offset
+    factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        try:
+            runner.run(_serve(service, settings, own, compose, port))
+        except (SettingsError, MeshbusError, OSError) as error:
+            log.error("service_cannot_start", reason=str(error))
+            sys.exit(1)
+
+
+async def _serve(
+    service: str, settings: ChassisSettings, own: S, compose: Composer[S], http_port: int
+) -> None:
+    provider = traces.configure(settings, service=service)
+    metrics = Metrics()
+    health = Health(service, metrics)
+    stopping = _stop_signal()
+    web = await health.serve(host=settings.http_host, port=http_port)
+    lag = asyncio.create_task(health.watch_loop(), name="loop-lag")
+    try:
+        async with _connected(settings, service=service) as bus:
+            health.check_bus(bus)
+            chassis = Chassis(
+                service=service,
+                settings=settings,
+                own=own,
+                bus=bus,
+                publisher=Publisher(bus),
+                metrics=metrics,
+                health=health,
+            )
+            async with compose(chassis):
+                log.info("service_ready", http_port=http_port)
+                await stopping.wait()
+                health.is_draining = True
+                log.info("service_drains")
+    finally:
+        lag.cancel()
+        await web.cleanup()
+        if provider is not None:
+            await asyncio.to_thread(provider.shutdown)
+    log.info("service_stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+@contextlib.asynccontextmanager
+async def _connected(settings: ChassisSettings, *, service: str) -> AsyncIterator[Bus]:
+    bus = await connect(settings, service=service)
+    try:
+        await _await_streams(bus, settings)
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _await_streams(bus: Bus, settings: ChassisSettings) -> None:
+    """The init job may still be at work when a service starts."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _STREAMS_PATIENCE_S
+    while True:
+        try:
+            await streams.verify(bus.client, lease_ttl=lease_ttl(settings))
+            return
+        except (StreamsMissing, BusUnavailable) as error:
+            if loop.time() > deadline:
+                raise
+            log.info("waiting_for_streams", reason=error.summary)
+            await asyncio.sleep(0.5)

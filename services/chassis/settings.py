@@ -1,0 +1,92 @@
+"""Settings from the environment: `MESHBUS_…` for all services, `MESHBUS_<SERVICE>_…` for one.
+
+A variable that nobody knows is an error: a typo in a setting must not turn into a silent default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "MESHBUS_"
+SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
+
+
+class SettingsError(Exception):
+    """The environment does not make a valid configuration; the message says which variable."""
+
+
+class ChassisSettings(BaseSettings):
+    """What every service needs. Each field is the variable `MESHBUS_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """Address of the NATS server; several are separated by commas."""
+    nats_seed: SecretStr | None = None
+    """NKey seed of this service's NATS user."""
+    sealing_public_key: str | None = None
+    """Base64 of the key to which kubeconfigs are sealed; needed by the gateway."""
+    sealing_private_key: SecretStr | None = None
+    """Base64 of the key that opens them; needed by the workers."""
+    instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Name of this process in logs, leases and operation records."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otlp_endpoint: str | None = None
+    """OTLP/HTTP endpoint, for example http://127.0.0.1:4318; traces are off without it."""
+    http_host: str = "127.0.0.1"
+    """Interface of health, metrics and pages."""
+    port_offset: int = Field(default=0, ge=0, le=50000)
+    """Added to every default port, so that several copies run on one machine."""
+    ack_wait: timedelta = timedelta(seconds=30)
+    """How long a silent worker keeps a command before another one gets it."""
+    drain_grace: timedelta = timedelta(seconds=20)
+    """How long running work may go on after SIGTERM."""
+    loop: Literal["uvloop", "asyncio"] = "uvloop"
+    insecure_kubeconfigs: bool = False
+    """Accepts kubeconfigs with insecure-skip-tls-verify."""
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings_type: type[S], *, service: str) -> tuple[ChassisSettings, S]:
+    """Both settings objects of `service` from the environment; raises `SettingsError`."""
+    refuse_unknown(os.environ, settings_type=settings_type, service=service)
+    try:
+        return ChassisSettings(), settings_type()
+    except ValidationError as error:
+        raise SettingsError(_explained(error)) from None
+
+
+def refuse_unknown(
+    environment: Mapping[str, str], *, settings_type: type[BaseSettings], service: str
+) -> None:
+    """Raises `SettingsError` when a `MESHBUS_` variable is neither ours nor another service's."""
+    own = f"{PREFIX}{service.upper()}_"
+    known = {PREFIX + name.upper() for name in ChassisSettings.model_fields}
+    known |= {own + name.upper() for name in settings_type.model_fields}
+    others = tuple(f"{PREFIX}{name.upper()}_" for name in SERVICES if name != service)
+    for name in sorted(environment):
+        if not name.startswith(PREFIX) or name.startswith(others) or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"unknown setting {name}{hint}")
+
+
+def _explained(error: ValidationError) -> str:
+    """One line per field, without the values: some of them are secrets."""
+    lines = [
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+    return "settings cannot be used: " + "; ".join(lines)

