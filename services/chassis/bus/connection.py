@@ -20,7 +20,9 @@ from services.chassis.settings import ChassisSettings
 
 _WATCHDOG_PERIOD_S = 5.0
 _WATCHDOG_TIMEOUT_S = 5.0
-_CONNECT_TIMEOUT_S = 2.0
+_CONNECT_TIMEOUT_S = 2
+# nats-py annotates whole seconds and takes fractions.
+_RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
 
 log = structlog.get_logger(__name__)
@@ -79,9 +81,6 @@ class Bus:
 
     async def _force_reconnect(self) -> None:
         # nats-py reconnects when its transport ends; there is no public call for it.
-        transport = self.client._transport
-        if transport is not None:
-            transport.close()
         await self.client._process_op_err(nats.errors.StaleConnectionError())
 
 
@@ -107,7 +106,7 @@ async def connect(settings: ChassisSettings, *, service: str) -> Bus:
         inbox_prefix=f"_INBOX_{service}".encode(),
         allow_reconnect=True,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.25,
+        reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]
         connect_timeout=_CONNECT_TIMEOUT_S,
         ping_interval=_PING_INTERVAL_S,
         max_outstanding_pings=2,

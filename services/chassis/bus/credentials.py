@@ -34,7 +34,7 @@ class Sealer:
     """The gateway's half: it can store kubeconfigs but never read one back."""
 
     bucket: Bucket
-    box: SealedBox
+    box: SealedBox[PublicKey]
 
     @classmethod
     def of(cls, bucket: Bucket, public_key: str | None) -> Sealer:
@@ -50,7 +50,7 @@ class Opener:
     """The workers' half."""
 
     bucket: Bucket
-    box: SealedBox
+    box: SealedBox[PrivateKey]
 
     @classmethod
     def of(cls, bucket: Bucket, private_key: str | None) -> Opener:
@@ -78,6 +78,7 @@ def _key(text: str | None, variable: str) -> bytes:
         key = b""
     if len(key) != PrivateKey.SIZE:
         raise SettingsError(
-            f"{variable} is missing or not a key; `python -m services.chassis.bus keys` makes a pair"
+            f"{variable} is missing or not a key; "
+            "`python -m services.chassis.bus keys` makes a pair"
         )
     return key

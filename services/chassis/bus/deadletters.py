@@ -70,9 +70,7 @@ class DeadLetters:
 
     async def bury_delivery(self, delivery: Delivery, error: InvalidMessage) -> None:
         """What a pull worker calls for a message that it cannot read."""
-        letter = DeadLetter(
-            delivery.message.subject, delivery.headers, delivery.message.data
-        )
+        letter = DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
         await self.bury(
             letter,
             stream_sequence=delivery.stream_sequence,

@@ -77,9 +77,7 @@ class Leases:
         """Holds `key` for the block; raises `ClusterBusy` when another operation has it."""
         holder = _Holder(operation=operation, worker=self.worker, attempt=attempt)
         revision = [await self._take(key, holder)]
-        keeper = asyncio.create_task(
-            self._keep(key, holder, revision, fence), name=f"lease-{key}"
-        )
+        keeper = asyncio.create_task(self._keep(key, holder, revision, fence), name=f"lease-{key}")
         try:
             yield
         finally:
@@ -107,9 +105,7 @@ class Leases:
                 continue
         raise ClusterBusy("several operations want the cluster at once")
 
-    async def _keep(
-        self, key: str, holder: _Holder, revision: list[int], fence: Fence
-    ) -> None:
+    async def _keep(self, key: str, holder: _Holder, revision: list[int], fence: Fence) -> None:
         value = holder.model_dump_json().encode()
         while True:
             await asyncio.sleep(self.renew_every.total_seconds())

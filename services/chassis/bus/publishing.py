@@ -91,9 +91,7 @@ class Publisher:
             envelopes.KIND: f"{command.verb} {command.kind}",
         }
         try:
-            return await self.raw(
-                subject, body, headers, within=within, ttl=_time_to_live(command)
-            )
+            return await self.raw(subject, body, headers, within=within, ttl=_time_to_live(command))
         except nats.js.errors.APIError as error:
             if error.err_code != _SLOT_TAKEN:
                 raise BusUnavailable(shortened(str(error.description))) from error

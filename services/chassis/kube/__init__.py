@@ -1,1 +1,1 @@
-"""Kubernetes on raw JSON: intake of kubeconfigs, requests, server-side apply, watches, readiness."""
+"""Kubernetes on raw JSON: kubeconfigs, requests, server-side apply, watches, readiness."""

@@ -75,14 +75,14 @@ def _check_structure(text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ManifestMalformed(
-                f"line {event.start_mark.line + 1}: YAML aliases are not taken",
+                f"line {_line(event)}: YAML aliases are not taken",
                 remedy="write the repeated part out",
             )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEPTH_LIMIT:
                 raise ManifestMalformed(
-                    f"line {event.start_mark.line + 1}: nested more than {_DEPTH_LIMIT} levels deep"
+                    f"line {_line(event)}: nested more than {_DEPTH_LIMIT} levels deep"
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -90,6 +90,10 @@ def _check_structure(text: str) -> None:
             documents += 1
             if documents > DOCUMENT_LIMIT:
                 raise ManifestMalformed(f"the manifest has more than {DOCUMENT_LIMIT} documents")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark is not None else 0
 
 
 def _objects(document: Any, *, where: str) -> Iterator[KubeObject]:

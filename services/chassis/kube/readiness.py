@@ -6,7 +6,8 @@ The rules are those of `kubectl rollout status` and of the API conventions' cond
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import ChangeType, watched
 
 Predicate = Callable[[KubeObject], bool]
+OnReady = Callable[[Ref], Awaitable[None]]
 
 
 def _observed(obj: KubeObject) -> bool:
@@ -87,24 +89,26 @@ class Readiness:
     client: KubeClient
     resources: Resources
 
-    async def ready(self, refs: Iterable[Ref], *, within: timedelta) -> AsyncIterator[Ref]:
-        """Yields each object as it becomes ready; raises `TimeoutError` when time is up."""
+    async def wait(self, refs: Iterable[Ref], *, within: timedelta, on_ready: OnReady) -> set[Ref]:
+        """Calls `on_ready` as each object becomes ready; returns those that did not in time."""
         waiting = set(refs)
         collections: dict[tuple[str, str, str], set[Ref]] = {}
         for ref in waiting:
             collections.setdefault((ref.api_version, ref.kind, ref.namespace), set()).add(ref)
-        found: asyncio.Queue[Ref] = asyncio.Queue()
-        async with asyncio.timeout(within.total_seconds()), asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._watch(wanted, found), name=f"ready-{kind}")
-                for (_, kind, _), wanted in collections.items()
-            ]
-            for _ in range(len(waiting)):
-                yield await found.get()
-            for task in tasks:
-                task.cancel()
 
-    async def _watch(self, wanted: set[Ref], found: asyncio.Queue[Ref]) -> None:
+        async def became_ready(ref: Ref) -> None:
+            waiting.discard(ref)
+            await on_ready(ref)
+
+        try:
+            async with asyncio.timeout(within.total_seconds()), asyncio.TaskGroup() as group:
+                for (_, kind, _), wanted in collections.items():
+                    group.create_task(self._watch(wanted, became_ready), name=f"ready-{kind}")
+        except TimeoutError:
+            return waiting
+        return set()
+
+    async def _watch(self, wanted: set[Ref], became_ready: OnReady) -> None:
         """Reports those of `wanted` (all of one collection) that are or become ready."""
         sample = next(iter(wanted))
         resource = await self.resources.find(sample.api_version, sample.kind)
@@ -113,13 +117,14 @@ class Readiness:
         query = {"fieldSelector": f"metadata.name={sample.name}"} if len(names) == 1 else {}
         predicate = PREDICATES.get(sample.group_kind)
         path = resource.collection(sample.namespace)
-        async for change in watched(self.client, path, query=query):
-            objects = change.items if change.type is ChangeType.LISTED else (change.obj,)
-            for obj in objects:
-                ref = names.get(obj["metadata"]["name"])
-                if ref is None or change.type is ChangeType.DELETED:
+        async with aclosing(watched(self.client, path, query=query)) as changes:
+            async for change in changes:
+                if change.type is ChangeType.DELETED:
                     continue
-                if predicate is None or predicate(obj):
-                    found.put_nowait(names.pop(ref.name))
-            if not names:
-                return
+                objects = change.items if change.type is ChangeType.LISTED else (change.obj,)
+                for obj in objects:
+                    ref = names.get(obj["metadata"]["name"])
+                    if ref is not None and (predicate is None or predicate(obj)):
+                        await became_ready(names.pop(ref.name))
+                if not names:
+                    return

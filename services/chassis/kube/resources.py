@@ -28,8 +28,10 @@ class Resource:
 
     @property
     def root(self) -> str:
-        return f"/api/{self.api_version}" if "/" not in self.api_version else (
-            f"/apis/{self.api_version}"
+        return (
+            f"/api/{self.api_version}"
+            if "/" not in self.api_version
+            else (f"/apis/{self.api_version}")
         )
 
     def collection(self, namespace: str = "") -> str:

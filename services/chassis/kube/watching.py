@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -87,7 +87,7 @@ async def _pages(client: KubeClient, path: str, query: Mapping[str, str]) -> Lis
 
 async def watched(
     client: KubeClient, path: str, *, query: Mapping[str, str] | None = None
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """The collection, then its changes, without end; over disconnects, bookmarks and 410."""
     while True:
         listing = await listed(client, path, query=query)
@@ -101,7 +101,7 @@ async def watched(
 
 async def _continued(
     client: KubeClient, path: str, query: Mapping[str, str], version: str
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """Changes after `version`, over as many connections as it takes; raises `WatchExpired`."""
     delay = _FIRST_DELAY_S
     while True:
@@ -118,7 +118,7 @@ async def _continued(
 
 async def _connection(
     client: KubeClient, path: str, query: Mapping[str, str], version: str
-) -> AsyncIterator[tuple[Change | None, str]]:
+) -> AsyncGenerator[tuple[Change | None, str], None]:
     """What one connection brings, each with the version that it leads to."""
     asked = {
         **query,
@@ -147,9 +147,7 @@ def _read(line: bytes, path: str) -> tuple[Change | None, str]:
     obj = event.get("object") or {}
     if event["type"] == "ERROR":
         code = int(obj.get("code") or 500)
-        raise error_of(
-            method="GET", code=code, headers={}, body=orjson.dumps(obj), subject=path
-        )
+        raise error_of(method="GET", code=code, headers={}, body=orjson.dumps(obj), subject=path)
     version = str((obj.get("metadata") or {}).get("resourceVersion") or "")
     if event["type"] == "BOOKMARK":
         return None, version

@@ -19,7 +19,7 @@ _CHATTY = ("nats", "aiohttp.access", "asyncio", "urllib3", "opentelemetry")
 
 def configure(settings: ChassisSettings, *, service: str) -> None:
     """Sets up structlog and routes the standard library's loggers through it."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
