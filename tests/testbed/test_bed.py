@@ -27,6 +27,7 @@ from tests.testbed.proxies import FaultProxy
 from tests.testbed.tracing import Jaeger
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
+_LEASH = Path(__file__).with_name("leash.py")
 
 _DEPLOYMENT = """
 apiVersion: apps/v1
@@ -65,6 +66,13 @@ from tests.testbed.processes import Process
 child = Process("sleep", ["/bin/sleep", "600"], log=Path(sys.argv[1]))
 child.start()
 print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+_TAKE_PORT = """
+import sys
+from tests.testbed import loopback
+print(loopback.take_port(), flush=True)
 sys.stdin.read()
 """
 
@@ -173,11 +181,26 @@ class TestProcesses:
         with parent:
             assert parent.stdout is not None
             child = Identity.of(int(parent.stdout.readline()), name="sleep")
-            assert child.is_running
+            # Before that, the leash itself would notice that the parent is gone.
+            _wait_for_exec(child)
 
             parent.send_signal(signal.SIGKILL)
 
         wait_until(lambda: not child.is_running, timeout_s=10.0, what="the child to be gone")
+
+    def test_program_is_not_started_when_the_parent_is_gone_already(self) -> None:
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+
+        leash = subprocess.run(
+            [sys.executable, "-I", "-S", str(_LEASH), str(gone.pid), "/bin/echo", "started"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert leash.returncode == 1
+        assert leash.stdout == ""
 
     def test_child_outlives_the_thread_that_asked_for_it(self, tmp_path: Path) -> None:
         child = Process("sleep", ["/bin/sleep", "600"], log=tmp_path / "log")
@@ -220,24 +243,28 @@ class TestProcesses:
         with pytest.raises(BedError, match="No such file"):
             wait_until(lambda: False, timeout_s=10.0, what="the cat", processes=[child])
 
-    def test_ports_are_not_given_twice(self) -> None:
-        taken = subprocess.run(
-            [sys.executable, "-c", _TAKE_PORTS], cwd=_REPOSITORY, capture_output=True, check=True
+    def test_port_is_not_given_to_two_test_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        other_run = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_PORT],
+            cwd=_REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        with ThreadPoolExecutor(8) as pool:
-            ours = list(pool.map(lambda _: loopback.take_port(), range(50)))
+        with other_run:
+            assert other_run.stdout is not None
+            port = int(other_run.stdout.readline())
+            monkeypatch.setattr(loopback, "_LOWEST_PORT", port)
+            monkeypatch.setattr(loopback, "_first_ephemeral_port", lambda: port + 1)
 
-        assert len(set(ours)) == 50
-        assert len(taken.stdout.split()) == 50
+            with pytest.raises(OSError, match="no free TCP port"):
+                loopback.take_port()
+            other_run.kill()
+
+        assert loopback.take_port() == port
 
 
-_TAKE_PORTS = """
-from tests.testbed import loopback
-for _ in range(50): print(loopback.take_port())
-"""
-
-
-def _wait_for_exec(child: Process) -> None:
+def _wait_for_exec(child: Process | Identity) -> None:
     """Until the leash has become the program."""
     name = Path(f"/proc/{child.pid}/comm")
     wait_until(lambda: name.read_text().strip() == child.name, timeout_s=10.0, what="the exec")

@@ -1,0 +1,1 @@
+"""Lifecycle: the only service that writes to clusters. Installs, upgrades, applies, removes."""

@@ -1,0 +1,75 @@
+"""Which component and revision an object belongs to, in Istio's own labels.
+
+The same labels that istioctl sets, so that either tool recognizes what the other installed
+(operator/pkg/manifest/name.go in istio/istio names them).
+"""
+
+from __future__ import annotations
+
+from services.chassis.kube.objects import KubeObject, labels_of
+from services.lifecycle.requests import DEFAULT_REVISION
+
+COMPONENT = "operator.istio.io/component"
+MANAGED = "operator.istio.io/managed"
+VERSION = "operator.istio.io/version"
+OWNER_NAMESPACE = "install.operator.istio.io/owning-resource-namespace"
+NOT_PRUNED = "install.operator.istio.io/owning-resource-not-pruned"
+REVISION = "istio.io/rev"
+TAG = "istio.io/tag"
+APP_VERSION = "app.kubernetes.io/version"
+CREATED_BY = "meshbus.io/created-by"
+
+BASE = "Base"
+PILOT = "Pilot"
+GATEWAYS = ("IngressGateways", "EgressGateways")
+
+_CHARTS = {
+    "base": BASE,
+    "istiod": PILOT,
+    "cni": "Cni",
+    "ztunnel": "Ztunnel",
+    "istio-ingress": "IngressGateways",
+    "istio-egress": "EgressGateways",
+}
+
+
+def component_of(obj: KubeObject) -> str:
+    """The Istio component, from its label or from the chart that made the object."""
+    labels = labels_of(obj)
+    named = labels.get(COMPONENT)
+    if named:
+        return named
+    chart = labels.get("helm.sh/chart", "").rpartition("-")[0]
+    component = _CHARTS.get(chart, PILOT)
+    # The base chart also makes the default validator, which belongs to one revision.
+    return PILOT if component == BASE and labels.get(REVISION) else component
+
+
+def claim(obj: KubeObject, *, revision: str, version: str, namespace: str) -> None:
+    """Puts the owner's labels on a rendered object, in place.
+
+    What all revisions share (CRDs, the reader's account) carries no revision.
+    """
+    component = component_of(obj)
+    labels = obj["metadata"].setdefault("labels", {})
+    labels[MANAGED] = "Reconcile"
+    labels[COMPONENT] = component
+    labels[VERSION] = version
+    labels[OWNER_NAMESPACE] = namespace
+    if component == BASE:
+        labels.pop(REVISION, None)
+    else:
+        labels[REVISION] = revision
+
+
+def revision_of(obj: KubeObject) -> str | None:
+    """The revision that owns the object; None for what all share."""
+    labels = labels_of(obj)
+    if labels.get(COMPONENT) == BASE and REVISION not in labels:
+        return None
+    return labels.get(REVISION) or DEFAULT_REVISION
+
+
+def is_shared(obj: KubeObject) -> bool:
+    """True for what goes with the last revision only."""
+    return labels_of(obj).get(COMPONENT) == BASE
