@@ -40,9 +40,9 @@ class Fence:
     _lost: str = ""
     _stop: BaseException | None = None
 
-    def beat(self) -> None:
-        """A heartbeat reached the server."""
-        self._beaten = asyncio.get_running_loop().time()
+    def beat(self, *, at: float) -> None:
+        """A heartbeat that was sent `at` (loop time) reached the server."""
+        self._beaten = at
 
     def lose(self, reason: str) -> None:
         self._lost = self._lost or reason

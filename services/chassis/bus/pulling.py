@@ -31,6 +31,10 @@ _PAUSE_AFTER_REFUSAL_S = 0.5
 log = structlog.get_logger(__name__)
 
 
+class Abandon(Exception):
+    """A handler's word that the message is no longer its own: neither end it nor hand it back."""
+
+
 class Retry(Exception):
     """A handler's word that the message should come again after `delay`."""
 
@@ -60,12 +64,6 @@ class Delivery:
     @property
     def headers(self) -> dict[str, str]:
         return dict(self.message.headers or {})
-
-    async def in_progress(self, client: Client) -> None:
-        """Tells the server that the work goes on; raises when it cannot be told."""
-        await self.message.in_progress()
-        if not client.is_connected:
-            raise nats.errors.ConnectionReconnectingError
 
     async def acknowledge(self) -> None:
         """Ends the message for good; waits for the server's word."""
@@ -146,6 +144,8 @@ class PullWorker:
         except InvalidMessage as error:
             await self.bury(delivery, error)
             await delivery.terminate(client, f"{error.code} {error.summary}")
+        except Abandon:
+            log.warning("message_abandoned", consumer=self.consumer, attempt=delivery.attempt)
         except Retry as retry:
             await delivery.retry(client, retry.delay)
         except asyncio.CancelledError:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 import orjson
 
-from services.chassis.errors import ObjectConflict, ObjectNotFound
+from services.chassis.errors import (
+    KindUnknown,
+    NamespaceMissing,
+    ObjectConflict,
+    ObjectNotFound,
+)
 from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
@@ -39,28 +44,35 @@ class Applier:
     client: KubeClient
     resources: Resources
 
-    async def apply(self, ref: Ref, body: bytes) -> Applied:
+    async def apply(self, ref: Ref, body: bytes, *, take_over: bool = False) -> Applied:
         """Applies one object (JSON in `body`).
 
-        A conflict with another manager is first seen, then overridden, so that it can be told.
+        A conflict with another manager is first seen, then overridden, so that it can be told;
+        with `take_over` it is overridden at once.
         """
+        if take_over:
+            return await self._patch(ref, body, force=True)
         try:
             return await self._patch(ref, body, force=False)
         except ObjectConflict as conflict:
             taken = await self._patch(ref, body, force=True)
             return Applied(taken.ref, taken.obj, taken.created, taken_over=conflict.summary)
 
-    async def delete(self, ref: Ref, *, uid: str = "") -> bool:
-        """Deletes one object; False when it was not there. `uid` guards against a namesake."""
-        resource = await self.resources.find(ref.api_version, ref.kind)
-        options: dict[str, object] = {"propagationPolicy": "Background"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+    async def delete(self, ref: Ref, *, cascade: str = "Background") -> bool:
+        """Deletes one object; False when it, or its whole kind, was not there.
+
+        `cascade` is the propagation policy: `Foreground` keeps the object until its dependents
+        are gone.
+        """
         try:
+            resource = await self.resources.find(ref.api_version, ref.kind)
             await self.client.request(
-                "DELETE", resource.path(ref), body=orjson.dumps(options), subject=str(ref)
+                "DELETE",
+                resource.path(ref),
+                body=orjson.dumps({"propagationPolicy": cascade}),
+                subject=str(ref),
             )
-        except ObjectNotFound:
+        except (ObjectNotFound, NamespaceMissing, KindUnknown):
             return False
         return True
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.chassis.errors import KindUnknown
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
@@ -92,9 +93,6 @@ class Readiness:
     async def wait(self, refs: Iterable[Ref], *, within: timedelta, on_ready: OnReady) -> set[Ref]:
         """Calls `on_ready` as each object becomes ready; returns those that did not in time."""
         waiting = set(refs)
-        collections: dict[tuple[str, str, str], set[Ref]] = {}
-        for ref in waiting:
-            collections.setdefault((ref.api_version, ref.kind, ref.namespace), set()).add(ref)
 
         async def became_ready(ref: Ref) -> None:
             waiting.discard(ref)
@@ -102,22 +100,54 @@ class Readiness:
 
         try:
             async with asyncio.timeout(within.total_seconds()), asyncio.TaskGroup() as group:
-                for (_, kind, _), wanted in collections.items():
-                    group.create_task(self._watch(wanted, became_ready), name=f"ready-{kind}")
+                for wanted in _by_collection(waiting):
+                    group.create_task(self._watch(wanted, became_ready), name="ready")
         except TimeoutError:
             return waiting
         return set()
+
+    async def wait_gone(self, refs: Iterable[Ref], *, within: timedelta) -> set[Ref]:
+        """Waits until objects are gone; returns those that are still there when time is up."""
+        waiting = set(refs)
+        try:
+            async with asyncio.timeout(within.total_seconds()), asyncio.TaskGroup() as group:
+                for wanted in _by_collection(waiting):
+                    group.create_task(self._watch_gone(wanted, waiting), name="gone")
+        except TimeoutError:
+            return waiting
+        return set()
+
+    async def _watch_gone(self, wanted: set[Ref], waiting: set[Ref]) -> None:
+        sample = next(iter(wanted))
+        try:
+            resource = await self.resources.find(sample.api_version, sample.kind)
+        except KindUnknown:
+            waiting -= wanted
+            return
+        names = {ref.name: ref for ref in wanted}
+        path = resource.collection(sample.namespace)
+        async with aclosing(watched(self.client, path, query=_only(names))) as changes:
+            async for change in changes:
+                if change.type is ChangeType.LISTED:
+                    present = {obj["metadata"]["name"] for obj in change.items}
+                    left = [name for name in names if name not in present]
+                elif change.type is ChangeType.DELETED:
+                    left = [change.obj["metadata"]["name"]]
+                else:
+                    continue
+                for ref in [names.pop(name) for name in left if name in names]:
+                    waiting.discard(ref)
+                if not names:
+                    return
 
     async def _watch(self, wanted: set[Ref], became_ready: OnReady) -> None:
         """Reports those of `wanted` (all of one collection) that are or become ready."""
         sample = next(iter(wanted))
         resource = await self.resources.find(sample.api_version, sample.kind)
         names = {ref.name: ref for ref in wanted}
-        # One object alone is watched by name: the server then sends nothing else.
-        query = {"fieldSelector": f"metadata.name={sample.name}"} if len(names) == 1 else {}
         predicate = PREDICATES.get(sample.group_kind)
         path = resource.collection(sample.namespace)
-        async with aclosing(watched(self.client, path, query=query)) as changes:
+        async with aclosing(watched(self.client, path, query=_only(names))) as changes:
             async for change in changes:
                 if change.type is ChangeType.DELETED:
                     continue
@@ -128,3 +158,16 @@ class Readiness:
                         await became_ready(names.pop(ref.name))
                 if not names:
                     return
+
+
+def _by_collection(refs: Iterable[Ref]) -> list[set[Ref]]:
+    """The objects of one kind and namespace together: one watch serves them all."""
+    collections: dict[tuple[str, str, str], set[Ref]] = {}
+    for ref in refs:
+        collections.setdefault((ref.api_version, ref.kind, ref.namespace), set()).add(ref)
+    return list(collections.values())
+
+
+def _only(names: dict[str, Ref]) -> dict[str, str]:
+    """One object alone is watched by name: the server then sends nothing else."""
+    return {"fieldSelector": f"metadata.name={next(iter(names))}"} if len(names) == 1 else {}

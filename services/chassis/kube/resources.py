@@ -69,6 +69,15 @@ class Resources:
             await self.refresh()
         return self._preferred.get((group, kind))
 
+    async def kind_of(self, group: str, plural: str) -> str | None:
+        """The kind behind a resource's plural name, or None."""
+        if not self._known:
+            await self.refresh()
+        return next(
+            (kind for (g, kind), r in self._preferred.items() if g == group and r.plural == plural),
+            None,
+        )
+
     async def refresh(self) -> None:
         """Reads discovery; calls at the same moment share one reading."""
         before = self._known

@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 
 from pydantic import Field
 
-from services.chassis.messages.events import ErrorReport
+from services.chassis.messages.events import ErrorReport, Event
 from services.chassis.messages.models import Message
 
 
@@ -38,6 +38,8 @@ class OperationRecord(Message):
     worker: str = ""
     summary: str = ""
     error: ErrorReport | None = None
+    final: Event | None = None
+    """The event that ended the operation, kept so that a repeat can tell it again."""
     cancel_requested: bool = False
     updated: datetime = Field(default_factory=_now)
 

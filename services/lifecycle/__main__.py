@@ -1,0 +1,121 @@
+"""`python -m services.lifecycle`: the composition root of the lifecycle worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from services.chassis.bus.__main__ import lease_ttl
+from services.chassis.bus.credentials import Opener
+from services.chassis.bus.deadletters import DeadLetters, Mover
+from services.chassis.bus.leases import Leases
+from services.chassis.bus.pulling import PullWorker
+from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.service import Chassis, run
+from services.lifecycle.adapters.clusters import Connections
+from services.lifecycle.adapters.istioctl import Distributions
+from services.lifecycle.adapters.stores import CredentialStore, IntentBucket
+from services.lifecycle.catalog import offered
+from services.lifecycle.handlers import Handlers
+from services.lifecycle.installing import Installer
+from services.lifecycle.queries import Answers
+from services.lifecycle.rendering import Rendering
+from services.lifecycle.settings import LifecycleSettings
+from services.lifecycle.uninstalling import Uninstaller
+
+HTTP_PORT = 9111
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
+    """Builds the worker, advertises what it offers, and consumes until the context is left."""
+    settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    private_key = settings.sealing_private_key
+    opener = Opener.of(
+        Bucket(bus, "credentials"), private_key.get_secret_value() if private_key else None
+    )
+    distributions = Distributions(own.distributions, own.render_timeout)
+    versions = distributions.versions()
+    connections = Connections(chassis.metrics, own.client_idle, settings.insecure_kubeconfigs)
+    intents = IntentBucket(Bucket(bus, "intents"))
+    handlers = Handlers(
+        bus=bus,
+        publisher=chassis.publisher,
+        records=Records(Bucket(bus, "ops"), OperationRecord),
+        credentials=CredentialStore(opener),
+        connections=connections,
+        leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
+        operations=offered(
+            installer=Installer(Rendering(distributions, own.hub), intents, versions),
+            uninstaller=Uninstaller(intents),
+        ),
+        metrics=chassis.metrics,
+        worker=settings.instance,
+        ack_wait=settings.ack_wait,
+        parallel_writes=own.parallel_writes,
+    )
+    letters = DeadLetters(chassis.publisher)
+    worker = PullWorker(
+        bus, "CMD", "lifecycle", handlers.handle, letters.bury_delivery, slots=own.slots
+    )
+    mover = PullWorker(
+        bus,
+        "ADV",
+        "dlq-mover",
+        Mover(letters, handlers.mourn).handle,
+        letters.bury_delivery,
+        slots=1,
+    )
+    await _advertise(chassis, handlers, versions)
+    service = await serve_queries(
+        bus,
+        service="lifecycle",
+        description="Installs, upgrades and removes Istio; applies manifests",
+        queries=Answers(handlers, versions).queries(),
+    )
+    consuming = [
+        asyncio.create_task(worker.run(), name="commands"),
+        asyncio.create_task(mover.run(), name="dead-letters"),
+    ]
+    try:
+        yield
+    finally:
+        await service.stop()
+        worker.drain()
+        mover.drain()
+        await _finish(consuming, grace_s=settings.drain_grace.total_seconds())
+        await connections.close()
+
+
+async def _advertise(
+    chassis: Chassis[LifecycleSettings], handlers: Handlers, versions: list[str]
+) -> None:
+    """The catalog entry stays when the worker goes: its operations wait for the next one."""
+    if not versions:
+        log.warning("no_distributions", folder=str(chassis.own.distributions))
+    catalog = ServiceCatalog(
+        service="lifecycle",
+        operations=[operation.advertised for operation in handlers.operations.values()],
+        versions=versions,
+    )
+    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put("lifecycle", catalog)
+
+
+async def _finish(tasks: list[asyncio.Task[None]], *, grace_s: float) -> None:
+    """Lets running commands end; what is not done in time is handed to another worker."""
+    _, unfinished = await asyncio.wait(tasks, timeout=grace_s)
+    for task in unfinished:
+        log.warning("work_handed_back", part=task.get_name())
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    run("lifecycle", LifecycleSettings, compose, http_port=HTTP_PORT)

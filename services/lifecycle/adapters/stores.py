@@ -1,0 +1,59 @@
+"""The buckets that lifecycle keeps: intents, and the credentials of operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.chassis.bus import subjects
+from services.chassis.bus.credentials import Opener
+from services.chassis.bus.records import Bucket
+from services.chassis.errors import InvalidMessage
+from services.chassis.messages import Command
+from services.lifecycle.intents import Intent
+
+
+@dataclass(frozen=True, slots=True)
+class IntentBucket:
+    """`intents/<cluster>.<revision>`."""
+
+    bucket: Bucket
+
+    async def load(self, cluster: str, revision: str) -> Intent | None:
+        entry = await self.bucket.get(f"{cluster}.{revision}")
+        if entry is None or not entry.value:
+            return None
+        try:
+            return Intent.model_validate_json(entry.value)
+        except ValueError:
+            # Written by another version of ours: without it everything is sent again.
+            return None
+
+    async def save(self, cluster: str, intent: Intent) -> None:
+        await self.bucket.put(f"{cluster}.{intent.revision}", intent.model_dump_json().encode())
+
+    async def forget(self, cluster: str, revision: str) -> None:
+        await self.bucket.delete(f"{cluster}.{revision}")
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialStore:
+    """Opens the kubeconfig that a command refers to, and forgets it afterwards."""
+
+    opener: Opener
+
+    async def kubeconfig(self, command: Command) -> str:
+        return await self.opener.get(self._key(command))
+
+    async def forget(self, command: Command) -> None:
+        """An operation's own credential ends with it; a registered cluster's stays."""
+        if command.credential:
+            await self.opener.bucket.delete(self._key(command))
+
+    def _key(self, command: Command) -> str:
+        registered = subjects.registered_credential(command.cluster)
+        own = subjects.operation_credential(command.operation, command.cluster)
+        key = command.credential or registered
+        if key not in (registered, own):
+            # A command may use its own credential or its cluster's, never another one's.
+            raise InvalidMessage("the command names a credential of something else")
+        return key

@@ -1,0 +1,56 @@
+"""The operations that lifecycle offers, by the names, categories and texts that Meshery shows."""
+
+from __future__ import annotations
+
+from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
+from services.lifecycle.handlers import Operation
+from services.lifecycle.injecting import label_namespace
+from services.lifecycle.installing import Installer
+from services.lifecycle.manifests import run_manifest
+from services.lifecycle.requests import parse_request
+from services.lifecycle.uninstalling import Uninstaller
+from services.lifecycle.work import Result, Work
+
+
+def offered(*, installer: Installer, uninstaller: Uninstaller) -> dict[str, Operation]:
+    """Operation by name."""
+
+    async def run_mesh(work: Work) -> Result:
+        request = parse_request(work.command.body)
+        if work.command.verb is Verb.DELETE:
+            return await uninstaller.uninstall(work, request)
+        return await installer.install(work, request)
+
+    async def run_label(work: Work) -> Result:
+        return await label_namespace(work, parse_request(work.command.body))
+
+    operations = [
+        Operation(
+            AdvertisedOperation(
+                name="istio",
+                description="Istio Service Mesh",
+                category=Category.INSTALL,
+                slot=SlotKind.MESH,
+            ),
+            run_mesh,
+        ),
+        Operation(
+            AdvertisedOperation(
+                name="label-namespace",
+                description="Automatic Sidecar Injection",
+                category=Category.CONFIGURE,
+                slot=SlotKind.APPLY,
+            ),
+            run_label,
+        ),
+        Operation(
+            AdvertisedOperation(
+                name="custom",
+                description="Custom YAML",
+                category=Category.CUSTOM,
+                slot=SlotKind.APPLY,
+            ),
+            run_manifest,
+        ),
+    ]
+    return {operation.advertised.name: operation for operation in operations}

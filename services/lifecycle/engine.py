@@ -1,0 +1,168 @@
+"""The apply engine: waves of parallel server-side applies, waits on watches, parallel deletions.
+
+It checks the fence before every write, so that a worker that lost its claim stops at the next
+object, and it skips what is proven to be there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from services.chassis.errors import KindUnknown, MeshbusError
+from services.chassis.kube.applying import Applied, Applier
+from services.chassis.kube.objects import Ref
+from services.chassis.kube.readiness import PREDICATES, Readiness
+from services.chassis.telemetry import traces
+from services.lifecycle.planning import CRD, PlannedObject, Wave
+
+_KIND_PATIENCE_S = 10.0
+_DEFINITIONS_TIMEOUT = timedelta(seconds=60)
+
+
+class Fence(Protocol):
+    """Raises when this worker may not write any more."""
+
+    def check(self) -> None: ...
+
+
+Skip = Callable[[PlannedObject], bool]
+"""True for an object that is proven to be in the cluster as planned."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an operation has done so far."""
+
+    applied: dict[Ref, Applied] = field(default_factory=dict)
+    unchanged: list[Ref] = field(default_factory=list)
+    deleted: list[Ref] = field(default_factory=list)
+    taken_over: dict[Ref, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Writes to one cluster for one operation."""
+
+    applier: Applier
+    readiness: Readiness
+    fence: Fence
+    parallel: int
+    outcome: Outcome = field(default_factory=Outcome)
+
+    async def apply_wave(
+        self,
+        wave: Wave,
+        objects: Sequence[PlannedObject],
+        *,
+        skip: Skip,
+        take_over: bool = False,
+    ) -> int:
+        """Applies the wave's objects side by side; returns how many were sent."""
+        wanted = [planned for planned in objects if not skip(planned)]
+        self.outcome.unchanged += [p.ref for p in objects if p not in wanted]
+
+        async def apply(planned: PlannedObject) -> None:
+            applied = await self._patient(planned, take_over=take_over)
+            self.outcome.applied[planned.ref] = applied
+            if applied.taken_over:
+                self.outcome.taken_over[planned.ref] = applied.taken_over
+
+        with traces.span(f"wave {wave.title}", attributes={"objects": len(wanted)}):
+            await self._side_by_side(apply, wanted)
+        return len(wanted)
+
+    async def delete_all(self, refs: Iterable[Ref], *, cascade: str = "Background") -> list[Ref]:
+        """Deletes objects side by side; returns those that were there."""
+        removed: list[Ref] = []
+
+        async def delete(ref: Ref) -> None:
+            self.fence.check()
+            if await self.applier.delete(ref, cascade=cascade):
+                removed.append(ref)
+                self.outcome.deleted.append(ref)
+
+        with traces.span("delete", attributes={"cascade": cascade}):
+            await self._side_by_side(delete, list(refs))
+        return removed
+
+    async def established(self, objects: Iterable[PlannedObject]) -> set[Ref]:
+        """Waits for the definitions among `objects`; returns those that are not served in time."""
+        refs = [p.ref for p in objects if p.ref.group_kind == CRD]
+        if not refs:
+            return set()
+
+        async def ignore(_ref: Ref) -> None:
+            return None
+
+        with traces.span("wait for definitions"):
+            return await self.readiness.wait(refs, within=_DEFINITIONS_TIMEOUT, on_ready=ignore)
+
+    async def ready(
+        self,
+        objects: Iterable[PlannedObject],
+        *,
+        within: timedelta,
+        on_ready: Callable[[Ref], Awaitable[None]],
+    ) -> set[Ref]:
+        """Waits for the workloads among `objects`; returns those that are not ready in time."""
+        refs = [p.ref for p in objects if p.ref.group == "apps" and p.ref.group_kind in PREDICATES]
+        if not refs:
+            return set()
+        with traces.span("wait for workloads", attributes={"objects": len(refs)}):
+            return await self.readiness.wait(refs, within=within, on_ready=on_ready)
+
+    async def gone(self, refs: Iterable[Ref], *, within: timedelta) -> set[Ref]:
+        """Waits until objects are gone; returns those that are still there when time is up."""
+        with traces.span("wait for deletions"):
+            return await self.readiness.wait_gone(refs, within=within)
+
+    async def _patient(self, planned: PlannedObject, *, take_over: bool) -> Applied:
+        """A definition that was just applied may take a moment until its kind is served."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (_KIND_PATIENCE_S if self._defines(planned.ref) else 0.0)
+        while True:
+            self.fence.check()
+            try:
+                return await self.applier.apply(planned.ref, planned.body, take_over=take_over)
+            except KindUnknown:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    def _defines(self, ref: Ref) -> bool:
+        """True when this operation applied the definition of the object's kind."""
+        return any(
+            other.group_kind == CRD and other.name.endswith(f".{ref.group}")
+            for other in self.outcome.applied
+        )
+
+    async def _side_by_side(
+        self, work: Callable[..., Awaitable[None]], items: Sequence[object]
+    ) -> None:
+        """At most `parallel` at once; the first error stops those that have not begun."""
+        gate = asyncio.Semaphore(self.parallel)
+        failed: list[MeshbusError] = []
+
+        async def one(item: object) -> None:
+            async with gate:
+                if failed:
+                    return
+                try:
+                    await work(item)
+                except MeshbusError as error:
+                    failed.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(one(item))
+        if failed:
+            raise failed[0]
+
+
+def never(_planned: PlannedObject) -> bool:
+    """Sends everything."""
+    return False

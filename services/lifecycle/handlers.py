@@ -1,0 +1,396 @@
+"""What happens to a command: claim it, run it, end it, and tell; each step safe to repeat.
+
+The order makes a crash harmless: RUNNING in `ops` (compare-and-swap), idempotent work, the terminal
+record with the final event inside, the final event on the bus, and then the acknowledgement. A
+redelivery that finds a terminal record only tells its event again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import structlog
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.deadletters import DeadLetter
+from services.chassis.bus.leases import Fence, Leases
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Abandon, Delivery
+from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.bus.subjects import CommandSubject
+from services.chassis.errors import (
+    AttemptsExhausted,
+    BusUnavailable,
+    DeadlineExpired,
+    InternalError,
+    InvalidMessage,
+    LeaseLost,
+    MeshbusError,
+    OperationCancelled,
+    UnknownOperation,
+)
+from services.chassis.kube.applying import Applier
+from services.chassis.kube.readiness import Readiness
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Command,
+    ErrorReport,
+    Event,
+    OperationRecord,
+    OperationState,
+    Phase,
+    Severity,
+    SlotKind,
+    Verb,
+)
+from services.chassis.telemetry import metrics, traces
+from services.lifecycle.adapters.clusters import Connection, Connections
+from services.lifecycle.adapters.stores import CredentialStore
+from services.lifecycle.engine import Engine
+from services.lifecycle.inventory import Surveyor
+from services.lifecycle.planning import by_kind, listing
+from services.lifecycle.progress import Progress
+from services.lifecycle.work import Result, Work
+
+log = structlog.get_logger(__name__)
+
+Run = Callable[[Work], Awaitable[Result]]
+"""Carries one operation out on one cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that this worker offers."""
+
+    advertised: AdvertisedOperation
+    run: Run
+
+
+@dataclass(slots=True, kw_only=True)
+class Handlers:
+    """Handles the messages of `cmd.lifecycle.>`."""
+
+    bus: Bus
+    publisher: Publisher
+    records: Records[OperationRecord]
+    credentials: CredentialStore
+    connections: Connections
+    leases: Leases
+    operations: Mapping[str, Operation]
+    metrics: metrics.Metrics
+    worker: str
+    ack_wait: timedelta
+    parallel_writes: int
+
+    async def handle(self, delivery: Delivery) -> None:
+        """One command; returning means it is done with, for better or worse."""
+        command = read_command(delivery)
+        attributes: dict[str, str | int] = {
+            "messaging.system": "nats",
+            "messaging.destination.template": "cmd.lifecycle.{cluster}",
+            "messaging.consumer.group.name": "lifecycle",
+            "messaging.message.conversation_id": command.operation,
+            "meshbus.attempt": delivery.attempt,
+        }
+        name = f"process cmd.lifecycle {command.kind}"
+        with (
+            traces.continued(name, headers=delivery.headers, attributes=attributes),
+            structlog.contextvars.bound_contextvars(
+                operation=command.operation, cluster=command.cluster
+            ),
+        ):
+            await self._claimed(delivery, command)
+
+    async def cancel(self, operation: str, cluster: str) -> bool:
+        """Asks for a running operation to stop; False when it is not running."""
+        key = subjects.operation_key(operation, cluster)
+        stored = await self.records.get(key)
+        if stored is None or stored[0].state.is_terminal:
+            return False
+        record, revision = stored
+        wanted = record.model_copy(update={"cancel_requested": True})
+        await self.records.update(key, wanted, revision=revision)
+        return True
+
+    async def mourn(self, letter: DeadLetter, error: AttemptsExhausted) -> None:
+        """Ends the operation of a command that no worker survived."""
+        try:
+            command = read_letter(letter)
+        except InvalidMessage:
+            return
+        stored = await self.records.get(subjects.operation_key(command.operation, command.cluster))
+        if stored is not None and stored[0].state.is_terminal:
+            return
+        attempt = stored[0].attempt + 1 if stored else 1
+        progress = Progress(self.publisher, command, attempt)
+        await self._end(command, progress, failure_event(progress, error, applied=""), error)
+
+    async def _claimed(self, delivery: Delivery, command: Command) -> None:
+        key = subjects.operation_key(command.operation, command.cluster)
+        stored = await self.records.get(key)
+        if stored is not None and stored[0].state.is_terminal:
+            if stored[0].final is not None:
+                await self.publisher.event(stored[0].final)
+            return
+        attempt = stored[0].attempt + 1 if stored else 1
+        record = OperationRecord(
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            state=OperationState.RUNNING,
+            attempt=attempt,
+            worker=self.worker,
+            cancel_requested=stored[0].cancel_requested if stored else False,
+        )
+        try:
+            if stored is None:
+                await self.records.create(key, record)
+            else:
+                await self.records.update(key, record, revision=stored[1])
+        except RevisionConflict:
+            raise Abandon from None
+        await self._told(delivery, command, attempt)
+
+    async def _told(self, delivery: Delivery, command: Command, attempt: int) -> None:
+        """Runs the operation between its first and its last event."""
+        began = time.monotonic()
+        progress = Progress(self.publisher, command, attempt)
+        progress.start()
+        self.metrics.add(metrics.RUNNING, 1)
+        try:
+            final, error = await self._outcome(delivery, command, progress)
+        except BaseException:
+            progress.abandon()
+            raise
+        finally:
+            self.metrics.add(metrics.RUNNING, -1)
+            self.metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
+        await progress.close()
+        await self._end(command, progress, final, error)
+        outcome = "failed" if error else "done"
+        self.metrics.count(metrics.COMMANDS, command.kind, outcome)
+        code = error.code if error else ""
+        log.info("operation_ended", outcome=outcome, code=code, kind=command.kind)
+
+    async def _outcome(
+        self, delivery: Delivery, command: Command, progress: Progress
+    ) -> tuple[Event, MeshbusError | None]:
+        """The final event, and the error in it; a lost claim or a lost bus goes up instead."""
+        engines: list[Engine] = []
+        async with self._heartbeats(delivery, command) as fence:
+            try:
+                result = await self._run(command, progress, fence, engines)
+            except Exception as raised:
+                error = first_error(raised)
+                if isinstance(error, LeaseLost):
+                    log.warning("claim_lost", reason=error.summary)
+                    raise Abandon from raised
+                if isinstance(error, BusUnavailable):
+                    raise error from raised
+                if isinstance(error, InternalError):
+                    log.exception("operation_crashed", kind=command.kind)
+                return failure_event(progress, error, applied=applied_text(engines)), error
+        return success_event(progress, result), None
+
+    async def _run(
+        self, command: Command, progress: Progress, fence: Fence, engines: list[Engine]
+    ) -> Result:
+        operation = self.operations.get(command.kind)
+        if operation is None:
+            raise UnknownOperation(f"lifecycle offers no operation {command.kind!r}")
+        if command.deadline <= datetime.now(timezone.utc):
+            raise DeadlineExpired("the command was not started before its deadline")
+        kubeconfig = await self.credentials.kubeconfig(command)
+        async with self.connections.use(kubeconfig) as connection:
+            progress.tell(
+                Phase.STARTED,
+                f"{_verb_text(command)} started on {connection.client.config.context}",
+            )
+            async with self._slot(operation, command, connection, progress, fence):
+                work = self._work(command, connection, progress, fence)
+                engines.append(work.engine)
+                return await operation.run(work)
+
+    def _work(
+        self, command: Command, connection: Connection, progress: Progress, fence: Fence
+    ) -> Work:
+        client, resources = connection.client, connection.resources
+        return Work(
+            command=command,
+            client=client,
+            resources=resources,
+            engine=Engine(
+                Applier(client, resources),
+                Readiness(client, resources),
+                fence,
+                self.parallel_writes,
+            ),
+            surveyor=Surveyor(client, resources),
+            fence=fence,
+            progress=progress,
+        )
+
+    @asynccontextmanager
+    async def _slot(
+        self,
+        operation: Operation,
+        command: Command,
+        connection: Connection,
+        progress: Progress,
+        fence: Fence,
+    ) -> AsyncIterator[None]:
+        """What changes the mesh holds the cluster's lease as well; manifests flow beside it."""
+        if operation.advertised.slot is not SlotKind.MESH:
+            yield
+            return
+        uid = await connection.identity()
+        async with self.leases.held(
+            f"mesh.{uid}", operation=command.operation, attempt=progress.attempt, fence=fence
+        ):
+            yield
+
+    @asynccontextmanager
+    async def _heartbeats(self, delivery: Delivery, command: Command) -> AsyncIterator[Fence]:
+        """Keeps the command ours while we work; the fence falls when that fails."""
+        fence = Fence(self.ack_wait * 0.9)
+        beating = asyncio.create_task(self._beat(delivery, command, fence), name="heartbeat")
+        try:
+            yield fence
+        finally:
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+
+    async def _beat(self, delivery: Delivery, command: Command, fence: Fence) -> None:
+        key = subjects.operation_key(command.operation, command.cluster)
+        period = self.ack_wait.total_seconds() / 3
+        while True:
+            await asyncio.sleep(period)
+            try:
+                sent = asyncio.get_running_loop().time()
+                await delivery.message.in_progress()
+                # The answer to a ping comes after everything sent before it was read.
+                await self.bus.rtt_s()
+                fence.beat(at=sent)
+                stored = await self.records.get(key)
+                if stored is not None and stored[0].cancel_requested:
+                    fence.stop(OperationCancelled("the operation was cancelled on request"))
+            except Exception as error:  # the fence is what answers for missed beats
+                log.warning("heartbeat_missed", reason=type(error).__name__)
+
+    async def _end(
+        self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
+    ) -> None:
+        """The terminal record, then the final event, then the credential's end."""
+        state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
+        if isinstance(error, OperationCancelled):
+            state = OperationState.CANCELLED
+        record = OperationRecord(
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            state=state,
+            attempt=progress.attempt,
+            worker=self.worker,
+            summary=final.summary,
+            error=final.error,
+            final=final,
+        )
+        await self.records.put(subjects.operation_key(command.operation, command.cluster), record)
+        await self.publisher.event(final)
+        self.metrics.count(metrics.EVENTS, final.phase)
+        await self.credentials.forget(command)
+
+
+def read_command(delivery: Delivery) -> Command:
+    """The command of a delivery; raises `InvalidMessage`."""
+    return read_letter(
+        DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
+    )
+
+
+def read_letter(letter: DeadLetter) -> Command:
+    """The command in a message of CMD; the subject's cluster wins over the body's."""
+    subject = CommandSubject.parse(letter.subject)
+    if subject is None:
+        raise InvalidMessage("the subject is not of the form that workers consume")
+    command = envelopes.decode(Command, letter.body, letter.headers)
+    is_mesh = subject.operation is None
+    if not is_mesh and subject.operation != subjects.token(command.operation):
+        raise InvalidMessage("the subject names another operation than the body")
+    return command.model_copy(update={"cluster": subject.cluster})
+
+
+def first_error(raised: BaseException) -> MeshbusError:
+    """The error behind an exception; of a group a lost claim counts first."""
+    if isinstance(raised, MeshbusError):
+        return raised
+    if isinstance(raised, BaseExceptionGroup):
+        errors = [first_error(inner) for inner in raised.exceptions]
+        lost = [error for error in errors if isinstance(error, LeaseLost)]
+        known = [error for error in errors if not isinstance(error, InternalError)]
+        return (lost or known or errors)[0]
+    return InternalError(f"the operation met an unexpected {type(raised).__name__}")
+
+
+def success_event(progress: Progress, result: Result) -> Event:
+    return progress.compose(
+        Phase.DONE, result.summary, result.details, numbers=dict(result.numbers)
+    )
+
+
+def failure_event(progress: Progress, error: MeshbusError, *, applied: str) -> Event:
+    """The final event of a failed operation, with what it had done until then."""
+    cancelled = isinstance(error, OperationCancelled)
+    parts = [f"Error: {error.summary}."]
+    if applied:
+        parts.append(applied)
+    return progress.compose(
+        Phase.CANCELLED if cancelled else Phase.FAILED,
+        _failure_summary(progress.command, cancelled=cancelled),
+        " ".join(parts),
+        severity=Severity.WARN if cancelled else Severity.ERROR,
+        error=ErrorReport.of(error),
+    )
+
+
+def applied_text(engines: list[Engine]) -> str:
+    """What an operation did before it failed."""
+    if not engines:
+        return "Nothing was changed."
+    outcome = engines[0].outcome
+    parts = []
+    if outcome.applied:
+        refs = list(outcome.applied)
+        parts.append(f"Applied before the failure: {by_kind(refs)} ({listing(refs)}).")
+    if outcome.deleted:
+        parts.append(f"Deleted before the failure: {listing(outcome.deleted)}.")
+    return " ".join(parts) or "Nothing was changed."
+
+
+def _verb_text(command: Command) -> str:
+    action = "Deletion" if command.verb is Verb.DELETE else "Operation"
+    return f"{action} {command.kind}"
+
+
+def _failure_summary(command: Command, *, cancelled: bool) -> str:
+    """The adapter's words for a failure; none of them says that something is gone."""
+    word = "Cancelled while" if cancelled else "Error while"
+    deleting = command.verb is Verb.DELETE
+    match command.kind:
+        case "istio":
+            return f"{word} {'removing' if deleting else 'installing'} Istio service mesh"
+        case "label-namespace":
+            return f"{word} labeling {command.namespace}"
+        case "custom":
+            return f"{word} {'removing' if deleting else 'deploying'} custom operation"
+    return f"{word} running {command.kind}"

@@ -1,0 +1,122 @@
+"""The story of one operation, told as events in order.
+
+Telling never waits for NATS: events go through a queue of their own, so that an install goes on
+while the server restarts. `close` waits until all are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from services.chassis.errors import BusUnavailable, MeshbusError
+from services.chassis.messages import Command, ErrorReport, Event, Phase, Severity
+from services.chassis.telemetry.redaction import redacted_text
+
+log = structlog.get_logger(__name__)
+
+
+class EventSink(Protocol):
+    """Where events go; retries by itself."""
+
+    async def event(self, event: Event) -> object: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """Events of one command in one attempt."""
+
+    sink: EventSink
+    command: Command
+    attempt: int
+    service: str = "lifecycle"
+    began: float = field(default_factory=time.monotonic)
+    _sequence: int = 0
+    _queue: asyncio.Queue[Event | None] = field(default_factory=asyncio.Queue)
+    _writer: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._writer = asyncio.create_task(self._write(), name="progress")
+
+    @property
+    def seconds(self) -> float:
+        """Since the operation began in this worker."""
+        return time.monotonic() - self.began
+
+    def tell(
+        self,
+        phase: Phase,
+        summary: str,
+        details: str = "",
+        *,
+        severity: Severity = Severity.INFO,
+        error: ErrorReport | None = None,
+        numbers: Mapping[str, float] | None = None,
+    ) -> Event:
+        """Queues one event; the text is redacted once more, whatever it came from."""
+        event = self.compose(
+            phase, summary, details, severity=severity, error=error, numbers=numbers
+        )
+        self._queue.put_nowait(event)
+        return event
+
+    def compose(
+        self,
+        phase: Phase,
+        summary: str,
+        details: str = "",
+        *,
+        severity: Severity = Severity.INFO,
+        error: ErrorReport | None = None,
+        numbers: Mapping[str, float] | None = None,
+    ) -> Event:
+        """The next event of this attempt, not yet sent."""
+        self._sequence += 1
+        command = self.command
+        return Event(
+            operation=command.operation,
+            kind=command.kind,
+            service=self.service,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            attempt=self.attempt,
+            sequence=self._sequence,
+            phase=phase,
+            severity=severity,
+            summary=redacted_text(summary),
+            details=redacted_text(details),
+            error=error,
+            numbers={name: round(value, 3) for name, value in (numbers or {}).items()},
+        )
+
+    def note(self, summary: str, details: str = "") -> None:
+        self.tell(Phase.NOTE, summary, details)
+
+    def warn(self, summary: str, details: str = "") -> None:
+        self.tell(Phase.NOTE, summary, details, severity=Severity.WARN)
+
+    async def close(self) -> None:
+        """Waits until everything told is stored; gives up with `BusUnavailable`."""
+        self._queue.put_nowait(None)
+        if self._writer is not None:
+            await self._writer
+
+    def abandon(self) -> None:
+        """Stops telling: another worker does."""
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def _write(self) -> None:
+        while (event := await self._queue.get()) is not None:
+            try:
+                await self.sink.event(event)
+            except BusUnavailable:
+                # Progress may be lost when NATS stays away; the final event is not (handlers.py).
+                log.warning("event_not_stored", phase=event.phase, summary=event.summary)
+            except MeshbusError as error:
+                log.error("event_refused", code=error.code, phase=event.phase)

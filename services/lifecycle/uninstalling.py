@@ -1,0 +1,239 @@
+"""Uninstall: one revision goes, the others stay; with the last one goes everything install made.
+
+Definitions stay while users have resources of them, unless the request asks for a purge; the system
+namespace goes only when install made it and nobody else lives there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.chassis.errors import ObjectNotFound, StillDeleting
+from services.chassis.kube.objects import Ref, annotations_of
+from services.chassis.messages import Phase
+from services.lifecycle import ownership
+from services.lifecycle.installing import IntentStore
+from services.lifecycle.inventory import Found, Inventory
+from services.lifecycle.planning import CRD, Wave, by_kind, listing, wave_of
+from services.lifecycle.prechecks import check_uninstall, revision_to_remove
+from services.lifecycle.requests import MeshRequest
+from services.lifecycle.work import Result, Work
+
+_GONE_WITHIN = timedelta(seconds=120)
+
+# What istiod and Kubernetes themselves put into namespaces; never a reason to keep one.
+_RUNTIME_NAMES = frozenset({"kube-root-ca.crt", "istio-ca-root-cert", "default"})
+_RUNTIME_PREFIXES = ("istio-leader", "istio-namespace-controller", "istio-gateway-")
+_RUNTIME_SECRETS = frozenset({"istio-ca-secret"})
+_ROOT_CERTIFICATE = "istio-ca-root-cert"
+_ROOT_CERTIFICATE_LABEL = "istio.io/config=true"
+
+# Kinds that tell whether somebody else lives in a namespace.
+_RESIDENT_KINDS = (
+    ("apps", "Deployment"),
+    ("apps", "DaemonSet"),
+    ("apps", "StatefulSet"),
+    ("batch", "Job"),
+    ("batch", "CronJob"),
+    ("", "Pod"),
+    ("", "Service"),
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("", "ServiceAccount"),
+    ("", "PersistentVolumeClaim"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What an uninstall is about to delete, and what stays."""
+
+    revision: str
+    is_last: bool
+    objects: tuple[Found, ...]
+    kept_definitions: tuple[tuple[str, int], ...] = ()
+    """Definition and the number of users' resources of it."""
+    purged_resources: tuple[Found, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstaller:
+    """Takes one revision of Istio out of a cluster."""
+
+    intents: IntentStore
+
+    async def uninstall(self, work: Work, request: MeshRequest) -> Result:
+        inventory = await work.surveyor.inventory()
+        revision = revision_to_remove(request, inventory)
+        if revision is None and not inventory.objects:
+            return Result(
+                "Istio service mesh removed successfully: nothing of it was there",
+                "No object in the cluster carries Istio's installation labels.",
+            )
+        check_uninstall(revision=revision or "", inventory=inventory, force=request.force)
+        removal = await self._plan(work, request, inventory, revision)
+        await _tell_plan(work, removal)
+        await self._carry_out(work, removal)
+        namespace = await self._end(work, request, removal) if removal.is_last else ""
+        if revision is not None:
+            await self.intents.forget(work.command.cluster, revision)
+        return _result(work, removal, namespace)
+
+    async def _plan(
+        self, work: Work, request: MeshRequest, inventory: Inventory, revision: str | None
+    ) -> Removal:
+        is_last = all(name == revision for name in inventory.revisions())
+        mine = [f for f in inventory.of_revision(revision or "") if not _is_dependent(f)]
+        if not is_last:
+            return Removal(revision or "", False, tuple(mine))
+        shared = [found for found in inventory.shared() if not _is_dependent(found)]
+        definitions = [found for found in shared if found.ref.group_kind == CRD]
+        others = [found for found in shared if found.ref.group_kind != CRD]
+        used = await self._users_resources(work, definitions)
+        if request.purge:
+            purged = [resource for resources in used.values() for resource in resources]
+            return Removal(revision or "", True, (*mine, *others, *definitions), (), tuple(purged))
+        free = [found for found in definitions if not used.get(found.ref)]
+        kept = tuple((ref.name, len(resources)) for ref, resources in used.items() if resources)
+        return Removal(revision or "", True, (*mine, *others, *free), kept)
+
+    async def _users_resources(
+        self, work: Work, definitions: Iterable[Found]
+    ) -> dict[Ref, list[Found]]:
+        """Resources of each definition that no install made."""
+
+        async def of(definition: Found) -> list[Found]:
+            plural, _, group = definition.ref.name.partition(".")
+            kind = await work.resources.kind_of(group, plural)
+            if kind is None:
+                return []
+            found = await work.surveyor.select([(group, kind)])
+            return [f for f in found if ownership.COMPONENT not in f.labels]
+
+        listed = list(definitions)
+        answers = await asyncio.gather(*(of(definition) for definition in listed))
+        return {d.ref: sorted(a, key=lambda f: f.ref) for d, a in zip(listed, answers, strict=True)}
+
+    async def _carry_out(self, work: Work, removal: Removal) -> None:
+        """Backwards through the waves; what holds dependents goes in the foreground."""
+        if removal.purged_resources:
+            await self._delete(work, [f.ref for f in removal.purged_resources], "Background")
+        waves: dict[Wave, list[Ref]] = {}
+        for found in removal.objects:
+            component = found.labels.get(ownership.COMPONENT, "")
+            waves.setdefault(wave_of(found.ref, component), []).append(found.ref)
+        for number, (wave, refs) in enumerate(sorted(waves.items(), reverse=True), start=1):
+            await self._delete(work, refs, "Foreground")
+            work.progress.tell(
+                Phase.WAVE,
+                f"Wave {number} of {len(waves)}, {wave.title}: {len(refs)} deleted",
+                by_kind(refs),
+                numbers={"objects": len(refs), "seconds": work.progress.seconds},
+            )
+
+    async def _delete(self, work: Work, refs: list[Ref], cascade: str) -> None:
+        await work.engine.delete_all(refs, cascade=cascade)
+        late = await work.engine.gone(refs, within=_GONE_WITHIN)
+        if late:
+            raise StillDeleting(
+                f"still being deleted after {_GONE_WITHIN.total_seconds():.0f} s: "
+                f"{listing(sorted(late))}",
+                subject=str(min(late)),
+            )
+
+    async def _end(self, work: Work, request: MeshRequest, removal: Removal) -> str:
+        """After the last revision: what istiod left, then the namespace; returns what became."""
+        leftovers = await self._leftovers(work, request)
+        await work.engine.delete_all(leftovers)
+        ref = Ref("v1", "Namespace", "", request.namespace)
+        resource = await work.resources.find("v1", "Namespace")
+        try:
+            live = await work.client.get(resource.path(ref), subject=str(ref))
+        except ObjectNotFound:
+            return "gone"
+        if ownership.CREATED_BY not in annotations_of(live):
+            return "kept: it was there before the mesh"
+        residents = await self._residents(work, request.namespace)
+        if residents:
+            return f"kept: it holds {listing(residents, limit=5)}"
+        await self._delete(work, [ref], "Background")
+        return "gone"
+
+    async def _leftovers(self, work: Work, request: MeshRequest) -> list[Ref]:
+        """ConfigMaps and the self-signed CA that a running istiod made."""
+        roots, inside = await asyncio.gather(
+            work.surveyor.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
+            work.surveyor.select(
+                [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
+                namespace=request.namespace,
+            ),
+        )
+        certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]
+        runtime = [
+            found.ref
+            for found in inside
+            if found.ref.name.startswith(_RUNTIME_PREFIXES)
+            or (found.ref.kind == "Secret" and found.ref.name in _RUNTIME_SECRETS)
+        ]
+        return list(dict.fromkeys([*certificates, *runtime]))
+
+    async def _residents(self, work: Work, namespace: str) -> list[Ref]:
+        """Objects of somebody else in the namespace."""
+        found = await work.surveyor.select(_RESIDENT_KINDS, namespace=namespace)
+        return [f.ref for f in found if f.ref.name not in _RUNTIME_NAMES and not _is_dependent(f)]
+
+
+def _is_dependent(found: Found) -> bool:
+    """Goes with its owner; not ours to delete."""
+    return bool(found.obj["metadata"].get("ownerReferences"))
+
+
+async def _tell_plan(work: Work, removal: Removal) -> None:
+    refs = [found.ref for found in removal.objects]
+    scope = "the last revision, with what all share" if removal.is_last else "other revisions stay"
+    work.progress.tell(
+        Phase.PLANNED,
+        f"Plan: delete revision {removal.revision or '(leftovers)'}: {len(refs)} objects ({scope})",
+        by_kind(refs),
+        numbers={"objects": len(refs), "purged": len(removal.purged_resources)},
+    )
+    if removal.kept_definitions:
+        work.progress.warn(
+            f"{len(removal.kept_definitions)} definitions stay: users have resources of them",
+            _kept_text(removal),
+        )
+    selector = f"istio.io/rev={removal.revision}"
+    asking = await work.surveyor.select([("", "Namespace")], selector=selector)
+    if asking:
+        work.progress.warn(
+            f"{len(asking)} namespaces still ask for injection by revision {removal.revision}",
+            listing([found.ref for found in asking]),
+        )
+
+
+def _kept_text(removal: Removal) -> str:
+    parts = [f"{name} ({count})" for name, count in removal.kept_definitions]
+    return (
+        f"Kept because of users' resources: {', '.join(parts)}. To delete the definitions and the "
+        "resources with them, send `purge: true` in LifecycleOptions."
+    )
+
+
+def _result(work: Work, removal: Removal, namespace: str) -> Result:
+    deleted = len(work.engine.outcome.deleted)
+    revision = removal.revision or "(leftovers)"
+    seconds = work.progress.seconds
+    parts = [f"The Istio mesh is now removed: revision {revision}, {deleted} objects deleted"]
+    parts[0] += f" in {seconds:.2f} s."
+    if namespace:
+        parts.append(f"The system namespace is {namespace}.")
+    if removal.kept_definitions:
+        parts.append(_kept_text(removal))
+    return Result(
+        "Istio service mesh removed successfully",
+        " ".join(parts),
+        (("deleted", deleted), ("seconds", work.progress.seconds)),
+    )
