@@ -26,7 +26,9 @@ the place that raises knows better.
     │   ├── StreamsMissing        MB-2006
     │   ├── DeadlineExpired       MB-2007
     │   ├── OperationCancelled    MB-2008
-    │   └── AttemptsExhausted     MB-2009
+    │   ├── AttemptsExhausted     MB-2009
+    │   ├── ServiceDraining       MB-2010
+    │   └── ClientTooSlow         MB-2011
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -257,6 +259,19 @@ class AttemptsExhausted(BusError):
     usual_remedy = "read the command in the stream DLQ and the workers' logs for the operation's id"
 
 
+class ServiceDraining(BusError):
+    code = "MB-2010"
+    probable_cause = "the service was asked to stop"
+    usual_remedy = "send it again in a moment: another or a restarted instance answers"
+
+
+class ClientTooSlow(BusError):
+    code = "MB-2011"
+    status = Status.RESOURCE_EXHAUSTED
+    probable_cause = "the client read its events more slowly than they came, for too long"
+    usual_remedy = "connect again; the stream goes on from there"
+
+
 # --- a Kubernetes API server --------------------------------------------------------------------
 
 
@@ -316,6 +331,8 @@ class ClusterOverloaded(ClusterError):
     retryable = True
     probable_cause = "the API server asks its clients to slow down"
     usual_remedy = "repeat the operation later"
+    retry_after_s: float = 1.0
+    """How long the server asks its client to wait."""
 
 
 class ClusterFailed(ClusterError):

@@ -63,7 +63,7 @@ def run(service: str, settings_type: type[S], compose: Composer[S], *, http_port
     except SettingsError as error:
         sys.exit(f"meshbus {service}: {error}")
     logs.configure(settings, service=service)
-    port = http_port + settings.port_offset
+    port = settings.http_port or http_port + settings.port_offset
     factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         try:

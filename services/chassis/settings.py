@@ -44,6 +44,8 @@ class ChassisSettings(BaseSettings):
     """OTLP/HTTP endpoint, for example http://127.0.0.1:4318; traces are off without it."""
     http_host: str = "127.0.0.1"
     """Interface of health, metrics and pages."""
+    http_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of health, metrics and pages; each service has a default of its own."""
     port_offset: int = Field(default=0, ge=0, le=50000)
     """Added to every default port, so that several copies run on one machine."""
     ack_wait: timedelta = timedelta(seconds=30)

@@ -115,7 +115,7 @@ class Installer:
         intent: Intent | None,
         tags: tuple[str, ...],
     ) -> Plan:
-        kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, p.app_version))
+        kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
         namespace = await _missing_namespace(work, request)
         objects = (*([namespace] if namespace else []), *kept)
         wanted = {_identity(planned.ref) for planned in mesh.objects}
@@ -144,7 +144,7 @@ class Installer:
         async with asyncio.TaskGroup() as group:
             established: asyncio.Task[set[Ref]] | None = None
             for number, (wave, objects) in enumerate(waves, start=1):
-                if wave >= Wave.CUSTOM_RESOURCES and established is not None:
+                if wave is Wave.CUSTOM_RESOURCES and established is not None:
                     _require_established(await established)
                 if wave is Wave.WEBHOOKS:
                     objects = await with_live_failure_policy(work.client, objects, skip=skip)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from services.chassis.errors import ObjectNotFound
+from services.chassis.errors import KindUnknown, ObjectNotFound
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.kube.resources import Resources
@@ -105,13 +105,15 @@ class Inventory:
     def definitions(self) -> list[Found]:
         return [f for f in self.objects.values() if f.ref.kind == "CustomResourceDefinition"]
 
-    def is_newer(self, ref: Ref, app_version: str) -> bool:
-        """True for a definition that the cluster has in a newer version than `app_version`."""
+    def is_newer(self, ref: Ref, version: str) -> bool:
+        """True for a definition that the cluster has from a newer Istio than `version`.
+
+        All revisions share the definitions; an older revision beside must not turn them back.
+        """
         found = self.objects.get(ref)
         if found is None or ref.kind != "CustomResourceDefinition":
             return False
-        there = Version.parse(found.version or found.labels.get(ownership.APP_VERSION, ""))
-        ours = Version.parse(app_version)
+        there, ours = Version.parse(found.version), Version.parse(version)
         return there is not None and ours is not None and there > ours
 
 
@@ -148,7 +150,7 @@ class Surveyor:
             answer = await self.client.get(
                 resource.collection(namespace), query=query, accept=_METADATA_LIST
             )
-        except ObjectNotFound:
+        except (ObjectNotFound, KindUnknown):
             return []
         found = []
         for item in answer.get("items") or []:

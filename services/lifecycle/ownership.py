@@ -16,7 +16,6 @@ OWNER_NAMESPACE = "install.operator.istio.io/owning-resource-namespace"
 NOT_PRUNED = "install.operator.istio.io/owning-resource-not-pruned"
 REVISION = "istio.io/rev"
 TAG = "istio.io/tag"
-APP_VERSION = "app.kubernetes.io/version"
 CREATED_BY = "meshbus.io/created-by"
 
 BASE = "Base"

@@ -67,7 +67,6 @@ class PlannedObject:
     digest: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
-    app_version: str = ""
 
 
 def wave_of(ref: Ref, component: str = "") -> Wave:

@@ -146,5 +146,4 @@ def planned_object(obj: dict[str, Any]) -> PlannedObject:
         digest=hashlib.sha256(body).hexdigest()[:32],
         labels=tuple(labels_of(obj).items()),
         annotations=tuple(annotations_of(obj).items()),
-        app_version=labels_of(obj).get(ownership.APP_VERSION, ""),
     )

@@ -15,7 +15,7 @@ from datetime import timedelta
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
-from services.chassis.bus.records import Bucket
+from services.chassis.bus.records import Bucket, RevisionConflict
 from services.chassis.errors import CredentialMissing
 from services.chassis.settings import SettingsError
 
@@ -43,6 +43,14 @@ class Sealer:
     async def put(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> None:
         """Seals and stores; without `ttl` the record stays until it is deleted."""
         await self.bucket.put(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
+
+    async def create(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> bool:
+        """Seals and stores, but never over what is there already; False when something is."""
+        try:
+            await self.bucket.create(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
+        except RevisionConflict:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:
         if content_type == JSON:
             return orjson.loads(body)
         if content_type == MSGPACK:
-            return msgpack.unpackb(body, max_buffer_size=_MAX_INFLATED_BYTES)
+            return msgpack.unpackb(body)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError):
         raise InvalidMessage(f"the body is not {content_type}") from None
     raise InvalidMessage(f"content type {content_type[:64]!r} is not known here")

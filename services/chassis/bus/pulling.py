@@ -1,7 +1,7 @@
 """Pull workers: a durable consumer shared by all replicas, one parked pull for each free slot.
 
 Why not nats-py's `fetch`: a parked fetch hangs over a server restart, and cancelling it loses what
-it had collected. Here every pull has an inbox token of its own, idle heartbeats tell a silent
+it had collected. Here every slot has an inbox of its own, idle heartbeats tell a silent
 server from a quiet one, and a reconnect wakes all pulls.
 """
 
@@ -19,14 +19,23 @@ import orjson
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from services.chassis.bus.connection import Bus
 from services.chassis.errors import InvalidMessage
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
-_MISSED_HEARTBEATS = 2.5
+_SILENCE_S = 12.5
 _PAUSE_AFTER_REFUSAL_S = 0.5
+_EXPIRED = "408"
+_PULL = orjson.dumps(
+    {
+        "batch": 1,
+        "expires": int(_EXPIRES_S * 1e9),
+        "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
+    }
+)
 
 log = structlog.get_logger(__name__)
 
@@ -89,11 +98,80 @@ Burial: TypeAlias = Callable[[Delivery, InvalidMessage], Awaitable[None]]
 
 
 @dataclass(slots=True)
+class _Pull:
+    """One parked pull at a time, on an inbox of its own."""
+
+    client: Client
+    subject: str
+    """Of the consumer's MSG.NEXT request."""
+    inbox: str = ""
+    _parked: asyncio.Future[Msg | None] | None = None
+    _heard: float = 0.0
+
+    async def open(self) -> Subscription:
+        self.inbox = self.client.new_inbox()
+        return await self.client.subscribe(self.inbox, cb=self._arrived)
+
+    async def next(self) -> Msg | None:
+        """One message, or None when the pull ended without one."""
+        loop = asyncio.get_running_loop()
+        self._parked = loop.create_future()
+        self._heard = loop.time()
+        try:
+            await self.client.publish(self.subject, _PULL, reply=self.inbox)
+            return await self._waited(self._parked)
+        except nats.errors.Error:
+            await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
+            return None
+        finally:
+            self._parked = None
+
+    def wake(self) -> None:
+        """Ends the parked pull without a message."""
+        if self._parked is not None:
+            _resolve(self._parked)
+
+    async def _waited(self, parked: asyncio.Future[Msg | None]) -> Msg | None:
+        """Until a message, the end of the pull, or a silence of the server."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left = self._heard + _SILENCE_S - loop.time()
+            if left <= 0:
+                return None
+            done, _ = await asyncio.wait({parked}, timeout=left)
+            if done:
+                return parked.result()
+
+    async def _arrived(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status")
+        self._heard = asyncio.get_running_loop().time()
+        if status == "100":
+            return
+        parked = self._parked
+        if parked is None or parked.done():
+            if status is None and message.reply:
+                # A message for a pull that was given up: hand it on at once.
+                await self.client.publish(message.reply, b"-NAK")
+            return
+        if status is None:
+            parked.set_result(message)
+            return
+        # A pause keeps a refusing server from being asked in a tight loop.
+        pause = 0.0 if status == _EXPIRED else _PAUSE_AFTER_REFUSAL_S
+        asyncio.get_running_loop().call_later(pause, _resolve, parked)
+
+
+def _resolve(parked: asyncio.Future[Msg | None]) -> None:
+    if not parked.done():
+        parked.set_result(None)
+
+
+@dataclass(slots=True)
 class PullWorker:
     """Runs `handler` for the messages of one durable consumer, `slots` at a time.
 
     The handler's return acknowledges; `Retry` and unexpected errors hand the message back;
-    `InvalidMessage` calls `bury`, then ends it.
+    `InvalidMessage` calls `bury`, then ends it; `Abandon` leaves it alone.
     """
 
     bus: Bus
@@ -102,16 +180,11 @@ class PullWorker:
     handler: Handler
     bury: Burial
     slots: int = 8
-    _inbox: str = ""
-    _parked: dict[str, asyncio.Future[Msg | None]] = field(default_factory=dict)
-    _heard: dict[str, float] = field(default_factory=dict)
-    _draining: asyncio.Event = field(default_factory=asyncio.Event)
-    _serial: int = 0
+    _pulls: list[_Pull] = field(default_factory=list)
+    _draining: bool = False
 
     async def run(self) -> None:
         """Until `drain`; returns when the messages in hand are done."""
-        self._inbox = self.bus.client.new_inbox()
-        subscription = await self.bus.client.subscribe(f"{self._inbox}.*", cb=self._arrived)
         forget = self.bus.on_reconnect(self._wake_all)
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,23 +192,30 @@ class PullWorker:
                     group.create_task(self._slot(), name=f"pull-{self.consumer}-{number}")
         finally:
             forget()
-            if not self.bus.client.is_closed:
-                await subscription.unsubscribe()
 
     def drain(self) -> None:
         """No new messages from now on."""
-        self._draining.set()
+        self._draining = True
         self._wake_all()
 
+    def _wake_all(self) -> None:
+        for pull in self._pulls:
+            pull.wake()
+
     async def _slot(self) -> None:
-        while not self._draining.is_set():
-            message = await self._pull()
-            if message is None:
-                continue
-            if self._draining.is_set():
-                await Delivery.of(message).retry(self.bus.client, timedelta(0))
-                return
-            await self._handle(Delivery.of(message))
+        client = self.bus.client
+        pull = _Pull(client, f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}")
+        subscription = await pull.open()
+        self._pulls.append(pull)
+        try:
+            while not self._draining:
+                message = await pull.next()
+                if message is not None:
+                    await self._handle(Delivery.of(message))
+        finally:
+            self._pulls.remove(pull)
+            if not client.is_closed:
+                await subscription.unsubscribe()
 
     async def _handle(self, delivery: Delivery) -> None:
         client = self.bus.client
@@ -157,72 +237,3 @@ class PullWorker:
             await delivery.retry(client, timedelta(seconds=delay))
         else:
             await delivery.acknowledge()
-
-    async def _pull(self) -> Msg | None:
-        """One message, or None when the pull ended without one."""
-        self._serial += 1
-        token = str(self._serial)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Msg | None] = loop.create_future()
-        self._parked[token] = future
-        self._heard[token] = loop.time()
-        try:
-            await self._request(token)
-            return await self._waited(token, future)
-        except nats.errors.Error:
-            await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
-            return None
-        finally:
-            self._parked.pop(token, None)
-            self._heard.pop(token, None)
-
-    async def _request(self, token: str) -> None:
-        body = {
-            "batch": 1,
-            "expires": int(_EXPIRES_S * 1e9),
-            "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
-        }
-        await self.bus.client.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}",
-            orjson.dumps(body),
-            reply=f"{self._inbox}.{token}",
-        )
-
-    async def _waited(self, token: str, future: asyncio.Future[Msg | None]) -> Msg | None:
-        loop = asyncio.get_running_loop()
-        while True:
-            silent_at = self._heard[token] + _HEARTBEAT_S * _MISSED_HEARTBEATS
-            done, _ = await asyncio.wait({future}, timeout=max(0.0, silent_at - loop.time()))
-            if done:
-                return future.result()
-            if loop.time() >= self._heard[token] + _HEARTBEAT_S * _MISSED_HEARTBEATS:
-                return None
-
-    async def _arrived(self, message: Msg) -> None:
-        token = message.subject.rsplit(".", 1)[-1]
-        future = self._parked.get(token)
-        status = (message.headers or {}).get("Status")
-        if status == "100":
-            if token in self._heard:
-                self._heard[token] = asyncio.get_running_loop().time()
-            return
-        if future is None or future.done():
-            if status is None and message.reply:
-                # A message for a pull that was given up: hand it on at once.
-                await self.bus.client.publish(message.reply, b"-NAK")
-            return
-        if status is None:
-            future.set_result(message)
-            return
-        # Expired or refused: a pause keeps a refusing server from being asked in a tight loop.
-        pause = 0.0 if status == "408" else _PAUSE_AFTER_REFUSAL_S
-        asyncio.get_running_loop().call_later(pause, _resolve, future)
-
-    def _wake_all(self) -> None:
-        for future in list(self._parked.values()):
-            _resolve(future)
-
-
-def _resolve(future: asyncio.Future[Msg | None]) -> None:
-    if not future.done():
-        future.set_result(None)

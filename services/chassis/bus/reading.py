@@ -7,7 +7,8 @@ server restarts or forgets it; the reader checks the sequences itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 import nats.errors
@@ -49,23 +50,24 @@ class OrderedReader:
     start: int
     _queue: asyncio.Queue[Msg | None] = field(default_factory=asyncio.Queue)
 
-    async def messages(self) -> AsyncIterator[StoredMessage]:
+    async def messages(self) -> AsyncGenerator[StoredMessage, None]:
         """Endless; over restarts of the server as well."""
         following = self.start
         forget = self.bus.on_reconnect(lambda: self._queue.put_nowait(None))
         try:
             while True:
                 try:
-                    async for stored in self._session(following):
-                        following = stored.sequence + 1
-                        yield stored
+                    async with contextlib.aclosing(self._session(following)) as session:
+                        async for stored in session:
+                            following = stored.sequence + 1
+                            yield stored
                 except (BusUnavailable, nats.errors.Error) as error:
                     log.info("reader_restarts", stream=self.stream, reason=type(error).__name__)
                     await asyncio.sleep(_PAUSE_S)
         finally:
             forget()
 
-    async def _session(self, start: int) -> AsyncIterator[StoredMessage]:
+    async def _session(self, start: int) -> AsyncGenerator[StoredMessage, None]:
         """Messages of one consumer; ends when it has to be made anew."""
         self._queue = asyncio.Queue()
         client = self.bus.client

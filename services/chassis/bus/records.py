@@ -68,16 +68,16 @@ class Bucket:
         """Stores whatever was there before; returns the revision."""
         return await self._store(key, value, expected=None, ttl=ttl)
 
-    async def create(self, key: str, value: bytes) -> int:
+    async def create(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
         """Stores only where nothing is; raises `RevisionConflict` otherwise."""
         try:
-            return await self._store(key, value, expected=0)
+            return await self._store(key, value, expected=0, ttl=ttl)
         except RevisionConflict:
             # A deleted key leaves a marker that counts as a revision.
             marker = await self._marker(key)
             if marker is None:
                 raise
-            return await self._store(key, value, expected=marker)
+            return await self._store(key, value, expected=marker, ttl=ttl)
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
         """Stores only over `revision`; raises `RevisionConflict` otherwise."""

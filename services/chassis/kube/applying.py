@@ -77,6 +77,14 @@ class Applier:
         return True
 
     async def _patch(self, ref: Ref, body: bytes, *, force: bool) -> Applied:
+        try:
+            return await self._patch_known(ref, body, force=force)
+        except KindUnknown:
+            # What we know of the cluster's kinds may be old: ask it once more.
+            await self.resources.refresh()
+            return await self._patch_known(ref, body, force=force)
+
+    async def _patch_known(self, ref: Ref, body: bytes, *, force: bool) -> Applied:
         resource = await self.resources.find(ref.api_version, ref.kind)
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         answer = await self.client.request(

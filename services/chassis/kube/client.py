@@ -30,6 +30,7 @@ from services.chassis.errors import (
     ClusterOverloaded,
     ClusterUnauthorized,
     ClusterUnreachable,
+    KindUnknown,
     KubeconfigMalformed,
     MeshbusError,
     NamespaceMissing,
@@ -50,6 +51,13 @@ _RETRY_WITHIN = timedelta(seconds=45)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 3.0
 _WRITES = frozenset({"PATCH", "POST", "PUT", "DELETE"})
+
+# What the API server says to a path of a group or version that it does not serve.
+_NO_SUCH_PATH = "404 page not found"
+# A kind that was just defined answers so until its cache is filled, usually within 100 ms; the
+# server asks for a second.
+_FILLING = "storage is (re)initializing"
+_FILLING_DELAY_S = 0.1
 
 APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
@@ -158,7 +166,9 @@ class KubeClient:
             try:
                 return await self._once(method, path, url, headers, body, subject)
             except (ClusterUnreachable, ClusterOverloaded, ClusterFailed) as error:
-                pause = getattr(error, "retry_after_s", 0.0) or delay * random.uniform(0.5, 1.0)
+                pause = delay * random.uniform(0.5, 1.0)
+                if isinstance(error, ClusterOverloaded):
+                    pause = error.retry_after_s
                 if loop.time() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
@@ -264,6 +274,8 @@ def error_of(
             return ClusterUnauthorized("the cluster does not accept the credential")
         case 403:
             return ClusterForbidden(what, subject=subject)
+        case 404 if not text or text == _NO_SUCH_PATH:
+            return KindUnknown(f"{subject}: the cluster does not serve this kind", subject=subject)
         case 404 if "namespaces" in text and method != "GET":
             return NamespaceMissing(what, subject=subject)
         case 404:
@@ -276,7 +288,8 @@ def error_of(
             return ObjectInvalid(what, subject=subject)
         case 429:
             overloaded = ClusterOverloaded(what, subject=subject)
-            overloaded.retry_after_s = _retry_after(headers)  # type: ignore[attr-defined]
+            pause = _FILLING_DELAY_S if _FILLING in text else _retry_after(headers)
+            overloaded.retry_after_s = pause
             return overloaded
         case _ if "admission webhook" in text and "denied" in text:
             return ObjectInvalid(what, subject=subject)

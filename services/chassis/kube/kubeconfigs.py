@@ -102,6 +102,32 @@ def parse_kubeconfig(text: str, *, allow_insecure: bool = False) -> Kubeconfig:
     return config
 
 
+def select_context(text: str, context: str) -> str:
+    """A kubeconfig of only what `context` needs, with it as the current one.
+
+    Old servers send a whole kubeconfig and name the context beside it; the credentials of all other
+    clusters in it are nobody's business further on.
+    """
+    document = _loaded(text)
+    entry = _named(document, "contexts", context, "context")
+    parts = {
+        "contexts": (context, "context", entry),
+        "clusters": _part(document, entry, "cluster"),
+        "users": _part(document, entry, "user"),
+    }
+    selected: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "current-context": context}
+    for section, (name, field_name, value) in parts.items():
+        selected[section] = [{"name": name, field_name: value}]
+    return yaml.dump(selected, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+def _part(
+    document: dict[str, Any], context: dict[str, Any], field_name: str
+) -> tuple[str, str, dict[str, Any]]:
+    name = _string(context, field_name, "context")
+    return name, field_name, _named(document, f"{field_name}s", name, field_name)
+
+
 def _loaded(text: str) -> dict[str, Any]:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > SIZE_LIMIT_BYTES:

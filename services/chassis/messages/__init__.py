@@ -1,5 +1,6 @@
 """The bus contract: what commands, events and results look like, versioned."""
 
+from services.chassis.messages.clusters import ClusterRecord
 from services.chassis.messages.commands import Command, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
 from services.chassis.messages.operations import (
@@ -15,6 +16,7 @@ from services.chassis.messages.operations import (
 __all__ = [
     "AdvertisedOperation",
     "Category",
+    "ClusterRecord",
     "Command",
     "ErrorReport",
     "Event",

@@ -52,7 +52,13 @@ class RequestRecord(Message):
     """Hash of the request, so that one id is never used for two different ones."""
     kind: str
     clusters: list[str]
+    cluster_names: dict[str, str] = Field(default_factory=dict)
+    """What people call the clusters, by their tokens."""
+    service: str = ""
+    """The service that the operation's commands went to."""
     accepted: datetime = Field(default_factory=_now)
+    deadline: datetime | None = None
+    """Whatever no worker has begun by then is failed by the gateway."""
 
 
 class Category(IntEnum):

@@ -48,13 +48,17 @@ def injected(headers: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def continued(
-    name: str, *, headers: Mapping[str, str] | None, attributes: Mapping[str, str | int]
+    name: str,
+    *,
+    headers: Mapping[str, str] | None,
+    attributes: Mapping[str, str | int],
+    kind: SpanKind = SpanKind.CONSUMER,
 ) -> Iterator[Span]:
-    """A CONSUMER span whose parent is the sender's span."""
+    """A span whose parent is the sender's span."""
     parent = propagate.extract(dict(headers or {}))
     token = context.attach(parent)
     try:
-        with span(name, kind=SpanKind.CONSUMER, attributes=attributes) as current:
+        with span(name, kind=kind, attributes=attributes) as current:
             yield current
     finally:
         context.detach(token)

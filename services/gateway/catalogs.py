@@ -1,0 +1,104 @@
+"""What workers advertise: the gateway knows no operation of its own.
+
+The bucket keeps each service's catalog when its workers are gone, so their operations can still be
+listed, and accepted for later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from services.chassis.bus.records import Bucket
+from services.chassis.errors import UnknownOperation
+from services.chassis.messages import AdvertisedOperation, ServiceCatalog
+
+_RELOAD_PERIOD_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An operation and the service that offers it."""
+
+    service: str
+    operation: AdvertisedOperation
+
+
+@dataclass(slots=True)
+class Catalogs:
+    """All services' catalogs, loaded at the start and then kept up by `changed`."""
+
+    bucket: Bucket
+    clock: Callable[[], float]
+    """Seconds, monotonic."""
+    _catalogs: dict[str, ServiceCatalog] = field(default_factory=dict)
+    _offers: dict[str, Offer] = field(default_factory=dict)
+    _loaded: float | None = None
+
+    async def load(self) -> None:
+        """Reads the whole bucket."""
+        found: dict[str, ServiceCatalog] = {}
+        for service in await self.bucket.keys():
+            entry = await self.bucket.get(service)
+            catalog = _decoded(service, entry.value) if entry else None
+            if catalog is not None:
+                found[service] = catalog
+        self._catalogs = found
+        self._loaded = self.clock()
+        self._index()
+
+    def changed(self, service: str, value: bytes | None) -> None:
+        """A service advertises anew; None: its catalog was deleted."""
+        catalog = _decoded(service, value) if value is not None else None
+        if value is None:
+            self._catalogs.pop(service, None)
+        elif catalog is not None:
+            self._catalogs[service] = catalog
+        self._index()
+
+    async def find(self, name: str) -> Offer:
+        """Who offers the operation; raises `UnknownOperation` with the names that there are."""
+        if name not in self._offers and self._may_reload():
+            # The word of a new worker may have been lost while the connection was away.
+            await self.load()
+        offer = self._offers.get(name)
+        if offer is None:
+            names = ", ".join(operation.name for operation in self.operations()) or "none yet"
+            raise UnknownOperation(f"there is no operation {name[:64]!r}; available: {names}")
+        return offer
+
+    def operations(self) -> list[AdvertisedOperation]:
+        """All operations, by category and then by name: the same order for every call."""
+        offered = [offer.operation for offer in self._offers.values()]
+        return sorted(offered, key=lambda operation: (operation.category, operation.name))
+
+    def versions(self) -> list[str]:
+        """Mesh versions that can be installed, each service's newest first."""
+        services = sorted(self._catalogs)
+        return list(dict.fromkeys(v for name in services for v in self._catalogs[name].versions))
+
+    def _may_reload(self) -> bool:
+        return self._loaded is None or self.clock() - self._loaded >= _RELOAD_PERIOD_S
+
+    def _index(self) -> None:
+        offers: dict[str, Offer] = {}
+        for service in sorted(self._catalogs):
+            for operation in self._catalogs[service].operations:
+                first = offers.setdefault(operation.name, Offer(service, operation))
+                if first.service != service:
+                    log.warning("operation_offered_twice", operation=operation.name, by=service)
+        self._offers = offers
+
+
+def _decoded(service: str, value: bytes) -> ServiceCatalog | None:
+    try:
+        return ServiceCatalog.model_validate(orjson.loads(value))
+    except (orjson.JSONDecodeError, ValidationError):
+        log.warning("catalog_unreadable", catalog=service)
+        return None

@@ -1,0 +1,89 @@
+"""Kubeconfigs come in: each is parsed once, and a request's are all good or all refused.
+
+Parsing YAML costs more than everything else that ApplyOperation does, and Meshery sends the same
+text with every click; so parsed ones are kept by the hash of their text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.chassis.errors import KubeconfigMalformed, MalformedRequest, shortened
+from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig, select_context
+
+_KEPT = 256
+_MOST_CLUSTERS = 100
+_LONGEST_NAME = 128
+# Where parsing begins to be felt by other calls; a thread lets them run in between.
+_THREAD_FROM_CHARACTERS = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A cluster that an operation works on, and the kubeconfig that reaches it."""
+
+    config: Kubeconfig
+    text: str = field(repr=False)
+    digest: str
+    """Hash of the text: tells a renewed credential from the known one."""
+    cluster: str
+    """The cluster's token on the bus."""
+
+    @property
+    def name(self) -> str:
+        """What people call the cluster."""
+        return shortened(self.config.context)[:_LONGEST_NAME]
+
+
+@dataclass(slots=True)
+class Intake:
+    """Parses kubeconfigs, and remembers the last ones."""
+
+    allow_insecure: bool = False
+    _known: OrderedDict[str, Target] = field(default_factory=OrderedDict)
+
+    async def targets(self, texts: Sequence[str]) -> list[Target]:
+        """One target for each cluster, in the order given; raises for the first bad one."""
+        if len(texts) > _MOST_CLUSTERS:
+            raise MalformedRequest(
+                f"the request holds {len(texts)} kubeconfigs, the limit is {_MOST_CLUSTERS}"
+            )
+        found: dict[str, Target] = {}
+        for text in texts:
+            target = await self.target(text)
+            found.setdefault(target.cluster, target)
+        return list(found.values())
+
+    async def target(self, text: str) -> Target:
+        """The target of one kubeconfig; raises `KubeconfigMalformed` or `KubeconfigRefused`."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        if len(text) < _THREAD_FROM_CHARACTERS:
+            config = self._parsed(text)
+        else:
+            config = await asyncio.to_thread(self._parsed, text)
+        target = Target(config=config, text=text, digest=digest, cluster=config.cluster)
+        self._known[digest] = target
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return target
+
+    async def chosen(self, kubeconfig: bytes, *, context: str) -> Target | None:
+        """The target that CreateMeshInstance names; None where it brings no kubeconfig."""
+        try:
+            text = kubeconfig.decode()
+        except UnicodeDecodeError:
+            raise KubeconfigMalformed("the kubeconfig is not UTF-8") from None
+        if not text.strip():
+            return None
+        return await self.target(select_context(text, context) if context else text)
+
+    def _parsed(self, text: str) -> Kubeconfig:
+        return parse_kubeconfig(text, allow_insecure=self.allow_insecure)

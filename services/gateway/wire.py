@@ -1,0 +1,134 @@
+"""RPC ⇄ messages, pure: what Meshery's contract calls things, and what we call them.
+
+Strings that Meshery matches are contract and come from the worker that says them ("mesh is now
+installed", "removed"); nothing here may add such a word to a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proto import meshops_pb2 as pb
+from services.chassis.errors import MalformedRequest, RequestTooLarge
+from services.chassis.messages import AdvertisedOperation, ErrorReport, Event, Severity, Verb
+
+MESH = "ISTIO"
+COMPONENT = "adapter"
+NO_ERROR = "none"
+"""What the real adapter puts into `SupportedOperationsResponse.error` when there is none."""
+
+_EVENT_TYPES = {
+    Severity.INFO: pb.EventType.INFO,
+    Severity.WARN: pb.EventType.WARN,
+    Severity.ERROR: pb.EventType.ERROR,
+}
+_LONGEST_ID = 128
+_LONGEST_NAME = 256
+# Go's gRPC takes messages of 4 MiB; a character has up to four bytes.
+_LONGEST_DETAILS = 512 * 1024
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRequest:
+    """A checked ApplyRuleRequest without its kubeconfigs."""
+
+    operation: str
+    """"" where the client sent none (generations A0 and A1)."""
+    kind: str
+    verb: Verb
+    namespace: str
+    username: str
+    version: str
+    body: str
+
+
+def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> OperationRequest:
+    """The request's fields, checked; raises `MalformedRequest` or `RequestTooLarge`."""
+    size = len(request.custom_body.encode())
+    if size > body_limit:
+        raise RequestTooLarge(f"custom_body has {size} bytes, the limit is {body_limit}")
+    return OperationRequest(
+        operation=_plain("operation_id", request.operation_id, longest=_LONGEST_ID),
+        kind=_plain("opName", request.opName, longest=_LONGEST_NAME),
+        verb=Verb.DELETE if request.delete_op else Verb.APPLY,
+        namespace=_namespace(request.namespace),
+        username=_plain("username", request.username, longest=_LONGEST_NAME),
+        version=_plain("version", request.version, longest=_LONGEST_NAME),
+        body=request.custom_body,
+    )
+
+
+def _plain(field: str, text: str, *, longest: int) -> str:
+    if len(text) > longest:
+        raise MalformedRequest(f"{field} has {len(text)} characters, the limit is {longest}")
+    # Outer blanks would vanish from a header and make two ids one.
+    if not text.isprintable() or text != text.strip():
+        raise MalformedRequest(f"{field} holds control characters or outer blanks")
+    return text
+
+
+def _namespace(text: str) -> str:
+    namespace = text or "default"
+    if not _DNS_LABEL.match(namespace):
+        raise MalformedRequest(
+            f"namespace {namespace[:64]!r} is not a namespace's name",
+            cause="a name has at most 63 of the characters a-z, 0-9 and -, and no - at its ends",
+        )
+    return namespace
+
+
+def events_response(event: Event) -> pb.EventsResponse:
+    """An event as StreamEvents sends it."""
+    response = pb.EventsResponse(
+        event_type=_EVENT_TYPES[event.severity],
+        summary=_with_cluster(event.summary, event.cluster_name),
+        details=_cut(event.details),
+        operation_id=event.operation,
+        component=COMPONENT,
+        component_name=MESH,
+    )
+    if event.error is not None:
+        response.probable_cause = event.error.cause
+        response.suggested_remediation = event.error.remedy
+        response.error_code = event.error.code
+        response.details = response.details or _error_text(event.error)
+    return response
+
+
+def _with_cluster(summary: str, cluster_name: str) -> str:
+    """A user who selected several contexts must see which one a line is about."""
+    if not cluster_name or cluster_name in summary:
+        return summary
+    return f"{summary} on {cluster_name}"
+
+
+def _error_text(error: ErrorReport) -> str:
+    return f"{error.summary} ({error.subject})" if error.subject else error.summary
+
+
+def _cut(details: str) -> str:
+    return details if len(details) <= _LONGEST_DETAILS else details[: _LONGEST_DETAILS - 1] + "…"
+
+
+def supported_operations(
+    operations: Iterable[AdvertisedOperation],
+) -> pb.SupportedOperationsResponse:
+    """The operations as Meshery draws them."""
+    return pb.SupportedOperationsResponse(
+        ops=[
+            pb.SupportedOperation(
+                key=operation.name,
+                value=operation.description,
+                category=pb.OpCategory.Name(int(operation.category)),
+            )
+            for operation in operations
+        ],
+        error=NO_ERROR,
+    )
+
+
+def component_info(*, version: str, git_sha: str) -> pb.ComponentInfoResponse:
+    return pb.ComponentInfoResponse(type=COMPONENT, name=MESH, version=version, git_sha=git_sha)
