@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "MESHBUS_"
 SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z")
+
+
+def _read_duration(value: object) -> object:
+    found = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return value
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2] or "s"])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
+"""A length of time: `30` (seconds), `500ms`, `2m`, `1h`, or ISO 8601."""
 
 
 class SettingsError(Exception):
@@ -26,7 +42,9 @@ class SettingsError(Exception):
 class ChassisSettings(BaseSettings):
     """What every service needs. Each field is the variable `MESHBUS_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True
+    )
 
     nats_url: str = "nats://127.0.0.1:4222"
     """Address of the NATS server; several are separated by commas."""
@@ -39,7 +57,9 @@ class ChassisSettings(BaseSettings):
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     """Name of this process in logs, leases and operation records."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or lines for people."""
     otlp_endpoint: str | None = None
     """OTLP/HTTP endpoint, for example http://127.0.0.1:4318; traces are off without it."""
     http_host: str = "127.0.0.1"
@@ -48,11 +68,12 @@ class ChassisSettings(BaseSettings):
     """Port of health, metrics and pages; each service has a default of its own."""
     port_offset: int = Field(default=0, ge=0, le=50000)
     """Added to every default port, so that several copies run on one machine."""
-    ack_wait: timedelta = timedelta(seconds=30)
+    ack_wait: Duration = timedelta(seconds=30)
     """How long a silent worker keeps a command before another one gets it."""
-    drain_grace: timedelta = timedelta(seconds=20)
+    drain_grace: Duration = timedelta(seconds=20)
     """How long running work may go on after SIGTERM."""
     loop: Literal["uvloop", "asyncio"] = "uvloop"
+    """Event loop."""
     insecure_kubeconfigs: bool = False
     """Accepts kubeconfigs with insecure-skip-tls-verify."""
 

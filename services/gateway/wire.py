@@ -100,7 +100,7 @@ def events_response(event: Event) -> pb.EventsResponse:
 
 def _with_cluster(summary: str, cluster_name: str) -> str:
     """A user who selected several contexts must see which one a line is about."""
-    if not cluster_name or cluster_name in summary:
+    if not cluster_name or re.search(rf"(?<![\w-]){re.escape(cluster_name)}(?![\w-])", summary):
         return summary
     return f"{summary} on {cluster_name}"
 

@@ -8,9 +8,13 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.chassis.settings import Duration
+
 
 class LifecycleSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="MESHBUS_LIFECYCLE_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MESHBUS_LIFECYCLE_", frozen=True, use_attribute_docstrings=True
+    )
 
     distributions: Path
     """Folder with one Istio distribution per version: `<version>/{bin/istioctl,manifests,samples}`,
@@ -21,6 +25,7 @@ class LifecycleSettings(BaseSettings):
     """Commands that one worker runs side by side."""
     parallel_writes: int = Field(default=12, ge=1, le=64)
     """Requests that one operation has open at one API server."""
-    render_timeout: timedelta = timedelta(seconds=60)
-    client_idle: timedelta = timedelta(minutes=2)
+    render_timeout: Duration = timedelta(seconds=60)
+    """How long istioctl may take to render a manifest."""
+    client_idle: Duration = timedelta(minutes=2)
     """How long a connection to a cluster is kept for the next operation."""

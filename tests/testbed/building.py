@@ -52,7 +52,7 @@ def distributions_folder() -> Path:
 
 
 def build_all() -> None:
-    """Builds what the cache lacks and lays out the distribution folders. Safe to run twice at once."""
+    """Builds what the cache lacks and lays out the distributions. Safe to run twice at once."""
     missing = [p for p in PROGRAMS if not _is_built(p)]
     if missing:
         _require_go()

@@ -1,4 +1,4 @@
-"""What the test bed is made of, as data: one `Program` for each binary that is built from its Go module.
+"""What the test bed is made of, as data: one `Program` for each Go module that it builds.
 
 Versions are chosen once, here. A program's cache folder is named by the hash of its entry, so a
 changed recipe never runs an old binary and an unchanged one is never built twice.
@@ -20,7 +20,40 @@ _ISTIO_OLDER_COMMIT = "v0.0.0-20260826214018-9739e10eb9d7"
 
 # Kubernetes refers to its own staging modules by relative folders; a module outside its tree has to
 # name the published ones instead.
-_KUBERNETES_STAGING = ["api", "apiextensions-apiserver", "apimachinery", "apiserver", "cli-runtime", "client-go", "cloud-provider", "cluster-bootstrap", "code-generator", "component-base", "component-helpers", "controller-manager", "cri-api", "cri-client", "csi-translation-lib", "dynamic-resource-allocation", "endpointslice", "externaljwt", "kms", "kube-aggregator", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet", "metrics", "mount-utils", "pod-security-admission", "sample-apiserver", "sample-cli-plugin", "sample-controller", "streaming"]
+_KUBERNETES_STAGING = [
+    "api",
+    "apiextensions-apiserver",
+    "apimachinery",
+    "apiserver",
+    "cli-runtime",
+    "client-go",
+    "cloud-provider",
+    "cluster-bootstrap",
+    "code-generator",
+    "component-base",
+    "component-helpers",
+    "controller-manager",
+    "cri-api",
+    "cri-client",
+    "csi-translation-lib",
+    "dynamic-resource-allocation",
+    "endpointslice",
+    "externaljwt",
+    "kms",
+    "kube-aggregator",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+    "metrics",
+    "mount-utils",
+    "pod-security-admission",
+    "sample-apiserver",
+    "sample-cli-plugin",
+    "sample-controller",
+    "streaming",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

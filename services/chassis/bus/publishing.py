@@ -26,6 +26,8 @@ _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 2.0
 _TRY_TIMEOUT_S = 2.0
 _SLOT_TAKEN = 10077
+JUST_ENDED = "(just ended)"
+"""The holder of a slot that was free again when its name was asked for: a new try may succeed."""
 
 T = TypeVar("T")
 
@@ -143,7 +145,7 @@ class Publisher:
         try:
             held = await self.bus.client.jetstream().get_last_msg("CMD", subject)
         except (nats.js.errors.NotFoundError, *TRANSIENT):
-            return "(just ended)"
+            return JUST_ENDED
         return str((held.headers or {}).get(envelopes.OPERATION, "(sent by hand)"))
 
 

@@ -24,6 +24,7 @@ from services.chassis.messages.models import Message
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 2.0
 _OPERATION = "KV-Operation"
+_MARKER_TTL = timedelta(hours=1)
 
 M = TypeVar("M", bound=Message)
 
@@ -84,8 +85,8 @@ class Bucket:
         return await self._store(key, value, expected=revision)
 
     async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Leaves a deletion marker."""
-        await self._store(key, b"", expected=revision, headers={_OPERATION: "DEL"})
+        """Leaves a deletion marker, which vanishes by itself: keys of operations are many."""
+        await self._store(key, b"", expected=revision, ttl=_MARKER_TTL, headers={_OPERATION: "DEL"})
 
     async def keys(self) -> list[str]:
         """All keys, deleted ones included: a listing without a consumer."""

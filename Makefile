@@ -1,0 +1,66 @@
+# Meshbus: one task runner for people and CI. `make help` lists what there is.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.meshbus-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit bench faults bed bed-down proto lock docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.lock
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Meshbus needs Python 3.11 ($(PYTHON) is not on PATH); install it or set PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
+	  echo "Meshbus needs Python 3.11 or 3.12; $(PYTHON) is another version" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+demo: $(READY) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
+	@$(BIN)/python -m tests.demo
+
+test: check ## everything that CI runs
+	@$(BIN)/python -m tests.testbed.building
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m proto.generate --check
+	@$(BIN)/python -m docs.generate --check
+
+unit: $(READY) ## only the tests that need no bed
+	@$(BIN)/python -m pytest tests/unit
+
+bench: $(READY) ## the side-by-side measurements; writes docs/reference/benchmarks.md
+	@$(BIN)/python -m tests.testbed.building
+	@$(BIN)/python -m tests.bench
+
+faults: $(READY) ## the fault matrix in full
+	@$(BIN)/python -m tests.testbed.building
+	@$(BIN)/python -m pytest tests/faults
+
+bed: $(READY) ## a local Kubernetes that stays; prints its kubeconfig
+	@$(BIN)/python -m tests.testbed up
+
+bed-down: $(READY) ## ends what `make bed` started
+	@$(BIN)/python -m tests.testbed down
+
+proto: $(READY) ## generate proto/meshops_pb2.py from proto/meshops.proto
+	@$(BIN)/python -m proto.generate
+
+docs: $(READY) ## generate the reference pages
+	@$(BIN)/python -m docs.generate
+
+lock: $(READY) ## pin all dependencies with hashes
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+	  --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
+
+clean: ## removes the environment and the runs (the bed's cache stays)
+	rm -rf $(VENV) .run

@@ -1,0 +1,87 @@
+"""What the gateway needs of NATS beyond the chassis: the catalog as it changes, and states."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from nats.aio.msg import Msg
+
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.bus.streams import EVT, call_api
+from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
+from services.gateway.background import Background
+from services.gateway.catalogs import Catalogs
+from services.gateway.events import Read
+from services.gateway.marks import StreamState
+
+_CATALOG = "$KV.catalog."
+_GONE = ("DEL", "PURGE")
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def followed_catalogs(
+    bus: Bus, catalogs: Catalogs, background: Background
+) -> AsyncIterator[None]:
+    """Keeps `catalogs` up: writing a key is a message that plain subscribers get as well."""
+
+    async def changed(message: Msg) -> None:
+        gone = (message.headers or {}).get("KV-Operation") in _GONE
+        service = message.subject.removeprefix(_CATALOG)
+        catalogs.changed(service, None if gone else message.data)
+
+    async def reload() -> None:
+        try:
+            await catalogs.load()
+        except MeshbusError as error:
+            # `Catalogs.find` loads again when it misses something.
+            log.warning("catalogs_not_loaded", reason=error.summary)
+
+    def reconnected() -> None:
+        background.start("reload-catalogs", reload())
+
+    subscription = await bus.client.subscribe(f"{_CATALOG}>", cb=changed)
+    # A subscription is not acknowledged; what is published after the flush, arrives.
+    await bus.client.flush()
+    forget = bus.on_reconnect(reconnected)
+    try:
+        await catalogs.load()
+        yield
+    finally:
+        forget()
+        if not bus.client.is_closed:
+            await subscription.unsubscribe()
+
+
+def events_reader(bus: Bus) -> Read:
+    """Reads the events of all services, in the order of the stream."""
+
+    def read(start: int) -> AsyncGenerator[StoredMessage, None]:
+        return OrderedReader(bus, EVT.name, "evt.*.*.*", start).messages()
+
+    return read
+
+
+async def event_stream_state(bus: Bus) -> StreamState:
+    answer = await call_api(bus.client, f"STREAM.INFO.{EVT.name}", {})
+    if "error" in answer:
+        raise StreamsMissing(f"the stream {EVT.name} is not there")
+    return StreamState(created=str(answer["created"]), last=int(answer["state"]["last_seq"]))
+
+
+async def is_attended(bus: Bus, service: str) -> bool:
+    """Whether a worker of `service` is connected: one waits for commands, or one has some.
+
+    A worker that died with a command in its hands counts until that command comes back.
+    """
+    try:
+        answer = await call_api(bus.client, f"CONSUMER.INFO.CMD.{service}", {})
+    except BusUnavailable:
+        return True  # nothing is known, so nothing is said
+    if "error" in answer:
+        return False
+    return bool(answer.get("num_waiting") or answer.get("num_ack_pending"))

@@ -1,0 +1,256 @@
+"""StreamEvents: durable, in order, to all clients, each with a bound of its own.
+
+One ordered reader of the stream EVT for the whole process, which runs only while a client is
+connected. It starts after the mark (marks.py), so events that nobody got wait in the stream for the
+next client. Each client has a queue and a write loop of its own. A client that joins later begins
+after the mark too, with what this process has read and nobody has got yet: the others may die
+before their writes.
+
+Rejected: one consumer for each client (a hundred consumers for one and the same text), and an
+acknowledging durable consumer (it hands each event to one replica, but all streams need all).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from proto import meshops_pb2 as pb
+from services.chassis.bus import envelopes
+from services.chassis.bus.reading import StoredMessage
+from services.chassis.errors import (
+    ClientTooSlow,
+    InternalError,
+    InvalidMessage,
+    MeshbusError,
+)
+from services.chassis.messages import Event
+from services.chassis.telemetry import metrics
+from services.gateway import wire
+from services.gateway.background import Background
+from services.gateway.marks import Marks
+
+_RECHECK_AFTER_S = 1.0
+
+Write = Callable[[pb.EventsResponse], Awaitable[None]]
+Read = Callable[[int], AsyncGenerator[StoredMessage, None]]
+"""Messages of EVT from a sequence on, endless."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event on its way to clients."""
+
+    sequence: int
+    stream: str
+    response: pb.EventsResponse
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One StreamEvents call: what waits for it, and how it is told to end."""
+
+    call: asyncio.Task[None]
+    backlog: deque[Item]
+    """What was read before the client came; it goes first."""
+    queue: asyncio.Queue[Item]
+    lags_since: float | None = None
+    ending: MeshbusError | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        return self.queue.qsize() > self.queue.maxsize // 2
+
+    async def take(self) -> Item:
+        if self.backlog:
+            return self.backlog.popleft()
+        item = await self.queue.get()
+        if not self.is_behind:
+            self.lags_since = None
+        return item
+
+    def end(self, error: MeshbusError) -> None:
+        """Ends the call with `error`, wherever it stands; its queue takes no more."""
+        if self.ending is None:
+            self.ending = error
+            self.call.cancel()
+        self.discard()
+
+    def discard(self) -> None:
+        """Empties the queue, which lets go of a reader that waits for room in it."""
+        while not self.queue.empty():
+            self.queue.get_nowait()
+
+
+@dataclass(slots=True, kw_only=True)
+class Events:
+    """All clients of this process, and the reader that feeds them."""
+
+    read: Read
+    marks: Marks
+    metrics: metrics.Metrics
+    background: Background
+    queue_size: int
+    slow_client_grace: timedelta
+    _clients: set[Client] = field(default_factory=set)
+    _undelivered: deque[Item] = field(default_factory=deque)
+    """Read by this process, and got by no client yet."""
+    _reader: asyncio.Task[None] | None = None
+    _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closed: MeshbusError | None = None
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._clients)
+
+    async def serve(self, write: Write) -> None:
+        """Writes events to one client until it leaves or has to."""
+        client = await self._join()
+        try:
+            while True:
+                item = await client.take()
+                await write(item.response)
+                self.metrics.count(metrics.EVENTS_DELIVERED)
+                await self.marks.delivered(item.sequence, stream=item.stream)
+                self._forget_delivered()
+        except asyncio.CancelledError:
+            if client.ending is None:
+                raise
+            # The cancellation was ours (`Client.end`), as in asyncio.timeout.
+            client.call.uncancel()
+            raise client.ending from None
+        finally:
+            self._leave(client)
+
+    def close(self, error: MeshbusError) -> None:
+        """Ends all streams, and refuses new ones."""
+        self._closed = error
+        for client in list(self._clients):
+            client.end(error)
+
+    def recheck(self) -> None:
+        """The connection was lost: was the stream lost as well?"""
+        self.background.start("recheck-stream", self._recheck())
+
+    # --- clients --------------------------------------------------------------------------------
+
+    async def _join(self) -> Client:
+        call = asyncio.current_task()
+        assert call is not None
+        async with self._gate:
+            if self._closed is not None:
+                raise self._closed
+            if self._reader is None:
+                await self._start_reader()
+            client = Client(
+                call=call,
+                backlog=deque(self._undelivered),
+                queue=asyncio.Queue(maxsize=self.queue_size),
+            )
+            self._clients.add(client)
+        self.metrics.add(metrics.STREAMS_OPEN, 1)
+        return client
+
+    def _leave(self, client: Client) -> None:
+        self._clients.discard(client)
+        client.discard()
+        self.metrics.add(metrics.STREAMS_OPEN, -1)
+        if not self._clients:
+            self._stop_reader()
+
+    def _forget_delivered(self) -> None:
+        while self._undelivered and self._undelivered[0].sequence <= self.marks.floor:
+            self._undelivered.popleft()
+
+    # --- the reader -----------------------------------------------------------------------------
+
+    async def _start_reader(self) -> None:
+        floor = await self.marks.recall()
+        self._undelivered.clear()
+        reading = self._feed(floor + 1, self.marks.stream)
+        self._reader = self.background.start("read-events", reading)
+
+    def _stop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+        self._undelivered.clear()
+
+    async def _feed(self, start: int, stream: str) -> None:
+        """From the stream to every client's queue; waits while a queue is full."""
+        try:
+            async with contextlib.aclosing(self.read(start)) as messages:
+                async for message in messages:
+                    response = _response(message)
+                    if response is not None:
+                        await self._spread(Item(message.sequence, stream, response))
+        except Exception:
+            for client in list(self._clients):
+                client.end(InternalError("the events cannot be read"))
+            raise
+
+    async def _spread(self, item: Item) -> None:
+        self._undelivered.append(item)
+        for client in list(self._clients):
+            if client.ending is None:
+                await client.queue.put(item)
+                self._watch(client)
+
+    def _watch(self, client: Client) -> None:
+        """Gives a client that falls behind a time to catch up."""
+        if client.is_behind and client.lags_since is None:
+            loop = asyncio.get_running_loop()
+            client.lags_since = loop.time()
+            grace_s = self.slow_client_grace.total_seconds()
+            loop.call_later(grace_s, self._judge, client, client.lags_since)
+
+    def _judge(self, client: Client, since: float) -> None:
+        """The grace is over. A client that nobody is ahead of may go on being slow."""
+        if client not in self._clients or client.lags_since != since:
+            return
+        if all(other.is_behind for other in self._clients):
+            client.lags_since = None
+            self._watch(client)
+            return
+        log.warning("slow_client_dropped", waiting=client.queue.qsize())
+        self.metrics.count(metrics.CLIENTS_DROPPED)
+        client.end(ClientTooSlow("this client reads its events too slowly"))
+
+    async def _recheck(self) -> None:
+        while self._clients:
+            try:
+                state = await self.marks.state()
+            except MeshbusError:
+                await asyncio.sleep(_RECHECK_AFTER_S)
+                continue
+            if state.created != self.marks.stream:
+                await self._restart_reader()
+            return
+
+    async def _restart_reader(self) -> None:
+        """EVT was made anew: it counts from one again."""
+        log.warning("event_stream_replaced")
+        async with self._gate:
+            self._stop_reader()
+            if self._clients:
+                await self._start_reader()
+            if not self._clients:
+                self._stop_reader()
+
+
+def _response(message: StoredMessage) -> pb.EventsResponse | None:
+    """What clients get of a stored message; None for one that is no event."""
+    try:
+        event = envelopes.decode(Event, message.body, message.headers)
+    except InvalidMessage as error:
+        log.warning("event_unreadable", sequence=message.sequence, reason=error.summary)
+        return None
+    return wire.events_response(event)

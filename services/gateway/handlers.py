@@ -1,0 +1,108 @@
+"""One method for each RPC of Meshery's contract, all generations; no I/O library in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from proto import meshops_pb2 as pb
+from services.chassis.errors import NotYetSupported, ServiceDraining
+from services.gateway import wire
+from services.gateway.catalogs import Catalogs
+from services.gateway.events import Events, Write
+from services.gateway.intake import Intake
+from services.gateway.operations import Operations
+from services.gateway.peers import Peers
+
+Unary = Callable[[Any, str], Awaitable[Any]]
+"""Answers a request of a peer (a connection's remote address and port)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Handlers:
+    """Serves `meshes.MeshService` and `meshes.AdapterService` alike."""
+
+    catalogs: Catalogs
+    operations: Operations
+    events: Events
+    intake: Intake
+    peers: Peers
+    version: str
+    git_sha: str
+    body_limit: int
+    is_draining: bool = False
+
+    def unary(self) -> Mapping[str, Unary]:
+        """Every unary RPC by its name, in whichever service it stands."""
+        return {
+            "CreateMeshInstance": self.create_mesh_instance,
+            "MeshName": self.mesh_name,
+            "AdapterName": self.adapter_name,
+            "MeshVersions": self.mesh_versions,
+            "AdapterVersions": self.adapter_versions,
+            "ApplyOperation": self.apply_operation,
+            "SupportedOperations": self.supported_operations,
+            "ProcessOAM": self.process_oam,
+            "Provision": self.provision,
+            "ComponentInfo": self.component_info,
+        }
+
+    async def create_mesh_instance(
+        self, request: pb.CreateMeshInstanceRequest, peer: str
+    ) -> pb.CreateMeshInstanceResponse:
+        """Generations A to C: the cluster of this connection's later operations."""
+        target = await self.intake.chosen(request.k8sConfig, context=request.contextName)
+        self.peers.remember(peer, target)
+        return pb.CreateMeshInstanceResponse()
+
+    async def mesh_name(self, _request: pb.MeshNameRequest, _peer: str) -> pb.MeshNameResponse:
+        return pb.MeshNameResponse(name=wire.MESH)
+
+    async def adapter_name(
+        self, _request: pb.AdapterNameRequest, _peer: str
+    ) -> pb.AdapterNameResponse:
+        return pb.AdapterNameResponse(name=wire.MESH)
+
+    async def mesh_versions(
+        self, _request: pb.MeshVersionsRequest, _peer: str
+    ) -> pb.MeshVersionsResponse:
+        return pb.MeshVersionsResponse(version=self.catalogs.versions())
+
+    async def adapter_versions(
+        self, _request: pb.AdapterVersionsRequest, _peer: str
+    ) -> pb.AdapterVersionsResponse:
+        return pb.AdapterVersionsResponse(version=self.catalogs.versions())
+
+    async def supported_operations(
+        self, _request: pb.SupportedOperationsRequest, _peer: str
+    ) -> pb.SupportedOperationsResponse:
+        return wire.supported_operations(self.catalogs.operations())
+
+    async def component_info(
+        self, _request: pb.ComponentInfoRequest, _peer: str
+    ) -> pb.ComponentInfoResponse:
+        return wire.component_info(version=self.version, git_sha=self.git_sha)
+
+    async def apply_operation(
+        self, request: pb.ApplyRuleRequest, peer: str
+    ) -> pb.ApplyRuleResponse:
+        """Answers as soon as the operation is stored; what becomes of it, the events tell."""
+        if self.is_draining:
+            raise ServiceDraining("the gateway is shutting down and takes no operations")
+        asked = wire.operation_request(request, body_limit=self.body_limit)
+        remembered = None if request.kube_configs else self.peers.recall(peer)
+        operation = await self.operations.apply(asked, request.kube_configs, remembered=remembered)
+        return pb.ApplyRuleResponse(error="", operation_id=operation)
+
+    async def process_oam(self, _request: pb.ProcessOAMRequest, _peer: str) -> NoReturn:
+        """Generations B to F: one component of a design."""
+        raise NotYetSupported("components of designs cannot be deployed yet (ProcessOAM)")
+
+    async def provision(self, _request: pb.ProvisionRequest, _peer: str) -> NoReturn:
+        """Generations G and H: the same, in Meshery's newer model."""
+        raise NotYetSupported("components of designs cannot be deployed yet (Provision)")
+
+    async def stream_events(self, write: Write) -> None:
+        """Until the client leaves, or the gateway does."""
+        await self.events.serve(write)

@@ -1,0 +1,164 @@
+"""Up to where clients have got the events: the mark that keeps a restart from losing or repeating.
+
+The mark is the sequence, in the stream EVT, up to which every event was written to at least one
+client of any replica. It is shared through the bucket `delivery`, where it only grows. A client's
+next event waits until the mark of its last one is stored, so a gateway that dies repeats one event
+at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from pydantic import ValidationError
+
+from services.chassis.bus.records import Bucket, Entry, RevisionConflict
+from services.chassis.errors import BusUnavailable
+from services.chassis.messages.models import Message
+from services.gateway.background import Background
+
+KEY = "floor"
+_RETRY_AFTER_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What the server says about EVT."""
+
+    created: str
+    """When the stream was made: a stream that was lost and made anew is another one."""
+    last: int
+    """Sequence of its newest message."""
+
+
+class Mark(Message):
+    """The value of `delivery/floor`."""
+
+    stream: str
+    """`StreamState.created`, as the server writes it."""
+    sequence: int
+
+    def covers(self, other: Mark) -> bool:
+        """Whether storing `other` over this one would gain nothing."""
+        return (self.stream, self.sequence) >= (other.stream, other.sequence)
+
+
+@dataclass(slots=True)
+class Marks:
+    """The mark, in memory and in the bucket."""
+
+    bucket: Bucket
+    state: Callable[[], Awaitable[StreamState]]
+    background: Background
+    floor: int = 0
+    stream: str = ""
+    _stored: Mark | None = None
+    _revision: int | None = None
+    """None: nothing is stored yet."""
+    _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_behind: bool = False
+
+    async def recall(self) -> int:
+        """Reads the stream's state and the stored mark; delivery goes on after the result."""
+        state = await self.state()
+        async with self._storing:
+            await self._reread()
+        memory = min(self.floor, state.last) if self.stream == state.created else 0
+        self.stream = state.created
+        self.floor = max(memory, _floor_of(self._stored, state))
+        stored = self._stored
+        if stored is not None and stored.covers(self._mark()) and stored.sequence > self.floor:
+            await self._replace()
+        return self.floor
+
+    async def delivered(self, sequence: int, *, stream: str) -> None:
+        """A client has got everything up to `sequence`; returns when that is stored."""
+        if stream != self.stream:
+            return  # it came from a stream that is gone
+        self.floor = max(self.floor, sequence)
+        if self._is_behind or self._has(sequence):
+            return
+        async with self._storing:
+            if self._has(sequence):
+                return
+            try:
+                await self._store()
+            except BusUnavailable:
+                # Clients are not kept waiting for the mark. Until it is stored, a crash of this
+                # process would deliver again what it has delivered meanwhile.
+                self._is_behind = True
+                self.background.start("store-mark", self._catch_up())
+
+    def _has(self, sequence: int) -> bool:
+        stored = self._stored
+        return stored is not None and stored.stream == self.stream and stored.sequence >= sequence
+
+    def _mark(self) -> Mark:
+        return Mark(stream=self.stream, sequence=self.floor)
+
+    async def _store(self) -> None:
+        """Stores the floor, unless another replica has stored a later one."""
+        while True:
+            mark = self._mark()
+            try:
+                await self._write(mark)
+            except RevisionConflict:
+                await self._reread()
+                if self._stored is not None and self._stored.covers(mark):
+                    return
+            else:
+                return
+
+    async def _replace(self) -> None:
+        """Stores a lower floor: the stream lost its newest events and will count them again."""
+        log.warning("delivery_mark_reset", sequence=self.floor)
+        async with self._storing:
+            try:
+                await self._write(self._mark())
+            except RevisionConflict:
+                await self._reread()
+
+    async def _write(self, mark: Mark) -> None:
+        value = mark.model_dump_json().encode()
+        if self._revision is None:
+            self._revision = await self.bucket.create(KEY, value)
+        else:
+            self._revision = await self.bucket.update(KEY, value, revision=self._revision)
+        self._stored = mark
+
+    async def _reread(self) -> None:
+        entry = await self.bucket.get(KEY)
+        self._revision = entry.revision if entry else None
+        self._stored = _decoded(entry) if entry else None
+
+    async def _catch_up(self) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_AFTER_S)
+            try:
+                async with self._storing:
+                    await self._store()
+            except BusUnavailable:
+                continue
+            self._is_behind = False
+            return
+
+
+def _floor_of(stored: Mark | None, state: StreamState) -> int:
+    """Where delivery stands, by the stored mark."""
+    if stored is None or stored.stream != state.created:
+        return 0  # nothing of this stream was ever delivered
+    # A mark beyond the stream's end: the stream was restored from an older copy.
+    return min(stored.sequence, state.last)
+
+
+def _decoded(entry: Entry) -> Mark | None:
+    try:
+        return Mark.model_validate_json(entry.value)
+    except ValidationError:
+        log.warning("delivery_mark_unreadable")
+        return None

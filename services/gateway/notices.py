@@ -1,0 +1,121 @@
+"""The few events that the gateway tells itself: a wait, a refusal, an expiry.
+
+Each has a fixed place in the operation's sequence, so that a repeat of it (a retried request,
+another replica) carries the same message id and the server drops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from services.chassis.bus import subjects
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.errors import DeadlineExpired, MeshbusError
+from services.chassis.messages import (
+    ErrorReport,
+    Event,
+    OperationRecord,
+    OperationState,
+    Phase,
+    Severity,
+)
+
+SERVICE = "gateway"
+
+
+class _Place(IntEnum):
+    """The notices' places in the sequence of an operation."""
+
+    WAITING = 1
+    REFUSED = 2
+    EXPIRED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One operation on one cluster, as notices name it."""
+
+    operation: str
+    kind: str
+    cluster: str
+    cluster_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Tells clients what no worker can tell them."""
+
+    publisher: Publisher
+    records: Records[OperationRecord]
+    worker: str
+    """Name of this process in the records."""
+
+    async def waiting(self, part: Part, *, service: str, deadline: datetime) -> None:
+        """The operation was accepted, but nobody is there to run it."""
+        await self.publisher.event(
+            _event(
+                part,
+                _Place.WAITING,
+                Phase.WAITING,
+                Severity.WARN,
+                f"{part.kind} accepted for {part.cluster_name}; no {service} worker is "
+                f"connected; it runs when one is back, until {deadline:%H:%M} UTC",
+            )
+        )
+
+    async def refused(self, part: Part, error: MeshbusError) -> None:
+        """One of several clusters could not take the operation."""
+        summary = f"Error while starting {part.kind}: {error.summary}"
+        await self._failed(part, _Place.REFUSED, summary, error)
+
+    async def expired(self, part: Part, *, service: str) -> None:
+        """The deadline passed and no worker had begun."""
+        error = DeadlineExpired(f"no {service} worker began {part.kind} before its deadline")
+        await self._failed(part, _Place.EXPIRED, f"Error while waiting to run {part.kind}", error)
+
+    async def _failed(self, part: Part, place: _Place, summary: str, error: MeshbusError) -> None:
+        """The final event first: a crash in between repeats it, the other order would lose it."""
+        event = _event(part, place, Phase.FAILED, Severity.ERROR, summary, error)
+        await self.publisher.event(event)
+        record = OperationRecord(
+            operation=part.operation,
+            kind=part.kind,
+            cluster=part.cluster,
+            cluster_name=part.cluster_name,
+            state=OperationState.FAILED,
+            worker=self.worker,
+            summary=summary,
+            error=event.error,
+            final=event,
+        )
+        try:
+            await self.records.create(subjects.operation_key(part.operation, part.cluster), record)
+        except RevisionConflict:
+            return
+
+
+def _event(
+    part: Part,
+    place: _Place,
+    phase: Phase,
+    severity: Severity,
+    summary: str,
+    error: MeshbusError | None = None,
+) -> Event:
+    return Event(
+        operation=part.operation,
+        kind=part.kind,
+        service=SERVICE,
+        cluster=part.cluster,
+        cluster_name=part.cluster_name,
+        sequence=place,
+        phase=phase,
+        severity=severity,
+        summary=summary,
+        # mesheryctl --watch takes an operation for failed when the details say "Error".
+        details=f"Error: {error.summary}." if error else "",
+        error=ErrorReport.of(error) if error else None,
+    )

@@ -1,0 +1,320 @@
+"""Accepting operations: claim the id, store the credentials, publish, answer.
+
+The order makes a crash harmless. The request's record comes first and says what the id stands for;
+a client that got no answer sends the same id again, and whatever part of it no worker has recorded
+is published again. A copy does no harm: the stream drops it by its message id, the cluster's slot
+refuses it as long as the first one is queued or running, and after that the worker's record
+`ops/<operation>.<cluster>` says that there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import orjson
+import structlog
+
+from services.chassis.bus import subjects
+from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.publishing import JUST_ENDED, Publisher
+from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterBusy,
+    MeshbusError,
+    NoCluster,
+    OperationReused,
+    RequestError,
+)
+from services.chassis.messages import Command, RequestRecord
+from services.chassis.telemetry import redaction
+from services.gateway.background import Background
+from services.gateway.catalogs import Catalogs, Offer
+from services.gateway.deadlines import Deadlines, parts_of
+from services.gateway.intake import Intake, Target
+from services.gateway.notices import Notices, Part
+from services.gateway.registrations import Registrations
+from services.gateway.wire import OperationRequest
+
+# A credential outlives its operation's deadline by what a worker may need to end it.
+_CREDENTIAL_MARGIN = timedelta(minutes=10)
+_WITHIN = timedelta(seconds=5)
+_TRIES_FOR_A_SLOT = 3
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepting:
+    """A request on its way in."""
+
+    operation: str
+    request: OperationRequest
+    offer: Offer
+    targets: Sequence[Target]
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two requests the same one; credentials do not, they may be renewed."""
+        request = self.request
+        clusters = sorted(target.cluster for target in self.targets)
+        identity = [
+            request.kind,
+            request.namespace,
+            request.body,
+            request.verb,
+            request.version,
+            clusters,
+        ]
+        return hashlib.sha256(orjson.dumps(identity)).hexdigest()
+
+    def record(self, deadline: datetime) -> RequestRecord:
+        """What the id stands for, as `ops` keeps it."""
+        return RequestRecord(
+            operation=self.operation,
+            fingerprint=self.fingerprint,
+            kind=self.request.kind,
+            clusters=[target.cluster for target in self.targets],
+            cluster_names={target.cluster: target.name for target in self.targets},
+            service=self.offer.service,
+            deadline=deadline,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """An id that stands for a request, and the clusters that it still has to be published for."""
+
+    record: RequestRecord
+    deadline: datetime
+    targets: Sequence[Target]
+    is_repeat: bool
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Operations:
+    """Takes operations and hands them to the workers of the services that offer them."""
+
+    catalogs: Catalogs
+    intake: Intake
+    records: Records[RequestRecord]
+    sealer: Sealer
+    publisher: Publisher
+    registrations: Registrations | None
+    """None where clusters are not registered on first use."""
+    notices: Notices
+    deadlines: Deadlines
+    background: Background
+    is_attended: Callable[[str], Awaitable[bool]]
+    """Whether a worker of the service is connected."""
+    deadline: timedelta
+    now: Callable[[], datetime]
+    _turns: dict[str, _Turn] = field(default_factory=dict)
+
+    async def apply(
+        self, request: OperationRequest, kubeconfigs: Sequence[str], *, remembered: Target | None
+    ) -> str:
+        """Accepts the operation; returns its id. Raises when nothing of it will run."""
+        offer = await self.catalogs.find(request.kind)
+        targets = await self.intake.targets(kubeconfigs)
+        if not targets and remembered is not None:
+            targets = [remembered]
+        if not targets:
+            raise NoCluster(f"the operation {request.kind} came without a cluster")
+        operation = request.operation or str(uuid.uuid4())
+        accepting = _Accepting(operation, request, offer, targets)
+        # From here on a client that leaves must not leave half an operation behind.
+        await self.background.detached("accept", self._accept(accepting))
+        return operation
+
+    async def _accept(self, accepting: _Accepting) -> None:
+        secrets = [secret for target in accepting.targets for secret in target.config.secrets]
+        with redaction.registered(secrets):
+            async with self._turn(accepting.operation):
+                claim = await self._claim(accepting)
+                refused = await self._publish_all(accepting, claim)
+        self._follow_up(accepting, claim, refused)
+        log.info(
+            "operation_accepted",
+            operation=accepting.operation,
+            kind=accepting.request.kind,
+            clusters=[target.cluster for target in accepting.targets],
+            refused=len(refused),
+            repeated=claim.is_repeat,
+        )
+
+    # --- the claim ------------------------------------------------------------------------------
+
+    async def _claim(self, accepting: _Accepting) -> _Claim:
+        """Makes the id stand for this request, and seals its credentials meanwhile."""
+        deadline = self.now() + self.deadline
+        record = accepting.record(deadline)
+        outcomes = await asyncio.gather(
+            self._create(record),
+            *(self._seal(accepting, target) for target in accepting.targets),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, RevisionConflict):
+                raise outcome
+        if not isinstance(outcomes[0], RevisionConflict):
+            return _Claim(record, deadline, accepting.targets, is_repeat=False)
+        sealed = {t.cluster for t, new in zip(accepting.targets, outcomes[1:], strict=True) if new}
+        return await self._repeated(accepting, deadline, sealed=sealed)
+
+    async def _create(self, record: RequestRecord) -> None:
+        await self.records.create(subjects.operation_key(record.operation), record)
+
+    async def _seal(self, accepting: _Accepting, target: Target) -> bool:
+        """Never over an earlier one: an id that is used twice must not swap a credential."""
+        return await self.sealer.create(
+            subjects.operation_credential(accepting.operation, target.cluster),
+            target.text,
+            ttl=self.deadline + _CREDENTIAL_MARGIN,
+        )
+
+    async def _repeated(
+        self, accepting: _Accepting, deadline: datetime, *, sealed: set[str]
+    ) -> _Claim:
+        """The id was used before: for the same request, or it is refused."""
+        operation = accepting.operation
+        stored = await self.records.get(subjects.operation_key(operation))
+        if stored is None:
+            raise BusUnavailable(f"the record of operation {operation[:64]} changed meanwhile")
+        if stored[0].fingerprint != accepting.fingerprint:
+            await self._unseal(operation, sealed)
+            raise OperationReused(f"operation {operation} stands for another request")
+        begun = await asyncio.gather(
+            *(
+                self.records.bucket.get(subjects.operation_key(operation, target.cluster))
+                for target in accepting.targets
+            )
+        )
+        pairs = list(zip(accepting.targets, begun, strict=True))
+        done = {target.cluster for target, entry in pairs if entry is not None}
+        await self._unseal(operation, sealed & done)
+        open_targets = [target for target, entry in pairs if entry is None]
+        return _Claim(stored[0], stored[0].deadline or deadline, open_targets, is_repeat=True)
+
+    # --- publishing -----------------------------------------------------------------------------
+
+    async def _publish_all(self, accepting: _Accepting, claim: _Claim) -> list[str]:
+        """One command for each cluster; returns the clusters that refused, unless all did."""
+        outcomes = await asyncio.gather(
+            *(self._publish(accepting, claim, target) for target in claim.targets),
+            return_exceptions=True,
+        )
+        refused: dict[str, MeshbusError] = {}
+        for target, outcome in zip(claim.targets, outcomes, strict=True):
+            if isinstance(outcome, (ClusterBusy, RequestError)):
+                refused[target.cluster] = outcome
+            elif isinstance(outcome, BaseException):
+                # The record stays: the same id, sent again, finishes what was begun.
+                raise outcome
+        if refused and len(refused) == len(accepting.targets):
+            await self._undo(accepting)
+            raise next(iter(refused.values()))
+        await asyncio.gather(
+            *(
+                self.notices.refused(part, refused[part.cluster])
+                for part in parts_of(claim.record)
+                if part.cluster in refused
+            )
+        )
+        await self._unseal(accepting.operation, set(refused))
+        return list(refused)
+
+    async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
+        command = _command(accepting, claim, target)
+        for left in reversed(range(_TRIES_FOR_A_SLOT)):
+            try:
+                await self.publisher.command(
+                    command,
+                    service=accepting.offer.service,
+                    slot=accepting.offer.operation.slot,
+                    within=_WITHIN,
+                )
+                return
+            except ClusterBusy as busy:
+                if busy.subject == accepting.operation:
+                    return  # it is our own, from an earlier try
+                if left == 0 or busy.subject != JUST_ENDED:
+                    raise
+
+    async def _undo(self, accepting: _Accepting) -> None:
+        """Nothing runs, so the id stands for nothing, and a later try may use it again."""
+        await self.records.bucket.delete(subjects.operation_key(accepting.operation))
+        await self._unseal(accepting.operation, {t.cluster for t in accepting.targets})
+
+    async def _unseal(self, operation: str, clusters: set[str]) -> None:
+        await asyncio.gather(
+            *(
+                self.sealer.bucket.delete(subjects.operation_credential(operation, cluster))
+                for cluster in clusters
+            )
+        )
+
+    # --- what does not hold the answer up -------------------------------------------------------
+
+    def _follow_up(self, accepting: _Accepting, claim: _Claim, refused: list[str]) -> None:
+        self.deadlines.watch(claim.record)
+        accepted = [target for target in claim.targets if target.cluster not in refused]
+        if accepted:
+            self.background.start("tell-wait", self._tell_wait(claim, accepted))
+        for target in accepted:
+            if self.registrations is not None and self.registrations.is_new(target):
+                self.background.start("register-cluster", self.registrations.register(target))
+
+    async def _tell_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
+        record = claim.record
+        if await self.is_attended(record.service):
+            return
+        part = Part(
+            operation=record.operation,
+            kind=record.kind,
+            cluster=targets[0].cluster,
+            cluster_name=", ".join(target.name for target in targets),
+        )
+        await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
+
+    @asynccontextmanager
+    async def _turn(self, operation: str) -> AsyncIterator[None]:
+        """One call at a time for each id: a double click must not undo what its twin began."""
+        turn = self._turns.setdefault(operation, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if turn.users == 0:
+                del self._turns[operation]
+
+
+def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
+    request = accepting.request
+    return Command(
+        operation=accepting.operation,
+        kind=request.kind,
+        verb=request.verb,
+        cluster=target.cluster,
+        cluster_name=target.name,
+        namespace=request.namespace,
+        username=request.username,
+        version=request.version,
+        body=request.body,
+        credential=subjects.operation_credential(accepting.operation, target.cluster),
+        deadline=claim.deadline,
+    )

@@ -1,0 +1,96 @@
+"""What the gateway answers over the service API."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from services.chassis.bus import subjects
+from services.chassis.bus.queries import Query
+from services.chassis.bus.records import Records
+from services.chassis.errors import MalformedRequest, ObjectNotFound
+from services.chassis.messages import OperationRecord, RequestRecord
+from services.gateway.events import Events
+from services.gateway.registrations import Registrations
+
+_MOST_LISTED = 100
+_USUALLY_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The answers of one gateway; only `streams` is about this process alone."""
+
+    requests: Records[RequestRecord]
+    parts: Records[OperationRecord]
+    registrations: Registrations
+    events: Events
+    instance: str
+
+    def queries(self) -> list[Query]:
+        return [
+            Query("operations", '{"operation": ID} or {"limit": 20}', self.operations),
+            Query("clusters", "{}", self.clusters),
+            Query("deregister", '{"cluster": TOKEN}', self.deregister),
+            Query("streams", "{}", self.streams),
+        ]
+
+    async def operations(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """One operation with its parts, or the newest ones."""
+        operation = asked.get("operation")
+        if operation is None:
+            return {"operations": await self._newest(_limit(asked))}
+        if not isinstance(operation, str):
+            raise MalformedRequest("operation is not text", remedy='send {"operation": ID}')
+        stored = await self.requests.get(subjects.operation_key(operation))
+        if stored is None:
+            raise ObjectNotFound(f"the gateway has no record of operation {operation[:128]}")
+        return await self._told(stored[0])
+
+    async def clusters(self, _asked: dict[str, Any]) -> dict[str, Any]:
+        """Registered clusters; their credentials are nowhere to be read."""
+        listed = await self.registrations.listed()
+        return {"clusters": [record.model_dump(mode="json") for record in listed]}
+
+    async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Forgets a cluster and its credential; it registers again with its next operation."""
+        cluster = asked.get("cluster")
+        if not isinstance(cluster, str) or not cluster:
+            raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
+        return {"cluster": cluster, "deregistered": await self.registrations.deregister(cluster)}
+
+    async def streams(self, _asked: dict[str, Any]) -> dict[str, Any]:
+        """Clients of this process, and up to where events were delivered."""
+        return {
+            "instance": self.instance,
+            "open": self.events.open_streams,
+            "floor": self.events.marks.floor,
+        }
+
+    async def _newest(self, limit: int) -> list[dict[str, Any]]:
+        keys = [key for key in await self.requests.bucket.keys() if "." not in key]
+        found: list[RequestRecord] = []
+        for start in range(0, len(keys), _MOST_LISTED):
+            chunk = keys[start : start + _MOST_LISTED]
+            entries = await asyncio.gather(*(self.requests.get(key) for key in chunk))
+            found += [entry[0] for entry in entries if entry is not None]
+        newest = sorted(found, key=lambda record: record.accepted, reverse=True)[:limit]
+        return list(await asyncio.gather(*(self._told(record) for record in newest)))
+
+    async def _told(self, record: RequestRecord) -> dict[str, Any]:
+        parts = await asyncio.gather(*(self._part(record, c) for c in record.clusters))
+        return {"request": record.model_dump(mode="json"), "parts": dict(parts)}
+
+    async def _part(self, record: RequestRecord, cluster: str) -> tuple[str, Any]:
+        stored = await self.parts.get(subjects.operation_key(record.operation, cluster))
+        if stored is None:
+            return cluster, None  # no worker has begun it
+        return cluster, stored[0].model_dump(mode="json", exclude={"final"})
+
+
+def _limit(asked: dict[str, Any]) -> int:
+    limit = asked.get("limit", _USUALLY_LISTED)
+    if not isinstance(limit, int) or not 1 <= limit <= _MOST_LISTED:
+        raise MalformedRequest(f"limit is not a number from 1 to {_MOST_LISTED}")
+    return limit

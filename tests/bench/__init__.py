@@ -1,0 +1,1 @@
+"""Benchmarks: Meshbus beside istioctl and kubectl, in one run on one bed, as ratios."""

@@ -1,0 +1,320 @@
+"""`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md.
+
+`--repeats 5` is the least that a published page may stand on; CI runs fewer, only to see that the
+benchmarks work, and then `--output` names another file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from services.chassis.bus.connection import connect
+from services.chassis.bus.publishing import Publisher
+from services.chassis.messages import Event, Phase
+from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
+from tests.system.meshery import Meshery
+from tests.testbed.building import distributions_folder
+from tests.testbed.clusters import Cluster, kubectl_path
+from tests.testbed.recipe import ISTIO_VERSION, KUBERNETES_VERSION
+from tests.testbed.stack import ROOT, Stack
+
+PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+_VIRTUAL_SERVICES = 10
+_LATENCY_SAMPLES = 300
+_STREAMS = 100
+
+Timed = Callable[[], Awaitable[float]]
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run on one bed."""
+
+    cluster: Cluster
+    stack: Stack
+    meshery: Meshery
+    repeats: int
+    folder: Path
+    pairs: list[Pair] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)
+
+    async def run(self) -> None:
+        await self.installs()
+        await self.manifests()
+        await self.accepted()
+        await self.streamed()
+        await self.memory()
+
+    async def installs(self) -> None:
+        """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
+        cold, warm, again = [], [], []
+        their_fresh, their_again = [], []
+        for turn in range(self.repeats):
+            say(f"install, turn {turn + 1} of {self.repeats}")
+            await self.restart_lifecycle()
+            cold.append(await self.install())
+            await self.clean()
+            their_fresh.append(await self.istioctl_install())
+            their_again.append(await self.istioctl_install())
+            await self.clean()
+            warm.append(await self.install())
+            again.append(await self.install())
+            await self.clean()
+        theirs = "istioctl install -y"
+        self.pairs += [
+            Pair(
+                name="Install, default profile, fresh cluster",
+                ours=warm,
+                theirs=their_fresh,
+                their_name=theirs,
+                bar=0.8,
+            ),
+            Pair(
+                name="The same with a worker that was just started (nothing rendered yet)",
+                ours=cold,
+                theirs=their_fresh,
+                their_name=theirs,
+                bar=0.8,
+            ),
+            Pair(
+                name="Install, already installed",
+                ours=again,
+                theirs=their_again,
+                their_name=theirs,
+                bar=0.4,
+            ),
+        ]
+
+    async def manifests(self) -> None:
+        """Ten VirtualServices that are not there yet."""
+        await self.install()
+        ours, theirs = [], []
+        for turn in range(max(self.repeats, 5)):
+            say(f"manifest, turn {turn + 1}")
+            text = virtual_services(f"ours-{turn}")
+            began = time.monotonic()
+            final = await self.meshery.run("custom", body=text)
+            assert not final.failed, final.event
+            ours.append(final.at - began)
+            file = self.folder / "theirs.yaml"
+            file.write_text(virtual_services(f"theirs-{turn}"))
+            theirs.append(await self.command(kubectl_path(), "apply", "--server-side", "-f", file))
+        self.pairs.append(
+            Pair(
+                name=f"{_VIRTUAL_SERVICES} VirtualServices in one manifest",
+                ours=ours,
+                theirs=theirs,
+                their_name="kubectl apply --server-side",
+                bar=0.5,
+            )
+        )
+        await self.clean()
+
+    async def accepted(self) -> None:
+        """From the call to its answer, one call at a time, each operation carried out."""
+        say("ApplyOperation accepted")
+        body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bench}\ndata: {n: '%d'}\n"
+        samples = []
+        for number in range(_LATENCY_SAMPLES):
+            operation = str(uuid.uuid4())
+            began = time.monotonic()
+            await self.meshery.apply("custom", body=body % number, operation=operation)
+            samples.append(time.monotonic() - began)
+            await self.meshery.finals(operation)
+        self.latencies.append(
+            Latency(
+                name="ApplyOperation accepted", samples=samples, bar_p50_ms=2.5, bar_p99_ms=10.0
+            )
+        )
+
+    async def streamed(self) -> None:
+        """From a worker's publish to the client's read, NATS' acknowledged write included."""
+        say("event to client")
+        bus = await connect(self.stack.settings("lifecycle"), service="lifecycle")
+        publisher = Publisher(bus)
+        samples = []
+        try:
+            for number in range(_LATENCY_SAMPLES):
+                operation = f"bench-{uuid.uuid4()}"
+                event = Event(
+                    operation=operation,
+                    kind="bench",
+                    service="lifecycle",
+                    cluster="bench",
+                    sequence=number + 1,
+                    phase=Phase.NOTE,
+                    summary="an event of the benchmark",
+                )
+                began = time.monotonic()
+                await publisher.event(event)
+                await self.meshery.until(lambda o=operation: bool(self.meshery.of(o)))  # type: ignore[misc]
+                samples.append(self.meshery.of(operation)[0].at - began)
+        finally:
+            await bus.close()
+        self.latencies.append(
+            Latency(name="Progress event, worker to client", samples=samples, bar_p50_ms=4.0)
+        )
+
+    async def memory(self) -> None:
+        """The gateway with a hundred streams, the worker over an install."""
+        say("memory")
+        async with AsyncExitStack() as streams:
+            clients = []
+            for _ in range(_STREAMS):
+                client = Meshery(self.stack.gateway_address, self.meshery.kubeconfigs)
+                clients.append(await streams.enter_async_context(client.connected()))
+            await self.install()
+            for client in clients:
+                await client.until(lambda c=client: any(r.is_final for r in c.events))  # type: ignore[misc]
+            gateway = peak_memory_mib(self.stack.processes["gateway"].pid)
+            lifecycle = peak_memory_mib(self.stack.processes["lifecycle"].pid)
+        self.memories += [
+            Memory(name=f"gateway, peak, {_STREAMS} open streams", peak_mib=gateway, bar_mib=120),
+            Memory(name="lifecycle, peak, during installs", peak_mib=lifecycle, bar_mib=200),
+        ]
+        await self.clean()
+
+    async def install(self) -> float:
+        """Seconds from the call to the final event."""
+        began = time.monotonic()
+        final = await self.meshery.run("istio", version=ISTIO_VERSION)
+        assert not final.failed, final.event
+        return final.at - began
+
+    async def istioctl_install(self) -> float:
+        istioctl = distributions_folder() / ISTIO_VERSION / "bin" / "istioctl"
+        return await self.command(istioctl, "install", "-y")
+
+    async def clean(self) -> None:
+        """Nothing of Istio is left, whoever installed it."""
+        final = await self.meshery.run("istio", delete=True, body=PURGE)
+        assert not final.failed, final.event
+        await self.command(
+            kubectl_path(), "delete", "namespace", "istio-system", "--ignore-not-found", "--wait"
+        )
+
+    async def restart_lifecycle(self) -> None:
+        self.stack.processes["lifecycle"].stop()
+        self.stack.processes["lifecycle"].start()
+        await asyncio.to_thread(self.stack.wait_ready, "lifecycle")
+
+    async def command(self, *parts: str | Path) -> float:
+        """Seconds that a command takes; its failure ends the run."""
+        environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
+        began = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *(str(part) for part in parts),
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, complaint = await process.communicate()
+        seconds = time.monotonic() - began
+        if process.returncode != 0:
+            raise RuntimeError(f"{parts[0]} failed: {complaint.decode()[-500:]}")
+        return seconds
+
+    def page(self) -> str:
+        """The page as it is published."""
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
+        today = datetime.now(timezone.utc).date().isoformat()
+        conditions = (
+            f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, "
+            f"{platform.machine()}, Kubernetes {KUBERNETES_VERSION} with fake nodes, "
+            f"Istio {ISTIO_VERSION}; {self.repeats} repeats in turns, medians (lowest to highest)."
+        )
+        lines = [
+            "# Benchmarks",
+            "",
+            "<!-- Written by `make bench`; do not edit. -->",
+            "",
+            conditions,
+            "",
+            "| work | Meshbus | the other | ratio | bar | |",
+            "|---|---|---|---|---|---|",
+            *(pair.row() for pair in self.pairs),
+            "",
+            "| latency | p50 | p99 | samples | bar | |",
+            "|---|---|---|---|---|---|",
+            *(latency.row() for latency in self.latencies),
+            "",
+            "| memory | | bar | |",
+            "|---|---|---|---|",
+            *(memory.row() for memory in self.memories),
+            "",
+            METHOD,
+            "",
+        ]
+        return "\n".join(lines)
+
+
+METHOD = (
+    "Times of Meshbus run from the gRPC call to the final event on the stream, with NATS writing "
+    "each message to the disk before it answers (`sync_interval: always`). The other tools' times "
+    "are whole processes, as a person would wait for them."
+)
+
+PURGE = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\nspec: {purge: true, force: true}\n"
+
+
+def virtual_services(prefix: str) -> str:
+    """A manifest of small VirtualServices with names of their own."""
+    template = (
+        "apiVersion: networking.istio.io/v1\n"
+        "kind: VirtualService\n"
+        "metadata: {{name: {name}, namespace: default}}\n"
+        "spec:\n"
+        "  hosts: [{name}]\n"
+        "  http:\n"
+        "  - route:\n"
+        "    - destination: {{host: {name}}}\n"
+    )
+    names = [f"{prefix}-{number}" for number in range(_VIRTUAL_SERVICES)]
+    return "---\n".join(template.format(name=name) for name in names)
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", flush=True)
+
+
+async def measure(cluster: Cluster, stack: Stack, repeats: int, folder: Path) -> str:
+    meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
+    async with meshery.connected():
+        bench = Bench(cluster, stack, meshery, repeats, folder)
+        await bench.run()
+        return bench.page()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each pair (default 5)")
+    parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
+    arguments = parser.parse_args()
+    folder = ROOT / ".run" / f"bench-{os.getpid()}"
+    with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
+        page = asyncio.run(measure(cluster, stack, arguments.repeats, folder))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(page)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Samples, medians and the table of a benchmark run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile."""
+    ordered = sorted(samples)
+    rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
+    return ordered[rank]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The same work by two tools, measured in turns; seconds."""
+
+    name: str
+    ours: Sequence[float]
+    theirs: Sequence[float]
+    their_name: str
+    bar: float
+    """Highest ratio of medians that counts as reached."""
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    def row(self) -> str:
+        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        verdict = "reached" if self.ratio <= self.bar else "**not reached**"
+        return (
+            f"| {self.name} | {ours:.3f} s ({min(self.ours):.3f} to {max(self.ours):.3f}) "
+            f"| {self.their_name}: {theirs:.3f} s ({min(self.theirs):.3f} to {max(self.theirs):.3f}) "
+            f"| {self.ratio:.2f} | ≤ {self.bar} | {verdict} |"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Many samples of one thing; seconds."""
+
+    name: str
+    samples: Sequence[float]
+    bar_p50_ms: float
+    bar_p99_ms: float | None = None
+
+    def row(self) -> str:
+        p50 = percentile(self.samples, 50) * 1000
+        p99 = percentile(self.samples, 99) * 1000
+        reached = p50 <= self.bar_p50_ms and (self.bar_p99_ms is None or p99 <= self.bar_p99_ms)
+        bar = f"p50 ≤ {self.bar_p50_ms} ms"
+        if self.bar_p99_ms is not None:
+            bar += f", p99 ≤ {self.bar_p99_ms} ms"
+        verdict = "reached" if reached else "**not reached**"
+        count = len(self.samples)
+        return f"| {self.name} | {p50:.2f} ms | {p99:.2f} ms | {count} | {bar} | {verdict} |"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Peak resident memory of a process; MiB."""
+
+    name: str
+    peak_mib: float
+    bar_mib: float
+
+    def row(self) -> str:
+        verdict = "reached" if self.peak_mib <= self.bar_mib else "**not reached**"
+        return f"| {self.name} | {self.peak_mib:.0f} MiB | ≤ {self.bar_mib:.0f} MiB | {verdict} |"
+
+
+def peak_memory_mib(pid: int) -> float:
+    """VmHWM of a process."""
+    with open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    raise ValueError(f"process {pid} tells no peak memory")

@@ -1,0 +1,188 @@
+"""`make demo`: a real cluster, NATS and the services; Istio installed, upgraded and removed.
+
+Everything goes through the gateway's gRPC as Meshery would send it, and the events are printed as
+they stream. Any failure ends it with exit code 1 and says what failed. `KEEP=1` leaves all up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from tests.system.meshery import Meshery, Received
+from tests.testbed.building import BuildError, build_all
+from tests.testbed.clusters import Cluster
+from tests.testbed.processes import BedError
+from tests.testbed.snapshots import differences, snapshot
+from tests.testbed.stack import ROOT, Stack
+from tests.testbed.tracing import Jaeger
+
+NEWER, OLDER = "1.31.0", "1.30.3"
+_NEWER_REVISION, _OLDER_REVISION = "1-31-0", "1-30-3"
+_MARKS = {0: " ", 1: "!", 2: "✘"}
+
+
+class DemoError(Exception):
+    """A step of the demo did not do what it shows."""
+
+
+@dataclass(slots=True)
+class Show:
+    """Runs steps, prints their events, keeps their times."""
+
+    meshery: Meshery
+    times: list[tuple[str, float]] = field(default_factory=list)
+    last_operation: str = ""
+    _began: float = 0.0
+
+    async def step(
+        self, title: str, *, body: str = "", version: str = "", delete: bool = False
+    ) -> Received:
+        """One `istio` operation from the call to its final event."""
+        print(f"\n▶ {title}", flush=True)
+        self._began = time.monotonic()
+        operation = await self.meshery.apply("istio", body=body, version=version, delete=delete)
+        self.last_operation = operation
+        final = (await self.meshery.finals(operation))[0]
+        if final.failed:
+            event = final.event
+            raise DemoError(
+                f"{title}: {event.summary}. {event.details} Cause: {event.probable_cause}. "
+                f"Remedy: {event.suggested_remediation}"
+            )
+        self.times.append((title, final.at - self._began))
+        return final
+
+    def print_event(self, received: Received) -> None:
+        event = received.event
+        seconds = received.at - self._began
+        print(f"  {seconds:7.3f} s {_MARKS[event.event_type]} {event.summary}", flush=True)
+        if event.event_type or received.is_final:
+            print(f"              {event.details}", flush=True)
+
+
+def options(revision: str, *, tags: str = "") -> str:
+    """The body that names a revision and its tags."""
+    lines = ["apiVersion: meshbus.io/v1", "kind: LifecycleOptions", "spec:"]
+    lines.append(f"  revision: {revision}")
+    if tags:
+        lines.append(f"  tags: [{tags}]")
+    return "\n".join(lines)
+
+
+async def perform(show: Show, cluster: Cluster) -> None:
+    """Install and uninstall, then the canary upgrade; the cluster ends as it began."""
+    before = snapshot(cluster)
+    await show.step(f"Install Istio {NEWER}, profile default", version=NEWER)
+    await show.step("Install the same again (nothing to do)", version=NEWER)
+    await show.step("Uninstall", delete=True)
+    require_same(before, snapshot(cluster), "after the uninstall")
+    await show.step(
+        f"Canary 1 of 4: Istio {OLDER} as revision {_OLDER_REVISION} with the tag prod",
+        version=OLDER,
+        body=options(_OLDER_REVISION, tags="default, prod"),
+    )
+    await show.step(
+        f"Canary 2 of 4: Istio {NEWER} beside it as revision {_NEWER_REVISION}",
+        version=NEWER,
+        body=options(_NEWER_REVISION),
+    )
+    await show.step(
+        "Canary 3 of 4: the tags move to the new revision",
+        version=NEWER,
+        body=options(_NEWER_REVISION, tags="default, prod"),
+    )
+    await show.step(
+        "Canary 4 of 4: the old revision goes", body=options(_OLDER_REVISION), delete=True
+    )
+    await show.step("Uninstall the last revision", delete=True)
+    require_same(before, snapshot(cluster), "after the last uninstall")
+
+
+def require_same(before: dict[str, str], after: dict[str, str], when: str) -> None:
+    found = differences(before, after)
+    if found:
+        raise DemoError(f"the cluster is not as it was {when}: {'; '.join(found[:10])}")
+    print(f"  every object of the cluster is as it was before ({len(after)} objects)")
+
+
+def require_trace(jaeger: Jaeger) -> None:
+    """One trace from the gRPC call to the writes; Jaeger gets it within moments."""
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        for trace in jaeger.traces(service="meshbus-gateway"):
+            names = [span["operationName"] for span in trace["spans"]]
+            writes = [name for name in names if name.startswith(("PATCH ", "DELETE "))]
+            if any("ApplyOperation" in name for name in names) and writes:
+                print(
+                    f"\nTrace {trace['traceID']}: {len(names)} spans from ApplyOperation to "
+                    f"{len(writes)} Kubernetes writes"
+                )
+                return
+        time.sleep(0.3)
+    raise DemoError("Jaeger has no trace that leads from ApplyOperation to a Kubernetes write")
+
+
+def print_summary(show: Show) -> None:
+    print("\nSummary")
+    for title, seconds in show.times:
+        print(f"  {seconds:6.2f} s  {title}")
+
+
+def print_addresses(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
+    print("\nKEEP=1: everything stays up until you press Ctrl-C.")
+    print(f"  gateway      {stack.gateway_address} (gRPC, reflection)")
+    print(f"  kubeconfig   {cluster.kubeconfig}")
+    print(f"  NATS         {stack.nats.url}")
+    print(f"  Jaeger       {jaeger.query_url}/api/traces?service=meshbus-gateway")
+
+
+async def play(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
+    meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
+    async with meshery.connected():
+        show = Show(meshery)
+        meshery.listeners.append(show.print_event)
+        await perform(show, cluster)
+    require_trace(jaeger)
+    print_summary(show)
+    if os.environ.get("KEEP") == "1":
+        print_addresses(cluster, stack, jaeger)
+        await asyncio.Event().wait()
+
+
+def main() -> int:
+    folder = ROOT / ".run" / f"demo-{os.getpid()}"
+    try:
+        build_all()
+        print("Starting a Kubernetes cluster, Jaeger, NATS and the services", flush=True)
+        with (
+            Cluster(folder / "cluster") as cluster,
+            Jaeger(folder / "jaeger") as jaeger,
+            Stack(folder / "stack", otlp_endpoint=jaeger.otlp_http_endpoint) as stack,
+        ):
+            asyncio.run(play(cluster, stack, jaeger))
+    except (DemoError, BedError, BuildError, TimeoutError, grpc.aio.AioRpcError) as error:
+        text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        print(f"\ndemo failed: {text or type(error).__name__}", file=sys.stderr)
+        print(f"the logs are in {folder}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped")
+    _remove(folder)
+    print("\nDone: nothing is left running.")
+    return 0
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
