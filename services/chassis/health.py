@@ -27,6 +27,8 @@ class Health:
     service: str
     metrics: Metrics
     checks: dict[str, Check] = field(default_factory=dict)
+    is_starting: bool = True
+    """Until the service's own parts are up: what listens for health alone takes no work."""
     is_draining: bool = False
     _lag_s: float = 0.0
 
@@ -43,6 +45,8 @@ class Health:
     async def problems(self) -> dict[str, str]:
         """What keeps the service from taking work, by the check's name."""
         found = {name: await check() for name, check in self.checks.items()}
+        if self.is_starting:
+            found["start"] = "the service is starting"
         if self.is_draining:
             found["drain"] = "the service is shutting down"
         return {name: text for name, text in found.items() if text}

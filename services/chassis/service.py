@@ -95,6 +95,7 @@ async def _serve(
                 health=health,
             )
             async with compose(chassis):
+                health.is_starting = False
                 log.info("service_ready", http_port=http_port)
                 await stopping.wait()
                 health.is_draining = True

@@ -146,6 +146,7 @@ def _listener(chassis: Chassis[GatewaySettings]) -> Listener:
     return Listener(
         address=f"{own.host}:{port}",
         max_message_bytes=own.max_message_bytes,
+        keepalive=own.keepalive,
         tls_certificate=own.tls_certificate,
         tls_key=own.tls_key,
         tls_client_ca=own.tls_client_ca,

@@ -33,6 +33,8 @@ class GatewaySettings(BaseSettings):
     """Events that wait for one client at most."""
     slow_client_grace: timedelta = timedelta(seconds=5)
     """How long a client may stay behind the others before it is disconnected."""
+    keepalive: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    """How long a connection may be silent before the gateway asks whether the peer is there."""
     register_clusters: bool = True
     """Keeps each cluster's sealed kubeconfig on its first use, for watching it."""
     operation_deadline: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))

@@ -241,7 +241,9 @@ async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject 
     network = _network(request)
     if network:
         metadata["labels"] = {_NETWORK_LABEL: network}
-    return planned_object({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    ownership.claim_namespace(made)
+    return planned_object(made)
 
 
 def _network(request: MeshRequest) -> str:

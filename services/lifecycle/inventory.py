@@ -21,6 +21,7 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 
 # Every kind that some profile or chart of Istio renders (group, kind).
 OWNED_KINDS: tuple[tuple[str, str], ...] = (
+    ("", "Namespace"),
     ("apps", "Deployment"),
     ("apps", "DaemonSet"),
     ("", "Service"),
@@ -99,8 +100,13 @@ class Inventory:
         return [found for found in self.objects.values() if found.revision == revision]
 
     def shared(self) -> list[Found]:
-        """What goes with the last revision: CRDs and the reader's account."""
+        """What goes with the last revision: CRDs, the reader's account, our namespace."""
         return [found for found in self.objects.values() if found.revision is None]
+
+    def namespace(self, default: str) -> str:
+        """The system namespace that the installed objects name."""
+        named = [found.labels.get(ownership.OWNER_NAMESPACE, "") for found in self.objects.values()]
+        return next((name for name in named if name), default)
 
     def definitions(self) -> list[Found]:
         return [f for f in self.objects.values() if f.ref.kind == "CustomResourceDefinition"]

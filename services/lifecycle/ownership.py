@@ -61,6 +61,17 @@ def claim(obj: KubeObject, *, revision: str, version: str, namespace: str) -> No
         labels[REVISION] = revision
 
 
+def claim_namespace(obj: KubeObject) -> None:
+    """Marks a namespace that an install made, so that the last uninstall finds it."""
+    metadata = obj["metadata"]
+    metadata["labels"] = {
+        **metadata.get("labels", {}),
+        MANAGED: "Reconcile",
+        COMPONENT: BASE,
+        OWNER_NAMESPACE: metadata["name"],
+    }
+
+
 def revision_of(obj: KubeObject) -> str | None:
     """The revision that owns the object; None for what all share."""
     labels = labels_of(obj)

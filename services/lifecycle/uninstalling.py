@@ -17,7 +17,7 @@ from services.chassis.messages import Phase
 from services.lifecycle import ownership
 from services.lifecycle.installing import IntentStore
 from services.lifecycle.inventory import Found, Inventory
-from services.lifecycle.planning import CRD, Wave, by_kind, listing, wave_of
+from services.lifecycle.planning import CRD, NAMESPACE, Wave, by_kind, listing, wave_of
 from services.lifecycle.prechecks import check_uninstall, revision_to_remove
 from services.lifecycle.requests import MeshRequest
 from services.lifecycle.work import Result, Work
@@ -77,7 +77,8 @@ class Uninstaller:
         removal = await self._plan(work, request, inventory, revision)
         await _tell_plan(work, removal)
         await self._carry_out(work, removal)
-        namespace = await self._end(work, request, removal) if removal.is_last else ""
+        system = inventory.namespace(request.namespace)
+        namespace = await self._end(work, system) if removal.is_last else ""
         if revision is not None:
             await self.intents.forget(work.command.cluster, revision)
         return _result(work, removal, namespace)
@@ -89,7 +90,11 @@ class Uninstaller:
         mine = [f for f in inventory.of_revision(revision or "") if not _is_dependent(f)]
         if not is_last:
             return Removal(revision or "", False, tuple(mine))
-        shared = [found for found in inventory.shared() if not _is_dependent(found)]
+        shared = [
+            found
+            for found in inventory.shared()
+            if not _is_dependent(found) and found.ref.group_kind != NAMESPACE
+        ]
         definitions = [found for found in shared if found.ref.group_kind == CRD]
         others = [found for found in shared if found.ref.group_kind != CRD]
         used = await self._users_resources(work, definitions)
@@ -144,11 +149,11 @@ class Uninstaller:
                 subject=str(min(late)),
             )
 
-    async def _end(self, work: Work, request: MeshRequest, removal: Removal) -> str:
+    async def _end(self, work: Work, namespace: str) -> str:
         """After the last revision: what istiod left, then the namespace; returns what became."""
-        leftovers = await self._leftovers(work, request)
+        leftovers = await self._leftovers(work, namespace)
         await work.engine.delete_all(leftovers)
-        ref = Ref("v1", "Namespace", "", request.namespace)
+        ref = Ref("v1", "Namespace", "", namespace)
         resource = await work.resources.find("v1", "Namespace")
         try:
             live = await work.client.get(resource.path(ref), subject=str(ref))
@@ -156,19 +161,19 @@ class Uninstaller:
             return "gone"
         if ownership.CREATED_BY not in annotations_of(live):
             return "kept: it was there before the mesh"
-        residents = await self._residents(work, request.namespace)
+        residents = await self._residents(work, namespace)
         if residents:
             return f"kept: it holds {listing(residents, limit=5)}"
         await self._delete(work, [ref], "Background")
         return "gone"
 
-    async def _leftovers(self, work: Work, request: MeshRequest) -> list[Ref]:
+    async def _leftovers(self, work: Work, namespace: str) -> list[Ref]:
         """ConfigMaps and the self-signed CA that a running istiod made."""
         roots, inside = await asyncio.gather(
             work.surveyor.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
             work.surveyor.select(
                 [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
-                namespace=request.namespace,
+                namespace=namespace,
             ),
         )
         certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]

@@ -31,7 +31,6 @@ from services.chassis.messages import (
     ServiceCatalog,
     SlotKind,
 )
-from services.chassis.settings import ChassisSettings
 from tests.system.generations import Generation, GenerationClient, MessageStream
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
@@ -184,7 +183,7 @@ class Rig:
         )
         context = self.bus.client.jetstream()
         found: dict[int, Event] = {}
-        for subject in (answer["state"].get("subjects") or {}).keys():
+        for subject in answer["state"].get("subjects") or {}:
             sequence = 1
             while True:
                 body = {"seq": sequence, "next_by_subj": subject}
@@ -246,10 +245,15 @@ async def heard(stream: MessageStream, count: int) -> list[Any]:
 async def ending(stream: MessageStream) -> grpc.aio.AioRpcError:
     """The error that a stream ends with, after whatever it still holds."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async with asyncio.timeout(PATIENCE_S):
-            async for _ in stream:
-                pass
+        await remaining(stream, [])
     return caught.value
+
+
+async def remaining(stream: MessageStream, found: list[str]) -> None:
+    """Collects the summaries of what is left of a stream, until it ends with its error."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for told in stream:
+            found.append(told.summary)
 
 
 @asynccontextmanager
@@ -259,7 +263,7 @@ async def rigged(folder: Path, settings: Mapping[str, str] | None = None) -> Asy
     stack.nats.start()
     try:
         stack.apply_streams()
-        bus = await connect(ChassisSettings(nats_url=stack.nats.url), service="test")
+        bus = await connect(stack.settings("admin"), service="admin")
         rig = Rig(stack, bus)
         try:
             await rig.advertise()

@@ -1,20 +1,31 @@
-"""NATS and the services of Meshbus as real processes: what the tests and the demo drive."""
+"""NATS and the services of Meshbus as real processes: what the tests and the demo drive.
+
+The server runs with the configuration that Meshbus ships, so each service has its own NATS user and
+its rights only. A refusal to a service is a defect, of its code or of its rights, and ends the
+stack with an error.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.nats.config import render
+from deploy.nats.keys import fresh_keys, seed_file, write_keys
+from deploy.nats.permissions import USERS
 from services.chassis.bus.credentials import generate_keys
+from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
-from tests.testbed.building import distributions_folder
-from tests.testbed.buses import DEFAULT_CONFIG, NatsServer
+from tests.testbed.building import binary, distributions_folder
+from tests.testbed.buses import NatsServer
 from tests.testbed.processes import BedError, Process, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+_REFUSAL = re.compile(r'"\w+/nkey:(?P<key>U\w+)" - (?P<what>\w+ Violation - .*)')
 
 
 class Stack:
@@ -26,11 +37,12 @@ class Stack:
         *,
         otlp_endpoint: str | None = None,
         settings: Mapping[str, str] | None = None,
-        nats_config: str = DEFAULT_CONFIG,
     ) -> None:
         """`settings` are further `MESHBUS_…` variables for all services."""
         self.folder = folder.resolve()
-        self.nats = NatsServer(self.folder / "nats", config=nats_config)
+        self._nkeys = fresh_keys(user.name for user in USERS)
+        public_nkeys = {user: key.public for user, key in self._nkeys.items()}
+        self.nats = NatsServer(self.folder / "nats", config=render(public_nkeys))
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}
         self._public_key, self._private_key = generate_keys()
@@ -42,8 +54,11 @@ class Stack:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        refusals = [refusal for name in _SERVICES for refusal in self.refusals(name)]
+        if refusals and failure is None:
+            raise BedError(f"NATS refused what a service needs: {'; '.join(refusals)}")
 
     @property
     def gateway_address(self) -> str:
@@ -73,7 +88,11 @@ class Stack:
         done = subprocess.run(
             [sys.executable, "-m", "services.chassis.bus", "apply"],
             cwd=ROOT,
-            env={**_clean_environment(), **self._shared()},
+            env={
+                **_clean_environment(),
+                **self._shared(),
+                "MESHBUS_NATS_SEED": self.admin_seed,
+            },
             capture_output=True,
             text=True,
         )
@@ -120,6 +139,85 @@ class Stack:
             is_ready, timeout_s=30.0, what=f"{name} to be ready", processes=[self.processes[name]]
         )
 
+    # --- NATS users -----------------------------------------------------------------------------
+
+    @property
+    def admin_seed(self) -> str:
+        """Of the user that may create streams and correct records: the tests' own hands."""
+        return self._nkeys["admin"].seed
+
+    @property
+    def operator_seed(self) -> str:
+        """Of the user for people with the nats CLI."""
+        return self._nkeys["operator"].seed
+
+    @property
+    def sealing_public_key(self) -> str:
+        """The key to which the gateway seals kubeconfigs."""
+        return self._public_key
+
+    def settings(self, user: str) -> ChassisSettings:
+        """For a connection as `user`: `connect(stack.settings(user), service=user)`."""
+        shared = {
+            name.removeprefix("MESHBUS_").lower(): value
+            for name, value in {
+                **self._shared(),
+                "MESHBUS_NATS_SEED": self._nkeys[user].seed,
+                "MESHBUS_INSTANCE": f"test-{user}",
+            }.items()
+        }
+        known = ChassisSettings.model_fields
+        return ChassisSettings.model_validate({n: v for n, v in shared.items() if n in known})
+
+    def nats_command(self, *arguments: str, user: str = "operator") -> list[str]:
+        """The command line of the nats CLI as `user`; its seed stands in a file of its own."""
+        folder = self.folder / "nkeys"
+        if not seed_file(folder, user).exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_keys(folder, {user: self._nkeys[user]})
+        return [
+            str(binary("nats")),
+            "--no-context",
+            f"--server={self.nats.url}",
+            f"--nkey={seed_file(folder, user)}",
+            f"--inbox-prefix=_INBOX_{user}",
+            *arguments,
+        ]
+
+    def nats_environment(self) -> dict[str, str]:
+        """Keeps the CLI from what the caller has set up for it."""
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("NATS_")}
+        return environment | {"XDG_CONFIG_HOME": str(self.folder / "nats-cli")}
+
+    def nats_cli(
+        self,
+        *arguments: str,
+        stdin: str | None = None,
+        timeout_s: float = 30.0,
+        user: str = "operator",
+    ) -> str:
+        """What the nats CLI prints; raises `BedError` with its words when it fails."""
+        done = subprocess.run(
+            self.nats_command(*arguments, user=user),
+            env=self.nats_environment(),
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+        if done.returncode != 0:
+            words = f"{done.stderr.strip()} {done.stdout.strip()}"
+            raise BedError(f"`nats {' '.join(arguments)}` ended with {done.returncode}: {words}")
+        return done.stdout
+
+    def refusals(self, user: str) -> list[str]:
+        """What the server has refused to `user`, in its own words."""
+        key = self._nkeys[user].public
+        found = _REFUSAL.finditer(self.nats.process.log.read_text(errors="replace"))
+        return [f"{user}: {refusal['what']}" for refusal in found if refusal["key"] == key]
+
+    # --- the rest -------------------------------------------------------------------------------
+
     def log_text(self) -> str:
         """What all processes have logged, for searches."""
         return "".join(path.read_text(errors="replace") for path in self.folder.rglob("*.log"))
@@ -136,12 +234,18 @@ class Stack:
         return shared
 
     def _own(self, service: str, *, http_port: int) -> dict[str, str]:
-        own = {"MESHBUS_HTTP_PORT": str(http_port)}
+        own = {
+            "MESHBUS_HTTP_PORT": str(http_port),
+            "MESHBUS_NATS_SEED": self._nkeys[service].seed,
+        }
         if service == "gateway":
             own["MESHBUS_GATEWAY_PORT"] = str(self.gateway_port)
         if service == "lifecycle":
             own["MESHBUS_LIFECYCLE_DISTRIBUTIONS"] = str(distributions_folder())
         return own
+
+
+_SERVICES = ("gateway", "lifecycle")
 
 
 def _module(service: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import nats
 import structlog
@@ -18,8 +19,8 @@ from nats.aio.client import Client
 from services.chassis.errors import BusUnavailable
 from services.chassis.settings import ChassisSettings
 
-_WATCHDOG_PERIOD_S = 5.0
-_WATCHDOG_TIMEOUT_S = 5.0
+_WATCHDOG_PERIOD = timedelta(seconds=5)
+_CLOSE_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 2
 # nats-py annotates whole seconds and takes fractions.
 _RECONNECT_WAIT_S = 0.25
@@ -34,6 +35,8 @@ class Bus:
 
     client: Client
     name: str
+    watchdog_period: timedelta = _WATCHDOG_PERIOD
+    """How often the watchdog asks, and how long it waits for the answer."""
     _wake: list[Callable[[], None]] = field(default_factory=list)
     _watchdog: asyncio.Task[None] | None = None
 
@@ -47,9 +50,9 @@ class Bus:
         return bool(self.client.is_connected)
 
     async def rtt_s(self) -> float:
-        """Round trip to the server in seconds; raises `BusUnavailable` when it takes over 5 s."""
+        """Round trip to the server in seconds; raises `BusUnavailable` when it takes too long."""
         try:
-            async with asyncio.timeout(_WATCHDOG_TIMEOUT_S):
+            async with asyncio.timeout(self.watchdog_period.total_seconds()):
                 return float(await self.client.rtt())
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise BusUnavailable("NATS does not answer a ping") from error
@@ -59,7 +62,7 @@ class Bus:
             self._watchdog.cancel()
         if not self.client.is_closed:
             try:
-                async with asyncio.timeout(_WATCHDOG_TIMEOUT_S):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await self.client.drain()
             except (TimeoutError, nats.errors.Error):
                 await self.client.close()
@@ -70,7 +73,7 @@ class Bus:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_WATCHDOG_PERIOD_S)
+            await asyncio.sleep(self.watchdog_period.total_seconds())
             if not self.client.is_connected:
                 continue
             try:
@@ -84,9 +87,11 @@ class Bus:
         await self.client._process_op_err(nats.errors.StaleConnectionError())
 
 
-async def connect(settings: ChassisSettings, *, service: str) -> Bus:
+async def connect(
+    settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
+) -> Bus:
     """Connects and starts the watchdog; waits for a server that is not there yet."""
-    bus = Bus(client=Client(), name=settings.instance)
+    bus = Bus(client=Client(), name=settings.instance, watchdog_period=watchdog)
 
     async def on_error(error: Exception) -> None:
         log.warning("bus_error", error=type(error).__name__, text=str(error)[:200])

@@ -41,6 +41,7 @@ class Listener:
 
     address: str
     max_message_bytes: int
+    keepalive: timedelta
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -91,8 +92,8 @@ def _options(listener: Listener) -> list[tuple[str, Any]]:
         # Two gateways on one port by mistake must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         # A peer that vanished (half-open TCP) is noticed and its stream ends.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", int(listener.keepalive.total_seconds() * 1000)),
+        ("grpc.keepalive_timeout_ms", int(listener.keepalive.total_seconds() * 1000 / 3)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Go's clients may ping every 10 s, also while they have no call.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),

@@ -1,0 +1,90 @@
+"""`python -m deploy.nats`: the NATS server's configuration and its users' keys."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from deploy.nats import keys as nkey_files
+from deploy.nats.config import Server, render, variable
+from deploy.nats.permissions import USERS
+
+EXAMPLE = Path(__file__).with_name("nats.conf")
+_NAMES = [user.name for user in USERS]
+
+
+def example() -> str:
+    """The checked-in configuration: public keys come from the server's environment."""
+    server = Server(host="0.0.0.0", store="/data")
+    return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
+
+
+def _make(folder: Path, server: Server) -> int:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = nkey_files.kept_keys(folder, _NAMES)
+    config = folder / "nats.conf"
+    public = {name: key.public for name, key in keys.items()}
+    nkey_files.write_private(config, render(public, server=server))
+    written = [config, *nkey_files.write_keys(folder, keys)]
+    public_file = folder / "public.env"
+    lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items())
+    nkey_files.write_private(public_file, lines)
+    print("\n".join(f"wrote {file}" for file in [*written, public_file]))
+    print(
+        f"start the server with `nats-server --config {config}`, give each service its .env file,\n"
+        f"and look around with `nats --nkey {nkey_files.seed_file(folder, 'operator')} "
+        "--inbox-prefix _INBOX_operator micro ls`"
+    )
+    return 0
+
+
+def _example(*, write: bool, check: bool) -> int:
+    text = example()
+    if write:
+        EXAMPLE.write_text(text)
+    elif check:
+        if not EXAMPLE.exists() or EXAMPLE.read_text() != text:
+            print(f"{EXAMPLE.name} is stale: run `python -m deploy.nats example --write`")
+            return 1
+    else:
+        print(text, end="")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser(
+        "make",
+        help="write a server's configuration and a key for each user into a folder; "
+        "keys that are there already stay",
+    )
+    make.add_argument("folder", type=Path)
+    for option in fields(Server):
+        make.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            type=type(option.default),
+            default=option.default,
+            help="default: %(default)s",
+        )
+    shown = commands.add_parser(
+        "example", help="print the configuration whose public keys come from the environment"
+    )
+    choice = shown.add_mutually_exclusive_group()
+    choice.add_argument("--write", action="store_true", help=f"write deploy/nats/{EXAMPLE.name}")
+    choice.add_argument("--check", action="store_true", help="fail when that file is stale")
+    arguments = parser.parse_args()
+    if arguments.command == "example":
+        return _example(write=arguments.write, check=arguments.check)
+    server = Server(**{option.name: getattr(arguments, option.name) for option in fields(Server)})
+    try:
+        return _make(arguments.folder, server)
+    except (nkey_files.KeyFileError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

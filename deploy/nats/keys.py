@@ -1,0 +1,98 @@
+"""NKeys: a seed stays with its service; the server's configuration has public keys only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nkeys  # type: ignore[import-untyped]
+
+_SEED_BYTES = 32
+_VARIABLE = "MESHBUS_NATS_SEED"
+
+
+class KeyFileError(Exception):
+    """A file that should hold a seed does not; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserKey:
+    """One user's NKey. The seed is the secret; it never appears in a repr."""
+
+    public: str
+    seed: str
+
+    def __repr__(self) -> str:
+        return f"UserKey({self.public})"
+
+    @classmethod
+    def fresh(cls) -> UserKey:
+        seed = nkeys.encode_seed(os.urandom(_SEED_BYTES), nkeys.PREFIX_BYTE_USER)
+        return cls.of(bytes(seed).decode())
+
+    @classmethod
+    def of(cls, seed: str) -> UserKey:
+        """The key that belongs to `seed`; raises `nkeys.NkeysError`."""
+        # A bytearray, because the library wipes it.
+        pair = nkeys.from_seed(bytearray(seed.encode()))
+        return cls(public=bytes(pair.public_key).decode(), seed=seed)
+
+
+def fresh_keys(users: Iterable[str]) -> dict[str, UserKey]:
+    """A new key for each user."""
+    return {user: UserKey.fresh() for user in users}
+
+
+def kept_keys(folder: Path, users: Iterable[str]) -> dict[str, UserKey]:
+    """The keys in `folder`, and new ones for users that have none there.
+
+    So the command can be run again after a service was added; deleting a user's files renews its
+    key.
+    """
+    keys: dict[str, UserKey] = {}
+    for user in users:
+        file = seed_file(folder, user)
+        keys[user] = _read(file) if file.exists() else UserKey.fresh()
+    return keys
+
+
+def seed_file(folder: Path, user: str) -> Path:
+    """For the nats CLI: `nats --nkey <file>`."""
+    return folder / f"{user}.nk"
+
+
+def environment_file(folder: Path, user: str) -> Path:
+    """For services: `MESHBUS_NATS_SEED=…`, as `env_file` and `EnvironmentFile` take it."""
+    return folder / f"{user}.env"
+
+
+def write_keys(folder: Path, keys: dict[str, UserKey]) -> list[Path]:
+    """Writes a seed file and an environment file for each user, readable by their owner only."""
+    written = []
+    for user, key in keys.items():
+        for file, text in (
+            (seed_file(folder, user), f"{key.seed}\n"),
+            (environment_file(folder, user), f"{_VARIABLE}={key.seed}\n"),
+        ):
+            write_private(file, text)
+            written.append(file)
+    return written
+
+
+def write_private(file: Path, text: str) -> None:
+    """Writes a file that nobody else can read at any moment, whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        os.fchmod(descriptor, 0o600)
+        stream.write(text)
+    temporary.replace(file)
+
+
+def _read(file: Path) -> UserKey:
+    try:
+        return UserKey.of(file.read_text().strip())
+    except (nkeys.NkeysError, ValueError):
+        raise KeyFileError(f"{file} holds no NKey seed; delete it to get a new key") from None

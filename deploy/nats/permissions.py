@@ -1,0 +1,257 @@
+"""Who may do what on the bus: each NATS user with the least rights that its work needs, as data.
+
+A user is named for its service and proves itself with an NKey. What no entry allows is refused by
+the server: a gateway that was taken over cannot read the stored kubeconfigs, a worker cannot take
+another one's commands, and nobody hears the answers in another one's inbox. A new service is one
+more entry in `USERS`.
+
+Requests to JetStream are messages to `$JS.API.<request>.<stream>…`, so each kind of access to each
+stream is a right of its own. A right to create a consumer lets its holder choose where the stream's
+messages are delivered; it stands here only for streams whose content holds no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from services.chassis.bus import streams
+
+ACCOUNT = "MESHBUS"
+"""Holds the streams and everyone who works with them."""
+SYSTEM_ACCOUNT = "SYS"
+"""The server's own account: it tells about the server and sees no message of the other one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A subject that a user may publish to, or subscribe to, and what for."""
+
+    subject: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One NATS user. What is not listed is refused."""
+
+    name: str
+    role: str
+    publish: tuple[Right, ...]
+    subscribe: tuple[Right, ...] = ()
+    answers: bool = False
+    """May publish one answer to each message that reaches it with a reply subject."""
+    account: str = ACCOUNT
+
+    @property
+    def inbox(self) -> Right:
+        """The prefix that `chassis/bus/connection.py` gives to the inboxes of the service."""
+        return Right(f"_INBOX_{self.name}.>", "its own inboxes, and nobody else's")
+
+
+# --- what several users need ---------------------------------------------------------------------
+
+
+def _verify() -> Right:
+    return Right("$JS.API.STREAM.NAMES", "see at the start whether the init job has run")
+
+
+def _fetch(bucket: str, purpose: str) -> Right:
+    """One key at a time, by direct read."""
+    return Right(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.>", purpose)
+
+
+def _store(bucket: str, purpose: str, *, keys: str = ">") -> Right:
+    """Create, update and delete: the last is a message too."""
+    return Right(f"$KV.{bucket}.{keys}", purpose)
+
+
+def _keys(bucket: str, purpose: str) -> Right:
+    return Right(f"$JS.API.STREAM.INFO.KV_{bucket}", purpose)
+
+
+def _read(stream: str, purpose: str) -> tuple[Right, ...]:
+    """Read a stream through an ephemeral consumer that the server names."""
+    return (
+        Right(f"$JS.API.CONSUMER.CREATE.{stream}", purpose),
+        Right(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", f"{purpose}: the messages"),
+    )
+
+
+def _browse(stream: str, purpose: str) -> tuple[Right, ...]:
+    """The same for the nats CLI, which names its consumers and takes them away again."""
+    return (
+        Right(f"$JS.API.CONSUMER.CREATE.{stream}.>", purpose),
+        Right(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", f"{purpose}: the messages"),
+        Right(f"$JS.API.CONSUMER.DELETE.{stream}.*", f"{purpose}: the end"),
+    )
+
+
+def _consume(stream: str, consumer: str, purpose: str) -> tuple[Right, ...]:
+    """Take messages from a durable consumer and end them."""
+    return (
+        Right(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", f"{purpose}: take"),
+        Right(f"$JS.ACK.{stream}.{consumer}.>", f"{purpose}: heartbeat, hand back, end"),
+    )
+
+
+def _served(service: str) -> tuple[Right, ...]:
+    """Subscriptions of the service API (`chassis/bus/queries.py`)."""
+    return (
+        Right(f"mesh.{service}.*", "questions to this service"),
+        *(Right(f"$SRV.{verb}", "`nats micro`, to all services") for verb in _SERVICE_VERBS),
+        Right(f"$SRV.*.mesh-{service}", "`nats micro`, to this service"),
+        Right(f"$SRV.*.mesh-{service}.*", "`nats micro`, to this process"),
+    )
+
+
+_SERVICE_VERBS = ("PING", "INFO", "STATS")
+
+
+# --- the users -----------------------------------------------------------------------------------
+
+ADMIN = User(
+    name="admin",
+    role="the init job, and people who mend something by hand",
+    # Whoever may create streams can have every subject stored and delivered, so narrower rights
+    # would only look safer. It has no right to listen to inboxes all the same.
+    publish=(
+        Right("$JS.API.>", "create and change streams and consumers, read and delete messages"),
+        Right("$JS.ACK.>", "end messages in the place of a worker"),
+        Right("$KV.>", "correct records"),
+        Right("cmd.>", "send commands"),
+        Right("evt.>", "tell events"),
+        Right("dlq.>", "put a dead letter back"),
+        Right("mesh.>", "ask services"),
+        Right("$SRV.>", "find services"),
+    ),
+    subscribe=(
+        Right("live.>", "follow events"),
+        Right("$JS.EVENT.>", "follow advisories"),
+    ),
+)
+
+GATEWAY = User(
+    name="gateway",
+    role="accepts operations and streams events; never reads a kubeconfig back",
+    publish=(
+        Right("cmd.*.*.mesh", "hand on operations that change the mesh"),
+        Right("cmd.*.*.apply.*", "hand on operations that run side by side"),
+        Right("$JS.API.STREAM.MSG.GET.CMD", "name the holder of a busy cluster"),
+        Right("$JS.API.CONSUMER.INFO.CMD.*", "tell when no worker is connected"),
+        Right("evt.gateway.>", "tell refusals, waits and expiries"),
+        Right("$JS.API.STREAM.INFO.EVT", "notice that the stream was made anew"),
+        *_read("EVT", "stream events to clients"),
+        _store("ops", "what an operation id stands for"),
+        _fetch("ops", "repeats of an operation id"),
+        _keys("ops", "operations whose deadline passed while no gateway ran"),
+        _store("credentials", "sealed kubeconfigs: write and delete"),
+        _store("clusters", "registered clusters"),
+        _fetch("clusters", "list registered clusters"),
+        _keys("clusters", "list registered clusters"),
+        _fetch("catalog", "operations that workers advertise"),
+        _keys("catalog", "operations that workers advertise"),
+        _store("delivery", "up to where clients have got the events"),
+        _fetch("delivery", "go on where the last gateway stopped"),
+        _verify(),
+    ),
+    subscribe=(
+        *_served("gateway"),
+        Right("$KV.catalog.>", "notice new operations at once"),
+    ),
+    answers=True,
+)
+
+LIFECYCLE = User(
+    name="lifecycle",
+    role="carries out the commands for clusters, and moves dead letters",
+    publish=(
+        *_consume("CMD", "lifecycle", "its commands"),
+        *_consume("ADV", "dlq-mover", "advisories of commands that were given up"),
+        Right("$JS.API.STREAM.MSG.GET.CMD", "read a command that was given up"),
+        Right("$JS.API.STREAM.MSG.DELETE.CMD", "free its slot"),
+        Right("dlq.*", "dead letters, of all services' commands"),
+        Right("evt.lifecycle.>", "progress and results"),
+        _store("ops", "state of operations"),
+        _fetch("ops", "state of operations, cancellation"),
+        _store("leases", "hold a cluster", keys="mesh.>"),
+        _fetch("leases", "who holds a cluster"),
+        _store("intents", "what was applied where"),
+        _fetch("intents", "what was applied where"),
+        _store("catalog", "advertise its operations", keys="lifecycle"),
+        _fetch("credentials", "sealed kubeconfigs"),
+        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+        _verify(),
+    ),
+    subscribe=_served("lifecycle"),
+    answers=True,
+)
+
+
+def _looks() -> Iterable[Right]:
+    """What the nats CLI asks about streams and consumers; no content."""
+    yield Right("$JS.API.INFO", "`nats account info`, `nats server check jetstream`")
+    yield Right("$JS.API.STREAM.NAMES", "`nats stream ls --names`")
+    yield Right("$JS.API.STREAM.LIST", "`nats stream report`, `nats kv ls`")
+    for stream in _STREAMS:
+        # Even the keys of the credentials are nobody's business.
+        if stream != "KV_credentials":
+            yield Right(f"$JS.API.STREAM.INFO.{stream}", f"`nats stream info {stream}`")
+    yield Right("$JS.API.CONSUMER.NAMES.*", "`nats consumer ls`")
+    yield Right("$JS.API.CONSUMER.LIST.*", "`nats consumer report`")
+    yield Right("$JS.API.CONSUMER.INFO.*.*", "`nats consumer info`")
+
+
+def _reads() -> Iterable[Right]:
+    """What the nats CLI may show the content of: nothing that holds a credential or a manifest."""
+    for stream, command in (
+        ("EVT", "`nats sub --stream EVT`"),
+        ("DLQ", "`nats sub --stream DLQ`"),
+        *((f"KV_{bucket}", f"`nats kv ls {bucket}`") for bucket in _READABLE_BUCKETS),
+    ):
+        yield from _browse(stream, command)
+    for stream in ("EVT", "DLQ"):
+        yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
+    for bucket in _READABLE_BUCKETS:
+        yield _fetch(bucket, f"`nats kv get {bucket}`")
+
+
+_STREAMS = [stream.name for stream in streams.streams(lease_ttl=timedelta(seconds=1))]
+_READABLE_BUCKETS = ("ops", "catalog", "clusters", "leases")
+
+OPERATOR = User(
+    name="operator",
+    role="a person with the nats CLI (`--inbox-prefix _INBOX_operator`)",
+    publish=(
+        Right("cmd.>", "send a command by hand"),
+        Right("mesh.>", "`nats req mesh.<service>.<verb>`"),
+        Right("$SRV.>", "`nats micro ls`"),
+        Right("_INBOX_operator.>", "`nats server check connection`, to itself"),
+        Right("$SYS.REQ.USER.INFO", "`nats account info`, about itself"),
+        *_looks(),
+        *_reads(),
+    ),
+    subscribe=(
+        Right("live.evt.>", "`nats sub 'live.evt.>'`"),
+        Right("$JS.EVENT.ADVISORY.>", "`nats events`"),
+    ),
+)
+
+SYSTEM = User(
+    name="system",
+    role="a person or a probe that asks the server about itself",
+    account=SYSTEM_ACCOUNT,
+    publish=(
+        Right("$SYS.REQ.SERVER.PING", "`nats server ls`"),
+        Right("$SYS.REQ.SERVER.PING.*", "`nats server report`"),
+        *(
+            Right(f"$SYS.REQ.SERVER.*.{page}", "`nats server info`, `nats server check`")
+            for page in ("VARZ", "HEALTHZ", "JSZ", "CONNZ", "STATSZ")
+        ),
+        Right("$SYS.REQ.ACCOUNT.PING.*", "`nats server report accounts`"),
+    ),
+    subscribe=(Right("$SYS.SERVER.>", "`nats server watch`"),),
+)
+
+USERS = (ADMIN, GATEWAY, LIFECYCLE, OPERATOR, SYSTEM)

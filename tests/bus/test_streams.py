@@ -1,0 +1,89 @@
+"""Streams, buckets and consumers are data; applying them again changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from services.chassis.bus import streams
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.streams import call_api
+from services.chassis.errors import StreamsMissing
+
+_ACK_WAIT = timedelta(seconds=1)
+_LEASE_TTL = timedelta(seconds=1)
+
+
+async def _reconcile(bus: Bus, **changed: timedelta) -> list[str]:
+    wanted = {"ack_wait": _ACK_WAIT, "lease_ttl": _LEASE_TTL, **changed}
+    return await streams.reconcile(bus.client, **wanted)
+
+
+async def _config(bus: Bus, stream: str) -> dict[str, Any]:
+    answer = await call_api(bus.client, f"STREAM.INFO.{stream}", {})
+    return dict(answer["config"])
+
+
+async def test_second_apply_changes_nothing(own_bus: Bus) -> None:
+    before = [await _config(own_bus, s.name) for s in streams.streams(lease_ttl=_LEASE_TTL)]
+
+    touched = await _reconcile(own_bus)
+
+    assert touched == []
+    after = [await _config(own_bus, s.name) for s in streams.streams(lease_ttl=_LEASE_TTL)]
+    assert after == before
+
+
+async def test_changed_setting_is_updated(own_bus: Bus) -> None:
+    touched = await _reconcile(own_bus, lease_ttl=_LEASE_TTL * 2)
+
+    assert touched == ["KV_leases"]
+    assert (await _config(own_bus, "KV_leases"))["max_age"] == 2_000_000_000
+
+
+async def test_changed_ack_wait_reaches_the_workers_consumer(own_bus: Bus) -> None:
+    touched = await _reconcile(own_bus, ack_wait=_ACK_WAIT * 3)
+
+    assert touched == ["CMD/lifecycle"]
+    answer = await call_api(own_bus.client, "CONSUMER.INFO.CMD.lifecycle", {})
+    assert answer["config"]["ack_wait"] == 3_000_000_000
+
+
+async def test_limit_that_is_no_longer_wanted_is_lifted(own_bus: Bus) -> None:
+    config = await _config(own_bus, "KV_intents")
+    await call_api(own_bus.client, "STREAM.UPDATE.KV_intents", {**config, "max_age": 10**12})
+
+    touched = await _reconcile(own_bus)
+
+    assert touched == ["KV_intents"]
+    assert (await _config(own_bus, "KV_intents")).get("max_age", 0) == 0
+
+
+async def test_messages_survive_an_update(own_bus: Bus) -> None:
+    await own_bus.client.jetstream().publish("evt.tests.none.kept", b"{}")
+
+    await _reconcile(own_bus, lease_ttl=_LEASE_TTL * 2)
+
+    stored = await own_bus.client.jetstream().get_last_msg("EVT", "evt.tests.none.kept")
+    assert stored.data == b"{}"
+
+
+async def test_verify_names_what_is_missing(own_bus: Bus) -> None:
+    await streams.verify(own_bus.client, lease_ttl=_LEASE_TTL)
+    await call_api(own_bus.client, "STREAM.DELETE.DLQ", {})
+    await call_api(own_bus.client, "STREAM.DELETE.KV_catalog", {})
+
+    with pytest.raises(StreamsMissing, match=r"DLQ, KV_catalog"):
+        await streams.verify(own_bus.client, lease_ttl=_LEASE_TTL)
+
+    assert await _reconcile(own_bus) == ["DLQ", "KV_catalog"]
+    await streams.verify(own_bus.client, lease_ttl=_LEASE_TTL)
+
+
+async def test_refusal_of_the_server_is_told(own_bus: Bus) -> None:
+    with pytest.raises(StreamsMissing, match="NATS refuses CMD: .*replicas"):
+        await streams.reconcile(
+            own_bus.client, ack_wait=_ACK_WAIT, lease_ttl=_LEASE_TTL, replicas=3
+        )

@@ -1,0 +1,1 @@
+"""The kube part of the chassis against a real control plane."""

@@ -1,0 +1,52 @@
+"""One stack for the system tests: NATS, gateway, lifecycle and Jaeger beside the shared cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.system.meshery import Meshery
+from tests.testbed.clusters import Cluster
+from tests.testbed.stack import Stack
+from tests.testbed.tracing import Jaeger
+
+PURGE = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\nspec: {purge: true, force: true}\n"
+
+
+@pytest.fixture(scope="session")
+def jaeger(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
+    with Jaeger(tmp_path_factory.mktemp("jaeger")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(
+        tmp_path_factory.mktemp("stack"), otlp_endpoint=jaeger.otlp_http_endpoint
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
+    """A Meshery that has the shared cluster selected."""
+    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
+        yield connected
+
+
+@pytest.fixture
+async def bare(meshery: Meshery, cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The shared cluster without Istio, before and after the test."""
+    await _bare(meshery, cluster)
+    yield cluster
+    await _bare(meshery, cluster)
+
+
+async def _bare(meshery: Meshery, cluster: Cluster) -> None:
+    final = await meshery.run("istio", delete=True, body=PURGE)
+    assert not final.failed, final.event
+    await asyncio.to_thread(
+        cluster.kubectl, "delete", "namespace", "istio-system", "--ignore-not-found"
+    )

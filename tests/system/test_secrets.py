@@ -1,0 +1,57 @@
+"""A secret in a kubeconfig goes nowhere in clear: logs, streams, traces, metrics, disk."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import yaml
+
+from tests.system.bodies import config_map
+from tests.system.meshery import Meshery
+from tests.testbed import loopback
+from tests.testbed.clusters import Cluster
+from tests.testbed.stack import Stack
+from tests.testbed.tracing import Jaeger
+
+
+async def test_a_canary_secret_appears_nowhere(
+    cluster: Cluster, meshery: Meshery, stack: Stack, jaeger: Jaeger
+) -> None:
+    token_config = cluster.token_kubeconfig_text(account="canary", namespace="kube-system")
+    token = yaml.safe_load(token_config)["users"][0]["user"]["token"]
+    key_data = yaml.safe_load(cluster.kubeconfig_text)["users"][0]["user"]["client-key-data"]
+    key_lines = base64.b64decode(key_data).decode().splitlines()[1:-1]
+    wrong = token_config.replace(token, "canary-wrong-token-0123456789")
+
+    done = await meshery.run("custom", body=config_map("canary"), kubeconfigs=[token_config])
+    assert not done.failed, done.event
+    await meshery.run("custom", body=config_map("canary"), kubeconfigs=[wrong])
+    await meshery.run("custom", body="kind: broken", kubeconfigs=[cluster.kubeconfig_text])
+
+    places = {
+        "logs": stack.log_text(),
+        "events": "\n".join(str(received.event) for received in meshery.events),
+        "NATS' store": "".join(
+            path.read_bytes().decode("latin-1")
+            for path in stack.nats.store.rglob("*")
+            if path.is_file()
+        ),
+        "traces": json.dumps(
+            jaeger.traces(service="meshbus-gateway") + jaeger.traces(service="meshbus-lifecycle")
+        ),
+        "metrics": "".join(
+            loopback.fetch(f"{stack.health_url(name)}/metrics").decode()
+            for name in ("gateway", "lifecycle")
+        ),
+    }
+    secrets = [token, token.rpartition(".")[2], "canary-wrong-token", key_data, *key_lines]
+    leaks = [
+        (place, secret[:12])
+        for place, text in places.items()
+        for secret in secrets
+        if secret in text
+    ]
+    assert leaks == []
+    assert all(places.values()), "a place that is empty proves nothing"
+    cluster.kubectl("delete", "cm", "canary", "--ignore-not-found")
