@@ -20,7 +20,8 @@ class Server:
     host: str = "127.0.0.1"
     port: int = 4222
     monitoring_port: int = 8222
-    store: str = "./nats-store"
+    store: str | None = "./nats-store"
+    """None leaves it to the command line; the server refuses to be told by both."""
 
 
 def render(
@@ -43,6 +44,7 @@ def variable(user: str) -> str:
 
 
 def _server_text(server: Server) -> str:
+    store = f'  store_dir: "{server.store}"\n' if server.store is not None else ""
     return f"""\
 listen: "{server.host}:{server.port}"
 
@@ -50,8 +52,7 @@ listen: "{server.host}:{server.port}"
 http: "127.0.0.1:{server.monitoring_port}"
 
 jetstream {{
-  store_dir: "{server.store}"
-  # A publish is acknowledged only when it is on the disk: what was acknowledged survives kill -9.
+{store}  # A publish is acknowledged only when it is on the disk: it survives kill -9 then.
   sync_interval: always
 }}
 

@@ -42,9 +42,7 @@ class SettingsError(Exception):
 class ChassisSettings(BaseSettings):
     """What every service needs. Each field is the variable `MESHBUS_<NAME>`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
     """Address of the NATS server; several are separated by commas."""

@@ -169,9 +169,12 @@ class Operations:
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, RevisionConflict):
                 raise outcome
-        if not isinstance(outcomes[0], RevisionConflict):
-            return _Claim(record, deadline, accepting.targets, is_repeat=False)
         sealed = {t.cluster for t, new in zip(accepting.targets, outcomes[1:], strict=True) if new}
+        if not isinstance(outcomes[0], RevisionConflict):
+            await self._seal_again(
+                accepting, [t for t in accepting.targets if t.cluster not in sealed]
+            )
+            return _Claim(record, deadline, accepting.targets, is_repeat=False)
         return await self._repeated(accepting, deadline, sealed=sealed)
 
     async def _create(self, record: RequestRecord) -> None:
@@ -183,6 +186,19 @@ class Operations:
             subjects.operation_credential(accepting.operation, target.cluster),
             target.text,
             ttl=self.deadline + _CREDENTIAL_MARGIN,
+        )
+
+    async def _seal_again(self, accepting: _Accepting, targets: Sequence[Target]) -> None:
+        """The id is free, so what is left of an earlier use of it (a refusal) is nobody's."""
+        await asyncio.gather(
+            *(
+                self.sealer.put(
+                    subjects.operation_credential(accepting.operation, target.cluster),
+                    target.text,
+                    ttl=self.deadline + _CREDENTIAL_MARGIN,
+                )
+                for target in targets
+            )
         )
 
     async def _repeated(

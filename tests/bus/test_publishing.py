@@ -170,6 +170,7 @@ async def test_event_is_stored_once_and_heard_live(
 
     assert (first.duplicate, second.duplicate, third.duplicate) == (False, True, False)
     heard = await live.next_msg(timeout=5.0)
+    await live.unsubscribe()
     assert heard.subject == "live." + subjects.event(service=name, cluster="c1", operation=name)
     # People read it with `nats sub`: it is JSON.
     assert orjson.loads(heard.data)["summary"] == "started"

@@ -12,6 +12,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,9 @@ _STAGES = (
     "pod/fast/pod-delete.yaml",
 )
 _READY_TIMEOUT_S = 60.0
+_PATIENCE_S = 15.0
+_POLL_S = 0.05
+_TOO_MANY_REQUESTS = 429
 
 
 class KubernetesApi:
@@ -59,19 +63,24 @@ class KubernetesApi:
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Decoded answer; raises BedError with the server's words when it refuses."""
-        try:
-            answer = loopback.fetch(
-                self.server_url + path,
-                method=method,
-                body=None if body is None else json.dumps(body).encode(),
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                tls=self._tls,
-            )
-        except urllib.error.HTTPError as error:
-            with error:
-                words = error.read(512).decode(errors="replace")
-            raise BedError(f"{method} {path}: {error.code}: {words}") from error
-        return json.loads(answer)
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                answer = loopback.fetch(
+                    self.server_url + path,
+                    method=method,
+                    body=None if body is None else json.dumps(body).encode(),
+                    headers={"Content-Type": "application/json", "Accept": "application/json"},
+                    tls=self._tls,
+                )
+                return json.loads(answer)
+            except urllib.error.HTTPError as error:
+                with error:
+                    words = error.read(512).decode(errors="replace")
+                # A kind that was just defined answers 429 until its cache is filled.
+                if error.code != _TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                    raise BedError(f"{method} {path}: {error.code}: {words}") from error
+            time.sleep(_POLL_S)
 
     def create_or_keep(self, path: str, body: dict[str, Any]) -> None:
         """Creates an object; one of that name that is there already is left as it is."""

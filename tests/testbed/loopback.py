@@ -9,6 +9,7 @@ decides; the lock lives exactly as long as the process that took the port.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -84,9 +86,15 @@ def fetch(
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
     )
-    with opener.open(request, timeout=timeout_s) as response:
-        content: bytes = response.read()
-        return content
+    try:
+        with opener.open(request, timeout=timeout_s) as response:
+            content: bytes = response.read()
+            return content
+    except urllib.error.HTTPError as error:
+        # Who only waits for a server drops this error; the socket must not hang on it.
+        with error:
+            body = io.BytesIO(error.read())
+        raise urllib.error.HTTPError(url, error.code, error.reason, error.headers, body) from None
 
 
 def fetch_json(url: str, *, timeout_s: float = 10.0) -> Any:

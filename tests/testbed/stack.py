@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.nats.config import render
+from deploy.nats.config import Server, render
 from deploy.nats.keys import fresh_keys, seed_file, write_keys
 from deploy.nats.permissions import USERS
 from services.chassis.bus.credentials import generate_keys
@@ -42,7 +42,10 @@ class Stack:
         self.folder = folder.resolve()
         self._nkeys = fresh_keys(user.name for user in USERS)
         public_nkeys = {user: key.public for user, key in self._nkeys.items()}
-        self.nats = NatsServer(self.folder / "nats", config=render(public_nkeys))
+        # The addresses of the configuration give way to the command line's.
+        self.nats = NatsServer(
+            self.folder / "nats", config=render(public_nkeys, server=Server(store=None))
+        )
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}
         self._public_key, self._private_key = generate_keys()

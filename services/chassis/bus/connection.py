@@ -8,6 +8,7 @@ do not survive a server restart either; `on_reconnect` wakes them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -64,8 +65,10 @@ class Bus:
             try:
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await self.client.drain()
-            except (TimeoutError, nats.errors.Error):
-                await self.client.close()
+            except (TimeoutError, nats.errors.Error, OSError):
+                # What nats-py could not send to a server that is gone, it cannot send now either.
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await self.client.close()
 
     def _woken(self) -> None:
         for wake in list(self._wake):

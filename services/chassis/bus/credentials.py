@@ -45,9 +45,10 @@ class Sealer:
         await self.bucket.put(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
 
     async def create(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> bool:
-        """Seals and stores, but never over what is there already; False when something is."""
+        """Seals and stores, but never over what is or was there; False when something was."""
+        sealed = self.box.encrypt(kubeconfig.encode())
         try:
-            await self.bucket.create(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
+            await self.bucket.create_unseen(key, sealed, ttl=ttl)
         except RevisionConflict:
             return False
         return True

@@ -25,7 +25,7 @@ from services.chassis.telemetry import traces
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 2.0
 _TRY_TIMEOUT_S = 2.0
-_SLOT_TAKEN = 10077
+_STORE_REFUSED = 10077
 JUST_ENDED = "(just ended)"
 """The holder of a slot that was free again when its name was asked for: a new try may succeed."""
 
@@ -55,10 +55,21 @@ async def retried(attempt: Callable[[], Awaitable[T]], *, within: timedelta, wha
         try:
             return await attempt()
         except TRANSIENT as error:
+            if _is_busy(error):
+                raise
             if loop.time() + delay > deadline:
                 raise BusUnavailable(f"{what} did not reach NATS") from error
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))
         delay = min(delay * 2, _LONGEST_DELAY_S)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether a subject holds all that it may; the server gives that a 503, like its outages."""
+    return (
+        isinstance(error, nats.js.errors.APIError)
+        and error.err_code == _STORE_REFUSED
+        and "per subject" in str(error.description)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class Publisher:
         try:
             return await self.raw(subject, body, headers, within=within, ttl=_time_to_live(command))
         except nats.js.errors.APIError as error:
-            if error.err_code != _SLOT_TAKEN:
+            if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error
             holder = await self._holder(subject)
             raise ClusterBusy(

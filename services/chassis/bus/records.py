@@ -69,16 +69,20 @@ class Bucket:
         """Stores whatever was there before; returns the revision."""
         return await self._store(key, value, expected=None, ttl=ttl)
 
-    async def create(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+    async def create(self, key: str, value: bytes) -> int:
         """Stores only where nothing is; raises `RevisionConflict` otherwise."""
         try:
-            return await self._store(key, value, expected=0, ttl=ttl)
+            return await self._store(key, value, expected=0)
         except RevisionConflict:
             # A deleted key leaves a marker that counts as a revision.
             marker = await self._marker(key)
             if marker is None:
                 raise
-            return await self._store(key, value, expected=marker, ttl=ttl)
+            return await self._store(key, value, expected=marker)
+
+    async def create_unseen(self, key: str, value: bytes, *, ttl: timedelta | None) -> None:
+        """The same for a writer without the right to read: to it a deleted key is a taken one."""
+        await self._store(key, value, expected=0, ttl=ttl, may_read=False)
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
         """Stores only over `revision`; raises `RevisionConflict` otherwise."""
@@ -95,6 +99,13 @@ class Bucket:
         )
         names = (answer.get("state") or {}).get("subjects") or {}
         return sorted(name.removeprefix(f"$KV.{self.name}.") for name in names)
+
+    async def _stored(self, key: str, value: bytes, *, deletion: bool) -> int | None:
+        """The revision of what we meant to write, when that is what the key holds."""
+        if deletion:
+            return await self._marker(key)
+        entry = await self.get(key)
+        return entry.revision if entry is not None and entry.value == value else None
 
     async def _marker(self, key: str) -> int | None:
         try:
@@ -114,6 +125,7 @@ class Bucket:
         expected: int | None,
         ttl: timedelta | None = None,
         headers: dict[str, str] | None = None,
+        may_read: bool = True,
     ) -> int:
         sent = dict(headers or {})
         if expected is not None:
@@ -135,11 +147,11 @@ class Bucket:
         except nats.js.errors.APIError as error:
             if error.err_code != _WRONG_LAST_SEQUENCE:
                 raise BusUnavailable(shortened(str(error.description))) from error
-            if attempts > 1:
+            if attempts > 1 and may_read:
                 # The answer to an earlier try may have been lost: was it our own write?
-                entry = await self.get(key)
-                if entry is not None and entry.value == value:
-                    return entry.revision
+                stored = await self._stored(key, value, deletion=_OPERATION in sent)
+                if stored is not None:
+                    return stored
             raise RevisionConflict(f"{self.name}/{key}") from None
 
 

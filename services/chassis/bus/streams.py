@@ -102,9 +102,7 @@ DLQ = Stream(
 )
 
 
-def _bucket(
-    name: str, description: str, *, ttl: timedelta | None = None, storage: str = "file"
-) -> Stream:
+def _bucket(name: str, description: str, *, ttl: timedelta | None = None) -> Stream:
     """A key-value bucket: a stream with the settings that ADR-8 gives it."""
     return Stream(
         f"KV_{name}",
@@ -112,7 +110,7 @@ def _bucket(
             "description": description,
             "subjects": [f"$KV.{name}.>"],
             "retention": "limits",
-            "storage": storage,
+            "storage": "file",
             "discard": "new",
             "max_msgs_per_subject": 1,
             "max_age": _ns(ttl) if ttl else 0,
@@ -133,7 +131,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         ADV,
         DLQ,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),
-        _bucket("leases", "Who works on which cluster", ttl=lease_ttl, storage="memory"),
+        _bucket("leases", "Who works on which cluster", ttl=lease_ttl),
         _bucket("clusters", "Clusters that were registered"),
         _bucket("intents", "What was applied where"),
         _bucket("catalog", "Operations that workers advertise"),
@@ -197,14 +195,8 @@ async def reconcile(
         if await _put(client, f"STREAM.{{verb}}.{stream.name}", wanted):
             touched.append(stream.name)
     for consumer in consumers(ack_wait=ack_wait):
-        config = {"durable_name": consumer.name, "name": consumer.name, **consumer.config}
-        answer = await call_api(
-            client,
-            f"CONSUMER.DURABLE.CREATE.{consumer.stream}.{consumer.name}",
-            {"stream_name": consumer.stream, "config": config},
-        )
-        _refuse_error(answer, what=f"consumer {consumer.stream}/{consumer.name}")
-        touched.append(f"{consumer.stream}/{consumer.name}")
+        if await _put_consumer(client, consumer):
+            touched.append(f"{consumer.stream}/{consumer.name}")
     return touched
 
 
@@ -219,13 +211,30 @@ async def _put(client: Client, subject: str, wanted: dict[str, Any]) -> bool:
         )
         return True
     config = current["config"]
-    if all(config.get(key) == value for key, value in wanted.items() if value):
+    if _covers(config, wanted):
         return False
     merged = {**config, **wanted}
     _refuse_error(
         await call_api(client, subject.format(verb="UPDATE"), merged), what=wanted["name"]
     )
     return True
+
+
+async def _put_consumer(client: Client, consumer: Consumer) -> bool:
+    what = f"{consumer.stream}.{consumer.name}"
+    wanted = {"durable_name": consumer.name, "name": consumer.name, **consumer.config}
+    current = await call_api(client, f"CONSUMER.INFO.{what}", {})
+    if "config" in current and _covers(current["config"], wanted):
+        return False
+    body = {"stream_name": consumer.stream, "config": wanted}
+    answer = await call_api(client, f"CONSUMER.DURABLE.CREATE.{what}", body)
+    _refuse_error(answer, what=f"consumer {what}")
+    return True
+
+
+def _covers(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the server's config has all that is wanted; it leaves out what is zero or false."""
+    return all((config.get(key) or None) == (value or None) for key, value in wanted.items())
 
 
 def _refuse_error(answer: dict[str, Any], *, what: str) -> None:

@@ -17,6 +17,7 @@ import yaml
 
 from services.chassis.bus.subjects import hash_token
 from services.chassis.errors import KubeconfigMalformed, KubeconfigRefused
+from services.chassis.kube.manifests import Loader, has_foreign_tag
 
 SIZE_LIMIT_BYTES = 256 * 1024
 _DEPTH_LIMIT = 16
@@ -33,6 +34,7 @@ _REFUSED_CLUSTER_FIELDS = {
     "proxy-url": "it sends the traffic through a proxy",
 }
 _PASSWORD_FIELDS = ("username", "password")
+_IMPERSONATION_FIELDS = ("as", "as-uid", "as-groups", "as-user-extra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,7 @@ def parse_kubeconfig(text: str, *, allow_insecure: bool = False) -> Kubeconfig:
     user = _named(document, "users", _string(context, "user", "context"), "user")
     _refuse(cluster, _REFUSED_CLUSTER_FIELDS, "cluster")
     _refuse(user, _REFUSED_USER_FIELDS, "user")
-    if any(user.get(name) for name in _PASSWORD_FIELDS):
-        raise KubeconfigRefused("the kubeconfig's user has a password; Kubernetes dropped those")
+    _refuse_other_identities(user)
     verify = not cluster.get("insecure-skip-tls-verify")
     if not verify and not allow_insecure:
         raise KubeconfigRefused(
@@ -138,7 +139,7 @@ def _loaded(text: str) -> dict[str, Any]:
         raise KubeconfigMalformed("the kubeconfig holds a NUL character")
     try:
         _check_structure(text)
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
+        document = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise KubeconfigMalformed(f"the kubeconfig is not YAML{_place(error)}") from None
     if not isinstance(document, dict):
@@ -152,6 +153,8 @@ def _check_structure(text: str) -> None:
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise KubeconfigMalformed("the kubeconfig uses YAML aliases")
+        if has_foreign_tag(event):
+            raise KubeconfigMalformed("the kubeconfig uses YAML tags")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEPTH_LIMIT:
@@ -193,8 +196,27 @@ def _refuse(mapping: dict[str, Any], fields: dict[str, str], where: str) -> None
             raise KubeconfigRefused(f"the kubeconfig's {where} sets `{name}`: {reason}")
 
 
+def _refuse_other_identities(user: dict[str, Any]) -> None:
+    for name in _PASSWORD_FIELDS:
+        if user.get(name):
+            raise KubeconfigRefused(
+                f"the kubeconfig's user sets `{name}`",
+                cause="Kubernetes has no basic authentication any more",
+            )
+    for name in _IMPERSONATION_FIELDS:
+        if user.get(name):
+            raise KubeconfigRefused(
+                f"the kubeconfig's user sets `{name}`: it acts as somebody else",
+                cause="Meshbus acts with the credential's own rights and would ignore this",
+                remedy="export a credential of the user who is meant",
+            )
+
+
 def _server(cluster: dict[str, Any]) -> str:
     server = _string(cluster, "server", "cluster").rstrip("/")
+    if any(ord(character) < 33 or ord(character) == 127 for character in server):
+        # urlsplit would drop some of them, and a client may not.
+        raise KubeconfigMalformed("the kubeconfig's server is not a URL")
     try:
         parts = urlsplit(server)
         parts.port  # noqa: B018 - raises for a port that is none
@@ -204,7 +226,7 @@ def _server(cluster: dict[str, Any]) -> str:
         raise KubeconfigRefused("the kubeconfig's server is plain http: credentials need TLS")
     if parts.scheme != "https" or not parts.hostname:
         raise KubeconfigMalformed("the kubeconfig's server is not an https URL")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if any(mark in server for mark in "@?#"):
         raise KubeconfigRefused("the kubeconfig's server URL holds more than an address")
     return server
 
@@ -224,8 +246,12 @@ def _pem(mapping: dict[str, Any], name: str) -> bytes:
 
 def _require_credential(config: Kubeconfig) -> None:
     if bool(config.client_certificate_pem) != bool(config.client_key_pem):
-        raise KubeconfigMalformed("the kubeconfig has a client certificate or a key, but not both")
+        raise KubeconfigMalformed(
+            "the kubeconfig's user has only one of `client-certificate-data` and `client-key-data`"
+        )
     if not config.token and not config.client_certificate_pem:
-        raise KubeconfigMalformed("the kubeconfig's user has neither a token nor a certificate")
+        raise KubeconfigMalformed(
+            "the kubeconfig's user has neither `token` nor `client-certificate-data`"
+        )
     if any(ord(character) < 33 or ord(character) > 126 for character in config.token):
         raise KubeconfigMalformed("the kubeconfig's token holds characters that no token has")

@@ -1,41 +1,86 @@
 """Multi-document manifests: YAML text to objects, with bounds, and the words of kubectl.
 
-YAML 1.1 readings that kubectl does not share (dates, sexagesimal numbers) are left as text, and
-duplicate keys are refused instead of silently dropped.
+YAML 1.1 readings that kubectl does not share (dates, sexagesimal numbers, `=`) are left as text,
+duplicate keys are refused instead of silently dropped, and nothing is read that JSON cannot carry.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
 
-from services.chassis.errors import ManifestMalformed
+from services.chassis.errors import ManifestMalformed, shortened
 from services.chassis.kube.objects import KubeObject
 
 SIZE_LIMIT_BYTES = 8 * 1024 * 1024
 DOCUMENT_LIMIT = 5000
 _DEPTH_LIMIT = 100
-_TEXT_ONLY = ("tag:yaml.org,2002:timestamp",)
+_TEXT = "tag:yaml.org,2002:str"
+_TEXT_ONLY = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+_INTEGERS = range(-(2**63), 2**64)
+# What can stand in a URL's path as it is; Kubernetes itself refuses most of the rest.
+_NAME = re.compile(r"(?!\.{1,2}\Z)[^\s/%?#\x00-\x1f\x7f]{1,253}\Z")
 
 
-class _Loader(yaml.CSafeLoader):
-    """CSafeLoader without dates, and with an error for duplicate keys."""
+class Loader(yaml.CSafeLoader):
+    """CSafeLoader without dates, with text as keys, and with an error for duplicate ones."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
+        is_plain = True
         for key_node, _ in node.value:
+            is_plain = is_plain and key_node.tag == _TEXT
             key = str(getattr(key_node, "value", ""))
             if key in seen and key != "<<":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key[:64]!r} stands there twice", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        mapping = super().construct_mapping(node, deep=deep)
+        return mapping if is_plain else {_key(key, node): mapping[key] for key in mapping}
 
 
-_Loader.yaml_implicit_resolvers = {
+def _key(key: Hashable, node: yaml.Node) -> str:
+    """A key as kubectl makes JSON of it."""
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, (str, int, float)):
+        return str(key)
+    raise yaml.constructor.ConstructorError(
+        None, None, "a key is neither text nor a number", node.start_mark
+    )
+
+
+def _integer(loader: Loader, node: yaml.ScalarNode) -> int | str:
+    # Base 60 is text to kubectl, and its reading takes time that grows with the square.
+    if ":" in node.value:
+        return str(node.value)
+    number = loader.construct_yaml_int(node)
+    if number not in _INTEGERS:
+        raise yaml.constructor.ConstructorError(
+            None, None, "the number has more than 64 bits", node.start_mark
+        )
+    return number
+
+
+def _float(loader: Loader, node: yaml.ScalarNode) -> float | str:
+    if ":" in node.value:
+        return str(node.value)
+    number = loader.construct_yaml_float(node)
+    if not math.isfinite(number):
+        raise yaml.constructor.ConstructorError(
+            None, None, "the number is not finite", node.start_mark
+        )
+    return number
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+Loader.add_constructor("tag:yaml.org,2002:float", _float)
+Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXT_ONLY]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
@@ -58,7 +103,7 @@ def parse_documents(text: str) -> Iterator[Any]:
     """The non-empty YAML documents of `text`; raises `ManifestMalformed` with the line."""
     try:
         _check_structure(text)
-        for document in yaml.load_all(text, Loader=_Loader):
+        for document in yaml.load_all(text, Loader=Loader):
             if document is not None:
                 yield document
     except yaml.YAMLError as error:
@@ -72,7 +117,7 @@ def parse_documents(text: str) -> Iterator[Any]:
 
 def parse_trusted_document(text: str) -> KubeObject | None:
     """One document that our own tools rendered: no bounds needed, so the text is read once."""
-    document = yaml.load(text, Loader=_Loader)
+    document = yaml.load(text, Loader=Loader)
     return document if isinstance(document, dict) and document.get("kind") else None
 
 
@@ -83,6 +128,11 @@ def _check_structure(text: str) -> None:
             raise ManifestMalformed(
                 f"line {_line(event)}: YAML aliases are not taken",
                 remedy="write the repeated part out",
+            )
+        if has_foreign_tag(event):
+            raise ManifestMalformed(
+                f"line {_line(event)}: YAML tags are not taken",
+                remedy="write the value without its tag",
             )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
@@ -96,6 +146,11 @@ def _check_structure(text: str) -> None:
             documents += 1
             if documents > DOCUMENT_LIMIT:
                 raise ManifestMalformed(f"the manifest has more than {DOCUMENT_LIMIT} documents")
+
+
+def has_foreign_tag(event: yaml.Event) -> bool:
+    """True for an explicit tag that asks for more than text."""
+    return getattr(event, "tag", None) not in (None, "!", _TEXT)
 
 
 def _line(event: yaml.Event) -> int:
@@ -113,14 +168,26 @@ def _objects(document: Any, *, where: str) -> Iterator[KubeObject]:
         if not isinstance(document.get(name), str) or not document[name]:
             raise ManifestMalformed(f"{where} has no {name}")
     metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+    if not isinstance(metadata, dict) or not metadata.get("name"):
         generated = isinstance(metadata, dict) and "generateName" in metadata
         raise ManifestMalformed(
-            f"{where} ({document['kind']}) has no metadata.name",
+            f"{where} ({shortened(document['kind'])}) has no metadata.name",
             cause=(
                 "generateName would make a new object with each repeat"
                 if generated
                 else "every object that is applied needs a name"
             ),
         )
+    _check_metadata(metadata, where=f"{where} ({shortened(document['kind'])})")
     yield document
+
+
+def _check_metadata(metadata: dict[str, Any], *, where: str) -> None:
+    """Names become parts of a URL, so they are checked before one is made of them."""
+    for field in ("name", "namespace"):
+        value = metadata.get(field)
+        if value is not None and not (isinstance(value, str) and _NAME.match(value)):
+            raise ManifestMalformed(f"{where}: metadata.{field} is not a name")
+    for field in ("labels", "annotations"):
+        if not isinstance(metadata.get(field) or {}, dict):
+            raise ManifestMalformed(f"{where}: metadata.{field} is not a mapping")

@@ -25,7 +25,8 @@ _HARMLESS_KEYS = frozenset({"token_kind", "credential_key", "secret_name"})
 
 _SECRET_SHAPE = re.compile(
     r"-----BEGIN [A-Z ]+-----[\s\S]*?(?:-----END [A-Z ]+-----|\Z)"  # PEM
-    r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # JSON web token
+    # JSON web token; without bounds a text of nothing but its beginnings would take minutes.
+    r"|eyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,16384}\.[A-Za-z0-9_-]*"
     r"|LS0tLS1CRUdJTi[A-Za-z0-9+/=]{16,}"  # base64 of PEM
     r"|\bS[UANCO][A-Z2-7]{56}\b"  # NKey seed
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"
@@ -64,7 +65,8 @@ def registered(values: Iterable[str]) -> Iterator[None]:
 def redacted_text(text: str) -> str:
     """`text` with everything that is or looks like a secret masked."""
     with _lock:
-        known = list(_values)
+        # The longest first: one secret may be the beginning of another.
+        known = sorted(_values, key=len, reverse=True)
     for value in known:
         if value in text:
             text = text.replace(value, MASK)
@@ -77,10 +79,13 @@ def redacted(value: Any, *, key: str = "") -> Any:
         return MASK
     if isinstance(value, str):
         return redacted_text(value)
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray)):
         return f"{len(value)} bytes"
     if isinstance(value, dict):
-        return {str(k): redacted(v, key=str(k)) for k, v in value.items()}
+        return {redacted_text(str(k)): redacted(v, key=str(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [redacted(item) for item in value]
-    return value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    # Whatever a renderer would make text of: exceptions, records, paths.
+    return redacted_text(str(value))
