@@ -99,8 +99,10 @@ def refuse_unknown(
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name.startswith(others) or name in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        # Without the prefix that all share: it would make everything alike.
+        short = {name.removeprefix(PREFIX): name for name in known}
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), short, n=1)
+        hint = f"; did you mean {short[near[0]]}?" if near else ""
         raise SettingsError(f"unknown setting {name}{hint}")
 
 

@@ -37,8 +37,11 @@ from services.gateway.background import Background
 from services.gateway.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
+# How long a write may go on when its call has to end.
+_LAST_WRITE_S = 1.0
 
 Write = Callable[[pb.EventsResponse], Awaitable[None]]
+Joined = Callable[[], Awaitable[None]]
 Read = Callable[[int], AsyncGenerator[StoredMessage, None]]
 """Messages of EVT from a sequence on, endless."""
 
@@ -56,38 +59,63 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One StreamEvents call: what waits for it, and how it is told to end."""
+    """One StreamEvents call: what waits for it, and how it is told to end.
+
+    An ending is seen between two writes. Cancelling a call inside of one of gRPC's own operations
+    can leave it neither ended nor endable, so that is kept for a write that a client's full window
+    has stopped.
+    """
 
     call: asyncio.Task[None]
     backlog: deque[Item]
     """What was read before the client came; it goes first."""
-    queue: asyncio.Queue[Item]
+    queue: asyncio.Queue[Item | None]
+    """None wakes a call that has to end."""
     lags_since: float | None = None
     ending: MeshbusError | None = None
+    is_cut: bool = False
+    """The ending came as a cancellation."""
+    _is_writing: bool = False
 
     @property
     def is_behind(self) -> bool:
         return self.queue.qsize() > self.queue.maxsize // 2
 
     async def take(self) -> Item:
-        if self.backlog:
-            return self.backlog.popleft()
-        item = await self.queue.get()
+        """The next event; raises what the call has to end with."""
+        item = self.backlog.popleft() if self.backlog else await self.queue.get()
+        if self.ending is not None:
+            raise self.ending
+        assert item is not None
         if not self.is_behind:
             self.lags_since = None
         return item
 
+    async def give(self, write: Write, item: Item) -> None:
+        self._is_writing = True
+        try:
+            await write(item.response)
+        finally:
+            self._is_writing = False
+
     def end(self, error: MeshbusError) -> None:
-        """Ends the call with `error`, wherever it stands; its queue takes no more."""
-        if self.ending is None:
-            self.ending = error
-            self.call.cancel()
+        """Ends the call with `error`; its queue takes no more."""
+        if self.ending is not None:
+            return
+        self.ending = error
         self.discard()
+        self.queue.put_nowait(None)
+        asyncio.get_running_loop().call_later(_LAST_WRITE_S, self._cut)
 
     def discard(self) -> None:
         """Empties the queue, which lets go of a reader that waits for room in it."""
         while not self.queue.empty():
             self.queue.get_nowait()
+
+    def _cut(self) -> None:
+        if self._is_writing and not self.call.done():
+            self.is_cut = True
+            self.call.cancel()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,20 +139,24 @@ class Events:
     def open_streams(self) -> int:
         return len(self._clients)
 
-    async def serve(self, write: Write) -> None:
-        """Writes events to one client until it leaves or has to."""
+    async def serve(self, write: Write, *, joined: Joined) -> None:
+        """Writes events to one client until it leaves or has to.
+
+        `joined` is called when the client is sure to get whatever is published from then on.
+        """
         client = await self._join()
         try:
+            await joined()
             while True:
                 item = await client.take()
-                await write(item.response)
+                await client.give(write, item)
                 self.metrics.count(metrics.EVENTS_DELIVERED)
                 await self.marks.delivered(item.sequence, stream=item.stream)
                 self._forget_delivered()
         except asyncio.CancelledError:
-            if client.ending is None:
+            if not client.is_cut or client.ending is None:
                 raise
-            # The cancellation was ours (`Client.end`), as in asyncio.timeout.
+            # The cancellation was ours, as in asyncio.timeout.
             client.call.uncancel()
             raise client.ending from None
         finally:

@@ -10,7 +10,7 @@ from proto import meshops_pb2 as pb
 from services.chassis.errors import NotYetSupported, ServiceDraining
 from services.gateway import wire
 from services.gateway.catalogs import Catalogs
-from services.gateway.events import Events, Write
+from services.gateway.events import Events, Joined, Write
 from services.gateway.intake import Intake
 from services.gateway.operations import Operations
 from services.gateway.peers import Peers
@@ -103,6 +103,6 @@ class Handlers:
         """Generations G and H: the same, in Meshery's newer model."""
         raise NotYetSupported("components of designs cannot be deployed yet (Provision)")
 
-    async def stream_events(self, write: Write) -> None:
+    async def stream_events(self, write: Write, joined: Joined) -> None:
         """Until the client leaves, or the gateway does."""
-        await self.events.serve(write)
+        await self.events.serve(write, joined=joined)

@@ -21,6 +21,7 @@ from services.lifecycle.planning import CRD, PlannedObject, Wave
 
 _KIND_PATIENCE_S = 10.0
 _DEFINITIONS_TIMEOUT = timedelta(seconds=60)
+_NUDGE_EVERY = timedelta(seconds=4)
 
 
 class Fence(Protocol):
@@ -62,8 +63,12 @@ class Engine:
         take_over: bool = False,
     ) -> int:
         """Applies the wave's objects side by side; returns how many were sent."""
-        wanted = [planned for planned in objects if not skip(planned)]
-        self.outcome.unchanged += [p.ref for p in objects if p not in wanted]
+        wanted: list[PlannedObject] = []
+        for planned in objects:
+            if skip(planned):
+                self.outcome.unchanged.append(planned.ref)
+            else:
+                wanted.append(planned)
 
         async def apply(planned: PlannedObject) -> None:
             applied = await self._patient(planned, take_over=take_over)
@@ -98,8 +103,30 @@ class Engine:
         async def ignore(_ref: Ref) -> None:
             return None
 
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _DEFINITIONS_TIMEOUT.total_seconds()
+        late = set(refs)
         with traces.span("wait for definitions"):
-            return await self.readiness.wait(refs, within=_DEFINITIONS_TIMEOUT, on_ready=ignore)
+            while loop.time() < deadline:
+                late = await self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=ignore)
+                if not late:
+                    break
+                await self._nudge(late)
+        return late
+
+    async def _nudge(self, refs: Iterable[Ref]) -> None:
+        """Makes the API server look at definitions again.
+
+        One whose server restarted between accepting its names and establishing it is forgotten
+        until it changes; applying the same text again is no change.
+        """
+
+        async def touch(ref: object) -> None:
+            assert isinstance(ref, Ref)
+            self.fence.check()
+            await self.applier.touch(ref)
+
+        await self._side_by_side(touch, list(refs))
 
     async def ready(
         self,

@@ -95,10 +95,14 @@ def _defined_here(objects: Sequence[KubeObject]) -> dict[tuple[str, str], bool]:
     defined: dict[tuple[str, str], bool] = {}
     for obj in objects:
         if Ref.of(obj).group_kind == CRD:
-            spec: dict[str, Any] = obj.get("spec") or {}
-            kind = str((spec.get("names") or {}).get("kind", ""))
+            spec = _mapping(obj.get("spec"))
+            kind = str(_mapping(spec.get("names")).get("kind", ""))
             defined[(str(spec.get("group", "")), kind)] = spec.get("scope") == "Namespaced"
     return defined
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _refuse_twins(planned: Sequence[PlannedObject]) -> None:

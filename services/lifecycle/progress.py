@@ -90,7 +90,7 @@ class Progress:
             severity=severity,
             summary=redacted_text(summary),
             details=redacted_text(details),
-            error=error,
+            error=_masked(error),
             numbers={name: round(value, 3) for name, value in (numbers or {}).items()},
         )
 
@@ -120,3 +120,11 @@ class Progress:
                 log.warning("event_not_stored", phase=event.phase, summary=event.summary)
             except MeshbusError as error:
                 log.error("event_refused", code=error.code, phase=event.phase)
+
+
+def _masked(error: ErrorReport | None) -> ErrorReport | None:
+    """An error's words pass the same net as the event's: some of them are a cluster's."""
+    if error is None:
+        return None
+    words = ("summary", "cause", "remedy", "subject")
+    return error.model_copy(update={name: redacted_text(getattr(error, name)) for name in words})

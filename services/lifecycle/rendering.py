@@ -106,10 +106,11 @@ class Rendering:
         self, text: str, request: MeshRequest, version: str
     ) -> tuple[PlannedObject, ...]:
         objects = []
-        for document in text.split("\n---\n"):
+        for document in text.removesuffix("\n").split("\n---\n"):
             if not document.strip().strip("-").strip():
                 continue
-            planned = self._object(document, request, version)
+            # The line's end belongs to a literal that ends the document.
+            planned = self._object(f"{document}\n", request, version)
             if planned is not None:
                 objects.append(planned)
             # One document is a few milliseconds; heartbeats run between them.

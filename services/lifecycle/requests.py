@@ -28,6 +28,7 @@ from services.chassis.errors import (
     OverlayMalformed,
     OverlayRefused,
     ProfileUnknown,
+    shortened,
 )
 from services.chassis.kube.manifests import parse_documents
 
@@ -139,7 +140,9 @@ def _options(document: dict[str, Any]) -> _Options:
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
-        raise OverlayMalformed(f"spec.{place} of the LifecycleOptions: {problem['msg']}") from None
+        raise OverlayMalformed(
+            f"spec.{shortened(place)} of the LifecycleOptions: {problem['msg']}"
+        ) from None
 
 
 def _refuse_fields(spec: dict[str, Any]) -> None:

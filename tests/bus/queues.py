@@ -154,5 +154,5 @@ async def running(worker: PullWorker) -> AsyncIterator[asyncio.Task[None]]:
         _, hanging = await asyncio.wait({task}, timeout=_STOP_WITHIN_S)
         task.cancel()
         await asyncio.wait({task})
-    if not hanging:
+    if not hanging and not task.cancelled():
         task.result()

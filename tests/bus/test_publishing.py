@@ -51,9 +51,7 @@ async def _stored(bus: Bus, stream: str, subject: str) -> int:
 async def test_command_arrives_as_it_was_sent(bus: Bus, publisher: Publisher, name: str) -> None:
     command = _command("op-1", cluster=name)
 
-    published = await publisher.command(
-        command, service="tests", slot=SlotKind.MESH, within=WITHIN
-    )
+    published = await publisher.command(command, service="tests", slot=SlotKind.MESH, within=WITHIN)
 
     stored = await bus.client.jetstream().get_msg("CMD", published.sequence)
     assert not published.duplicate

@@ -107,7 +107,7 @@ async def test_keys_lists_dotted_names(bus: Bus, name: str) -> None:
 
 
 async def test_expired_value_is_gone_and_its_key_free(bucket: Bucket, name: str) -> None:
-    await bucket.create(name, b"short", ttl=timedelta(seconds=1))
+    await bucket.put(name, b"short", ttl=timedelta(seconds=1))
     with pytest.raises(RevisionConflict):
         await bucket.create(name, b"early")
 

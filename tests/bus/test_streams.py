@@ -16,9 +16,10 @@ _ACK_WAIT = timedelta(seconds=1)
 _LEASE_TTL = timedelta(seconds=1)
 
 
-async def _reconcile(bus: Bus, **changed: timedelta) -> list[str]:
-    wanted = {"ack_wait": _ACK_WAIT, "lease_ttl": _LEASE_TTL, **changed}
-    return await streams.reconcile(bus.client, **wanted)
+async def _reconcile(
+    bus: Bus, *, ack_wait: timedelta = _ACK_WAIT, lease_ttl: timedelta = _LEASE_TTL
+) -> list[str]:
+    return await streams.reconcile(bus.client, ack_wait=ack_wait, lease_ttl=lease_ttl)
 
 
 async def _config(bus: Bus, stream: str) -> dict[str, Any]:
@@ -83,7 +84,7 @@ async def test_verify_names_what_is_missing(own_bus: Bus) -> None:
 
 
 async def test_refusal_of_the_server_is_told(own_bus: Bus) -> None:
-    with pytest.raises(StreamsMissing, match="NATS refuses CMD: .*replicas"):
+    with pytest.raises(StreamsMissing, match=r"NATS refuses CMD: .*replicas"):
         await streams.reconcile(
             own_bus.client, ack_wait=_ACK_WAIT, lease_ttl=_LEASE_TTL, replicas=3
         )

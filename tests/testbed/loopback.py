@@ -93,8 +93,8 @@ def fetch(
     except urllib.error.HTTPError as error:
         # Who only waits for a server drops this error; the socket must not hang on it.
         with error:
-            body = io.BytesIO(error.read())
-        raise urllib.error.HTTPError(url, error.code, error.reason, error.headers, body) from None
+            text = io.BytesIO(error.read())
+        raise urllib.error.HTTPError(url, error.code, error.reason, error.headers, text) from None
 
 
 def fetch_json(url: str, *, timeout_s: float = 10.0) -> Any:

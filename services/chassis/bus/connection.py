@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import nats
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.chassis.errors import BusUnavailable
 from services.chassis.settings import ChassisSettings
@@ -28,6 +30,32 @@ _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
 
 log = structlog.get_logger(__name__)
+
+
+class _Client(Client):
+    """nats-py's client, whose requests and pings can be cancelled.
+
+    On Python 3.11 `asyncio.wait_for`, under each of them, drops a cancellation that comes together
+    with the answer: whoever then awaits the cancelled task, such as the keeper of a lease, hangs.
+    """
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:
+        with _cancellable():
+            return await super().request(*arguments, **options)
+
+    async def rtt(self, *arguments: Any, **options: Any) -> float:
+        with _cancellable():
+            return float(await super().rtt(*arguments, **options))
+
+
+@contextlib.contextmanager
+def _cancellable() -> Iterator[None]:
+    """Raises the cancellation that came during the block and was dropped in it."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 @dataclass(slots=True)
@@ -54,7 +82,8 @@ class Bus:
         """Round trip to the server in seconds; raises `BusUnavailable` when it takes too long."""
         try:
             async with asyncio.timeout(self.watchdog_period.total_seconds()):
-                return float(await self.client.rtt())
+                rtt_s: float = await self.client.rtt()
+                return rtt_s
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise BusUnavailable("NATS does not answer a ping") from error
 
@@ -94,7 +123,7 @@ async def connect(
     settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
 ) -> Bus:
     """Connects and starts the watchdog; waits for a server that is not there yet."""
-    bus = Bus(client=Client(), name=settings.instance, watchdog_period=watchdog)
+    bus = Bus(client=_Client(), name=settings.instance, watchdog_period=watchdog)
 
     async def on_error(error: Exception) -> None:
         log.warning("bus_error", error=type(error).__name__, text=str(error)[:200])

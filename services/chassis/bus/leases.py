@@ -110,20 +110,24 @@ class Leases:
         while True:
             await asyncio.sleep(self.renew_every.total_seconds())
             try:
-                revision[0] = await self.bucket.update(key, value, revision=revision[0])
-            except RevisionConflict:
-                if not await self._regained(key, value, revision):
-                    fence.lose("the lease was taken over")
-                    return
+                kept = await self._renewed(key, value, revision[0])
             except BusUnavailable:
                 log.warning("lease_not_renewed", lease=key)
+                continue
+            if kept is None:
+                fence.lose("the lease was taken over")
+                return
+            revision[0] = kept
 
-    async def _regained(self, key: str, value: bytes, revision: list[int]) -> bool:
-        """After an outage the lease may have expired with nobody else having wanted it."""
-        try:
-            if await self.bucket.get(key) is not None:
-                return False
-            revision[0] = await self.bucket.create(key, value)
-        except (RevisionConflict, BusUnavailable):
-            return False
-        return True
+    async def _renewed(self, key: str, value: bytes, revision: int) -> int | None:
+        """The lease's new revision; None when another worker has it."""
+        with contextlib.suppress(RevisionConflict):
+            return await self.bucket.update(key, value, revision=revision)
+        entry = await self.bucket.get(key)
+        if entry is not None:
+            # A renewal that was given up in an outage may have been stored after all.
+            return entry.revision if entry.value == value else None
+        # It expired in an outage, with nobody else having wanted it.
+        with contextlib.suppress(RevisionConflict):
+            return await self.bucket.create(key, value)
+        return None

@@ -1,16 +1,17 @@
-"""Pull workers: a durable consumer shared by all replicas, one parked pull for each free slot.
+"""Pull workers: a durable consumer shared by all replicas, one parked pull while a slot is free.
 
 Why not nats-py's `fetch`: a parked fetch hangs over a server restart, and cancelling it loses what
-it had collected. Here every slot has an inbox of its own, idle heartbeats tell a silent
-server from a quiet one, and a reconnect wakes all pulls.
+it had collected. Here idle heartbeats tell a silent server from a quiet one, and a reconnect wakes
+the pull.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -28,7 +29,9 @@ _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
 _SILENCE_S = 12.5
 _PAUSE_AFTER_REFUSAL_S = 0.5
+_LEAVE_WITHIN_S = 2.0
 _EXPIRED = "408"
+_ACKNOWLEDGED_AT = "$JS.ACK."
 _PULL = orjson.dumps(
     {
         "batch": 1,
@@ -126,6 +129,17 @@ class _Pull:
         finally:
             self._parked = None
 
+    async def close(self, subscription: Subscription) -> None:
+        """Takes nothing more; a message that is underway is handed on, not dropped."""
+        if self.client.is_closed:
+            return
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            if not self.client.is_connected:
+                await subscription.unsubscribe()
+                return
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+
     def wake(self) -> None:
         """Ends the parked pull without a message."""
         if self._parked is not None:
@@ -147,9 +161,11 @@ class _Pull:
         self._heard = asyncio.get_running_loop().time()
         if status == "100":
             return
+        if status is None and not message.reply.startswith(_ACKNOWLEDGED_AT):
+            return  # not from a stream: whoever knows the inbox can write to it
         parked = self._parked
         if parked is None or parked.done():
-            if status is None and message.reply:
+            if status is None:
                 # A message for a pull that was given up: hand it on at once.
                 await self.client.publish(message.reply, b"-NAK")
             return
@@ -180,49 +196,50 @@ class PullWorker:
     handler: Handler
     bury: Burial
     slots: int = 8
-    _pulls: list[_Pull] = field(default_factory=list)
+    _pull: _Pull | None = None
     _draining: bool = False
 
     async def run(self) -> None:
         """Until `drain`; returns when the messages in hand are done."""
-        forget = self.bus.on_reconnect(self._wake_all)
+        client = self.bus.client
+        pull = _Pull(client, f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}")
+        subscription = await pull.open()
+        self._pull = pull
+        forget = self.bus.on_reconnect(pull.wake)
         try:
             async with asyncio.TaskGroup() as group:
-                for number in range(self.slots):
-                    group.create_task(self._slot(), name=f"pull-{self.consumer}-{number}")
+                await self._dispatch(pull, group)
         finally:
             forget()
+            await pull.close(subscription)
 
     def drain(self) -> None:
         """No new messages from now on."""
         self._draining = True
-        self._wake_all()
+        if self._pull is not None:
+            self._pull.wake()
 
-    def _wake_all(self) -> None:
-        for pull in self._pulls:
-            pull.wake()
+    async def _dispatch(self, pull: _Pull, group: asyncio.TaskGroup) -> None:
+        """Pulls one message at a time, and only when a slot is free for it.
 
-    async def _slot(self) -> None:
-        client = self.bus.client
-        pull = _Pull(client, f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}")
-        subscription = await pull.open()
-        self._pulls.append(pull)
-        try:
-            while not self._draining:
-                message = await pull.next()
-                if message is not None:
-                    await self._handle(Delivery.of(message))
-        finally:
-            self._pulls.remove(pull)
-            if not client.is_closed:
-                await subscription.unsubscribe()
+        One parked pull and not one per slot: a worker that hangs keeps its parked pulls at the
+        server, and each of them would swallow a delivery of the command that it hangs on.
+        """
+        free = asyncio.Semaphore(self.slots)
+        while not self._draining:
+            await free.acquire()
+            message = None if self._draining else await pull.next()
+            if message is None:
+                free.release()
+                continue
+            task = group.create_task(self._handle(Delivery.of(message)), name=self.consumer)
+            task.add_done_callback(lambda _: free.release())
 
     async def _handle(self, delivery: Delivery) -> None:
         client = self.bus.client
         try:
-            await self.handler(delivery)
+            await self._carry_out(delivery)
         except InvalidMessage as error:
-            await self.bury(delivery, error)
             await delivery.terminate(client, f"{error.code} {error.summary}")
         except Abandon:
             log.warning("message_abandoned", consumer=self.consumer, attempt=delivery.attempt)
@@ -237,3 +254,11 @@ class PullWorker:
             await delivery.retry(client, timedelta(seconds=delay))
         else:
             await delivery.acknowledge()
+
+    async def _carry_out(self, delivery: Delivery) -> None:
+        """The handler's work; what it refuses is buried before anything ends the message."""
+        try:
+            await self.handler(delivery)
+        except InvalidMessage as error:
+            await self.bury(delivery, error)
+            raise

@@ -79,7 +79,7 @@ class OrderedReader:
             while True:
                 if asked <= _BATCH // 2:
                     await self._request(consumer, inbox)
-                    asked = _BATCH
+                    asked += _BATCH
                 message = await self._next()
                 if message is None:
                     return
@@ -87,7 +87,7 @@ class OrderedReader:
                 if status == "100":
                     continue
                 if status == "408":
-                    asked = 0
+                    asked -= _unserved(message, asked)
                     continue
                 if status is not None:
                     return
@@ -140,3 +140,8 @@ class OrderedReader:
         await self.bus.client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{consumer}", orjson.dumps(body), reply=inbox
         )
+
+
+def _unserved(expired: Msg, asked: int) -> int:
+    """How many of the messages that were asked for an expired pull leaves unserved."""
+    return min(int((expired.headers or {}).get("Nats-Pending-Messages", asked)), asked)

@@ -108,10 +108,13 @@ class Bucket:
         return entry.revision if entry is not None and entry.value == value else None
 
     async def _marker(self, key: str) -> int | None:
-        try:
-            message = await self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S).get_last_msg(
+        async def once() -> RawStreamMsg:
+            return await self.bus.client.jetstream(timeout=_TRY_TIMEOUT_S).get_last_msg(
                 f"KV_{self.name}", f"$KV.{self.name}.{key}", direct=True
             )
+
+        try:
+            message = await retried(once, within=self.within, what=f"reading {self.name}/{key}")
         except nats.js.errors.NotFoundError:
             return None
         deleted = (message.headers or {}).get(_OPERATION) in ("DEL", "PURGE")

@@ -15,11 +15,12 @@ from services.chassis.errors import (
     ObjectConflict,
     ObjectNotFound,
 )
-from services.chassis.kube.client import APPLY_PATCH, KubeClient
+from services.chassis.kube.client import APPLY_PATCH, MERGE_PATCH, KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
 
 FIELD_MANAGER = "meshbus"
+_TOUCHED = "meshbus.io/touched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,19 @@ class Applier:
         except (ObjectNotFound, NamespaceMissing, KindUnknown):
             return False
         return True
+
+    async def touch(self, ref: Ref) -> None:
+        """Changes an object and changes it back, so that the cluster's controllers see it again."""
+        resource = await self.resources.find(ref.api_version, ref.kind)
+        for value in ("1", None):
+            await self.client.request(
+                "PATCH",
+                resource.path(ref),
+                query={"fieldManager": FIELD_MANAGER},
+                body=orjson.dumps({"metadata": {"annotations": {_TOUCHED: value}}}),
+                content_type=MERGE_PATCH,
+                subject=str(ref),
+            )
 
     async def _patch(self, ref: Ref, body: bytes, *, force: bool) -> Applied:
         try:

@@ -59,6 +59,10 @@ _NO_SUCH_PATH = "404 page not found"
 _FILLING = "storage is (re)initializing"
 _FILLING_DELAY_S = 0.1
 
+# An API server that is going down reports its own failed calls (to allocate an address, say) as if
+# the object were invalid.
+_OWN_CALL_FAILED = "connect: connection refused"
+
 APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
@@ -284,6 +288,8 @@ def error_of(
             return ObjectConflict(what, subject=subject)
         case 410:
             return WatchExpired(what, subject=subject)
+        case 422 if _OWN_CALL_FAILED in text:
+            return ClusterFailed(what, subject=subject)
         case 400 | 405 | 406 | 413 | 415 | 422:
             return ObjectInvalid(what, subject=subject)
         case 429:

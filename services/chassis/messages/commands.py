@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from services.chassis.messages.models import Message
 
@@ -46,4 +46,4 @@ class Command(Message):
     """The request's `custom_body`: YAML."""
     credential: str = ""
     """Key in the bucket `credentials`; empty means the registered cluster's own."""
-    deadline: datetime = Field(default_factory=_default_deadline)
+    deadline: AwareDatetime = Field(default_factory=_default_deadline)

@@ -28,7 +28,7 @@ _SECRET_SHAPE = re.compile(
     # JSON web token; without bounds a text of nothing but its beginnings would take minutes.
     r"|eyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,16384}\.[A-Za-z0-9_-]*"
     r"|LS0tLS1CRUdJTi[A-Za-z0-9+/=]{16,}"  # base64 of PEM
-    r"|\bS[UANCO][A-Z2-7]{56}\b"  # NKey seed
+    r"|(?<![A-Z2-7])S[UANCOX][A-Z2-7]{56}(?![A-Z2-7])"  # NKey seed
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}"
 )
 

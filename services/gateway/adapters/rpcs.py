@@ -18,11 +18,11 @@ from opentelemetry.trace import SpanKind
 from services.chassis.errors import InternalError, MeshbusError
 from services.chassis.telemetry import metrics, traces
 from services.chassis.telemetry.redaction import redacted_text
-from services.gateway.events import Write
+from services.gateway.events import Joined, Write
 from services.gateway.handlers import Unary
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Streaming = Callable[[Write], Awaitable[None]]
+Streaming = Callable[[Write, Joined], Awaitable[None]]
 
 _TRACE_HEADERS = ("traceparent", "tracestate")
 # Statuses travel in HTTP/2 headers, of which clients take 8 KiB in all.
@@ -64,10 +64,12 @@ def streamed(path: str, streaming: Streaming) -> Callable[[Any, Context], Awaita
     """`streaming` as grpc.aio calls it."""
 
     async def stream(_request: Any, context: Context) -> None:
-        # Headers at once: a client sees that the stream stands before the first event comes.
-        await context.send_initial_metadata(())
+        async def joined() -> None:
+            # Headers go out before the first event: the client sees that its stream stands.
+            await context.send_initial_metadata(())
+
         try:
-            await streaming(context.write)
+            await streaming(context.write, joined)
         except Exception as raised:
             await refuse(context, known(raised, path))
 

