@@ -212,6 +212,7 @@ def _reads() -> Iterable[Right]:
     ):
         yield from _browse(stream, command)
     for stream in ("EVT", "DLQ"):
+        yield Right(f"$JS.ACK.{stream}.*.>", f"`nats stream view {stream}`: the next page")
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
     for bucket in _READABLE_BUCKETS:
         yield _fetch(bucket, f"`nats kv get {bucket}`")

@@ -83,6 +83,10 @@ class Marks:
         self.floor = max(self.floor, sequence)
         if self._is_behind or self._has(sequence):
             return
+        # The client may leave at any moment; what it has got must be marked all the same.
+        await self.background.detached("store-mark", self._store_up_to(sequence))
+
+    async def _store_up_to(self, sequence: int) -> None:
         async with self._storing:
             if self._has(sequence):
                 return

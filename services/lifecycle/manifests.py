@@ -85,7 +85,7 @@ async def _place(work: Work, objects: Sequence[KubeObject]) -> None:
             namespaced = resource.namespaced
         metadata = obj["metadata"]
         if namespaced:
-            metadata.setdefault("namespace", work.command.namespace)
+            metadata["namespace"] = metadata.get("namespace") or work.command.namespace
         else:
             metadata.pop("namespace", None)
 

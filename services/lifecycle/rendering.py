@@ -106,7 +106,7 @@ class Rendering:
         self, text: str, request: MeshRequest, version: str
     ) -> tuple[PlannedObject, ...]:
         objects = []
-        for document in text.removesuffix("\n").split("\n---\n"):
+        for document in text.removesuffix("\n").removesuffix("\n---").split("\n---\n"):
             if not document.strip().strip("-").strip():
                 continue
             # The line's end belongs to a literal that ends the document.

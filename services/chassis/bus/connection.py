@@ -37,6 +37,7 @@ class _Client(Client):
 
     On Python 3.11 `asyncio.wait_for`, under each of them, drops a cancellation that comes together
     with the answer: whoever then awaits the cancelled task, such as the keeper of a lease, hangs.
+    And the answer to a ping that was cancelled, or came too late, would end nats-py's reader.
     """
 
     async def request(self, *arguments: Any, **options: Any) -> Msg:
@@ -46,6 +47,12 @@ class _Client(Client):
     async def rtt(self, *arguments: Any, **options: Any) -> float:
         with _cancellable():
             return float(await super().rtt(*arguments, **options))
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Nobody waits for this answer any more, and nats-py cannot set it twice.
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
 
 @contextlib.contextmanager

@@ -186,7 +186,9 @@ def _check_metadata(metadata: dict[str, Any], *, where: str) -> None:
     """Names become parts of a URL, so they are checked before one is made of them."""
     for field in ("name", "namespace"):
         value = metadata.get(field)
-        if value is not None and not (isinstance(value, str) and _NAME.match(value)):
+        if value in (None, ""):
+            continue
+        if not (isinstance(value, str) and _NAME.match(value)):
             raise ManifestMalformed(f"{where}: metadata.{field} is not a name")
     for field in ("labels", "annotations"):
         if not isinstance(metadata.get(field) or {}, dict):

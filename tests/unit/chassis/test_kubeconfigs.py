@@ -32,7 +32,7 @@ KEY_LINE = "canaryKeyLine9a4c1b"
 PASSWORD = "canary-password-c83e52"
 CANARIES = (TOKEN, KEY_LINE, PASSWORD)
 LONGEST_S = 2.0
-"""No text takes longer than this, on a busy machine either."""
+"""No text takes more of the processor than this."""
 
 
 def pem(kind: str, line: str = "QUJD") -> str:
@@ -267,9 +267,9 @@ def error_for(text: str, **options: Any) -> MeshbusError:
 @every_bad
 def test_a_bad_kubeconfig_gets_its_error(case: str) -> None:
     bad = BAD[case]
-    began = time.monotonic()
+    began = time.process_time()
     error = error_for(bad.text)
-    assert time.monotonic() - began < LONGEST_S
+    assert time.process_time() - began < LONGEST_S
     assert type(error) is bad.error
     assert bad.word in error.summary
     assert error.cause
@@ -447,12 +447,14 @@ yaml_text = st.text(alphabet="abz019 \t\n:-?[]{}&*!|>'\"%@#,.<=~\\_eE+\0\r\ufeff
 
 
 def only_our_errors(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(KubeconfigMalformed, KubeconfigRefused):
         config = parse_kubeconfig(text)
         assert config.server.startswith("https://")
         assert config.token or config.client_key_pem
-    assert time.monotonic() - began < LONGEST_S
+    with contextlib.suppress(KubeconfigMalformed):
+        select_context(text, "one")
+    assert time.process_time() - began < LONGEST_S
 
 
 @given(st.text(max_size=500) | yaml_text)

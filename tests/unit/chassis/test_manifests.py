@@ -24,7 +24,7 @@ from services.chassis.kube.manifests import (
 from services.chassis.kube.objects import Ref, annotations_of, labels_of
 
 LONGEST_S = 8.0
-"""No text within the limits takes longer than this, on a busy machine either."""
+"""No text within the limits takes more of the processor than this."""
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
@@ -78,7 +78,7 @@ BAD: dict[str, tuple[str, str]] = {
     "name with a line end": (metadata('name: "a\\n"'), "metadata.name is not a name"),
     "long name": (metadata(f"name: {'a' * 254}"), "metadata.name is not a name"),
     "namespace climbs": (metadata("name: a, namespace: ../b"), "metadata.namespace"),
-    "namespace is empty": (metadata("name: a, namespace: ''"), "metadata.namespace"),
+    "namespace is false": (metadata("name: a, namespace: no"), "metadata.namespace"),
     "namespace is a list": (metadata("name: a, namespace: [b]"), "metadata.namespace"),
     "labels are a list": (metadata("name: a, labels: [b]"), "metadata.labels"),
     "annotations are text": (metadata("name: a, annotations: b"), "metadata.annotations"),
@@ -131,10 +131,10 @@ BAD: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_manifest_gets_its_error(case: str) -> None:
     text, words = BAD[case]
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ManifestMalformed) as caught:
         parse_manifest(text)
-    assert time.monotonic() - began < LONGEST_S
+    assert time.process_time() - began < LONGEST_S
     error = caught.value
     assert words in error.summary
     assert error.cause
@@ -202,6 +202,11 @@ def test_a_kind_that_only_ends_in_list_is_an_object() -> None:
 @pytest.mark.parametrize("name", ["system:node", "a.b.c", "istio-reader-clusterrole-x", "a" * 253])
 def test_names_of_kubernetes_are_taken(name: str) -> None:
     assert names(metadata(f"name: '{name}'")) == [f"ConfigMap {name}"]
+
+
+@pytest.mark.parametrize("namespace", ["''", "~", ""])
+def test_an_empty_namespace_is_none(namespace: str) -> None:
+    assert names(metadata(f"name: a, namespace: {namespace}")) == ["ConfigMap a"]
 
 
 @pytest.mark.parametrize(
@@ -299,10 +304,10 @@ SLOW = {
 
 @pytest.mark.parametrize("case", SLOW)
 def test_no_text_is_slow(case: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(ManifestMalformed):
         parse_manifest(SLOW[case])
-    assert time.monotonic() - began < LONGEST_S
+    assert time.process_time() - began < LONGEST_S
 
 
 yaml_text = st.text(alphabet="abz019 \t\n:-?[]{}&*!|>'\"%@#,.<=~\\_eE+\0\r\ufeffü", max_size=200)

@@ -228,6 +228,6 @@ SLOW = {
 
 @pytest.mark.parametrize("case", SLOW)
 def test_no_text_is_slow(case: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     redacted_text(SLOW[case])
-    assert time.monotonic() - began < 8
+    assert time.process_time() - began < 8

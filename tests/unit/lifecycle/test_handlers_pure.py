@@ -19,7 +19,7 @@ from services.chassis.errors import (
 from services.chassis.messages import Command, Event, Phase, Severity, Verb
 from services.chassis.telemetry.redaction import MASK, registered
 from services.lifecycle.handlers import failure_event, first_error, read_letter, success_event
-from services.lifecycle.manifests import read_manifest
+from services.lifecycle.manifests import _defined_here, read_manifest
 from services.lifecycle.progress import Progress
 from services.lifecycle.rendering import planned_object
 from services.lifecycle.work import Result
@@ -210,3 +210,21 @@ def test_every_object_of_a_manifest_can_be_sent() -> None:
     body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {80: x, yes: y, 1.5: z}\n"
     [obj] = read_manifest(body)
     assert orjson.loads(planned_object(obj).body)["data"] == {"80": "x", "true": "y", "1.5": "z"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "kinds"),
+    [
+        ("{group: g, scope: Namespaced, names: {kind: K}}", {("g", "K"): True}),
+        ("{group: g, scope: Cluster, names: {kind: K}}", {("g", "K"): False}),
+        ("{group: g, names: K}", {("g", ""): False}),
+        ("[a]", {("", ""): False}),
+        ("a", {("", ""): False}),
+        ("~", {("", ""): False}),
+    ],
+)
+def test_a_definition_of_any_form_is_looked_at(
+    spec: str, kinds: dict[tuple[str, str], bool]
+) -> None:
+    head = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+    assert _defined_here(read_manifest(f"{head}metadata: {{name: a}}\nspec: {spec}\n")) == kinds
