@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.errors import PrecheckRefused, RevisionInUse, RevisionUnknown
@@ -60,13 +61,13 @@ def check_install(
     return findings
 
 
-def check_uninstall(*, revision: str, inventory: Inventory, force: bool) -> None:
+def check_uninstall(*, revisions: Sequence[str], inventory: Inventory, force: bool) -> None:
     """Refuses to take a revision away from under its tags while others could hold them."""
-    others = [name for name in inventory.revisions() if name != revision]
-    held = sorted(tag for tag, target in inventory.tags().items() if target == revision)
+    others = [name for name in inventory.revisions() if name not in revisions]
+    held = sorted(tag for tag, target in inventory.tags().items() if target in revisions)
     if held and others and not force:
         raise RevisionInUse(
-            f"revision {revision} still has the tag{'s' if len(held) > 1 else ''} "
+            f"revision {', '.join(revisions)} still has the tag{'s' if len(held) > 1 else ''} "
             f"{', '.join(held)}",
             remedy=(
                 f"move {'them' if len(held) > 1 else 'it'} first: install revision {others[0]} "
@@ -75,10 +76,11 @@ def check_uninstall(*, revision: str, inventory: Inventory, force: bool) -> None
         )
 
 
-def revision_to_remove(request: MeshRequest, inventory: Inventory) -> str | None:
-    """The revision that a deletion means; None when nothing is installed.
+def revisions_to_remove(request: MeshRequest, inventory: Inventory) -> tuple[str, ...]:
+    """The revisions that a deletion means; none when nothing is installed.
 
-    Without a name it is the only one, or the unnamed one; anything else would be a guess.
+    Without a name a purge means all; else it is the only one, or the unnamed one, because anything
+    else would be a guess.
     """
     revisions = sorted(inventory.revisions())
     if request.revision_given:
@@ -86,13 +88,11 @@ def revision_to_remove(request: MeshRequest, inventory: Inventory) -> str | None
             raise RevisionUnknown(
                 f"revision {request.revision} is not installed; installed: {', '.join(revisions)}"
             )
-        return request.revision if revisions else None
-    if not revisions:
-        return None
-    if len(revisions) == 1:
-        return revisions[0]
+        return (request.revision,) if revisions else ()
+    if len(revisions) <= 1 or request.purge:
+        return tuple(revisions)
     if DEFAULT_REVISION in revisions:
-        return DEFAULT_REVISION
+        return (DEFAULT_REVISION,)
     raise RevisionUnknown(
         f"several revisions are installed: {', '.join(revisions)}",
         cause="the request does not say which one to remove",

@@ -18,7 +18,7 @@ from services.lifecycle import ownership
 from services.lifecycle.installing import IntentStore
 from services.lifecycle.inventory import Found, Inventory
 from services.lifecycle.planning import CRD, NAMESPACE, Wave, by_kind, listing, wave_of
-from services.lifecycle.prechecks import check_uninstall, revision_to_remove
+from services.lifecycle.prechecks import check_uninstall, revisions_to_remove
 from services.lifecycle.requests import MeshRequest
 from services.lifecycle.work import Result, Work
 
@@ -51,12 +51,17 @@ _RESIDENT_KINDS = (
 class Removal:
     """What an uninstall is about to delete, and what stays."""
 
-    revision: str
+    revisions: tuple[str, ...]
     is_last: bool
     objects: tuple[Found, ...]
     kept_definitions: tuple[tuple[str, int], ...] = ()
     """Definition and the number of users' resources of it."""
     purged_resources: tuple[Found, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The revisions in words; an interrupted uninstall may have left only shared objects."""
+        return ", ".join(self.revisions) or "(leftovers)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +72,34 @@ class Uninstaller:
 
     async def uninstall(self, work: Work, request: MeshRequest) -> Result:
         inventory = await work.surveyor.inventory()
-        revision = revision_to_remove(request, inventory)
-        if revision is None and not inventory.objects:
+        revisions = revisions_to_remove(request, inventory)
+        if not revisions and not inventory.objects:
             return Result(
                 "Istio service mesh removed successfully: nothing of it was there",
                 "No object in the cluster carries Istio's installation labels.",
             )
-        check_uninstall(revision=revision or "", inventory=inventory, force=request.force)
-        removal = await self._plan(work, request, inventory, revision)
+        check_uninstall(revisions=revisions, inventory=inventory, force=request.force)
+        removal = await self._plan(work, request, inventory, revisions)
         await _tell_plan(work, removal)
         await self._carry_out(work, removal)
         system = inventory.namespace(request.namespace)
         namespace = await self._end(work, system) if removal.is_last else ""
-        if revision is not None:
+        for revision in revisions:
             await self.intents.forget(work.command.cluster, revision)
         return _result(work, removal, namespace)
 
     async def _plan(
-        self, work: Work, request: MeshRequest, inventory: Inventory, revision: str | None
+        self,
+        work: Work,
+        request: MeshRequest,
+        inventory: Inventory,
+        revisions: tuple[str, ...],
     ) -> Removal:
-        is_last = all(name == revision for name in inventory.revisions())
-        mine = [f for f in inventory.of_revision(revision or "") if not _is_dependent(f)]
+        is_last = all(name in revisions for name in inventory.revisions())
+        owned = [found for name in revisions for found in inventory.of_revision(name)]
+        mine = [found for found in owned if not _is_dependent(found)]
         if not is_last:
-            return Removal(revision or "", False, tuple(mine))
+            return Removal(revisions, False, tuple(mine))
         shared = [
             found
             for found in inventory.shared()
@@ -100,10 +110,10 @@ class Uninstaller:
         used = await self._users_resources(work, definitions)
         if request.purge:
             purged = [resource for resources in used.values() for resource in resources]
-            return Removal(revision or "", True, (*mine, *others, *definitions), (), tuple(purged))
+            return Removal(revisions, True, (*mine, *others, *definitions), (), tuple(purged))
         free = [found for found in definitions if not used.get(found.ref)]
         kept = tuple((ref.name, len(resources)) for ref, resources in used.items() if resources)
-        return Removal(revision or "", True, (*mine, *others, *free), kept)
+        return Removal(revisions, True, (*mine, *others, *free), kept)
 
     async def _users_resources(
         self, work: Work, definitions: Iterable[Found]
@@ -201,7 +211,7 @@ async def _tell_plan(work: Work, removal: Removal) -> None:
     scope = "the last revision, with what all share" if removal.is_last else "other revisions stay"
     work.progress.tell(
         Phase.PLANNED,
-        f"Plan: delete revision {removal.revision or '(leftovers)'}: {len(refs)} objects ({scope})",
+        f"Plan: delete revision {removal.title}: {len(refs)} objects ({scope})",
         by_kind(refs),
         numbers={"objects": len(refs), "purged": len(removal.purged_resources)},
     )
@@ -210,11 +220,13 @@ async def _tell_plan(work: Work, removal: Removal) -> None:
             f"{len(removal.kept_definitions)} definitions stay: users have resources of them",
             _kept_text(removal),
         )
-    selector = f"istio.io/rev={removal.revision}"
+    if not removal.revisions:
+        return
+    selector = f"istio.io/rev in ({','.join(removal.revisions)})"
     asking = await work.surveyor.select([("", "Namespace")], selector=selector)
     if asking:
         work.progress.warn(
-            f"{len(asking)} namespaces still ask for injection by revision {removal.revision}",
+            f"{len(asking)} namespaces still ask for injection by revision {removal.title}",
             listing([found.ref for found in asking]),
         )
 
@@ -229,9 +241,8 @@ def _kept_text(removal: Removal) -> str:
 
 def _result(work: Work, removal: Removal, namespace: str) -> Result:
     deleted = len(work.engine.outcome.deleted)
-    revision = removal.revision or "(leftovers)"
     seconds = work.progress.seconds
-    parts = [f"The Istio mesh is now removed: revision {revision}, {deleted} objects deleted"]
+    parts = [f"The Istio mesh is now removed: revision {removal.title}, {deleted} objects deleted"]
     parts[0] += f" in {seconds:.2f} s."
     if namespace:
         parts.append(f"The system namespace is {namespace}.")

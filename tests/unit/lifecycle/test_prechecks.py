@@ -11,7 +11,7 @@ from services.lifecycle.prechecks import (
     check_install,
     check_uninstall,
     kubernetes_minor,
-    revision_to_remove,
+    revisions_to_remove,
 )
 from services.lifecycle.requests import MeshRequest
 from tests.unit.lifecycle.samples import definition, foreign_plane, inventory, plane, tag
@@ -183,12 +183,16 @@ def named(revision: str) -> MeshRequest:
     ],
 )
 def test_which_revision_goes(request_: MeshRequest, there: Inventory, revision: str | None) -> None:
-    assert revision_to_remove(request_, there) == revision
+    assert revisions_to_remove(request_, there) == ((revision,) if revision else ())
+
+
+def test_a_purge_without_a_name_means_all() -> None:
+    assert revisions_to_remove(MeshRequest(purge=True), TWO) == ("1-30", "1-31")
 
 
 def test_a_guess_is_not_made() -> None:
     with pytest.raises(RevisionUnknown) as caught:
-        revision_to_remove(DEFAULT, TWO)
+        revisions_to_remove(DEFAULT, TWO)
     assert "1-30, 1-31" in caught.value.summary
     assert "spec.revision" in caught.value.remedy
 
@@ -196,7 +200,7 @@ def test_a_guess_is_not_made() -> None:
 @pytest.mark.parametrize("revision", ["1-29", "default"])
 def test_an_unknown_revision_lists_those_that_there_are(revision: str) -> None:
     with pytest.raises(RevisionUnknown, match=r"installed: 1-30, 1-31"):
-        revision_to_remove(named(revision), TWO)
+        revisions_to_remove(named(revision), TWO)
 
 
 def tagged(*tags: tuple[str, str]) -> Inventory:
@@ -212,17 +216,17 @@ def tagged(*tags: tuple[str, str]) -> Inventory:
 )
 def test_a_revision_with_tags_stays_unless_forced(tags: list[tuple[str, str]], words: str) -> None:
     with pytest.raises(RevisionInUse) as caught:
-        check_uninstall(revision="1-30", inventory=tagged(*tags), force=False)
+        check_uninstall(revisions=("1-30",), inventory=tagged(*tags), force=False)
     assert words in caught.value.summary
     assert "install revision 1-31 with `tags: [" in caught.value.remedy
-    check_uninstall(revision="1-30", inventory=tagged(*tags), force=True)
+    check_uninstall(revisions=("1-30",), inventory=tagged(*tags), force=True)
 
 
 def test_tags_that_nobody_else_could_hold_stop_nothing() -> None:
     last = inventory(plane("1-30", "1.30.0"), tag("prod", "1-30"))
-    check_uninstall(revision="1-30", inventory=last, force=False)
-    check_uninstall(revision="1-30", inventory=tagged(("prod", "1-31")), force=False)
-    check_uninstall(revision="1-30", inventory=TWO, force=False)
+    check_uninstall(revisions=("1-30",), inventory=last, force=False)
+    check_uninstall(revisions=("1-30",), inventory=tagged(("prod", "1-31")), force=False)
+    check_uninstall(revisions=("1-30",), inventory=TWO, force=False)
 
 
 # ---- The inventory that the rules read -----------------------------------------------------------
