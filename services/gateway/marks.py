@@ -61,6 +61,8 @@ class Marks:
     _revision: int | None = None
     """None: nothing is stored yet."""
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _store_task: asyncio.Task[None] | None = None
+    """One write for all clients that wait at the moment."""
     _is_behind: bool = False
 
     async def recall(self) -> int:
@@ -72,35 +74,34 @@ class Marks:
         self.stream = state.created
         self.floor = max(memory, _floor_of(self._stored, state))
         stored = self._stored
-        if stored is not None and stored.covers(self._mark()) and stored.sequence > self.floor:
+        if stored is not None and stored != self._mark() and stored.covers(self._mark()):
             await self._replace()
         return self.floor
 
     async def delivered(self, sequence: int, *, stream: str) -> None:
         """A client has got everything up to `sequence`; returns when that is stored."""
-        if stream != self.stream:
-            return  # it came from a stream that is gone
-        self.floor = max(self.floor, sequence)
-        if self._is_behind or self._has(sequence):
-            return
-        # The client may leave at any moment; what it has got must be marked all the same.
-        await self.background.detached("store-mark", self._store_up_to(sequence))
+        if stream == self.stream:
+            self.floor = max(self.floor, sequence)
+        # An event of a stream that is gone counts for nothing any more.
+        while stream == self.stream and not self._is_behind and not self._has(sequence):
+            if self._store_task is None or self._store_task.done():
+                self._store_task = self.background.start("store-mark", self._store_or_postpone())
+            # The client may leave at any moment; what it has got must be marked all the same.
+            await asyncio.shield(self._store_task)
 
-    async def _store_up_to(self, sequence: int) -> None:
+    async def _store_or_postpone(self) -> None:
         async with self._storing:
-            if self._has(sequence):
-                return
             try:
                 await self._store()
             except BusUnavailable:
                 # Clients are not kept waiting for the mark. Until it is stored, a crash of this
                 # process would deliver again what it has delivered meanwhile.
                 self._is_behind = True
-                self.background.start("store-mark", self._catch_up())
+                self.background.start("store-mark-late", self._catch_up())
 
     def _has(self, sequence: int) -> bool:
-        stored = self._stored
-        return stored is not None and stored.stream == self.stream and stored.sequence >= sequence
+        wanted = Mark(stream=self.stream, sequence=sequence)
+        return self._stored is not None and self._stored.covers(wanted)
 
     def _mark(self) -> Mark:
         return Mark(stream=self.stream, sequence=self.floor)
@@ -119,7 +120,7 @@ class Marks:
                 return
 
     async def _replace(self) -> None:
-        """Stores a lower floor: the stream lost its newest events and will count them again."""
+        """Stores a lower floor: the stream lost events and will use their numbers again."""
         log.warning("delivery_mark_reset", sequence=self.floor)
         async with self._storing:
             try:

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Protocol
 
 import structlog
 
@@ -51,18 +52,30 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.telemetry import metrics, traces
-from services.lifecycle.adapters.clusters import Connection, Connections
-from services.lifecycle.adapters.stores import CredentialStore
 from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
 from services.lifecycle.planning import by_kind, listing
 from services.lifecycle.progress import Progress
-from services.lifecycle.work import Result, Work
+from services.lifecycle.work import Connection, Result, Work
 
 log = structlog.get_logger(__name__)
 
 Run = Callable[[Work], Awaitable[Result]]
 """Carries one operation out on one cluster."""
+
+
+class Credentials(Protocol):
+    """Opens the kubeconfig that a command refers to."""
+
+    async def kubeconfig(self, command: Command) -> str: ...
+
+    async def forget(self, command: Command) -> None: ...
+
+
+class Connections(Protocol):
+    """Reaches the cluster of a kubeconfig."""
+
+    def use(self, kubeconfig: str) -> AbstractAsyncContextManager[Connection]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class Handlers:
     bus: Bus
     publisher: Publisher
     records: Records[OperationRecord]
-    credentials: CredentialStore
+    credentials: Credentials
     connections: Connections
     leases: Leases
     operations: Mapping[str, Operation]

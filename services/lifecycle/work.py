@@ -13,6 +13,24 @@ from services.lifecycle.inventory import Surveyor
 from services.lifecycle.progress import Progress
 
 
+@dataclass(slots=True)
+class Connection:
+    """One cluster through one credential."""
+
+    client: KubeClient
+    resources: Resources
+    _uid: str = ""
+
+    async def identity(self) -> str:
+        """The cluster's own identity, whatever its address: the UID of kube-system."""
+        if not self._uid:
+            namespace = await self.client.get(
+                "/api/v1/namespaces/kube-system", subject="Namespace kube-system"
+            )
+            self._uid = str(namespace["metadata"]["uid"])
+        return self._uid
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One command on one cluster, in one attempt."""

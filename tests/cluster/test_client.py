@@ -107,8 +107,8 @@ class TestIdentity:
             cluster.kubeconfig_text,
             lambda _, user: user.update(
                 {
-                    "client-certificate-data": base64.b64encode(stranger.certificate_pem).decode(),
-                    "client-key-data": base64.b64encode(stranger.key_pem).decode(),
+                    "client-certificate-data": base64.b64encode(stranger.public_pem).decode(),
+                    "client-key-data": base64.b64encode(stranger.private_pem).decode(),
                 }
             ),
         )

@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.gateway.rig import Rig, heard, kubeconfig, opened, rigged
@@ -26,7 +26,7 @@ def report(what: str, seconds: Sequence[float]) -> None:
     print(f"{what:44} p50 {p50 * 1000:6.2f} ms   p99 {p99 * 1000:6.2f} ms   n {len(ordered)}")
 
 
-async def timed_call(client: GenerationClient, name: str, fields: dict[str, object]) -> float:
+async def timed_call(client: GenerationClient, name: str, fields: Mapping[str, object]) -> float:
     began = time.perf_counter()
     await client.call(name, fields)
     return time.perf_counter() - began

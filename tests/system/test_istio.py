@@ -257,9 +257,10 @@ async def test_a_busy_cluster_refuses_and_names_the_holder(bare: Cluster, mesher
     assert holder in str(refused.value.details())
 
     manifest = await meshery.run(
-        "custom", body='{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "beside"}}'
+        "custom", body='{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "meanwhile"}}'
     )
     assert not manifest.failed, manifest.event
+    bare.kubectl("delete", "cm", "meanwhile")
 
     with FaultProxy(int(bare.server_url.rpartition(":")[2])) as proxy:
         other_address = bare.kubeconfig_through(f"https://{proxy.address}")

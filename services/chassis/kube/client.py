@@ -50,10 +50,16 @@ _READ_TIMEOUT_S = 30.0
 _RETRY_WITHIN = timedelta(seconds=45)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 3.0
+# How long a refusal is not believed of a server that is not ready.
+_STARTING_WITHIN = timedelta(seconds=10)
+_STARTING_DELAY_S = 0.2
 _WRITES = frozenset({"PATCH", "POST", "PUT", "DELETE"})
 
 # What the API server says to a path of a group or version that it does not serve.
 _NO_SUCH_PATH = "404 page not found"
+_TERMINATING = "because it is being terminated"
+# What server-side apply says, with a 500, to a field that the kind does not have.
+_NOT_OF_ITS_SCHEMA = "failed to create typed patch object"
 # A kind that was just defined answers so until its cache is filled, usually within 100 ms; the
 # server asks for a second.
 _FILLING = "storage is (re)initializing"
@@ -165,22 +171,43 @@ class KubeClient:
         url = self._url(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _RETRY_WITHIN.total_seconds()
+        refused_for_good = loop.time() + _STARTING_WITHIN.total_seconds()
         delay = _FIRST_DELAY_S
         while True:
             try:
                 return await self._once(method, path, url, headers, body, subject)
+            except ClusterForbidden:
+                starting = await self.is_starting(refused_means=True)
+                if not starting or loop.time() > refused_for_good:
+                    raise
+                pause = _STARTING_DELAY_S
             except (ClusterUnreachable, ClusterOverloaded, ClusterFailed) as error:
                 pause = delay * random.uniform(0.5, 1.0)
                 if isinstance(error, ClusterOverloaded):
                     pause = error.retry_after_s
                 if loop.time() + pause > deadline:
                     raise
-                await asyncio.sleep(pause)
+                refused_for_good = loop.time() + _STARTING_WITHIN.total_seconds()
                 delay = min(delay * 2, _LONGEST_DELAY_S)
+            await asyncio.sleep(pause)
 
     async def get(self, path: str, **options: Any) -> Any:
         """The decoded answer to a GET."""
         return (await self.request("GET", path, **options)).json()
+
+    async def is_starting(self, *, refused_means: bool = False) -> bool:
+        """Whether the server is up but not ready.
+
+        Until it is, it may refuse what the user may do (it has not read the roles yet) and leave
+        kinds out of its discovery. `refused_means` is the answer for when it refuses to tell.
+        """
+        try:
+            await self._exchange("GET", self._url("/readyz", None), self._headers, None, "readyz")
+        except (ClusterUnreachable, ClusterOverloaded, ClusterFailed):
+            return True
+        except MeshbusError:
+            return refused_means
+        return False
 
     @asynccontextmanager
     async def stream(
@@ -276,6 +303,13 @@ def error_of(
     match code:
         case 401:
             return ClusterUnauthorized("the cluster does not accept the credential")
+        case 403 if _TERMINATING in text:
+            return NamespaceMissing(
+                what,
+                subject=subject,
+                cause="the namespace is being deleted",
+                remedy="wait until it is gone, then repeat the operation",
+            )
         case 403:
             return ClusterForbidden(what, subject=subject)
         case 404 if not text or text == _NO_SUCH_PATH:
@@ -298,6 +332,8 @@ def error_of(
             overloaded.retry_after_s = pause
             return overloaded
         case _ if "admission webhook" in text and "denied" in text:
+            return ObjectInvalid(what, subject=subject)
+        case _ if _NOT_OF_ITS_SCHEMA in text:
             return ObjectInvalid(what, subject=subject)
         case _:
             return ClusterFailed(what, subject=subject)

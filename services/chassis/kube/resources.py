@@ -13,6 +13,8 @@ from services.chassis.errors import KindUnknown
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import Ref
 
+_STARTING_WITHIN_S = 30.0
+_STARTING_DELAY_S = 0.2
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
@@ -70,9 +72,17 @@ class Resources:
         return self._preferred.get((group, kind))
 
     async def kind_of(self, group: str, plural: str) -> str | None:
-        """The kind behind a resource's plural name, or None."""
-        if not self._known:
+        """The kind behind a resource's plural name; asks the cluster again before it says None.
+
+        A definition is deleted when nobody uses its kind, so an old reading must not deny one.
+        """
+        found = self._kind_of(group, plural)
+        if found is None:
             await self.refresh()
+            found = self._kind_of(group, plural)
+        return found
+
+    def _kind_of(self, group: str, plural: str) -> str | None:
         return next(
             (kind for (g, kind), r in self._preferred.items() if g == group and r.plural == plural),
             None,
@@ -84,11 +94,23 @@ class Resources:
         async with self._lock:
             if self._known is not before:
                 return
+            self._known, self._preferred = _read(await self._discovered())
+
+    async def _discovered(self) -> list[dict[str, Any]]:
+        """All groups; asked for again, within bounds, of a server that has just started.
+
+        Such a server leaves out what it has not found yet, and what is not served counts as gone.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _STARTING_WITHIN_S
+        while True:
             core, groups = await asyncio.gather(
                 self.client.get("/api", accept=_AGGREGATED, subject="API discovery"),
                 self.client.get("/apis", accept=_AGGREGATED, subject="API discovery"),
             )
-            self._known, self._preferred = _read([*core["items"], *groups["items"]])
+            if not await self.client.is_starting() or loop.time() > deadline:
+                return [*core["items"], *groups["items"]]
+            await asyncio.sleep(_STARTING_DELAY_S)
 
 
 def _read(

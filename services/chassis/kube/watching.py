@@ -17,6 +17,7 @@ import orjson
 
 from services.chassis.errors import (
     ClusterFailed,
+    ClusterForbidden,
     ClusterOverloaded,
     ClusterUnreachable,
     WatchExpired,
@@ -112,8 +113,14 @@ async def _continued(
                 if change is not None:
                     yield change
         except (ClusterUnreachable, ClusterFailed, ClusterOverloaded):
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, _LONGEST_DELAY_S)
+            pass
+        except ClusterForbidden:
+            # A server that has just started has not read the roles yet.
+            if not await client.is_starting():
+                raise
+        # Also after an orderly end, when there was nothing: who asks on and on gets nothing more.
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+        delay = min(delay * 2, _LONGEST_DELAY_S)
 
 
 async def _connection(

@@ -19,26 +19,16 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.resources import Resources
 from services.chassis.telemetry import redaction
 from services.chassis.telemetry.metrics import Metrics
+from services.lifecycle.work import Connection
 
 
 @dataclass(slots=True)
-class Connection:
-    """One cluster through one credential."""
+class _Kept:
+    """A connection, how many use it, and when it goes."""
 
-    client: KubeClient
-    resources: Resources
+    connection: Connection
     users: int = 0
     expiry: asyncio.TimerHandle | None = None
-    uid: str = ""
-
-    async def identity(self) -> str:
-        """The cluster's own identity, whatever its address: the UID of kube-system."""
-        if not self.uid:
-            namespace = await self.client.get(
-                "/api/v1/namespaces/kube-system", subject="Namespace kube-system"
-            )
-            self.uid = str(namespace["metadata"]["uid"])
-        return self.uid
 
 
 @dataclass(slots=True)
@@ -48,27 +38,27 @@ class Connections:
     metrics: Metrics
     idle: timedelta
     allow_insecure: bool
-    _open: dict[str, Connection] = field(default_factory=dict)
+    _open: dict[str, _Kept] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def use(self, kubeconfig: str) -> AsyncIterator[Connection]:
         """The connection for a kubeconfig's text; its secrets are masked while it is open."""
         key = hashlib.sha256(kubeconfig.encode()).hexdigest()
-        connection = self._open.get(key)
-        if connection is None:
-            connection = self._connect(kubeconfig)
-            self._open[key] = connection
-        if connection.expiry is not None:
-            connection.expiry.cancel()
-        connection.users += 1
+        kept = self._open.get(key)
+        if kept is None:
+            kept = _Kept(self._connect(kubeconfig))
+            self._open[key] = kept
+        if kept.expiry is not None:
+            kept.expiry.cancel()
+        kept.users += 1
         try:
-            yield connection
+            yield kept.connection
         finally:
-            connection.users -= 1
-            if connection.users == 0:
+            kept.users -= 1
+            if kept.users == 0:
                 loop = asyncio.get_running_loop()
-                connection.expiry = loop.call_later(self.idle.total_seconds(), self._expire, key)
+                kept.expiry = loop.call_later(self.idle.total_seconds(), self._expire, key)
 
     async def close(self) -> None:
         for key in list(self._open):
@@ -82,7 +72,7 @@ class Connections:
         return Connection(client, Resources(client))
 
     def _expire(self, key: str) -> None:
-        connection = self._open.pop(key)
+        connection = self._open.pop(key).connection
         redaction.forget(connection.client.config.secrets)
         task = asyncio.create_task(connection.client.close(), name="close-connection")
         self._closing.add(task)
