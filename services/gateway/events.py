@@ -246,9 +246,10 @@ class Events:
 
     def _judge(self, client: Client, since: float) -> None:
         """The grace is over. A client that nobody is ahead of may go on being slow."""
-        if client not in self._clients or client.lags_since != since:
+        if client.ending is not None or client not in self._clients or client.lags_since != since:
             return
-        if all(other.is_behind for other in self._clients):
+        # One that is about to end has an empty queue, and is ahead of nobody.
+        if all(other.is_behind for other in self._clients if other.ending is None):
             client.lags_since = None
             self._watch(client)
             return

@@ -33,10 +33,14 @@ class Pair:
         ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
         verdict = "reached" if self.ratio <= self.bar else "**not reached**"
         return (
-            f"| {self.name} | {ours:.3f} s ({min(self.ours):.3f} to {max(self.ours):.3f}) "
-            f"| {self.their_name}: {theirs:.3f} s ({min(self.theirs):.3f} to {max(self.theirs):.3f}) "
+            f"| {self.name} | {ours:.3f} s ({_range(self.ours)}) "
+            f"| {self.their_name}: {theirs:.3f} s ({_range(self.theirs)}) "
             f"| {self.ratio:.2f} | ≤ {self.bar} | {verdict} |"
         )
+
+
+def _range(samples: Sequence[float]) -> str:
+    return f"{min(samples):.3f} to {max(samples):.3f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

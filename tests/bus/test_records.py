@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.chassis.bus import records
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.errors import BusUnavailable
@@ -123,15 +124,15 @@ async def test_expired_value_is_gone_and_its_key_free(bucket: Bucket, name: str)
 
 
 async def test_typed_record_round_trip(bus: Bus, name: str) -> None:
-    records = Records(Bucket(bus, "clusters"), ClusterRecord)
+    typed = Records(Bucket(bus, "clusters"), ClusterRecord)
     record = ClusterRecord(cluster=name, name="prod", server="https://127.0.0.1:6443")
 
-    revision = await records.create(name, record)
-    assert await records.get(name) == (record, revision)
+    revision = await typed.create(name, record)
+    assert await typed.get(name) == (record, revision)
     renamed = record.model_copy(update={"name": "production"})
-    second = await records.update(name, renamed, revision=revision)
+    second = await typed.update(name, renamed, revision=revision)
 
-    assert await records.get(name) == (renamed, second)
+    assert await typed.get(name) == (renamed, second)
 
 
 async def test_values_survive_a_kill(own_server: NatsServer, own_bus: Bus, name: str) -> None:
@@ -149,9 +150,10 @@ async def test_values_survive_a_kill(own_server: NatsServer, own_bus: Bus, name:
 
 
 async def test_server_that_stays_away_is_told(
-    own_server: NatsServer, own_bus: Bus, name: str
+    own_server: NatsServer, own_bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = Bucket(own_bus, "ops", within=timedelta(milliseconds=100))
+    monkeypatch.setattr(records, "_TRY_TIMEOUT_S", 0.3)
 
     own_server.kill()
 
@@ -162,8 +164,9 @@ async def test_server_that_stays_away_is_told(
 
 
 async def test_write_whose_answer_was_lost_counts_as_ours(
-    server: NatsServer, bucket: Bucket, name: str
+    server: NatsServer, bucket: Bucket, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(records, "_TRY_TIMEOUT_S", 1.0)
     with FaultProxy(server.port) as proxy:
         async with connected(f"nats://{proxy.address}") as bus:
             behind_proxy = Bucket(bus, "credentials")
@@ -182,7 +185,7 @@ async def _answer_lost(proxy: FaultProxy, bucket: Bucket, key: str) -> AsyncIter
     """Cuts the connection when a write in the block is stored and its answer still underway."""
     before = await bucket.get(key)
     # Longer than the server and this test take to see the write.
-    proxy.delay(0.3)
+    proxy.delay(0.2)
 
     async def is_stored() -> bool:
         return await bucket.get(key) != before

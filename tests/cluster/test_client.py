@@ -208,54 +208,6 @@ class TestRefusals:
 
 
 class TestPersistence:
-    async def test_requests_outlive_a_kill_of_the_server(
-        self, cluster: Cluster, namespace: str
-    ) -> None:
-        counted = Metrics()
-        token = cluster.token_kubeconfig_text()
-        async with (
-            KubeClient(parse_kubeconfig(cluster.kubeconfig_text), counted=counted) as admin,
-            KubeClient(parse_kubeconfig(token)) as account,
-        ):
-            path = f"{_NAMESPACES}/{namespace}/configmaps"
-            await asyncio.gather(admin.get(path), account.get(path))
-
-            cluster.kill_apiserver()
-            asking = [
-                asyncio.create_task(work)
-                for number, asker in enumerate([admin, account] * 4)
-                for work in (asker.get(path), _apply(asker, namespace, f"outlived-{number}"))
-            ]
-            await asyncio.to_thread(cluster.start_apiserver)
-            await asyncio.gather(*asking)
-
-            listing = await admin.get(path)
-        names = {item["metadata"]["name"] for item in listing["items"]}
-        assert {f"outlived-{number}" for number in range(8)} <= names
-
-    async def test_requests_outlive_an_orderly_restart(
-        self, cluster: Cluster, namespace: str
-    ) -> None:
-        text = cluster.token_kubeconfig_text()
-        async with KubeClient(parse_kubeconfig(text)) as client:
-            done = asyncio.Event()
-
-            async def write_all_the_time() -> int:
-                written = 0
-                while not done.is_set():
-                    await _apply(client, namespace, f"steady-{written}")
-                    written += 1
-                return written
-
-            writing = asyncio.create_task(write_all_the_time())
-            await asyncio.to_thread(cluster.restart_apiserver)
-            done.set()
-            written = await writing
-
-            listing = await client.get(f"{_NAMESPACES}/{namespace}/configmaps")
-        names = {item["metadata"]["name"] for item in listing["items"]}
-        assert {f"steady-{number}" for number in range(written)} <= names
-
     async def test_requests_outlive_cut_connections(
         self, proxied: KubeClient, proxy: FaultProxy, namespace: str
     ) -> None:

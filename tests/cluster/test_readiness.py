@@ -13,7 +13,6 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.readiness import Readiness, is_ready
 from services.chassis.kube.resources import Resources
 from tests.cluster.objects import body, config_map, definition, deployment, ref
-from tests.testbed.clusters import Cluster
 from tests.testbed.proxies import FaultProxy
 from tests.waiting import eventually
 
@@ -128,7 +127,7 @@ async def test_workload_that_does_not_become_ready_is_returned(
     stuck["spec"]["template"]["spec"]["nodeSelector"] = {"no-such": "node"}
     [stuck_ref, ready_ref] = await _apply(applier, stuck, deployment("web", namespace))
 
-    late = await readiness.wait([stuck_ref, ready_ref], within=timedelta(seconds=4), on_ready=told)
+    late = await readiness.wait([stuck_ref, ready_ref], within=timedelta(seconds=2), on_ready=told)
 
     assert late == {stuck_ref}
     assert told.refs == [ready_ref]
@@ -156,8 +155,8 @@ async def test_namespace_is_ready_when_it_is_active(
 
     assert await readiness.wait([made], within=_LONG, on_ready=told) == set()
 
+    assert told.refs == [made]
     assert await applier.delete(made)
-    assert await readiness.wait_gone([made], within=_LONG) == set()
 
 
 async def test_object_that_is_not_there_yet_is_waited_for(
@@ -192,19 +191,6 @@ async def test_waiting_goes_on_over_cuts(
 
     assert await waiting == set()
     assert told.refs == [wanted]
-
-
-async def test_waiting_goes_on_over_a_restart_of_the_server(
-    cluster: Cluster, applier: Applier, readiness: Readiness, told: _Told, namespace: str
-) -> None:
-    wanted = ref(deployment("web", namespace))
-    waiting = asyncio.create_task(readiness.wait([wanted], within=_LONG, on_ready=told))
-
-    cluster.kill_apiserver()
-    await asyncio.to_thread(cluster.start_apiserver)
-    await _apply(applier, deployment("web", namespace))
-
-    assert await waiting == set()
 
 
 async def test_deleted_objects_are_gone(

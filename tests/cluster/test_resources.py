@@ -114,28 +114,3 @@ async def test_discovery_outlives_a_cut(proxied: KubeClient, proxy: FaultProxy) 
     proxy.cut()
 
     assert (await reading).plural == "deployments"
-
-
-async def test_server_that_has_just_started_hides_no_kind(
-    cluster: Cluster, client: KubeClient, applier: Applier, name: str
-) -> None:
-    definitions = [definition(f"g{number}.{name}.example", "Widget") for number in range(20)]
-    await asyncio.gather(*(applier.apply(ref(d), body(d)) for d in definitions))
-    groups = [d["spec"]["group"] for d in definitions]
-
-    async def all_are_served() -> bool:
-        served = Resources(client)
-        return all([await served.kind_of(group, "widgets") for group in groups])
-
-    await eventually(all_are_served, what="the kinds to be served")
-
-    # A server that starts answers before it has found all kinds, for about a tenth of a second.
-    restarting = asyncio.create_task(asyncio.to_thread(cluster.restart_apiserver))
-    missing: list[str] = []
-    while not restarting.done():
-        fresh = Resources(client)
-        missing += [group for group in groups if not await fresh.kind_of(group, "widgets")]
-    await restarting
-
-    assert missing == []
-    await asyncio.gather(*(applier.delete(ref(d)) for d in definitions))

@@ -257,7 +257,8 @@ async def test_a_busy_cluster_refuses_and_names_the_holder(bare: Cluster, mesher
     assert holder in str(refused.value.details())
 
     manifest = await meshery.run(
-        "custom", body='{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "meanwhile"}}'
+        "custom",
+        body='{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "meanwhile"}}',
     )
     assert not manifest.failed, manifest.event
     bare.kubectl("delete", "cm", "meanwhile")
