@@ -132,6 +132,8 @@ class Surveyor:
 
     async def inventory(self) -> Inventory:
         """Everything with Istio's component label, and foreign control planes."""
+        # A kind that was defined since we last asked would be taken for absent.
+        await self.resources.refresh()
         owned, planes = await asyncio.gather(
             self.select(OWNED_KINDS, selector=ownership.COMPONENT),
             self.select((("apps", "Deployment"),), selector=f"app=istiod,!{ownership.COMPONENT}"),

@@ -104,20 +104,23 @@ async def _continued(
     client: KubeClient, path: str, query: Mapping[str, str], version: str
 ) -> AsyncGenerator[Change, None]:
     """Changes after `version`, over as many connections as it takes; raises `WatchExpired`."""
-    delay = _FIRST_DELAY_S
+    delay, refused = _FIRST_DELAY_S, False
     while True:
         try:
             async for change, seen in _connection(client, path, query, version):
                 version = seen
-                delay = _FIRST_DELAY_S
+                delay, refused = _FIRST_DELAY_S, False
                 if change is not None:
                     yield change
         except (ClusterUnreachable, ClusterFailed, ClusterOverloaded):
             pass
         except ClusterForbidden:
-            # A server that has just started has not read the roles yet.
-            if not await client.is_starting():
+            if refused:
                 raise
+            # A server that has just started has not read the roles yet: a plain request waits.
+            refused = True
+            await client.get(path, query={**query, "limit": "1"})
+            continue
         # Also after an orderly end, when there was nothing: who asks on and on gets nothing more.
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))
         delay = min(delay * 2, _LONGEST_DELAY_S)
