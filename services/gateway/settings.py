@@ -9,11 +9,15 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.chassis.settings import Duration
+
 DEFAULT_PORT = 10000
 
 
 class GatewaySettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="MESHBUS_GATEWAY_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MESHBUS_GATEWAY_", frozen=True, use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
     """Interface of the gRPC port. The contract has no authentication of its own, so only what runs
@@ -23,6 +27,7 @@ class GatewaySettings(BaseSettings):
     tls_certificate: Path | None = None
     """PEM file of the server's certificate chain; without it the port speaks plaintext."""
     tls_key: Path | None = None
+    """PEM file of the certificate's private key."""
     tls_client_ca: Path | None = None
     """PEM file of authorities; with it every client must show a certificate that they signed."""
     max_message_bytes: int = Field(default=16 * 1024 * 1024, ge=64 * 1024)
@@ -31,13 +36,13 @@ class GatewaySettings(BaseSettings):
     """Largest `custom_body`."""
     event_queue: int = Field(default=1024, ge=8)
     """Events that wait for one client at most."""
-    slow_client_grace: timedelta = timedelta(seconds=5)
+    slow_client_grace: Duration = timedelta(seconds=5)
     """How long a client may stay behind the others before it is disconnected."""
-    keepalive: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    keepalive: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
     """How long a connection may be silent before the gateway asks whether the peer is there."""
     register_clusters: bool = True
     """Keeps each cluster's sealed kubeconfig on its first use, for watching it."""
-    operation_deadline: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(0))
+    operation_deadline: Duration = Field(default=timedelta(minutes=30), gt=timedelta(0))
     """How long an operation may wait for a worker and run."""
     git_sha: str = ""
     """Commit of this build, for ComponentInfo."""

@@ -113,7 +113,7 @@ async def test_bookmarks_move_the_place_and_are_no_change(
     client: KubeClient, applier: Applier, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The server sends a bookmark once a minute, and two seconds before the end that is asked for.
-    monkeypatch.setattr(watching, "_SERVER_TIMEOUT_S", 4)
+    monkeypatch.setattr(watching, "_SERVER_TIMEOUT_S", 5)
     monkeypatch.setattr(random, "uniform", lambda _low, high: high)
     start = (await listed(client, config_maps(namespace), query={"labelSelector": OURS})).version
     await applier.apply(ref(other := config_map("unlabelled", namespace)), body(other))

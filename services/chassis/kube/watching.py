@@ -109,7 +109,7 @@ async def _continued(
         try:
             async for change, seen in _connection(client, path, query, version):
                 version = seen
-                delay, refused = _FIRST_DELAY_S, False
+                delay = _FIRST_DELAY_S
                 if change is not None:
                     yield change
         except (ClusterUnreachable, ClusterFailed, ClusterOverloaded):
@@ -121,6 +121,7 @@ async def _continued(
             refused = True
             await client.get(path, query={**query, "limit": "1"})
             continue
+        refused = False
         # Also after an orderly end, when there was nothing: who asks on and on gets nothing more.
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))
         delay = min(delay * 2, _LONGEST_DELAY_S)
