@@ -84,11 +84,17 @@ async def test_silent_server_is_told(own_server: NatsServer) -> None:
     async with connected(own_server.url, watchdog=_QUICK) as bus:
         own_server.process.pause()
         try:
+            await eventually(lambda: _is_silent(bus), what="the server to be silent")
             with pytest.raises(BusUnavailable, match="does not answer a ping"):
                 await bus.rtt_s()
         finally:
             own_server.process.resume()
         await eventually(lambda: _answers(bus), what="the bus to answer again")
+
+
+async def _is_silent(bus: Bus) -> bool:
+    # The signal takes effect a moment later.
+    return not await _answers(bus)
 
 
 async def _answers(bus: Bus) -> bool:

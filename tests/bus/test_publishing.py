@@ -220,3 +220,17 @@ async def test_stream_that_is_not_there_is_told(own_bus: Bus, name: str) -> None
 
     with pytest.raises(BusUnavailable, match="did not reach NATS"):
         await Publisher(own_bus).event(_event(name), within=timedelta(milliseconds=200))
+
+
+async def test_full_stream_is_not_taken_for_a_busy_slot(own_bus: Bus, name: str) -> None:
+    config = (await call_api(own_bus.client, "STREAM.INFO.CMD", {}))["config"]
+    await call_api(own_bus.client, "STREAM.UPDATE.CMD", {**config, "max_msgs": 1})
+    await Queue(own_bus, service=name).send("c1")
+
+    with pytest.raises(BusUnavailable):
+        await Publisher(own_bus).command(
+            _command("op-1", cluster="c2"),
+            service=name,
+            slot=SlotKind.MESH,
+            within=timedelta(milliseconds=200),
+        )
