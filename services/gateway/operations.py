@@ -32,7 +32,7 @@ from services.chassis.errors import (
     OperationReused,
     RequestError,
 )
-from services.chassis.messages import Command, RequestRecord
+from services.chassis.messages import Command, OperationRecord, RequestRecord
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
@@ -45,7 +45,9 @@ from services.gateway.wire import OperationRequest
 # A credential outlives its operation's deadline by what a worker may need to end it.
 _CREDENTIAL_MARGIN = timedelta(minutes=10)
 _WITHIN = timedelta(seconds=5)
-_TRIES_FOR_A_SLOT = 3
+# Clients act on an operation's last event at once; its slot is free some milliseconds later.
+_TRIES_FOR_A_SLOT = 60
+_PAUSE_FOR_A_SLOT_S = 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -266,8 +268,18 @@ class Operations:
             except ClusterBusy as busy:
                 if busy.subject == accepting.operation:
                     return  # it is our own, from an earlier try
-                if left == 0 or busy.subject != JUST_ENDED:
+                if left == 0 or not await self._has_ended(busy.subject, target.cluster):
                     raise
+                await asyncio.sleep(_PAUSE_FOR_A_SLOT_S)
+
+    async def _has_ended(self, holder: str, cluster: str) -> bool:
+        """Whether a slot's holder is done: its last event comes just before its slot is free."""
+        if holder == JUST_ENDED:
+            return True
+        entry = await self.records.bucket.get(subjects.operation_key(holder, cluster))
+        if entry is None:
+            return False
+        return OperationRecord.model_validate_json(entry.value).state.is_terminal
 
     async def _undo(self, accepting: _Accepting) -> None:
         """Nothing runs, so the id stands for nothing, and a later try may use it again."""

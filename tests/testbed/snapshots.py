@@ -55,6 +55,8 @@ def _served(cluster: Cluster) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _digest(item: dict[str, Any]) -> str:
+    if item.get("endpoints") is not None:
+        return "follows its pods"
     metadata = {k: v for k, v in item["metadata"].items() if k not in _VOLATILE}
     kept = {k: v for k, v in item.items() if k not in ("status", "metadata")} | {"m": metadata}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
