@@ -48,6 +48,8 @@ _WITHIN = timedelta(seconds=5)
 # Clients act on an operation's last event at once; its slot is free some milliseconds later.
 _TRIES_FOR_A_SLOT = 60
 _PAUSE_FOR_A_SLOT_S = 0.05
+# Asking whether a worker is there must not compete with the answer to the caller.
+_PATIENCE_WITH_WORKERS_S = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -307,6 +309,7 @@ class Operations:
 
     async def _tell_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
         record = claim.record
+        await asyncio.sleep(_PATIENCE_WITH_WORKERS_S)
         if await self.is_attended(record.service):
             return
         part = Part(
