@@ -82,10 +82,15 @@ S = TypeVar("S", bound=BaseSettings)
 def load(settings_type: type[S], *, service: str) -> tuple[ChassisSettings, S]:
     """Both settings objects of `service` from the environment; raises `SettingsError`."""
     refuse_unknown(os.environ, settings_type=settings_type, service=service)
+    return _read(ChassisSettings), _read(settings_type)
+
+
+def _read(settings_type: type[S]) -> S:
     try:
-        return ChassisSettings(), settings_type()
+        return settings_type()
     except ValidationError as error:
-        raise SettingsError(_explained(error)) from None
+        prefix = str(settings_type.model_config.get("env_prefix", ""))
+        raise SettingsError(_explained(error, prefix)) from None
 
 
 def refuse_unknown(
@@ -106,10 +111,10 @@ def refuse_unknown(
         raise SettingsError(f"unknown setting {name}{hint}")
 
 
-def _explained(error: ValidationError) -> str:
-    """One line per field, without the values: some of them are secrets."""
+def _explained(error: ValidationError, prefix: str) -> str:
+    """One line per variable, without the values: some of them are secrets."""
     lines = [
-        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        f"{prefix}{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_url=False)
     ]
     return "settings cannot be used: " + "; ".join(lines)

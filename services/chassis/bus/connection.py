@@ -73,6 +73,7 @@ class Bus:
     name: str
     watchdog_period: timedelta = _WATCHDOG_PERIOD
     """How often the watchdog asks, and how long it waits for the answer."""
+    is_closing: bool = False
     _wake: list[Callable[[], None]] = field(default_factory=list)
     _watchdog: asyncio.Task[None] | None = None
 
@@ -95,6 +96,7 @@ class Bus:
             raise BusUnavailable("NATS does not answer a ping") from error
 
     async def close(self) -> None:
+        self.is_closing = True
         if self._watchdog is not None:
             self._watchdog.cancel()
         if not self.client.is_closed:
@@ -136,7 +138,8 @@ async def connect(
         log.warning("bus_error", error=type(error).__name__, text=str(error)[:200])
 
     async def on_disconnect() -> None:
-        log.warning("bus_disconnected")
+        if not bus.is_closing:
+            log.warning("bus_disconnected")
 
     async def on_reconnect() -> None:
         log.info("bus_reconnected")

@@ -74,44 +74,44 @@ def test_a_services_own_unknown_variable_does_not_pass(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "field"),
+    ("name", "value"),
     [
-        ("MESHBUS_HTTP_PORT", CANARY, "http_port"),
-        ("MESHBUS_HTTP_PORT", "0", "http_port"),
-        ("MESHBUS_HTTP_PORT", "65536", "http_port"),
-        ("MESHBUS_PORT_OFFSET", "-1", "port_offset"),
-        ("MESHBUS_LOG_LEVEL", CANARY, "log_level"),
-        ("MESHBUS_LOG_FORMAT", CANARY, "log_format"),
-        ("MESHBUS_LOOP", CANARY, "loop"),
-        ("MESHBUS_ACK_WAIT", CANARY, "ack_wait"),
-        ("MESHBUS_INSECURE_KUBECONFIGS", CANARY, "insecure_kubeconfigs"),
-        ("MESHBUS_LIFECYCLE_SLOTS", CANARY, "slots"),
-        ("MESHBUS_LIFECYCLE_SLOTS", "0", "slots"),
-        ("MESHBUS_LIFECYCLE_PARALLEL_WRITES", "65", "parallel_writes"),
+        ("MESHBUS_HTTP_PORT", CANARY),
+        ("MESHBUS_HTTP_PORT", "0"),
+        ("MESHBUS_HTTP_PORT", "65536"),
+        ("MESHBUS_PORT_OFFSET", "-1"),
+        ("MESHBUS_LOG_LEVEL", CANARY),
+        ("MESHBUS_LOG_FORMAT", CANARY),
+        ("MESHBUS_LOOP", CANARY),
+        ("MESHBUS_ACK_WAIT", CANARY),
+        ("MESHBUS_INSECURE_KUBECONFIGS", CANARY),
+        ("MESHBUS_LIFECYCLE_SLOTS", CANARY),
+        ("MESHBUS_LIFECYCLE_SLOTS", "0"),
+        ("MESHBUS_LIFECYCLE_PARALLEL_WRITES", "65"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_and_not_shown(
-    environment: pytest.MonkeyPatch, name: str, value: str, field: str
+    environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
     environment.setenv("MESHBUS_NATS_SEED", CANARY)
     with pytest.raises(SettingsError) as caught:
         lifecycle()
-    assert field in str(caught.value)
+    assert f"{name}: " in str(caught.value)
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
 def test_a_missing_value_is_named(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("MESHBUS_LIFECYCLE_DISTRIBUTIONS")
-    with pytest.raises(SettingsError, match="distributions"):
+    with pytest.raises(SettingsError, match="MESHBUS_LIFECYCLE_DISTRIBUTIONS: "):
         lifecycle()
 
 
 def test_every_unusable_value_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MESHBUS_HTTP_PORT", "x")
     environment.setenv("MESHBUS_LOG_LEVEL", "x")
-    with pytest.raises(SettingsError, match=r"log_level.*http_port"):
+    with pytest.raises(SettingsError, match=r"MESHBUS_LOG_LEVEL: .*MESHBUS_HTTP_PORT: "):
         lifecycle()
 
 
