@@ -7,10 +7,10 @@ object, and it skips what is proven to be there already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from services.chassis.errors import KindUnknown, MeshbusError
 from services.chassis.kube.applying import Applied, Applier
@@ -29,6 +29,12 @@ class Fence(Protocol):
 
     def check(self) -> None: ...
 
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work`; ends it when the fence falls."""
+        ...
+
+
+T = TypeVar("T")
 
 Skip = Callable[[PlannedObject], bool]
 """True for an object that is proven to be in the cluster as planned."""
@@ -108,7 +114,9 @@ class Engine:
         late = set(refs)
         with traces.span("wait for definitions"):
             while loop.time() < deadline:
-                late = await self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=ignore)
+                late = await self.fence.guard(
+                    self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=ignore)
+                )
                 if not late:
                     break
                 await self._nudge(late)
@@ -140,12 +148,14 @@ class Engine:
         if not refs:
             return set()
         with traces.span("wait for workloads", attributes={"objects": len(refs)}):
-            return await self.readiness.wait(refs, within=within, on_ready=on_ready)
+            return await self.fence.guard(
+                self.readiness.wait(refs, within=within, on_ready=on_ready)
+            )
 
     async def gone(self, refs: Iterable[Ref], *, within: timedelta) -> set[Ref]:
         """Waits until objects are gone; returns those that are still there when time is up."""
         with traces.span("wait for deletions"):
-            return await self.readiness.wait_gone(refs, within=within)
+            return await self.fence.guard(self.readiness.wait_gone(refs, within=within))
 
     async def _patient(self, planned: PlannedObject, *, take_over: bool) -> Applied:
         """A definition that was just applied may take a moment until its kind is served."""

@@ -151,6 +151,7 @@ class Handlers:
         if stored is not None and stored[0].state.is_terminal:
             if stored[0].final is not None:
                 await self.publisher.event(stored[0].final)
+            await self.credentials.forget(command)
             return
         attempt = stored[0].attempt + 1 if stored else 1
         record = OperationRecord(
@@ -179,38 +180,38 @@ class Handlers:
         progress.start()
         self.metrics.add(metrics.RUNNING, 1)
         try:
-            final, error = await self._outcome(delivery, command, progress)
+            async with self._heartbeats(delivery, command, attempt) as fence:
+                final, error = await self._outcome(command, progress, fence)
+                await progress.close()
+                await self._end(command, progress, final, error)
         except BaseException:
             progress.abandon()
             raise
         finally:
             self.metrics.add(metrics.RUNNING, -1)
             self.metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
-        await progress.close()
-        await self._end(command, progress, final, error)
         outcome = "failed" if error else "done"
         self.metrics.count(metrics.COMMANDS, command.kind, outcome)
         code = error.code if error else ""
         log.info("operation_ended", outcome=outcome, code=code, kind=command.kind)
 
     async def _outcome(
-        self, delivery: Delivery, command: Command, progress: Progress
+        self, command: Command, progress: Progress, fence: Fence
     ) -> tuple[Event, MeshbusError | None]:
         """The final event, and the error in it; a lost claim or a lost bus goes up instead."""
         engines: list[Engine] = []
-        async with self._heartbeats(delivery, command) as fence:
-            try:
-                result = await self._run(command, progress, fence, engines)
-            except Exception as raised:
-                error = first_error(raised)
-                if isinstance(error, LeaseLost):
-                    log.warning("claim_lost", reason=error.summary)
-                    raise Abandon from raised
-                if isinstance(error, BusUnavailable):
-                    raise error from raised
-                if isinstance(error, InternalError):
-                    log.exception("operation_crashed", kind=command.kind)
-                return failure_event(progress, error, applied=applied_text(engines)), error
+        try:
+            result = await self._run(command, progress, fence, engines)
+        except Exception as raised:
+            error = first_error(raised)
+            if isinstance(error, LeaseLost):
+                log.warning("claim_lost", reason=error.summary)
+                raise Abandon from raised
+            if isinstance(error, BusUnavailable):
+                raise error from raised
+            if isinstance(error, InternalError):
+                log.exception("operation_crashed", kind=command.kind)
+            return failure_event(progress, error, applied=applied_text(engines)), error
         return success_event(progress, result), None
 
     async def _run(
@@ -271,10 +272,14 @@ class Handlers:
             yield
 
     @asynccontextmanager
-    async def _heartbeats(self, delivery: Delivery, command: Command) -> AsyncIterator[Fence]:
+    async def _heartbeats(
+        self, delivery: Delivery, command: Command, attempt: int
+    ) -> AsyncIterator[Fence]:
         """Keeps the command ours while we work; the fence falls when that fails."""
         fence = Fence(self.ack_wait * 0.9)
-        beating = asyncio.create_task(self._beat(delivery, command, fence), name="heartbeat")
+        beating = asyncio.create_task(
+            self._beat(delivery, command, attempt, fence), name="heartbeat"
+        )
         try:
             yield fence
         finally:
@@ -282,7 +287,7 @@ class Handlers:
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
 
-    async def _beat(self, delivery: Delivery, command: Command, fence: Fence) -> None:
+    async def _beat(self, delivery: Delivery, command: Command, attempt: int, fence: Fence) -> None:
         key = subjects.operation_key(command.operation, command.cluster)
         period = self.ack_wait.total_seconds() / 3
         while True:
@@ -294,10 +299,14 @@ class Handlers:
                 await self.bus.rtt_s()
                 fence.beat(at=sent)
                 stored = await self.records.get(key)
+                if stored is not None and stored[0].attempt != attempt:
+                    fence.lose("another worker has claimed the operation")
                 if stored is not None and stored[0].cancel_requested:
                     fence.stop(OperationCancelled("the operation was cancelled on request"))
             except Exception as error:  # the fence is what answers for missed beats
                 log.warning("heartbeat_missed", reason=type(error).__name__)
+                with contextlib.suppress(MeshbusError):
+                    fence.check()
 
     async def _end(
         self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
@@ -318,10 +327,26 @@ class Handlers:
             error=final.error,
             final=final,
         )
-        await self.records.put(subjects.operation_key(command.operation, command.cluster), record)
+        await self._store_end(record)
         await self.publisher.event(final)
         self.metrics.count(metrics.EVENTS, final.phase)
         await self.credentials.forget(command)
+
+    async def _store_end(self, record: OperationRecord) -> None:
+        """Writes the terminal record, unless a later attempt has taken the operation over."""
+        key = subjects.operation_key(record.operation, record.cluster)
+        while True:
+            stored = await self.records.get(key)
+            if stored is not None and stored[0].attempt > record.attempt:
+                raise Abandon
+            try:
+                if stored is None:
+                    await self.records.create(key, record)
+                else:
+                    await self.records.update(key, record, revision=stored[1])
+                return
+            except RevisionConflict:
+                continue
 
 
 def read_command(delivery: Delivery) -> Command:

@@ -276,3 +276,13 @@ async def _set_ttl(bus: Bus, ttl: timedelta) -> None:
     changed = {**config, "max_age": int(ttl.total_seconds() * 1e9)}
     answer = await call_api(bus.client, "STREAM.UPDATE.KV_leases", changed)
     assert "error" not in answer
+
+
+async def test_a_lease_is_free_at_once_though_a_renewal_was_underway(bus: Bus, name: str) -> None:
+    """Renewals without a pause: some of the releases meet one that the server has stored."""
+    busy, calm = _leases(bus, "busy", renew_every=timedelta(0)), _leases(bus, "calm")
+    for number in range(100):
+        async with busy.held(name, operation=f"a{number}", attempt=1, fence=Fence(_NEVER)):
+            await bus.rtt_s()
+        async with calm.held(name, operation=f"b{number}", attempt=1, fence=Fence(_NEVER)):
+            pass

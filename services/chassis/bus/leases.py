@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel
 
 from services.chassis.bus.records import Bucket, RevisionConflict
 from services.chassis.errors import BusUnavailable, ClusterBusy, LeaseLost
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -39,27 +42,52 @@ class Fence:
     _beaten: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     _lost: str = ""
     _stop: BaseException | None = None
+    _fallen: asyncio.Event = field(default_factory=asyncio.Event)
 
     def beat(self, *, at: float) -> None:
-        """A heartbeat that was sent `at` (loop time) reached the server."""
+        """A heartbeat that was sent `at` (loop time) reached the server.
+
+        One that comes too late does not raise the fence again: a worker that slept through its
+        allowance may have a successor by now.
+        """
+        self._lapse(at)
         self._beaten = at
 
     def lose(self, reason: str) -> None:
         self._lost = self._lost or reason
+        self._fallen.set()
 
     def stop(self, error: BaseException) -> None:
-        """The next check raises `error`: somebody cancelled the operation."""
+        """From now on each check raises `error`: somebody cancelled the operation."""
         self._stop = error
+        self._fallen.set()
 
     def check(self) -> None:
         """Raises `LeaseLost` when another worker may have taken over."""
         if self._stop is not None:
             raise self._stop
-        silent = asyncio.get_running_loop().time() - self._beaten
-        if not self._lost and silent > self.allowance.total_seconds():
-            self.lose(f"no heartbeat got through for {silent:.0f} s")
+        self._lapse(asyncio.get_running_loop().time())
         if self._lost:
             raise LeaseLost(f"this worker stops: {self._lost}")
+
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits a long wait, and ends it with the error of `check` when the fence falls."""
+        task = asyncio.create_task(work)
+        fallen = asyncio.create_task(self._fallen.wait())
+        try:
+            await asyncio.wait({task, fallen}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self.check()
+            return await task
+        finally:
+            task.cancel()
+            fallen.cancel()
+            await asyncio.gather(task, fallen, return_exceptions=True)
+
+    def _lapse(self, now: float) -> None:
+        silent = now - self._beaten
+        if not self._lost and silent > self.allowance.total_seconds():
+            self.lose(f"no heartbeat got through for {silent:.0f} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +112,25 @@ class Leases:
             keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await keeper
-            with contextlib.suppress(RevisionConflict, BusUnavailable):
-                await self.bucket.delete(key, revision=revision[0])
+            with contextlib.suppress(BusUnavailable):
+                await self._release(key, holder, revision[0])
+
+    async def _release(self, key: str, holder: _Holder, revision: int) -> None:
+        """Gives the lease back, unless somebody else has it.
+
+        The keeper may have been stopped in the middle of a renewal that the server stored: then
+        the revision is newer than we know, and the value still ours.
+        """
+        value = holder.model_dump_json().encode()
+        for _ in range(3):
+            try:
+                await self.bucket.delete(key, revision=revision)
+                return
+            except RevisionConflict:
+                entry = await self.bucket.get(key)
+                if entry is None or entry.value != value:
+                    return
+                revision = entry.revision
 
     async def _take(self, key: str, holder: _Holder) -> int:
         value = holder.model_dump_json().encode()
