@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.errors import ObjectNotFound, StillDeleting
+from services.chassis.errors import ClusterError, ObjectNotFound, StillDeleting
 from services.chassis.kube.objects import Ref, annotations_of
 from services.chassis.messages import Phase
 from services.lifecycle import ownership
@@ -25,26 +25,21 @@ from services.lifecycle.work import Result, Work
 _GONE_WITHIN = timedelta(seconds=120)
 
 # What istiod and Kubernetes themselves put into namespaces; never a reason to keep one.
-_RUNTIME_NAMES = frozenset({"kube-root-ca.crt", "istio-ca-root-cert", "default"})
-_RUNTIME_PREFIXES = ("istio-leader", "istio-namespace-controller", "istio-gateway-")
-_RUNTIME_SECRETS = frozenset({"istio-ca-secret"})
+# What Kubernetes itself puts into every namespace, and istiod into every one of the mesh.
+_IN_EVERY_NAMESPACE = frozenset(
+    {
+        ("ConfigMap", "kube-root-ca.crt"),
+        ("ConfigMap", "istio-ca-root-cert"),
+        ("ServiceAccount", "default"),
+    }
+)
+# Kinds whose objects follow others or tell of them; they are nobody's property.
+_DERIVED_KINDS = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"})
 _ROOT_CERTIFICATE = "istio-ca-root-cert"
 _ROOT_CERTIFICATE_LABEL = "istio.io/config=true"
-
-# Kinds that tell whether somebody else lives in a namespace.
-_RESIDENT_KINDS = (
-    ("apps", "Deployment"),
-    ("apps", "DaemonSet"),
-    ("apps", "StatefulSet"),
-    ("batch", "Job"),
-    ("batch", "CronJob"),
-    ("", "Pod"),
-    ("", "Service"),
-    ("", "ConfigMap"),
-    ("", "Secret"),
-    ("", "ServiceAccount"),
-    ("", "PersistentVolumeClaim"),
-)
+_SELF_SIGNED_CA = "istio-ca-secret"
+_LEADER = "control-plane.alpha.kubernetes.io/leader"
+"""Annotation of the ConfigMaps that client-go's leader election keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +166,10 @@ class Uninstaller:
             return "gone"
         if ownership.CREATED_BY not in annotations_of(live):
             return "kept: it was there before the mesh"
-        residents = await self._residents(work, namespace)
+        try:
+            residents = await self._residents(work, namespace)
+        except ClusterError:
+            return "kept: not everything in it could be seen (docs/reference/rbac.md)"
         if residents:
             return f"kept: it holds {listing(residents, limit=5)}"
         await self._delete(work, [ref], "Background")
@@ -187,18 +185,30 @@ class Uninstaller:
             ),
         )
         certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]
-        runtime = [
-            found.ref
-            for found in inside
-            if found.ref.name.startswith(_RUNTIME_PREFIXES)
-            or (found.ref.kind == "Secret" and found.ref.name in _RUNTIME_SECRETS)
-        ]
+        runtime = [found.ref for found in inside if _is_istiods(found)]
         return list(dict.fromkeys([*certificates, *runtime]))
 
     async def _residents(self, work: Work, namespace: str) -> list[Ref]:
-        """Objects of somebody else in the namespace."""
-        found = await work.surveyor.select(_RESIDENT_KINDS, namespace=namespace)
-        return [f.ref for f in found if f.ref.name not in _RUNTIME_NAMES and not _is_dependent(f)]
+        """Objects of somebody else in the namespace, of whatever kind the cluster serves."""
+        kinds = [k for k in await work.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS]
+        found = await work.surveyor.select(kinds, namespace=namespace)
+        return [
+            f.ref
+            for f in found
+            if (f.ref.kind, f.ref.name) not in _IN_EVERY_NAMESPACE and not _is_dependent(f)
+        ]
+
+
+def _is_istiods(found: Found) -> bool:
+    """Made by a running istiod: its self-signed CA, and the marks of its leader elections."""
+    match found.ref.kind:
+        case "Secret":
+            return found.ref.name == _SELF_SIGNED_CA
+        case "ConfigMap":
+            return found.ref.name.startswith("istio-") and _LEADER in annotations_of(found.obj)
+        case "Lease":
+            return found.ref.name.startswith("istio-")
+    return False
 
 
 def _is_dependent(found: Found) -> bool:

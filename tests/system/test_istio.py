@@ -244,6 +244,63 @@ async def test_a_neighbour_in_our_namespace_keeps_it(bare: Cluster, meshery: Mes
     assert get(bare, "configmap", "tenant", "-n", "istio-system")
 
 
+async def test_users_resources_in_our_namespace_keep_it(bare: Cluster, meshery: Meshery) -> None:
+    """Mesh-wide policies live in the system namespace; so may anything whose name is like ours."""
+    await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "default", "namespace": "istio-system"},
+        "spec": {"mtls": {"mode": "STRICT"}},
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "istio-gateway-certificate", "namespace": "istio-system"},
+    }
+    apply(bare, policy, secret)
+    removed = await meshery.run("istio", delete=True)
+    assert not removed.failed, removed.event
+    assert "kept: it holds PeerAuthentication istio-system/default" in removed.event.details
+    assert get(bare, "peerauthentication", "default", "-n", "istio-system")["spec"]["mtls"]
+    assert get(bare, "secret", "istio-gateway-certificate", "-n", "istio-system")
+
+
+async def test_what_istiod_left_goes_with_the_last_revision(
+    bare: Cluster, meshery: Meshery
+) -> None:
+    """The fake nodes run no istiod, so the test leaves what one would have left."""
+    before = snapshot(bare)
+    await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    leader = {"control-plane.alpha.kubernetes.io/leader": "{}"}
+    roots = {
+        "name": "istio-ca-root-cert",
+        "namespace": "default",
+        "labels": {"istio.io/config": "true"},
+    }
+    apply(
+        bare,
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": roots},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "istio-leader",
+                "namespace": "istio-system",
+                "annotations": leader,
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "istio-ca-secret", "namespace": "istio-system"},
+        },
+    )
+    removed = await meshery.run("istio", delete=True)
+    assert not removed.failed, removed.event
+    assert differences(before, snapshot(bare)) == []
+
+
 async def test_a_busy_cluster_refuses_and_names_the_holder(bare: Cluster, meshery: Meshery) -> None:
     apply(bare, namespace("istio-system"), no_pods_quota("istio-system"))
     holder = await meshery.apply(

@@ -71,6 +71,15 @@ class Resources:
             await self.refresh()
         return self._preferred.get((group, kind))
 
+    async def namespaced_kinds(self) -> list[tuple[str, str]]:
+        """Group and kind of everything that lives in namespaces and can be listed."""
+        await self.refresh()
+        return [
+            group_kind
+            for group_kind, resource in self._preferred.items()
+            if resource.namespaced and "list" in resource.verbs and "/" not in resource.plural
+        ]
+
     async def kind_of(self, group: str, plural: str) -> str | None:
         """The kind behind a resource's plural name; asks the cluster again before it says None.
 
