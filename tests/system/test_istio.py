@@ -93,6 +93,21 @@ async def test_a_repeat_mends_what_somebody_changed(bare: Cluster, meshery: Mesh
     assert labels["app"] == "istiod"
 
 
+async def test_a_repeat_keeps_the_validator_closed(bare: Cluster, meshery: Meshery) -> None:
+    """istiod turns `Ignore` into `Fail` once it answers; here the test does it in its place."""
+    await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    name = ("validatingwebhookconfiguration", "istio-validator-istio-system")
+    rendered = get(bare, *name)["webhooks"][0]["failurePolicy"]
+    bare.kubectl(
+        *("patch", *name, "--type=json", "--field-manager=pilot-discovery", "-p"),
+        '[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]',
+    )
+    final = await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    assert not final.failed, final.event
+    assert rendered == "Ignore"
+    assert get(bare, *name)["webhooks"][0]["failurePolicy"] == "Fail"
+
+
 async def test_an_overlay_reaches_the_cluster(bare: Cluster, meshery: Meshery) -> None:
     resources = {"requests": {"cpu": "11m", "memory": "123Mi"}}
     body = both(
