@@ -28,7 +28,8 @@ the place that raises knows better.
     │   ├── OperationCancelled    MB-2008
     │   ├── AttemptsExhausted     MB-2009
     │   ├── ServiceDraining       MB-2010
-    │   └── ClientTooSlow         MB-2011
+    │   ├── ClientTooSlow         MB-2011
+    │   └── WorkerUnavailable     MB-2012
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -51,7 +52,16 @@ the place that raises knows better.
     │   ├── NotReadyInTime        MB-4007
     │   ├── RevisionUnknown       MB-4008
     │   ├── RevisionInUse         MB-4009
-    │   └── StillDeleting         MB-4010
+    │   ├── StillDeleting         MB-4010
+    │   ├── SampleMissing         MB-4011
+    │   └── PlanRefused           MB-4012
+    ├── TranslatorError           from what users write to what Istio runs
+    │   ├── TranslationRefused    MB-5001
+    │   ├── ObjectsInvalid        MB-5002
+    │   ├── DesignMalformed       MB-5003
+    │   ├── OptionsMalformed      MB-5004
+    │   ├── SchemasMissing        MB-5005
+    │   └── ReferenceMissing      MB-5006
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -272,6 +282,12 @@ class ClientTooSlow(BusError):
     usual_remedy = "connect again; the stream goes on from there"
 
 
+class WorkerUnavailable(BusError):
+    code = "MB-2012"
+    probable_cause = "no worker of the service is connected, or none answered in time"
+    usual_remedy = "start the worker (nats micro ls shows those that run) and repeat the operation"
+
+
 # --- a Kubernetes API server --------------------------------------------------------------------
 
 
@@ -437,6 +453,65 @@ class StillDeleting(LifecycleError):
     status = Status.DEADLINE_EXCEEDED
     probable_cause = "objects wait for finalizers"
     usual_remedy = "see which finalizer holds the named object, then repeat the operation"
+
+
+class SampleMissing(LifecycleError):
+    code = "MB-4011"
+    status = Status.NOT_FOUND
+    probable_cause = "the distribution of this Istio version has no such manifest in its samples"
+    usual_remedy = "unpack the whole release archive of the version into its distribution folder"
+
+
+class PlanRefused(LifecycleError):
+    code = "MB-4012"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "the plan holds a step that this worker does not know"
+    usual_remedy = "run translator and lifecycle of the same version"
+
+
+# --- from what users write to what Istio runs ---------------------------------------------------
+
+
+class TranslatorError(MeshbusError):
+    status = Status.INVALID_ARGUMENT
+
+
+class TranslationRefused(TranslatorError):
+    code = "MB-5001"
+    probable_cause = "the object asks for something that Istio cannot do in this form"
+    usual_remedy = "change the named object; docs/reference/translation.md has the rules"
+
+
+class ObjectsInvalid(TranslatorError):
+    code = "MB-5002"
+    probable_cause = "objects do not fit the definitions of the cluster's Istio version"
+    usual_remedy = "correct the named places; nothing was applied"
+
+
+class DesignMalformed(TranslatorError):
+    code = "MB-5003"
+    probable_cause = "a component of the design lacks what makes it an object"
+    usual_remedy = "correct the named component, or export the design from Meshery again"
+
+
+class OptionsMalformed(TranslatorError):
+    code = "MB-5004"
+    probable_cause = "the options in the request's body cannot be used"
+    usual_remedy = "correct the named field; docs/how-to/translate.md has the forms"
+
+
+class SchemasMissing(TranslatorError):
+    code = "MB-5005"
+    status = Status.NOT_FOUND
+    probable_cause = "there is no distribution of this Istio version to take definitions from"
+    usual_remedy = "add its distribution folder, or name one of the listed versions"
+
+
+class ReferenceMissing(TranslatorError):
+    code = "MB-5006"
+    status = Status.FAILED_PRECONDITION
+    probable_cause = "an object refers to another one that is neither in the request nor known"
+    usual_remedy = "put the named object into the same request"
 
 
 class InternalError(MeshbusError):

@@ -3,6 +3,14 @@
 from services.chassis.messages.clusters import ClusterRecord
 from services.chassis.messages.commands import Command, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
+from services.chassis.messages.facts import (
+    ClusterFacts,
+    FactsQuestion,
+    MeshFact,
+    ServiceFact,
+    ServicePort,
+    WorkloadFact,
+)
 from services.chassis.messages.operations import (
     AdvertisedOperation,
     Category,
@@ -12,20 +20,30 @@ from services.chassis.messages.operations import (
     ServiceCatalog,
     SlotKind,
 )
+from services.chassis.messages.plans import Plan, Step, StepKind
 
 __all__ = [
     "AdvertisedOperation",
     "Category",
+    "ClusterFacts",
     "ClusterRecord",
     "Command",
     "ErrorReport",
     "Event",
+    "FactsQuestion",
+    "MeshFact",
     "OperationRecord",
     "OperationState",
     "Phase",
+    "Plan",
     "RequestRecord",
     "ServiceCatalog",
+    "ServiceFact",
+    "ServicePort",
     "Severity",
     "SlotKind",
+    "Step",
+    "StepKind",
     "Verb",
+    "WorkloadFact",
 ]

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from services.chassis.messages.models import Message
+from services.chassis.messages.plans import Plan
 
 # How long a command may wait and run when its sender does not say.
 DEFAULT_TIME_TO_RUN = timedelta(minutes=30)
@@ -44,6 +45,8 @@ class Command(Message):
     version: str = ""
     body: str = ""
     """The request's `custom_body`: YAML."""
+    plan: Plan | None = None
+    """What the translator made of the request; lifecycle then carries it out, whatever the kind."""
     credential: str = ""
     """Key in the bucket `credentials`; empty means the registered cluster's own."""
     deadline: AwareDatetime = Field(default_factory=_default_deadline)

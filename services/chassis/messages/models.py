@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict
 SCHEMA_VERSION = 1
 
 
-class Message(BaseModel):
-    """Unknown fields are ignored (a newer sender may add some); another version is refused."""
+class Piece(BaseModel):
+    """Part of a message. Unknown fields are ignored: a newer sender may add some."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Message(Piece):
+    """What travels on its own; another version is refused."""
 
     schema_version: Literal[1] = 1

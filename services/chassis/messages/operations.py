@@ -85,6 +85,8 @@ class AdvertisedOperation(Message):
     description: str
     category: Category
     slot: SlotKind
+    is_listed: bool = True
+    """False for what only the gateway itself asks for; people do not see it."""
 
 
 class ServiceCatalog(Message):

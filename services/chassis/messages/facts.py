@@ -1,0 +1,89 @@
+"""What a cluster has that a translation depends on; lifecycle reads it, the translator asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from services.chassis.messages.models import Message, Piece
+
+
+class ServicePort(Piece):
+    """A port of a Service. `target_port` is a number or a container port's name, as text."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+    target_port: str = ""
+
+
+class ServiceFact(Piece):
+    """A Service, as far as routing goes."""
+
+    namespace: str
+    name: str
+    ports: list[ServicePort] = Field(default_factory=list)
+    selector: dict[str, str] = Field(default_factory=dict)
+
+
+class WorkloadFact(Piece):
+    """What runs pods under a service account: a Deployment, StatefulSet, DaemonSet or bare Pod."""
+
+    namespace: str
+    kind: str
+    name: str
+    service_account: str = "default"
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Of its pods."""
+    selector: dict[str, str] = Field(default_factory=dict)
+    """The controller's own `matchLabels`; a bare pod has none."""
+
+
+class MeshFact(Piece):
+    """One installed revision of Istio. `revision` is "default" for the unnamed one."""
+
+    revision: str
+    version: str = ""
+    namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+
+
+class ClusterFacts(Message):
+    """The answer of `mesh.lifecycle.facts`; what was not asked for is empty."""
+
+    kubernetes_minor: int = 0
+    meshes: list[MeshFact] = Field(default_factory=list)
+    served: dict[str, list[str]] = Field(default_factory=dict)
+    """Versions of each kind, `group/Kind` (`/Kind` of the core group) to versions, the server's
+    preferred one first; of Istio's, the Gateway API's and SMI's groups."""
+    services: list[ServiceFact] = Field(default_factory=list)
+    workloads: list[WorkloadFact] = Field(default_factory=list)
+    read_namespaces: list[str] = Field(default_factory=list)
+    """Namespaces whose services and workloads were read: what is not listed there is not there."""
+    objects: list[dict[str, Any]] = Field(default_factory=list)
+    """Objects of the kinds that were asked for."""
+
+    def services_of(self, namespace: str) -> list[ServiceFact]:
+        return [service for service in self.services if service.namespace == namespace]
+
+    def knows(self, namespace: str) -> bool:
+        """Whether the absence of a service or workload in `namespace` means something."""
+        return namespace in self.read_namespaces
+
+
+class FactsQuestion(Message):
+    """What `mesh.lifecycle.facts` is asked."""
+
+    cluster: str
+    operation: str = ""
+    """With `credential`, the operation whose kubeconfig reaches the cluster."""
+    credential: str = ""
+    """Key in `credentials`; empty means the registered cluster's own."""
+    namespaces: list[str] = Field(default_factory=list)
+    """Read services and workloads of these."""
+    kinds: list[str] = Field(default_factory=list)
+    """Read all objects of these kinds, each as `group/Kind`."""
+    objects_of: list[str] = Field(default_factory=list)
+    """Namespaces of the objects; none means all."""

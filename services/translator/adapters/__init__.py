@@ -1,0 +1,1 @@
+"""What speaks to the outside: NATS, and the folders of Istio distributions."""

@@ -1,0 +1,1 @@
+"""Meshery's designs, all their generations, as objects and operations."""

@@ -1,0 +1,55 @@
+"""How to translate: a document of its own beside the objects, as LifecycleOptions are.
+
+apiVersion: meshbus.io/v1
+kind: TranslationOptions
+spec:
+  form: istio                 # or gateway-api
+  denyByDefault: namespace    # or workload, none
+  trustDomain: cluster.local  # the mesh's own where it is not set
+  clusterDomain: cluster.local
+  istioVersion: 1.31.0        # definitions to validate against; the cluster's where not set
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.chassis.errors import OptionsMalformed, shortened
+from services.chassis.kube.objects import KubeObject
+
+API_VERSION = "meshbus.io/v1"
+KIND = "TranslationOptions"
+_DOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+
+
+class Options(BaseModel):
+    """Checked options. Field names are the document's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Literal["istio", "gateway-api"] = "istio"
+    """What a TrafficSplit becomes: a VirtualService, or an HTTPRoute with a Service parent."""
+    denyByDefault: Literal["namespace", "workload", "none"] = "namespace"  # noqa: N815
+    """What a TrafficTarget closes to everyone whom no TrafficTarget lets in: the namespace of its
+    destination, as SMI wants it, only the destination's workloads, or nothing but by Istio's own
+    rule that an ALLOW policy closes the workloads it selects."""
+    trustDomain: str | None = Field(default=None, pattern=_DOMAIN)  # noqa: N815
+    clusterDomain: str = Field(default="cluster.local", pattern=_DOMAIN)  # noqa: N815
+    istioVersion: str = ""  # noqa: N815
+
+
+def is_options(obj: Any) -> bool:
+    return isinstance(obj, dict) and (obj.get("apiVersion"), obj.get("kind")) == (API_VERSION, KIND)
+
+
+def parse_options(document: KubeObject) -> Options:
+    """The options in a TranslationOptions document; raises `OptionsMalformed`."""
+    spec = document.get("spec") or {}
+    try:
+        return Options.model_validate(spec, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise OptionsMalformed(f"spec.{shortened(place)} of the {KIND}: {problem['msg']}") from None

@@ -1,0 +1,1 @@
+"""Unit tests of the translator: pure, no bed."""
