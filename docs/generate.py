@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,21 +54,13 @@ def _errors() -> str:
     rows = [
         f"| {leaf.code} | {leaf.__name__} | {leaf.status} | {'yes' if leaf.retryable else 'no'} "
         f"| {leaf.probable_cause} | {leaf.usual_remedy} |"
-        for leaf in sorted(_leaves(errors.MeshbusError), key=lambda leaf: leaf.code)
+        for leaf in sorted(errors.leaves(errors.MeshbusError), key=lambda leaf: leaf.code)
     ]
     head = [
         "| code | name | gRPC status | a retry helps | cause | remedy |",
         "|---|---|---|---|---|---|",
     ]
     return _page("Errors", "Every error that a user can meet.", [*head, *rows])
-
-
-def _leaves(root: type[errors.MeshbusError]) -> Iterator[type[errors.MeshbusError]]:
-    for child in root.__subclasses__():
-        if child.__subclasses__():
-            yield from _leaves(child)
-        else:
-            yield child
 
 
 def _settings() -> str:

@@ -159,6 +159,7 @@ GATEWAY = User(
     subscribe=(
         *_served("gateway"),
         Right("$KV.catalog.>", "notice new operations at once"),
+        Right("live.evt.*.*.*", "wait for the end of a call that answers when the work is done"),
     ),
     answers=True,
 )
@@ -182,9 +183,30 @@ LIFECYCLE = User(
         _store("catalog", "advertise its operations", keys="lifecycle"),
         _fetch("credentials", "sealed kubeconfigs"),
         _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+        Right("mesh.translator.upgrade", "what an upgrade would break, before it begins"),
         _verify(),
     ),
     subscribe=_served("lifecycle"),
+    answers=True,
+)
+
+TRANSLATOR = User(
+    name="translator",
+    role="translates requests and hands them to lifecycle; never sees a kubeconfig",
+    publish=(
+        *_consume("CMD", "translator", "its commands"),
+        Right("cmd.lifecycle.*.apply.*", "hand on what it translated"),
+        Right("mesh.lifecycle.facts", "what a cluster has that a translation depends on"),
+        Right("mesh.lifecycle.dryrun", "what a cluster would say to translated objects"),
+        Right("dlq.translator", "commands that it cannot read"),
+        Right("evt.translator.>", "reports and results"),
+        _store("ops", "state of operations that end here"),
+        _fetch("ops", "state of operations"),
+        _store("catalog", "advertise its operations", keys="translator"),
+        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+        _verify(),
+    ),
+    subscribe=_served("translator"),
     answers=True,
 )
 
@@ -255,4 +277,4 @@ SYSTEM = User(
     subscribe=(Right("$SYS.SERVER.>", "`nats server watch`"),),
 )
 
-USERS = (ADMIN, GATEWAY, LIFECYCLE, OPERATOR, SYSTEM)
+USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, OPERATOR, SYSTEM)

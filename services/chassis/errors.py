@@ -67,6 +67,7 @@ the place that raises knows better.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import ClassVar
 
@@ -518,3 +519,17 @@ class InternalError(MeshbusError):
     code = "MB-9001"
     probable_cause = "a defect of Meshbus"
     usual_remedy = "report it with the operation's id and the log lines that carry it"
+
+
+def of_code(code: str) -> type[MeshbusError]:
+    """The leaf with this code; `InternalError` for a code of another release."""
+    return next((leaf for leaf in leaves(MeshbusError) if leaf.code == code), InternalError)
+
+
+def leaves(root: type[MeshbusError]) -> Iterator[type[MeshbusError]]:
+    """All leaves below `root`, which is one itself when nothing is derived from it."""
+    children = root.__subclasses__()
+    if not children:
+        yield root
+    for child in children:
+        yield from leaves(child)

@@ -21,6 +21,7 @@ from services.gateway.adapters.bus import (
     event_stream_state,
     events_reader,
     followed_catalogs,
+    followed_events,
     is_attended,
 )
 from services.gateway.adapters.server import Listener, serving
@@ -33,6 +34,7 @@ from services.gateway.intake import Intake
 from services.gateway.marks import Marks
 from services.gateway.notices import Notices
 from services.gateway.operations import Operations
+from services.gateway.outcomes import Outcomes
 from services.gateway.peers import Peers
 from services.gateway.queries import Answers
 from services.gateway.registrations import Registrations
@@ -78,6 +80,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         notices=notices,
         deadlines=deadlines,
         background=background,
+        outcomes=Outcomes(followed_events(bus), parts),
         is_attended=lambda service: is_attended(bus, service),
         deadline=chassis.own.operation_deadline,
         now=now,
@@ -91,6 +94,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         version=VERSION,
         git_sha=chassis.own.git_sha,
         body_limit=chassis.own.max_body_bytes,
+        call_deadline=chassis.own.call_deadline,
     )
     answers = Answers(
         requests=requests,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any
 
 from proto import meshops_pb2 as pb
-from services.chassis.errors import NotYetSupported, ServiceDraining
-from services.gateway import wire
+from services.chassis.errors import ServiceDraining
+from services.gateway import designs, wire
 from services.gateway.catalogs import Catalogs
 from services.gateway.events import Events, Joined, Write
 from services.gateway.intake import Intake
@@ -31,6 +32,8 @@ class Handlers:
     version: str
     git_sha: str
     body_limit: int
+    call_deadline: timedelta
+    """How long ProcessOAM and Provision wait for the work to be done."""
     is_draining: bool = False
 
     def unary(self) -> Mapping[str, Unary]:
@@ -95,13 +98,35 @@ class Handlers:
         operation = await self.operations.apply(asked, request.kube_configs, remembered=remembered)
         return pb.ApplyRuleResponse(error="", operation_id=operation)
 
-    async def process_oam(self, _request: pb.ProcessOAMRequest, _peer: str) -> NoReturn:
-        """Generations B to F: one component of a design."""
-        raise NotYetSupported("components of designs cannot be deployed yet (ProcessOAM)")
+    async def process_oam(self, request: pb.ProcessOAMRequest, peer: str) -> pb.ProcessOAMResponse:
+        """Generations B to F: components of a design; answers when the work is done."""
+        body = designs.process_oam_body(
+            request.oam_comps, request.oam_config, limit=self.body_limit
+        )
+        lines = await self._deployed(request, body, peer)
+        return pb.ProcessOAMResponse(message="\n".join(lines))
 
-    async def provision(self, _request: pb.ProvisionRequest, _peer: str) -> NoReturn:
+    async def provision(self, request: pb.ProvisionRequest, peer: str) -> pb.ProvisionResponse:
         """Generations G and H: the same, in Meshery's newer model."""
-        raise NotYetSupported("components of designs cannot be deployed yet (Provision)")
+        body = designs.provision_body(request.declarations, limit=self.body_limit)
+        lines = await self._deployed(request, body, peer)
+        return pb.ProvisionResponse(message="\n".join(lines))
+
+    async def _deployed(
+        self, request: pb.ProcessOAMRequest | pb.ProvisionRequest, body: str, peer: str
+    ) -> list[str]:
+        """One line for each component and cluster; raises when a cluster has not got all."""
+        if self.is_draining:
+            raise ServiceDraining("the gateway is shutting down and takes no operations")
+        asked = wire.design_request(username=request.username, delete=request.delete_op, body=body)
+        remembered = None if request.kube_configs else self.peers.recall(peer)
+        ended = await self.operations.carried_out(
+            asked, request.kube_configs, remembered=remembered, within=self.call_deadline
+        )
+        lines = wire.design_lines(ended.finals, ended.names)
+        if not ended.is_success:
+            raise ended.error("\n".join(lines))
+        return lines
 
     async def stream_events(self, write: Write, joined: Joined) -> None:
         """Until the client leaves, or the gateway does."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 import orjson
 import structlog
 
+from services.chassis import errors
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.publishing import JUST_ENDED, Publisher
@@ -27,18 +28,20 @@ from services.chassis.bus.records import Records, RevisionConflict
 from services.chassis.errors import (
     BusUnavailable,
     ClusterBusy,
+    DeadlineExpired,
     MeshbusError,
     NoCluster,
     OperationReused,
     RequestError,
 )
-from services.chassis.messages import Command, OperationRecord, RequestRecord
+from services.chassis.messages import Command, Event, OperationRecord, Phase, RequestRecord
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
 from services.gateway.deadlines import Deadlines, parts_of
 from services.gateway.intake import Intake, Target
 from services.gateway.notices import Notices, Part
+from services.gateway.outcomes import Outcomes
 from services.gateway.registrations import Registrations
 from services.gateway.wire import OperationRequest
 
@@ -101,6 +104,34 @@ class _Claim:
     is_repeat: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an operation ended, by cluster; `names` has all of them, also those without an end."""
+
+    finals: Mapping[str, Event]
+    names: Mapping[str, str]
+
+    @property
+    def is_success(self) -> bool:
+        return all(
+            cluster in self.finals and self.finals[cluster].phase is Phase.DONE
+            for cluster in self.names
+        )
+
+    def error(self, summary: str) -> MeshbusError:
+        """What the call ends with: the first cluster's own error, with everybody's lines."""
+        failed = [event.error for event in self.finals.values() if event.error is not None]
+        if not failed:
+            return DeadlineExpired(
+                summary,
+                cause="the work was not done before the call's own deadline",
+                remedy="the operation goes on; its events tell how it ends",
+            )
+        report = failed[0]
+        kind = errors.of_code(report.code)
+        return kind(summary, cause=report.cause, remedy=report.remedy, subject=report.subject)
+
+
 @dataclass(slots=True)
 class _Turn:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -121,6 +152,7 @@ class Operations:
     notices: Notices
     deadlines: Deadlines
     background: Background
+    outcomes: Outcomes
     is_attended: Callable[[str], Awaitable[bool]]
     """Whether a worker of the service is connected."""
     deadline: timedelta
@@ -132,16 +164,40 @@ class Operations:
     ) -> str:
         """Accepts the operation; returns its id. Raises when nothing of it will run."""
         offer = await self.catalogs.find(request.kind)
-        targets = await self.intake.targets(kubeconfigs)
-        if not targets and remembered is not None:
-            targets = [remembered]
-        if not targets:
-            raise NoCluster(f"the operation {request.kind} came without a cluster")
+        targets = await self._targets(request, kubeconfigs, remembered)
         operation = request.operation or str(uuid.uuid4())
         accepting = _Accepting(operation, request, offer, targets)
         # From here on a client that leaves must not leave half an operation behind.
         await self.background.detached("accept", self._accept(accepting))
         return operation
+
+    async def carried_out(
+        self,
+        request: OperationRequest,
+        kubeconfigs: Sequence[str],
+        *,
+        remembered: Target | None,
+        within: timedelta,
+    ) -> Ended:
+        """Accepts the operation and waits for its end on all clusters, for `within` at most."""
+        targets = await self._targets(request, kubeconfigs, remembered)
+        clusters = {target.cluster: target.name for target in targets}
+        async with self.outcomes.followed(request.operation) as events:
+            await self.apply(request, kubeconfigs, remembered=remembered)
+            finals = await self.outcomes.collect(
+                events, request.operation, clusters=clusters, within=within
+            )
+        return Ended(finals, clusters)
+
+    async def _targets(
+        self, request: OperationRequest, kubeconfigs: Sequence[str], remembered: Target | None
+    ) -> Sequence[Target]:
+        targets = await self.intake.targets(kubeconfigs)
+        if not targets and remembered is not None:
+            targets = [remembered]
+        if not targets:
+            raise NoCluster(f"the operation {request.kind} came without a cluster")
+        return targets
 
     async def _accept(self, accepting: _Accepting) -> None:
         secrets = [secret for target in accepting.targets for secret in target.config.secrets]

@@ -44,6 +44,8 @@ class GatewaySettings(BaseSettings):
     """Keeps each cluster's sealed kubeconfig on its first use, for watching it."""
     operation_deadline: Duration = Field(default=timedelta(minutes=30), gt=timedelta(0))
     """How long an operation may wait for a worker and run."""
+    call_deadline: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0))
+    """How long ProcessOAM and Provision wait for their work to be done; it goes on after that."""
     git_sha: str = ""
     """Commit of this build, for ComponentInfo."""
 

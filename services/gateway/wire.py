@@ -7,12 +7,21 @@ installed", "removed"); nothing here may add such a word to a text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from proto import meshops_pb2 as pb
 from services.chassis.errors import MalformedRequest, RequestTooLarge
-from services.chassis.messages import AdvertisedOperation, ErrorReport, Event, Severity, Verb
+from services.chassis.messages import (
+    AdvertisedOperation,
+    ErrorReport,
+    Event,
+    Phase,
+    Severity,
+    Verb,
+)
+from services.gateway import designs
 
 MESH = "ISTIO"
 COMPONENT = "adapter"
@@ -57,8 +66,36 @@ def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> Opera
         namespace=_namespace(request.namespace),
         username=_plain("username", request.username, longest=_LONGEST_NAME),
         version=_plain("version", request.version, longest=_LONGEST_NAME),
-        body=request.custom_body,
+        body=designs.without_registrants(request.custom_body),
     )
+
+
+def design_request(*, username: str, delete: bool, body: str) -> OperationRequest:
+    """ProcessOAM and Provision as an operation; components bring their own namespaces."""
+    return OperationRequest(
+        operation=str(uuid.uuid4()),
+        kind=designs.KIND,
+        verb=Verb.DELETE if delete else Verb.APPLY,
+        namespace="default",
+        username=_plain("username", username, longest=_LONGEST_NAME),
+        version="",
+        body=body,
+    )
+
+
+def design_lines(finals: Mapping[str, Event], names: Mapping[str, str]) -> list[str]:
+    """One line for each component and cluster; an unfinished cluster says so."""
+    lines: list[str] = []
+    for cluster, name in names.items():
+        event = finals.get(cluster)
+        if event is None:
+            lines.append(f"{name}: not finished in time")
+        elif event.phase is Phase.DONE:
+            told = event.details.splitlines() or [event.summary]
+            lines += [f"{name}: {line}" for line in told]
+        else:
+            lines.append(f"{name}: {event.summary}. {event.details}")
+    return lines
 
 
 def _plain(field: str, text: str, *, longest: int) -> str:
@@ -125,6 +162,7 @@ def supported_operations(
                 category=pb.OpCategory.Name(int(operation.category)),
             )
             for operation in operations
+            if operation.is_listed
         ],
         error=NO_ERROR,
     )

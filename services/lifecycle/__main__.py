@@ -12,14 +12,17 @@ from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
-from services.chassis.bus.pulling import PullWorker
+from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.operations.endings import Endings
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
+from services.lifecycle.adapters.samples import Samples
 from services.lifecycle.adapters.stores import CredentialStore, IntentBucket
+from services.lifecycle.applications import Applications
 from services.lifecycle.catalog import offered
 from services.lifecycle.handlers import Handlers
 from services.lifecycle.installing import Installer
@@ -45,18 +48,28 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     versions = distributions.versions()
     connections = Connections(chassis.metrics, own.client_idle, settings.insecure_kubeconfigs)
     intents = IntentBucket(Bucket(bus, "intents"))
+    records = Records(Bucket(bus, "ops"), OperationRecord)
+    credentials = CredentialStore(opener)
     handlers = Handlers(
         bus=bus,
         publisher=chassis.publisher,
-        records=Records(Bucket(bus, "ops"), OperationRecord),
-        credentials=CredentialStore(opener),
+        records=records,
+        credentials=credentials,
         connections=connections,
         leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
         operations=offered(
             installer=Installer(Rendering(distributions, own.hub), intents, versions),
             uninstaller=Uninstaller(intents),
+            applications=Applications(Samples(own.distributions), versions),
         ),
         metrics=chassis.metrics,
+        endings=Endings(
+            publisher=chassis.publisher,
+            records=records,
+            worker=settings.instance,
+            metrics=chassis.metrics,
+            forget=credentials.forget,
+        ),
         worker=settings.instance,
         ack_wait=settings.ack_wait,
         parallel_writes=own.parallel_writes,
@@ -90,7 +103,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         await service.stop()
         worker.drain()
         mover.drain()
-        await _finish(consuming, grace_s=settings.drain_grace.total_seconds())
+        await finished(consuming, within=settings.drain_grace)
         await connections.close()
 
 
@@ -106,15 +119,6 @@ async def _advertise(
         versions=versions,
     )
     await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put("lifecycle", catalog)
-
-
-async def _finish(tasks: list[asyncio.Task[None]], *, grace_s: float) -> None:
-    """Lets running commands end; what is not done in time is handed to another worker."""
-    _, unfinished = await asyncio.wait(tasks, timeout=grace_s)
-    for task in unfinished:
-        log.warning("work_handed_back", part=task.get_name())
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

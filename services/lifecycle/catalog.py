@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
-from services.lifecycle.handlers import Operation
+from services.lifecycle.applications import Applications
 from services.lifecycle.injecting import label_namespace
 from services.lifecycle.installing import Installer
 from services.lifecycle.manifests import run_manifest
 from services.lifecycle.requests import parse_request
 from services.lifecycle.uninstalling import Uninstaller
-from services.lifecycle.work import Result, Work
+from services.lifecycle.work import Operation, Result, Work
 
 
-def offered(*, installer: Installer, uninstaller: Uninstaller) -> dict[str, Operation]:
+def offered(
+    *, installer: Installer, uninstaller: Uninstaller, applications: Applications
+) -> dict[str, Operation]:
     """Operation by name."""
 
     async def run_mesh(work: Work) -> Result:
@@ -44,13 +46,16 @@ def offered(*, installer: Installer, uninstaller: Uninstaller) -> dict[str, Oper
             run_label,
         ),
         Operation(
+            # For people with the nats CLI; the gateway's `custom` goes through the translator.
             AdvertisedOperation(
-                name="custom",
-                description="Custom YAML",
+                name="manifest",
+                description="A manifest as it is",
                 category=Category.CUSTOM,
                 slot=SlotKind.APPLY,
+                is_listed=False,
             ),
             run_manifest,
         ),
+        *applications.operations(),
     ]
     return {operation.advertised.name: operation for operation in operations}

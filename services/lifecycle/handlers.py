@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -18,14 +18,13 @@ from typing import Protocol
 
 import structlog
 
-from services.chassis.bus import envelopes, subjects
+from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery
 from services.chassis.bus.records import Records, RevisionConflict
-from services.chassis.bus.subjects import CommandSubject
 from services.chassis.errors import (
     AttemptsExhausted,
     BusUnavailable,
@@ -40,28 +39,33 @@ from services.chassis.errors import (
 from services.chassis.kube.applying import Applier
 from services.chassis.kube.readiness import Readiness
 from services.chassis.messages import (
-    AdvertisedOperation,
     Command,
-    ErrorReport,
     Event,
     OperationRecord,
     OperationState,
     Phase,
-    Severity,
     SlotKind,
     Verb,
 )
+from services.chassis.operations.commands import read_command, read_letter
+from services.chassis.operations.endings import (
+    Endings,
+    Result,
+    failure_event,
+    first_error,
+    success_event,
+)
+from services.chassis.operations.progress import Progress
 from services.chassis.telemetry import metrics, traces
 from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
 from services.lifecycle.planning import by_kind, listing
-from services.lifecycle.progress import Progress
-from services.lifecycle.work import Connection, Result, Work
+from services.lifecycle.plans import carrying_out
+from services.lifecycle.work import Connection, Operation, Work
 
 log = structlog.get_logger(__name__)
 
-Run = Callable[[Work], Awaitable[Result]]
-"""Carries one operation out on one cluster."""
+SERVICE = "lifecycle"
 
 
 class Credentials(Protocol):
@@ -78,14 +82,6 @@ class Connections(Protocol):
     def use(self, kubeconfig: str) -> AbstractAsyncContextManager[Connection]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation that this worker offers."""
-
-    advertised: AdvertisedOperation
-    run: Run
-
-
 @dataclass(slots=True, kw_only=True)
 class Handlers:
     """Handles the messages of `cmd.lifecycle.>`."""
@@ -98,6 +94,7 @@ class Handlers:
     leases: Leases
     operations: Mapping[str, Operation]
     metrics: metrics.Metrics
+    endings: Endings
     worker: str
     ack_wait: timedelta
     parallel_writes: int
@@ -142,16 +139,14 @@ class Handlers:
         if stored is not None and stored[0].state.is_terminal:
             return
         attempt = stored[0].attempt + 1 if stored else 1
-        progress = Progress(self.publisher, command, attempt)
-        await self._end(command, progress, failure_event(progress, error, applied=""), error)
+        progress = Progress(self.publisher, command, attempt, service=SERVICE)
+        final = failure_event(progress, error, doing=doing(command), applied="")
+        await self.endings.end(command, progress, final, error)
 
     async def _claimed(self, delivery: Delivery, command: Command) -> None:
         key = subjects.operation_key(command.operation, command.cluster)
         stored = await self.records.get(key)
-        if stored is not None and stored[0].state.is_terminal:
-            if stored[0].final is not None:
-                await self.publisher.event(stored[0].final)
-            await self.credentials.forget(command)
+        if await self.endings.told_again(command, stored[0] if stored else None):
             return
         attempt = stored[0].attempt + 1 if stored else 1
         record = OperationRecord(
@@ -176,14 +171,14 @@ class Handlers:
     async def _told(self, delivery: Delivery, command: Command, attempt: int) -> None:
         """Runs the operation between its first and its last event."""
         began = time.monotonic()
-        progress = Progress(self.publisher, command, attempt)
+        progress = Progress(self.publisher, command, attempt, service=SERVICE)
         progress.start()
         self.metrics.add(metrics.RUNNING, 1)
         try:
             async with self._heartbeats(delivery, command, attempt) as fence:
                 final, error = await self._outcome(command, progress, fence)
                 await progress.close()
-                await self._end(command, progress, final, error)
+                await self.endings.end(command, progress, final, error)
         except BaseException:
             progress.abandon()
             raise
@@ -211,15 +206,14 @@ class Handlers:
                 raise error from raised
             if isinstance(error, InternalError):
                 log.exception("operation_crashed", kind=command.kind)
-            return failure_event(progress, error, applied=applied_text(engines)), error
+            applied = applied_text(engines)
+            return failure_event(progress, error, doing=doing(command), applied=applied), error
         return success_event(progress, result), None
 
     async def _run(
         self, command: Command, progress: Progress, fence: Fence, engines: list[Engine]
     ) -> Result:
-        operation = self.operations.get(command.kind)
-        if operation is None:
-            raise UnknownOperation(f"lifecycle offers no operation {command.kind!r}")
+        operation = self._operation(command)
         if command.deadline <= datetime.now(timezone.utc):
             raise DeadlineExpired("the command was not started before its deadline")
         kubeconfig = await self.credentials.kubeconfig(command)
@@ -228,10 +222,21 @@ class Handlers:
                 Phase.STARTED,
                 f"{_verb_text(command)} started on {connection.client.config.context}",
             )
-            async with self._slot(operation, command, connection, progress, fence):
-                work = self._work(command, connection, progress, fence)
-                engines.append(work.engine)
+            work = self._work(command, connection, progress, fence)
+            engines.append(work.engine)
+            if operation.advertised.slot is not SlotKind.MESH:
                 return await operation.run(work)
+            # What changes the mesh holds the cluster's lease as well; manifests flow beside it.
+            async with work.mesh():
+                return await operation.run(work)
+
+    def _operation(self, command: Command) -> Operation:
+        if command.plan is not None:
+            return carrying_out(command.plan, self.operations)
+        operation = self.operations.get(command.kind)
+        if operation is None:
+            raise UnknownOperation(f"lifecycle offers no operation {command.kind!r}")
+        return operation
 
     def _work(
         self, command: Command, connection: Connection, progress: Progress, fence: Fence
@@ -250,21 +255,14 @@ class Handlers:
             surveyor=Surveyor(client, resources),
             fence=fence,
             progress=progress,
+            mesh=lambda: self._mesh(command, connection, progress, fence),
         )
 
     @asynccontextmanager
-    async def _slot(
-        self,
-        operation: Operation,
-        command: Command,
-        connection: Connection,
-        progress: Progress,
-        fence: Fence,
+    async def _mesh(
+        self, command: Command, connection: Connection, progress: Progress, fence: Fence
     ) -> AsyncIterator[None]:
-        """What changes the mesh holds the cluster's lease as well; manifests flow beside it."""
-        if operation.advertised.slot is not SlotKind.MESH:
-            yield
-            return
+        """The lease of the cluster's mesh, whatever the cluster's address."""
         uid = await connection.identity()
         async with self.leases.held(
             f"mesh.{uid}", operation=command.operation, attempt=progress.attempt, fence=fence
@@ -308,98 +306,6 @@ class Handlers:
                 with contextlib.suppress(MeshbusError):
                     fence.check()
 
-    async def _end(
-        self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
-    ) -> None:
-        """The terminal record, then the final event, then the credential's end."""
-        state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
-        if isinstance(error, OperationCancelled):
-            state = OperationState.CANCELLED
-        record = OperationRecord(
-            operation=command.operation,
-            kind=command.kind,
-            cluster=command.cluster,
-            cluster_name=command.cluster_name,
-            state=state,
-            attempt=progress.attempt,
-            worker=self.worker,
-            summary=final.summary,
-            error=final.error,
-            final=final,
-        )
-        await self._store_end(record)
-        await self.publisher.event(final)
-        self.metrics.count(metrics.EVENTS, final.phase)
-        await self.credentials.forget(command)
-
-    async def _store_end(self, record: OperationRecord) -> None:
-        """Writes the terminal record, unless a later attempt has taken the operation over."""
-        key = subjects.operation_key(record.operation, record.cluster)
-        while True:
-            stored = await self.records.get(key)
-            if stored is not None and stored[0].attempt > record.attempt:
-                raise Abandon
-            try:
-                if stored is None:
-                    await self.records.create(key, record)
-                else:
-                    await self.records.update(key, record, revision=stored[1])
-                return
-            except RevisionConflict:
-                continue
-
-
-def read_command(delivery: Delivery) -> Command:
-    """The command of a delivery; raises `InvalidMessage`."""
-    return read_letter(
-        DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
-    )
-
-
-def read_letter(letter: DeadLetter) -> Command:
-    """The command in a message of CMD; the subject's cluster wins over the body's."""
-    subject = CommandSubject.parse(letter.subject)
-    if subject is None:
-        raise InvalidMessage("the subject is not of the form that workers consume")
-    command = envelopes.decode(Command, letter.body, letter.headers)
-    is_mesh = subject.operation is None
-    if not is_mesh and subject.operation != subjects.token(command.operation):
-        raise InvalidMessage("the subject names another operation than the body")
-    return command.model_copy(update={"cluster": subject.cluster})
-
-
-def first_error(raised: BaseException) -> MeshbusError:
-    """The error behind an exception; of a group a lost claim counts first."""
-    if isinstance(raised, MeshbusError):
-        return raised
-    if isinstance(raised, BaseExceptionGroup):
-        errors = [first_error(inner) for inner in raised.exceptions]
-        lost = [error for error in errors if isinstance(error, LeaseLost)]
-        known = [error for error in errors if not isinstance(error, InternalError)]
-        return (lost or known or errors)[0]
-    return InternalError(f"the operation met an unexpected {type(raised).__name__}")
-
-
-def success_event(progress: Progress, result: Result) -> Event:
-    return progress.compose(
-        Phase.DONE, result.summary, result.details, numbers=dict(result.numbers)
-    )
-
-
-def failure_event(progress: Progress, error: MeshbusError, *, applied: str) -> Event:
-    """The final event of a failed operation, with what it had done until then."""
-    cancelled = isinstance(error, OperationCancelled)
-    parts = [f"Error: {error.summary}."]
-    if applied:
-        parts.append(applied)
-    return progress.compose(
-        Phase.CANCELLED if cancelled else Phase.FAILED,
-        _failure_summary(progress.command, cancelled=cancelled),
-        " ".join(parts),
-        severity=Severity.WARN if cancelled else Severity.ERROR,
-        error=ErrorReport.of(error),
-    )
-
 
 def applied_text(engines: list[Engine]) -> str:
     """What an operation did before it failed."""
@@ -420,15 +326,16 @@ def _verb_text(command: Command) -> str:
     return f"{action} {command.kind}"
 
 
-def _failure_summary(command: Command, *, cancelled: bool) -> str:
-    """The adapter's words for a failure; none of them says that something is gone."""
-    word = "Cancelled while" if cancelled else "Error while"
+def doing(command: Command) -> str:
+    """Completes "Error while …" in the adapter's words; none says that something is gone."""
+    if command.plan is not None:
+        return command.plan.failing
     deleting = command.verb is Verb.DELETE
     match command.kind:
         case "istio":
-            return f"{word} {'removing' if deleting else 'installing'} Istio service mesh"
+            return f"{'removing' if deleting else 'installing'} Istio service mesh"
         case "label-namespace":
-            return f"{word} labeling {command.namespace}"
-        case "custom":
-            return f"{word} {'removing' if deleting else 'deploying'} custom operation"
-    return f"{word} running {command.kind}"
+            return f"labeling {command.namespace}"
+        case "manifest":
+            return f"{'removing' if deleting else 'deploying'} the manifest"
+    return f"running {command.kind}"

@@ -1,8 +1,12 @@
-"""The operation `custom`: any manifest, applied or deleted through the engine as it is."""
+"""Manifests: objects applied or deleted through the engine as they are.
+
+The operation `manifest` takes them as YAML; plans bring them ready-made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +14,8 @@ from services.chassis.errors import (
     KindUnknown,
     ManifestMalformed,
     ManifestRefused,
-    NotYetSupported,
 )
-from services.chassis.kube.manifests import parse_documents, parse_manifest
+from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase, Verb
 from services.lifecycle.engine import never
@@ -21,43 +24,59 @@ from services.lifecycle.rendering import planned_object
 from services.lifecycle.work import Result, Work
 
 _GONE_WITHIN = timedelta(seconds=30)
-_SMI_GROUPS = (
+_TRANSLATED_GROUPS = (
     "split.smi-spec.io",
     "access.smi-spec.io",
     "specs.smi-spec.io",
-    "metrics.smi-spec.io",
+    "core.oam.dev",
 )
 
 
 async def run_manifest(work: Work) -> Result:
     """Applies or deletes the manifest in the command's body."""
     objects = read_manifest(work.command.body)
-    await _place(work, objects)
+    await place(work, objects)
     planned = [planned_object(obj) for obj in objects]
-    _refuse_twins(planned)
+    refuse_twins(planned)
+    tell_plan(work, planned)
+    if work.command.verb is Verb.DELETE:
+        deletion = await delete_objects(work, planned)
+        return Result("Manifest removed successfully", str(deletion), deletion.numbers(work))
+    await apply_objects(work, planned)
+    created = sum(1 for applied in work.engine.outcome.applied.values() if applied.created)
+    return Result(
+        "Manifest deployed successfully",
+        f"{len(planned)} objects: {created} created, {len(planned) - created} configured; "
+        + listing([p.ref for p in planned]),
+        (("objects", len(planned)), ("created", created), ("seconds", work.progress.seconds)),
+    )
+
+
+def tell_plan(work: Work, planned: Sequence[PlannedObject]) -> None:
     work.progress.tell(
         Phase.PLANNED,
         f"Plan: {work.command.verb} {len(planned)} objects",
         by_kind(p.ref for p in planned),
         numbers={"objects": len(planned)},
     )
-    if work.command.verb is Verb.DELETE:
-        return await _delete(work, planned)
-    return await _apply(work, planned)
 
 
 def read_manifest(body: str) -> list[KubeObject]:
-    """The manifest's objects; what needs the translator is refused by name."""
+    """The manifest's objects; what needs the translator is refused by name.
+
+    The gateway sends manifests to the translator, so this is for a person with the nats CLI.
+    """
     if not body.strip():
         raise ManifestMalformed("the request has no manifest in its body")
-    _refuse_designs(body)
     objects = parse_manifest(body)
     for obj in objects:
         group = str(obj["apiVersion"]).rpartition("/")[0]
-        if group in _SMI_GROUPS:
-            raise NotYetSupported(f"{obj['kind']} of {group} has to be translated for Istio first")
-        if group == "core.oam.dev":
-            raise NotYetSupported(f"the OAM {obj['kind']} has to be translated first")
+        if group in _TRANSLATED_GROUPS:
+            raise ManifestRefused(
+                f"{obj['kind']} of {group} has to be translated for Istio first",
+                cause="lifecycle applies objects as they are",
+                remedy="send the command to cmd.translator.<cluster>.apply.<operation>",
+            )
         if group == "install.istio.io":
             raise ManifestRefused(
                 "an IstioOperator is not an object of a cluster",
@@ -66,16 +85,7 @@ def read_manifest(body: str) -> list[KubeObject]:
     return objects
 
 
-def _refuse_designs(body: str) -> None:
-    for document in parse_documents(body):
-        if not isinstance(document, dict) or "kind" in document:
-            continue
-        schema = str(document.get("schemaVersion", ""))
-        if schema.startswith("designs.meshery.io/") or isinstance(document.get("services"), dict):
-            raise NotYetSupported("a Meshery design has to be translated first")
-
-
-async def _place(work: Work, objects: Sequence[KubeObject]) -> None:
+async def place(work: Work, objects: Sequence[KubeObject]) -> None:
     """Puts the request's namespace on namespaced objects that have none."""
     own = _defined_here(objects)
     for obj in objects:
@@ -105,7 +115,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _refuse_twins(planned: Sequence[PlannedObject]) -> None:
+def refuse_twins(planned: Sequence[PlannedObject]) -> None:
     seen: set[Ref] = set()
     for one in planned:
         if one.ref in seen:
@@ -113,7 +123,8 @@ def _refuse_twins(planned: Sequence[PlannedObject]) -> None:
         seen.add(one.ref)
 
 
-async def _apply(work: Work, planned: Sequence[PlannedObject]) -> Result:
+async def apply_objects(work: Work, planned: Sequence[PlannedObject]) -> None:
+    """Applies objects in dependency waves, each an event; conflicts are taken over and told."""
     waves = in_waves(planned)
     for number, (wave, objects) in enumerate(waves, start=1):
         await work.engine.apply_wave(wave, objects, skip=never)
@@ -127,19 +138,33 @@ async def _apply(work: Work, planned: Sequence[PlannedObject]) -> Result:
             late = await work.engine.established(objects)
             if late:
                 raise KindUnknown(f"not established after a minute: {listing(sorted(late))}")
-    outcome = work.engine.outcome
-    for ref, conflict in outcome.taken_over.items():
-        work.progress.warn(f"{ref}: fields were taken over from another manager", conflict)
-    created = sum(1 for applied in outcome.applied.values() if applied.created)
-    return Result(
-        "Manifest deployed successfully",
-        f"{len(planned)} objects: {created} created, {len(planned) - created} configured; "
-        + listing([p.ref for p in planned]),
-        (("objects", len(planned)), ("created", created), ("seconds", work.progress.seconds)),
-    )
+    taken_over = work.engine.outcome.taken_over
+    for ref in [p.ref for p in planned if p.ref in taken_over]:
+        work.progress.warn(f"{ref}: fields were taken over from another manager", taken_over[ref])
 
 
-async def _delete(work: Work, planned: Sequence[PlannedObject]) -> Result:
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion found and took away."""
+
+    removed: Sequence[Ref]
+    absent: int
+
+    def __str__(self) -> str:
+        return f"{len(self.removed)} objects deleted, {self.absent} were not there; " + listing(
+            self.removed
+        )
+
+    def numbers(self, work: Work) -> tuple[tuple[str, float], ...]:
+        return (
+            ("deleted", len(self.removed)),
+            ("absent", self.absent),
+            ("seconds", work.progress.seconds),
+        )
+
+
+async def delete_objects(work: Work, planned: Sequence[PlannedObject]) -> Deletion:
+    """Deletes objects in the opposite order, and waits until they are gone."""
     removed: list[Ref] = []
     late: set[Ref] = set()
     for _, objects in reversed(in_waves(planned)):
@@ -148,9 +173,4 @@ async def _delete(work: Work, planned: Sequence[PlannedObject]) -> Result:
         late |= await work.engine.gone(deleted, within=_GONE_WITHIN)
     if late:
         work.progress.warn("Some objects wait for their finalizers", listing(sorted(late)))
-    absent = len(planned) - len(removed)
-    return Result(
-        "Manifest removed successfully",
-        f"{len(removed)} objects deleted, {absent} were not there; " + listing(removed),
-        (("deleted", len(removed)), ("absent", absent), ("seconds", work.progress.seconds)),
-    )
+    return Deletion(removed, absent=len(planned) - len(removed))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, ObjectNotFound
+from services.chassis.messages import Command, DryRunQuestion, FactsQuestion
+from services.lifecycle.facts import dry_run, gather
 from services.lifecycle.handlers import Handlers
+from services.lifecycle.work import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Answers:
             Query("versions", "{}", self.list_versions),
             Query("status", '{"operation": ID, "cluster": TOKEN}', self.status),
             Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel),
+            Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
+            Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +51,47 @@ class Answers:
         """Asks a running operation to stop at its next step."""
         operation, cluster = _names(asked)
         return {"cancelling": await self.handlers.cancel(operation, cluster)}
+
+    async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What a cluster has that a translation depends on."""
+        try:
+            question = FactsQuestion.model_validate(asked)
+        except ValidationError as error:
+            raise MalformedRequest(f"not a question about facts: {_places(error)}") from None
+        async with self._connected(question) as connection:
+            facts = await gather(connection, question)
+        return facts.model_dump(mode="json")
+
+    async def dry_run(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What the API server would say to objects; nothing is written."""
+        try:
+            question = DryRunQuestion.model_validate(asked)
+        except ValidationError as error:
+            raise MalformedRequest(f"not a question for a dry run: {_places(error)}") from None
+        async with self._connected(question) as connection:
+            refusals = await dry_run(connection, question.objects)
+        return {"refusals": refusals}
+
+    @asynccontextmanager
+    async def _connected(
+        self, question: FactsQuestion | DryRunQuestion
+    ) -> AsyncIterator[Connection]:
+        """The cluster of a question, through the credential that it names."""
+        handlers = self.handlers
+        command = Command(
+            operation=question.operation or "question",
+            kind="question",
+            cluster=question.cluster,
+            credential=question.credential,
+        )
+        kubeconfig = await handlers.credentials.kubeconfig(command)
+        async with handlers.connections.use(kubeconfig) as connection:
+            yield connection
+
+
+def _places(error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False)
+    return ", ".join(".".join(str(part) for part in problem["loc"]) for problem in problems)
 
 
 def _names(asked: dict[str, Any]) -> tuple[str, str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from services.chassis.bus.leases import Fence
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.resources import Resources
-from services.chassis.messages import Command
+from services.chassis.messages import AdvertisedOperation, Command
+from services.chassis.operations.endings import Result
+from services.chassis.operations.progress import Progress
 from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
-from services.lifecycle.progress import Progress
+
+__all__ = ["Connection", "Operation", "Result", "Run", "Work"]
 
 
 @dataclass(slots=True)
@@ -42,12 +47,17 @@ class Work:
     surveyor: Surveyor
     fence: Fence
     progress: Progress
+    mesh: Callable[[], AbstractAsyncContextManager[None]]
+    """Holds the cluster's mesh for a block; raises `ClusterBusy` when another operation does."""
+
+
+Run = Callable[[Work], Awaitable[Result]]
+"""Carries one operation out on one cluster."""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a finished operation tells its caller."""
+class Operation:
+    """An operation that this worker offers."""
 
-    summary: str
-    details: str = ""
-    numbers: tuple[tuple[str, float], ...] = ()
+    advertised: AdvertisedOperation
+    run: Run

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.errors import OptionsMalformed, shortened
 from services.chassis.kube.objects import KubeObject
+from services.chassis.operations.bodies import API_VERSION, read_options
 
-API_VERSION = "meshbus.io/v1"
 KIND = "TranslationOptions"
 _DOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
@@ -46,10 +45,4 @@ def is_options(obj: Any) -> bool:
 
 def parse_options(document: KubeObject) -> Options:
     """The options in a TranslationOptions document; raises `OptionsMalformed`."""
-    spec = document.get("spec") or {}
-    try:
-        return Options.model_validate(spec, strict=True)
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise OptionsMalformed(f"spec.{shortened(place)} of the {KIND}: {problem['msg']}") from None
+    return read_options(document, KIND, Options)

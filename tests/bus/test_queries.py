@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import Query, serve_queries
-from services.chassis.errors import ClusterBusy
+from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
 from tests.testbed import building
 from tests.testbed.buses import NatsServer
 
 _USAGE = '{"cluster": "<name>"}'
+_VERBS = ("echo", "busy", "broken", "read", "long")
 
 
 class NatsCli:
@@ -60,6 +64,9 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
     async def broken(_: dict[str, Any]) -> Any:
         raise KeyError("a secret")
 
+    async def long(asked: dict[str, Any]) -> Any:
+        return {"text": str(asked["letter"]) * 3_000_000}
+
     served = await serve_queries(
         bus,
         service=name,
@@ -68,6 +75,8 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
             Query("echo", _USAGE, echo),
             Query("busy", _USAGE, busy),
             Query("broken", _USAGE, broken),
+            Query("read", _USAGE, echo, text_field="manifest"),
+            Query("long", _USAGE, long),
         ],
     )
     await bus.client.flush()
@@ -86,7 +95,7 @@ async def test_service_tells_its_questions_and_their_usage(nats_cli: NatsCli, se
     told = json.loads(await nats_cli("micro", "info", f"mesh-{service}", "--json"))
 
     endpoints = {endpoint["subject"]: endpoint for endpoint in told["info"]["endpoints"]}
-    assert set(endpoints) == {f"mesh.{service}.{verb}" for verb in ("echo", "busy", "broken")}
+    assert set(endpoints) == {f"mesh.{service}.{verb}" for verb in _VERBS}
     assert endpoints[f"mesh.{service}.echo"]["metadata"]["usage"] == _USAGE
 
 
@@ -134,4 +143,66 @@ async def test_questions_are_counted(nats_cli: NatsCli, service: str) -> None:
 
     [stats] = told
     counted = {endpoint["name"]: endpoint["num_requests"] for endpoint in stats["endpoints"]}
-    assert counted == {"echo": 1, "busy": 1, "broken": 0}
+    assert counted == {**dict.fromkeys(_VERBS, 0), "echo": 1, "busy": 1}
+
+
+# ---- One service asks another --------------------------------------------------------------------
+
+WITHIN = timedelta(seconds=10)
+
+
+async def test_an_answer_comes_back_decoded(bus: Bus, service: str) -> None:
+    answer = await ask(bus, {"a": 1}, service=service, verb="echo", within=WITHIN)
+    assert answer == {"asked": {"a": 1}}
+
+
+async def test_a_refusal_is_raised_as_what_it_was(bus: Bus, service: str) -> None:
+    with pytest.raises(ClusterBusy, match="operation op-1") as caught:
+        await ask(bus, {}, service=service, verb="busy", within=WITHIN)
+    assert (caught.value.subject, caught.value.remedy) == ("op-1", ClusterBusy.usual_remedy)
+
+
+async def test_nobody_to_ask_is_told_at_once(bus: Bus) -> None:
+    with pytest.raises(WorkerUnavailable, match="no nobody worker is connected"):
+        await ask(bus, {}, service="nobody", verb="echo", within=WITHIN)
+
+
+async def test_large_questions_and_answers_are_compressed(bus: Bus, service: str) -> None:
+    letters = "x" * 3_000_000
+    answer = await ask(bus, {"a": letters}, service=service, verb="echo", within=WITHIN)
+    assert answer == {"asked": {"a": letters}}
+
+
+async def test_what_does_not_fit_is_refused_by_size(bus: Bus, service: str) -> None:
+    noise = random.Random(1).randbytes(1_500_000).hex()
+    with pytest.raises(RequestTooLarge):
+        await ask(bus, {"a": noise}, service=service, verb="echo", within=WITHIN)
+
+
+async def test_a_person_is_told_that_an_answer_is_too_large(
+    nats_cli: NatsCli, service: str
+) -> None:
+    report = json.loads(await nats_cli("req", "--raw", f"mesh.{service}.long", '{"letter": "a"}'))
+    assert report["code"] == "MB-1005"
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("kind: A\n---\nkind: B\n", {"manifest": "kind: A\n---\nkind: B\n"}),
+        ('{"kind": "A"}', {"manifest": '{"kind": "A"}'}),
+        ('{"manifest": "kind: A", "b": 1}', {"manifest": "kind: A", "b": 1}),
+    ],
+)
+async def test_a_text_is_a_question_where_one_is_taken(
+    nats_cli: NatsCli, service: str, body: str, asked: dict[str, Any]
+) -> None:
+    answer = await nats_cli("req", "--raw", f"mesh.{service}.read", body)
+    assert json.loads(answer) == {"asked": asked}
+
+
+async def test_a_text_that_is_not_utf_8_is_named_with_its_line(bus: Bus, service: str) -> None:
+    reply = await bus.client.request(f"mesh.{service}.read", b"a: 1\nb: \xff\n", timeout=10)
+    report = json.loads(reply.data)
+    assert report["code"] == "MB-1201"
+    assert report["summary"].startswith("line 2")

@@ -147,14 +147,22 @@ class Rig:
             )
         await self.bus.client.flush()
 
-    async def end_part(self, operation: str, cluster: str) -> None:
-        """What a worker does when it has run a command: the record, and the message is gone."""
+    async def end_part(self, operation: str, cluster: str, *, summary: str = "") -> None:
+        """What a worker does when it has run a command: the record, and the message is gone.
+
+        With `summary` the record holds a final event, as workers' records do.
+        """
+        final = None
+        if summary:
+            done = event(operation, 99, summary)
+            final = done.model_copy(update={"phase": Phase.DONE, "cluster": cluster})
         record = OperationRecord(
             operation=operation,
             kind="custom",
             cluster=cluster,
             state=OperationState.SUCCEEDED,
             worker="test",
+            final=final,
         )
         await Records(self.bucket("ops"), OperationRecord).put(
             subjects.operation_key(operation, cluster), record

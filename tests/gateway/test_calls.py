@@ -47,17 +47,6 @@ async def test_component_and_versions(rig: Rig, generation: str) -> None:
     assert list(versions.version) == ["1.31.0", "1.30.2"]
 
 
-@pytest.mark.parametrize(("generation", "call"), [("F", "ProcessOAM"), ("G", "Provision")])
-async def test_designs_are_refused_in_words(rig: Rig, generation: str, call: str) -> None:
-    async with rig.client(generation) as client:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.call(call)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert (caught.value.details() or "").startswith("MB-1006: ")
-    assert call in (caught.value.details() or "")
-    assert "Remedy: " in (caught.value.details() or "")
-
-
 async def test_operations_of_a_new_worker_are_known_at_once(rig: Rig) -> None:
     operation = AdvertisedOperation(
         name="apply-smi", description="SMI", category=Category.CONFIGURE, slot=SlotKind.APPLY

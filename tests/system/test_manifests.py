@@ -92,11 +92,11 @@ async def test_fields_of_another_manager_are_taken_over_and_told(
             manifest(
                 {**WIDGET, "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit"}
             ),
-            "MB-1006",
+            "MB-5002",
             "TrafficSplit",
         ),
-        ("schemaVersion: designs.meshery.io/v1beta1\nname: d\n", "MB-1006", "design"),
-        ("name: d\nservices: {a: {type: VirtualService}}\n", "MB-1006", "design"),
+        ("schemaVersion: designs.meshery.io/v1beta1\nname: d\n", "MB-5003", "design"),
+        ("name: d\nservices: {a: {type: Nonsense}}\n", "MB-5003", "Nonsense"),
         (
             manifest(
                 {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {}}

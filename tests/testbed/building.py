@@ -51,6 +51,11 @@ def distributions_folder() -> Path:
     return cache_folder() / "distributions"
 
 
+def gateway_api_folder() -> Path:
+    """Folder with the YAML files of the Gateway API's definitions."""
+    return program_folder("gateway-api") / "crds"
+
+
 def build_all() -> None:
     """Builds what the cache lacks and lays out the distributions. Safe to run twice at once."""
     missing = [p for p in PROGRAMS if not _is_built(p)]
@@ -106,7 +111,8 @@ def _build(program: Program, *, label: str) -> None:
         output.mkdir()
         _write_module(program, source)
         _seed_checksums(program, source)
-        _run_go(_build_command(program, output), source=source, label=label)
+        if program.binaries:
+            _run_go(_build_command(program, output), source=source, label=label)
         _copy_folders(program, source=source, output=output)
         output.rename(target)
 

@@ -213,6 +213,15 @@ PROGRAMS: tuple[Program, ...] = (
         tags="vtprotobuf,disable_pgv",
         typical_seconds=180,
     ),
+    Program(
+        # No program: the Gateway API's definitions are files of its module.
+        name="gateway-api",
+        module="sigs.k8s.io/gateway-api",
+        version="v1.6.0",
+        binaries={},
+        folders={"crds": "config/crd/standard"},
+        typical_seconds=2,
+    ),
 )
 
 # Istio versions whose release layout (bin, manifests, samples) the bed offers, newest first.

@@ -20,7 +20,7 @@ from deploy.nats.permissions import USERS
 from services.chassis.bus.credentials import generate_keys
 from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
-from tests.testbed.building import binary, distributions_folder
+from tests.testbed.building import binary, distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer
 from tests.testbed.processes import BedError, Process, wait_until
 
@@ -29,7 +29,7 @@ _REFUSAL = re.compile(r'"\w+/nkey:(?P<key>U\w+)" - (?P<what>\w+ Violation - .*)'
 
 
 class Stack:
-    """One NATS server, one gateway and any number of lifecycle workers, on free ports."""
+    """One NATS server, one gateway and any number of workers, on free ports."""
 
     def __init__(
         self,
@@ -72,10 +72,11 @@ class Stack:
         return f"http://{loopback.HOST}:{self._health[name]}"
 
     def start(self) -> None:
-        """NATS, its streams, one gateway and one lifecycle worker, all ready."""
+        """NATS, its streams, one gateway and one worker of each service, all ready."""
         self.nats.start()
         self.apply_streams()
         self.add("lifecycle")
+        self.add("translator")
         self.add("gateway")
         for name in list(self.processes):
             self.wait_ready(name)
@@ -243,12 +244,14 @@ class Stack:
         }
         if service == "gateway":
             own["MESHBUS_GATEWAY_PORT"] = str(self.gateway_port)
-        if service == "lifecycle":
-            own["MESHBUS_LIFECYCLE_DISTRIBUTIONS"] = str(distributions_folder())
+        if service in ("lifecycle", "translator"):
+            own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
+        if service == "translator":
+            own["MESHBUS_TRANSLATOR_GATEWAY_API"] = str(gateway_api_folder())
         return own
 
 
-_SERVICES = ("gateway", "lifecycle")
+_SERVICES = ("gateway", "lifecycle", "translator")
 
 
 def _module(service: str) -> str:

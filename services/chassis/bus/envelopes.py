@@ -71,9 +71,13 @@ def decode(model: type[M], body: bytes, headers: Mapping[str, str] | None) -> M:
         raise InvalidMessage(f"not a {model.__name__}: check {fields}") from None
 
 
+def unpacked(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """The body without its compression; raises `InvalidMessage`."""
+    return _inflated(body) if headers.get(CONTENT_ENCODING) == "deflate" else body
+
+
 def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:
-    if headers.get(CONTENT_ENCODING) == "deflate":
-        body = _inflated(body)
+    body = unpacked(body, headers)
     declared = headers.get(CONTENT_TYPE)
     content_type = declared or (JSON if body[:1] == b"{" else MSGPACK)
     try:

@@ -99,7 +99,7 @@ class Publisher:
         )
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         headers |= {
-            envelopes.MESSAGE_ID: f"{command.operation}.{command.cluster}",
+            envelopes.MESSAGE_ID: f"{service}.{command.operation}.{command.cluster}",
             envelopes.OPERATION: command.operation,
             envelopes.KIND: f"{command.verb} {command.kind}",
         }
@@ -108,7 +108,9 @@ class Publisher:
         except nats.js.errors.APIError as error:
             if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error
-            holder = await self._holder(subject)
+            # A subject of its own has no other holder than the operation itself.
+            is_mesh = slot is SlotKind.MESH
+            holder = await self._holder(subject) if is_mesh else command.operation
             raise ClusterBusy(
                 f"cluster {command.cluster_name or command.cluster} is busy with "
                 f"operation {holder}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
@@ -262,3 +262,12 @@ class PullWorker:
         except InvalidMessage as error:
             await self.bury(delivery, error)
             raise
+
+
+async def finished(tasks: Sequence[asyncio.Task[None]], *, within: timedelta) -> None:
+    """Lets draining workers end; what is not done in time is handed to another process."""
+    _, unfinished = await asyncio.wait(tasks, timeout=within.total_seconds())
+    for task in unfinished:
+        log.warning("work_handed_back", part=task.get_name())
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

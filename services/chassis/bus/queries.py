@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,21 @@ from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import Service, ServiceConfig
 
+from services.chassis.bus import envelopes
+from services.chassis.bus.asking import ACCEPT_ENCODING, DEFLATE, MAX_BODY_BYTES, packed
 from services.chassis.bus.connection import Bus
-from services.chassis.errors import InternalError, MalformedRequest, MeshbusError
+from services.chassis.errors import (
+    InternalError,
+    MalformedRequest,
+    ManifestMalformed,
+    MeshbusError,
+    RequestTooLarge,
+)
 from services.chassis.messages import ErrorReport
+from services.chassis.telemetry import traces
 
 VERSION = "0.1.0"
+_LONGEST_TEXT = 2000
 
 log = structlog.get_logger(__name__)
 
@@ -25,11 +35,16 @@ Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold."""
+    """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold.
+
+    With `text_field`, a request that is no such JSON stands for `{<text_field>: the request}`, so
+    that `nats req mesh.<service>.<verb> < file.yaml` works.
+    """
 
     verb: str
     usage: str
     answer: Answerer
+    text_field: str = ""
 
 
 async def serve_queries(
@@ -57,8 +72,11 @@ async def serve_queries(
 
 def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
     async def respond(request: Request) -> None:
+        headers = dict(request.headers or {})
         try:
-            answer = await query.answer(_asked(request.data, usage=query.usage))
+            with traces.continued(f"answer {query.verb}", headers=headers, attributes={}):
+                answer = await query.answer(_asked(request.data, headers, query))
+            body, encoding = _laid_out(orjson.dumps(answer), headers)
         except Exception as error:
             if not isinstance(error, MeshbusError):
                 log.exception("query_failed", verb=query.verb)
@@ -66,22 +84,46 @@ def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
             report = ErrorReport.of(error)
             await request.respond_error(
                 code=report.code,
-                description=f"{report.summary}. {report.remedy}",
+                # A header is one line.
+                description=" ".join(f"{report.summary}. {report.remedy}".split())[:_LONGEST_TEXT],
                 data=orjson.dumps(report.model_dump(mode="json")),
             )
             return
-        await request.respond(orjson.dumps(answer))
+        await request.respond(body, headers=encoding or None)
 
     return respond
 
 
-def _asked(body: bytes, *, usage: str) -> dict[str, Any]:
+def _laid_out(body: bytes, asked: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
+    """The answer's body and headers; compressed only for who can read that."""
+    if asked.get(ACCEPT_ENCODING) == DEFLATE:
+        return packed(body)
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestTooLarge(
+            f"the answer has {len(body)} bytes, the limit is {MAX_BODY_BYTES}",
+            remedy="ask about fewer objects at once",
+        )
+    return body, {}
+
+
+def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, Any]:
+    body = envelopes.unpacked(body, headers)
     if not body.strip():
         return {}
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError:
         asked = None
+    if query.text_field and not (isinstance(asked, dict) and query.text_field in asked):
+        return {query.text_field: _text(body)}
     if not isinstance(asked, dict):
-        raise MalformedRequest("the question is not a JSON object", remedy=f"send {usage}")
+        raise MalformedRequest("the question is not a JSON object", remedy=f"send {query.usage}")
     return asked
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        line = body[: error.start].count(b"\n") + 1
+        raise ManifestMalformed(f"line {line}: the text is not UTF-8") from None

@@ -19,7 +19,7 @@ from services.chassis.errors import BusUnavailable, StreamsMissing, shortened
 _API_TIMEOUT_S = 5.0
 _NOT_FOUND_CODES = {10059, 10014}
 
-WORKER_SERVICES = ("lifecycle",)
+WORKER_SERVICES = ("lifecycle", "translator")
 """Services with a command consumer of their own."""
 
 

@@ -88,12 +88,9 @@ Loader.yaml_implicit_resolvers = {
 
 def parse_manifest(text: str) -> list[KubeObject]:
     """All objects of a manifest, `List` objects unpacked; raises `ManifestMalformed`."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > SIZE_LIMIT_BYTES:
-        raise ManifestMalformed(f"the manifest has {size} bytes, the limit is {SIZE_LIMIT_BYTES}")
     objects: list[KubeObject] = []
-    for number, document in enumerate(parse_documents(text), start=1):
-        objects.extend(_objects(document, where=f"document {number}"))
+    for number, document in read_documents(text):
+        objects.extend(obj for obj, _ in unpacked(document, where=f"document {number}"))
     if not objects:
         raise ManifestMalformed("the manifest holds no object")
     return objects
@@ -101,11 +98,19 @@ def parse_manifest(text: str) -> list[KubeObject]:
 
 def parse_documents(text: str) -> Iterator[Any]:
     """The non-empty YAML documents of `text`; raises `ManifestMalformed` with the line."""
+    return (document for _, document in read_documents(text))
+
+
+def read_documents(text: str) -> Iterator[tuple[int, Any]]:
+    """The same with each document's number, from 1; empty ones count but do not come."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > SIZE_LIMIT_BYTES:
+        raise ManifestMalformed(f"the manifest has {size} bytes, the limit is {SIZE_LIMIT_BYTES}")
     try:
         _check_structure(text)
-        for document in yaml.load_all(text, Loader=Loader):
+        for number, document in enumerate(yaml.load_all(text, Loader=Loader), start=1):
             if document is not None:
-                yield document
+                yield number, document
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark is not None else ""
@@ -157,12 +162,14 @@ def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark is not None else 0
 
 
-def _objects(document: Any, *, where: str) -> Iterator[KubeObject]:
+def unpacked(document: Any, *, where: str) -> Iterator[tuple[KubeObject, tuple[str | int, ...]]]:
+    """The objects of a document, checked, each with its path: those of a List stand deeper."""
     if not isinstance(document, dict):
         raise ManifestMalformed(f"{where} is not a mapping")
     if str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
-        for index, item in enumerate(document["items"], start=1):
-            yield from _objects(item, where=f"{where}, item {index}")
+        for index, item in enumerate(document["items"]):
+            for obj, path in unpacked(item, where=f"{where}, item {index + 1}"):
+                yield obj, ("items", index, *path)
         return
     for name in ("apiVersion", "kind"):
         if not isinstance(document.get(name), str) or not document[name]:
@@ -179,7 +186,7 @@ def _objects(document: Any, *, where: str) -> Iterator[KubeObject]:
             ),
         )
     _check_metadata(metadata, where=f"{where} ({shortened(document['kind'])})")
-    yield document
+    yield document, ()
 
 
 def _check_metadata(metadata: dict[str, Any], *, where: str) -> None:

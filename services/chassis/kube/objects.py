@@ -7,6 +7,10 @@ from typing import Any, TypeAlias
 
 KubeObject: TypeAlias = dict[str, Any]
 
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""Label of what Meshbus made out of something else; only such objects does it replace."""
+MANAGER = "meshbus"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ref:

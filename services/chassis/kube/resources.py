@@ -71,6 +71,16 @@ class Resources:
             await self.refresh()
         return self._preferred.get((group, kind))
 
+    async def of_group(self, group: str) -> list[Resource]:
+        """All resources of a group, each kind's preferred version first; subresources left out."""
+        if not self._known:
+            await self.refresh()
+        return [
+            resource
+            for (api_version, _), resource in self._known.items()
+            if api_version.rpartition("/")[0] == group and "/" not in resource.plural
+        ]
+
     async def namespaced_kinds(self) -> list[tuple[str, str]]:
         """Group and kind of everything that lives in namespaces and can be listed."""
         await self.refresh()

@@ -5,6 +5,8 @@ from services.chassis.messages.commands import Command, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
 from services.chassis.messages.facts import (
     ClusterFacts,
+    ClusterQuestion,
+    DryRunQuestion,
     FactsQuestion,
     MeshFact,
     ServiceFact,
@@ -26,8 +28,10 @@ __all__ = [
     "AdvertisedOperation",
     "Category",
     "ClusterFacts",
+    "ClusterQuestion",
     "ClusterRecord",
     "Command",
+    "DryRunQuestion",
     "ErrorReport",
     "Event",
     "FactsQuestion",

@@ -22,6 +22,7 @@ class Phase(StrEnum):
 
     WAITING = "waiting"
     STARTED = "started"
+    TRANSLATED = "translated"
     CHECKED = "checked"
     PLANNED = "planned"
     WAVE = "wave"

@@ -73,17 +73,30 @@ class ClusterFacts(Message):
         return namespace in self.read_namespaces
 
 
-class FactsQuestion(Message):
-    """What `mesh.lifecycle.facts` is asked."""
+class ClusterQuestion(Message):
+    """Which cluster a question is about, and how to reach it."""
 
     cluster: str
     operation: str = ""
     """With `credential`, the operation whose kubeconfig reaches the cluster."""
     credential: str = ""
     """Key in `credentials`; empty means the registered cluster's own."""
+
+
+class FactsQuestion(ClusterQuestion):
+    """What `mesh.lifecycle.facts` is asked."""
+
     namespaces: list[str] = Field(default_factory=list)
     """Read services and workloads of these."""
     kinds: list[str] = Field(default_factory=list)
     """Read all objects of these kinds, each as `group/Kind`."""
+    managed_kinds: list[str] = Field(default_factory=list)
+    """Read those objects of these kinds that Meshbus made out of something else."""
     objects_of: list[str] = Field(default_factory=list)
     """Namespaces of the objects; none means all."""
+
+
+class DryRunQuestion(ClusterQuestion):
+    """What `mesh.lifecycle.dryrun` is asked: whether the API server would take these objects."""
+
+    objects: list[dict[str, Any]]

@@ -25,6 +25,8 @@ class Step(Piece):
     title: str
     """What it is about, such as `VirtualService default/reviews`."""
     kind: StepKind = StepKind.MANIFEST
+    level: int = 0
+    """Manifests that follow each other with the same level, other than 0, are written together."""
     is_deletion: bool = False
     objects: list[dict[str, Any]] = Field(default_factory=list)
     """Of a manifest, with their namespaces; of a deletion only their identities count."""

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 from nats.aio.msg import Msg
 
+from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
 from services.chassis.bus.streams import EVT, call_api
-from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
+from services.chassis.errors import (
+    BusUnavailable,
+    InvalidMessage,
+    MeshbusError,
+    StreamsMissing,
+)
+from services.chassis.messages import Event
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.events import Read
 from services.gateway.marks import StreamState
+from services.gateway.outcomes import Followed
 
 _CATALOG = "$KV.catalog."
 _GONE = ("DEL", "PURGE")
@@ -71,6 +81,28 @@ async def event_stream_state(bus: Bus) -> StreamState:
     if "error" in answer:
         raise StreamsMissing(f"the stream {EVT.name} is not there")
     return StreamState(created=str(answer["created"]), last=int(answer["state"]["last_seq"]))
+
+
+def followed_events(bus: Bus) -> Followed:
+    """What is published of one operation, by any service, from the moment of entry on."""
+
+    @asynccontextmanager
+    async def followed(operation: str) -> AsyncIterator[asyncio.Queue[Event]]:
+        events: asyncio.Queue[Event] = asyncio.Queue()
+
+        async def heard(message: Msg) -> None:
+            with contextlib.suppress(InvalidMessage):
+                events.put_nowait(envelopes.decode(Event, message.data, message.headers))
+
+        subject = f"live.evt.*.*.{subjects.token(operation)}"
+        subscription = await bus.client.subscribe(subject, cb=heard)
+        try:
+            yield events
+        finally:
+            if not bus.client.is_closed:
+                await subscription.unsubscribe()
+
+    return followed
 
 
 async def is_attended(bus: Bus, service: str) -> bool:

@@ -1,1 +1,20 @@
-"""The Service Mesh Interface, all its versions, in Istio's and in the Gateway API's words."""
+"""Service Mesh Interface (SMI) objects, all their versions, as objects of Istio."""
+
+from services.translator.smi.naming import TRANSLATED_FROM, origin_of
+from services.translator.smi.translating import (
+    SMI_KINDS,
+    SmiTranslation,
+    is_smi,
+    namespaces_of,
+    translate,
+)
+
+__all__ = [
+    "SMI_KINDS",
+    "TRANSLATED_FROM",
+    "SmiTranslation",
+    "is_smi",
+    "namespaces_of",
+    "origin_of",
+    "translate",
+]

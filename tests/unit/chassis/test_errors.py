@@ -16,6 +16,7 @@ NUMBER_OF_GROUP = {
     "BusError": "MB-2",
     "ClusterError": "MB-3",
     "LifecycleError": "MB-4",
+    "TranslatorError": "MB-5",
     "InternalError": "MB-9",
 }
 

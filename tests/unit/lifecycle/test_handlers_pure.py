@@ -17,12 +17,13 @@ from services.chassis.errors import (
     OperationCancelled,
 )
 from services.chassis.messages import Command, Event, Phase, Severity, Verb
+from services.chassis.operations.commands import read_letter
+from services.chassis.operations.endings import Result, failure_event, first_error, success_event
+from services.chassis.operations.progress import Progress
 from services.chassis.telemetry.redaction import MASK, registered
-from services.lifecycle.handlers import failure_event, first_error, read_letter, success_event
+from services.lifecycle.handlers import doing
 from services.lifecycle.manifests import _defined_here, read_manifest
-from services.lifecycle.progress import Progress
 from services.lifecycle.rendering import planned_object
-from services.lifecycle.work import Result
 
 
 def letter(subject: str, **fields: object) -> DeadLetter:
@@ -116,7 +117,7 @@ class Nowhere:
 
 def progress(kind: str = "istio", *, verb: Verb = Verb.APPLY) -> Progress:
     command = Command(operation="op", kind=kind, verb=verb, cluster="c1", namespace="shop")
-    return Progress(Nowhere(), command, attempt=2)
+    return Progress(Nowhere(), command, attempt=2, service="lifecycle")
 
 
 @pytest.mark.parametrize(
@@ -126,14 +127,15 @@ def progress(kind: str = "istio", *, verb: Verb = Verb.APPLY) -> Progress:
         ("istio", Verb.DELETE, "Error while removing Istio service mesh"),
         ("label-namespace", Verb.APPLY, "Error while labeling shop"),
         ("label-namespace", Verb.DELETE, "Error while labeling shop"),
-        ("custom", Verb.APPLY, "Error while deploying custom operation"),
-        ("custom", Verb.DELETE, "Error while removing custom operation"),
+        ("manifest", Verb.APPLY, "Error while deploying the manifest"),
+        ("manifest", Verb.DELETE, "Error while removing the manifest"),
         ("other", Verb.APPLY, "Error while running other"),
     ],
 )
 def test_a_failure_in_the_adapter_s_words(kind: str, verb: Verb, summary: str) -> None:
     error = ClusterForbidden("pods is forbidden", subject="Pod a/b")
-    event = failure_event(progress(kind, verb=verb), error, applied="Nothing was changed.")
+    story = progress(kind, verb=verb)
+    event = failure_event(story, error, doing=doing(story.command), applied="Nothing was changed.")
     assert (event.phase, event.severity) == (Phase.FAILED, Severity.ERROR)
     assert event.is_final
     assert event.summary == summary
@@ -144,7 +146,8 @@ def test_a_failure_in_the_adapter_s_words(kind: str, verb: Verb, summary: str) -
 
 
 def test_a_cancelled_operation_is_no_error() -> None:
-    event = failure_event(progress(), OperationCancelled("on request"), applied="")
+    error = OperationCancelled("on request")
+    event = failure_event(progress(), error, doing="installing Istio service mesh", applied="")
     assert (event.phase, event.severity) == (Phase.CANCELLED, Severity.WARN)
     assert event.summary == "Cancelled while installing Istio service mesh"
     assert event.details == "Error: on request."
@@ -163,7 +166,7 @@ def test_no_word_of_a_final_event_shows_a_registered_secret() -> None:
         f"a {secret}", cause=f"b {secret}", remedy=f"c {secret}", subject=f"d {secret}"
     )
     with registered([secret]):
-        failed = failure_event(progress(), error, applied=f"e {secret}")
+        failed = failure_event(progress(), error, doing="x", applied=f"e {secret}")
         done = success_event(progress(), Result(f"f {secret}", f"g {secret}"))
     for event in (failed, done):
         assert secret not in event.model_dump_json()
@@ -187,16 +190,15 @@ def test_no_word_of_a_final_event_shows_a_registered_secret() -> None:
         ),
         (
             "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: a}\n",
-            "MB-1006",
+            "MB-1202",
             "TrafficSplit of split.smi-spec.io",
         ),
         (
             "apiVersion: core.oam.dev/v1alpha2\nkind: Component\nmetadata: {name: a}\n",
-            "MB-1006",
-            "OAM Component",
+            "MB-1202",
+            "Component of core.oam.dev",
         ),
-        ("name: a\nservices: {b: {}}\n", "MB-1006", "Meshery design"),
-        ("schemaVersion: designs.meshery.io/v1beta1\nname: a\n", "MB-1006", "Meshery design"),
+        ("name: a\nservices: {b: {}}\n", "MB-1201", "no apiVersion"),
     ],
 )
 def test_a_manifest_that_this_operation_does_not_do(body: str, code: str, words: str) -> None:

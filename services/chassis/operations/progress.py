@@ -34,7 +34,7 @@ class Progress:
     sink: EventSink
     command: Command
     attempt: int
-    service: str = "lifecycle"
+    service: str
     began: float = field(default_factory=time.monotonic)
     _sequence: int = 0
     _queue: asyncio.Queue[Event | None] = field(default_factory=asyncio.Queue)

@@ -1,0 +1,73 @@
+"""Asking another service over the service API; the other half of `queries`."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import nats.errors
+import orjson
+
+from services.chassis import errors
+from services.chassis.bus import envelopes
+from services.chassis.bus.connection import Bus
+from services.chassis.errors import BusUnavailable, MeshbusError, RequestTooLarge, WorkerUnavailable
+from services.chassis.messages import ErrorReport
+from services.chassis.telemetry import traces
+
+ACCEPT_ENCODING = "Accept-Encoding"
+DEFLATE = "deflate"
+_ERROR_CODE = "Nats-Service-Error-Code"
+_COMPRESS_FROM_BYTES = 64 * 1024
+MAX_BODY_BYTES = 1000 * 1000
+
+
+async def ask(bus: Bus, question: object, *, service: str, verb: str, within: timedelta) -> Any:
+    """The decoded answer of `mesh.<service>.<verb>`.
+
+    Raises the error that the service answered with, as if it had been raised here;
+    `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
+    """
+    subject = f"mesh.{service}.{verb}"
+    body, headers = packed(orjson.dumps(question))
+    carried = traces.injected({**headers, ACCEPT_ENCODING: DEFLATE})
+    try:
+        reply = await bus.client.request(
+            subject, body, timeout=within.total_seconds(), headers=dict(carried)
+        )
+    except nats.errors.NoRespondersError:
+        raise WorkerUnavailable(f"no {service} worker is connected") from None
+    except TimeoutError:
+        raise WorkerUnavailable(
+            f"no {service} worker answered {verb} within {within.total_seconds():g} s"
+        ) from None
+    except nats.errors.Error as error:
+        raise BusUnavailable(f"{subject} could not be asked") from error
+    answered = dict(reply.headers or {})
+    content = envelopes.unpacked(reply.data, answered)
+    if _ERROR_CODE in answered:
+        raise _raised(content, answered[_ERROR_CODE])
+    return orjson.loads(content)
+
+
+def packed(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """Body and headers, compressed where that pays; raises `RequestTooLarge`."""
+    headers: dict[str, str] = {}
+    if len(body) > _COMPRESS_FROM_BYTES:
+        body, headers = zlib.compress(body, level=3), {envelopes.CONTENT_ENCODING: DEFLATE}
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestTooLarge(
+            f"the text takes {len(body)} bytes on the bus, the limit is {MAX_BODY_BYTES}",
+            remedy="ask about fewer objects at once",
+        )
+    return body, headers
+
+
+def _raised(content: bytes, code: str) -> MeshbusError:
+    try:
+        report = ErrorReport.model_validate_json(content)
+    except ValueError:
+        return WorkerUnavailable(f"the answer was an unreadable failure ({code[:16]})")
+    kind = errors.of_code(report.code)
+    return kind(report.summary, cause=report.cause, remedy=report.remedy, subject=report.subject)

@@ -1,0 +1,1 @@
+"""The life of an operation in a worker: reading its command, telling its story, ending it."""

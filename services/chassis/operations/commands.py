@@ -1,0 +1,29 @@
+"""Commands as workers read them."""
+
+from __future__ import annotations
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.deadletters import DeadLetter
+from services.chassis.bus.pulling import Delivery
+from services.chassis.bus.subjects import CommandSubject
+from services.chassis.errors import InvalidMessage
+from services.chassis.messages import Command
+
+
+def read_command(delivery: Delivery) -> Command:
+    """The command of a delivery; raises `InvalidMessage`."""
+    return read_letter(
+        DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
+    )
+
+
+def read_letter(letter: DeadLetter) -> Command:
+    """The command in a message of CMD; the subject's cluster wins over the body's."""
+    subject = CommandSubject.parse(letter.subject)
+    if subject is None:
+        raise InvalidMessage("the subject is not of the form that workers consume")
+    command = envelopes.decode(Command, letter.body, letter.headers)
+    is_mesh = subject.operation is None
+    if not is_mesh and subject.operation != subjects.token(command.operation):
+        raise InvalidMessage("the subject names another operation than the body")
+    return command.model_copy(update={"cluster": subject.cluster})

@@ -1,0 +1,139 @@
+"""How an operation ends: the terminal record, then the final event, then its credential's end.
+
+The order makes a crash harmless: the record holds the final event, so whoever finds the record can
+tell the event again, and the credential goes when nobody needs it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.chassis.bus import subjects
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Abandon
+from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.errors import (
+    InternalError,
+    LeaseLost,
+    MeshbusError,
+    OperationCancelled,
+)
+from services.chassis.messages import (
+    Command,
+    ErrorReport,
+    Event,
+    OperationRecord,
+    OperationState,
+    Phase,
+    Severity,
+)
+from services.chassis.operations.progress import Progress
+from services.chassis.telemetry import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished operation tells its caller."""
+
+    summary: str
+    details: str = ""
+    numbers: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endings:
+    """Ends operations for one worker."""
+
+    publisher: Publisher
+    records: Records[OperationRecord]
+    worker: str
+    metrics: metrics.Metrics
+    forget: Callable[[Command], Awaitable[None]]
+    """Deletes the credential that came with the operation."""
+
+    async def end(
+        self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
+    ) -> None:
+        """Ends `command`; raises `Abandon` when a later attempt has taken it over."""
+        state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
+        if isinstance(error, OperationCancelled):
+            state = OperationState.CANCELLED
+        record = OperationRecord(
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            state=state,
+            attempt=progress.attempt,
+            worker=self.worker,
+            summary=final.summary,
+            error=final.error,
+            final=final,
+        )
+        await self._store(record)
+        await self.publisher.event(final)
+        self.metrics.count(metrics.EVENTS, final.phase)
+        await self.forget(command)
+
+    async def told_again(self, command: Command, stored: OperationRecord | None) -> bool:
+        """Whether the operation had ended before; its final event is then told once more."""
+        if stored is None or not stored.state.is_terminal:
+            return False
+        if stored.final is not None:
+            await self.publisher.event(stored.final)
+        await self.forget(command)
+        return True
+
+    async def _store(self, record: OperationRecord) -> None:
+        """Writes the terminal record, unless a later attempt has taken the operation over."""
+        key = subjects.operation_key(record.operation, record.cluster)
+        while True:
+            stored = await self.records.get(key)
+            if stored is not None and stored[0].attempt > record.attempt:
+                raise Abandon
+            try:
+                if stored is None:
+                    await self.records.create(key, record)
+                else:
+                    await self.records.update(key, record, revision=stored[1])
+                return
+            except RevisionConflict:
+                continue
+
+
+def first_error(raised: BaseException) -> MeshbusError:
+    """The error behind an exception; of a group a lost claim counts first."""
+    if isinstance(raised, MeshbusError):
+        return raised
+    if isinstance(raised, BaseExceptionGroup):
+        errors = [first_error(inner) for inner in raised.exceptions]
+        lost = [error for error in errors if isinstance(error, LeaseLost)]
+        known = [error for error in errors if not isinstance(error, InternalError)]
+        return (lost or known or errors)[0]
+    return InternalError(f"the operation met an unexpected {type(raised).__name__}")
+
+
+def success_event(progress: Progress, result: Result) -> Event:
+    return progress.compose(
+        Phase.DONE, result.summary, result.details, numbers=dict(result.numbers)
+    )
+
+
+def failure_event(progress: Progress, error: MeshbusError, *, doing: str, applied: str) -> Event:
+    """The final event of a failed operation, with what it had done until then.
+
+    `doing` completes the adapter's words for a failure, "Error while …"; it must not say that
+    something is gone.
+    """
+    cancelled = isinstance(error, OperationCancelled)
+    parts = [f"Error: {error.summary}."]
+    if applied:
+        parts.append(applied)
+    return progress.compose(
+        Phase.CANCELLED if cancelled else Phase.FAILED,
+        f"{'Cancelled while' if cancelled else 'Error while'} {doing}",
+        " ".join(parts),
+        severity=Severity.WARN if cancelled else Severity.ERROR,
+        error=ErrorReport.of(error),
+    )

@@ -1,0 +1,251 @@
+"""What a cluster has, for those who must not look themselves: answers to `mesh.lifecycle.facts`.
+
+Lifecycle opens the credential, so lifecycle reads; the translator gets nothing but the facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import yaml
+
+from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
+from services.chassis.kube.applying import FIELD_MANAGER
+from services.chassis.kube.client import APPLY_PATCH, KubeClient
+from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
+from services.chassis.messages import (
+    ClusterFacts,
+    FactsQuestion,
+    MeshFact,
+    ServiceFact,
+    ServicePort,
+    WorkloadFact,
+)
+from services.lifecycle import ownership
+from services.lifecycle.prechecks import kubernetes_minor
+from services.lifecycle.requests import DEFAULT_REVISION, SYSTEM_NAMESPACE
+from services.lifecycle.work import Connection
+
+_DEFAULT_TRUST_DOMAIN = "cluster.local"
+_CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
+_PAGE = 500
+# Kinds of these groups are what a translation chooses versions of.
+_GROUPS = (
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "inference.networking.k8s.io",
+    "split.smi-spec.io",
+    "access.smi-spec.io",
+    "specs.smi-spec.io",
+)
+
+
+async def gather(connection: Connection, question: FactsQuestion) -> ClusterFacts:
+    """The facts that `question` asks for; raises a `ClusterError` when the cluster cannot tell."""
+    client = connection.client
+    # Discovery first: it tells which of the other requests make sense.
+    served = await _served(connection)
+    minor, meshes, services, workloads, objects = await asyncio.gather(
+        _kubernetes(client),
+        _meshes(client),
+        _all(_services(client, namespace) for namespace in question.namespaces),
+        _all(_workloads(client, namespace) for namespace in question.namespaces),
+        _all(
+            _objects(connection, kind, question.objects_of, selector=selector)
+            for kinds, selector in (
+                (question.kinds, ""),
+                (question.managed_kinds, f"{MANAGED_BY}={MANAGER}"),
+            )
+            for kind in kinds
+            if kind in served or kind.partition("/")[0] not in _GROUPS
+        ),
+    )
+    return ClusterFacts(
+        kubernetes_minor=minor,
+        meshes=meshes,
+        served=served,
+        services=services,
+        workloads=workloads,
+        read_namespaces=question.namespaces,
+        objects=objects,
+    )
+
+
+async def _all(reads: Any) -> list[Any]:
+    return [one for found in await asyncio.gather(*reads) for one in found]
+
+
+async def _kubernetes(client: KubeClient) -> int:
+    return kubernetes_minor(await client.get("/version", subject="the API server's version"))
+
+
+async def _served(connection: Connection) -> dict[str, list[str]]:
+    served: dict[str, list[str]] = {}
+    for group in _GROUPS:
+        for resource in await connection.resources.of_group(group):
+            served.setdefault(f"{group}/{resource.kind}", []).append(
+                resource.api_version.rpartition("/")[2]
+            )
+    return served
+
+
+# --- the mesh ------------------------------------------------------------------------------------
+
+
+async def _meshes(client: KubeClient) -> list[MeshFact]:
+    planes = await _list(client, "/apis/apps/v1/deployments", selector="app=istiod")
+    found = await asyncio.gather(*(_mesh(client, plane) for plane in planes))
+    return sorted(found, key=lambda mesh: (mesh.revision != DEFAULT_REVISION, mesh.revision))
+
+
+async def _mesh(client: KubeClient, plane: KubeObject) -> MeshFact:
+    labels = labels_of(plane)
+    revision = labels.get(ownership.REVISION) or DEFAULT_REVISION
+    namespace = plane["metadata"].get("namespace", SYSTEM_NAMESPACE)
+    return MeshFact(
+        revision=revision,
+        version=labels.get(ownership.VERSION) or _image_version(plane),
+        namespace=namespace,
+        trust_domain=await _trust_domain(client, namespace, revision),
+    )
+
+
+def _image_version(plane: KubeObject) -> str:
+    """The tag of istiod's image: another installer may not label the version."""
+    containers = plane["spec"]["template"]["spec"].get("containers") or [{}]
+    name = str(containers[0].get("image", "")).rpartition("/")[2].partition("@")[0]
+    return name.partition(":")[2].removesuffix("-distroless")
+
+
+async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> str:
+    """From the mesh's configuration, where istiod reads it."""
+    name = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
+    try:
+        configured = await client.get(
+            f"/api/v1/namespaces/{namespace}/configmaps/{name}", subject=f"ConfigMap {name}"
+        )
+        mesh = yaml.load((configured.get("data") or {}).get("mesh", ""), Loader=yaml.CSafeLoader)
+    except (ObjectNotFound, yaml.YAMLError):
+        return _DEFAULT_TRUST_DOMAIN
+    domain = mesh.get("trustDomain") if isinstance(mesh, dict) else None
+    return domain if isinstance(domain, str) and domain else _DEFAULT_TRUST_DOMAIN
+
+
+# --- services and workloads ----------------------------------------------------------------------
+
+
+async def _services(client: KubeClient, namespace: str) -> list[ServiceFact]:
+    items = await _list(client, f"/api/v1/namespaces/{namespace}/services")
+    return [_service(item, namespace) for item in items]
+
+
+def _service(item: KubeObject, namespace: str) -> ServiceFact:
+    spec = item.get("spec") or {}
+    ports = [
+        ServicePort(
+            port=port["port"],
+            name=port.get("name") or "",
+            protocol=port.get("protocol") or "TCP",
+            app_protocol=port.get("appProtocol") or "",
+            target_port=str(port.get("targetPort") or port["port"]),
+        )
+        for port in spec.get("ports") or []
+    ]
+    name = item["metadata"]["name"]
+    return ServiceFact(
+        namespace=namespace, name=name, ports=ports, selector=spec.get("selector") or {}
+    )
+
+
+async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
+    *controllers, pods = await asyncio.gather(
+        *(_list(client, f"/apis/apps/v1/namespaces/{namespace}/{name}") for name in _CONTROLLERS),
+        _list(client, f"/api/v1/namespaces/{namespace}/pods"),
+    )
+    kinds = ("Deployment", "StatefulSet", "DaemonSet")
+    found = [
+        _workload(item["spec"]["template"], item, namespace=namespace, kind=kind)
+        for kind, items in zip(kinds, controllers, strict=True)
+        for item in items
+    ]
+    bare = [pod for pod in pods if not pod["metadata"].get("ownerReferences")]
+    return found + [_workload(pod, pod, namespace=namespace, kind="Pod") for pod in bare]
+
+
+def _workload(
+    template: KubeObject, owner: KubeObject, *, namespace: str, kind: str
+) -> WorkloadFact:
+    spec = template.get("spec") or {}
+    selector = (owner["spec"].get("selector") or {}) if kind != "Pod" else {}
+    return WorkloadFact(
+        namespace=namespace,
+        kind=kind,
+        name=owner["metadata"]["name"],
+        service_account=spec.get("serviceAccountName") or "default",
+        labels=labels_of(template),
+        selector=selector.get("matchLabels") or {},
+    )
+
+
+# --- objects -------------------------------------------------------------------------------------
+
+
+async def _objects(
+    connection: Connection, kind: str, namespaces: Sequence[str], *, selector: str
+) -> list[KubeObject]:
+    """All objects of a kind without what only the server needs; those of `namespaces` if any."""
+    group, _, name = kind.rpartition("/")
+    resource = await connection.resources.preferred(group, name)
+    if resource is None or "list" not in resource.verbs:
+        return []
+    try:
+        items = await _list(connection.client, resource.collection(), selector=selector)
+    except (ObjectNotFound, KindUnknown):
+        return []
+    for item in items:
+        item["apiVersion"], item["kind"] = resource.api_version, name
+        item["metadata"].pop("managedFields", None)
+        item.pop("status", None)
+    return [i for i in items if not namespaces or i["metadata"].get("namespace") in namespaces]
+
+
+async def _list(client: KubeClient, path: str, *, selector: str = "") -> list[KubeObject]:
+    """All pages of a list."""
+    query = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}
+    items: list[KubeObject] = []
+    while True:
+        answer = await client.get(path, query=query, subject=path)
+        items += answer.get("items") or []
+        token = (answer.get("metadata") or {}).get("continue")
+        if not token:
+            return items
+        query["continue"] = token
+
+
+async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list[str]:
+    """What the API server says to each object in a dry run; "" where it takes it."""
+    return list(await asyncio.gather(*(_tried(connection, obj) for obj in objects)))
+
+
+async def _tried(connection: Connection, obj: KubeObject) -> str:
+    ref = Ref.of(obj)
+    try:
+        resource = await connection.resources.find(ref.api_version, ref.kind)
+        await connection.client.request(
+            "PATCH",
+            resource.path(ref),
+            query={"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"},
+            body=orjson.dumps(obj),
+            content_type=APPLY_PATCH,
+            subject=str(ref),
+        )
+    except ClusterError as error:
+        return error.summary
+    return ""

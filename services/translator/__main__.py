@@ -1,0 +1,106 @@
+"""`python -m services.translator`: the composition root of the translator worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+
+import structlog
+
+from services.chassis.bus.deadletters import DeadLetters
+from services.chassis.bus.pulling import PullWorker, finished
+from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.subjects import operation_credential
+from services.chassis.messages import Command, OperationRecord, ServiceCatalog
+from services.chassis.operations.endings import Endings
+from services.chassis.operations.progress import Progress
+from services.chassis.service import Chassis, run
+from services.translator.adapters.distributions import Distributions
+from services.translator.adapters.lifecycle import ClusterOfCommand
+from services.translator.catalog import offered
+from services.translator.handlers import SERVICE, Handlers
+from services.translator.queries import Answers
+from services.translator.settings import TranslatorSettings
+
+HTTP_PORT = 9112
+
+log = structlog.get_logger(__name__)
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@asynccontextmanager
+async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
+    """Builds the worker, advertises what it offers, and consumes until the context is left."""
+    settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    definitions = Distributions(own.distributions, own.gateway_api)
+    if not definitions.versions():
+        log.warning("no_definitions", folder=str(own.distributions))
+    records = Records(Bucket(bus, "ops"), OperationRecord)
+    credentials = Bucket(bus, "credentials")
+
+    async def forget(command: Command) -> None:
+        """An operation's own credential ends with it; a registered cluster's stays."""
+        if command.credential == operation_credential(command.operation, command.cluster):
+            await credentials.delete(command.credential)
+
+    def cluster_of(command: Command, progress: Progress) -> ClusterOfCommand:
+        return ClusterOfCommand(bus, command, own.facts_timeout, progress)
+
+    def registered(token: str) -> ClusterOfCommand:
+        question = Command(operation="question", kind="question", cluster=token)
+        return ClusterOfCommand(bus, question, own.facts_timeout)
+
+    handlers = Handlers(
+        publisher=chassis.publisher,
+        records=records,
+        endings=Endings(
+            publisher=chassis.publisher,
+            records=records,
+            worker=settings.instance,
+            metrics=chassis.metrics,
+            forget=forget,
+        ),
+        definitions=definitions,
+        cluster_of=cluster_of,
+        operations=offered(),
+        metrics=chassis.metrics,
+        ack_wait=settings.ack_wait,
+        now=now,
+    )
+    letters = DeadLetters(chassis.publisher)
+    worker = PullWorker(
+        bus, "CMD", SERVICE, handlers.handle, letters.bury_delivery, slots=own.slots
+    )
+    await _advertise(chassis, handlers)
+    service = await serve_queries(
+        bus,
+        service=SERVICE,
+        description="Translates SMI, Meshery designs and intents; validates Istio's objects",
+        queries=Answers(definitions, registered).queries(),
+    )
+    consuming = asyncio.create_task(worker.run(), name="commands")
+    try:
+        yield
+    finally:
+        await service.stop()
+        worker.drain()
+        await finished([consuming], within=settings.drain_grace)
+
+
+async def _advertise(chassis: Chassis[TranslatorSettings], handlers: Handlers) -> None:
+    """The catalog entry stays when the worker goes: its operations wait for the next one."""
+    catalog = ServiceCatalog(
+        service=SERVICE,
+        operations=[operation.advertised for operation in handlers.operations.values()],
+    )
+    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put(SERVICE, catalog)
+
+
+if __name__ == "__main__":
+    run(SERVICE, TranslatorSettings, compose, http_port=HTTP_PORT)

@@ -1,0 +1,76 @@
+"""The cluster of a command, through lifecycle: the translator itself reaches none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from services.chassis.bus.asking import ask
+from services.chassis.bus.connection import Bus
+from services.chassis.errors import BusUnavailable, DeadlineExpired, WorkerUnavailable
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import ClusterFacts, Command, DryRunQuestion, FactsQuestion
+from services.chassis.operations.progress import Progress
+
+_PAUSE_S = 0.5
+
+
+@dataclass(slots=True)
+class ClusterOfCommand:
+    """Asks again while lifecycle is away, until the command's deadline."""
+
+    bus: Bus
+    command: Command
+    within: timedelta
+    progress: Progress | None = None
+    """Where a wait is told; None for a question, which does not wait."""
+    _told: bool = False
+
+    async def facts(
+        self,
+        *,
+        namespaces: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        managed_kinds: Sequence[str] = (),
+    ) -> ClusterFacts:
+        """What the cluster has; objects of the kinds only in `namespaces`, if any are named."""
+        question = FactsQuestion(
+            cluster=self.command.cluster,
+            operation=self.command.operation,
+            credential=self.command.credential,
+            namespaces=list(namespaces),
+            kinds=list(kinds),
+            managed_kinds=list(managed_kinds),
+        )
+        answer = await self._ask("facts", question.model_dump(mode="json"))
+        return ClusterFacts.model_validate(answer)
+
+    async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]:
+        """What the API server says to each object; "" where it takes it."""
+        question = DryRunQuestion(
+            cluster=self.command.cluster,
+            operation=self.command.operation,
+            credential=self.command.credential,
+            objects=list(objects),
+        )
+        answer = await self._ask("dryrun", question.model_dump(mode="json"))
+        return [str(refusal) for refusal in answer["refusals"]]
+
+    async def _ask(self, verb: str, question: dict[str, Any]) -> Any:
+        while True:
+            try:
+                return await ask(
+                    self.bus, question, service="lifecycle", verb=verb, within=self.within
+                )
+            except (WorkerUnavailable, BusUnavailable) as error:
+                if self.progress is None:
+                    raise
+                if self.command.deadline <= datetime.now(timezone.utc):
+                    raise DeadlineExpired(f"{error.summary} before the deadline") from None
+                if not self._told:
+                    self.progress.warn(f"Waiting: {error.summary}", error.remedy)
+                    self._told = True
+            await asyncio.sleep(_PAUSE_S)

@@ -1,0 +1,211 @@
+"""The operation `smi_conformance`: what this mesh makes of the SMI specifications, case by case.
+
+Each case is a piece of the suites that the SMI project kept (access, specs, split), translated
+with the facts of the cluster at hand, validated, and shown to the API server in a dry run. Nothing
+is left in the cluster and no requests are sent, as the result says; that the translated objects
+do on traffic what the specifications ask for is measured by Meshbus' own tests.
+
+The result has the form that Meshery parses (SmiResult in its server's handling of events).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
+from services.chassis.operations.endings import Result
+from services.translator.findings import errors
+from services.translator.manifests import installed_version, schemas_for
+from services.translator.options import Options
+from services.translator.translating import Context, steps_for, translate
+from services.translator.work import Work
+
+_PORT = 9091
+_SPLIT = ("split.smi-spec.io/v1alpha4", "TrafficSplit", "v1alpha4", "traffic-split")
+_ACCESS = ("access.smi-spec.io/v1alpha3", "TrafficTarget", "v1alpha3", "traffic-access")
+_SPECS = ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "v1alpha4", "traffic-spec")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One assertion of a suite and the objects that it is about."""
+
+    specification: str
+    version: str
+    assertion: str
+    objects: tuple[KubeObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a case; `reason` is empty when it passed."""
+
+    case: Case
+    became: tuple[str, ...]
+    reason: str
+    seconds: float
+
+    @property
+    def has_passed(self) -> bool:
+        return not self.reason
+
+
+async def run_conformance(work: Work) -> Result:
+    """All cases in the request's namespace; the result is the event's details."""
+    namespace = work.command.namespace
+    facts = await work.cluster.facts()
+    verdicts = [await _judged(work, case, facts) for case in cases(namespace)]
+    version = installed_version(facts.meshes)
+    passed = sum(verdict.has_passed for verdict in verdicts)
+    # A repeated delivery tells the same result, not a second one.
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{work.command.operation}.{work.command.cluster}")
+    result = smi_result(verdicts, identity=str(identity), version=version, date=work.now())
+    return Result(
+        "Smi conformance test completed successfully",
+        orjson.dumps(result).decode(),
+        (("cases", len(verdicts)), ("passed", passed), ("seconds", work.progress.seconds)),
+    )
+
+
+async def _judged(work: Work, case: Case, facts: ClusterFacts) -> Verdict:
+    began = work.progress.seconds
+    known = with_applications(facts, work.command.namespace)
+    schemas, version, _ = await schemas_for(known, Options(), work.definitions)
+    context = Context(
+        facts=known, schemas=schemas, version=version, options=Options(), is_deletion=False
+    )
+    translation = translate(steps_for(case.objects), context)
+    wrong = errors(translation.findings)
+    objects = [obj for step in translation.steps for obj in step.objects]
+    became = tuple(t for line in translation.lines for t in line.targets)
+    if wrong:
+        reason = "; ".join(finding.message for finding in wrong)
+    elif not objects:
+        reason = "nothing came of it"
+    else:
+        refusals = [refusal for refusal in await work.cluster.dry_run(objects) if refusal]
+        reason = "; ".join(refusals)
+    return Verdict(case, became, reason, work.progress.seconds - began)
+
+
+def with_applications(facts: ClusterFacts, namespace: str) -> ClusterFacts:
+    """The facts as they would be with the suites' applications deployed."""
+    port = ServicePort(port=_PORT, name="http", target_port=str(_PORT))
+    names = ("app-svc", "app-a", "app-b", "app-c")
+    services = [ServiceFact(namespace=namespace, name=name, ports=[port]) for name in names]
+    workloads = [
+        WorkloadFact(
+            namespace=namespace,
+            kind="Deployment",
+            name=f"service-{letter}",
+            service_account=f"service-{letter}",
+            labels={"app": f"service-{letter}"},
+            selector={"app": f"service-{letter}"},
+        )
+        for letter in "abc"
+    ]
+    return facts.model_copy(
+        update={
+            # The cluster keeps no SMI objects of a dry run, whatever it serves.
+            "served": {k: v for k, v in facts.served.items() if ".smi-spec.io/" not in k},
+            "services": services,
+            "workloads": workloads,
+            "read_namespaces": [namespace],
+        }
+    )
+
+
+def smi_result(
+    verdicts: Sequence[Verdict], *, identity: str, version: str, date: datetime
+) -> dict[str, Any]:
+    """SmiResult, with the names and types that Meshery's server decodes."""
+    passed = sum(verdict.has_passed for verdict in verdicts)
+    percentage = 100 * passed / len(verdicts) if verdicts else 0.0
+    return {
+        "id": identity,
+        "date": date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "mesh_name": "Istio",
+        "mesh_version": version,
+        "cases_passed": str(passed),
+        "passing_percentage": f"{percentage:.2f}",
+        "status": "completed",
+        "more_details": [_detail(verdict) for verdict in verdicts],
+    }
+
+
+def _detail(verdict: Verdict) -> dict[str, str]:
+    case = verdict.case
+    proof = "became " + ", ".join(verdict.became) + "; accepted in a dry run, no requests sent"
+    return {
+        "smi_specification": case.specification,
+        "smi_version": case.version,
+        "time": f"{verdict.seconds:.3f}s",
+        "assertions": "1",
+        "result": f"{case.assertion}: {proof}" if verdict.has_passed else case.assertion,
+        "reason": verdict.reason,
+        "capability": "FULL" if verdict.has_passed else "NONE",
+        "status": "PASSED" if verdict.has_passed else "FAILED",
+    }
+
+
+# --- the cases -----------------------------------------------------------------------------------
+
+
+def cases(namespace: str) -> list[Case]:
+    """The suites' assertions, told as objects in `namespace`."""
+
+    def named(kind: tuple[str, str, str, str], name: str, spec: dict[str, Any]) -> KubeObject:
+        metadata = {"name": name, "namespace": namespace}
+        return {"apiVersion": kind[0], "kind": kind[1], "metadata": metadata, "spec": spec}
+
+    def split(assertion: str, *weights: int, **spec: Any) -> Case:
+        backends = [
+            {"service": name, "weight": weight}
+            for name, weight in zip(("app-b", "app-c"), weights, strict=True)
+        ]
+        obj = named(_SPLIT, "conformance", {"service": "app-svc", "backends": backends, **spec})
+        return Case(_SPLIT[3], _SPLIT[2], assertion, (obj,))
+
+    def target(rules: list[dict[str, Any]]) -> KubeObject:
+        account = {"kind": "ServiceAccount", "namespace": namespace}
+        return named(
+            _ACCESS,
+            "conformance",
+            {
+                "destination": {**account, "name": "service-b"},
+                "sources": [{**account, "name": "service-a"}],
+                "rules": rules,
+            },
+        )
+
+    def routes(matches: list[dict[str, Any]]) -> KubeObject:
+        return named(_SPECS, "conformance-routes", {"matches": matches})
+
+    def specified(assertion: str, matches: list[dict[str, Any]]) -> Case:
+        rule = {"kind": "HTTPRouteGroup", "name": "conformance-routes"}
+        return Case(_SPECS[3], _SPECS[2], assertion, (routes(matches), target([rule])))
+
+    tcp = {
+        "apiVersion": "specs.smi-spec.io/v1alpha4",
+        "kind": "TCPRoute",
+        "metadata": {"name": "conformance-tcp", "namespace": namespace},
+        "spec": {"matches": {"ports": []}},
+    }
+    tcp_rule = {"kind": "TCPRoute", "name": "conformance-tcp"}
+    return [
+        Case(_ACCESS[3], _ACCESS[2], "service-a may reach service-b", (tcp, target([tcp_rule]))),
+        specified("only /metrics is allowed", [{"name": "metrics", "pathRegex": "/metrics"}]),
+        specified("only GET is allowed", [{"name": "get", "pathRegex": ".*", "methods": ["GET"]}]),
+        split("requests are shared evenly", 1, 1),
+        split("all requests go to app-b", 1, 0),
+        split("all requests go to app-c", 0, 1),
+        split("most requests go to app-b", 75, 25),
+        split("most requests go to app-c", 25, 75),
+    ]

@@ -1,0 +1,73 @@
+"""What a design says, whatever its generation: components, their settings and their traits.
+
+Only what is needed later is carried on. A declaration of Meshery's carries its whole model, and the
+model's registrant carries the credentials of the cluster that registered it, so nothing is copied
+that is not named here, and what may be secret stays out of every `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.translator.reports import Line
+
+COMPONENT_LIMIT = 1000
+
+# Meshery's own notes on an object: where it came from and where it stands on the canvas.
+_BOOKKEEPING = ("design.meshmodel.io", "pattern.meshery.io", "resource.pattern.meshery.io")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One component. Texts that its generation does not tell are empty."""
+
+    name: str
+    """Of the object."""
+    kind: str
+    """Without a suffix such as `.Istio` and without the `/` of the core group."""
+    api_version: str = ""
+    model: str = ""
+    model_version: str = ""
+    """Such as `1.31.0`: the version of what the model describes, not of its description."""
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The user's own; Meshery's bookkeeping is dropped."""
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """In either of the two shapes (see objects.py), with the fields' real names."""
+    depends_on: tuple[str, ...] = ()
+    """Ids, keys or names of other components."""
+    traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """Properties by name; those of a trait that nobody here knows are dropped."""
+    is_annotation: bool = False
+    """A drawing on the canvas: there is nothing to apply."""
+    ids: tuple[str, ...] = ()
+    """What others may call it by, beside its name."""
+
+    @property
+    def label(self) -> str:
+        """How errors and reports call it."""
+        return f"{self.kind or 'component'} {quoted(self.name)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A design as it was read. `lines` tells what was left out while reading."""
+
+    name: str = ""
+    components: tuple[Component, ...] = ()
+    lines: tuple[Line, ...] = ()
+
+
+def is_bookkeeping(key: str) -> bool:
+    """True for a label or an annotation that is Meshery's own."""
+    return any(key == own or key.startswith(own + ".") for own in _BOOKKEEPING) or (
+        key.startswith("resource.pattern.meshery.io/")
+    )
+
+
+def quoted(text: object) -> str:
+    """A user's name for an error's text: in quotes, cut to 64 characters."""
+    return repr(str(text)[:64])

@@ -1,0 +1,183 @@
+"""From a design to steps: every component one step, its traits more steps after it.
+
+Steps stand in levels. What stands in one level does not depend on anything else there, so that
+lifecycle may carry a level out side by side; one step per component keeps one line per component in
+what is told. Levels were chosen over one step of many objects, whose title could name only some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages.plans import Step, StepKind
+from services.translator.designs.components import Component, Design
+from services.translator.designs.meshes import (
+    addon_of,
+    addon_step,
+    is_mesh,
+    mesh_lines,
+    mesh_step,
+    revision_of,
+)
+from services.translator.designs.objects import build
+from services.translator.designs.ordering import Graph, drawn
+from services.translator.designs.problems import Problems
+from services.translator.designs.traits import trait_lines, trait_steps
+from services.translator.reports import Line
+
+_DEFINITION = "CustomResourceDefinition"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """Steps of a design in their order, and what was left out of it and why."""
+
+    levels: tuple[tuple[Step, ...], ...] = ()
+    """Within a level the steps stand in the design's order (reversed for a deletion)."""
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, one after the other."""
+        return tuple(step for level in self.levels for step in level)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A component's steps: its own, then its traits'."""
+
+    component: Component
+    own: list[Step] = field(default_factory=list)
+    traits: list[Step] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return bool(self.own) + bool(self.traits)
+
+
+def expand(design: Design, *, is_deletion: bool, default_namespace: str) -> Expansion:
+    """The steps that apply (or delete) a design; raises `DesignMalformed` with all problems.
+
+    `default_namespace` is for namespaced objects whose component names none. An object's api
+    version is the design's own, or the newest where the design is silent.
+    """
+    problems = Problems()
+    works = [
+        _work(component, is_deletion=is_deletion, namespace=default_namespace, problems=problems)
+        for component in design.components
+    ]
+    _settle_twins(works, problems=problems)
+    graph = drawn(design.components, lengths=[work.length for work in works], problems=problems)
+    problems.settle()
+    _put_foundations_first(graph, works)
+    levels = _levels(works, graph.starts())
+    if is_deletion:
+        levels = [level[::-1] for level in levels[::-1]]
+    return Expansion(
+        levels=tuple(tuple(level) for level in levels),
+        lines=(*design.lines, *graph.lines, *_lines(design.components)),
+    )
+
+
+def _work(component: Component, *, is_deletion: bool, namespace: str, problems: Problems) -> _Work:
+    work = _Work(component)
+    if component.is_annotation:
+        return work
+    if is_mesh(component):
+        work.own.append(mesh_step(component, is_deletion=is_deletion, problems=problems))
+    elif addon_of(component):
+        work.own.append(addon_step(component, is_deletion=is_deletion))
+    else:
+        obj = build(component, default_namespace=namespace, problems=problems)
+        if obj is not None:
+            title = str(Ref.of(obj))
+            work.own.append(Step(title=title, is_deletion=is_deletion, objects=[obj]))
+    work.traits += trait_steps(component, is_deletion=is_deletion, problems=problems)
+    return work
+
+
+def _settle_twins(works: Sequence[_Work], *, problems: Problems) -> None:
+    """Drops steps of traits that stand there already; two that contradict are a problem."""
+    seen: dict[tuple[str, ...], tuple[Step, str]] = {}
+    for work in works:
+        label = work.component.label
+        for step in work.own:
+            earlier, owner = seen.setdefault(_own_identity(work, step), (step, label))
+            if earlier is not step:
+                problems.add(label, f"{step.title} comes from {owner}, too")
+    for work in works:
+        kept: list[Step] = []
+        for step in work.traits:
+            rivals = [_identity(step), *_obsolete(step)]
+            known = next((seen[rival] for rival in rivals if rival in seen), None)
+            if known is None:
+                seen[rivals[0]] = (step, work.component.label)
+                kept.append(step)
+            elif known[0] != step:
+                text = f"{step.title} contradicts {known[0].title} of {known[1]}"
+                problems.add(work.component.label, text)
+        work.traits = kept
+
+
+def _own_identity(work: _Work, step: Step) -> tuple[str, ...]:
+    """As `_identity`; a mesh is what its revision is, whatever the component's name."""
+    if step.kind is StepKind.MESH:
+        return (step.kind, revision_of(work.component))
+    return _identity(step)
+
+
+def _identity(step: Step) -> tuple[str, ...]:
+    """What two steps may not both be about."""
+    if step.kind is StepKind.MANIFEST:
+        return _named(step.objects[0])
+    return (step.kind, step.name, step.namespace)
+
+
+def _obsolete(step: Step) -> list[tuple[str, ...]]:
+    return [_named(obj) for obj in step.obsolete]
+
+
+def _named(obj: KubeObject) -> tuple[str, ...]:
+    ref = Ref.of(obj)
+    return (StepKind.MANIFEST, *ref.group_kind, ref.namespace, ref.name)
+
+
+def _put_foundations_first(graph: Graph, works: Sequence[_Work]) -> None:
+    """Namespaces, then definitions of kinds, then the mesh, then all else."""
+    nodes: list[list[int]] = [[], [], [], []]
+    for node, work in enumerate(works):
+        nodes[_rank(work.component)].append(node)
+    for rank in range(3):
+        later = [node for others in nodes[rank + 1 :] for node in others]
+        graph.put_first(nodes[rank], before=later)
+
+
+def _rank(component: Component) -> int:
+    if component.kind == "Namespace":
+        return 0
+    if component.kind == _DEFINITION:
+        return 1
+    return 2 if is_mesh(component) else 3
+
+
+def _levels(works: Sequence[_Work], starts: dict[int, int]) -> list[list[Step]]:
+    levels: dict[int, list[Step]] = {}
+    for node, work in enumerate(works):
+        for offset, steps in enumerate(part for part in (work.own, work.traits) if part):
+            levels.setdefault(starts[node] + offset, []).extend(steps)
+    return [levels[number] for number in sorted(levels)]
+
+
+def _lines(components: Iterable[Component]) -> list[Line]:
+    lines: list[Line] = []
+    applied: list[Component] = []
+    for component in components:
+        if component.is_annotation:
+            lines.append(Line(source=component.label, note="a drawing on the canvas"))
+            continue
+        applied.append(component)
+        if is_mesh(component):
+            lines += mesh_lines(component)
+    return lines + trait_lines(applied)

@@ -1,0 +1,147 @@
+"""Meshery's own components for Istio: the mesh and its add-ons, as lifecycle's operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.chassis.errors import shortened
+from services.chassis.messages.plans import Step, StepKind
+from services.translator.designs.components import Component, quoted
+from services.translator.designs.kinds import group_of
+from services.translator.designs.problems import Problems
+from services.translator.reports import Line
+
+MESH = "IstioMesh"
+SYSTEM_NAMESPACE = "istio-system"
+_ADDONS = {
+    "GrafanaIstioAddon": "grafana-addon",
+    "JaegerIstioAddon": "jaeger-addon",
+    "KialiIstioAddon": "kiali-addon",
+    "PrometheusIstioAddon": "prometheus-addon",
+    "ZipkinIstioAddon": "zipkin-addon",
+}
+# Meshery's core kinds; others have given the name IstioMesh to kinds of their own.
+_CORE_GROUPS = ("", "core.meshmodel.dev", "core.oam.dev", "core.meshery.io")
+
+_WORD = re.compile(r"[a-z0-9]([-a-z0-9]{0,54}[a-z0-9])?\Z")
+# A definition's version (`v1.0.0`) often stands where the mesh's should.
+_VERSION = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?(-[A-Za-z0-9.]{1,32})?\Z")
+_TAKEN = ("profile", "readinessTimeoutSeconds", "revision", "tags")
+
+
+def is_mesh(component: Component) -> bool:
+    return component.kind == MESH and group_of(component.api_version) in _CORE_GROUPS
+
+
+def addon_of(component: Component) -> str:
+    """Name of lifecycle's operation for an add-on; "" for any other component."""
+    known = group_of(component.api_version) in _CORE_GROUPS
+    return _ADDONS.get(component.kind, "") if known else ""
+
+
+def mesh_step(component: Component, *, is_deletion: bool, problems: Problems) -> Step:
+    """The installation (or removal) that an IstioMesh asks for; its profile may be missing."""
+    settings = _settings(component, problems=problems)
+    spec: dict[str, Any] = {"profile": _word(component, settings, "profile", problems) or "default"}
+    revision = _word(component, settings, "revision", problems)
+    if revision:
+        spec["revision"] = revision
+    tags = settings.get("tags")
+    if isinstance(tags, list) and all(isinstance(tag, str) and _WORD.match(tag) for tag in tags):
+        spec["tags"] = tags
+    elif tags is not None:
+        problems.add(component.label, "settings.tags is not a list of tags' names")
+    seconds = settings.get("readinessTimeoutSeconds")
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= 3600:
+        spec["readinessTimeoutSeconds"] = seconds
+    elif seconds is not None:
+        problems.add(component.label, "settings.readinessTimeoutSeconds is not 1 to 3600 seconds")
+    return Step(
+        title=f"{component.kind} {shortened(component.name)}",
+        kind=StepKind.MESH,
+        is_deletion=is_deletion,
+        version=_version(component, settings, problems=problems),
+        body=options(spec),
+    )
+
+
+def mesh_lines(component: Component) -> list[Line]:
+    """What the component asks for and Meshbus does not take from a design."""
+    settings = _settings(component, problems=Problems())
+    others = sorted(key for key in settings if key not in (*_TAKEN, "version"))
+    lines = []
+    if others:
+        names = ", ".join(quoted(key) for key in others[:10])
+        lines.append(
+            Line(
+                source=f"settings {names} of {component.label}",
+                note=f"only {', '.join(_TAKEN)} and version are taken from a design",
+            )
+        )
+    if component.namespace not in ("", "default", SYSTEM_NAMESPACE):
+        lines.append(
+            Line(
+                source=f"namespace of {component.label}",
+                note=f"the control plane goes to {SYSTEM_NAMESPACE}",
+            )
+        )
+    return lines
+
+
+def revision_of(component: Component) -> str:
+    """The revision that a mesh asks for; "" for the unnamed one and for other components."""
+    if not is_mesh(component):
+        return ""
+    return _word(component, _settings(component, problems=Problems()), "revision", Problems())
+
+
+def addon_step(component: Component, *, is_deletion: bool) -> Step:
+    return Step(
+        title=f"{component.kind} {shortened(component.name)}",
+        kind=StepKind.APPLICATION,
+        is_deletion=is_deletion,
+        name=addon_of(component),
+        namespace=SYSTEM_NAMESPACE,
+    )
+
+
+def options(spec: Mapping[str, Any]) -> str:
+    """A LifecycleOptions document, as lifecycle's operations take it in their body."""
+    document = {"apiVersion": "meshbus.io/v1", "kind": "LifecycleOptions", "spec": spec}
+    return orjson.dumps(document).decode()
+
+
+def _settings(component: Component, *, problems: Problems) -> Mapping[str, Any]:
+    """The settings; what stands below their `spec` counts as theirs."""
+    settings = dict(component.settings)
+    spec = settings.pop("spec", None)
+    if spec is None or isinstance(spec, dict):
+        return {**settings, **(spec or {})}
+    problems.add(component.label, "settings.spec is not a mapping")
+    return settings
+
+
+def _word(component: Component, settings: Mapping[str, Any], name: str, problems: Problems) -> str:
+    value = settings.get(name)
+    if value in (None, ""):
+        return ""
+    if isinstance(value, str) and _WORD.match(value):
+        return value
+    problems.add(component.label, f"settings.{name} is not a name (a-z, 0-9 and -)")
+    return ""
+
+
+def _version(component: Component, settings: Mapping[str, Any], *, problems: Problems) -> str:
+    """What the user set, else the model's; "" asks for the newest."""
+    wanted = settings.get("version")
+    if wanted in (None, ""):
+        return component.model_version if _VERSION.match(component.model_version) else ""
+    text = wanted.removeprefix("v") if isinstance(wanted, str) else ""
+    if _VERSION.match(text):
+        return text
+    problems.add(component.label, f"settings.version is not a version such as {quoted('1.31.0')}")
+    return ""

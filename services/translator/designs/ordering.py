@@ -1,0 +1,131 @@
+"""The order of components: what depends on what, as levels that can be carried out side by side.
+
+`dependsOn` is what the user drew. Beside it some kinds stand before all others, because nothing
+could be applied without them: namespaces, definitions of kinds, the mesh itself. That holds as far
+as it does not contradict what the user drew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.translator.designs.components import Component, quoted
+from services.translator.designs.problems import Problems
+from services.translator.reports import Line
+
+_TOLD = 20
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes are numbers; `needs[n]` are those before `n`. Components come first, gates after."""
+
+    needs: list[set[int]]
+    lengths: list[int]
+    """How many levels a node takes: 1, 2 with traits, 0 for what has no step."""
+    lines: list[Line] = field(default_factory=list)
+
+    def put_first(self, members: Sequence[int], *, before: Iterable[int]) -> None:
+        """Lets `before` wait for `members`, except those that the members themselves wait for.
+
+        One gate between the two sides keeps the number of edges linear. It closes no circle: no
+        member reaches, over what was there before, any of those that wait at the gate.
+        """
+        if not members:
+            return
+        reached = self._reached(members)
+        gate = len(self.needs)
+        self.needs.append(set(members))
+        self.lengths.append(0)
+        for node in before:
+            if node not in reached:
+                self.needs[node].add(gate)
+
+    def _reached(self, starts: Iterable[int]) -> set[int]:
+        seen = set(starts)
+        pending = list(seen)
+        while pending:
+            fresh = self.needs[pending.pop()] - seen
+            seen |= fresh
+            pending += fresh
+        return seen
+
+    def starts(self) -> dict[int, int]:
+        """The level at which each node can start; nodes of a circle have none."""
+        waiting = [len(needs) for needs in self.needs]
+        followers: list[list[int]] = [[] for _ in self.needs]
+        for node, needs in enumerate(self.needs):
+            for need in needs:
+                followers[need].append(node)
+        starts: dict[int, int] = {}
+        level = [0] * len(self.needs)
+        ready = [node for node, count in enumerate(waiting) if not count]
+        while ready:
+            node = ready.pop()
+            starts[node] = level[node]
+            for follower in followers[node]:
+                level[follower] = max(level[follower], level[node] + self.lengths[node])
+                waiting[follower] -= 1
+                if not waiting[follower]:
+                    ready.append(follower)
+        return starts
+
+
+def drawn(components: Sequence[Component], *, lengths: Sequence[int], problems: Problems) -> Graph:
+    """The graph of `depends_on`. A circle is a problem; a reference to nothing is only told.
+
+    A reference means a component's id first, then its name; a name of several means all of them.
+    """
+    by_id, by_name = _places(components)
+    graph = Graph(needs=[set() for _ in components], lengths=list(lengths))
+    for node, component in enumerate(components):
+        for reference in component.depends_on:
+            found = by_id.get(reference) or by_name.get(reference)
+            if found is None:
+                graph.lines.append(
+                    Line(
+                        source=f"dependency of {component.label} on {quoted(reference)}",
+                        note="the design has no such component",
+                    )
+                )
+            else:
+                # A Deployment may depend on the Service of the same name.
+                graph.needs[node] |= (found - {node}) or found
+    circle = _circle(graph)
+    if circle:
+        names = [components[node].label for node in circle]
+        if len(names) > _TOLD:
+            names[_TOLD - 1 : -1] = [f"{len(names) - _TOLD} more"]
+        problems.add(
+            "the design", f"components depend on each other in a circle: {' → '.join(names)}"
+        )
+    return graph
+
+
+def _places(
+    components: Sequence[Component],
+) -> tuple[Mapping[str, set[int]], Mapping[str, set[int]]]:
+    by_id: dict[str, set[int]] = {}
+    by_name: dict[str, set[int]] = {}
+    for node, component in enumerate(components):
+        for text in component.ids:
+            by_id.setdefault(text, set()).add(node)
+        by_name.setdefault(component.name, set()).add(node)
+    return by_id, by_name
+
+
+def _circle(graph: Graph) -> list[int]:
+    """One circle, its first member again at the end; empty when there is none."""
+    starts = graph.starts()
+    stuck = [node for node in range(len(graph.needs)) if node not in starts]
+    if not stuck:
+        return []
+    # Each stuck node waits for a stuck node, so that a walk has to come back to itself.
+    walk: dict[int, None] = {}
+    node = stuck[0]
+    while node not in walk:
+        walk[node] = None
+        node = min(need for need in graph.needs[node] if need not in starts)
+    path = list(walk)
+    return [*path[path.index(node) :], node]

@@ -1,0 +1,118 @@
+"""The input: YAML or JSON text as documents, and the line of every place in them.
+
+Reading is the chassis' bounded one (`chassis/kube/manifests.py`): aliases, tags, duplicate keys,
+depth, number and size are refused there with their line. Lines of single fields are looked up only
+when there is something to tell about them, because composing nodes costs as much as all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from services.chassis.errors import ManifestMalformed
+from services.chassis.kube.manifests import read_documents, unpacked
+from services.chassis.kube.objects import KubeObject
+from services.translator.designs import is_design
+from services.translator.findings import Finding, Path
+from services.translator.options import Options, is_options, parse_options
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object of the input, or one design."""
+
+    number: int
+    """Of the YAML document that it stands in, from 1."""
+    value: dict[str, Any]
+    prefix: Path = ()
+    """Where in the document the object begins: objects of a List stand deeper."""
+
+
+@dataclass(slots=True)
+class Input:
+    """A request's body, read."""
+
+    text: str
+    objects: list[Document]
+    designs: list[Document]
+    options: Options
+    _roots: list[yaml.Node | None] | None = field(default=None, repr=False)
+
+    def located(self, findings: Sequence[Finding]) -> list[Finding]:
+        """The findings with document and line, in the input's order.
+
+        A finding belongs to the first object with its subject's kind, namespace and name.
+        """
+        placed = [self._located(finding) for finding in findings]
+        return sorted(
+            placed, key=lambda f: (f.document, f.line, str(f.subject), f.place, f.message)
+        )
+
+    def _located(self, finding: Finding) -> Finding:
+        for document in self.objects:
+            if _is_of(finding, document.value):
+                path = document.prefix + finding.path
+                return finding.at(document=document.number, line=self._line(document.number, path))
+        return finding
+
+    def _line(self, number: int, path: Path) -> int:
+        if self._roots is None:
+            self._roots = list(yaml.compose_all(self.text, Loader=yaml.CSafeLoader))
+        node = self._roots[number - 1]
+        if node is None:
+            return 0
+        mark = node.start_mark
+        for part in path:
+            found = _child(node, part)
+            if found is None:
+                break
+            mark, node = found
+        return int(mark.line) + 1
+
+
+def read_input(text: str) -> Input:
+    """The objects, designs and options in `text`; raises `ManifestMalformed` or its kin."""
+    if not text.strip():
+        raise ManifestMalformed("the request has no manifest in its body")
+    objects: list[Document] = []
+    designs: list[Document] = []
+    options: Options | None = None
+    for number, value in read_documents(text):
+        if is_design(value):
+            designs.append(Document(number, value))
+        elif is_options(value):
+            if options is not None:
+                raise ManifestMalformed(f"document {number}: there are TranslationOptions already")
+            options = parse_options(value)
+        else:
+            objects += [
+                Document(number, obj, prefix)
+                for obj, prefix in unpacked(value, where=f"document {number}")
+            ]
+    if not objects and not designs:
+        raise ManifestMalformed("the manifest holds no object")
+    return Input(text, objects, designs, options or Options())
+
+
+def _is_of(finding: Finding, obj: KubeObject) -> bool:
+    subject, metadata = finding.subject, obj.get("metadata") or {}
+    return (
+        subject.kind == obj.get("kind")
+        and subject.name == metadata.get("name")
+        and subject.namespace in ("", metadata.get("namespace", subject.namespace))
+    )
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Mark, yaml.Node] | None:
+    """Where a key or place stands, and the node below it."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if str(key.value) == str(part):
+                return key.start_mark, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark, node.value[part]
+    return None

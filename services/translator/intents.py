@@ -1,0 +1,149 @@
+"""The operations that stand for an intent: policies and traffic, without YAML from the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
+from services.chassis.messages import ClusterFacts, Plan, Step, Verb
+from services.chassis.operations.bodies import find_options
+from services.translator import policies, routing
+from services.translator.policies import MutualTls, PolicyOptions
+from services.translator.routing import RoutingOptions
+from services.translator.served import in_served_version
+from services.translator.work import Run, Work
+
+_SYSTEM_NAMESPACE = "istio-system"
+
+Routing = Callable[..., list[KubeObject]]
+"""One of the intents of `routing`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How the final event speaks; a deletion's has to say `removed` for Meshery."""
+
+    subject: str
+
+    def summary(self, verb: Verb) -> str:
+        done = "removed" if verb is Verb.DELETE else "deployed"
+        return f"{self.subject} {done} successfully"
+
+    def failing(self, verb: Verb) -> str:
+        return f"{'removing' if verb is Verb.DELETE else 'deploying'} {self.subject.lower()}"
+
+
+POLICY = Words("Policy")
+
+
+def mutual_tls(mode: MutualTls) -> Run:
+    """Sets a mode; the other modes of the same scope are replaced."""
+
+    async def run(work: Work) -> Plan:
+        options, namespace, facts = await _scoped(work)
+        selector = options.selector
+        obj = policies.peer_authentication(mode, namespace=namespace, selector=selector)
+        others = policies.other_modes(mode, namespace=namespace, selector=selector)
+        return _plan(work, facts, [obj], obsolete=others, words=POLICY)
+
+    return run
+
+
+async def deny_all(work: Work) -> Plan:
+    """Lets nobody in whom no other policy lets in."""
+    options, namespace, facts = await _scoped(work)
+    obj = policies.deny_all(namespace=namespace, selector=options.selector)
+    return _plan(work, facts, [obj], words=POLICY)
+
+
+def route(intent: Routing, words: Words) -> Run:
+    """One of the traffic intents."""
+
+    async def run(work: Work) -> Plan:
+        command = work.command
+        options = find_options(command.body, routing.KIND, RoutingOptions) or RoutingOptions()
+        objects = intent(options, namespace=command.namespace)
+        return _plan(work, await work.cluster.facts(), objects, words=words)
+
+    return run
+
+
+async def limit_image_hub(work: Work) -> Plan:
+    """A rate limit for Image Hub's API, by an EnvoyFilter that needs no module from elsewhere.
+
+    The older adapter's filter fetched a WebAssembly module from a paste site and was pinned to
+    Istio 1.9; Envoy's own local rate limit does the same for every version.
+    """
+    obj = rate_limit(namespace=work.command.namespace)
+    words = Words("Envoy filter")
+    return _plan(work, await work.cluster.facts(), [obj], words=words)
+
+
+def rate_limit(*, namespace: str) -> KubeObject:
+    """Ten requests a minute for the pods of Image Hub's API."""
+    fraction = {"numerator": 100, "denominator": "HUNDRED"}
+    limit = {
+        "@type": (
+            "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+        ),
+        "stat_prefix": "imagehub_rate_limit",
+        "token_bucket": {"max_tokens": 10, "tokens_per_fill": 10, "fill_interval": "60s"},
+        "filter_enabled": {"default_value": fraction},
+        "filter_enforced": {"default_value": fraction},
+    }
+    http_filters = {
+        "filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+    }
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": http_filters},
+        "patch": {
+            "operation": "INSERT_FIRST",
+            "value": {"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
+        },
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {
+            "name": "imagehub-rate-limit",
+            "namespace": namespace,
+            "labels": {MANAGED_BY: MANAGER},
+        },
+        "spec": {
+            # Without a priority Istio may apply a relative operation before what it refers to.
+            "priority": 10,
+            "workloadSelector": {"labels": {"app": "api", "version": "v1"}},
+            "configPatches": [patch],
+        },
+    }
+
+
+async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
+    """What a policy is for, and the namespace that stands for it."""
+    command = work.command
+    options = find_options(command.body, policies.KIND, PolicyOptions) or PolicyOptions()
+    facts = await work.cluster.facts()
+    if options.scope != "mesh":
+        return options, command.namespace, facts
+    root = facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
+    return options, root, facts
+
+
+def _plan(
+    work: Work,
+    facts: ClusterFacts,
+    objects: Sequence[KubeObject],
+    *,
+    words: Words,
+    obsolete: Sequence[KubeObject] = (),
+) -> Plan:
+    verb = work.command.verb
+    step = Step(
+        title=", ".join(str(Ref.of(obj)) for obj in objects),
+        is_deletion=verb is Verb.DELETE,
+        objects=[in_served_version(obj, facts.served) for obj in objects],
+        obsolete=[in_served_version(obj, facts.served) for obj in obsolete],
+    )
+    return Plan(steps=[step], summary=words.summary(verb), failing=words.failing(verb))

@@ -1,0 +1,140 @@
+"""Raw objects of any shape, read without surprises: what is not there, or is not what it should
+be, reads as empty. Whether the shape is right is the schema's question, not that of the rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from services.chassis.errors import OptionsMalformed, shortened
+from services.chassis.kube.objects import KubeObject, Ref
+from services.translator.findings import Path
+
+Minor: TypeAlias = tuple[int, int]
+"""Such as (1, 31)."""
+
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(\.\d{1,4})?([-+.].{0,64})?\Z")
+_WITH_TEMPLATE = {
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("apps", "DaemonSet"),
+    ("apps", "ReplicaSet"),
+    ("batch", "Job"),
+}
+
+
+def minor_of(version: str) -> Minor:
+    """(1, 31) of `1.31`, `1.31.0` or `1.31.0-rc.0`; raises `OptionsMalformed`."""
+    found = _VERSION.match(version)
+    if found is None:
+        raise OptionsMalformed(
+            f"{shortened(version)} is not a version of Istio", remedy="write it as 1.31.0"
+        )
+    return (int(found[1]), int(found[2]))
+
+
+def told_minor(minor: Minor) -> str:
+    return f"{minor[0]}.{minor[1]}"
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """`value` itself if it is a mapping, else a new empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def inner(value: Any, *keys: str) -> dict[str, Any]:
+    """The mapping below `keys`; the live one, so that what is changed in it is changed there."""
+    for key in keys:
+        value = mapping(value).get(key)
+    return mapping(value)
+
+
+def entries(value: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The mappings of a list, each with its place."""
+    if isinstance(value, list):
+        yield from ((index, item) for index, item in enumerate(value) if isinstance(item, dict))
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a list."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def placed_texts(value: Any) -> Iterator[tuple[int, str]]:
+    """The texts of a list, each with its place."""
+    if isinstance(value, list):
+        yield from ((index, item) for index, item in enumerate(value) if isinstance(item, str))
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def subject_of(obj: KubeObject) -> Ref:
+    """Which object a finding is about, even when its metadata is none."""
+    return Ref(
+        api_version=text(obj.get("apiVersion")),
+        kind=text(obj.get("kind")),
+        namespace=namespace_of(obj),
+        name=name_of(obj),
+    )
+
+
+def group_kind(obj: KubeObject) -> tuple[str, str]:
+    return (text(obj.get("apiVersion")).rpartition("/")[0], text(obj.get("kind")))
+
+
+def name_of(obj: KubeObject) -> str:
+    return text(inner(obj, "metadata").get("name"))
+
+
+def namespace_of(obj: KubeObject) -> str:
+    return text(inner(obj, "metadata").get("namespace"))
+
+
+def pod_path(obj: KubeObject) -> Path | None:
+    """Where the pod is that a workload makes: () for a Pod, None where there is none."""
+    if group_kind(obj) == ("", "Pod"):
+        return ()
+    if group_kind(obj) == ("batch", "CronJob"):
+        return ("spec", "jobTemplate", "spec", "template")
+    return ("spec", "template") if group_kind(obj) in _WITH_TEMPLATE else None
+
+
+def at(obj: Any, path: Path) -> dict[str, Any]:
+    """The mapping at `path`; empty when there is none."""
+    for part in path:
+        if isinstance(part, int):
+            obj = obj[part] if isinstance(obj, list) and part < len(obj) else None
+        else:
+            obj = mapping(obj).get(part)
+    return mapping(obj)
+
+
+def containers(obj: KubeObject) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The containers of a workload, init containers too, each with its path."""
+    pod = pod_path(obj)
+    if pod is None:
+        return
+    for field in ("initContainers", "containers"):
+        for index, container in entries(at(obj, (*pod, "spec")).get(field)):
+            yield (*pod, "spec", field, index), container
+
+
+def copied(value: Any) -> Any:
+    """A deep copy in which nothing is shared, so that a change in one place stays there."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+def walked(value: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every mapping in `value`, itself included, outer ones first, each with its path."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, item in value.items():
+            yield from walked(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from walked(item, (*path, index))

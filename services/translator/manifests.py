@@ -1,0 +1,284 @@
+"""The operations that take what a user wrote: any manifest, and Meshery's designs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from services.chassis.errors import (
+    DesignMalformed,
+    ManifestRefused,
+    ObjectsInvalid,
+    SchemasMissing,
+)
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages import ClusterFacts, MeshFact, Phase, Plan, Step, Verb
+from services.translator import smi
+from services.translator.designs import (
+    Design,
+    expand,
+    read_declarations,
+    read_design,
+    read_oam,
+)
+from services.translator.documents import Input, read_input
+from services.translator.findings import Finding, Level, errors
+from services.translator.istio.schemas import Schemas
+from services.translator.options import Options
+from services.translator.reports import Line
+from services.translator.translating import (
+    KNOWN_GROUPS,
+    MADE_KINDS,
+    Context,
+    Translation,
+    smi_objects,
+    steps_of,
+    translate,
+)
+from services.translator.versions import nearest
+from services.translator.work import Definitions, Work
+
+_THREAD_FROM_CHARACTERS = 64 * 1024
+_MOST_TOLD = 50
+
+
+class Knowing(Protocol):
+    """What can tell facts about the cluster (`work.Cluster`)."""
+
+    async def facts(
+        self,
+        *,
+        namespaces: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        managed_kinds: Sequence[str] = (),
+    ) -> ClusterFacts: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be translated, read but not yet understood."""
+
+    given: Input | None
+    designs: tuple[Design, ...]
+    options: Options
+    namespace: str
+    is_deletion: bool
+
+
+async def run_custom(work: Work) -> Plan:
+    """Any manifest: what has to be translated is, the rest goes on as it is."""
+    command = work.command
+    request = await read_request(
+        command.body, namespace=command.namespace, is_deletion=command.verb is Verb.DELETE
+    )
+    done = "removed" if request.is_deletion else "deployed"
+    return await _planned(
+        work,
+        request,
+        summary=f"Manifest {done} successfully",
+        failing=doing_custom(command.verb),
+    )
+
+
+def doing_custom(verb: Verb) -> str:
+    return f"{'removing' if verb is Verb.DELETE else 'deploying'} custom operation"
+
+
+def doing_design(verb: Verb) -> str:
+    return f"{'removing' if verb is Verb.DELETE else 'deploying'} the design"
+
+
+async def run_design(work: Work) -> Plan:
+    """Components of a design, as ProcessOAM and Provision bring them (JSON in the body)."""
+    command = work.command
+    design = _called(command.body)
+    is_deletion = command.verb is Verb.DELETE
+    request = Request(
+        given=None,
+        designs=(design,),
+        options=Options(),
+        namespace=command.namespace,
+        is_deletion=is_deletion,
+    )
+    done = "removed" if is_deletion else "deployed"
+    name = f" {design.name}" if design.name else ""
+    return await _planned(
+        work,
+        request,
+        summary=f"Design{name} {done} successfully",
+        failing=doing_design(command.verb),
+    )
+
+
+async def read_request(body: str, *, namespace: str, is_deletion: bool) -> Request:
+    """A manifest's text; reading a large one does not hold the others up."""
+    if len(body) > _THREAD_FROM_CHARACTERS:
+        given = await asyncio.to_thread(read_input, body)
+    else:
+        given = read_input(body)
+    for document in given.objects:
+        refuse_overlays(document.value)
+    return Request(
+        given=given,
+        designs=tuple(read_design(document.value) for document in given.designs),
+        options=given.options,
+        namespace=namespace,
+        is_deletion=is_deletion,
+    )
+
+
+async def translated(
+    request: Request, cluster: Knowing | None, definitions: Definitions
+) -> Translation:
+    """The request as steps, with lines and located findings; errors among them are not raised."""
+    for design in request.designs:
+        if not design.components:
+            raise DesignMalformed("the design has no component")
+    expansions = [
+        expand(design, is_deletion=request.is_deletion, default_namespace=request.namespace)
+        for design in request.designs
+    ]
+    steps = steps_of(
+        request.given,
+        expansions,
+        namespace=request.namespace,
+        is_deletion=request.is_deletion,
+    )
+    facts = ClusterFacts()
+    if cluster is not None and _depends_on_the_cluster(steps):
+        facts = await _facts(cluster, steps)
+    schemas, version, notes = await schemas_for(facts, request.options, definitions)
+    context = Context(
+        facts=facts,
+        schemas=schemas,
+        version=version,
+        options=request.options,
+        is_deletion=request.is_deletion,
+    )
+    found = translate(steps, context)
+    lines = (*(line for e in expansions for line in e.lines), *found.lines, *notes)
+    findings: Sequence[Finding] = found.findings
+    if request.given is not None:
+        findings = request.given.located(findings)
+    return Translation(found.steps, lines, tuple(findings))
+
+
+async def _planned(work: Work, request: Request, *, summary: str, failing: str) -> Plan:
+    translation = await translated(request, work.cluster, work.definitions)
+    tell(work, translation)
+    refuse_errors(translation.findings)
+    return Plan(
+        steps=list(translation.steps),
+        summary=summary,
+        failing=failing,
+        reports_lines=bool(request.designs),
+    )
+
+
+def tell(work: Work, translation: Translation) -> None:
+    """The report and the warnings, as events."""
+    if translation.lines:
+        sources = {line.source for line in translation.lines}
+        targets = {target for line in translation.lines for target in line.targets}
+        work.progress.tell(
+            Phase.TRANSLATED,
+            f"Translated: {len(sources)} objects became {len(targets)}",
+            "\n".join(str(line) for line in translation.lines),
+            numbers={"sources": len(sources), "targets": len(targets)},
+        )
+    warnings = [f for f in translation.findings if f.level is Level.WARNING]
+    if warnings:
+        work.progress.warn(f"Checked: {len(warnings)} warnings", listed(warnings))
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raises `ObjectsInvalid` with everything that keeps the request from being applied."""
+    wrong = errors(findings)
+    if not wrong:
+        return
+    objects = len({finding.subject for finding in wrong})
+    problems = f"{len(wrong)} problem{'s' if len(wrong) > 1 else ''}"
+    raise ObjectsInvalid(
+        f"{problems} in {objects} object{'s' if objects > 1 else ''}:\n{listed(wrong)}",
+        remedy=next((f.remedy for f in wrong if f.remedy), ""),
+        subject=str(wrong[0].subject),
+    )
+
+
+def listed(findings: Sequence[Finding]) -> str:
+    """A line for each finding, with its remedy, up to a bound."""
+    lines = [
+        f"{finding}" + (f" ({finding.remedy})" if finding.remedy else "")
+        for finding in findings[:_MOST_TOLD]
+    ]
+    more = len(findings) - _MOST_TOLD
+    return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
+
+
+def refuse_overlays(obj: KubeObject) -> None:
+    if Ref.of(obj).group == "install.istio.io":
+        raise ManifestRefused(
+            "an IstioOperator is not an object of a cluster",
+            remedy="send it as the body of the operation `istio`",
+        )
+
+
+def _called(body: str) -> Design:
+    """What the gateway laid into the body: a call's components or declarations."""
+    try:
+        call: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        call = None
+    match call:
+        case {"components": list(components), "config": str(config)}:
+            return read_oam([str(text) for text in components], config)
+        case {"declarations": list(declarations)}:
+            return read_declarations([str(text) for text in declarations])
+    raise DesignMalformed("the body is neither a ProcessOAM nor a Provision call")
+
+
+# --- what the translation depends on -------------------------------------------------------------
+
+
+def _depends_on_the_cluster(steps: Sequence[Step]) -> bool:
+    """Plain Kubernetes objects need no look at the cluster, and no wait for one."""
+    groups = {Ref.of(obj).group for step in steps for obj in step.objects}
+    return bool(groups & KNOWN_GROUPS)
+
+
+async def _facts(cluster: Knowing, steps: Sequence[Step]) -> ClusterFacts:
+    given = smi_objects(steps)
+    if not given:
+        return await cluster.facts()
+    return await cluster.facts(
+        namespaces=sorted(smi.namespaces_of(given)),
+        kinds=sorted(smi.SMI_KINDS),
+        managed_kinds=MADE_KINDS,
+    )
+
+
+async def schemas_for(
+    facts: ClusterFacts, options: Options, definitions: Definitions
+) -> tuple[Schemas | None, str, list[Line]]:
+    """Definitions of the wanted or the installed version, the version, and what to say of it."""
+    available = definitions.versions()
+    if options.istioVersion:
+        return await definitions.schemas(options.istioVersion), options.istioVersion, []
+    installed = installed_version(facts.meshes)
+    version = nearest(installed, available) if installed else (available or [""])[0]
+    if not version:
+        note = f"no definitions of Istio {installed or 'any version'} are here"
+        return None, installed, [Line(source="Validation", note=note)]
+    try:
+        return await definitions.schemas(version), version, []
+    except SchemasMissing as error:
+        return None, installed, [Line(source="Validation", note=error.summary)]
+
+
+def installed_version(meshes: Sequence[MeshFact]) -> str:
+    """The version of the default revision, or of the first one that tells its own; "" if none."""
+    return next((mesh.version for mesh in meshes if mesh.version), "")

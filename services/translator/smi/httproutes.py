@@ -1,0 +1,170 @@
+"""A TrafficSplit as an HTTPRoute of the Gateway API with the root Service as its parent.
+
+Each port has a route of its own: the API takes a Service only once as the parent of one route.
+The route for what does not match is a regular expression too: istiod tries prefixes, also "/",
+before regular expressions, so the usual default would win over the matches.
+Weight 0 is allowed here and stays. Limits are those of the definitions in Gateway API 1.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.chassis.kube.objects import Ref
+from services.translator.smi.matching import http_route_matches
+from services.translator.smi.models import Backend
+from services.translator.smi.naming import derived_name, made, origin_of
+from services.translator.smi.protocols import Protocol
+from services.translator.smi.results import Result, Surroundings
+from services.translator.smi.splitting import Plan, Portion, Telling
+from services.translator.smi.weights import fitted
+
+_GROUP = "gateway.networking.k8s.io"
+_LARGEST_WEIGHT = 1_000_000
+_BACKENDS_LIMIT = 16
+_MATCHES_PER_RULE = 64
+_MATCHES_LIMIT = 127
+"""128 in all rules of a route, one of them for what does not match."""
+_HEADERS_LIMIT = 16
+_EVERYTHING_LAST = {"path": {"type": "RegularExpression", "value": ".*"}}
+
+
+class HttpRoutes:
+    """Writes one plan."""
+
+    __slots__ = ("_around", "_plan", "_telling")
+
+    def __init__(self, plan: Plan, *, around: Surroundings, telling: Telling) -> None:
+        self._plan = plan
+        self._around = around
+        self._telling = telling
+
+    def write(self, result: Result) -> None:
+        """Adds a route for each port that the Gateway API has one for."""
+        if self._plan.split.gateways:
+            self._telling.left_out(
+                "gateways",
+                "a route with a Service as its parent is for the mesh only",
+                backend=None,
+                rule="unsupported",
+            )
+        for portion in self._plan.portions:
+            if portion.port is None:
+                self._tell_without_ports()
+            elif len(portion.backends) > _BACKENDS_LIMIT:
+                self._refuse(f"more than {_BACKENDS_LIMIT} backends")
+            elif portion.protocol.carries_http:
+                self._add_http(portion, portion.port, result)
+            elif portion.protocol is Protocol.TCP:
+                self._add_tcp(portion, portion.port, result)
+            else:
+                self._leave(portion, "TLS ports are only translated into a VirtualService")
+
+    def _add_http(self, portion: Portion, port: int, result: Result) -> None:
+        shared = self._references(portion.backends, port)
+        rules: list[dict[str, Any]] = [{"backendRefs": shared}]
+        if self._plan.matches is not None:
+            matches = self._conditions()
+            default = self._references([Backend(self._plan.split.root, 1)], port)
+            rules = [
+                *({"matches": some, "backendRefs": shared} for some in _parts(matches)),
+                {"matches": [_EVERYTHING_LAST], "backendRefs": default},
+            ]
+        if portion.protocol is Protocol.DETECTED:
+            self._telling.line(
+                f"port {port}", "its protocol is found out at run time; only HTTP is split"
+            )
+        self._add("HTTPRoute", f"{_GROUP}/v1", port, rules, result)
+
+    def _conditions(self) -> list[dict[str, Any]]:
+        matches = self._plan.matches or ()
+        if any(len(match.headers) > _HEADERS_LIMIT for match in matches):
+            self._refuse(f"a match with more than {_HEADERS_LIMIT} headers")
+        conditions: list[dict[str, Any]] = []
+        for match in matches:
+            conditions += [one for one in http_route_matches(match) if one not in conditions]
+        if len(conditions) > _MATCHES_LIMIT:
+            self._refuse(f"more than {_MATCHES_LIMIT} matches, each method counted")
+        return conditions
+
+    def _add_tcp(self, portion: Portion, port: int, result: Result) -> None:
+        versions = self._around.facts.served.get(f"{_GROUP}/TCPRoute", [])
+        if self._plan.matches is not None:
+            root = self._plan.split.root
+            self._telling.line(
+                f"port {port}", f"matches are about HTTP; connections keep going to {root}"
+            )
+        elif not versions:
+            self._leave(portion, "the cluster does not serve TCPRoute of the Gateway API")
+        else:
+            rules = [{"backendRefs": self._references(portion.backends, port)}]
+            self._add("TCPRoute", f"{_GROUP}/{newest(versions)}", port, rules, result)
+
+    def _add(
+        self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]], result: Result
+    ) -> None:
+        split = self._plan.split
+        name = derived_name(split.ref.name, f"split-{port}")
+        parent = {"group": "", "kind": "Service", "name": split.root, "port": port}
+        ref = Ref(api_version, kind, split.ref.namespace, name)
+        spec = {"parentRefs": [parent], "rules": rules}
+        result.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+
+    def _references(self, backends: Sequence[Backend], port: int) -> list[dict[str, Any]]:
+        shares = fitted([one.weight for one in backends], largest=_LARGEST_WEIGHT)
+        return [
+            {"group": "", "kind": "Service", "name": one.service, "port": port, "weight": share}
+            for one, share in zip(backends, shares, strict=True)
+        ]
+
+    def _tell_without_ports(self) -> None:
+        root = f"{self._plan.split.ref.namespace}/{self._plan.split.root}"
+        self._telling.left_out(
+            "all ports",
+            f"a route of the Gateway API names its port, and those of the Service {root} are "
+            "not known",
+            backend=None,
+            rule="reference",
+        )
+
+    def _leave(self, portion: Portion, note: str) -> None:
+        self._telling.left_out(
+            f"port {portion.port}",
+            f"{note}; its connections keep going to {self._plan.split.root}",
+            backend=None,
+            rule="unsupported",
+        )
+
+    def _refuse(self, what: str) -> None:
+        self._telling.findings.error(
+            ("spec",),
+            f"has {what}; an HTTPRoute takes no more",
+            rule="unsupported",
+            remedy="set form: istio in the TranslationOptions",
+        )
+
+
+def newest(versions: Sequence[str]) -> str:
+    """The most stable of a kind's versions, and of those the newest."""
+
+    def rank(version: str) -> tuple[int, int, int]:
+        number, stage, revision = _split_version(version)
+        return ({"": 2, "beta": 1, "alpha": 0}.get(stage, -1), number, revision)
+
+    return max(versions, key=rank)
+
+
+def _split_version(version: str) -> tuple[int, str, int]:
+    """Such as (1, "alpha", 2) of `v1alpha2`."""
+    for stage in ("alpha", "beta"):
+        number, found, revision = version.removeprefix("v").partition(stage)
+        if found and number.isdecimal() and revision.isdecimal():
+            return int(number), stage, int(revision)
+    number = version.removeprefix("v")
+    return (int(number), "", 0) if number.isdecimal() else (0, "?", 0)
+
+
+def _parts(matches: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    size = _MATCHES_PER_RULE
+    return [matches[start : start + size] for start in range(0, len(matches), size)]

@@ -1,0 +1,160 @@
+"""SMI objects as one model, whatever version they were written in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.chassis.kube.objects import Ref
+from services.translator.findings import Finding, Level, Path
+
+SPLIT_GROUP = "split.smi-spec.io"
+ACCESS_GROUP = "access.smi-spec.io"
+SPECS_GROUP = "specs.smi-spec.io"
+
+
+class Kind(StrEnum):
+    """The kinds that are translated."""
+
+    SPLIT = "TrafficSplit"
+    TARGET = "TrafficTarget"
+    HTTP_ROUTES = "HTTPRouteGroup"
+    TCP_ROUTE = "TCPRoute"
+    UDP_ROUTE = "UDPRoute"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An object of one kind, whatever its version."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A name, and where it stands."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A Service that gets a share. `weight` is relative to the other backends' weights."""
+
+    service: str
+    weight: int
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A TrafficSplit."""
+
+    ref: Ref
+    root: str
+    backends: tuple[Backend, ...]
+    groups: tuple[Named, ...] = ()
+    """HTTPRouteGroups whose requests are split; none means all requests are."""
+    gateways: tuple[str, ...] = ()
+    """Gateways beside the mesh itself."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Account:
+    """A ServiceAccount."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"ServiceAccount {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a TrafficTarget allows: an object, and which of its matches; none means all."""
+
+    kind: str
+    name: str
+    matches: tuple[Named, ...]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A TrafficTarget."""
+
+    ref: Ref
+    destination: Account
+    sources: tuple[Account, ...]
+    rules: tuple[Rule, ...]
+    port: int | None = None
+    """Port of the destination, before v1alpha3."""
+    body: Path = ("spec",)
+    """Where its fields stand: v1alpha1 has no spec."""
+
+    @property
+    def place(self) -> Path:
+        """Of the destination."""
+        return (*self.body, "destination")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpMatch:
+    """Requests: path, method and headers all fit."""
+
+    name: str
+    path_regex: str | None = None
+    methods: tuple[str, ...] = ()
+    """None means every method."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Lower-case names and regular expressions."""
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteGroup:
+    """An HTTPRouteGroup: any of its matches."""
+
+    ref: Ref
+    matches: tuple[HttpMatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRoute:
+    """A TCPRoute or UDPRoute; no ports means all."""
+
+    ref: Ref
+    ports: tuple[int, ...] = ()
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects what is wrong with one object; with errors it is not translated."""
+
+    ref: Ref
+    found: list[Finding] = field(default_factory=list)
+
+    def error(self, path: Path, message: str, *, rule: str = "schema", remedy: str = "") -> None:
+        self._add(Level.ERROR, path, message, rule=rule, remedy=remedy)
+
+    def warning(self, path: Path, message: str, *, rule: str, remedy: str = "") -> None:
+        self._add(Level.WARNING, path, message, rule=rule, remedy=remedy)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(finding.level is Level.ERROR for finding in self.found)
+
+    def _add(self, level: Level, path: Path, message: str, *, rule: str, remedy: str) -> None:
+        self.found.append(
+            Finding(
+                level=level, rule=rule, subject=self.ref, path=path, message=message, remedy=remedy
+            )
+        )

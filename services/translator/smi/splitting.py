@@ -1,0 +1,212 @@
+"""A TrafficSplit: which of its backends get which share of which port of the root service.
+
+The two forms that it can be written in (`virtualservices.py`, `httproutes.py`) start from here.
+
+Decisions where the specification leaves room:
+* The root Service may come later: SMI's own workflow names Services before they exist. Without its
+  ports nothing is known about protocols, so there is one HTTP route for every port.
+* A backend that is not there, or lacks the port, is left out of it and told, as the specification
+  recommends. A port for which no backend is left keeps going to the root, which is what a client
+  without a mesh would see.
+* Splits of one root do not merge: each is refused, because which one Istio follows would depend on
+  their age.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.chassis.messages.facts import ServiceFact
+from services.translator.reports import Line
+from services.translator.smi.models import Backend, Findings, HttpMatch, Key, Kind, Split
+from services.translator.smi.protocols import Protocol, protocol_of
+from services.translator.smi.results import Result, Surroundings
+
+_LATER = "apply the split again when it is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """One port of the root and who shares it; port None stands for every port."""
+
+    port: int | None
+    protocol: Protocol
+    backends: tuple[Backend, ...]
+
+    @property
+    def receivers(self) -> tuple[Backend, ...]:
+        """Backends that get anything."""
+        return tuple(backend for backend in self.backends if backend.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A split, ready to be written."""
+
+    split: Split
+    portions: tuple[Portion, ...]
+    matches: tuple[HttpMatch, ...] | None
+    """None when every request is split; otherwise only these, and the rest goes to the root."""
+
+
+@dataclass(slots=True)
+class Telling:
+    """Says about a part of a split that it was left out: a line for the report, and a warning."""
+
+    split: Split
+    findings: Findings
+    result: Result
+
+    def left_out(self, part: str, note: str, *, backend: Backend | None, rule: str) -> None:
+        path = backend.path if backend is not None else ("spec", "service")
+        self.line(part, note)
+        self.findings.warning(path, f"{part}: {note}", rule=rule)
+
+    def line(self, part: str, note: str) -> None:
+        self.result.lines.append(Line(source=f"{self.split.ref}, {part}", note=note))
+
+
+def planned(split: Split, around: Surroundings, telling: Telling) -> Plan:
+    """The split's portions and matches; what is wrong goes into `telling`."""
+    _check_other_splits(split, around, telling.findings)
+    backends = _existing(split, around, telling)
+    matches = _matches(split, around, telling.findings)
+    root = around.service(split.ref.namespace, split.root)
+    if root is None or not root.ports:
+        _tell_unknown_root(split, around, telling)
+        portions = [Portion(None, Protocol.HTTP, backends)]
+    else:
+        portions = _portions(root, backends, around, telling)
+    return Plan(split, tuple(portions), matches)
+
+
+def _check_other_splits(split: Split, around: Surroundings, findings: Findings) -> None:
+    namespace = split.ref.namespace
+    others = [
+        other
+        for other in around.splits
+        if other.ref.namespace == namespace and other.ref.name != split.ref.name
+    ]
+    for other in others:
+        if other.root == split.root:
+            findings.error(
+                ("spec", "service"),
+                f"{other.ref} splits the Service {split.root} too",
+                rule="conflict",
+                remedy="keep one of the two: splits of one root do not merge",
+            )
+    roots = {other.root: other for other in others}
+    for backend in split.backends:
+        if backend.service in roots:
+            findings.warning(
+                backend.path,
+                f"{roots[backend.service].ref} splits {backend.service} for its own clients only; "
+                "splits do not cascade",
+                rule="hierarchy",
+            )
+
+
+def _existing(split: Split, around: Surroundings, telling: Telling) -> tuple[Backend, ...]:
+    namespace = split.ref.namespace
+    if not around.facts.knows(namespace):
+        return split.backends
+    found: list[Backend] = []
+    for backend in split.backends:
+        if around.service(namespace, backend.service) is not None:
+            found.append(backend)
+        elif backend.weight:
+            telling.left_out(
+                f"backend {backend.service}",
+                f"there is no Service {namespace}/{backend.service}; {_LATER}",
+                backend=backend,
+                rule="reference",
+            )
+        else:
+            # SMI's rollout names the next version with weight 0 before it exists.
+            telling.line(f"backend {backend.service}", "it has weight 0 and is not there yet")
+    return tuple(found)
+
+
+def _matches(
+    split: Split, around: Surroundings, findings: Findings
+) -> tuple[HttpMatch, ...] | None:
+    if not split.groups:
+        return None
+    matches: list[HttpMatch] = []
+    for named in split.groups:
+        key = Key(Kind.HTTP_ROUTES, split.ref.namespace, named.name)
+        group = around.groups.get(key)
+        if group is not None:
+            matches += group.matches
+        else:
+            around.tell_missing(key, named.path, findings)
+    for match in matches:
+        names = [name for name, _ in match.headers]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            findings.error(
+                ("spec", "matches"),
+                f"the match {match.name} has two patterns for the header {name}; "
+                "a route of Istio takes one",
+                rule="unsupported",
+                remedy="write one pattern for both",
+            )
+    return tuple(matches)
+
+
+def _tell_unknown_root(split: Split, around: Surroundings, telling: Telling) -> None:
+    namespace = split.ref.namespace
+    where = f"{namespace}/{split.root}"
+    if around.facts.knows(namespace):
+        telling.left_out(
+            "ports",
+            f"there is no Service {where} with ports, so all its ports are taken for HTTP; "
+            + _LATER,
+            backend=None,
+            rule="reference",
+        )
+    else:
+        telling.line("ports", f"the Service {where} is not known, so all its ports count as HTTP")
+
+
+def _portions(
+    root: ServiceFact, backends: tuple[Backend, ...], around: Surroundings, telling: Telling
+) -> list[Portion]:
+    portions: list[Portion] = []
+    for port in sorted(root.ports, key=lambda port: port.port):
+        protocol = protocol_of(port)
+        if protocol is Protocol.UNROUTABLE:
+            telling.line(f"port {port.port}", f"it is {port.protocol}, which Istio does not route")
+            continue
+        sharing = tuple(
+            backend
+            for backend in backends
+            if _has_port(backend, port.port, root.namespace, around, telling)
+        )
+        if sharing:
+            portions.append(Portion(port.port, protocol, sharing))
+        else:
+            telling.left_out(
+                f"port {port.port}",
+                f"no backend has it, so its requests keep going to {root.name}",
+                backend=None,
+                rule="ports",
+            )
+    return portions
+
+
+def _has_port(
+    backend: Backend, port: int, namespace: str, around: Surroundings, telling: Telling
+) -> bool:
+    service = around.service(namespace, backend.service)
+    if service is None and not around.facts.knows(namespace):
+        return True
+    ports = service.ports if service is not None else []
+    if any(one.port == port and protocol_of(one) is not Protocol.UNROUTABLE for one in ports):
+        return True
+    telling.left_out(
+        f"backend {backend.service}",
+        f"it has no port {port}, so it gets nothing of that port",
+        backend=backend,
+        rule="ports",
+    )
+    return False

@@ -1,0 +1,187 @@
+"""SMI objects of a request, with those that the cluster has, as objects of Istio.
+
+Nothing is raised for what the objects say: everything that is wrong is found in one go. An object
+with errors becomes nothing; the caller refuses the whole request for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages.facts import ClusterFacts
+from services.translator.findings import Finding
+from services.translator.options import Options
+from services.translator.reports import Line
+from services.translator.smi.access import translated_target
+from services.translator.smi.httproutes import HttpRoutes
+from services.translator.smi.models import Findings, Key, Kind, Split, Target
+from services.translator.smi.reading import (
+    VERSIONS,
+    Reading,
+    destination_namespace,
+    key_of,
+    references_of,
+)
+from services.translator.smi.results import Result, Surroundings
+from services.translator.smi.splitting import Telling, planned
+from services.translator.smi.virtualservices import VirtualServices
+
+SMI_KINDS: tuple[str, ...] = tuple(f"{group}/{kind}" for group, kind in VERSIONS)
+"""The kinds that are translated, each as `group/Kind`."""
+_SMI_DOMAIN = ".smi-spec.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmiTranslation:
+    """What SMI objects became."""
+
+    objects: tuple[KubeObject, ...]
+    """Made out of the request's objects, and out of known ones that refer to a route group or
+    TCPRoute of the request, because what they say has changed."""
+    kept: tuple[KubeObject, ...]
+    """Policies that deny by default: to be applied with the rest, and to stay when the request is
+    a deletion, because what no TrafficTarget allows any more must be denied again."""
+    lines: tuple[Line, ...]
+    findings: tuple[Finding, ...]
+
+
+def is_smi(obj: KubeObject) -> bool:
+    """Whether the object is one of SMI's, also one that cannot be translated."""
+    return Ref.of(obj).group.endswith(_SMI_DOMAIN)
+
+
+def namespaces_of(given: Iterable[KubeObject], known: Iterable[KubeObject] = ()) -> set[str]:
+    """Namespaces whose services and workloads the facts must have.
+
+    Pass the known objects too: those that are translated again may reach into other namespaces.
+    """
+    given = list(given)
+    changed = {key_of(obj) for obj in given}
+    found: set[str] = set()
+    for obj in [*given, *known]:
+        namespace = Ref.of(obj).namespace
+        if key_of(obj) in changed or any(key.namespace == namespace for key in changed):
+            found |= {namespace, destination_namespace(obj)}
+    return found - {""}
+
+
+def translate(
+    given: Sequence[KubeObject],
+    *,
+    known: Sequence[KubeObject],
+    facts: ClusterFacts,
+    options: Options,
+    trust_domain: str,
+) -> SmiTranslation:
+    """What `given` becomes; objects of `known` count unless `given` has them too."""
+    reading = Reading()
+    changed = _read_all(given, reading, options)
+    _read_all([obj for obj in known if key_of(obj) not in changed], reading, options)
+    around = Surroundings(
+        groups=reading.groups,
+        port_routes=reading.port_routes,
+        splits=sorted(reading.splits.values(), key=lambda split: split.ref),
+        present=frozenset(reading.present),
+        facts=facts,
+        options=options,
+        trust_domain=trust_domain,
+    )
+    to_translate = _to_translate(changed, reading)
+    results = [_translated(read, around) for read in to_translate]
+    results += [_untranslated(changed, reading, to_translate)]
+    told = changed | {key for read in to_translate for key in (_key(read), *references_of(read))}
+    findings = [finding for key in told for finding in reading.findings.get(key, ())]
+    findings += [finding for result in results for finding in result.findings]
+    return SmiTranslation(
+        objects=_ordered(obj for result in results for obj in result.objects),
+        kept=_ordered(obj for result in results for obj in result.kept),
+        lines=tuple(line for result in results for line in result.lines),
+        findings=tuple(sorted(findings, key=lambda one: (one.subject, one.place, one.message))),
+    )
+
+
+def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options) -> set[Key]:
+    """Reads the objects in an order that does not depend on theirs."""
+    read: dict[Key, KubeObject] = {}
+    for obj in sorted(objects, key=lambda obj: (Ref.of(obj), repr(obj))):
+        key = key_of(obj)
+        if key not in read:
+            reading.read(obj, cluster_domain=options.clusterDomain)
+        elif read[key] != obj:
+            twice = Findings(Ref.of(obj))
+            twice.error((), f"{key} stands in the request twice", rule="conflict")
+            reading.findings[key] += twice.found
+        read.setdefault(key, obj)
+    return set(read)
+
+
+def _to_translate(changed: set[Key], reading: Reading) -> list[Split | Target]:
+    """The request's splits and targets, and known ones whose rules or matches changed."""
+    every: list[Split | Target] = [*reading.splits.values(), *reading.targets.values()]
+    chosen = [
+        read
+        for read in every
+        if _key(read) in changed or any(key in changed for key in references_of(read))
+    ]
+    return sorted(chosen, key=lambda read: read.ref)
+
+
+def _key(read: Split | Target) -> Key:
+    return Key(read.ref.kind, read.ref.namespace, read.ref.name)
+
+
+def _translated(read: Split | Target, around: Surroundings) -> Result:
+    return translated_target(read, around) if isinstance(read, Target) else _split(read, around)
+
+
+def _split(split: Split, around: Surroundings) -> Result:
+    result = Result()
+    findings = Findings(split.ref)
+    telling = Telling(split, findings, result)
+    plan = planned(split, around, telling)
+    if not findings.has_errors:
+        if around.options.form == "gateway-api":
+            HttpRoutes(plan, around=around, telling=telling).write(result)
+        else:
+            domain = around.options.clusterDomain
+            VirtualServices(plan, cluster_domain=domain, telling=telling).write(result)
+    if findings.has_errors:
+        result.objects.clear()
+    result.findings += findings.found
+    reason = next((finding.message for finding in findings.found), "no port is left to split")
+    result.became(split.ref, note="" if result.objects else reason)
+    return result
+
+
+def _untranslated(
+    changed: set[Key], reading: Reading, translated: Sequence[Split | Target]
+) -> Result:
+    """Lines about objects that become nothing by themselves."""
+    users: dict[Key, list[str]] = {}
+    for read in translated:
+        for key in references_of(read):
+            users.setdefault(key, []).append(str(read.ref))
+    result = Result()
+    for key in sorted(changed & reading.findings.keys(), key=str):
+        ref = reading.present[key]
+        if reading.findings[key] and key.kind not in (Kind.SPLIT, Kind.TARGET):
+            result.lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+        elif key.kind == Kind.UDP_ROUTE:
+            result.lines.append(Line(source=str(ref), note="Istio's proxies do not see UDP"))
+        elif key in reading.groups or key in reading.port_routes:
+            used = (
+                ", ".join(dict.fromkeys(users.get(key, ()))) or "no TrafficTarget or TrafficSplit"
+            )
+            note = f"it has no effect of its own; it is used by {used}"
+            result.lines.append(Line(source=str(ref), note=note))
+        elif key not in reading.splits and key not in reading.targets:
+            result.lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+    return result
+
+
+def _ordered(objects: Iterable[KubeObject]) -> tuple[KubeObject, ...]:
+    """Each object once, in an order of their own."""
+    by_ref = {Ref.of(obj): obj for obj in objects}
+    return tuple(by_ref[ref] for ref in sorted(by_ref))

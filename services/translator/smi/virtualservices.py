@@ -1,0 +1,186 @@
+"""A TrafficSplit as a VirtualService.
+
+* Hosts are written out in full: a short name would mean another Service in another namespace.
+* Each port has its own route, so that a backend without it can be left out; Istio would otherwise
+  silently send requests to the only port that the backend has.
+* One receiver stands without a weight. Istio refuses a route whose weights are all zero, so a
+  split that gives nobody anything answers 503 on HTTP ports. For TCP there is no such answer:
+  those ports keep going to the root, and the split is told.
+* A TLS port is routed by the name that the client asks for. Once a VirtualService has rules for
+  it, the sidecar closes connections that ask for another name, hence the service's other names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from services.chassis.kube.objects import Ref
+from services.translator.smi.matching import virtual_service_match
+from services.translator.smi.models import Backend
+from services.translator.smi.naming import derived_name, made, origin_of
+from services.translator.smi.protocols import Protocol
+from services.translator.smi.results import Result
+from services.translator.smi.splitting import Plan, Portion, Telling
+from services.translator.smi.weights import fitted
+
+_API_VERSION = "networking.istio.io/v1"
+_MESH = "mesh"
+_NOBODY = 503
+
+
+class VirtualServices:
+    """Writes one plan."""
+
+    __slots__ = ("_domain", "_plan", "_telling")
+
+    def __init__(self, plan: Plan, *, cluster_domain: str, telling: Telling) -> None:
+        self._plan = plan
+        self._domain = cluster_domain
+        self._telling = telling
+
+    def write(self, result: Result) -> None:
+        """Adds the VirtualService, unless no port is left that could be split."""
+        split = self._plan.split
+        http = [route for portion in self._plan.portions for route in self._http(portion)]
+        tcp = [route for portion in self._plan.portions for route in self._tcp(portion)]
+        tls = [route for portion in self._plan.portions for route in self._tls(portion)]
+        routes = {"http": http, "tcp": tcp, "tls": tls}
+        if not any(routes.values()):
+            return
+        name = derived_name(split.ref.name, "split")
+        ref = Ref(_API_VERSION, "VirtualService", split.ref.namespace, name)
+        hosts = [self._host(split.root), *(self._other_names() if tls else ())]
+        spec: dict[str, Any] = {"hosts": hosts, "gateways": [_MESH, *split.gateways]}
+        spec |= {kind: found for kind, found in routes.items() if found}
+        result.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+
+    # ---- HTTP ------------------------------------------------------------------------------------
+
+    def _http(self, portion: Portion) -> Iterable[dict[str, Any]]:
+        if not portion.protocol.carries_http:
+            return
+        places = self._places(portion)
+        matches = self._plan.matches
+        if matches is None:
+            yield _with_match(places if places != [{}] else [], self._shared(portion))
+            return
+        conditions = [virtual_service_match(match) for match in matches]
+        wanted: list[dict[str, Any]] = []
+        for one in ({**place, **condition} for place in places for condition in conditions):
+            wanted += [one] if one not in wanted else []
+        if {} in wanted:
+            wanted = [{}]
+        root = {"route": [{"destination": self._destination(self._plan.split.root, portion.port)}]}
+        if wanted:
+            # A rule without a match fits every request; an empty one is refused.
+            yield _with_match(wanted if wanted != [{}] else [], self._shared(portion))
+        if wanted != [{}]:
+            yield _with_match(places if places != [{}] else [], root)
+
+    def _places(self, portion: Portion) -> list[dict[str, Any]]:
+        """Where the route is for: the port in the mesh, and any port of the gateways.
+
+        A gateway has ports of its own, so the root's port says nothing there. Its requests go to
+        the root's first HTTP port.
+        """
+        gateways = self._plan.split.gateways
+        port = {} if portion.port is None else {"port": portion.port}
+        if not gateways or not port:
+            return [port]
+        first = next(one.port for one in self._plan.portions if one.protocol.carries_http)
+        in_mesh: dict[str, Any] = {**port, "gateways": [_MESH]}
+        return [in_mesh, {"gateways": list(gateways)}] if portion.port == first else [in_mesh]
+
+    def _shared(self, portion: Portion) -> dict[str, Any]:
+        receivers = portion.receivers
+        if not receivers:
+            self._telling.line(
+                _port_text(portion), f"all weights are 0, so requests are answered {_NOBODY}"
+            )
+            return {"directResponse": {"status": _NOBODY}}
+        return {"route": self._destinations(receivers, portion.port)}
+
+    # ---- TCP and TLS -----------------------------------------------------------------------------
+
+    def _tcp(self, portion: Portion) -> Iterable[dict[str, Any]]:
+        if not portion.protocol.carries_tcp or not self._is_splittable(portion):
+            return
+        yield {
+            "match": [{"port": portion.port, **self._in_mesh()}],
+            "route": self._destinations(portion.receivers, portion.port),
+        }
+
+    def _tls(self, portion: Portion) -> Iterable[dict[str, Any]]:
+        if portion.protocol is not Protocol.TLS or not self._is_splittable(portion):
+            return
+        root = self._plan.split.root
+        names = [self._host(root), *self._other_names()]
+        self._telling.left_out(
+            _port_text(portion),
+            f"it is routed by the name that clients ask for: one of {', '.join(names)}; "
+            f"connections that ask for {root} alone are closed",
+            backend=None,
+            rule="tls",
+        )
+        yield {
+            "match": [{"port": portion.port, "sniHosts": names, **self._in_mesh()}],
+            "route": self._destinations(portion.receivers, portion.port),
+        }
+
+    def _is_splittable(self, portion: Portion) -> bool:
+        """Whether a connection, of which nothing is known, can be split."""
+        root = self._plan.split.root
+        if self._plan.matches is not None:
+            what = "connections other than HTTP" if portion.protocol.carries_http else "connections"
+            self._telling.line(
+                _port_text(portion), f"matches are about HTTP; {what} keep going to {root}"
+            )
+            return False
+        if not portion.receivers:
+            self._telling.left_out(
+                _port_text(portion),
+                "all weights are 0, but Istio has no rule that refuses connections; "
+                f"they keep going to {root}",
+                backend=None,
+                rule="weights",
+            )
+            return False
+        return True
+
+    def _in_mesh(self) -> dict[str, Any]:
+        return {"gateways": [_MESH]} if self._plan.split.gateways else {}
+
+    # ---- Names -----------------------------------------------------------------------------------
+
+    def _destinations(self, receivers: Sequence[Backend], port: int | None) -> list[dict[str, Any]]:
+        destinations = [self._destination(one.service, port) for one in receivers]
+        if len(destinations) == 1:
+            return [{"destination": destinations[0]}]
+        shares = fitted([one.weight for one in receivers])
+        return [
+            {"destination": destination, "weight": share}
+            for destination, share in zip(destinations, shares, strict=True)
+        ]
+
+    def _destination(self, service: str, port: int | None) -> dict[str, Any]:
+        destination: dict[str, Any] = {"host": self._host(service)}
+        if port is not None:
+            destination["port"] = {"number": port}
+        return destination
+
+    def _host(self, service: str) -> str:
+        return f"{service}.{self._plan.split.ref.namespace}.svc.{self._domain}"
+
+    def _other_names(self) -> tuple[str, ...]:
+        # Not the bare name: Istio would write it out and find the same host twice.
+        short = f"{self._plan.split.root}.{self._plan.split.ref.namespace}"
+        return (short, f"{short}.svc")
+
+
+def _with_match(match: list[dict[str, Any]], rule: dict[str, Any]) -> dict[str, Any]:
+    return {"match": match, **rule} if match else rule
+
+
+def _port_text(portion: Portion) -> str:
+    return f"port {portion.port}" if portion.port is not None else "ports"

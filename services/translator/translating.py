@@ -1,0 +1,237 @@
+"""From a request's objects to the steps of a plan; pure, so the same input gives the same plan.
+
+What an object goes through: a deprecated form becomes the current one, the API version becomes one
+that the cluster serves, and its kind's own definition judges it. All findings of all objects come
+at once; one error keeps everything from being applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of
+from services.chassis.messages import ClusterFacts, Step, StepKind
+from services.translator import smi
+from services.translator.designs import Expansion
+from services.translator.documents import Input
+from services.translator.findings import Finding
+from services.translator.istio.deprecations import modernized
+from services.translator.istio.filters import check_filter
+from services.translator.istio.plugins import check_plugin
+from services.translator.istio.schemas import Schemas
+from services.translator.istio.validating import validate
+from services.translator.options import Options
+from services.translator.reports import Line
+from services.translator.served import in_served_version
+from services.translator.smi import is_smi
+
+MADE_KINDS = (
+    "networking.istio.io/VirtualService",
+    "security.istio.io/AuthorizationPolicy",
+    "gateway.networking.k8s.io/HTTPRoute",
+    "gateway.networking.k8s.io/TCPRoute",
+)
+"""Kinds that SMI objects become."""
+
+_NAMESPACED_GROUPS = frozenset(
+    {
+        "networking.istio.io",
+        "security.istio.io",
+        "telemetry.istio.io",
+        "extensions.istio.io",
+        "split.smi-spec.io",
+        "access.smi-spec.io",
+        "specs.smi-spec.io",
+    }
+)
+KNOWN_GROUPS = _NAMESPACED_GROUPS | {
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "inference.networking.k8s.io",
+}
+"""Groups whose objects depend on the cluster: on what it serves, and on what is there."""
+
+_DEFAULT_TRUST_DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a translation depends on beside its input."""
+
+    facts: ClusterFacts
+    schemas: Schemas | None
+    """Definitions of the cluster's Istio version; None when nobody has them."""
+    version: str
+    """That version."""
+    options: Options
+    is_deletion: bool
+
+    @property
+    def trust_domain(self) -> str:
+        meshes = self.facts.meshes
+        known = meshes[0].trust_domain if meshes else _DEFAULT_TRUST_DOMAIN
+        return self.options.trustDomain or known
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What became of the input."""
+
+    steps: tuple[Step, ...]
+    lines: tuple[Line, ...]
+    findings: tuple[Finding, ...]
+
+
+def steps_of(
+    given: Input | None, expansions: Sequence[Expansion], *, namespace: str, is_deletion: bool
+) -> list[Step]:
+    """The input as steps, before anything is translated: designs first, then plain objects."""
+    steps = [step for expansion in expansions for step in numbered(expansion)]
+    objects = [document.value for document in given.objects] if given else []
+    if objects:
+        level = max((step.level for step in steps), default=0) + 1
+        steps.append(
+            Step(title=_title(objects), objects=objects, level=level, is_deletion=is_deletion)
+        )
+    for step in steps:
+        for obj in step.objects:
+            _place(obj, namespace)
+    return steps
+
+
+def numbered(expansion: Expansion) -> list[Step]:
+    """An expansion's steps, those of one level with the same number."""
+    return [
+        step.model_copy(update={"level": number})
+        for number, level in enumerate(expansion.levels, start=1)
+        for step in level
+    ]
+
+
+def steps_for(objects: Sequence[KubeObject]) -> list[Step]:
+    """Objects that already have their namespaces, as one step."""
+    return [Step(title=_title(objects), objects=list(objects), level=1)]
+
+
+def smi_objects(steps: Iterable[Step]) -> list[KubeObject]:
+    return [obj for step in steps for obj in step.objects if is_smi(obj)]
+
+
+def translate(steps: Sequence[Step], context: Context) -> Translation:
+    """The steps with everything in them in Istio's current words."""
+    collected = _Collected(context)
+    translated = smi.translate(
+        smi_objects(steps),
+        known=[obj for obj in context.facts.objects if is_smi(obj)],
+        facts=context.facts,
+        options=context.options,
+        trust_domain=context.trust_domain,
+    )
+    collected.lines += translated.lines
+    collected.findings += translated.findings
+    done = [found for step in steps if (found := collected.plain(step)) is not None]
+    made = collected.made(translated, steps)
+    return Translation(
+        tuple(_with_made(done, made)), tuple(collected.lines), tuple(collected.findings)
+    )
+
+
+@dataclass(slots=True)
+class _Collected:
+    """One translation under way."""
+
+    context: Context
+    lines: list[Line] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def plain(self, step: Step) -> Step | None:
+        """A step without its SMI objects, unless the cluster keeps those; None when empty."""
+        if step.kind is not StepKind.MANIFEST:
+            return step
+        served = self.context.facts.served
+        kept = [obj for obj in step.objects if not is_smi(obj) or _group_kind(obj) in served]
+        if not kept:
+            return None
+        return step.model_copy(update={"objects": [self.object(obj) for obj in kept]})
+
+    def made(self, translated: smi.SmiTranslation, steps: Sequence[Step]) -> Step | None:
+        """The step with what the SMI objects became, and with what it replaces."""
+        context = self.context
+        objects = [self.object(obj) for obj in translated.objects]
+        stale = _stale(translated, steps, context)
+        if context.is_deletion:
+            objects += stale
+        else:
+            objects += [self.object(obj) for obj in translated.kept]
+        if not objects and not stale:
+            return None
+        return Step(
+            title=_title(objects or stale),
+            objects=objects,
+            obsolete=[] if context.is_deletion else stale,
+            is_deletion=context.is_deletion,
+            level=max((step.level for step in steps if any(map(is_smi, step.objects))), default=0),
+        )
+
+    def object(self, obj: KubeObject) -> KubeObject:
+        """One object in its current form and a served version; what is wrong is noted."""
+        context = self.context
+        current = modernized(obj)
+        told = in_served_version(current.obj, context.facts.served)
+        if context.is_deletion:
+            return told
+        self.findings += current.findings
+        if context.schemas is not None:
+            self.findings += validate(told, schemas=context.schemas)
+        self.findings += check_filter(told, target=context.version or None)
+        self.findings += check_plugin(told)
+        return told
+
+
+def _stale(
+    translated: smi.SmiTranslation, steps: Sequence[Step], context: Context
+) -> list[KubeObject]:
+    """What earlier translations of the same sources left and this one no longer makes.
+
+    A TrafficTarget has a policy for each workload of its destination; when the workloads change,
+    so do the names.
+    """
+    sources = {smi.origin_of(Ref.of(obj)) for obj in smi_objects(steps)}
+    made = {_identity(obj) for obj in (*translated.objects, *translated.kept)}
+    return [
+        obj
+        for obj in context.facts.objects
+        if annotations_of(obj).get(smi.TRANSLATED_FROM) in sources and _identity(obj) not in made
+    ]
+
+
+def _with_made(steps: list[Step], made: Step | None) -> list[Step]:
+    """`made` stands where the last of its sources' steps does."""
+    if made is None:
+        return steps
+    later = next((i for i, step in enumerate(steps) if step.level > made.level), len(steps))
+    return [*steps[:later], made, *steps[later:]]
+
+
+def _place(obj: KubeObject, namespace: str) -> None:
+    """The request's namespace, where an object of ours has none; lifecycle does the others."""
+    if str(obj.get("apiVersion", "")).rpartition("/")[0] in _NAMESPACED_GROUPS:
+        metadata = obj["metadata"]
+        metadata["namespace"] = metadata.get("namespace") or namespace
+
+
+def _identity(obj: KubeObject) -> tuple[str, str, str, str]:
+    """An object whatever the version of its API."""
+    ref = Ref.of(obj)
+    return (ref.group, ref.kind, ref.namespace, ref.name)
+
+
+def _group_kind(obj: KubeObject) -> str:
+    ref = Ref.of(obj)
+    return f"{ref.group}/{ref.kind}"
+
+
+def _title(objects: Sequence[KubeObject]) -> str:
+    names = ", ".join(str(Ref.of(obj)) for obj in objects[:3])
+    return names if len(objects) <= 3 else f"{names} and {len(objects) - 3} more"

@@ -1,0 +1,82 @@
+"""The operation `istio-vet`: Istio's configuration in a cluster, checked against its definitions.
+
+It validates every object of Istio's and the Gateway API's kinds, names deprecated forms, and looks
+at EnvoyFilters and WasmPlugins. What needs a view of the running pods belongs to the topology
+service; until that runs, the result names it as not done.
+"""
+
+from __future__ import annotations
+
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import ClusterFacts, Phase, Severity
+from services.chassis.operations.endings import Result
+from services.translator.findings import Finding, Level, errors
+from services.translator.istio.deprecations import modernized
+from services.translator.istio.filters import check_filter
+from services.translator.istio.plugins import check_plugin
+from services.translator.istio.schemas import Schemas
+from services.translator.istio.validating import validate
+from services.translator.manifests import schemas_for
+from services.translator.options import Options
+from services.translator.work import Work
+
+CONFIGURATION_GROUPS = (
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    "gateway.networking.k8s.io",
+)
+_LATER = (
+    "podsinmesh, meshversion, applabel, serviceportprefix, serviceassociation, "
+    "danglingroutedestinationhost and conflictingvirtualservicehost need the topology service, "
+    "which is not there yet"
+)
+_MOST_EVENTS = 200
+
+
+async def run_vet(work: Work) -> Result:
+    """One event for each finding, then a summary; it writes nothing."""
+    facts = await work.cluster.facts()
+    facts = await work.cluster.facts(kinds=configuration_kinds(facts))
+    schemas, version, lines = await schemas_for(facts, Options(), work.definitions)
+    for line in lines:
+        work.progress.warn(f"{line.source}: {line.note}")
+    findings = [f for obj in facts.objects for f in vetted(obj, schemas=schemas, version=version)]
+    for finding in findings[:_MOST_EVENTS]:
+        _tell(work, finding)
+    wrong = len(errors(findings))
+    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(findings) - wrong} notes"
+    if not facts.meshes:
+        counts = f"Istio is not installed in this cluster; {counts}"
+    return Result(
+        "Vetting ran successfully",
+        f"{counts}. Not yet checked: {_LATER}.",
+        (("objects", len(facts.objects)), ("findings", len(findings)), ("wrong", wrong)),
+    )
+
+
+def configuration_kinds(facts: ClusterFacts) -> list[str]:
+    """What the cluster serves of the groups that hold a mesh's configuration."""
+    return sorted(k for k in facts.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
+
+
+def vetted(obj: KubeObject, *, schemas: Schemas | None, version: str) -> list[Finding]:
+    """Everything that can be said about one object alone."""
+    return [
+        *(validate(obj, schemas=schemas) if schemas is not None else ()),
+        *modernized(obj).findings,
+        *check_filter(obj, target=version or None),
+        *check_plugin(obj),
+    ]
+
+
+def _tell(work: Work, finding: Finding) -> None:
+    severities = {Level.ERROR: Severity.WARN, Level.WARNING: Severity.WARN}
+    work.progress.tell(
+        Phase.NOTE,
+        f"{finding.rule}: {finding}",
+        finding.remedy,
+        # Findings about a mesh are news about it; the operation itself has not failed.
+        severity=severities.get(finding.level, Severity.INFO),
+    )

@@ -1,0 +1,67 @@
+"""What an operation of the translator works with: one command, its story, and whom to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import AdvertisedOperation, ClusterFacts, Command, Plan, Verb
+from services.chassis.operations.endings import Result
+from services.chassis.operations.progress import Progress
+from services.translator.istio.schemas import Schemas
+
+
+class Definitions(Protocol):
+    """The definitions of Istio's kinds, by version."""
+
+    def versions(self) -> list[str]:
+        """Versions with a distribution, newest first."""
+        ...
+
+    async def schemas(self, version: str) -> Schemas:
+        """Of a version of `versions()`; raises `SchemasMissing` for another one."""
+        ...
+
+
+class Cluster(Protocol):
+    """The cluster of a command, as lifecycle sees it."""
+
+    async def facts(
+        self,
+        *,
+        namespaces: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        managed_kinds: Sequence[str] = (),
+    ) -> ClusterFacts: ...
+
+    async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One command in one attempt."""
+
+    command: Command
+    progress: Progress
+    cluster: Cluster
+    definitions: Definitions
+    now: Callable[[], datetime]
+
+
+Outcome: TypeAlias = Plan | Result
+"""A plan for lifecycle, or the end."""
+
+Run: TypeAlias = Callable[[Work], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that the translator offers."""
+
+    advertised: AdvertisedOperation
+    run: Run
+    doing: Callable[[Verb], str]
+    """Completes "Error while …" for a failure; it must not say that something is gone."""

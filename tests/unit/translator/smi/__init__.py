@@ -1,0 +1,1 @@
+"""SMI objects and what they become."""

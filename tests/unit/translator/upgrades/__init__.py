@@ -1,0 +1,1 @@
+"""What an upgrade of Istio would break: the rules and their tables."""
