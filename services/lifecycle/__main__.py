@@ -20,6 +20,7 @@ from services.chassis.operations.endings import Endings
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
+from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.adapters.samples import Samples
 from services.lifecycle.adapters.stores import CredentialStore, IntentBucket
 from services.lifecycle.applications import Applications
@@ -30,6 +31,7 @@ from services.lifecycle.queries import Answers
 from services.lifecycle.rendering import Rendering
 from services.lifecycle.settings import LifecycleSettings
 from services.lifecycle.uninstalling import Uninstaller
+from services.lifecycle.upgrades import UpgradeChecks
 
 HTTP_PORT = 9111
 
@@ -58,7 +60,12 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         connections=connections,
         leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
         operations=offered(
-            installer=Installer(Rendering(distributions, own.hub), intents, versions),
+            installer=Installer(
+                Rendering(distributions, own.hub),
+                intents,
+                versions,
+                UpgradeChecks(upgrade_report(bus)),
+            ),
             uninstaller=Uninstaller(intents),
             applications=Applications(Samples(own.distributions), versions),
         ),

@@ -229,6 +229,13 @@ async def _list(client: KubeClient, path: str, *, selector: str = "") -> list[Ku
         query["continue"] = token
 
 
+async def configuration(connection: Connection) -> list[KubeObject]:
+    """All objects of the kinds that hold a mesh's configuration."""
+    served = await _served(connection)
+    kinds = [kind for kind in served if not kind.partition("/")[0].endswith(".smi-spec.io")]
+    return await _all(_objects(connection, kind, (), selector="") for kind in kinds)
+
+
 async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list[str]:
     """What the API server says to each object in a dry run; "" where it takes it."""
     return list(await asyncio.gather(*(_tried(connection, obj) for obj in objects)))

@@ -28,6 +28,7 @@ from services.lifecycle.planning import (
 from services.lifecycle.prechecks import check_install, kubernetes_minor
 from services.lifecycle.rendering import DEFAULT_TAG, RenderedMesh, Rendering, planned_object
 from services.lifecycle.requests import DEFAULT_REVISION, MeshRequest
+from services.lifecycle.upgrades import UpgradeChecks
 from services.lifecycle.versions import choose
 from services.lifecycle.webhooks import with_live_failure_policy
 from services.lifecycle.work import Result, Work
@@ -67,6 +68,7 @@ class Installer:
     rendering: Rendering
     intents: IntentStore
     versions: Sequence[str]
+    checks: UpgradeChecks
 
     async def install(self, work: Work, request: MeshRequest) -> Result:
         version = choose(work.command.version, self.versions)
@@ -94,6 +96,11 @@ class Installer:
         findings = check_install(
             request, version=version, inventory=inventory, kubernetes_minor=minor
         )
+        current = _leaving(request, inventory)
+        if current and current != version:
+            told = await self.checks.check(work, current=current, target=version)
+            findings.refusals += told.refusals
+            findings.warnings += told.warnings
         warnings = findings.settle(force=request.force)
         tags = _tags(request, inventory)
         work.progress.tell(
@@ -185,6 +192,17 @@ class Installer:
             listing(removed),
             numbers={"objects": len(removed)},
         )
+
+
+def _leaving(request: MeshRequest, inventory: Inventory) -> str:
+    """The version that the users' objects live with now; "" for a fresh mesh.
+
+    A canary beside an older revision gets the same objects, and its definitions replace the older
+    ones, so its neighbour's version counts where it has none of its own.
+    """
+    revisions = inventory.revisions()
+    own = revisions.get(request.revision, "")
+    return own or min(filter(None, revisions.values()), default="")
 
 
 def _tags(request: MeshRequest, inventory: Inventory) -> tuple[str, ...]:

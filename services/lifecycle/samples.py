@@ -161,5 +161,5 @@ def choose_distribution(installed: str, available: Sequence[str]) -> tuple[str, 
             cause="samples of another minor version may not fit the mesh",
             remedy=f"add a distribution folder of Istio {minor}, or upgrade the mesh",
         )
-    nearest = parsed[max(near, key=lambda v: (-abs(v.patch - wanted.patch), v))]
+    nearest = parsed[max(near, key=lambda v: (-abs(v.patch - wanted.patch), v.is_release, v))]
     return nearest, f"Istio {wanted} is installed, the samples are those of Istio {nearest}"

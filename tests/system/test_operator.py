@@ -161,7 +161,7 @@ async def test_the_system_user_sees_the_server(operator: Operator) -> None:
 async def test_events_read_like_a_log(operator: Operator) -> None:
     name = f"log-{uuid.uuid4().hex[:8]}"
     operation = f"by-hand-{name}"
-    command = {"operation": operation, "kind": "custom", "body": CONFIG_MAP.format(name=name)}
+    command = {"operation": operation, "kind": "manifest", "body": CONFIG_MAP.format(name=name)}
     subject = subjects.apply_command(
         service="lifecycle", cluster=operator.cluster, operation=operation
     )
@@ -220,7 +220,7 @@ async def test_a_command_may_not_borrow_a_credential(operator: Operator) -> None
     )
     body = {
         "operation": operation,
-        "kind": "custom",
+        "kind": "manifest",
         "credential": subjects.registered_credential(operator.cluster),
     }
     await operator.nats("pub", subject, json.dumps(body))
@@ -239,7 +239,7 @@ async def test_naming_the_registered_credential_does_not_use_it_up(operator: Ope
         )
         body = {
             "operation": operation,
-            "kind": "custom",
+            "kind": "manifest",
             "body": CONFIG_MAP.format(name=name),
             "credential": key,
         }

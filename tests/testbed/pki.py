@@ -59,16 +59,23 @@ class Authority:
     def issue_server(self, name: str, hosts: Sequence[str]) -> KeyPair:
         """Certificate for a server that is reached under these DNS names and addresses."""
         names = x509.SubjectAlternativeName([_host(host) for host in hosts])
-        return self._issue(_subject(name), ExtendedKeyUsageOID.SERVER_AUTH, names=names)
+        return self._issue(_subject(name), [ExtendedKeyUsageOID.SERVER_AUTH], names=names)
 
     def issue_client(self, user: str, *, groups: Sequence[str] = ()) -> KeyPair:
         """Certificate that Kubernetes reads as this user, a member of these groups."""
-        return self._issue(_subject(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._issue(_subject(user, groups), [ExtendedKeyUsageOID.CLIENT_AUTH])
+
+    def issue_workload(self, *, trust_domain: str, namespace: str, account: str) -> KeyPair:
+        """Certificate of a mesh's workload: its SPIFFE id names its ServiceAccount."""
+        uri = f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}"
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+        return self._issue(_subject(account), usages, names=names)
 
     def _issue(
         self,
         subject: x509.Name,
-        usage: x509.ObjectIdentifier,
+        usages: Sequence[x509.ObjectIdentifier],
         *,
         names: x509.SubjectAlternativeName | None = None,
     ) -> KeyPair:
@@ -77,7 +84,7 @@ class Authority:
             _builder(subject, key, issuer=self._name)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         )
         if names is not None:
             builder = builder.add_extension(names, critical=False)

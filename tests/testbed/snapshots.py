@@ -16,16 +16,13 @@ _VOLATILE = ("resourceVersion", "managedFields", "generation", "uid", "creationT
 def snapshot(cluster: Cluster) -> dict[str, str]:
     """A hash by object, of everything but what the server keeps for itself and the status."""
     found: dict[str, str] = {}
-    for group_version, resources in _served(cluster):
-        for resource in resources:
-            if "list" not in resource["verbs"] or resource["kind"] in _IGNORED_KINDS:
-                continue
-            root = f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
-            listing = cluster.api.request("GET", f"{root}/{resource['name']}")
-            for item in listing.get("items") or []:
-                metadata = item["metadata"]
-                key = f"{resource['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
-                found[f"{group_version} {key}"] = _digest(item)
+    resources = _served(cluster)
+    paths = [f"{_root(version)}/{resource['name']}" for version, resource in resources]
+    for (version, resource), listing in zip(resources, cluster.api.read_all(paths), strict=True):
+        for item in listing.get("items") or []:
+            metadata = item["metadata"]
+            key = f"{resource['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
+            found[f"{version} {key}"] = _digest(item)
     return found
 
 
@@ -41,17 +38,27 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return lines
 
 
-def _served(cluster: Cluster) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Preferred version of each group, with its resources (no subresources)."""
-    versions = ["v1"]
-    groups = cluster.api.request("GET", "/apis")["groups"]
-    versions += [group["preferredVersion"]["groupVersion"] for group in groups]
-    served = []
-    for version in versions:
-        root = f"/api/{version}" if version == "v1" else f"/apis/{version}"
-        resources = cluster.api.request("GET", root)["resources"]
-        served.append((version, [r for r in resources if "/" not in r["name"]]))
-    return served
+def _served(cluster: Cluster) -> list[tuple[str, dict[str, Any]]]:
+    """Every kind that can be listed, once, in the first version of its group that serves it."""
+    versions = [["v1"]]
+    for group in cluster.api.request("GET", "/apis")["groups"]:
+        others = [v["groupVersion"] for v in group["versions"]]
+        preferred = group["preferredVersion"]["groupVersion"]
+        versions.append([preferred, *(v for v in others if v != preferred)])
+    flat = [version for group_versions in versions for version in group_versions]
+    lists = cluster.api.read_all([_root(version) for version in flat])
+    found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for version, listed in zip(flat, lists, strict=True):
+        for resource in listed["resources"]:
+            is_wanted = "/" not in resource["name"] and "list" in resource["verbs"]
+            if is_wanted and resource["kind"] not in _IGNORED_KINDS:
+                group = version.rpartition("/")[0]
+                found.setdefault((group, resource["kind"]), (version, resource))
+    return list(found.values())
+
+
+def _root(version: str) -> str:
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"
 
 
 def _digest(item: dict[str, Any]) -> str:

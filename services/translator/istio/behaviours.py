@@ -34,6 +34,8 @@ class Behaviour:
     level: Level
     reason: str
     remedy: str = ""
+    kind: tuple[str, str] | None = None
+    """Group and kind of the objects that it is about; None for objects of several kinds."""
     places: Places | None = None
     concerns: Callable[[Mesh], bool] | None = None
     rewrite: Callable[[KubeObject], KubeObject] | None = None

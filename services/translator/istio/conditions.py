@@ -8,7 +8,6 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import Path
-from services.translator.istio.behaviours import Places
 from services.translator.istio.meshes import Mesh, gateways_of, identity
 from services.translator.istio.reading import (
     at,
@@ -32,15 +31,6 @@ GATEWAY_LABEL = "gateway.networking.k8s.io/gateway-name"
 _FORMER_ATTRIBUTES = re.compile(
     r"wasm\.(down|up)stream_peer|(?<![\w.\"'])(istio_\w+|node|(down|up)stream_peer)(?=[.\[\s=!)]|\Z)"
 )
-
-
-def of(group: str, kind: str, places: Places) -> Places:
-    """`places` for the objects of one kind."""
-
-    def only(obj: KubeObject, mesh: Mesh) -> Iterable[Path]:
-        return places(obj, mesh) if group_kind(obj) == (group, kind) else ()
-
-    return only
 
 
 def always(obj: KubeObject, mesh: Mesh) -> Iterable[Path]:

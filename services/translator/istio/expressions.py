@@ -18,7 +18,7 @@ import cel
 import orjson
 
 from services.translator.findings import Path
-from services.translator.istio.functions import FUNCTIONS, NATIVE
+from services.translator.istio.functions import FUNCTIONS, NATIVE, OVERRIDING
 from services.translator.istio.structures import Schema
 
 
@@ -92,35 +92,56 @@ class Expression:
     """One compiled expression; `problem` says why it cannot be evaluated, "" if it can."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         self.problem = ""
-        self.functions: dict[str, Any] = {}
         self.uses_old = False
+        self._functions: dict[str, Any] = {}
         try:
-            self._program = cel.compile(text)
+            self._program = cel.compile(_with_ours(text, OVERRIDING))
+            # The package's own count is right for ASCII; ours gets whole lists handed over to it.
+            self._ascii_program = cel.compile(_with_ours(text, OVERRIDING - {"size"}))
         except Exception:
             # The package raises what its parser raises; the text is of a definition, not of a user.
             self.problem = "it has a syntax that cannot be read here"
             return
         names, variables = set(self._program.functions()), set(self._program.variables())
         self.uses_old = "oldSelf" in variables
-        self.functions = dict(_needed(names, variables))
-        self._without_size = {n: f for n, f in self.functions.items() if n != "size"}
-        unknown = sorted(
-            filter(_FUNCTION.match, names - NATIVE - {_bare(name) for name in FUNCTIONS})
-        )
+        # Where the package's count would do, that is: not for rules that have such text themselves.
+        self._counts = _OURS.format("size") in names and text.isascii()
+        self._functions = dict(_needed(names, variables))
+        self._ascii_functions = dict(_needed(names - {_OURS.format("size")}, variables))
+        unknown = sorted(filter(_FUNCTION.match, names - NATIVE - {_bare(name) for name in _NAMED}))
         if unknown:
             self.problem = f"it calls {', '.join(unknown)}"
 
     def value(self, variables: Mapping[str, Any]) -> Any:
         """The expression's value; raises whatever the evaluation raises."""
-        functions = self.functions
-        if "size" in functions and _is_ascii(variables):
-            # The package's own count is right then, and ours has whole lists handed over to it.
-            functions = self._without_size
+        program, functions = self._program, self._functions
+        if self._counts and _is_ascii(variables):
+            program, functions = self._ascii_program, self._ascii_functions
         if not functions:
-            return self._program.execute(dict(variables))
-        return self._program.execute(cel.Context(dict(variables), functions))
+            return program.execute(dict(variables))
+        return program.execute(cel.Context(dict(variables), functions))
+
+    def calls(self, name: str) -> bool:
+        """Whether `name` is of a function that is there, of ours or of the package."""
+        return name in NATIVE or name in OVERRIDING or name in self._functions
+
+
+# The package prefers its own functions to given ones of the same name.
+_OURS = "kubernetes_{}"
+_NAMED = {_OURS.format(name) if name in OVERRIDING else name: FUNCTIONS[name] for name in FUNCTIONS}
+_TOKEN = re.compile(
+    r"""(?s)[rRbB]{0,2}(?:\"\"\".*?\"\"\"|'''.*?'''|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"|//[^\n]*|\b([A-Za-z_]\w*)(?=\s*\()"
+)
+
+
+def _with_ours(text: str, names: frozenset[str]) -> str:
+    """`text` with calls of `names` turned into calls of ours; texts and comments stay."""
+    return _TOKEN.sub(
+        lambda token: _OURS.format(token[1]) if token[1] in names else token[0],
+        text,
+    )
 
 
 def _is_ascii(variables: Mapping[str, Any]) -> bool:
@@ -136,7 +157,7 @@ def _bare(name: str) -> str:
 
 def _needed(names: set[str], variables: set[str]) -> Iterator[tuple[str, Any]]:
     """Our functions that an expression calls: `sets.contains` shows as `contains` of `sets`."""
-    for name, function in FUNCTIONS.items():
+    for name, function in _NAMED.items():
         family, _, bare = name.rpartition(".")
         if bare in names and (not family or family in variables):
             yield name, function
@@ -175,6 +196,10 @@ class Rules:
         # One evaluation for all of them is enough where all hold, which is nearly everywhere.
         self._all = compiler.expression(" && ".join(plain)) if plain else None
         self._needs_telling = len(plain) < len(self._rules)
+
+    def problems(self) -> list[str]:
+        """Why rules cannot be evaluated here; empty when all can."""
+        return [expression.problem for _, expression in self._rules if expression.problem]
 
     def broken(self, value: Any) -> Iterator[tuple[Outcome, Rule, str]]:
         """The rules that do not hold for `value`, each with its message."""
@@ -218,8 +243,7 @@ def _judged(rule: Rule, expression: Expression, value: Any) -> tuple[Outcome | N
         holds = expression.value(variables) is True
     except Exception as error:
         # An error of the evaluation refuses the object in Kubernetes too, unless it is our lack.
-        lacks = str(error).startswith(_UNDEFINED) and not _calls(expression, str(error))
-        if lacks:
+        if _lacks(expression, str(error)):
             return Outcome.UNCHECKED, f"{_one_line(rule.expression)}: a name in it is unknown here"
         holds = False
     if holds:
@@ -227,7 +251,7 @@ def _judged(rule: Rule, expression: Expression, value: Any) -> tuple[Outcome | N
     return (Outcome.BROKEN_WHEN_NEW if expression.uses_old else Outcome.BROKEN), ""
 
 
-def _calls(expression: Expression, error: str) -> bool:
-    """Whether the name that an error calls undefined is a function that only got a wrong type."""
+def _lacks(expression: Expression, error: str) -> bool:
+    """Whether an error is about a name that is unknown; a wrong argument's reads the same."""
     name = error.removeprefix(_UNDEFINED).partition("'")[0]
-    return name in NATIVE or name in expression.functions
+    return error.startswith(_UNDEFINED) and not expression.calls(name)

@@ -50,6 +50,9 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType(
 )
 """Former name to today's."""
 
+# Former names of which an HTTP and a network filter each had one that was used for the other too.
+_TWOFOLD = frozenset({"envoy.ext_authz", "envoy.rate_limit", "envoy.ratelimit"})
+
 GONE_FILTERS: Mapping[str, str] = MappingProxyType(
     {
         "istio_authn": "Istio checks tokens in envoy.filters.http.jwt_authn now",
@@ -64,6 +67,15 @@ GONE_FILTERS: Mapping[str, str] = MappingProxyType(
 _FORMER_TYPE = re.compile(
     r"type\.googleapis\.com/envoy\.(api\.v2\.|[\w.]+\.v[12](alpha\d*)?\.\w+\Z)"
 )
+
+
+def current_name(former: str, *, type_url: str) -> str:
+    """Today's name of a filter that is given under a former one; its type settles which it is."""
+    name = FORMER_NAMES[former]
+    if former in _TWOFOLD and ".filters." in type_url:
+        sort = type_url.partition(".filters.")[2].partition(".")[0]
+        return f"envoy.filters.{sort}.{name.rpartition('.')[2]}"
+    return name
 
 
 def is_former_type(url: str) -> bool:

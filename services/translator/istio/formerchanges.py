@@ -11,7 +11,6 @@ from services.translator.istio.conditions import (
     external_names,
     former_attributes,
     former_gateway_labels,
-    of,
     overlapping_wildcards,
     relative_filters,
     translated_ports,
@@ -41,7 +40,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         reason="the filters that Istio generates stand in another order, for TCP above all, so the "
         "patch may end up in another place",
         remedy="look at the proxy's filters after the upgrade (istioctl proxy-config listener)",
-        places=of(NETWORKING, "EnvoyFilter", relative_filters),
+        kind=(NETWORKING, "EnvoyFilter"),
+        places=relative_filters,
     ),
     Behaviour(
         minor=(1, 20),
@@ -60,7 +60,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         reason="the server's certificate is now verified by the operating system's authorities; a "
         "server with another certificate can no longer be reached",
         remedy="set caCertificates or credentialName; insecureSkipVerify: true keeps what was",
-        places=of(NETWORKING, "DestinationRule", unverified_tls),
+        kind=(NETWORKING, "DestinationRule"),
+        places=unverified_tls,
         rewrite=without_verification,
     ),
     Behaviour(
@@ -71,7 +72,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         reason="without sni, the name that is asked for is now the request's Host or authority; "
         "before, it was none",
         remedy="set sni where the server expects a certain name",
-        places=of(NETWORKING, "DestinationRule", unnamed_tls),
+        kind=(NETWORKING, "DestinationRule"),
+        places=unnamed_tls,
     ),
     Behaviour(
         minor=(1, 21),
@@ -81,7 +83,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         reason="traffic to the Service is treated as traffic to the host that it points to, with "
         "the routes and policies of that host",
         remedy="see to it that routes and policies name the host; ports need no names any more",
-        places=of("", "Service", external_names),
+        kind=("", "Service"),
+        places=external_names,
     ),
     Behaviour(
         minor=(1, 21),
@@ -91,7 +94,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         reason="another VirtualService of the same gateway has a more specific host, which now "
         "wins; before, the older VirtualService won",
         remedy="see to it that requests to the more specific host are meant to go there",
-        places=of(NETWORKING, "VirtualService", overlapping_wildcards),
+        kind=(NETWORKING, "VirtualService"),
+        places=overlapping_wildcards,
     ),
     Behaviour(
         minor=(1, 21),
@@ -120,7 +124,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.WARNING,
         reason="spans went to this Service without being asked for; now they go nowhere",
         remedy="name it as an extension provider of sort zipkin, and use it in a Telemetry",
-        places=of("", "Service", default_tracing),
+        kind=("", "Service"),
+        places=default_tracing,
     ),
     Behaviour(
         minor=(1, 22),
@@ -139,7 +144,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.WARNING,
         reason="with resolution NONE the target port was ignored; now traffic goes to it",
         remedy="leave targetPort out to keep what was",
-        places=of(NETWORKING, "ServiceEntry", translated_ports),
+        kind=(NETWORKING, "ServiceEntry"),
+        places=translated_ports,
         rewrite=without_target_ports,
     ),
     Behaviour(
@@ -149,7 +155,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.WARNING,
         reason="a waypoint no longer serves its namespace or a service account by itself",
         remedy="label namespaces, Services or pods with istio.io/use-waypoint",
-        places=of(GATEWAY_API, "Gateway", waypoints),
+        kind=(GATEWAY_API, "Gateway"),
+        places=waypoints,
     ),
     Behaviour(
         minor=(1, 23),
@@ -178,7 +185,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.WARNING,
         reason="nothing carries out an IstioOperator that lies in the cluster",
         remedy="send it as the overlay of the operation `istio`, then delete the object",
-        places=of("install.istio.io", "IstioOperator", always),
+        kind=("install.istio.io", "IstioOperator"),
+        places=always,
     ),
     Behaviour(
         minor=(1, 24),
@@ -187,7 +195,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.INFO,
         reason="where several services have one host, that of the proxy's own namespace is taken, "
         "then a Kubernetes Service, then any; before, a Sidecar changed this",
-        places=of(NETWORKING, "Sidecar", always),
+        kind=(NETWORKING, "Sidecar"),
+        places=always,
     ),
     Behaviour(
         minor=(1, 24),
@@ -196,7 +205,8 @@ FORMER_CHANGES: tuple[Behaviour, ...] = (
         level=Level.WARNING,
         reason="the expression uses an attribute of the former Wasm extensions, which is empty now",
         remedy="use filter_state.downstream_peer, filter_state.upstream_peer and xds.node",
-        places=of("telemetry.istio.io", "Telemetry", former_attributes),
+        kind=("telemetry.istio.io", "Telemetry"),
+        places=former_attributes,
     ),
     Behaviour(
         minor=(1, 24),

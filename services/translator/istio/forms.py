@@ -8,8 +8,8 @@ import jsonschema_rs
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.istio.checks import Check, checks_of
-from services.translator.istio.expressions import Compiler
 from services.translator.istio.defaulting import Defaults, defaults_of
+from services.translator.istio.expressions import Compiler
 from services.translator.istio.structures import Schema, compiled, json_schema
 
 

@@ -6,7 +6,12 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import Finding, Level, Path
-from services.translator.istio.filternames import FORMER_NAMES, GONE_FILTERS, is_former_type
+from services.translator.istio.filternames import (
+    FORMER_NAMES,
+    GONE_FILTERS,
+    current_name,
+    is_former_type,
+)
 from services.translator.istio.reading import at, inner, mapping, subject_of, text, walked
 
 _FILTERS = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
@@ -114,13 +119,14 @@ def _check_typed(checks: Checks, node: dict[str, Any], *, path: Path) -> None:
 
 def _check_names(checks: Checks, node: dict[str, Any], *, path: Path) -> None:
     name = text(node.get("name"))
-    if name in FORMER_NAMES:
+    body = mapping(node.get("typed_config", node.get("typedConfig")))
+    if name in FORMER_NAMES and body:
         checks.tell(
             Level.INFO,
             "filter/former-name",
             (*path, "name"),
             f"Envoy renamed {name}; other patches find the filter only by the name given here",
-            f"write {FORMER_NAMES[name]}",
+            f"write {current_name(name, type_url=text(body.get('@type')))}",
         )
     for key in ("typed_per_filter_config", "typedPerFilterConfig"):
         for former in sorted(set(map(str, mapping(node.get(key)))) & set(FORMER_NAMES)):

@@ -13,7 +13,6 @@ from services.translator.istio.conditions import (
     ejecting,
     inherited_tls,
     mirrors,
-    of,
     registered_entries,
     shared_hosts,
     unresolved_in_ambient,
@@ -70,7 +69,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         level=Level.ERROR,
         reason="Istio no longer reads the alpha InferencePool",
         remedy="write it as InferencePool of inference.networking.k8s.io/v1, whose fields differ",
-        places=of("inference.networking.x-k8s.io", "InferencePool", always),
+        kind=("inference.networking.x-k8s.io", "InferencePool"),
+        places=always,
     ),
     Behaviour(
         minor=(1, 28),
@@ -80,7 +80,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="Istio reads the policy by default now, as v1 only; before, it was ignored unless "
         "PILOT_ENABLE_ALPHA_GATEWAY_API was set",
         remedy="see to it that its backends do speak TLS with the named host and authorities",
-        places=of(GATEWAY_API, "BackendTLSPolicy", always),
+        kind=(GATEWAY_API, "BackendTLSPolicy"),
+        places=always,
     ),
     Behaviour(
         minor=(1, 28),
@@ -99,7 +100,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="the host of mirrored requests no longer ends in -shadow, so the receiver cannot "
         "tell them by it",
         remedy="set DISABLE_SHADOW_HOST_SUFFIX: false for istiod where the receiver needs it",
-        places=of(NETWORKING, "VirtualService", mirrors),
+        kind=(NETWORKING, "VirtualService"),
+        places=mirrors,
     ),
     Behaviour(
         minor=(1, 28),
@@ -109,7 +111,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="ztunnels of before refuse this kind of service, so they miss its changes until "
         "they are upgraded",
         remedy="upgrade ztunnel soon after istiod",
-        places=of(NETWORKING, "ServiceEntry", unresolved_in_ambient),
+        kind=(NETWORKING, "ServiceEntry"),
+        places=unresolved_in_ambient,
     ),
     Behaviour(
         minor=(1, 29),
@@ -138,7 +141,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="the gauges of remaining connections and requests stay at zero; alerts on them fall "
         "silent",
         remedy="set DISABLE_TRACK_REMAINING_CB_METRICS: false for istiod where they are used",
-        places=of(NETWORKING, "DestinationRule", connection_limits),
+        kind=(NETWORKING, "DestinationRule"),
+        places=connection_limits,
     ),
     Behaviour(
         minor=(1, 29),
@@ -174,7 +178,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="another namespace declares the same host; now a Kubernetes Service is preferred, "
         "then the oldest entry, while before the first namespace by name was",
         remedy="limit exportTo, so that each namespace sees one",
-        places=of(NETWORKING, "ServiceEntry", shared_hosts),
+        kind=(NETWORKING, "ServiceEntry"),
+        places=shared_hosts,
     ),
     Behaviour(
         minor=(1, 31),
@@ -196,7 +201,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         "takes servers from here",
         remedy="move it into that gateway's namespace, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING: "
         "false for istiod",
-        places=of(NETWORKING, "Gateway", borrowed_gateways),
+        kind=(NETWORKING, "Gateway"),
+        places=borrowed_gateways,
     ),
     Behaviour(
         minor=(1, 31),
@@ -206,7 +212,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="pods that are not ready are sent to the proxies as unhealthy unless "
         "minHealthPercent is set; numbers of endpoints and of ejections change",
         remedy="set minHealthPercent, or PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS: false for istiod",
-        places=of(NETWORKING, "DestinationRule", ejecting),
+        kind=(NETWORKING, "DestinationRule"),
+        places=ejecting,
     ),
     Behaviour(
         minor=(1, 31),
@@ -215,7 +222,8 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         level=Level.INFO,
         reason="for mutual TLS with the endpoints, a subset's policy without tls now falls back to "
         "that of the whole rule",
-        places=of(NETWORKING, "DestinationRule", inherited_tls),
+        kind=(NETWORKING, "DestinationRule"),
+        places=inherited_tls,
     ),
     Behaviour(
         minor=(1, 31),
@@ -244,6 +252,7 @@ RECENT_CHANGES: tuple[Behaviour, ...] = (
         reason="the entry registered itself before it was labelled, so the workload is still "
         "reached in plain text",
         remedy="label the entry networking.istio.io/tunnel: http, or restart the workload",
-        places=of(NETWORKING, "WorkloadEntry", registered_entries),
+        kind=(NETWORKING, "WorkloadEntry"),
+        places=registered_entries,
     ),
 )

@@ -18,7 +18,8 @@ from services.translator.istio.patterns import Pattern
 
 Schema: TypeAlias = dict[str, Any]
 
-_RE2 = "x-re2"
+RE2 = "x-re2"
+"""Keyword of our own, for patterns that the validator's engine cannot read."""
 _KEPT = (
     "enum",
     "maxItems",
@@ -97,7 +98,7 @@ def _validator(schema: Schema) -> jsonschema_rs.Validator:
         formats=dict(FORMATS),
         validate_formats=True,
         pattern_options=jsonschema_rs.RegexOptions(),
-        keywords={_RE2: _Re2Pattern},
+        keywords={RE2: _Re2Pattern},
         offline=True,
     )
 
@@ -128,7 +129,7 @@ def _with_other_patterns(schema: Any, unread: set[str]) -> Any:
         if Pattern.of(pattern) is None:
             unread.add(pattern)
         else:
-            changed[_RE2] = pattern
+            changed[RE2] = pattern
     return changed
 
 

@@ -94,7 +94,7 @@ def _by_behaviour(
             yield _change(behaviour, subject=whole, path=())
         if behaviour.places is None:
             continue
-        for obj in objects:
+        for obj in mesh.all(*behaviour.kind) if behaviour.kind else objects:
             paths = list(behaviour.places(obj, mesh))
             rewritten = behaviour.rewrite(obj) if behaviour.rewrite and paths else None
             for path in paths:

@@ -94,7 +94,7 @@ def _by_schema(obj: KubeObject, form: Form, subject: Ref) -> Iterator[Finding]:
     blocked: set[Path] = set()
     try:
         if not form.validator.is_valid(completed):
-            for problem in problems(form.validator.iter_errors(completed), form.schema):
+            for problem in problems(form.validator, form.schema, completed):
                 blocked |= _around(problem)
                 yield _finding(problem, subject)
     except (ValueError, TypeError, RecursionError):

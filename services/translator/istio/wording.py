@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 
 from services.translator.findings import Path, dotted
 from services.translator.istio.formats import IN_WORDS
-from services.translator.istio.structures import Schema
+from services.translator.istio.structures import RE2, Schema
 
+PROBLEM_LIMIT = 100
 _NAMES_SHOWN = 12
 _TYPES = {
     "array": "a list",
@@ -38,20 +40,30 @@ class Problem:
     keyword: str = ""
 
 
-def problems(errors: Iterable[jsonschema_rs.ValidationError], schema: Schema) -> list[Problem]:
-    """All errors in words. What follows from a wrong type at the same place is left out."""
-    found = [problem for error in errors for problem in _told(error, schema)]
+def problems(validator: jsonschema_rs.Validator, schema: Schema, obj: Any) -> list[Problem]:
+    """The errors of `obj` in words; `schema` is what `validator` was made of.
+
+    What follows from a wrong type at the same place is left out. Nobody reads more than a screen
+    of them, so an object with very many gets the first ones and a word that there are more.
+    """
+    errors = validator.iter_errors(obj)
+    told = (problem for error in errors for problem in _told(error, schema, obj))
+    found = list(islice(told, PROBLEM_LIMIT))
     mistyped = {problem.path for problem in found if problem.keyword == "type"}
-    return [p for p in found if p.keyword == "type" or p.path not in mistyped]
+    kept = [p for p in found if p.keyword == "type" or p.path not in mistyped]
+    if next(told, None) is not None:
+        kept.append(Problem((), f"has more faults than these {len(kept)}"))
+    return kept
 
 
-def _told(error: jsonschema_rs.ValidationError, schema: Schema) -> Iterator[Problem]:
+def _told(error: jsonschema_rs.ValidationError, schema: Schema, obj: Any) -> Iterator[Problem]:
     path, keyword = tuple(error.instance_path), error.kind.name
-    holder = _resolved(schema, error.schema_path[:-1])
+    holder = _at(schema, error.schema_path[:-1])
     detail = error.kind.as_dict()
-    if keyword == "additionalProperties":
+    if keyword in ("additionalProperties", "falseSchema"):
+        # An object that may have no field at all is told without their names.
         known = sorted(holder.get("properties", ()))
-        for name in detail["unexpected"]:
+        for name in detail.get("unexpected", _at(obj, path)):
             yield _unknown((*path, name), known)
     elif keyword == "required":
         yield Problem((*path, detail["property"]), "is required", "", keyword)
@@ -62,10 +74,11 @@ def _told(error: jsonschema_rs.ValidationError, schema: Schema) -> Iterator[Prob
         yield Problem(path, message, remedy, keyword)
 
 
-def _resolved(schema: Any, path: Sequence[str | int]) -> Schema:
+def _at(value: Any, path: Sequence[str | int]) -> dict[str, Any]:
+    """The mapping at a place; an empty one where something else stands."""
     for part in path:
-        schema = schema[part]
-    return schema if isinstance(schema, dict) else {}
+        value = value[part]
+    return value if isinstance(value, dict) else {}
 
 
 def _unknown(path: Path, known: Sequence[str]) -> Problem:
@@ -112,7 +125,7 @@ def _words(
             return _forbidden(detail["schema"]), ""
         case "anyOf":
             return _any_of(error), ""
-        case "custom":
+        case str() if keyword == RE2:
             return str(detail["message"]), ""
         case "multipleOf":
             return f"must be a multiple of {detail['multiple_of']}", ""

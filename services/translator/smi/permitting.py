@@ -216,7 +216,8 @@ def path_patterns(form: Form) -> list[str] | None:
 def _templates(form: Form) -> list[str] | None:
     """A form with whole elements of a path left open, such as `/x/[^/]+/y`.
 
-    Envoy's `{*}` is one element and not empty, `{**}` any rest. `/x/{*}` alone ends with the
+    Envoy's `{*}` is one element and not empty, `{**}` any rest; both of the letters that RFC 3986
+    allows in a path, so a request that breaks it stays denied. `/x/{*}` alone ends with the
     element, so an open end after it takes a second template.
     """
     parts = {Wild.SEGMENT: _ONE, Wild.ANY: _REST}

@@ -44,7 +44,7 @@ def parse_whole(value: Any) -> Fraction | None:
     """A whole number, as every version after v1alpha1 has it; None when it is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return Fraction(value) if value == int(value) else None
+    return Fraction(value) if isinstance(value, int) or value.is_integer() else None
 
 
 def whole(weights: Sequence[Fraction]) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ DISTRIBUTIONS: dict[str, tuple[str, str, str]] = {
     "a nearer patch below": ("1.30.2", "1.30.3", "Istio 1.30.2 is installed"),
     "a patch above all": ("1.30.9", "1.30.3", "those of Istio 1.30.3"),
     "a pre-release of what is there": ("1.31.0-beta.1", "1.31.0", "Istio 1.31.0-beta.1"),
-    "a patch between": ("1.31.1", "1.31.2-rc.1", "those of Istio 1.31.2-rc.1"),
+    "a patch between": ("1.31.1", "1.31.0", "those of Istio 1.31.0"),
     "nothing installed": ("", "1.31.2-rc.1", "no Istio"),
     "a development build": ("latest", "1.31.2-rc.1", "Istio 'latest'"),
 }

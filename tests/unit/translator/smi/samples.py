@@ -73,7 +73,7 @@ def target(
     version: str = "v1alpha3",
 ) -> KubeObject:
     named = destination or account("api")
-    body = {"destination": named, "sources": list(sources)}
+    body: dict[str, Any] = {"destination": named, "sources": list(sources)}
     if version == "v1alpha1":
         return obj("TrafficTarget", version, name, specs=list(rules), **body)
     return obj("TrafficTarget", version, name, spec={**body, "rules": list(rules)})

@@ -258,10 +258,7 @@ def test_without_facts_every_port_counts_as_http() -> None:
 @pytest.mark.parametrize("is_known", [True, False])
 def test_two_splits_of_one_root_contradict(is_known: bool) -> None:
     first, second = split("one"), split("two")
-    if is_known:
-        made = translated(first, known=[second])
-    else:
-        made = translated(first, second)
+    made = translated(first, known=[second]) if is_known else translated(first, second)
     assert made.objects == ()
     messages = [str(one) for one in made.findings if one.rule == "conflict"]
     assert len(messages) == (1 if is_known else 2)

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from services.chassis.kube.objects import KubeObject
+from services.translator.findings import dotted
 from services.translator.istio.behaviours import Behaviour
 from services.translator.istio.histories import BEHAVIOURS, behaviours_between
 from services.translator.istio.meshes import Mesh
+from services.translator.istio.reading import subject_of
+from services.translator.istio.upgradereports import Change
 from services.translator.istio.upgrading import upgrade_report
 from tests.unit.translator.upgrades.samples import (
     ambient_namespace,
@@ -29,6 +32,8 @@ from tests.unit.translator.upgrades.samples import (
 )
 
 GATEWAY_API = "gateway.networking.k8s.io"
+EXCLUDED_PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"
+EXCLUDED_RANGES = "traffic.sidecar.istio.io/excludeOutboundIPRanges"
 FORMER = "istio.io/gateway-name"
 LABEL = "gateway.networking.k8s.io/gateway-name"
 ZIPKIN = obj("v1", "Service", {}, name="zipkin", namespace="istio-system")
@@ -209,19 +214,17 @@ CASES: dict[str, tuple[Case, ...]] = {
             touched=[
                 deployment(
                     annotations={
-                        "traffic.sidecar.istio.io/excludeOutboundPorts": "443, 53",
-                        "traffic.sidecar.istio.io/excludeOutboundIPRanges": "10.0.0.0/8",
+                        EXCLUDED_PORTS: "443, 53",
+                        EXCLUDED_RANGES: "10.0.0.0/8",
                     }
                 )
             ],
             places=(
-                'spec.template.metadata.annotations["'
-                'traffic.sidecar.istio.io/excludeOutboundIPRanges"]',
-                'spec.template.metadata.annotations["'
-                'traffic.sidecar.istio.io/excludeOutboundPorts"]',
+                f'spec.template.metadata.annotations["{EXCLUDED_RANGES}"]',
+                f'spec.template.metadata.annotations["{EXCLUDED_PORTS}"]',
             ),
             spared=[
-                deployment(annotations={"traffic.sidecar.istio.io/excludeOutboundPorts": "5353"}),
+                deployment(annotations={EXCLUDED_PORTS: "5353"}),
                 deployment(),
             ],
         ),
@@ -532,7 +535,7 @@ def around(behaviour: Behaviour) -> tuple[str, str]:
     return f"{major}.{minor - 1}.9", f"{major}.{minor}.0"
 
 
-def told(rule: str, objects: Sequence[KubeObject], *, kubernetes_minor: int) -> list[Any]:
+def told(rule: str, objects: Sequence[KubeObject], *, kubernetes_minor: int) -> list[Change]:
     current, target = around(BY_RULE[rule])
     report = upgrade_report(
         objects,
@@ -560,18 +563,9 @@ def test_a_change_tells_what_it_touches(rule: str, case: Case) -> None:
         [change] = changes
         assert str(change.subject) == "Mesh istio-system"
         return
-    named = [(change.subject.kind, change.subject.name) for change in changes]
-    first = case.touched[0]
-    here = [
-        change
-        for change in changes
-        if change.subject.api_version == first["apiVersion"]
-        and change.subject.name == first["metadata"]["name"]
-        and change.subject.namespace == first["metadata"].get("namespace", "")
-    ]
-    assert {change.path and str(change.told()["path"]) or "" for change in here} == set(
-        case.places
-    ), named
+    first = subject_of(case.touched[0])
+    here = [change for change in changes if change.subject == first]
+    assert {dotted(change.path) for change in here} == set(case.places)
     assert all(change.rewritten == case.rewritten for change in here)
 
 
@@ -616,8 +610,7 @@ def test_a_change_is_about_objects_or_about_the_mesh() -> None:
         Behaviour(minor=(1, 99), key="a", title=some.title, level=some.level, reason=some.reason)
 
 
-def test_many_overlapping_hosts_are_found_quickly() -> None:
-    """The index keeps two names of each part of a host, however many VirtualServices have it."""
+def test_the_index_of_hosts_keeps_two_names_of_each_part() -> None:
     many = [routes(f"v{number}", f"h{number}.example.com") for number in range(2000)]
     mesh = Mesh.of([*many, routes("all", "*.example.com")])
     assert max(len(names) for names in mesh.suffixes.values()) == 2

@@ -272,6 +272,27 @@ def test_a_version_is_searched_as_istiod_does(
     assert [finding.level for finding in found] == ([Level.WARNING] if stops else [])
 
 
+@pytest.mark.parametrize(
+    ("former", "sort", "current"),
+    [
+        ("envoy.ratelimit", "http", "envoy.filters.http.ratelimit"),
+        ("envoy.ratelimit", "network", "envoy.filters.network.ratelimit"),
+        ("envoy.ext_authz", "network", "envoy.filters.network.ext_authz"),
+        ("envoy.lua", "http", "envoy.filters.http.lua"),
+    ],
+)
+def test_the_type_settles_what_a_former_name_is_today(former: str, sort: str, current: str) -> None:
+    config = {"@type": f"type.googleapis.com/envoy.extensions.filters.{sort}.a.v3.A"}
+    given = envoy_filter(patch("MERGE", {"name": former, "typed_config": config}))
+    [finding] = check_filter(given, target=None)
+    assert finding.remedy == f"write {current}"
+
+
+def test_the_name_of_what_is_no_filter_is_left_alone() -> None:
+    given = envoy_filter(patch("ADD", {"name": "envoy.lua"}, apply_to="CLUSTER"))
+    assert check_filter(given, target=None) == []
+
+
 def test_the_root_namespace_can_be_another() -> None:
     given = envoy_filter(namespace="mesh", **WIDE)
     [finding] = check_filter(given, target=None, root_namespace="mesh")

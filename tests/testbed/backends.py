@@ -1,0 +1,100 @@
+"""Servers behind the bed's Envoys: they say who they are and count what reaches them.
+
+They run in a thread with an event loop of its own, so that a test may block in a client, and a
+client in a test's event loop may wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.testbed import loopback
+
+
+@dataclass(slots=True)
+class Backend:
+    """One server on loopback. HTTP answers and TCP answers begin with its name."""
+
+    name: str
+    port: int
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often each method and path was asked for; a TCP message counts as ("TCP", "")."""
+
+
+class Backends:
+    """All backends of a test run, ended together."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bed-backends")
+        self._runners: list[web.ServerRunner] = []
+        self._servers: list[asyncio.Server] = []
+
+    def __enter__(self) -> Backends:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._run(self._close())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def add(self, name: str) -> Backend:
+        """An HTTP server that answers every request with its name."""
+        backend = Backend(name, loopback.take_port())
+        self._run(self._serve_http(backend))
+        return backend
+
+    def add_tcp(self, name: str) -> Backend:
+        """A TCP server that sends each line back behind its name and a colon."""
+        backend = Backend(name, loopback.take_port())
+        self._run(self._serve_tcp(backend))
+        return backend
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30.0)
+
+    async def _serve_http(self, backend: Backend) -> None:
+        async def answer(request: web.BaseRequest) -> web.Response:
+            backend.requests[request.method, request.path] += 1
+            return web.Response(text=backend.name)
+
+        runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.0)
+        await runner.setup()
+        await web.TCPSite(runner, loopback.HOST, backend.port).start()
+        self._runners.append(runner)
+
+    async def _serve_tcp(self, backend: Backend) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while line := await reader.readline():
+                    backend.requests["TCP", ""] += 1
+                    writer.write(f"{backend.name}:".encode() + line)
+                    await writer.drain()
+            except ConnectionError:
+                pass  # the client left in the middle of it
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(answer, loopback.HOST, backend.port)
+        self._servers.append(server)
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        open_connections = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in open_connections:
+            task.cancel()
+        await asyncio.gather(*open_connections, return_exceptions=True)
