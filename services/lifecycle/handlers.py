@@ -61,6 +61,7 @@ from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
 from services.lifecycle.planning import by_kind, listing
 from services.lifecycle.plans import carrying_out
+from services.lifecycle.samples import BY_NAME
 from services.lifecycle.work import Connection, Operation, Work
 
 log = structlog.get_logger(__name__)
@@ -338,4 +339,7 @@ def doing(command: Command) -> str:
             return f"labeling {command.namespace}"
         case "manifest":
             return f"{'removing' if deleting else 'deploying'} the manifest"
+    if command.kind in BY_NAME:
+        word = "" if BY_NAME[command.kind].is_addon else " application"
+        return f"{'removing' if deleting else 'installing'} {command.kind}{word}"
     return f"running {command.kind}"

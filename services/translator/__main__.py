@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
@@ -38,6 +39,8 @@ def now() -> datetime:
 async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises what it offers, and consumes until the context is left."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    # A rule that refuses a value is a finding; the library logs it as a warning as well.
+    logging.getLogger("cel").setLevel(logging.ERROR)
     definitions = Distributions(own.distributions, own.gateway_api)
     if not definitions.versions():
         log.warning("no_definitions", folder=str(own.distributions))

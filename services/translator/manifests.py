@@ -18,6 +18,7 @@ from services.chassis.errors import (
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Phase, Plan, Step, Verb
 from services.translator import smi
+from services.translator.definitions.schemas import Schemas
 from services.translator.designs import (
     Design,
     expand,
@@ -27,7 +28,6 @@ from services.translator.designs import (
 )
 from services.translator.documents import Input, read_input
 from services.translator.findings import Finding, Level, errors
-from services.translator.istio.schemas import Schemas
 from services.translator.options import Options
 from services.translator.reports import Line
 from services.translator.translating import (
@@ -35,6 +35,7 @@ from services.translator.translating import (
     MADE_KINDS,
     Context,
     Translation,
+    known_smi,
     smi_objects,
     steps_of,
     translate,
@@ -254,10 +255,16 @@ async def _facts(cluster: Knowing, steps: Sequence[Step]) -> ClusterFacts:
     given = smi_objects(steps)
     if not given:
         return await cluster.facts()
+    namespaces = smi.namespaces_of(given)
+    facts = await _smi_facts(cluster, namespaces)
+    # Objects that the cluster keeps are translated again when their routes change.
+    wider = smi.namespaces_of(given, known_smi(facts))
+    return facts if wider <= namespaces else await _smi_facts(cluster, wider)
+
+
+async def _smi_facts(cluster: Knowing, namespaces: set[str]) -> ClusterFacts:
     return await cluster.facts(
-        namespaces=sorted(smi.namespaces_of(given)),
-        kinds=sorted(smi.SMI_KINDS),
-        managed_kinds=MADE_KINDS,
+        namespaces=sorted(namespaces), kinds=sorted(smi.SMI_KINDS), managed_kinds=MADE_KINDS
     )
 
 

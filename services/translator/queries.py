@@ -17,9 +17,9 @@ from services.chassis.errors import MalformedRequest, SchemasMissing
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import errors
-from services.translator.istio.upgrading import upgrade_report
 from services.translator.manifests import Request, installed_version, read_request, translated
 from services.translator.translating import Translation
+from services.translator.upgrades.upgrading import upgrade_report
 from services.translator.versions import nearest
 from services.translator.vetting import configuration_kinds
 from services.translator.work import Cluster, Definitions

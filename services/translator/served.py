@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.istio.versions import in_version, newest_first
+from services.translator.definitions.versions import in_version, newest_first
 
 
 def in_served_version(obj: KubeObject, served: Mapping[str, Sequence[str]]) -> KubeObject:

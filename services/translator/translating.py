@@ -7,20 +7,21 @@ at once; one error keeps everything from being applied.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import ClusterFacts, Step, StepKind
 from services.translator import smi
+from services.translator.definitions.schemas import Schemas
+from services.translator.definitions.validating import validate
+from services.translator.deprecations.modernizing import modernized
 from services.translator.designs import Expansion
 from services.translator.documents import Input
-from services.translator.findings import Finding
-from services.translator.istio.deprecations import modernized
-from services.translator.istio.filters import check_filter
-from services.translator.istio.plugins import check_plugin
-from services.translator.istio.schemas import Schemas
-from services.translator.istio.validating import validate
+from services.translator.extensions.filters import check_filter
+from services.translator.extensions.plugins import check_plugin
+from services.translator.findings import Finding, Level
 from services.translator.options import Options
 from services.translator.reports import Line
 from services.translator.served import in_served_version
@@ -121,13 +122,7 @@ def smi_objects(steps: Iterable[Step]) -> list[KubeObject]:
 def translate(steps: Sequence[Step], context: Context) -> Translation:
     """The steps with everything in them in Istio's current words."""
     collected = _Collected(context)
-    translated = smi.translate(
-        smi_objects(steps),
-        known=[obj for obj in context.facts.objects if is_smi(obj)],
-        facts=context.facts,
-        options=context.options,
-        trust_domain=context.trust_domain,
-    )
+    translated = _from_smi(smi_objects(steps), context)
     collected.lines += translated.lines
     collected.findings += translated.findings
     done = [found for step in steps if (found := collected.plain(step)) is not None]
@@ -135,6 +130,29 @@ def translate(steps: Sequence[Step], context: Context) -> Translation:
     return Translation(
         tuple(_with_made(done, made)), tuple(collected.lines), tuple(collected.findings)
     )
+
+
+def _from_smi(given: list[KubeObject], context: Context) -> smi.SmiTranslation:
+    translated = smi.translate(
+        given,
+        # What stays in the cluster has no say in what goes.
+        known=[] if context.is_deletion else known_smi(context.facts),
+        facts=context.facts,
+        options=context.options,
+        trust_domain=context.trust_domain,
+    )
+    if not context.is_deletion:
+        return translated
+    # An object that could not be translated any more can still be deleted.
+    findings = tuple(finding for finding in translated.findings if finding.level is not Level.ERROR)
+    kept = [str(Ref.of(obj)) for obj in translated.kept]
+    notes = [Line(source=name, note="it stays: access is denied by default") for name in kept]
+    return dataclasses.replace(translated, findings=findings, lines=(*translated.lines, *notes))
+
+
+def known_smi(facts: ClusterFacts) -> list[KubeObject]:
+    """The SMI objects that the cluster keeps."""
+    return [obj for obj in facts.objects if is_smi(obj)]
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, Phase, Severity
 from services.chassis.operations.endings import Result
+from services.translator.definitions.schemas import Schemas
+from services.translator.definitions.validating import validate
+from services.translator.deprecations.modernizing import modernized
+from services.translator.extensions.filters import check_filter
+from services.translator.extensions.plugins import check_plugin
 from services.translator.findings import Finding, Level, errors
-from services.translator.istio.deprecations import modernized
-from services.translator.istio.filters import check_filter
-from services.translator.istio.plugins import check_plugin
-from services.translator.istio.schemas import Schemas
-from services.translator.istio.validating import validate
 from services.translator.manifests import schemas_for
 from services.translator.options import Options
 from services.translator.work import Work

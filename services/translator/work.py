@@ -11,7 +11,7 @@ from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import AdvertisedOperation, ClusterFacts, Command, Plan, Verb
 from services.chassis.operations.endings import Result
 from services.chassis.operations.progress import Progress
-from services.translator.istio.schemas import Schemas
+from services.translator.definitions.schemas import Schemas
 
 
 class Definitions(Protocol):

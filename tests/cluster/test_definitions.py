@@ -20,11 +20,11 @@ from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject, Ref
+from services.translator.definitions.checks import Check
+from services.translator.definitions.schemas import Definition, Schemas
+from services.translator.definitions.validating import UNCHECKED, validate
+from services.translator.definitions.versions import in_version
 from services.translator.findings import errors
-from services.translator.istio.checks import Check
-from services.translator.istio.schemas import Definition, Schemas
-from services.translator.istio.validating import UNCHECKED, validate
-from services.translator.istio.versions import in_version
 from tests.cluster.judged import OBJECTS, ROUTES, made
 from tests.cluster.mutating import mutated
 from tests.testbed import building

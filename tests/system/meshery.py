@@ -18,7 +18,7 @@ import grpc
 from tests.system.generations import Generation, GenerationClient
 
 _ERROR = 2
-_SUCCESS_MARKS = ("successfully", "Label updated", "Label removed")
+_SUCCESS_MARKS = ("successfully", "label updated", "label removed")
 _RECONNECT_S = 0.2
 
 
@@ -32,7 +32,7 @@ class Received:
     @property
     def is_final(self) -> bool:
         event = self.event
-        return event.event_type == _ERROR or any(m in event.summary for m in _SUCCESS_MARKS)
+        return event.event_type == _ERROR or any(m in event.summary.lower() for m in _SUCCESS_MARKS)
 
     @property
     def failed(self) -> bool:

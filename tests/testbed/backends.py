@@ -94,7 +94,9 @@ class Backends:
             server.close()
         for runner in self._runners:
             await runner.cleanup()
-        open_connections = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        open_connections = [
+            task for task in asyncio.all_tasks() if task is not asyncio.current_task()
+        ]
         for task in open_connections:
             task.cancel()
         await asyncio.gather(*open_connections, return_exceptions=True)

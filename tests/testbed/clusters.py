@@ -8,6 +8,7 @@ server with its admission, its watches, its server-side apply) is the real progr
 from __future__ import annotations
 
 import base64
+import http
 import http.client
 import json
 import shutil
@@ -93,10 +94,16 @@ class KubernetesApi:
         )
         try:
             for path in paths:
-                connection.request("GET", path, headers={"Accept": "application/json"})
-                response = connection.getresponse()
-                body = response.read()
-                if response.status != 200:
+                deadline = time.monotonic() + _PATIENCE_S
+                while True:
+                    connection.request("GET", path, headers={"Accept": "application/json"})
+                    response = connection.getresponse()
+                    body = response.read()
+                    # A kind that was just defined answers 429 until its cache is filled.
+                    if response.status != _TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                        break
+                    time.sleep(_POLL_S)
+                if response.status != http.HTTPStatus.OK:
                     raise BedError(f"GET {path}: {response.status}: {body[:512]!r}")
                 yield json.loads(body)
         finally:

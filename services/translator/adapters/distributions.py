@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.chassis.errors import SchemasMissing
-from services.translator.istio.schemas import Schemas
+from services.translator.definitions.schemas import Schemas
 from services.translator.versions import newest_first
 
 # Istio 1.24 moved its definitions into the base chart's templates.

@@ -1,1 +1,1 @@
-"""What Istio's kinds may hold: definitions, deprecated forms, and what an upgrade changes."""
+"""Istio's raw objects and expressions, read without surprises; what several packages stand on."""

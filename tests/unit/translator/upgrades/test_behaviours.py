@@ -11,13 +11,13 @@ import pytest
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import dotted
-from services.translator.istio.behaviours import Behaviour
-from services.translator.istio.histories import BEHAVIOURS, behaviours_between
-from services.translator.istio.meshes import Mesh
 from services.translator.istio.reading import subject_of
-from services.translator.istio.upgradereports import Change
-from services.translator.istio.upgrading import upgrade_report
-from tests.unit.translator.upgrades.samples import (
+from services.translator.upgrades.behaviours import Behaviour
+from services.translator.upgrades.histories import BEHAVIOURS, behaviours_between
+from services.translator.upgrades.meshes import Mesh
+from services.translator.upgrades.reports import Change
+from services.translator.upgrades.upgrading import upgrade_report
+from tests.unit.translator.objects import (
     ambient_namespace,
     deployment,
     destination_rule,

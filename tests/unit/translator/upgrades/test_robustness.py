@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.deprecations import PROMOTIONS, modernized
-from services.translator.istio.filters import check_filter
-from services.translator.istio.plugins import check_plugin
-from services.translator.istio.upgrading import upgrade_report
-from tests.unit.translator.upgrades import test_behaviours, test_deprecations, test_filters
-from tests.unit.translator.upgrades.samples import destination_rule, virtual_service
+from services.translator.deprecations.modernizing import PROMOTIONS, modernized
+from services.translator.extensions.filters import check_filter
+from services.translator.extensions.plugins import check_plugin
+from services.translator.upgrades.upgrading import upgrade_report
+from tests.unit.translator.deprecations import test_modernizing
+from tests.unit.translator.extensions import test_filters
+from tests.unit.translator.objects import destination_rule, virtual_service
+from tests.unit.translator.upgrades import test_behaviours
 
 KINDS = [
     *(
@@ -106,9 +108,9 @@ def test_no_object_makes_a_report_fail(given_objects: list[KubeObject]) -> None:
 
 
 def test_every_form_of_the_tables_is_rewritten_in_one_go() -> None:
-    forms = [virtual_service(before) for before, *_ in test_deprecations.ROUTES.values()]
-    forms += [destination_rule(before) for before, *_ in test_deprecations.POLICIES.values()]
-    forms += [before for before, *_ in test_deprecations.OBJECTS.values()]
+    forms = [virtual_service(before) for before, *_ in test_modernizing.ROUTES.values()]
+    forms += [destination_rule(before) for before, *_ in test_modernizing.POLICIES.values()]
+    forms += [before for before, *_ in test_modernizing.OBJECTS.values()]
     forms += [given for given, _ in test_filters.CASES.values()]
     forms += [obj for _, case in test_behaviours.EACH for obj in case.touched]
     for form in forms:

@@ -9,11 +9,11 @@ import pytest
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject
+from services.translator.definitions.schemas import Schemas
 from services.translator.findings import Level, dotted
-from services.translator.istio.schemas import Schemas
-from services.translator.istio.upgradereports import UpgradeReport
-from services.translator.istio.upgrading import upgrade_report
-from tests.unit.translator.upgrades.samples import (
+from services.translator.upgrades.reports import UpgradeReport
+from services.translator.upgrades.upgrading import upgrade_report
+from tests.unit.translator.objects import (
     definition,
     deployment,
     destination_rule,

@@ -1,0 +1,201 @@
+"""Definitions of Istio's and the Gateway API's kinds, read when a kind is first asked for.
+
+The file with all of Istio's definitions has a megabyte, and parsing it takes a third of a second;
+an operation needs a few of its kinds. So the text is only cut into documents at first, and a look
+at two lines of each says which kind it defines.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from services.chassis.errors import SchemasMissing
+from services.chassis.kube.manifests import parse_trusted_document
+from services.chassis.kube.objects import KubeObject
+from services.translator.definitions.expressions import Compiler
+from services.translator.definitions.forms import Form
+from services.translator.definitions.structures import Schema
+from services.translator.definitions.versions import newest_first
+
+_SEPARATOR = re.compile(r"^---(?:\s.*)?$", re.MULTILINE)
+_IS_DEFINITION = re.compile(r"""^["']?kind["']?:\s*["']?CustomResourceDefinition\b""", re.MULTILINE)
+# As all tools write definitions that print them with an indent of two, in any order of fields.
+_WORD = r"""["']?([A-Za-z0-9.-]+)["']?[ \t]*$"""
+_SPEC = re.compile(r"^spec:[ \t]*$", re.MULTILINE)
+_GROUP = re.compile(rf"^  group:[ \t]*{_WORD}", re.MULTILINE)
+_NAMES = re.compile(r"^  names:[ \t]*\n((?:    .*\n|[ \t]*\n)+)", re.MULTILINE)
+_KIND = re.compile(rf"^    kind:[ \t]*{_WORD}", re.MULTILINE)
+# Prose is two thirds of a definition, and nothing here reads it.
+_PROSE = ("description", "example", "externalDocs", "title")
+_ANYTHING: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One kind. Versions that differ in nothing but their name share one schema."""
+
+    group: str
+    kind: str
+    plural: str
+    namespaced: bool
+    versions: tuple[str, ...]
+    """Those that are served, the newest stable one first."""
+    storage: str
+    """The version that the API server stores."""
+    schemas: Mapping[str, Schema]
+    """Structural schema of each version, without descriptions; also of those not served."""
+
+    @property
+    def group_kind(self) -> tuple[str, str]:
+        return (self.group, self.kind)
+
+
+class Schemas:
+    """The definitions of one Istio version, or of several projects together."""
+
+    def __init__(self, documents: Mapping[tuple[str, str], str]) -> None:
+        """`documents`: the YAML text of each kind's definition. See `read`."""
+        self._documents = documents
+        self._definitions: dict[tuple[str, str], Definition] = {}
+        self._forms: dict[int, Form] = {}
+        self._compiler = Compiler()
+        # Two threads may ask for the same kind; parsing it twice would only waste time, but the
+        # forms are found by the identity of the schema, so there may be only one.
+        self._lock = threading.RLock()
+
+    @classmethod
+    def read(cls, texts: Iterable[str]) -> Schemas:
+        """The definitions in YAML files; other kinds of objects in them do not matter.
+
+        A kind that is defined twice is taken from the last text. Raises `SchemasMissing` for text
+        that is not YAML.
+        """
+        documents: dict[tuple[str, str], str] = {}
+        for text in texts:
+            for document in _SEPARATOR.split(text):
+                if _IS_DEFINITION.search(document):
+                    documents[_kind_of(document)] = document
+        return cls(documents)
+
+    def kinds(self) -> frozenset[tuple[str, str]]:
+        """(group, kind) of every definition."""
+        return frozenset(self._documents)
+
+    def kinds_of(self, group: str) -> tuple[str, ...]:
+        """The kinds of one group, by alphabet."""
+        return tuple(sorted(kind for known, kind in self._documents if known == group))
+
+    def find(self, group: str, kind: str) -> Definition | None:
+        """The definition of a kind; None when there is none.
+
+        Raises `SchemasMissing` when its text cannot be read.
+        """
+        key = (group, kind)
+        known = self._definitions.get(key)
+        if known is None and key in self._documents:
+            with self._lock:
+                known = self._definitions.get(key)
+                if known is None:
+                    parsed = _parsed(self._documents[key], what=f"{kind} ({group})")
+                    known = self._definitions[key] = _definition(parsed)
+        return known
+
+    def form(self, definition: Definition, version: str) -> Form:
+        """What judges objects of a kind in one of its versions; raises `SchemasMissing`."""
+        structural = definition.schemas[version]
+        known = self._forms.get(id(structural))
+        if known is None:
+            with self._lock:
+                known = self._forms.get(id(structural))
+                if known is None:
+                    known = self._forms[id(structural)] = _form(definition, version, self._compiler)
+        return known
+
+
+def _form(definition: Definition, version: str, compiler: Compiler) -> Form:
+    try:
+        return Form.of(definition.schemas[version], compiler)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise _unreadable(f"{definition.kind} ({definition.group}/{version})") from None
+
+
+def _unreadable(what: str) -> SchemasMissing:
+    return SchemasMissing(
+        f"the definition of {what} cannot be used",
+        cause="its text in the distribution folder is damaged or of an unknown form",
+        remedy="unpack the release archive of the version again",
+    )
+
+
+def _kind_of(document: str) -> tuple[str, str]:
+    spec = _SPEC.search(document)
+    place = spec.end() if spec else 0
+    group, names = _GROUP.search(document, place), _NAMES.search(document + "\n", place)
+    kind = _KIND.search(names[1]) if names else None
+    if spec and group and kind:
+        return (group[1], kind[1])
+    parsed = _definition(_parsed(document, what="a kind"))
+    return parsed.group_kind
+
+
+def _parsed(document: str, *, what: str) -> KubeObject:
+    try:
+        parsed = parse_trusted_document(document)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise _unreadable(what) from None
+    if parsed is None:
+        raise _unreadable(what)
+    return parsed
+
+
+def _definition(parsed: KubeObject) -> Definition:
+    try:
+        spec = parsed["spec"]
+        schemas = _schemas(spec["versions"])
+        return Definition(
+            group=str(spec["group"]),
+            kind=str(spec["names"]["kind"]),
+            plural=str(spec["names"]["plural"]),
+            namespaced=spec["scope"] == "Namespaced",
+            versions=newest_first(v["name"] for v in spec["versions"] if v.get("served")),
+            storage=next(str(v["name"]) for v in spec["versions"] if v.get("storage")),
+            schemas=schemas,
+        )
+    except (KeyError, TypeError, AttributeError, StopIteration):
+        name = (parsed.get("metadata") or {}).get("name", "a kind")
+        raise _unreadable(str(name)) from None
+
+
+def _schemas(versions: list[Any]) -> dict[str, Schema]:
+    schemas: dict[str, Schema] = {}
+    for version in versions:
+        given = (version.get("schema") or {}).get("openAPIV3Schema")
+        schema = without_prose(given) if isinstance(given, dict) else _ANYTHING
+        same = next((known for known in schemas.values() if known == schema), schema)
+        schemas[version["name"]] = same
+    return schemas
+
+
+def without_prose(schema: Schema) -> Schema:
+    """A structural schema without its descriptions; fields that are called so stay."""
+    result: Schema = {}
+    for name, part in schema.items():
+        if name in _PROSE:
+            continue
+        if name == "properties" and isinstance(part, dict):
+            result[name] = {key: without_prose(value) for key, value in part.items()}
+        elif name in ("default", "enum", "x-kubernetes-validations"):
+            result[name] = part
+        elif isinstance(part, dict):
+            result[name] = without_prose(part)
+        elif isinstance(part, list):
+            result[name] = [without_prose(p) if isinstance(p, dict) else p for p in part]
+        else:
+            result[name] = part
+    return result

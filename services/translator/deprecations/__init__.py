@@ -1,0 +1,1 @@
+"""Deprecated and removed forms, and how Istio says the same today."""

@@ -1,0 +1,1 @@
+"""The care for what reaches into the proxies: EnvoyFilters, WasmPlugins, TrafficExtensions."""

@@ -1,0 +1,205 @@
+"""Which objects about traffic a change of Istio touches, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from services.chassis.kube.objects import KubeObject
+from services.translator.deprecations.traffic import traffic_policies
+from services.translator.findings import Path
+from services.translator.istio.reading import (
+    at,
+    copied,
+    entries,
+    group_kind,
+    inner,
+    mapping,
+    namespace_of,
+    placed_texts,
+    text,
+    walked,
+)
+from services.translator.upgrades.meshes import Mesh, gateways_of, identity
+
+NETWORKING = "networking.istio.io"
+GATEWAY_API = "gateway.networking.k8s.io"
+FORMER_GATEWAY_LABEL = "istio.io/gateway-name"
+GATEWAY_LABEL = "gateway.networking.k8s.io/gateway-name"
+
+_FORMER_ATTRIBUTES = re.compile(
+    r"wasm\.(down|up)stream_peer|(?<![\w.\"'])(istio_\w+|node|(down|up)stream_peer)(?=[.\[\s=!)]|\Z)"
+)
+
+
+def always(obj: KubeObject, mesh: Mesh) -> Iterable[Path]:
+    return ((),)
+
+
+def unverified_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """TLS of a DestinationRule without anything to verify the server by."""
+    for path, tls in _tls_settings(obj):
+        given = ("caCertificates", "credentialName")
+        if tls.get("insecureSkipVerify") is None and not any(tls.get(name) for name in given):
+            yield (*path, "tls")
+
+
+def without_verification(obj: KubeObject) -> KubeObject:
+    changed: KubeObject = copied(obj)
+    for path in unverified_tls(changed, Mesh(by_kind={})):
+        at(changed, path)["insecureSkipVerify"] = True
+    return changed
+
+
+def unnamed_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """TLS of a DestinationRule that names no server."""
+    for path, tls in _tls_settings(obj):
+        if not tls.get("sni"):
+            yield (*path, "tls")
+
+
+def _tls_settings(obj: KubeObject) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path, policy in traffic_policies(obj):
+        tls = mapping(policy.get("tls"))
+        if tls.get("mode") in ("SIMPLE", "MUTUAL"):
+            yield path, tls
+
+
+def overlapping_wildcards(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Wildcard hosts of a VirtualService that also cover another one's more specific host."""
+    for index, host in placed_texts(inner(obj, "spec").get("hosts")):
+        if not host.startswith("*"):
+            continue
+        for gateway in gateways_of(obj):
+            others = mesh.suffixes.get((gateway, host.removeprefix("*")), frozenset())
+            if others - {identity(obj)}:
+                yield ("spec", "hosts", index)
+                break
+
+
+def former_gateway_labels(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Selectors of Istio's objects by the former label of generated gateways."""
+    for path in (
+        ("spec", "selector"),
+        ("spec", "selector", "matchLabels"),
+        ("spec", "workloadSelector", "labels"),
+    ):
+        if group_kind(obj)[0].endswith("istio.io") and FORMER_GATEWAY_LABEL in at(obj, path):
+            yield (*path, FORMER_GATEWAY_LABEL)
+
+
+def with_gateway_label(obj: KubeObject) -> KubeObject:
+    changed: KubeObject = copied(obj)
+    for path in list(former_gateway_labels(changed, Mesh(by_kind={}))):
+        selector = at(changed, path[:-1])
+        selector.setdefault(GATEWAY_LABEL, selector.pop(FORMER_GATEWAY_LABEL))
+    return changed
+
+
+def relative_filters(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Patches of an EnvoyFilter that stand before or after another filter."""
+    for index, patch in entries(inner(obj, "spec").get("configPatches")):
+        is_filter = patch.get("applyTo") in ("HTTP_FILTER", "NETWORK_FILTER")
+        operation = inner(patch, "patch").get("operation")
+        if is_filter and operation in ("INSERT_BEFORE", "INSERT_AFTER"):
+            yield ("spec", "configPatches", index)
+
+
+def external_names(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    if inner(obj, "spec").get("type") == "ExternalName":
+        yield ("spec", "type")
+
+
+def translated_ports(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Target ports of a ServiceEntry without resolution that differ from the port."""
+    spec = inner(obj, "spec")
+    if spec.get("resolution", "NONE") == "NONE":
+        for index, port in entries(spec.get("ports")):
+            if port.get("targetPort") not in (None, port.get("number")):
+                yield ("spec", "ports", index, "targetPort")
+
+
+def without_target_ports(obj: KubeObject) -> KubeObject:
+    changed: KubeObject = copied(obj)
+    for path in translated_ports(changed, Mesh(by_kind={})):
+        del at(changed, path[:-1])["targetPort"]
+    return changed
+
+
+def waypoints(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    if inner(obj, "spec").get("gatewayClassName") == "istio-waypoint":
+        yield ("spec", "gatewayClassName")
+
+
+def former_attributes(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Expressions of a Telemetry with attributes of the former Wasm extensions."""
+    for path, node in walked(obj.get("spec"), ("spec",)):
+        for key in ("expression", "value"):
+            if _FORMER_ATTRIBUTES.search(text(node.get(key))) and "tracing" not in path:
+                yield (*path, key)
+
+
+def mirrors(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    for index, route in entries(inner(obj, "spec").get("http")):
+        yield from (("spec", "http", index, key) for key in ("mirror", "mirrors") if key in route)
+
+
+def unresolved_in_ambient(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    if mesh.is_ambient and inner(obj, "spec").get("resolution", "NONE") == "NONE":
+        yield ("spec", "resolution")
+
+
+def connection_limits(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    for path, policy in traffic_policies(obj):
+        if "connectionPool" in policy:
+            yield (*path, "connectionPool")
+
+
+def shared_hosts(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Hosts of a ServiceEntry that another namespace declares too."""
+    for index, host in placed_texts(inner(obj, "spec").get("hosts")):
+        if mesh.owners.get(host, frozenset()) - {namespace_of(obj)}:
+            yield ("spec", "hosts", index)
+
+
+def borrowed_gateways(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Istio Gateways that select the pods of a generated gateway in another namespace."""
+    selector = inner(obj, "spec", "selector")
+    name = selector.get(GATEWAY_LABEL, selector.get(FORMER_GATEWAY_LABEL))
+    own = namespace_of(obj)
+    homes = {
+        namespace_of(gateway)
+        for gateway in mesh.all(GATEWAY_API, "Gateway")
+        if inner(gateway, "metadata").get("name") == name
+        and not inner(gateway, "spec").get("addresses")
+    }
+    if name and homes and own not in homes:
+        yield ("spec", "selector")
+
+
+def ejecting(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Outlier detection that does not ask for a part of healthy hosts."""
+    for path, policy in traffic_policies(obj):
+        detection = policy.get("outlierDetection")
+        if isinstance(detection, dict) and not detection.get("minHealthPercent"):
+            yield (*path, "outlierDetection")
+
+
+def inherited_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Subsets with a policy of their own that says nothing about the TLS set above it."""
+    spec = inner(obj, "spec")
+    if "tls" in inner(spec, "trafficPolicy"):
+        for index, subset in entries(spec.get("subsets")):
+            policy = mapping(subset.get("trafficPolicy"))
+            if policy and "tls" not in policy:
+                yield ("spec", "subsets", index, "trafficPolicy")
+
+
+def registered_entries(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """WorkloadEntries that registered themselves before they were labelled for HBONE."""
+    metadata = inner(obj, "metadata")
+    is_registered = "istio.io/autoRegistrationGroup" in mapping(metadata.get("annotations"))
+    label = "networking.istio.io/tunnel"
+    if mesh.is_ambient and is_registered and label not in mapping(metadata.get("labels")):
+        yield ("metadata", "labels")

@@ -1,0 +1,133 @@
+"""When a change has reached the proxies, told by what they serve and never by time.
+
+istiod reads all objects of one kind from one watch, in the order in which they changed, and pushes
+whole states. So after the objects under test a barrier object of the same kind is changed: a proxy
+that has the barrier's new token has everything that came before it.
+
+* For routes the barrier is a host of its own; its VirtualService answers with the token. It stands
+  in the same route tables as the rules under test, so the request itself proves the point.
+* For authorization it is a policy that denies a principal whom nobody has, named after the token.
+  Envoy's admin interface shows it once the main thread has handed it to the worker; one request
+  afterwards, whatever its answer, makes sure that the worker has taken it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.testbed.clusters import KubernetesApi
+from tests.testbed.entries import istio_object, service_entry
+from tests.testbed.envoys import Envoy
+from tests.testbed.processes import wait_until
+from tests.testbed.visitors import Request, Visitor
+
+_HOST = "barrier.meshbus.test"
+_NAME = "barrier"
+_TIMEOUT_S = 20.0
+_MESH_NAMESPACE = "istio-system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteBarrier:
+    """For the proxies that route by VirtualServices, on the ports of their listeners."""
+
+    api: KubernetesApi
+    namespace: str
+    ports: Sequence[int]
+    """Ports at which the barrier answers, those of `gateway` too."""
+    gateway: str
+    """`<namespace>/<name>` of a Gateway that has the barrier as well as the mesh."""
+    envoys: Sequence[Envoy]
+
+    def start(self) -> None:
+        """Creates the barrier."""
+        # Nothing listens there: the rule answers by itself.
+        nowhere = dict.fromkeys(self.ports, 1)
+        entry = service_entry(_HOST, namespace=self.namespace, name=_NAME, ports=nowhere)
+        _create(self.api, "networking.istio.io/v1", "serviceentries", entry)
+        spec = {"hosts": [_HOST], "gateways": ["mesh", self.gateway], **_answer("none")}
+        rule = istio_object("VirtualService", name=_NAME, namespace=self.namespace, spec=spec)
+        _create(self.api, "networking.istio.io/v1", "virtualservices", rule)
+
+    def wait(self) -> None:
+        """Until every port serves what was applied before this call."""
+        token = secrets.token_hex(8)
+        path = _path("networking.istio.io/v1", self.namespace, "virtualservices", _NAME)
+        _change(self.api, path, _answer(token))
+
+        def has_passed() -> bool:
+            answers = (Visitor(port).ask(Request(host=_HOST)) for port in self.ports)
+            return all(answer.text == token for answer in answers)
+
+        _wait(has_passed, self.envoys, what="the routes of the barrier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyBarrier:
+    """For the sidecars that enforce AuthorizationPolicies, on the ports of their workloads."""
+
+    api: KubernetesApi
+    guarded: Sequence[tuple[Envoy, int]]
+    """Sidecars and one inbound HTTP port of each."""
+
+    def start(self) -> None:
+        """Creates the barrier. It holds for the whole mesh and denies nobody."""
+        policy = istio_object(
+            "AuthorizationPolicy",
+            name=_NAME,
+            namespace=_MESH_NAMESPACE,
+            spec=_denial("none"),
+            api_version="security.istio.io/v1",
+        )
+        _create(self.api, "security.istio.io/v1", "authorizationpolicies", policy)
+
+    def wait(self) -> None:
+        """Until every sidecar enforces what was applied before this call."""
+        token = secrets.token_hex(8)
+        path = _path("security.istio.io/v1", _MESH_NAMESPACE, "authorizationpolicies", _NAME)
+        _change(self.api, path, _denial(token))
+        envoys = [envoy for envoy, _ in self.guarded]
+        _wait(
+            lambda: all(envoy.has(token) for envoy in envoys),
+            envoys,
+            what="the policy of the barrier",
+        )
+        for _, port in self.guarded:
+            Visitor(port).ask(Request(path="/barrier"))
+
+
+def _answer(token: str) -> dict[str, Any]:
+    return {"http": [{"directResponse": {"status": 200, "body": {"string": token}}}]}
+
+
+def _denial(token: str) -> dict[str, Any]:
+    # A principal, because a rule about HTTP would close every port that is not HTTP.
+    return {"action": "DENY", "rules": [{"from": [{"source": {"principals": [token]}}]}]}
+
+
+def _create(api: KubernetesApi, version: str, plural: str, obj: dict[str, Any]) -> None:
+    metadata = obj["metadata"]
+    api.create_or_keep(_path(version, metadata["namespace"], plural), obj)
+
+
+def _change(api: KubernetesApi, path: str, spec: dict[str, Any]) -> None:
+    current = api.request("GET", path)
+    api.request("PUT", path, {**current, "spec": {**current["spec"], **spec}})
+
+
+def _path(version: str, namespace: str, plural: str, name: str = "") -> str:
+    return f"/apis/{version}/namespaces/{namespace}/{plural}/{name}".rstrip("/")
+
+
+def _wait(has_passed: Any, envoys: Sequence[Envoy], *, what: str) -> None:
+    try:
+        wait_until(
+            has_passed, timeout_s=_TIMEOUT_S, what=what, processes=[e.process for e in envoys]
+        )
+    except Exception as error:
+        refused = [line for envoy in envoys for line in envoy.rejections()]
+        error.add_note(f"updates that Envoy refused: {refused or 'none'}")
+        raise

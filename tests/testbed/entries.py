@@ -1,0 +1,65 @@
+"""Istio objects that make the bed's loopback servers known to istiod.
+
+A Kubernetes Service cannot have a backend on loopback, because EndpointSlices refuse such
+addresses. A ServiceEntry may, and it may have the name that a Service would have
+(`<name>.<namespace>.svc.cluster.local`) as long as there is no Service of that name. To routing
+rules, which name hosts, the two are the same; facts about Services are given to the translator by
+the tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tests.testbed import loopback
+from tests.testbed.clusters import Cluster
+
+_NETWORKING = "networking.istio.io/v1"
+
+
+def host_of(name: str, namespace: str) -> str:
+    """Full name of a Service."""
+    return f"{name}.{namespace}.svc.cluster.local"
+
+
+def service_entry(
+    host: str, *, namespace: str, name: str, ports: Mapping[int, int], protocol: str = "HTTP"
+) -> dict[str, Any]:
+    """A host with ports (service port → port of its server on loopback), all of one protocol."""
+    names = {port: f"{protocol.lower()}-{port}" for port in ports}
+    endpoint = {
+        "address": loopback.HOST,
+        "ports": {names[port]: backend for port, backend in ports.items()},
+    }
+    spec = {
+        "hosts": [host],
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "ports": [{"number": port, "name": names[port], "protocol": protocol} for port in ports],
+        "endpoints": [endpoint],
+    }
+    return istio_object("ServiceEntry", name=name, namespace=namespace, spec=spec)
+
+
+def istio_object(
+    kind: str, *, name: str, namespace: str, spec: dict[str, Any], api_version: str = _NETWORKING
+) -> dict[str, Any]:
+    """An object of Istio, of its networking API where nothing else is said."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def apply(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> None:
+    """Server-side apply of all objects by one call of kubectl."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_list(objects))
+
+
+def delete(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> None:
+    """Deletes what is there of the objects."""
+    cluster.kubectl("delete", "--ignore-not-found", "--wait=true", "-f", "-", stdin=_list(objects))
+
+
+def _list(objects: Iterable[Mapping[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})

@@ -1,0 +1,1 @@
+"""Tests of services/translator/deprecations: pure, no bed."""
