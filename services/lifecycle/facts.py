@@ -32,6 +32,9 @@ from services.lifecycle.work import Connection
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
 _CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
 _PAGE = 500
+# A current list waits until the server's cache has seen the newest write of any kind, up to 100 ms.
+# What says which Istio is installed may be as old as the cache.
+_FROM_CACHE = {"resourceVersion": "0"}
 # Kinds of these groups are what a translation chooses versions of.
 _GROUPS = (
     "networking.istio.io",
@@ -100,7 +103,7 @@ async def _served(connection: Connection) -> dict[str, list[str]]:
 
 
 async def _meshes(client: KubeClient) -> list[MeshFact]:
-    planes = await _list(client, "/apis/apps/v1/deployments", selector="app=istiod")
+    planes = await _list(client, "/apis/apps/v1/deployments", selector="app=istiod", cached=True)
     found = await asyncio.gather(*(_mesh(client, plane) for plane in planes))
     return sorted(found, key=lambda mesh: (mesh.revision != DEFAULT_REVISION, mesh.revision))
 
@@ -129,7 +132,9 @@ async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> st
     name = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
     try:
         configured = await client.get(
-            f"/api/v1/namespaces/{namespace}/configmaps/{name}", subject=f"ConfigMap {name}"
+            f"/api/v1/namespaces/{namespace}/configmaps/{name}",
+            query=_FROM_CACHE,
+            subject=f"ConfigMap {name}",
         )
         mesh = yaml.load((configured.get("data") or {}).get("mesh", ""), Loader=yaml.CSafeLoader)
     except (ObjectNotFound, yaml.YAMLError):
@@ -216,9 +221,12 @@ async def _objects(
     return [i for i in items if not namespaces or i["metadata"].get("namespace") in namespaces]
 
 
-async def _list(client: KubeClient, path: str, *, selector: str = "") -> list[KubeObject]:
+async def _list(
+    client: KubeClient, path: str, *, selector: str = "", cached: bool = False
+) -> list[KubeObject]:
     """All pages of a list."""
-    query = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}
+    query = _FROM_CACHE if cached else {"limit": str(_PAGE)}
+    query = {**query, **({"labelSelector": selector} if selector else {})}
     items: list[KubeObject] = []
     while True:
         answer = await client.get(path, query=query, subject=path)

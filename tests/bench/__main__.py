@@ -22,11 +22,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
+from tests.bench import translations
 from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
+from tests.system.generations import Generation, GenerationClient
 from tests.system.meshery import Meshery
 from tests.system.stored import admin_bus
 from tests.testbed.building import distributions_folder
@@ -54,6 +57,7 @@ class Bench:
     pairs: list[Pair] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
+    throughputs: list[translations.Throughput] = field(default_factory=list)
 
     async def run(self) -> None:
         await self.installs()
@@ -61,6 +65,7 @@ class Bench:
         await self.accepted()
         await self.streamed()
         await self.memory()
+        await self.translations()
 
     async def installs(self) -> None:
         """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
@@ -216,6 +221,51 @@ class Bench:
         ]
         await self.clean()
 
+    async def translations(self) -> None:
+        """The translator alone, one component through everything, and a large design."""
+        say("translations")
+        self.throughputs.append(await translations.throughput(self.repeats))
+        await self.install()
+        ours, theirs = [], []
+        kubeconfig = self.cluster.kubeconfig_text
+        async with GenerationClient(Generation.F, self.stack.gateway_address) as client:
+            for turn in range(max(self.repeats, 5) * 4):
+                ours.append(
+                    await translations.process_oam(client, kubeconfig, "ours", revision=turn)
+                )
+                theirs.append(await self.kubectl_apply(turn))
+        self.pairs.append(
+            Pair(
+                name="ProcessOAM of one VirtualService, from the call to its answer",
+                ours=ours,
+                theirs=theirs,
+                their_name="kubectl apply --server-side",
+                bar=0.3,
+            )
+        )
+        await self.clean()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bench.translations", stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        peak = json.loads(output)
+        self.memories += [
+            Memory(
+                name="translator, peak over all of the above",
+                peak_mib=peak_memory_mib(self.stack.processes["translator"].pid),
+            ),
+            Memory(
+                name="reading and translating a design of 5 MB, beyond the bare process",
+                peak_mib=peak["after"] - peak["before"],
+            ),
+        ]
+
+    async def kubectl_apply(self, turn: int) -> float:
+        """The same change of the same object, with a name of its own."""
+        file = self.folder / "theirs.json"
+        file.write_text(json.dumps(translations.virtual_service("theirs", revision=turn)))
+        return await self.command(kubectl_path(), "apply", "--server-side", "-f", file)
+
     async def install(self) -> float:
         """Seconds from the call to the final event."""
         began = time.monotonic()
@@ -286,6 +336,10 @@ class Bench:
             "|---|---|---|---|",
             *(memory.row() for memory in self.memories),
             "",
+            "| throughput of one process | | whole | of it reading YAML |",
+            "|---|---|---|---|",
+            *(throughput.row() for throughput in self.throughputs),
+            "",
             METHOD,
             "",
         ]
@@ -320,8 +374,10 @@ def virtual_services(prefix: str) -> str:
 async def settled(bus: Bus) -> None:
     """Until no command waits or runs."""
     while True:
-        consumer = await call_api(bus.client, "CONSUMER.INFO.CMD.lifecycle", {})
-        busy = consumer["num_pending"] + consumer["num_ack_pending"]
+        busy = 0
+        for service in streams.WORKER_SERVICES:
+            consumer = await call_api(bus.client, f"CONSUMER.INFO.CMD.{service}", {})
+            busy += consumer["num_pending"] + consumer["num_ack_pending"]
         if busy == 0:
             return
 

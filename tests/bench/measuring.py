@@ -70,9 +70,11 @@ class Memory:
 
     name: str
     peak_mib: float
-    bar_mib: float
+    bar_mib: float | None = None
 
     def row(self) -> str:
+        if self.bar_mib is None:
+            return f"| {self.name} | {self.peak_mib:.0f} MiB | | |"
         verdict = "reached" if self.peak_mib <= self.bar_mib else "**not reached**"
         return f"| {self.name} | {self.peak_mib:.0f} MiB | ≤ {self.bar_mib:.0f} MiB | {verdict} |"
 

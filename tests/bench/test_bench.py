@@ -18,6 +18,10 @@ ROWS = (
     "Progress event, worker to client",
     "gateway, peak",
     "lifecycle, peak",
+    "ProcessOAM of one VirtualService",
+    "Read, translate and validate 1000 SMI objects",
+    "translator, peak",
+    "a design of 5 MB",
 )
 
 

@@ -1,4 +1,4 @@
-"""`make demo`: a real cluster, NATS and the services; Istio installed, upgraded and removed.
+"""`make demo`: a real cluster, NATS and the services; Istio installed, used, upgraded and removed.
 
 Everything goes through the gateway's gRPC as Meshery would send it, and the events are printed as
 they stream. Any failure ends it with exit code 1 and says what failed. `KEEP=1` leaves all up.
@@ -11,11 +11,14 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from tests.demo.traffic import REQUESTS, Shopfront
 from tests.system.meshery import Meshery, Received
 from tests.testbed.building import BuildError, build_all
 from tests.testbed.clusters import Cluster
@@ -26,6 +29,7 @@ from tests.testbed.tracing import Jaeger
 
 NEWER, OLDER = "1.31.0", "1.30.3"
 _NEWER_REVISION, _OLDER_REVISION = "1-31-0", "1-30-3"
+_SHOP = "demo-shop"
 _MARKS = {0: " ", 1: "!", 2: "✘"}
 
 
@@ -42,13 +46,11 @@ class Show:
     last_operation: str = ""
     _began: float = 0.0
 
-    async def step(
-        self, title: str, *, body: str = "", version: str = "", delete: bool = False
-    ) -> Received:
-        """One `istio` operation from the call to its final event."""
+    async def step(self, title: str, name: str = "istio", **request: Any) -> Received:
+        """One operation from the call to its final event."""
         print(f"\n▶ {title}", flush=True)
         self._began = time.monotonic()
-        operation = await self.meshery.apply("istio", body=body, version=version, delete=delete)
+        operation = await self.meshery.apply(name, **request)
         self.last_operation = operation
         final = (await self.meshery.finals(operation))[0]
         if final.failed:
@@ -77,11 +79,16 @@ def options(revision: str, *, tags: str = "") -> str:
     return "\n".join(lines)
 
 
-async def perform(show: Show, cluster: Cluster) -> None:
-    """Install and uninstall, then the canary upgrade; the cluster ends as it began."""
+async def perform(show: Show, cluster: Cluster, folder: Path) -> None:
+    """Install, route and uninstall, then the canary upgrade; the cluster ends as it began."""
     before = snapshot(cluster)
     await show.step(f"Install Istio {NEWER}, profile default", version=NEWER)
     await show.step("Install the same again (nothing to do)", version=NEWER)
+    cluster.kubectl("create", "namespace", _SHOP)
+    await route_bookinfo(show, cluster)
+    with Shopfront(folder / "shop", cluster=cluster, namespace=_SHOP) as shop:
+        await split_traffic(show, shop)
+    cluster.kubectl("delete", "namespace", _SHOP)
     await show.step("Uninstall", delete=True)
     require_same(before, snapshot(cluster), "after the uninstall")
     await show.step(
@@ -104,6 +111,47 @@ async def perform(show: Show, cluster: Cluster) -> None:
     )
     await show.step("Uninstall the last revision", delete=True)
     require_same(before, snapshot(cluster), "after the last uninstall")
+
+
+async def route_bookinfo(show: Show, cluster: Cluster) -> None:
+    """The sample application, and an intent about its traffic."""
+    await show.step("Bookinfo", "bookinfo", namespace=_SHOP)
+    weights = "apiVersion: meshbus.io/v1\nkind: RoutingOptions\nspec: {weights: {v1: 80, v3: 20}}\n"
+    await show.step(
+        "Bookinfo's reviews: 80 % to v1, 20 % to v3",
+        "bookinfo-route-weights",
+        namespace=_SHOP,
+        body=weights,
+    )
+    route = cluster.kubectl(
+        *("get", "virtualservice", "reviews", "-n", _SHOP),
+        *("-o", "jsonpath={range .spec.http[0].route[*]}{.destination.subset}={.weight} {end}"),
+    )
+    print(f"  the VirtualService reviews now says: {route.strip()}")
+    await show.step(
+        "The routing goes", "bookinfo-route-weights", namespace=_SHOP, body=weights, delete=True
+    )
+    await show.step("Bookinfo goes", "bookinfo", namespace=_SHOP, delete=True)
+
+
+async def split_traffic(show: Show, shop: Shopfront) -> None:
+    """An SMI TrafficSplit, changed once, and what real requests make of it."""
+    for first, second in ((75, 25), (25, 75)):
+        await show.step(
+            f"SMI TrafficSplit: {first} to {second}",
+            "custom",
+            namespace=_SHOP,
+            body=shop.split(first, second),
+        )
+
+        def holds(found: Counter[str], heavier: bool = first > second) -> bool:
+            v1, v2 = found["checkout-v1"], found["checkout-v2"]
+            return min(v1, v2) > 0 and v1 + v2 == REQUESTS and (v1 > v2) == heavier
+
+        shares = await asyncio.to_thread(shop.shares, holds)
+        told = ", ".join(f"{name} {count}" for name, count in sorted(shares.items()))
+        print(f"  {REQUESTS} requests through istiod and Envoy: {told}")
+    await show.step("The split goes", "custom", namespace=_SHOP, body=shop.split(1, 1), delete=True)
 
 
 def require_same(before: dict[str, str], after: dict[str, str], when: str) -> None:
@@ -144,12 +192,12 @@ def print_addresses(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
     print(f"  Jaeger       {jaeger.query_url}/api/traces?service=meshbus-gateway")
 
 
-async def play(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
+async def play(cluster: Cluster, stack: Stack, jaeger: Jaeger, folder: Path) -> None:
     meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
     async with meshery.connected():
         show = Show(meshery)
         meshery.listeners.append(show.print_event)
-        await perform(show, cluster)
+        await perform(show, cluster, folder)
     require_trace(jaeger)
     print_summary(show)
     if os.environ.get("KEEP") == "1":
@@ -167,7 +215,7 @@ def main() -> int:
             Jaeger(folder / "jaeger") as jaeger,
             Stack(folder / "stack", otlp_endpoint=jaeger.otlp_http_endpoint) as stack,
         ):
-            asyncio.run(play(cluster, stack, jaeger))
+            asyncio.run(play(cluster, stack, jaeger, folder))
     except (DemoError, BedError, BuildError, TimeoutError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         print(f"\ndemo failed: {text or type(error).__name__}", file=sys.stderr)

@@ -31,7 +31,7 @@ TOKEN = "canary-token-5e0f7d"
 KEY_LINE = "canaryKeyLine9a4c1b"
 PASSWORD = "canary-password-c83e52"
 CANARIES = (TOKEN, KEY_LINE, PASSWORD)
-LONGEST_S = 2.0
+LONGEST_S = 8.0
 """No text takes more of the processor than this."""
 
 
