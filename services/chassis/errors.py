@@ -162,8 +162,8 @@ class RequestTooLarge(RequestError):
 class NotYetSupported(RequestError):
     code = "MB-1006"
     status = Status.UNIMPLEMENTED
-    probable_cause = "this needs the translator, which is not part of this release"
-    usual_remedy = "apply the Kubernetes or Istio form of the object with the operation `custom`"
+    probable_cause = "this needs a service that is not part of this release"
+    usual_remedy = "see the README for what this release does"
 
 
 class KubeconfigMalformed(RequestError):

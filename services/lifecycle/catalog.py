@@ -11,6 +11,24 @@ from services.lifecycle.requests import parse_request
 from services.lifecycle.uninstalling import Uninstaller
 from services.lifecycle.work import Operation, Result, Work
 
+MESH = AdvertisedOperation(
+    name="istio", description="Istio Service Mesh", category=Category.INSTALL, slot=SlotKind.MESH
+)
+INJECTION = AdvertisedOperation(
+    name="label-namespace",
+    description="Automatic Sidecar Injection",
+    category=Category.CONFIGURE,
+    slot=SlotKind.APPLY,
+)
+MANIFEST = AdvertisedOperation(
+    # For people with the nats CLI; the gateway's `custom` goes through the translator.
+    name="manifest",
+    description="A manifest as it is",
+    category=Category.CUSTOM,
+    slot=SlotKind.APPLY,
+    is_listed=False,
+)
+
 
 def offered(
     *, installer: Installer, uninstaller: Uninstaller, applications: Applications
@@ -27,35 +45,9 @@ def offered(
         return await label_namespace(work, parse_request(work.command.body))
 
     operations = [
-        Operation(
-            AdvertisedOperation(
-                name="istio",
-                description="Istio Service Mesh",
-                category=Category.INSTALL,
-                slot=SlotKind.MESH,
-            ),
-            run_mesh,
-        ),
-        Operation(
-            AdvertisedOperation(
-                name="label-namespace",
-                description="Automatic Sidecar Injection",
-                category=Category.CONFIGURE,
-                slot=SlotKind.APPLY,
-            ),
-            run_label,
-        ),
-        Operation(
-            # For people with the nats CLI; the gateway's `custom` goes through the translator.
-            AdvertisedOperation(
-                name="manifest",
-                description="A manifest as it is",
-                category=Category.CUSTOM,
-                slot=SlotKind.APPLY,
-                is_listed=False,
-            ),
-            run_manifest,
-        ),
+        Operation(MESH, run_mesh),
+        Operation(INJECTION, run_label),
+        Operation(MANIFEST, run_manifest),
         *applications.operations(),
     ]
     return {operation.advertised.name: operation for operation in operations}

@@ -187,13 +187,13 @@ def tell(work: Work, translation: Translation) -> None:
         targets = {target for line in translation.lines for target in line.targets}
         work.progress.tell(
             Phase.TRANSLATED,
-            f"Translated: {len(sources)} objects became {len(targets)}",
+            f"Translated: {counted(len(sources), 'object')} became {len(targets)}",
             "\n".join(str(line) for line in translation.lines),
             numbers={"sources": len(sources), "targets": len(targets)},
         )
     warnings = [f for f in translation.findings if f.level is Level.WARNING]
     if warnings:
-        work.progress.warn(f"Checked: {len(warnings)} warnings", listed(warnings))
+        work.progress.warn(f"Checked: {counted(len(warnings), 'warning')}", listed(warnings))
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
@@ -202,12 +202,16 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
     if not wrong:
         return
     objects = len({finding.subject for finding in wrong})
-    problems = f"{len(wrong)} problem{'s' if len(wrong) > 1 else ''}"
     raise ObjectsInvalid(
-        f"{problems} in {objects} object{'s' if objects > 1 else ''}:\n{listed(wrong)}",
+        f"{counted(len(wrong), 'problem')} in {counted(objects, 'object')}:\n{listed(wrong)}",
         remedy=next((f.remedy for f in wrong if f.remedy), ""),
         subject=str(wrong[0].subject),
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as `1 object` or `3 objects`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(findings: Sequence[Finding]) -> str:

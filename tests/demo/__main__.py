@@ -66,7 +66,8 @@ class Show:
         event = received.event
         seconds = received.at - self._began
         print(f"  {seconds:7.3f} s {_MARKS[event.event_type]} {event.summary}", flush=True)
-        if event.event_type or received.is_final:
+        is_report = event.summary.startswith("Translated")
+        if event.event_type or received.is_final or is_report:
             print(f"              {event.details}", flush=True)
 
 
