@@ -12,7 +12,6 @@ the place that raises knows better.
     │   ├── NoCluster             MB-1003
     │   ├── OperationReused       MB-1004
     │   ├── RequestTooLarge       MB-1005
-    │   ├── NotYetSupported       MB-1006
     │   ├── KubeconfigMalformed   MB-1101
     │   ├── KubeconfigRefused     MB-1102
     │   ├── ManifestMalformed     MB-1201
@@ -157,13 +156,6 @@ class RequestTooLarge(RequestError):
     code = "MB-1005"
     probable_cause = "the text is larger than the limit"
     usual_remedy = "split the manifest into several operations"
-
-
-class NotYetSupported(RequestError):
-    code = "MB-1006"
-    status = Status.UNIMPLEMENTED
-    probable_cause = "this needs a service that is not part of this release"
-    usual_remedy = "see the README for what this release does"
 
 
 class KubeconfigMalformed(RequestError):

@@ -43,7 +43,9 @@ from services.translator.translating import (
 from services.translator.versions import nearest
 from services.translator.work import Definitions, Work
 
+# From here on, reading or translating would be felt by others; a thread lets them run in between.
 _THREAD_FROM_CHARACTERS = 64 * 1024
+_THREAD_FROM_OBJECTS = 100
 _MOST_TOLD = 50
 
 
@@ -160,7 +162,10 @@ async def translated(
         options=request.options,
         is_deletion=request.is_deletion,
     )
-    found = translate(steps, context)
+    if sum(len(step.objects) for step in steps) > _THREAD_FROM_OBJECTS:
+        found = await asyncio.to_thread(translate, steps, context)
+    else:
+        found = translate(steps, context)
     lines = (*(line for e in expansions for line in e.lines), *found.lines, *notes)
     findings: Sequence[Finding] = found.findings
     if request.given is not None:
@@ -191,6 +196,9 @@ def tell(work: Work, translation: Translation) -> None:
             "\n".join(str(line) for line in translation.lines),
             numbers={"sources": len(sources), "targets": len(targets)},
         )
+    notes = [f for f in translation.findings if f.level is Level.INFO]
+    if notes:
+        work.progress.note(f"Noted: {counted(len(notes), 'remark')}", listed(notes))
     warnings = [f for f in translation.findings if f.level is Level.WARNING]
     if warnings:
         work.progress.warn(f"Checked: {counted(len(warnings), 'warning')}", listed(warnings))
