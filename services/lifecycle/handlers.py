@@ -47,7 +47,7 @@ from services.chassis.messages import (
     SlotKind,
     Verb,
 )
-from services.chassis.operations.commands import read_command, read_letter
+from services.chassis.operations.commands import processing, read_command, read_letter
 from services.chassis.operations.endings import (
     Endings,
     Result,
@@ -56,7 +56,7 @@ from services.chassis.operations.endings import (
     success_event,
 )
 from services.chassis.operations.progress import Progress
-from services.chassis.telemetry import metrics, traces
+from services.chassis.telemetry import metrics
 from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
 from services.lifecycle.planning import by_kind, listing
@@ -103,20 +103,7 @@ class Handlers:
     async def handle(self, delivery: Delivery) -> None:
         """One command; returning means it is done with, for better or worse."""
         command = read_command(delivery)
-        attributes: dict[str, str | int] = {
-            "messaging.system": "nats",
-            "messaging.destination.template": "cmd.lifecycle.{cluster}",
-            "messaging.consumer.group.name": "lifecycle",
-            "messaging.message.conversation_id": command.operation,
-            "meshbus.attempt": delivery.attempt,
-        }
-        name = f"process cmd.lifecycle {command.kind}"
-        with (
-            traces.continued(name, headers=delivery.headers, attributes=attributes),
-            structlog.contextvars.bound_contextvars(
-                operation=command.operation, cluster=command.cluster
-            ),
-        ):
+        with processing(delivery, command, service=SERVICE):
             await self._claimed(delivery, command)
 
     async def cancel(self, operation: str, cluster: str) -> bool:

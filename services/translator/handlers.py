@@ -29,7 +29,7 @@ from services.chassis.errors import (
     UnknownOperation,
 )
 from services.chassis.messages import Command, Event, OperationRecord, Plan, SlotKind
-from services.chassis.operations.commands import read_command
+from services.chassis.operations.commands import processing, read_command
 from services.chassis.operations.endings import (
     Endings,
     failure_event,
@@ -37,7 +37,7 @@ from services.chassis.operations.endings import (
     success_event,
 )
 from services.chassis.operations.progress import Progress
-from services.chassis.telemetry import metrics, traces
+from services.chassis.telemetry import metrics
 from services.translator.work import Cluster, Definitions, Operation, Outcome, Work
 
 SERVICE = "translator"
@@ -63,20 +63,7 @@ class Handlers:
     async def handle(self, delivery: Delivery) -> None:
         """One command; returning means it is done with, for better or worse."""
         command = read_command(delivery)
-        attributes: dict[str, str | int] = {
-            "messaging.system": "nats",
-            "messaging.destination.template": "cmd.translator.{cluster}",
-            "messaging.consumer.group.name": SERVICE,
-            "messaging.message.conversation_id": command.operation,
-            "meshbus.attempt": delivery.attempt,
-        }
-        name = f"process cmd.translator {command.kind}"
-        with (
-            traces.continued(name, headers=delivery.headers, attributes=attributes),
-            structlog.contextvars.bound_contextvars(
-                operation=command.operation, cluster=command.cluster
-            ),
-        ):
+        with processing(delivery, command, service=SERVICE):
             await self._told(delivery, command)
 
     async def _told(self, delivery: Delivery, command: Command) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.pulling import Delivery
 from services.chassis.bus.subjects import CommandSubject
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages import Command
+from services.chassis.telemetry import traces
 
 
 def read_command(delivery: Delivery) -> Command:
@@ -27,3 +33,23 @@ def read_letter(letter: DeadLetter) -> Command:
     if not is_mesh and subject.operation != subjects.token(command.operation):
         raise InvalidMessage("the subject names another operation than the body")
     return command.model_copy(update={"cluster": subject.cluster})
+
+
+@contextmanager
+def processing(delivery: Delivery, command: Command, *, service: str) -> Iterator[None]:
+    """The span of a command, in its sender's trace, and its names in every line of the log."""
+    attributes: dict[str, str | int] = {
+        "messaging.system": "nats",
+        "messaging.destination.template": f"cmd.{service}.{{cluster}}",
+        "messaging.consumer.group.name": service,
+        "messaging.message.conversation_id": command.operation,
+        "meshbus.attempt": delivery.attempt,
+    }
+    name = f"process cmd.{service} {command.kind}"
+    with (
+        traces.continued(name, headers=delivery.headers, attributes=attributes),
+        structlog.contextvars.bound_contextvars(
+            operation=command.operation, cluster=command.cluster
+        ),
+    ):
+        yield
