@@ -10,6 +10,7 @@ import copy
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
 
 import orjson
 import pytest
@@ -20,13 +21,16 @@ from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject, Ref
+from services.translator import smi
 from services.translator.definitions.checks import Check
 from services.translator.definitions.schemas import Definition, Schemas
 from services.translator.definitions.validating import UNCHECKED, validate
 from services.translator.definitions.versions import in_version
 from services.translator.findings import errors
+from services.translator.options import Options
 from tests.cluster.judged import OBJECTS, ROUTES, made
 from tests.cluster.mutating import mutated
+from tests.cluster.translating import random_objects
 from tests.testbed import building
 from tests.testbed.clusters import Cluster
 from tests.testbed.recipe import DISTRIBUTIONS, ISTIO_VERSION
@@ -37,6 +41,7 @@ ISTIO = "istio.io"
 GATEWAY_API = "gateway.networking.k8s.io"
 SEEDS = 4
 MUTANTS = 250
+TRANSLATED = 25
 
 
 def istio_text(version: str) -> str:
@@ -277,3 +282,23 @@ def test_what_only_the_api_server_can_check_is_told(schemas: Schemas) -> None:
     [found] = validate(obj, schemas=schemas)
 
     assert (found.rule, found.place) == (UNCHECKED, "spec.controllerName")
+
+
+# ---- What SMI objects become ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["istio", "gateway-api"])
+@pytest.mark.parametrize("seed", range(TRANSLATED))
+async def test_what_smi_objects_become_is_valid_and_taken(
+    seed: int, form: Literal["istio", "gateway-api"], defined: KubeClient, schemas: Schemas
+) -> None:
+    given, facts = random_objects(seed)
+    translation = smi.translate(
+        given, known=[], facts=facts, options=Options(form=form), trust_domain="cluster.local"
+    )
+    assert errors(translation.findings) == []
+    made_of_smi = [*translation.objects, *translation.kept]
+    assert made_of_smi
+    for obj in made_of_smi:
+        assert validate(obj, schemas=schemas) == []
+        assert await refusal(defined, schemas, obj) == ""
