@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, SchemasMissing
-from services.chassis.kube.manifests import parse_manifest
+from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpacked
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import errors
 from services.translator.manifests import Request, installed_version, read_request, translated
@@ -54,7 +52,7 @@ class Answers:
         objects = [obj for step in translation.steps for obj in step.objects]
         return {
             "objects": objects,
-            "yaml": yaml.dump_all(objects, Dumper=yaml.CSafeDumper, sort_keys=False),
+            "yaml": dump_manifest(objects),
             "report": [line.told() for line in translation.lines],
             "findings": [finding.told() for finding in translation.findings],
             "steps": [step.title for step in translation.steps],

@@ -14,14 +14,14 @@ that has the barrier's new token has everything that came before it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tests.testbed.clusters import KubernetesApi
-from tests.testbed.entries import istio_object, service_entry
+from tests.testbed.entries import create, istio_object, path_of, service_entry
 from tests.testbed.envoys import Envoy
-from tests.testbed.processes import wait_until
+from tests.testbed.processes import BedError, wait_until
 from tests.testbed.visitors import Request, Visitor
 
 _HOST = "barrier.meshbus.test"
@@ -47,22 +47,23 @@ class RouteBarrier:
         # Nothing listens there: the rule answers by itself.
         nowhere = dict.fromkeys(self.ports, 1)
         entry = service_entry(_HOST, namespace=self.namespace, name=_NAME, ports=nowhere)
-        _create(self.api, "networking.istio.io/v1", "serviceentries", entry)
-        spec = {"hosts": [_HOST], "gateways": ["mesh", self.gateway], **_answer("none")}
-        rule = istio_object("VirtualService", name=_NAME, namespace=self.namespace, spec=spec)
-        _create(self.api, "networking.istio.io/v1", "virtualservices", rule)
+        create(self.api, [entry, self._rule("none")])
 
     def wait(self) -> None:
         """Until every port serves what was applied before this call."""
         token = secrets.token_hex(8)
-        path = _path("networking.istio.io/v1", self.namespace, "virtualservices", _NAME)
-        _change(self.api, path, _answer(token))
+        _change(self.api, self._rule(token))
 
         def has_passed() -> bool:
             answers = (Visitor(port).ask(Request(host=_HOST)) for port in self.ports)
             return all(answer.text == token for answer in answers)
 
         _wait(has_passed, self.envoys, what="the routes of the barrier")
+
+    def _rule(self, token: str) -> dict[str, Any]:
+        answer = {"directResponse": {"status": 200, "body": {"string": token}}}
+        spec = {"hosts": [_HOST], "gateways": ["mesh", self.gateway], "http": [answer]}
+        return istio_object("VirtualService", name=_NAME, namespace=self.namespace, spec=spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +76,12 @@ class PolicyBarrier:
 
     def start(self) -> None:
         """Creates the barrier. It holds for the whole mesh and denies nobody."""
-        policy = istio_object(
-            "AuthorizationPolicy",
-            name=_NAME,
-            namespace=_MESH_NAMESPACE,
-            spec=_denial("none"),
-            api_version="security.istio.io/v1",
-        )
-        _create(self.api, "security.istio.io/v1", "authorizationpolicies", policy)
+        create(self.api, [_policy("none")])
 
     def wait(self) -> None:
         """Until every sidecar enforces what was applied before this call."""
         token = secrets.token_hex(8)
-        path = _path("security.istio.io/v1", _MESH_NAMESPACE, "authorizationpolicies", _NAME)
-        _change(self.api, path, _denial(token))
+        _change(self.api, _policy(token))
         envoys = [envoy for envoy, _ in self.guarded]
         _wait(
             lambda: all(envoy.has(token) for envoy in envoys),
@@ -99,35 +92,29 @@ class PolicyBarrier:
             Visitor(port).ask(Request(path="/barrier"))
 
 
-def _answer(token: str) -> dict[str, Any]:
-    return {"http": [{"directResponse": {"status": 200, "body": {"string": token}}}]}
-
-
-def _denial(token: str) -> dict[str, Any]:
+def _policy(token: str) -> dict[str, Any]:
     # A principal, because a rule about HTTP would close every port that is not HTTP.
-    return {"action": "DENY", "rules": [{"from": [{"source": {"principals": [token]}}]}]}
+    rule = {"from": [{"source": {"principals": [token]}}]}
+    return istio_object(
+        "AuthorizationPolicy",
+        name=_NAME,
+        namespace=_MESH_NAMESPACE,
+        spec={"action": "DENY", "rules": [rule]},
+        api_version="security.istio.io/v1",
+    )
 
 
-def _create(api: KubernetesApi, version: str, plural: str, obj: dict[str, Any]) -> None:
-    metadata = obj["metadata"]
-    api.create_or_keep(_path(version, metadata["namespace"], plural), obj)
+def _change(api: KubernetesApi, obj: dict[str, Any]) -> None:
+    path = path_of(obj, obj["metadata"]["name"])
+    api.request("PUT", path, {**api.request("GET", path), "spec": obj["spec"]})
 
 
-def _change(api: KubernetesApi, path: str, spec: dict[str, Any]) -> None:
-    current = api.request("GET", path)
-    api.request("PUT", path, {**current, "spec": {**current["spec"], **spec}})
-
-
-def _path(version: str, namespace: str, plural: str, name: str = "") -> str:
-    return f"/apis/{version}/namespaces/{namespace}/{plural}/{name}".rstrip("/")
-
-
-def _wait(has_passed: Any, envoys: Sequence[Envoy], *, what: str) -> None:
+def _wait(has_passed: Callable[[], bool], envoys: Sequence[Envoy], *, what: str) -> None:
     try:
         wait_until(
             has_passed, timeout_s=_TIMEOUT_S, what=what, processes=[e.process for e in envoys]
         )
-    except Exception as error:
+    except BedError as error:
         refused = [line for envoy in envoys for line in envoy.rejections()]
         error.add_note(f"updates that Envoy refused: {refused or 'none'}")
         raise

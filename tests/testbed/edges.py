@@ -50,8 +50,8 @@ class Edge:
         self.start()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        self.envoy.__exit__(*details)
+    def __exit__(self, failure: type[BaseException] | None, *details: object) -> None:
+        self.envoy.__exit__(failure, *details)
 
     def start(self) -> None:
         """Starts Envoy; it listens when the first VirtualService is bound to the gateway."""

@@ -10,13 +10,19 @@ the tests.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.testbed import loopback
-from tests.testbed.clusters import Cluster
+from tests.testbed.clusters import Cluster, KubernetesApi
 
 _NETWORKING = "networking.istio.io/v1"
+_PLURALS = {
+    "AuthorizationPolicy": "authorizationpolicies",
+    "ServiceEntry": "serviceentries",
+    "Sidecar": "sidecars",
+    "VirtualService": "virtualservices",
+}
 
 
 def host_of(name: str, namespace: str) -> str:
@@ -49,6 +55,19 @@ def istio_object(
     """An object of Istio, of its networking API where nothing else is said."""
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def path_of(obj: Mapping[str, Any], name: str = "") -> str:
+    """Where the API server keeps objects of this kind and namespace, or one of them by name."""
+    namespace = obj["metadata"]["namespace"]
+    plural = _PLURALS[obj["kind"]]
+    return f"/apis/{obj['apiVersion']}/namespaces/{namespace}/{plural}/{name}".rstrip("/")
+
+
+def create(api: KubernetesApi, objects: Sequence[dict[str, Any]]) -> None:
+    """Creates the bed's own objects; much faster than kubectl, which is for what is under test."""
+    for obj in objects:
+        api.create_or_keep(path_of(obj), obj)
 
 
 def apply(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> None:

@@ -102,7 +102,7 @@ class Envoy:
         return any(port in _ports_of(listener) for listener in listeners)
 
     def has(self, text: str) -> bool:
-        """Whether `text` stands in the listeners or routes that are in use; not in those to come."""
+        """Whether `text` stands in the listeners or routes in use; those to come do not count."""
         sections = ("dynamic_listeners", "dynamic_route_configs")
         return any(text in self._in_use(section) for section in sections)
 

@@ -46,7 +46,7 @@ class Istiod:
         trust_domain: str = "cluster.local",
         mesh_config: Mapping[str, Any] | None = None,
     ) -> None:
-        """Chooses ports; nothing runs before `start`. `mesh_config` adds to the bed's MeshConfig."""
+        """Chooses ports; nothing runs before `start`. `mesh_config` adds to the MeshConfig."""
         self.folder = folder.resolve()
         self.trust_domain = trust_domain
         self.xds_port = loopback.take_port()

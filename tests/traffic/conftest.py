@@ -13,7 +13,7 @@ from tests.testbed.processes import wait_until
 from tests.testbed.visitors import Answer, Request, Visitor
 from tests.traffic.guards import NAMESPACE, TRUST_DOMAIN, Guard, facts_about
 from tests.traffic.meshes import Mesh
-from tests.traffic.shops import Shop
+from tests.traffic.shops import LINES, Shop
 from tests.traffic.translated import Translated
 
 _TIMEOUT_S = 20.0
@@ -48,6 +48,15 @@ def shop(mesh: Mesh, backends: dict[str, Backend]) -> Iterator[Shop]:
     mesh.cluster.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield Shop(mesh.cluster, name, ports=mesh.ports, backends=backends)
     mesh.cluster.api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def line(mesh: Mesh, backends: dict[str, Backend]) -> Iterator[Shop]:
+    """For services whose connections are split; empty again afterwards."""
+    yield Shop(mesh.cluster, LINES, ports=mesh.ports, backends=backends)
+    for plural in ("virtualservices", "serviceentries"):
+        path = f"/apis/networking.istio.io/v1/namespaces/{LINES}/{plural}"
+        mesh.cluster.api.request("DELETE", path)
 
 
 @pytest.fixture

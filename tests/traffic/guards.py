@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from services.chassis.messages.facts import ClusterFacts, MeshFact, WorkloadFact
 from tests.testbed import loopback
@@ -60,7 +61,7 @@ class Guard:
         )
 
     @property
-    def sidecar(self) -> dict[str, object]:
+    def sidecar(self) -> dict[str, Any]:
         """The Sidecar object that tells Envoy where to listen."""
         servers = {
             self.port: ("HTTP", self.backend.port),

@@ -18,7 +18,7 @@ from tests.testbed.processes import wait_until
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.visitors import Visitor, mesh_tls
 from tests.traffic.guards import NAMESPACE, TRUST_DOMAIN, Guard
-from tests.traffic.shops import CLIENTS, Ports
+from tests.traffic.shops import CLIENTS, LINES, Ports
 
 _DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
 _EDGES = "edges"
@@ -71,8 +71,10 @@ class Mesh:
     def _start(self, starting: ExitStack) -> None:
         definitions = building.distributions_folder() / ISTIO_VERSION / _DEFINITIONS
         self.cluster.kubectl("apply", "--server-side", "-f", str(definitions))
-        self.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
-        for name in ("istio-system", CLIENTS, _EDGES, NAMESPACE):
+        wait_until(
+            self._definitions_are_served, timeout_s=_TIMEOUT_S, what="Istio's kinds to be served"
+        )
+        for name in ("istio-system", CLIENTS, LINES, _EDGES, NAMESPACE):
             self.cluster.api.create_or_keep("/api/v1/namespaces", {"metadata": {"name": name}})
         istiod = starting.enter_context(
             Istiod(
@@ -85,6 +87,15 @@ class Mesh:
         self._start_guards(starting, istiod)
         self._start_routers(starting, istiod)
 
+    def _definitions_are_served(self) -> bool:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        definitions = self.cluster.api.request("GET", path)["items"]
+        return all(
+            any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+            for definition in definitions
+            for conditions in [definition.get("status", {}).get("conditions", [])]
+        )
+
     def _start_guards(self, starting: ExitStack, istiod: Istiod) -> None:
         self.guards = [
             Guard(
@@ -96,7 +107,8 @@ class Mesh:
             )
             for name in ("service-b", "service-c")
         ]
-        entries.apply(self.cluster, [self.ports.sidecar, *(guard.sidecar for guard in self.guards)])
+        sidecars = [self.ports.sidecar, *(guard.sidecar for guard in self.guards)]
+        entries.create(self.cluster.api, sidecars)
         for guard in self.guards:
             starting.enter_context(guard)
         wait_until(

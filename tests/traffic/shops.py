@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from services.chassis.messages.facts import ClusterFacts, ServiceFact, ServicePort
 from tests.testbed import entries, loopback
@@ -15,6 +16,13 @@ from tests.testbed.visitors import Request, Visitor
 
 CLIENTS = "clients"
 """Namespace of the client's sidecar, which sees the services of all namespaces."""
+LINES = "lines"
+LINE = "tcp-svc"
+"""Namespace and name of the root service whose connections are split.
+
+A TCP listener of a sidecar is for one service, because a connection names none. So it cannot be
+one of a namespace that only its test knows.
+"""
 _TIMEOUT_S = 20.0
 
 
@@ -32,14 +40,14 @@ class Ports:
         return cls(http=http, admin=admin, tcp=tcp)
 
     @property
-    def sidecar(self) -> dict[str, object]:
+    def sidecar(self) -> dict[str, Any]:
         """The Sidecar object that tells the client's Envoy where to listen."""
         protocols = {self.http: "HTTP", self.admin: "HTTP", self.tcp: "TCP"}
         egress = [
             {
                 "port": {"number": port, "protocol": protocol, "name": f"out-{port}"},
                 "bind": loopback.HOST,
-                "hosts": ["*/*"],
+                "hosts": [f"{LINES}/{host_of(LINE, LINES)}"] if protocol == "TCP" else ["*/*"],
             }
             for port, protocol in protocols.items()
         ]
@@ -75,7 +83,7 @@ class Shop:
             )
             for name, ports in services.items()
         ]
-        entries.apply(self._cluster, objects)
+        entries.create(self._cluster.api, objects)
         if protocol == "HTTP":
             wait_until(self._is_open, timeout_s=_TIMEOUT_S, what="the shop to be open")
 

@@ -6,6 +6,8 @@ let in, `service-b` the destination; whoever else calls, and whatever else is ca
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.chassis.kube.objects import KubeObject
@@ -40,7 +42,7 @@ def _any_tcp(*ports: int) -> KubeObject:
     return smi.tcp_route(NAMESPACE, "tcp", *ports)
 
 
-def _group(*matches: dict[str, object]) -> KubeObject:
+def _group(*matches: dict[str, Any]) -> KubeObject:
     return smi.route_group(NAMESPACE, "http", *matches)
 
 
@@ -205,7 +207,7 @@ def test_only_what_the_routes_say_is_allowed(
     access: Translated,
     a: Visitor,
     c: Visitor,
-    matches: list[dict[str, object]],
+    matches: list[dict[str, Any]],
     allowed: list[Request],
     denied: list[Request],
 ) -> None:

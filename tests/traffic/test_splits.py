@@ -7,15 +7,15 @@ Each request is a choice of its own: one Envoy worker picks by weight at random.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from services.chassis.kube.objects import KubeObject
 from tests.testbed.visitors import Request, Visitor
 from tests.traffic import smi
 from tests.traffic.chances import expected_range
 from tests.traffic.meshes import Mesh
-from tests.traffic.shops import Shop
+from tests.traffic.shops import LINE, LINES, Shop
 from tests.traffic.translated import Translated
 
 _FEW = 50
@@ -103,7 +103,7 @@ def test_nobody_answers_when_all_weights_are_zero(services: Shop, splits: Transl
     assert services.shares(_FEW) == {"503 ": _FEW}
 
 
-_GROUP_MATCHES = {
+_GROUP_MATCHES: dict[str, dict[str, Any]] = {
     "path": {"name": "carts", "pathRegex": "/cart/.*"},
     "method": {"name": "writes", "pathRegex": ".*", "methods": ["POST", "PUT"]},
     "header": {"name": "testers", "headers": [{"x-tester": "y.*"}]},
@@ -219,13 +219,11 @@ def test_gateway_splits_too(mesh: Mesh, services: Shop, splits: Translated) -> N
     assert services.shares(_MANY)["app-b"] in expected_range(_MANY, 0.75)
 
 
-def test_connections_are_split(shop: Shop, translated: Callable[[Shop], Translated]) -> None:
-    services = ("tcp-svc", "tcp-b", "tcp-c")
-    shop.open(dict.fromkeys(services, (shop.ports.tcp,)), protocol="TCP")
-    split: KubeObject = smi.split(shop.namespace, {"tcp-b": 1, "tcp-c": 1}, service="tcp-svc")
-    translated(shop).apply(split)
+def test_connections_are_split(line: Shop, translated: Callable[[Shop], Translated]) -> None:
+    line.open(dict.fromkeys((LINE, "tcp-b", "tcp-c"), (line.ports.tcp,)), protocol="TCP")
+    translated(line).apply(smi.split(LINES, {"tcp-b": 1, "tcp-c": 1}, service=LINE))
 
-    visitor = Visitor(shop.ports.tcp)
+    visitor = Visitor(line.ports.tcp)
     answers = {visitor.say("which are you?").text.partition(":")[0] for _ in range(_FEW)}
 
     assert answers == {"tcp-b", "tcp-c"}

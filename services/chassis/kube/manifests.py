@@ -1,15 +1,16 @@
 """Multi-document manifests: YAML text to objects, with bounds, and the words of kubectl.
 
 YAML 1.1 readings that kubectl does not share (dates, sexagesimal numbers, `=`) are left as text,
-duplicate keys are refused instead of silently dropped, and nothing is read that JSON cannot carry.
+and those that only kubectl has (`1e3`, `0o17`, `y`) are read as it reads them. Duplicate keys are
+refused instead of silently dropped, and nothing is read that JSON cannot carry.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterator
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, ClassVar
 
 import yaml
 
@@ -22,12 +23,21 @@ _DEPTH_LIMIT = 100
 _TEXT = "tag:yaml.org,2002:str"
 _TEXT_ONLY = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 _INTEGERS = range(-(2**63), 2**64)
+_FLOAT = r"[-+]?((\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)[eE][-+]?[0-9][0-9_]*|0[0-9_]*[89][0-9_]*)\Z"
+_KUBECTL_ONLY = (
+    ("tag:yaml.org,2002:float", re.compile(_FLOAT), "-+.0123456789"),
+    ("tag:yaml.org,2002:int", re.compile(r"[-+]?0o[0-7_]*[0-7]\Z"), "-+0"),
+    ("tag:yaml.org,2002:bool", re.compile(r"[yYnN]\Z"), "yYnN"),
+)
+"""What kubectl takes for more than text and PyYAML does not: tag, form, possible first letters."""
 # What can stand in a URL's path as it is; Kubernetes itself refuses most of the rest.
 _NAME = re.compile(r"(?!\.{1,2}\Z)[^\s/%?#\x00-\x1f\x7f]{1,253}\Z")
 
 
 class Loader(yaml.CSafeLoader):
     """CSafeLoader without dates, with text as keys, and with an error for duplicate ones."""
+
+    bool_values: ClassVar = {**yaml.CSafeLoader.bool_values, "y": True, "n": False}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -67,7 +77,7 @@ def _integer(loader: Loader, node: yaml.ScalarNode) -> int | str:
     return number
 
 
-def _float(loader: Loader, node: yaml.ScalarNode) -> float | str:
+def _float(loader: Loader, node: yaml.ScalarNode) -> float | int | str:
     if ":" in node.value:
         return str(node.value)
     number = loader.construct_yaml_float(node)
@@ -75,7 +85,9 @@ def _float(loader: Loader, node: yaml.ScalarNode) -> float | str:
         raise yaml.constructor.ConstructorError(
             None, None, "the number is not finite", node.start_mark
         )
-    return number
+    # Go writes a whole number without a point, and a field of whole numbers takes no other.
+    whole = int(number)
+    return whole if whole == number and whole in _INTEGERS else number
 
 
 Loader.add_constructor("tag:yaml.org,2002:int", _integer)
@@ -84,6 +96,20 @@ Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXT_ONLY]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+class Dumper(yaml.CSafeDumper):
+    """CSafeDumper that puts quotes around what kubectl would not read as the text that it is."""
+
+
+for _tag, _form, _first in _KUBECTL_ONLY:
+    Loader.add_implicit_resolver(_tag, _form, list(_first))
+    Dumper.add_implicit_resolver(_tag, _form, list(_first))
+
+
+def dump_manifest(objects: Iterable[KubeObject]) -> str:
+    """A manifest with the objects, one document each."""
+    return yaml.dump_all(objects, Dumper=Dumper, sort_keys=False)
 
 
 def parse_manifest(text: str) -> list[KubeObject]:

@@ -1,7 +1,8 @@
 """Options in a request's body: documents of our own among whatever else stands there.
 
-Meshery sends with every operation what its editor happens to hold, so a body is searched for our
-documents and the rest is left alone; but one of ours that is wrong is an error, never a default.
+Meshery sends with every operation what its editor happens to hold, so a body is searched for the
+document that the operation takes, and the rest is left alone, also what another operation of ours
+takes. But the operation's own document is never left alone: one that is wrong is an error.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ T = TypeVar("T", bound=BaseModel)
 def find_options(body: str, kind: str, model: type[T]) -> T | None:
     """The spec of the document `kind` in `body`, checked; None when there is none.
 
-    Raises `OptionsMalformed` for a document of ours that cannot be used.
+    Raises `OptionsMalformed` for one that cannot be used, for a second one, and for a body that
+    seems to hold one and cannot be read.
     """
-    if API_VERSION not in body:
+    if API_VERSION not in body or kind not in body:
         return None
     try:
         documents = [d for d in parse_documents(body) if isinstance(d, dict)]
@@ -31,22 +33,17 @@ def find_options(body: str, kind: str, model: type[T]) -> T | None:
         raise OptionsMalformed(
             error.summary.replace("the manifest", "the body"), cause=error.cause
         ) from None
-    ours = [d for d in documents if d.get("apiVersion") == API_VERSION]
-    strange = [d for d in ours if d.get("kind") != kind]
-    if strange:
-        raise OptionsMalformed(
-            f"the body holds {str(strange[0].get('kind'))[:64]!r} of {API_VERSION}",
-            remedy=f"this operation takes {kind}",
-        )
-    if len(ours) > 1:
+    own = [d for d in documents if (d.get("apiVersion"), d.get("kind")) == (API_VERSION, kind)]
+    if len(own) > 1:
         raise OptionsMalformed(f"the body holds more than one {kind}")
-    return read_options(ours[0], kind, model) if ours else None
+    return read_options(own[0], kind, model) if own else None
 
 
 def read_options(document: dict[str, Any], kind: str, model: type[T]) -> T:
     """The document's spec as `model`; raises `OptionsMalformed` with the field."""
+    spec = document.get("spec")
     try:
-        return model.model_validate(document.get("spec") or {}, strict=True)
+        return model.model_validate({} if spec is None else spec, strict=True)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(("spec", *(str(part) for part in problem["loc"])))

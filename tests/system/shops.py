@@ -1,0 +1,169 @@
+"""A shop in a cluster: services, workloads with accounts, and the definitions that SMI needs.
+
+kwok makes the pods ready, so what the translator asks about is there for real.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tests.system.bodies import namespace as namespace_object
+from tests.system.meshery import Meshery
+from tests.testbed.building import distributions_folder
+from tests.testbed.clusters import Cluster
+from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.snapshots import snapshot
+
+DENY = "smi-deny-by-default"
+_DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
+# Kinds whose objects come and go with workloads.
+_FOLLOWERS = ("Pod", "ReplicaSet", "Deployment", "Endpoint")
+
+
+def manifest(*objects: Mapping[str, Any]) -> str:
+    """A manifest of these objects, one document each."""
+    return "\n---\n".join(json.dumps(obj) for obj in objects)
+
+
+def listed(*objects: Mapping[str, Any]) -> str:
+    """The same as one document: kubectl takes what begins with a brace for JSON alone."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def service(name: str, in_namespace: str, *ports: int) -> dict[str, Any]:
+    spec = {
+        "selector": {"app": name},
+        "ports": [{"name": f"http-{port}", "port": port} for port in ports or (80,)],
+    }
+    return _object("v1", "Service", name, in_namespace, spec=spec)
+
+
+def workload(
+    name: str, in_namespace: str, *, account: str = "", labels: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """A ServiceAccount and a Deployment that runs under it."""
+    account = account or name
+    labels = labels or {"app": name}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "serviceAccountName": account,
+            "containers": [{"name": "main", "image": "example.org/main"}],
+        },
+    }
+    spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    return [
+        _object("v1", "ServiceAccount", account, in_namespace),
+        _object("apps/v1", "Deployment", name, in_namespace, spec=spec),
+    ]
+
+
+def definition(group: str, kind: str, *versions: str) -> dict[str, Any]:
+    """A CustomResourceDefinition that takes any spec; the last version is stored."""
+    plural = f"{kind.lower()}s"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [
+                {
+                    "name": version,
+                    "served": True,
+                    "storage": version == versions[-1],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+                for version in versions
+            ],
+        },
+    }
+
+
+@contextmanager
+def applied(cluster: Cluster, text: str) -> Iterator[None]:
+    """Objects that kubectl puts there for the block, and takes away with all that waits for it."""
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=text)
+
+
+@contextmanager
+def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """CustomResourceDefinitions that are established for the block."""
+    text = listed(*objects)
+    with applied(cluster, text):
+        cluster.kubectl("wait", "--for=condition=Established", "-f", "-", stdin=text)
+        yield
+
+
+@contextmanager
+def istio_defined(cluster: Cluster) -> Iterator[None]:
+    """Istio's definitions without its control plane: what objects are written to."""
+    text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
+    with applied(cluster, text):
+        cluster.kubectl("wait", "--for=condition=Established", "-f", "-", stdin=text)
+        yield
+
+
+@contextmanager
+def opened(cluster: Cluster, name: str, *objects: Mapping[str, Any]) -> Iterator[None]:
+    """A namespace with these objects for the block."""
+    with applied(cluster, listed(namespace_object(name))):
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=listed(*objects))
+        yield
+
+
+def lasting(cluster: Cluster) -> dict[str, str]:
+    """All objects but those that follow workloads around."""
+    return {
+        k: v for k, v in snapshot(cluster).items() if not k.split(" ")[1].startswith(_FOLLOWERS)
+    }
+
+
+def found(cluster: Cluster, resource: str, in_namespace: str) -> dict[str, dict[str, Any]]:
+    """Objects of a kind by name."""
+    text = cluster.kubectl("get", resource, "-n", in_namespace, "-o", "json")
+    return {item["metadata"]["name"]: item for item in json.loads(text)["items"]}
+
+
+def policies(cluster: Cluster, in_namespace: str) -> dict[str, dict[str, Any]]:
+    return found(cluster, "authorizationpolicies", in_namespace)
+
+
+def versions(objects: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {name: obj["metadata"]["resourceVersion"] for name, obj in objects.items()}
+
+
+async def done(
+    meshery: Meshery, body: str, *, namespace: str, delete: bool = False, count: int = 1
+) -> list[Any]:
+    """The events of a `custom` operation that succeeds."""
+    operation = await meshery.apply("custom", body=body, namespace=namespace, delete=delete)
+    finals = await meshery.finals(operation, count=count)
+    assert not any(final.failed for final in finals), finals
+    return [received.event for received in meshery.of(operation)]
+
+
+def told(events: list[Any]) -> str:
+    return "\n".join(f"{event.summary}\n{event.details}" for event in events)
+
+
+def remove_denial(cluster: Cluster, in_namespace: str) -> None:
+    """What is meant to stay when a TrafficTarget goes is taken away by hand."""
+    cluster.kubectl("delete", "authorizationpolicy", "-n", in_namespace, "--all")
+
+
+def _object(
+    api_version: str, kind: str, name: str, in_namespace: str, **fields: Any
+) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": in_namespace}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}
