@@ -2,81 +2,179 @@
 
 Meshery's declarations carry the whole model of a component, and in it the credentials of the
 cluster that registered the model. They are dropped here, before anything is stored: only what a
-component is made of goes on.
+component is made of goes on. The same holds for designs in a manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import orjson
+import yaml
 
 from services.chassis.errors import MalformedRequest, RequestTooLarge
-from services.chassis.kube.manifests import parse_documents
+from services.chassis.kube.manifests import read_documents
 
 KIND = "design"
 """The operation that the call becomes; the translator offers it."""
 
-_DECLARATION = {
-    "schemaVersion": None,
-    "id": None,
-    "displayName": None,
-    "configuration": None,
-    "component": {"kind": None, "version": None},
-    "model": {"name": None, "version": None, "model": {"version": None}},
-    "metadata": {"dependsOn": None, "isAnnotation": None, "isNamespaced": None},
-    "traits": None,
+Kept: TypeAlias = "str | Mapping[str, Kept]"
+"""What stays of a value: text, numbers and lists of them (`_PLAIN`), all of it (`_WHOLE`), or of a
+mapping, and of the mappings in a list, the named fields; `*` names all the others."""
+_PLAIN = "plain"
+_WHOLE = "whole"
+
+# The first two are those of a trait, the others of `meshmap`, which is the component on the canvas.
+_TRAIT: Kept = {
+    "policy": _PLAIN,
+    "namespaces": _PLAIN,
+    "id": _PLAIN,
+    "meshmodel-metadata": {"isAnnotation": _PLAIN},
 }
-_COMPONENT = {"kind": None, "apiVersion": None, "metadata": None, "spec": None}
-_SECRET_PARTS = ("registrant", "connection")
+_MODEL: Kept = {"name": _PLAIN, "version": _PLAIN, "model": {"version": _PLAIN}}
+_LABELS: Kept = {"*": _PLAIN}
+_COMPONENT: Kept = {
+    "schemaVersion": _PLAIN,
+    "apiVersion": _PLAIN,
+    "kind": _PLAIN,
+    "id": _PLAIN,
+    "displayName": _PLAIN,
+    "configuration": _WHOLE,
+    "component": {"kind": _PLAIN, "version": _PLAIN},
+    "model": _MODEL,
+    "modelReference": _MODEL,
+    "metadata": {
+        "name": _PLAIN,
+        "namespace": _PLAIN,
+        "labels": _LABELS,
+        "annotations": _LABELS,
+        "dependsOn": _PLAIN,
+        "isAnnotation": _PLAIN,
+        "isNamespaced": _PLAIN,
+    },
+    "spec": {
+        "type": _PLAIN,
+        "version": _PLAIN,
+        "apiVersion": _PLAIN,
+        "model": _PLAIN,
+        "settings": _WHOLE,
+    },
+    "traits": {"*": _TRAIT},
+}
+"""A component of ProcessOAM or of Provision, of any generation."""
+_CONFIGURATION: Kept = {
+    "apiVersion": _PLAIN,
+    "kind": _PLAIN,
+    "metadata": {"name": _PLAIN},
+    "spec": {
+        "components": {
+            "componentName": _PLAIN,
+            "traits": {"name": _PLAIN, "properties": _TRAIT},
+        }
+    },
+}
+_SERVICE: Kept = {
+    "name": _PLAIN,
+    "type": _PLAIN,
+    "id": _PLAIN,
+    "apiVersion": _PLAIN,
+    "model": _PLAIN,
+    "version": _PLAIN,
+    "namespace": _PLAIN,
+    "labels": _LABELS,
+    "annotations": _LABELS,
+    "dependsOn": _PLAIN,
+    "isAnnotation": _PLAIN,
+    "settings": _WHOLE,
+    "traits": {"*": _TRAIT},
+}
+_DESIGN: Kept = {
+    "schemaVersion": _PLAIN,
+    "name": _PLAIN,
+    "components": _COMPONENT,
+    "services": {"*": _SERVICE},
+}
+# Text without these holds nothing of Meshery's that could carry a secret.
+_MARKS = ("schemaVersion", "meshmodel-", "registrant")
+# A line with its end, which may be any of YAML 1.1's.
+_LINE = re.compile(
+    "[^\n\r\x85\u2028\u2029]*(?:\r\n|[\n\r\x85\u2028\u2029])|[^\n\r\x85\u2028\u2029]+"
+)
+# JSON has these as they are; YAML takes them for line ends, or not at all.
+_UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def process_oam_body(components: Sequence[str], config: str, *, limit: int) -> str:
     """The body for ProcessOAM's components and their ApplicationConfiguration."""
-    kept = [_kept(text, _COMPONENT, what=f"oam_comps[{i}]") for i, text in enumerate(components)]
+    kept = [_kept(t, _COMPONENT, what=f"oam_comps[{i}]") for i, t in enumerate(components)]
     _require(kept, "oam_comps")
-    return _body({"components": kept, "config": config}, limit=limit)
+    # Go writes a configuration that is not there as null.
+    given = config.strip() not in ("", "null")
+    settled = _kept(config, _CONFIGURATION, what="oam_config") if given else ""
+    return _body({"components": kept, "config": settled}, limit=limit)
 
 
 def provision_body(declarations: Sequence[str], *, limit: int) -> str:
     """The body for Provision's declarations."""
-    kept = [_kept(t, _DECLARATION, what=f"declarations[{i}]") for i, t in enumerate(declarations)]
+    kept = [_kept(t, _COMPONENT, what=f"declarations[{i}]") for i, t in enumerate(declarations)]
     _require(kept, "declarations")
     return _body({"declarations": kept}, limit=limit)
 
 
 def without_registrants(body: str) -> str:
-    """A manifest in which designs have lost their registrants' credentials; others stay as text."""
-    if not any(part in body for part in _SECRET_PARTS) or "schemaVersion" not in body:
+    """A manifest whose designs have lost their registrants' credentials; all else stays as text.
+
+    Lines keep their numbers. Raises `ManifestMalformed` for a text that may hold a design and
+    cannot be read.
+    """
+    if not any(mark in body for mark in _MARKS):
         return body
-    documents = list(parse_documents(body))
-    if not any(_is_design(document) for document in documents):
+    designs = {number: value for number, value in read_documents(body) if _is_design(value)}
+    if not designs:
         return body
-    for document in documents:
-        if _is_design(document):
-            for component in document.get("components") or []:
-                _drop(component)
-    # JSON is YAML, and dumping it is fast.
-    return "\n---\n".join(orjson.dumps(document).decode() for document in documents)
+    parts = [
+        _rewritten(designs[number], lines=len(lines)) if number in designs else "".join(lines)
+        for number, lines in _document_lines(body)
+    ]
+    return "".join(parts)
 
 
 def _is_design(document: Any) -> bool:
-    return isinstance(document, dict) and str(document.get("schemaVersion", "")).startswith(
-        "designs.meshery.io/"
-    )
+    """True for a design of any generation, and for whatever else of Meshery's has a schema."""
+    if not isinstance(document, dict):
+        return False
+    if "meshery.io/" in str(document.get("schemaVersion", "")):
+        return True
+    services = document.get("services")
+    return "kind" not in document and isinstance(services, dict)
 
 
-def _drop(component: Any) -> None:
-    if not isinstance(component, dict):
-        return
-    for holder in (component, component.get("model")):
-        if isinstance(holder, dict):
-            for part in _SECRET_PARTS:
-                holder.pop(part, None)
+def _document_lines(body: str) -> Iterator[tuple[int, list[str]]]:
+    """Each document's number and its lines: every document begins a new one."""
+    lines = _LINE.findall(body)
+    starts = [
+        event.start_mark.line
+        for event in yaml.parse(body, Loader=yaml.CSafeLoader)
+        if isinstance(event, yaml.DocumentStartEvent) and event.start_mark is not None
+    ]
+    ends = [*starts[1:], len(lines)]
+    # Comments may stand before the first document.
+    starts[0] = 0
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True), start=1):
+        yield number, lines[start:end]
 
 
-def _kept(text: str, allowed: dict[str, Any], *, what: str) -> str:
+def _rewritten(document: dict[str, Any], *, lines: int) -> str:
+    """A design as one line, with empty ones after it."""
+    kept = orjson.dumps(_allowed(document, _DESIGN)).decode()
+    text = _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", kept)
+    # The end is told, because the next document may begin without a sign.
+    return f"--- {text}\n" if lines == 1 else f"--- {text}\n...\n" + "\n" * (lines - 2)
+
+
+def _kept(text: str, allowed: Kept, *, what: str) -> str:
     """A component's JSON with the allowed parts only."""
     try:
         value = orjson.loads(text)
@@ -84,21 +182,31 @@ def _kept(text: str, allowed: dict[str, Any], *, what: str) -> str:
         value = None
     if not isinstance(value, dict):
         raise MalformedRequest(f"{what} is not a JSON object")
-    if str(value.get("apiVersion", "")).startswith("core.oam.dev/"):
-        allowed = _COMPONENT
-    return orjson.dumps(_allowed(value, allowed)).decode()
+    try:
+        return orjson.dumps(_allowed(value, allowed)).decode()
+    except (orjson.JSONEncodeError, RecursionError):
+        raise MalformedRequest(f"{what} is nested too deeply") from None
 
 
-def _allowed(value: dict[str, Any], allowed: dict[str, Any]) -> dict[str, Any]:
+def _allowed(value: Any, allowed: Kept) -> Any:
+    """What is allowed of a value; None for what has another form.
+
+    Fields are known in any case: Go reads them so, and writes those of a configuration so.
+    """
+    if allowed == _WHOLE:
+        return value
+    if isinstance(value, list):
+        return [_allowed(item, allowed) for item in value]
+    if isinstance(allowed, str):
+        return None if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return None
+    by_name = {name.lower(): inner for name, inner in allowed.items()}
     kept: dict[str, Any] = {}
-    for key, inner in allowed.items():
-        if key not in value:
-            continue
-        part = value[key]
-        if inner is None:
-            kept[key] = part
-        elif isinstance(part, dict):
-            kept[key] = _allowed(part, inner)
+    for name, part in value.items():
+        inner = by_name.get(name.lower(), by_name.get("*"))
+        if inner is not None:
+            kept[name] = _allowed(part, inner)
     return kept
 
 

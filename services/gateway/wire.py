@@ -84,7 +84,7 @@ def design_request(*, username: str, delete: bool, body: str) -> OperationReques
 
 
 def design_lines(finals: Mapping[str, Event], names: Mapping[str, str]) -> list[str]:
-    """One line for each component and cluster; an unfinished cluster says so."""
+    """One line for each component and cluster; a failed or an unfinished cluster says so."""
     lines: list[str] = []
     for cluster, name in names.items():
         event = finals.get(cluster)
@@ -94,7 +94,8 @@ def design_lines(finals: Mapping[str, Event], names: Mapping[str, str]) -> list[
             told = event.details.splitlines() or [event.summary]
             lines += [f"{name}: {line}" for line in told]
         else:
-            lines.append(f"{name}: {event.summary}. {event.details}")
+            told = f"{event.summary}. {event.details}".splitlines()
+            lines += [f"{name}: {line.strip()}" for line in told if line.strip()]
     return lines
 
 

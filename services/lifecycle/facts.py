@@ -25,13 +25,16 @@ from services.chassis.messages import (
     WorkloadFact,
 )
 from services.lifecycle import ownership
-from services.lifecycle.prechecks import kubernetes_minor
 from services.lifecycle.requests import DEFAULT_REVISION, SYSTEM_NAMESPACE
 from services.lifecycle.work import Connection
 
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
 _CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
+# A Deployment puts it on the pods of its ReplicaSets.
+_DEPLOYMENT_HASH = "pod-template-hash"
 _PAGE = 500
+# Meshery deploys a design by one call for each component.
+_SURVEY_KEPT_S = 3.0
 # A current list waits until the server's cache has seen the newest write of any kind, up to 100 ms.
 # What says which Istio is installed may be as old as the cache.
 _FROM_CACHE = {"resourceVersion": "0"}
@@ -53,11 +56,11 @@ _GROUPS = (
 async def gather(connection: Connection, question: FactsQuestion) -> ClusterFacts:
     """The facts that `question` asks for; raises a `ClusterError` when the cluster cannot tell."""
     client = connection.client
-    # Discovery first: it tells which of the other requests make sense.
-    served = await _served(connection)
-    minor, meshes, services, workloads, objects = await asyncio.gather(
-        _kubernetes(client),
-        _meshes(client),
+    # Plain objects only get a version and definitions by it; with SMI, each fact changes the rules.
+    if question.namespaces or question.kinds or connection.surveyed < _now() - _SURVEY_KEPT_S:
+        await _survey(connection)
+    served = connection.served
+    services, workloads, objects = await asyncio.gather(
         _all(_services(client, namespace) for namespace in question.namespaces),
         _all(_workloads(client, namespace) for namespace in question.namespaces),
         _all(
@@ -71,8 +74,7 @@ async def gather(connection: Connection, question: FactsQuestion) -> ClusterFact
         ),
     )
     return ClusterFacts(
-        kubernetes_minor=minor,
-        meshes=meshes,
+        meshes=connection.meshes,
         served=served,
         services=services,
         workloads=workloads,
@@ -85,11 +87,21 @@ async def _all(reads: Any) -> list[Any]:
     return [one for found in await asyncio.gather(*reads) for one in found]
 
 
-async def _kubernetes(client: KubeClient) -> int:
-    return kubernetes_minor(await client.get("/version", subject="the API server's version"))
+async def _survey(connection: Connection) -> None:
+    """What the cluster serves, and which Istio it has."""
+    connection.served, connection.meshes = await asyncio.gather(
+        _served(connection), _meshes(connection.client)
+    )
+    connection.surveyed = _now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _served(connection: Connection) -> dict[str, list[str]]:
+    # Kept discovery is only renewed by a miss, and a definition that came since makes none.
+    await connection.resources.refresh()
     served: dict[str, list[str]] = {}
     for group in _GROUPS:
         for resource in await connection.resources.of_group(group):
@@ -180,8 +192,20 @@ async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
         for kind, items in zip(kinds, controllers, strict=True)
         for item in items
     ]
-    bare = [pod for pod in pods if not pod["metadata"].get("ownerReferences")]
-    return found + [_workload(pod, pod, namespace=namespace, kind="Pod") for pod in bare]
+    others = [pod for pod in pods if not _is_of_controller(pod) and not _has_ended(pod)]
+    return found + [_workload(pod, pod, namespace=namespace, kind="Pod") for pod in others]
+
+
+def _is_of_controller(pod: KubeObject) -> bool:
+    """Whether one of the controllers that are read stands for it; a Job's pod speaks for itself."""
+    owners = {str(owner.get("kind")) for owner in pod["metadata"].get("ownerReferences") or []}
+    if "ReplicaSet" in owners:
+        return _DEPLOYMENT_HASH in labels_of(pod)
+    return bool(owners & {"StatefulSet", "DaemonSet"})
+
+
+def _has_ended(pod: KubeObject) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _workload(

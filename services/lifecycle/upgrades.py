@@ -6,7 +6,7 @@ mesh's own objects do not depend on it; the events say what was not checked.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,22 +30,28 @@ class UpgradeChecks:
 
     async def check(self, work: Work, *, current: str, target: str) -> Findings:
         """Refusals for what the upgrade breaks, warnings for what it changes."""
-        findings = Findings()
         try:
             objects = await configuration(Connection(work.client, work.resources))
             report = await self.report(objects, current, target)
         except MeshbusError as error:
-            findings.warnings.append(
-                f"what {current} to {target} means for the cluster's objects was not checked: "
-                f"{error.summary}"
-            )
-            return findings
-        changes = report.get("changes") or []
-        breaking = [_told(change) for change in changes if change.get("level") == "error"]
-        warnings = [_told(change) for change in changes if change.get("level") == "warning"]
-        findings.refusals += _bounded(breaking)
-        findings.warnings += _bounded(warnings)
-        return findings
+            return unchecked(error, current=current, target=target)
+        return judged(report)
+
+
+def judged(report: Mapping[str, Any]) -> Findings:
+    """A report as refusals (its errors) and warnings, the first few of each."""
+    changes = report.get("changes") or []
+
+    def told(level: str) -> list[str]:
+        return _bounded([_told(change) for change in changes if change.get("level") == level])
+
+    return Findings(refusals=told("error"), warnings=told("warning"))
+
+
+def unchecked(error: MeshbusError, *, current: str, target: str) -> Findings:
+    """What is said when nobody could tell."""
+    text = f"what {current} to {target} means for the cluster's objects was not checked"
+    return Findings(warnings=[f"{text}: {error.summary}"])
 
 
 def _told(change: dict[str, Any]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.chassis.bus.leases import Fence
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.resources import Resources
-from services.chassis.messages import AdvertisedOperation, Command
+from services.chassis.messages import AdvertisedOperation, Command, MeshFact
 from services.chassis.operations.endings import Result
 from services.chassis.operations.progress import Progress
 from services.lifecycle.engine import Engine
@@ -24,6 +24,12 @@ class Connection:
 
     client: KubeClient
     resources: Resources
+    served: dict[str, list[str]] = field(default_factory=dict)
+    """Versions by kind, as in `ClusterFacts`, when the cluster was last surveyed."""
+    meshes: list[MeshFact] = field(default_factory=list)
+    """The installed revisions at that time."""
+    surveyed: float = float("-inf")
+    """When that was, in the loop's time."""
     _uid: str = ""
 
     async def identity(self) -> str:

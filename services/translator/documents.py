@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import read_documents, unpacked
-from services.chassis.kube.objects import KubeObject
+from services.chassis.kube.objects import Ref
 from services.translator.designs import is_design
 from services.translator.findings import Finding, Path
 from services.translator.options import Options, is_options, parse_options
+
+_Identity: TypeAlias = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +47,23 @@ class Input:
     def located(self, findings: Sequence[Finding]) -> list[Finding]:
         """The findings with document and line, in the input's order.
 
-        A finding belongs to the first object with its subject's kind, namespace and name.
+        A finding belongs to the first object with its subject's group, kind, namespace and name.
         """
-        placed = [self._located(finding) for finding in findings]
+        documents: dict[_Identity, Document] = {}
+        for document in self.objects:
+            documents.setdefault(_identity(Ref.of(document.value)), document)
+        placed = [
+            self._placed(finding, documents.get(_identity(finding.subject))) for finding in findings
+        ]
         return sorted(
             placed, key=lambda f: (f.document, f.line, str(f.subject), f.place, f.message)
         )
 
-    def _located(self, finding: Finding) -> Finding:
-        for document in self.objects:
-            if _is_of(finding, document.value):
-                path = document.prefix + finding.path
-                return finding.at(document=document.number, line=self._line(document.number, path))
-        return finding
+    def _placed(self, finding: Finding, document: Document | None) -> Finding:
+        if document is None:
+            return finding
+        line = self._line(document.number, document.prefix + finding.path)
+        return finding.at(document=document.number, line=line)
 
     def _line(self, number: int, path: Path) -> int:
         if self._roots is None:
@@ -98,13 +104,9 @@ def read_input(text: str) -> Input:
     return Input(text, objects, designs, options or Options())
 
 
-def _is_of(finding: Finding, obj: KubeObject) -> bool:
-    subject, metadata = finding.subject, obj.get("metadata") or {}
-    return (
-        subject.kind == obj.get("kind")
-        and subject.name == metadata.get("name")
-        and subject.namespace in ("", metadata.get("namespace", subject.namespace))
-    )
+def _identity(ref: Ref) -> _Identity:
+    """Of whatever version: a finding may be about the object in its current form."""
+    return (ref.group, ref.kind, ref.namespace, ref.name)
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Mark, yaml.Node] | None:

@@ -140,10 +140,12 @@ def _plan(
     obsolete: Sequence[KubeObject] = (),
 ) -> Plan:
     verb = work.command.verb
+    is_deletion = verb is Verb.DELETE
     step = Step(
         title=", ".join(str(Ref.of(obj)) for obj in objects),
-        is_deletion=verb is Verb.DELETE,
+        is_deletion=is_deletion,
         objects=[in_served_version(obj, facts.served) for obj in objects],
-        obsolete=[in_served_version(obj, facts.served) for obj in obsolete],
+        # A mode that is taken away takes the place of no other.
+        obsolete=[] if is_deletion else [in_served_version(obj, facts.served) for obj in obsolete],
     )
     return Plan(steps=[step], summary=words.summary(verb), failing=words.failing(verb))

@@ -40,13 +40,14 @@ from services.translator.translating import (
     steps_of,
     translate,
 )
-from services.translator.versions import nearest
+from services.translator.versions import nearest, parsed
 from services.translator.work import Definitions, Work
 
 # From here on, reading or translating would be felt by others; a thread lets them run in between.
 _THREAD_FROM_CHARACTERS = 64 * 1024
 _THREAD_FROM_OBJECTS = 100
 _MOST_TOLD = 50
+_LONGEST = 1000
 
 
 class Knowing(Protocol):
@@ -151,17 +152,7 @@ async def translated(
         namespace=request.namespace,
         is_deletion=request.is_deletion,
     )
-    facts = ClusterFacts()
-    if cluster is not None and _depends_on_the_cluster(steps):
-        facts = await _facts(cluster, steps)
-    schemas, version, notes = await schemas_for(facts, request.options, definitions)
-    context = Context(
-        facts=facts,
-        schemas=schemas,
-        version=version,
-        options=request.options,
-        is_deletion=request.is_deletion,
-    )
+    context, notes = await _context(request, steps, cluster, definitions)
     if sum(len(step.objects) for step in steps) > _THREAD_FROM_OBJECTS:
         found = await asyncio.to_thread(translate, steps, context)
     else:
@@ -188,12 +179,15 @@ async def _planned(work: Work, request: Request, *, summary: str, failing: str) 
 def tell(work: Work, translation: Translation) -> None:
     """The report and the warnings, as events."""
     if translation.lines:
-        sources = {line.source for line in translation.lines}
+        sources = {line.source for line in translation.lines if line.targets}
         targets = {target for line in translation.lines for target in line.targets}
+        others = len({line.source for line in translation.lines} - sources)
+        became = f"{counted(len(sources), 'object')} became {len(targets)}" if sources else ""
+        left = counted(others, "note") if others else ""
         work.progress.tell(
             Phase.TRANSLATED,
-            f"Translated: {counted(len(sources), 'object')} became {len(targets)}",
-            "\n".join(str(line) for line in translation.lines),
+            "Translated: " + ", ".join(part for part in (became, left) if part),
+            bounded([str(line) for line in translation.lines]),
             numbers={"sources": len(sources), "targets": len(targets)},
         )
     notes = [f for f in translation.findings if f.level is Level.INFO]
@@ -224,12 +218,14 @@ def counted(number: int, noun: str) -> str:
 
 def listed(findings: Sequence[Finding]) -> str:
     """A line for each finding, with its remedy, up to a bound."""
-    lines = [
-        f"{finding}" + (f" ({finding.remedy})" if finding.remedy else "")
-        for finding in findings[:_MOST_TOLD]
-    ]
-    more = len(findings) - _MOST_TOLD
-    return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
+    return bounded([f"{f}" + (f" ({f.remedy})" if f.remedy else "") for f in findings])
+
+
+def bounded(lines: Sequence[str]) -> str:
+    """The first of the lines, none of them longer than an event can carry."""
+    told = [line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…" for line in lines]
+    more = len(told) - _MOST_TOLD
+    return "\n".join([*told[:_MOST_TOLD], f"and {more} more"] if more > 0 else told)
 
 
 def refuse_overlays(obj: KubeObject) -> None:
@@ -255,6 +251,28 @@ def _called(body: str) -> Design:
 
 
 # --- what the translation depends on -------------------------------------------------------------
+
+
+async def _context(
+    request: Request, steps: Sequence[Step], cluster: Knowing | None, definitions: Definitions
+) -> tuple[Context, list[Line]]:
+    """What the translation depends on, and what to say of it."""
+    options = request.options
+    facts, schemas, version = ClusterFacts(), None, ""
+    notes: list[Line] = []
+    depends = _depends_on_the_cluster(steps)
+    if depends and cluster is not None:
+        facts = await _facts(cluster, steps)
+    if depends or options.istioVersion:
+        schemas, version, notes = await schemas_for(facts, options, definitions)
+    context = Context(
+        facts=facts,
+        schemas=schemas,
+        version=version,
+        options=options,
+        is_deletion=request.is_deletion,
+    )
+    return context, notes
 
 
 def _depends_on_the_cluster(steps: Sequence[Step]) -> bool:
@@ -283,19 +301,24 @@ async def _smi_facts(cluster: Knowing, namespaces: set[str]) -> ClusterFacts:
 async def schemas_for(
     facts: ClusterFacts, options: Options, definitions: Definitions
 ) -> tuple[Schemas | None, str, list[Line]]:
-    """Definitions of the wanted or the installed version, the version, and what to say of it."""
+    """Definitions of the wanted or the installed version, the version, and what to say of it.
+
+    The version is "" where the cluster tells none that can be compared.
+    """
     available = definitions.versions()
     if options.istioVersion:
         return await definitions.schemas(options.istioVersion), options.istioVersion, []
     installed = installed_version(facts.meshes)
     version = nearest(installed, available) if installed else (available or [""])[0]
+    # An image may have a tag of its own, such as `latest`.
+    comparable = installed.removeprefix("v") if parsed(installed) else ""
     if not version:
-        note = f"no definitions of Istio {installed or 'any version'} are here"
-        return None, installed, [Line(source="Validation", note=note)]
+        note = f"there are no definitions of {f'Istio {installed}' if installed else 'any version'}"
+        return None, comparable, [Line(source="Validation", note=note)]
     try:
         return await definitions.schemas(version), version, []
     except SchemasMissing as error:
-        return None, installed, [Line(source="Validation", note=error.summary)]
+        return None, comparable, [Line(source="Validation", note=error.summary)]
 
 
 def installed_version(meshes: Sequence[MeshFact]) -> str:

@@ -73,7 +73,11 @@ class Answers:
         objects = asked.get("objects")
         found: Sequence[KubeObject]
         if isinstance(objects, list):
-            found = [obj for obj in objects if isinstance(obj, dict)]
+            found = [
+                obj
+                for number, value in enumerate(objects, start=1)
+                for obj, _ in unpacked(value, where=f"object {number}")
+            ]
         elif asked.get("cluster"):
             found, installed = await self._configuration(_text(asked, "cluster"))
             current = current or installed

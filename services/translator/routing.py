@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject
 
@@ -45,20 +45,28 @@ class RoutingOptions(BaseModel):
     versions: list[Name] | None = Field(default=None, min_length=1, max_length=32)
     """Values of the label `version` that become subsets."""
     weights: dict[Name, Weight] | None = Field(default=None, min_length=1, max_length=32)
-    """Share of each version."""
+    """Share of each version; at least one is above 0."""
     percentage: Percentage = 100.0
     """Share of the requests that a fault or a mirror takes."""
     delay: Duration = "7s"
     abortStatus: int = Field(default=500, ge=200, le=599)  # noqa: N815
     user: str = Field(default="", max_length=128)
     """Only requests with this `end-user` header get a fault; all where it is empty."""
-    mirrorTo: Name = "v3"  # noqa: N815
+    mirrorTo: Name | None = None  # noqa: N815
+    """The last version where it is empty."""
     attempts: int = Field(default=3, ge=1, le=100)
     perTryTimeout: Duration = "2s"  # noqa: N815
     maxConnections: int = Field(default=1, ge=1)  # noqa: N815
     maxPendingRequests: int = Field(default=1, ge=1)  # noqa: N815
     consecutive5xxErrors: int = Field(default=1, ge=1)  # noqa: N815
     baseEjectionTime: Duration = "3m"  # noqa: N815
+
+    @field_validator("weights")
+    @classmethod
+    def _somebody_gets_requests(cls, weights: dict[str, int] | None) -> dict[str, int] | None:
+        if weights is not None and not any(weights.values()):
+            raise ValueError("at least one weight has to be above 0")
+        return weights
 
 
 def subsets(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
@@ -78,9 +86,10 @@ def to_version(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 
 
 def by_weight(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
-    """Requests are shared out between versions."""
+    """Requests are shared out between versions: by halves to the first and last, if not told."""
     service = options.service or "reviews"
-    weights = options.weights or {"v1": 50, "v3": 50}
+    versions = _versions(service, options)
+    weights = options.weights or {versions[0]: 50, versions[-1]: 50}
     return _routed(service, options, [_weighted(service, weights)], namespace)
 
 
@@ -98,14 +107,16 @@ def aborted(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 def mirrored(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
     """Requests go to the first version, and copies of them to another one."""
     service = options.service or "reviews"
-    route = _weighted(service, {_versions(service, options)[0]: 100})
+    versions = _versions(service, options)
+    mirror = options.mirrorTo or versions[-1]
+    route = _weighted(service, {versions[0]: 100})
     route["mirrors"] = [
         {
-            "destination": {"host": service, "subset": options.mirrorTo},
+            "destination": {"host": service, "subset": mirror},
             "percentage": {"value": options.percentage},
         }
     ]
-    return _routed(service, options, [route], namespace, also=[options.mirrorTo])
+    return _routed(service, options, [route], namespace, also=[mirror])
 
 
 def retried(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
@@ -161,7 +172,7 @@ def _faulty(options: RoutingOptions, fault: dict[str, Any], namespace: str) -> l
 
 def _weighted(service: str, weights: dict[str, int]) -> dict[str, Any]:
     # Istio sends a single destination everything, whatever its weight, so a zero is left out.
-    shares = {version: weight for version, weight in weights.items() if weight} or weights
+    shares = {version: weight for version, weight in weights.items() if weight}
     route: list[dict[str, Any]] = [
         {"destination": {"host": service, "subset": version}, "weight": weight}
         for version, weight in shares.items()

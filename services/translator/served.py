@@ -15,4 +15,5 @@ def in_served_version(obj: KubeObject, served: Mapping[str, Sequence[str]]) -> K
     versions = served.get(f"{ref.group}/{ref.kind}")
     if not versions or ref.api_version.rpartition("/")[2] in versions:
         return obj
-    return in_version(obj, f"{ref.group}/{newest_first(versions)[0]}")
+    newest = newest_first(versions)[0]
+    return in_version(obj, f"{ref.group}/{newest}" if ref.group else newest)

@@ -47,6 +47,7 @@ _NAMESPACED_GROUPS = frozenset(
     }
 )
 KNOWN_GROUPS = _NAMESPACED_GROUPS | {
+    "authentication.istio.io",
     "gateway.networking.k8s.io",
     "gateway.networking.x-k8s.io",
     "inference.networking.k8s.io",
@@ -54,6 +55,7 @@ KNOWN_GROUPS = _NAMESPACED_GROUPS | {
 """Groups whose objects depend on the cluster: on what it serves, and on what is there."""
 
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
+_SYSTEM_NAMESPACE = "istio-system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +66,15 @@ class Context:
     schemas: Schemas | None
     """Definitions of the cluster's Istio version; None when nobody has them."""
     version: str
-    """That version."""
+    """The Istio version that they stand for, or the cluster's; "" stands for the newest."""
     options: Options
     is_deletion: bool
+
+    @property
+    def root_namespace(self) -> str:
+        """Where Istio looks for what holds for the whole mesh."""
+        meshes = self.facts.meshes
+        return meshes[0].namespace if meshes else _SYSTEM_NAMESPACE
 
     @property
     def trust_domain(self) -> str:
@@ -87,27 +95,27 @@ class Translation:
 def steps_of(
     given: Input | None, expansions: Sequence[Expansion], *, namespace: str, is_deletion: bool
 ) -> list[Step]:
-    """The input as steps, before anything is translated: designs first, then plain objects."""
-    steps = [step for expansion in expansions for step in numbered(expansion)]
+    """The input as steps, before anything is translated: designs first, then plain objects.
+
+    A deletion goes the other way. Levels count on from one design to the next, so that none of the
+    second is carried out before all of the first.
+    """
+    if is_deletion:
+        expansions = expansions[::-1]
+    levels = [list(level) for expansion in expansions for level in expansion.levels]
     objects = [document.value for document in given.objects] if given else []
     if objects:
-        level = max((step.level for step in steps), default=0) + 1
-        steps.append(
-            Step(title=_title(objects), objects=objects, level=level, is_deletion=is_deletion)
-        )
+        plain = [Step(title=_title(objects), objects=objects, is_deletion=is_deletion)]
+        levels = [plain, *levels] if is_deletion else [*levels, plain]
+    steps = [
+        step.model_copy(update={"level": number})
+        for number, level in enumerate(levels, start=1)
+        for step in level
+    ]
     for step in steps:
         for obj in step.objects:
             _place(obj, namespace)
     return steps
-
-
-def numbered(expansion: Expansion) -> list[Step]:
-    """An expansion's steps, those of one level with the same number."""
-    return [
-        step.model_copy(update={"level": number})
-        for number, level in enumerate(expansion.levels, start=1)
-        for step in level
-    ]
 
 
 def steps_for(objects: Sequence[KubeObject]) -> list[Step]:
@@ -171,7 +179,13 @@ class _Collected:
         kept = [obj for obj in step.objects if not is_smi(obj) or _group_kind(obj) in served]
         if not kept:
             return None
-        return step.model_copy(update={"objects": [self.object(obj) for obj in kept]})
+        return step.model_copy(
+            update={
+                "title": step.title if len(kept) == len(step.objects) else _title(kept),
+                "objects": [self.object(obj) for obj in kept],
+                "obsolete": [in_served_version(obj, served) for obj in step.obsolete],
+            }
+        )
 
     def made(self, translated: smi.SmiTranslation, steps: Sequence[Step]) -> Step | None:
         """The step with what the SMI objects became, and with what it replaces."""
@@ -195,14 +209,18 @@ class _Collected:
     def object(self, obj: KubeObject) -> KubeObject:
         """One object in its current form and a served version; what is wrong is noted."""
         context = self.context
-        current = modernized(obj)
+        current = modernized(
+            obj, target=context.version or None, root_namespace=context.root_namespace
+        )
         told = in_served_version(current.obj, context.facts.served)
         if context.is_deletion:
             return told
         self.findings += current.findings
         if context.schemas is not None:
             self.findings += validate(told, schemas=context.schemas)
-        self.findings += check_filter(told, target=context.version or None)
+        self.findings += check_filter(
+            told, target=context.version or None, root_namespace=context.root_namespace
+        )
         self.findings += check_plugin(told)
         return told
 
@@ -216,6 +234,8 @@ def _stale(
     so do the names.
     """
     sources = {smi.origin_of(Ref.of(obj)) for obj in smi_objects(steps)}
+    # Also what the cluster keeps is made anew when its routes are in the request.
+    sources |= {annotations_of(obj)[smi.TRANSLATED_FROM] for obj in translated.objects}
     made = {_identity(obj) for obj in (*translated.objects, *translated.kept)}
     return [
         obj

@@ -31,5 +31,7 @@ def nearest(wanted: str, available: Iterable[str]) -> str:
     if key is None:
         return ""
     same = [v for v in newest_first(available) if (p := parsed(v)) and p[:2] == key[:2]]
+    if wanted in same:
+        return wanted
     exact = [v for v in same if parsed(v) == key]
     return (exact or same or [""])[0]

@@ -10,15 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tests.system.bodies import namespace as namespace_object
+import yaml
+
 from tests.system.meshery import Meshery
-from tests.testbed.building import distributions_folder
+from tests.testbed.building import distributions_folder, gateway_api_folder
 from tests.testbed.clusters import Cluster
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import snapshot
 
 DENY = "smi-deny-by-default"
+SHOP = "default"
+"""A namespace of a test's own would be nicer, but its end takes the cluster five seconds."""
 _DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
+_MADE = ("AuthorizationPolicy", "VirtualService")
 # Kinds whose objects come and go with workloads.
 _FOLLOWERS = ("Pod", "ReplicaSet", "Deployment", "Endpoint")
 
@@ -107,19 +111,30 @@ def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[
 
 @contextmanager
 def istio_defined(cluster: Cluster) -> Iterator[None]:
-    """Istio's definitions without its control plane: what objects are written to."""
+    """Istio's own definitions of what SMI objects become, without a control plane."""
     text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
-    with applied(cluster, text):
-        cluster.kubectl("wait", "--for=condition=Established", "-f", "-", stdin=text)
+    documents = yaml.load_all(text, Loader=yaml.CSafeLoader)
+    with defined(cluster, (d for d in documents if d and d["spec"]["names"]["kind"] in _MADE)):
         yield
 
 
 @contextmanager
-def opened(cluster: Cluster, name: str, *objects: Mapping[str, Any]) -> Iterator[None]:
-    """A namespace with these objects for the block."""
-    with applied(cluster, listed(namespace_object(name))):
-        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=listed(*objects))
+def gateway_api_defined(cluster: Cluster) -> Iterator[None]:
+    """The Gateway API's definitions."""
+    files = sorted(gateway_api_folder().glob("*.yaml"))
+    with applied(cluster, "\n---\n".join(file.read_text() for file in files)):
         yield
+
+
+@contextmanager
+def opened(cluster: Cluster, *objects: Mapping[str, Any]) -> Iterator[None]:
+    """These objects for the block; their pods are gone after it."""
+    text = listed(*objects)
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "--cascade=foreground", "-f", "-", stdin=text)
 
 
 def lasting(cluster: Cluster) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.system.meshery import Meshery
 from tests.system.shops import (
     DENY,
+    SHOP,
     defined,
     definition,
     done,
@@ -29,8 +31,6 @@ from tests.system.shops import (
 from tests.testbed.clusters import Cluster
 from tests.testbed.snapshots import differences, snapshot
 from tests.traffic import smi
-
-SHOP = "smi-shop"
 
 ROUTES = smi.route_group(
     SHOP,
@@ -58,7 +58,7 @@ def shop(cluster: Cluster) -> Iterator[Cluster]:
         *workload("front", SHOP),
         *(service(name, SHOP, 80, 8080) for name in ("books", "books-v1", "books-v2")),
     ]
-    with istio_defined(cluster), opened(cluster, SHOP, *objects):
+    with istio_defined(cluster), opened(cluster, *objects):
         yield cluster
     assert differences(before, snapshot(cluster)) == []
 
@@ -88,12 +88,9 @@ async def test_a_split_of_each_version_becomes_a_virtual_service(
         for route in made["spec"]["http"]
         for part in route["route"]
     }
-    hosts = [f"books-{name}.{SHOP}.svc.cluster.local" for name in ("v1", "v2")]
-    assert shares == {
-        (port, host): weight
-        for port in (80, 8080)
-        for host, weight in zip(hosts, (90, 10), strict=True)
-    }
+    first, second = (f"books-{name}.{SHOP}.svc.cluster.local" for name in ("v1", "v2"))
+    assert all(shares[port, first] == 9 * shares[port, second] for port in (80, 8080))
+    assert len(shares) == 4
     await done(meshery, manifest(split), namespace=SHOP, delete=True)
 
 
@@ -140,62 +137,60 @@ async def test_a_policy_follows_its_workload(shop: Cluster, meshery: Meshery) ->
     shop.kubectl("apply", "--server-side", "-f", "-", stdin=listed(workload("books", SHOP)[1]))
 
 
-async def test_a_job_that_the_labels_reach_too_keeps_the_policy_from_opening_it(
+async def test_a_pod_that_no_deployment_has_keeps_its_account_closed(
     shop: Cluster, meshery: Meshery
 ) -> None:
-    """Pods of every controller count: their accounts decide who may be opened."""
-    template = workload("reader", SHOP, account="front", labels={"app": "books"})[1]["spec"]
-    pods = {**template["template"]["spec"], "restartPolicy": "Never"}
-    job = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "reader", "namespace": SHOP},
-        "spec": {"template": {"metadata": {"labels": {"app": "books"}}, "spec": pods}},
-    }
-    shop.kubectl("apply", "-f", "-", stdin=listed(job))
-    shop.kubectl("wait", "--for=create", "pod", "-l", "job-name=reader", "-n", SHOP)
+    """Pods of every controller count: the labels of `books` must open no pod of `front`."""
+    replicas = workload("reader", SHOP, account="front", labels={"app": "books", "by": "hand"})[1]
+    replicas["kind"] = "ReplicaSet"
+    shop.kubectl("apply", "-f", "-", stdin=listed(replicas))
+    shop.kubectl("wait", "--for=create", "pod", "-l", "by=hand", "-n", SHOP)
     event = (await meshery.run("custom", body=TRANSLATED, namespace=SHOP)).event
-    shop.kubectl("delete", "job", "reader", "-n", SHOP)
+    shop.kubectl("delete", "replicaset", "reader", "-n", SHOP)
     assert event.error_code == "MB-5002"
-    assert "runs under ServiceAccount front" in event.details
+    assert "which runs under ServiceAccount front" in event.details
     assert policies(shop, SHOP) == {}
 
 
-@pytest.mark.parametrize(
-    ("body", "line", "words"),
-    [
-        (f"{json.dumps(PORTS)}\n---\n{json.dumps(TARGET, indent=1)}", 22, "there is no HTTPRoute"),
-        (
-            json.dumps(
-                {
-                    **smi.route_group(SHOP, "udp"),
-                    "kind": "UDPRoute",
-                    "spec": {"matches": {"ports": [53]}},
-                }
-            )
-            + "\n---\n"
-            + json.dumps(
-                smi.target(
-                    SHOP,
-                    {"kind": "UDPRoute", "metadata": {"name": "udp"}},
-                    source=(SHOP, "front"),
-                    destination="books",
-                )
-            ),
-            3,
-            "do not see UDP",
-        ),
-        (
-            manifest(smi.split(SHOP, {"books-v1": 1}, service="books.other.svc")),
-            1,
-            "spec.service",
-        ),
-    ],
-    ids=["reference", "udp", "host"],
-)
+UDP = {
+    **smi.route_group(SHOP, "udp"),
+    "kind": "UDPRoute",
+    "spec": {"matches": {"ports": [53]}},
+}
+ASTRAY = smi.target("../../kube-system/secrets?", ROUTES, source=(SHOP, "front"))
+ASTRAY["metadata"]["namespace"] = SHOP
+# Refused, with the place that is told: the text of its line.
+REFUSED = {
+    "a route group that is not there": (
+        [PORTS, TARGET],
+        '"name": "routes"',
+        "there is no HTTPRouteGroup",
+    ),
+    "UDP": (
+        [UDP, smi.target(SHOP, UDP, source=(SHOP, "front"), destination="books")],
+        '"kind": "UDPRoute",',
+        "do not see UDP",
+    ),
+    "a name of another namespace's host": (
+        [smi.split(SHOP, {"books-v1": 1}, service="books.other")],
+        '"service": "books.other"',
+        "spec.service",
+    ),
+    "a namespace that would be a path": (
+        [ROUTES, ASTRAY],
+        '"namespace": "../../kube-system/secrets?"',
+        "spec.destination.namespace",
+    ),
+}
+
+
+@pytest.mark.parametrize(("objects", "place", "words"), REFUSED.values(), ids=REFUSED.keys())
 async def test_what_cannot_be_translated_changes_nothing(
-    body: str, line: int, words: str, shop: Cluster, meshery: Meshery
+    objects: list[Any], place: str, words: str, shop: Cluster, meshery: Meshery
 ) -> None:
+    body = "\n---\n".join(json.dumps(obj, indent=1) for obj in objects)
+    lines = body.splitlines()
+    line = len(lines) - next(i for i, text in enumerate(lines[::-1]) if place in text)
     event = (await meshery.run("custom", body=body, namespace=SHOP)).event
     assert event.error_code == "MB-5002"
     assert f"line {line}: " in event.details

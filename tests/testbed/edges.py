@@ -1,8 +1,9 @@
-"""A gateway of the mesh on loopback, and a small shop behind it.
+"""A gateway of the mesh on loopback, and a few services behind it.
 
-with Shop(folder, cluster=cluster, namespace="shop") as shop:
-    ...  # apply a TrafficSplit with the annotation meshbus.io/gateways: shop.edge.gateway
-    shop.edge.visitor.ask_often(Request(host=shop.host("app-svc")), 100)
+with Storefront(folder, cluster=cluster, namespace="shop") as store:
+    ...  # apply a TrafficSplit with the annotation `meshbus.io/gateways: <store.edge.gateway>`
+    store.wait_served("app-svc")
+    store.edge.visitor.ask_often(Request(host=store.host("app-svc")), 100)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends
@@ -18,7 +20,7 @@ from tests.testbed.entries import apply, host_of, istio_object, service_entry
 from tests.testbed.envoys import Envoy, Workload
 from tests.testbed.istiods import Istiod
 from tests.testbed.processes import wait_until
-from tests.testbed.visitors import Visitor
+from tests.testbed.visitors import Request, Visitor
 
 _READY_TIMEOUT_S = 15.0
 
@@ -54,12 +56,18 @@ class Edge:
         self.envoy.__exit__(failure, *details)
 
     def start(self) -> None:
-        """Starts Envoy; it listens when the first VirtualService is bound to the gateway."""
+        """Starts Envoy and waits until it listens; hosts without a rule get 404."""
         apply(self._cluster, [self._object])
         self.envoy.start()
+        wait_until(
+            lambda: self.envoy.is_listening(self.port),
+            timeout_s=_READY_TIMEOUT_S,
+            what="the edge to listen",
+            processes=[self.envoy.process],
+        )
 
 
-class Shop:
+class Storefront:
     """istiod, an edge, and HTTP services that answer with their names."""
 
     def __init__(
@@ -81,12 +89,17 @@ class Shop:
         self._services = services
         self._running = ExitStack()
 
-    def __enter__(self) -> Shop:
+    def __enter__(self) -> Storefront:
         self.start()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        self._running.__exit__(*details)  # type: ignore[arg-type]
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.__exit__(kind, failure, trace)
 
     def start(self) -> None:
         """Starts everything; on failure nothing stays behind."""
@@ -106,12 +119,12 @@ class Shop:
         """The name that requests have to ask for."""
         return host_of(service, self.namespace)
 
-    def wait_open(self) -> None:
-        """Until the edge listens: a rule for it has arrived."""
+    def wait_served(self, service: str) -> None:
+        """Until the edge has a rule for the service and somebody answers."""
         wait_until(
-            lambda: self.edge.envoy.is_listening(self.edge.port),
+            lambda: self.edge.visitor.ask(Request(host=self.host(service))).status == 200,
             timeout_s=_READY_TIMEOUT_S,
-            what="the edge to listen",
+            what=f"the edge to serve {service}",
             processes=[self.istiod.process, self.edge.envoy.process],
         )
 

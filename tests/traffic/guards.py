@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from services.chassis.messages.facts import ClusterFacts, MeshFact, WorkloadFact
@@ -51,8 +52,13 @@ class Guard:
             self._running = starting.pop_all()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        self._running.__exit__(*details)  # type: ignore[arg-type]
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.__exit__(kind, failure, trace)
 
     @property
     def is_listening(self) -> bool:

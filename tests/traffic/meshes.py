@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from tests.testbed import building, entries
 from tests.testbed.backends import Backends
@@ -44,8 +45,13 @@ class Mesh:
             self._running = starting.pop_all()
         return self
 
-    def __exit__(self, *details: object) -> None:
-        self._running.__exit__(*details)  # type: ignore[arg-type]
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running.__exit__(kind, failure, trace)
 
     def visitor(
         self,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
 from services.chassis.messages.models import Message, Piece
+
+NamespaceName: TypeAlias = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", max_length=63)
+]
+"""It becomes part of a URL that is read with somebody's credential, so nothing else may pass."""
 
 
 class ServicePort(Piece):
@@ -29,7 +34,8 @@ class ServiceFact(Piece):
 
 
 class WorkloadFact(Piece):
-    """What runs pods under a service account: a Deployment, StatefulSet, DaemonSet or bare Pod."""
+    """What runs pods under a service account: a Deployment, StatefulSet, DaemonSet, or a Pod
+    of none of these."""
 
     namespace: str
     kind: str
@@ -53,7 +59,6 @@ class MeshFact(Piece):
 class ClusterFacts(Message):
     """The answer of `mesh.lifecycle.facts`; what was not asked for is empty."""
 
-    kubernetes_minor: int = 0
     meshes: list[MeshFact] = Field(default_factory=list)
     served: dict[str, list[str]] = Field(default_factory=dict)
     """Versions of each kind, `group/Kind` (`/Kind` of the core group) to versions, the server's
@@ -86,7 +91,7 @@ class ClusterQuestion(Message):
 class FactsQuestion(ClusterQuestion):
     """What `mesh.lifecycle.facts` is asked."""
 
-    namespaces: list[str] = Field(default_factory=list)
+    namespaces: list[NamespaceName] = Field(default_factory=list)
     """Read services and workloads of these."""
     kinds: list[str] = Field(default_factory=list)
     """Read all objects of these kinds, each as `group/Kind`."""

@@ -45,6 +45,8 @@ def read_options(document: dict[str, Any], kind: str, model: type[T]) -> T:
     try:
         return model.model_validate({} if spec is None else spec, strict=True)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(("spec", *(str(part) for part in problem["loc"])))
-        raise OptionsMalformed(f"{shortened(place)} of the {kind}: {problem['msg']}") from None
+        found = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(("spec", *(str(part) for part in found["loc"])))
+        # What a validator of ours says has pydantic's word for it before it.
+        problem = found["msg"].removeprefix("Value error, ")
+        raise OptionsMalformed(f"{shortened(place)} of the {kind}: {problem}") from None

@@ -17,6 +17,7 @@ from services.translator.reports import Line
 from services.translator.smi.access import translated_target
 from services.translator.smi.httproutes import HttpRoutes
 from services.translator.smi.models import Findings, Key, Kind, Split, Target
+from services.translator.smi.naming import is_label
 from services.translator.smi.reading import (
     VERSIONS,
     Reading,
@@ -64,7 +65,8 @@ def namespaces_of(given: Iterable[KubeObject], known: Iterable[KubeObject] = ())
         namespace = Ref.of(obj).namespace
         if key_of(obj) in changed or any(key.namespace == namespace for key in changed):
             found |= {namespace, destination_namespace(obj)}
-    return found - {""}
+    # A destination may name anything; what cannot be a namespace is told when it is translated.
+    return {namespace for namespace in found if is_label(namespace)}
 
 
 def translate(

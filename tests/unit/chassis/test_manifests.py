@@ -17,6 +17,7 @@ from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import (
     DOCUMENT_LIMIT,
     SIZE_LIMIT_BYTES,
+    dump_manifest,
     parse_documents,
     parse_manifest,
     parse_trusted_document,
@@ -27,6 +28,9 @@ LONGEST_S = 8.0
 """No text within the limits takes more of the processor than this."""
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
+
+
+OBJECT: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
 
 
 def config_map(name: str, extra: str = "") -> str:
@@ -224,6 +228,16 @@ def test_an_empty_namespace_is_none(namespace: str) -> None:
         ("18446744073709551615", 2**64 - 1),
         ("-9223372036854775808", -(2**63)),
         ("1.5", 1.5),
+        ("2.0", 2),
+        ("1e3", 1000),
+        ("1.5e-3", 0.0015),
+        ("1e21", 1e21),
+        ("1e", "1e"),
+        ("0o17", 15),
+        ("017", 15),
+        ("08", 8),
+        ("y", True),
+        ("N", False),
         ("yes", True),
         ("off", False),
         ("~", None),
@@ -242,13 +256,21 @@ def test_scalars_are_read_as_kubectl_reads_them(written: str, read: object) -> N
     [("80", "80"), ("0x10", "16"), ("1.5", "1.5"), ("yes", "true"), ("off", "false"), ("'1'", "1")],
 )
 def test_keys_become_text(written: str, key: str) -> None:
-    [document] = parse_documents(f"a: {{{written}: x, b: y}}\n")
-    assert document == {"a": {key: "x", "b": "y"}}
+    [document] = parse_documents(f"a: {{{written}: x, b: z}}\n")
+    assert document == {"a": {key: "x", "b": "z"}}
 
 
 def test_a_mapping_can_be_merged_where_it_stands() -> None:
     [document] = parse_documents("a:\n  <<: {b: 1, c: 2}\n  c: 3\n")
     assert document == {"a": {"b": 1, "c": 3}}
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "1.0", "08", "0o17", "y", "N", "no", "1:30", "2024-01-01", "=", "~", "1.31.0"]
+)
+def test_text_stays_text_in_what_is_written(text: str) -> None:
+    [obj] = parse_manifest(dump_manifest([{**OBJECT, "data": {text: text}}]))
+    assert obj["data"] == {text: text}
 
 
 def test_as_many_documents_as_the_limit_are_taken() -> None:

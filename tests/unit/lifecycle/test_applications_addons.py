@@ -122,8 +122,16 @@ def test_objects_are_marked_and_pods_are_not() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["", " \n", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n", "a: b: c", "%&$", "- 1"],
-    ids=["empty", "blank", "a manifest", "no YAML", "noise", "a list"],
+    [
+        "",
+        " \n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+        "a: b: c",
+        "%&$",
+        "- 1",
+        OPTIONS.format(kind="PolicyOptions", spec="gateway: maybe, expose: maybe"),
+    ],
+    ids=["empty", "blank", "a manifest", "no YAML", "noise", "a list", "another's options"],
 )
 def test_bodies_of_others_are_left_alone(body: str) -> None:
     assert application_options(body) == addon_options(body) == Options()
@@ -147,7 +155,6 @@ def test_options_of_an_add_on_stand_among_other_documents() -> None:
         ("AddonOptions", "expose: 1", "spec.expose of the AddonOptions"),
         ("AddonOptions", "gateway: false", "spec.gateway"),
         ("AddonOptions", "readinessTimeoutSeconds: 0", "spec.readinessTimeoutSeconds"),
-        ("ApplicationOptions", "expose: true", "'ApplicationOptions' of meshbus.io/v1"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(kind: str, spec: str, word: str) -> None:
