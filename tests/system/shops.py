@@ -6,7 +6,7 @@ kwok makes the pods ready, so what the translator asks about is there for real.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,6 @@ DENY = "smi-deny-by-default"
 SHOP = "default"
 """A namespace of a test's own would be nicer, but its end takes the cluster five seconds."""
 _DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
-_MADE = ("AuthorizationPolicy", "VirtualService")
 # Kinds whose objects come and go with workloads.
 _FOLLOWERS = ("Pod", "ReplicaSet", "Deployment", "Endpoint")
 
@@ -113,17 +112,22 @@ def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[
 def istio_defined(cluster: Cluster) -> Iterator[None]:
     """Istio's own definitions of what SMI objects become, without a control plane."""
     text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
-    documents = yaml.load_all(text, Loader=yaml.CSafeLoader)
-    with defined(cluster, (d for d in documents if d and d["spec"]["names"]["kind"] in _MADE)):
+    with defined(cluster, _definitions_of(("AuthorizationPolicy", "VirtualService"), text)):
         yield
 
 
 @contextmanager
 def gateway_api_defined(cluster: Cluster) -> Iterator[None]:
-    """The Gateway API's definitions."""
+    """The Gateway API's own definition of an HTTPRoute."""
     files = sorted(gateway_api_folder().glob("*.yaml"))
-    with applied(cluster, "\n---\n".join(file.read_text() for file in files)):
+    with defined(cluster, _definitions_of(("HTTPRoute",), *(file.read_text() for file in files))):
         yield
+
+
+def _definitions_of(kinds: Container[str], *texts: str) -> list[Any]:
+    documents = [d for text in texts for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d]
+    definitions = (d for d in documents if d["kind"] == "CustomResourceDefinition")
+    return [d for d in definitions if d["spec"]["names"]["kind"] in kinds]
 
 
 @contextmanager

@@ -209,9 +209,9 @@ def test_a_manifest_that_this_operation_does_not_do(body: str, code: str, words:
 
 
 def test_every_object_of_a_manifest_can_be_sent() -> None:
-    body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {80: x, yes: y, 1.5: z}\n"
+    body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {80: x, yes: w, 1.5: z}\n"
     [obj] = read_manifest(body)
-    assert orjson.loads(planned_object(obj).body)["data"] == {"80": "x", "true": "y", "1.5": "z"}
+    assert orjson.loads(planned_object(obj).body)["data"] == {"80": "x", "true": "w", "1.5": "z"}
 
 
 @pytest.mark.parametrize(
