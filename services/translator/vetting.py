@@ -33,6 +33,7 @@ _LATER = (
     "which is not there yet"
 )
 _MOST_EVENTS = 200
+_SYSTEM_NAMESPACE = "istio-system"
 
 
 async def run_vet(work: Work) -> Result:
@@ -42,9 +43,18 @@ async def run_vet(work: Work) -> Result:
     schemas, version, lines = await schemas_for(facts, Options(), work.definitions)
     for line in lines:
         work.progress.warn(f"{line.source}: {line.note}")
-    findings = [f for obj in facts.objects for f in vetted(obj, schemas=schemas, version=version)]
+    root = facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
+    findings = [
+        finding
+        for obj in facts.objects
+        for finding in vetted(obj, schemas=schemas, version=version, root_namespace=root)
+    ]
+    # What is wrong comes first, so that remarks crowd none of it out.
+    findings.sort(key=lambda finding: finding.level is not Level.ERROR)
     for finding in findings[:_MOST_EVENTS]:
         _tell(work, finding)
+    if len(findings) > _MOST_EVENTS:
+        work.progress.note(f"{len(findings) - _MOST_EVENTS} more findings were not told one by one")
     wrong = len(errors(findings))
     counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(findings) - wrong} notes"
     if not facts.meshes:
@@ -61,12 +71,15 @@ def configuration_kinds(facts: ClusterFacts) -> list[str]:
     return sorted(k for k in facts.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
 
 
-def vetted(obj: KubeObject, *, schemas: Schemas | None, version: str) -> list[Finding]:
-    """Everything that can be said about one object alone."""
+def vetted(
+    obj: KubeObject, *, schemas: Schemas | None, version: str, root_namespace: str
+) -> list[Finding]:
+    """Everything that can be said about one object alone; `version` "" stands for the newest."""
+    target = version or None
     return [
         *(validate(obj, schemas=schemas) if schemas is not None else ()),
-        *modernized(obj).findings,
-        *check_filter(obj, target=version or None),
+        *modernized(obj, target=target, root_namespace=root_namespace).findings,
+        *check_filter(obj, target=target, root_namespace=root_namespace),
         *check_plugin(obj),
     ]
 

@@ -110,9 +110,10 @@ def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[
 
 @contextmanager
 def istio_defined(cluster: Cluster) -> Iterator[None]:
-    """Istio's own definitions of what SMI objects become, without a control plane."""
+    """Istio's own definitions of what the tests use, without a control plane."""
     text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
-    with defined(cluster, _definitions_of(("AuthorizationPolicy", "VirtualService"), text)):
+    kinds = ("AuthorizationPolicy", "PeerAuthentication", "VirtualService")
+    with defined(cluster, _definitions_of(kinds, text)):
         yield
 
 

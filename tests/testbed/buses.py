@@ -25,6 +25,8 @@ class NatsServer:
     def __init__(self, folder: Path, *, name: str = "nats", config: str = DEFAULT_CONFIG) -> None:
         """Chooses ports; nothing runs before `start`."""
         self.name = name
+        self.starts = 0
+        """How often it was started: a restarted server has forgotten who may answer whom."""
         self.folder = folder.resolve()
         self.config = self.folder / "nats.conf"
         self.store = self.folder / "store"
@@ -49,6 +51,7 @@ class NatsServer:
         """Starts the server, or starts it again on the same port and store."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(self._config_text)
+        self.starts += 1
         self.process.start()
         try:
             wait_until(

@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests.testbed import loopback
 from tests.testbed.pki import KeyPair
+from tests.testbed.processes import BedError
 
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 _SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -78,8 +79,10 @@ class SecretsDiscovery:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if self.rejections and failure is None:
+            raise BedError(f"Envoy refused its certificates: {self.rejections}")
 
     def start(self) -> None:
         """Listens; whoever asks gets the secrets."""

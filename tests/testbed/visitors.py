@@ -67,7 +67,11 @@ class Visitor:
             connection.close()
 
     def say(self, line: str) -> Answer:
-        """One line over TCP; what came back is the text, with status 0 when nothing did."""
+        """One line over TCP; what came back is the text, with status 0 when nothing did.
+
+        The line needs more than four letters: a permissive listener waits for as much before it
+        takes a connection for plain text.
+        """
         try:
             with socket.create_connection((loopback.HOST, self.port), _TIMEOUT_S) as plain:
                 wrapped = self._tls.wrap_socket(plain) if self._tls else plain

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
 import nats.errors
 import orjson
+from nats.aio.msg import Msg
 
 from services.chassis import errors
 from services.chassis.bus import envelopes
@@ -33,8 +36,12 @@ async def ask(bus: Bus, question: object, *, service: str, verb: str, within: ti
     body, headers = packed(orjson.dumps(question))
     carried = traces.injected({**headers, ACCEPT_ENCODING: DEFLATE})
     try:
-        reply = await bus.client.request(
-            subject, body, timeout=within.total_seconds(), headers=dict(carried)
+        reply = await _answered(
+            bus,
+            bus.client.request(
+                subject, body, timeout=within.total_seconds(), headers=dict(carried)
+            ),
+            subject=subject,
         )
     except nats.errors.NoRespondersError:
         raise WorkerUnavailable(f"no {service} worker is connected") from None
@@ -49,6 +56,24 @@ async def ask(bus: Bus, question: object, *, service: str, verb: str, within: ti
     if _ERROR_CODE in answered:
         raise _raised(content, answered[_ERROR_CODE])
     return orjson.loads(content)
+
+
+async def _answered(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str) -> Msg:
+    """The answer; a server that was away meanwhile has forgotten question and answer."""
+    lost = asyncio.Event()
+    forget = bus.on_reconnect(lost.set)
+    asking = asyncio.create_task(request, name=f"ask-{subject}")
+    losing = asyncio.create_task(lost.wait(), name="connection-lost")
+    try:
+        await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise BusUnavailable(f"the connection was lost while {subject} was asked")
+        return await asking
+    finally:
+        forget()
+        for task in (asking, losing):
+            task.cancel()
+        await asyncio.gather(asking, losing, return_exceptions=True)
 
 
 def packed(body: bytes) -> tuple[bytes, dict[str, str]]:

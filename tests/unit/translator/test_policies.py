@@ -172,7 +172,10 @@ async def test_whom_a_policy_is_for(
         ("{scope: cluster}", "spec.scope"),
         ("{scope: workload, selector: {app: 1}}", "spec.selector.app"),
         ("{scope: workload, selector: [app]}", "spec.selector"),
-        (f"{{scope: workload, selector: {({f'k{n}': 'v' for n in range(17)})}}}", "spec.selector"),
+        (
+            f"{{scope: workload, selector: { ({f'k{n}': 'v' for n in range(17)}) }}}",
+            "spec.selector",
+        ),
         ("{namespace: shop}", "spec.namespace"),
         ("mesh", "spec of the PolicyOptions"),
     ],

@@ -210,11 +210,11 @@ def test_every_route_leads_to_a_subset_that_is_there(name: str, options: dict[st
         for subset in rule["subsets"]
     }
     for spec in of_kind(objects, "VirtualService"):
-        for route in spec["http"]:
-            for one in (*route["route"], *route.get("mirrors", [])):
+        for rule in spec["http"]:
+            for one in (*rule["route"], *rule.get("mirrors", [])):
                 where = one["destination"]
                 assert (where["host"], where["subset"]) in subsets
-            shares = [one.get("weight") for one in route["route"]]
+            shares = [one.get("weight") for one in rule["route"]]
             assert shares == [None] or all(isinstance(w, int) and w > 0 for w in shares)
 
 

@@ -1,4 +1,4 @@
-"""From objects to steps: places, versions, forms, SMI beside the rest, and what a deletion keeps."""
+"""From objects to steps: places, versions, forms, SMI beside the rest, deletions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from services.translator.translating import (
 )
 from tests.unit.translator.designs.samples import definition as component
 from tests.unit.translator.designs.samples import definitions as design
-from tests.unit.translator.objects import obj, virtual_service
+from tests.unit.translator.objects import networking, obj, virtual_service
 from tests.unit.translator.smi import samples
 from tests.unit.translator.smi.samples import facts, port, services, workload
 from tests.unit.translator.worlds import definition_texts
@@ -426,10 +426,8 @@ def test_an_error_does_not_keep_an_object_from_being_deleted() -> None:
     applied = translated(broken)
     assert any(finding.level is Level.ERROR for finding in applied.findings)
     former = managed("reach-api-former", TARGET)
-    wrong = virtual_service({}, name="wrong")
-    found = translated(
-        broken, wrong, about=with_objects(former), is_deletion=True, schemas=SCHEMAS
-    )
+    wrong = networking("VirtualService", {"hosts": 7}, name="wrong")
+    found = translated(broken, wrong, about=with_objects(former), is_deletion=True, schemas=SCHEMAS)
     assert found.findings == ()
     assert [name for step in names(*found.steps) for name in step] == [
         "VirtualService shop/wrong",
@@ -461,9 +459,9 @@ def test_a_mesh_and_an_injection_pass_untouched() -> None:
 # ---- Whatever is asked ---------------------------------------------------------------------------
 
 MIXED = [
-    virtual_service({"route": [{"destination": {"host": "a"}}]}, name="one"),
-    {**virtual_service({"websocketUpgrade": True}, name="two")},
-    {**virtual_service(name="old"), "apiVersion": "networking.istio.io/v1alpha3"},
+    virtual_service({"route": [{"destination": {"host": "a"}}]}),
+    networking("VirtualService", {"http": [{"websocketUpgrade": True}]}, name="two"),
+    networking("VirtualService", {"hosts": ["a"]}, name="old", version="v1alpha3"),
     obj("security.istio.io/v1beta1", "PeerAuthentication", {"mtls": {"mode": "STRICT"}}),
     obj("gateway.networking.k8s.io/v1beta1", "HTTPRoute", {"parentRefs": []}, name="route"),
     obj("v1", "ConfigMap", name="plain"),

@@ -17,18 +17,20 @@ from tests.unit.translator.objects import definition
 
 NOW = datetime(2026, 11, 24, 8, 30, 5, tzinfo=timezone.utc)
 TEXT: dict[str, Any] = {"type": "string"}
+ANYTHING: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 ROUTE: dict[str, Any] = {
     "type": "object",
     "required": ["route"],
     "properties": {
         "name": TEXT,
+        "match": {"type": "array", "items": ANYTHING},
         "route": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["destination"],
                 "properties": {
-                    "destination": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                    "destination": ANYTHING,
                     "weight": {"type": "integer"},
                 },
             },
@@ -41,16 +43,19 @@ VIRTUAL_SERVICE: dict[str, Any] = {
     "http": {"type": "array", "items": ROUTE},
 }
 DESTINATION_RULE: dict[str, Any] = {"host": TEXT}
+ENVOY_FILTER: dict[str, Any] = {
+    "workloadSelector": ANYTHING,
+    "configPatches": {"type": "array", "items": ANYTHING},
+}
+VERSIONS = ("v1", "v1beta1", "v1alpha3")
 
 
 def definition_texts() -> list[str]:
-    """A VirtualService and a DestinationRule, with a few of their fields."""
+    """Three kinds of Istio's, with a few of their fields."""
     return [
-        definition(kind, dict.fromkeys(("v1", "v1beta1", "v1alpha3"), fields))
-        for kind, fields in (
-            ("VirtualService", VIRTUAL_SERVICE),
-            ("DestinationRule", DESTINATION_RULE),
-        )
+        definition("VirtualService", dict.fromkeys(VERSIONS, VIRTUAL_SERVICE)),
+        definition("DestinationRule", dict.fromkeys(VERSIONS, DESTINATION_RULE)),
+        definition("EnvoyFilter", {"v1alpha3": ENVOY_FILTER}),
     ]
 
 

@@ -1,0 +1,131 @@
+"""`istio-vet`: what is told about a cluster's configuration, and that nothing of it is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import ClusterFacts, Event, MeshFact, Phase, Severity
+from services.chassis.operations.endings import Result
+from services.translator.vetting import configuration_kinds, run_vet
+from tests.unit.translator.objects import destination_rule, envoy_filter, networking, patch
+from tests.unit.translator.worlds import World
+
+SERVED = {
+    "networking.istio.io/VirtualService": ["v1", "v1beta1"],
+    "gateway.networking.k8s.io/HTTPRoute": ["v1"],
+    "gateway.networking.x-k8s.io/XListenerSet": ["v1alpha1"],
+    "split.smi-spec.io/TrafficSplit": ["v1alpha2"],
+    "security.istio.io/PeerAuthentication": ["v1"],
+    "/Service": ["v1"],
+}
+MESH = MeshFact(revision="default", version="1.31.0")
+FINE = networking("VirtualService", {"hosts": ["a"]}, name="fine")
+WRONG = networking("VirtualService", {"hosts": 7, "http": [{}]}, name="wrong")
+OLD = networking("VirtualService", {"hosts": ["a"]}, name="old", version="v1beta1")
+
+
+def having(*objects: KubeObject, meshes: tuple[MeshFact, ...] = (MESH,)) -> ClusterFacts:
+    return ClusterFacts(meshes=list(meshes), served=SERVED, objects=list(objects))
+
+
+async def vetted(world: World) -> Result:
+    result = await world.run(run_vet)
+    assert isinstance(result, Result)
+    return result
+
+
+def about(world: World, name: str) -> list[Event]:
+    return [event for event in world.events if f"shop/{name}" in event.summary]
+
+
+async def test_every_finding_is_an_event_and_the_result_counts_them() -> None:
+    world = World(having(FINE, OLD, WRONG))
+    result = await vetted(world)
+    assert about(world, "fine") == []
+    [remark] = about(world, "old")
+    assert (remark.phase, remark.severity) == (Phase.NOTE, Severity.INFO)
+    errors = about(world, "wrong")
+    assert [event.severity for event in errors] == [Severity.WARN] * 2
+    assert [event.summary.split(": ")[:3] for event in errors] == [
+        ["schema", "VirtualService shop/wrong", "spec.hosts"],
+        ["schema", "VirtualService shop/wrong", "spec.http[0].route"],
+    ]
+    assert result.summary == "Vetting ran successfully"
+    assert result.details.startswith("3 objects: 2 wrong, 1 notes.")
+    assert dict(result.numbers) == {"objects": 3, "findings": 3, "wrong": 2}
+
+
+async def test_what_is_not_checked_is_named() -> None:
+    result = await vetted(World(having(FINE)))
+    for vetter in ("podsinmesh", "serviceassociation", "conflictingvirtualservicehost"):
+        assert vetter in result.details
+
+
+async def test_filters_are_looked_at_too() -> None:
+    world = World(having(envoy_filter(patch(value={"name": "x"}))))
+    result = await vetted(world)
+    assert dict(result.numbers)["wrong"] == 1
+    assert "typed_config" in world.told
+
+
+async def test_it_asks_for_what_the_cluster_serves_and_writes_nothing() -> None:
+    world = World(having(FINE))
+    await vetted(world)
+    assert [question["kinds"] for question in world.cluster.asked] == [
+        [],
+        configuration_kinds(having()),
+    ]
+    assert world.cluster.tried == []
+
+
+def test_the_kinds_that_hold_a_mesh_s_configuration() -> None:
+    assert configuration_kinds(having()) == [
+        "gateway.networking.k8s.io/HTTPRoute",
+        "networking.istio.io/VirtualService",
+        "security.istio.io/PeerAuthentication",
+    ]
+    assert configuration_kinds(ClusterFacts()) == []
+
+
+async def test_a_cluster_without_a_mesh_is_told_so() -> None:
+    result = await vetted(World(having(FINE, meshes=())))
+    assert result.details.startswith("Istio is not installed in this cluster; 1 objects: 0 wrong")
+
+
+@pytest.mark.parametrize("version", ["1.20.0", "latest", ""])
+async def test_without_definitions_the_rest_is_still_looked_at(version: str) -> None:
+    mesh = MeshFact(revision="default", version=version)
+    world = World(
+        having(WRONG, envoy_filter(patch(value={"name": "x"})), meshes=(mesh,)), versions=()
+    )
+    result = await vetted(world)
+    [warning, *_] = world.events
+    assert warning.severity is Severity.WARN
+    assert warning.summary.startswith("Validation: there are no definitions of")
+    assert about(world, "wrong") == []
+    assert dict(result.numbers)["wrong"] == 1
+
+
+async def test_what_is_wrong_is_not_crowded_out_by_remarks() -> None:
+    old = [
+        networking("VirtualService", {"hosts": ["a"]}, name=f"old{n}", version="v1alpha3")
+        for n in range(300)
+    ]
+    world = World(having(*old, WRONG))
+    result = await vetted(world)
+    assert len(about(world, "wrong")) == 2
+    *told, last = world.events
+    assert len(told) == 200
+    assert last.summary == "102 more findings were not told one by one"
+    assert dict(result.numbers)["findings"] == 302
+
+
+async def test_an_older_mesh_is_not_told_of_forms_that_it_does_not_read() -> None:
+    rule = {**destination_rule({}), "apiVersion": "networking.istio.io/v1alpha3"}
+    told: list[int] = []
+    for version in ("1.20.0", "1.31.0"):
+        world = World(having(rule, meshes=(MeshFact(revision="default", version=version),)))
+        await vetted(world)
+        told.append(len([event for event in world.events if "apiVersion" in event.summary]))
+    assert told == [0, 1]
