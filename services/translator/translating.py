@@ -104,18 +104,16 @@ def steps_of(
         expansions = expansions[::-1]
     levels = [list(level) for expansion in expansions for level in expansion.levels]
     objects = [document.value for document in given.objects] if given else []
+    for obj in (*objects, *(obj for level in levels for step in level for obj in step.objects)):
+        _place(obj, namespace)
     if objects:
         plain = [Step(title=_title(objects), objects=objects, is_deletion=is_deletion)]
         levels = [plain, *levels] if is_deletion else [*levels, plain]
-    steps = [
+    return [
         step.model_copy(update={"level": number})
         for number, level in enumerate(levels, start=1)
         for step in level
     ]
-    for step in steps:
-        for obj in step.objects:
-            _place(obj, namespace)
-    return steps
 
 
 def steps_for(objects: Sequence[KubeObject]) -> list[Step]:

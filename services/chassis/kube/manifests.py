@@ -99,7 +99,13 @@ Loader.yaml_implicit_resolvers = {
 
 
 class Dumper(yaml.CSafeDumper):
-    """CSafeDumper that puts quotes around what kubectl would not read as the text that it is."""
+    """CSafeDumper that puts quotes around what kubectl would not read as the text that it is.
+
+    What two places share is written out in both, because aliases are not taken.
+    """
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 for _tag, _form, _first in _KUBECTL_ONLY:

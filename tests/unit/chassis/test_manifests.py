@@ -273,6 +273,12 @@ def test_text_stays_text_in_what_is_written(text: str) -> None:
     assert obj["data"] == {text: text}
 
 
+def test_what_is_written_can_be_read_again() -> None:
+    shared = {"a": ["b"]}
+    objects = [{**OBJECT, "data": shared, "more": [shared, shared]}]
+    assert parse_manifest(dump_manifest(objects)) == objects
+
+
 def test_as_many_documents_as_the_limit_are_taken() -> None:
     documents = list(parse_documents("---\na: b\n" * DOCUMENT_LIMIT))
     assert len(documents) == DOCUMENT_LIMIT

@@ -50,7 +50,7 @@ DETAIL_FIELDS = {
 }
 
 
-async def conformed(world: World, **asked: str) -> tuple[Result, dict[str, Any]]:
+async def conformed(world: World, **asked: Any) -> tuple[Result, dict[str, Any]]:
     result = await world.run(run_conformance, **asked)
     assert isinstance(result, Result)
     details: dict[str, Any] = orjson.loads(result.details)

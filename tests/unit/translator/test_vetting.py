@@ -22,6 +22,7 @@ SERVED = {
 MESH = MeshFact(revision="default", version="1.31.0")
 FINE = networking("VirtualService", {"hosts": ["a"]}, name="fine")
 WRONG = networking("VirtualService", {"hosts": 7, "http": [{}]}, name="wrong")
+UNTYPED = envoy_filter(patch("INSERT_FIRST", {"name": "x"}))
 OLD = networking("VirtualService", {"hosts": ["a"]}, name="old", version="v1beta1")
 
 
@@ -63,7 +64,7 @@ async def test_what_is_not_checked_is_named() -> None:
 
 
 async def test_filters_are_looked_at_too() -> None:
-    world = World(having(envoy_filter(patch(value={"name": "x"}))))
+    world = World(having(UNTYPED))
     result = await vetted(world)
     assert dict(result.numbers)["wrong"] == 1
     assert "typed_config" in world.told
@@ -96,9 +97,7 @@ async def test_a_cluster_without_a_mesh_is_told_so() -> None:
 @pytest.mark.parametrize("version", ["1.20.0", "latest", ""])
 async def test_without_definitions_the_rest_is_still_looked_at(version: str) -> None:
     mesh = MeshFact(revision="default", version=version)
-    world = World(
-        having(WRONG, envoy_filter(patch(value={"name": "x"})), meshes=(mesh,)), versions=()
-    )
+    world = World(having(WRONG, UNTYPED, meshes=(mesh,)), versions=())
     result = await vetted(world)
     [warning, *_] = world.events
     assert warning.severity is Severity.WARN
