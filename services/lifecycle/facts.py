@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import yaml
 
 from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
 from services.chassis.kube.applying import FIELD_MANAGER
@@ -19,25 +18,19 @@ from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, 
 from services.chassis.messages import (
     ClusterFacts,
     FactsQuestion,
-    MeshFact,
     ServiceFact,
     ServicePort,
     WorkloadFact,
 )
-from services.lifecycle import ownership
-from services.lifecycle.requests import DEFAULT_REVISION, SYSTEM_NAMESPACE
+from services.lifecycle.lists import list_all, stripped
+from services.lifecycle.planes import read_meshes, read_planes
 from services.lifecycle.work import Connection
 
-_DEFAULT_TRUST_DOMAIN = "cluster.local"
 _CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
 # A Deployment puts it on the pods of its ReplicaSets.
 _DEPLOYMENT_HASH = "pod-template-hash"
-_PAGE = 500
 # Meshery deploys a design by one call for each component.
 _SURVEY_KEPT_S = 3.0
-# A current list waits until the server's cache has seen the newest write of any kind, up to 100 ms.
-# What says which Istio is installed may be as old as the cache.
-_FROM_CACHE = {"resourceVersion": "0"}
 # Kinds of these groups are what a translation chooses versions of.
 _GROUPS = (
     "networking.istio.io",
@@ -70,9 +63,12 @@ async def gather(connection: Connection, question: FactsQuestion) -> ClusterFact
                 (question.managed_kinds, f"{MANAGED_BY}={MANAGER}"),
             )
             for kind in kinds
-            if kind in served or kind.partition("/")[0] not in _GROUPS
+            # Nothing else: whoever may ask must not read Secrets by it.
+            if kind in served
         ),
     )
+    if question.planes:
+        objects += await read_planes(connection)
     return ClusterFacts(
         meshes=connection.meshes,
         served=served,
@@ -90,7 +86,7 @@ async def _all(reads: Any) -> list[Any]:
 async def _survey(connection: Connection) -> None:
     """What the cluster serves, and which Istio it has."""
     connection.served, connection.meshes = await asyncio.gather(
-        _served(connection), _meshes(connection.client)
+        _served(connection), read_meshes(connection.client)
     )
     connection.surveyed = _now()
 
@@ -111,55 +107,11 @@ async def _served(connection: Connection) -> dict[str, list[str]]:
     return served
 
 
-# --- the mesh ------------------------------------------------------------------------------------
-
-
-async def _meshes(client: KubeClient) -> list[MeshFact]:
-    planes = await _list(client, "/apis/apps/v1/deployments", selector="app=istiod", cached=True)
-    found = await asyncio.gather(*(_mesh(client, plane) for plane in planes))
-    return sorted(found, key=lambda mesh: (mesh.revision != DEFAULT_REVISION, mesh.revision))
-
-
-async def _mesh(client: KubeClient, plane: KubeObject) -> MeshFact:
-    labels = labels_of(plane)
-    revision = labels.get(ownership.REVISION) or DEFAULT_REVISION
-    namespace = plane["metadata"].get("namespace", SYSTEM_NAMESPACE)
-    return MeshFact(
-        revision=revision,
-        version=labels.get(ownership.VERSION) or _image_version(plane),
-        namespace=namespace,
-        trust_domain=await _trust_domain(client, namespace, revision),
-    )
-
-
-def _image_version(plane: KubeObject) -> str:
-    """The tag of istiod's image: another installer may not label the version."""
-    containers = plane["spec"]["template"]["spec"].get("containers") or [{}]
-    name = str(containers[0].get("image", "")).rpartition("/")[2].partition("@")[0]
-    return name.partition(":")[2].removesuffix("-distroless")
-
-
-async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> str:
-    """From the mesh's configuration, where istiod reads it."""
-    name = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
-    try:
-        configured = await client.get(
-            f"/api/v1/namespaces/{namespace}/configmaps/{name}",
-            query=_FROM_CACHE,
-            subject=f"ConfigMap {name}",
-        )
-        mesh = yaml.load((configured.get("data") or {}).get("mesh", ""), Loader=yaml.CSafeLoader)
-    except (ObjectNotFound, yaml.YAMLError):
-        return _DEFAULT_TRUST_DOMAIN
-    domain = mesh.get("trustDomain") if isinstance(mesh, dict) else None
-    return domain if isinstance(domain, str) and domain else _DEFAULT_TRUST_DOMAIN
-
-
 # --- services and workloads ----------------------------------------------------------------------
 
 
 async def _services(client: KubeClient, namespace: str) -> list[ServiceFact]:
-    items = await _list(client, f"/api/v1/namespaces/{namespace}/services")
+    items = await list_all(client, f"/api/v1/namespaces/{namespace}/services")
     return [_service(item, namespace) for item in items]
 
 
@@ -183,8 +135,11 @@ def _service(item: KubeObject, namespace: str) -> ServiceFact:
 
 async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
     *controllers, pods = await asyncio.gather(
-        *(_list(client, f"/apis/apps/v1/namespaces/{namespace}/{name}") for name in _CONTROLLERS),
-        _list(client, f"/api/v1/namespaces/{namespace}/pods"),
+        *(
+            list_all(client, f"/apis/apps/v1/namespaces/{namespace}/{name}")
+            for name in _CONTROLLERS
+        ),
+        list_all(client, f"/api/v1/namespaces/{namespace}/pods"),
     )
     kinds = ("Deployment", "StatefulSet", "DaemonSet")
     found = [
@@ -235,37 +190,20 @@ async def _objects(
     if resource is None or "list" not in resource.verbs:
         return []
     try:
-        items = await _list(connection.client, resource.collection(), selector=selector)
+        items = await list_all(connection.client, resource.collection(), selector=selector)
     except (ObjectNotFound, KindUnknown):
         return []
     for item in items:
-        item["apiVersion"], item["kind"] = resource.api_version, name
-        item["metadata"].pop("managedFields", None)
-        item.pop("status", None)
+        stripped(item, resource.api_version, name)
     return [i for i in items if not namespaces or i["metadata"].get("namespace") in namespaces]
 
 
-async def _list(
-    client: KubeClient, path: str, *, selector: str = "", cached: bool = False
-) -> list[KubeObject]:
-    """All pages of a list."""
-    query = _FROM_CACHE if cached else {"limit": str(_PAGE)}
-    query = {**query, **({"labelSelector": selector} if selector else {})}
-    items: list[KubeObject] = []
-    while True:
-        answer = await client.get(path, query=query, subject=path)
-        items += answer.get("items") or []
-        token = (answer.get("metadata") or {}).get("continue")
-        if not token:
-            return items
-        query["continue"] = token
-
-
 async def configuration(connection: Connection) -> list[KubeObject]:
-    """All objects of the kinds that hold a mesh's configuration."""
+    """All objects of the kinds that hold a mesh's configuration, and the mesh's own settings."""
     served = await _served(connection)
     kinds = [kind for kind in served if not kind.partition("/")[0].endswith(".smi-spec.io")]
-    return await _all(_objects(connection, kind, (), selector="") for kind in kinds)
+    found = await _all(_objects(connection, kind, (), selector="") for kind in kinds)
+    return found + await read_planes(connection)
 
 
 async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list[str]:

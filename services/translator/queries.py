@@ -118,7 +118,7 @@ class Answers:
         """A cluster's Istio objects, and the version that is installed."""
         cluster = self.cluster_of(token)
         served = await cluster.facts()
-        facts = await cluster.facts(kinds=configuration_kinds(served))
+        facts = await cluster.facts(kinds=configuration_kinds(served), planes=True)
         return facts.objects, installed_version(facts.meshes)
 
     async def _schemas(self, version: str) -> Any:

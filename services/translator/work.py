@@ -35,6 +35,7 @@ class Cluster(Protocol):
         namespaces: Sequence[str] = (),
         kinds: Sequence[str] = (),
         managed_kinds: Sequence[str] = (),
+        planes: bool = False,
     ) -> ClusterFacts: ...
 
     async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]: ...

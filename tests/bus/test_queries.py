@@ -206,3 +206,28 @@ async def test_a_text_that_is_not_utf_8_is_named_with_its_line(bus: Bus, service
     report = json.loads(reply.data)
     assert report["code"] == "MB-1201"
     assert report["summary"].startswith("line 2")
+
+
+async def test_a_question_that_takes_long_holds_up_no_other(bus: Bus, name: str) -> None:
+    begun, released = asyncio.Event(), asyncio.Event()
+
+    async def patient(asked: dict[str, Any]) -> Any:
+        if asked.get("wait"):
+            begun.set()
+            await released.wait()
+        return asked
+
+    served = await serve_queries(
+        bus, service=name, description="", queries=[Query("wait", _USAGE, patient)]
+    )
+    await bus.client.flush()
+    long = asyncio.create_task(ask(bus, {"wait": 1}, service=name, verb="wait", within=WITHIN))
+    await begun.wait()
+    assert await ask(bus, {"wait": 0}, service=name, verb="wait", within=WITHIN) == {"wait": 0}
+    # A service that stops still answers what it has begun.
+    stopping = asyncio.create_task(served.stop())
+    released.set()
+    assert await long == {"wait": 1}
+    await stopping
+    with pytest.raises(WorkerUnavailable):
+        await ask(bus, {}, service=name, verb="wait", within=WITHIN)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -27,6 +28,8 @@ from services.chassis.telemetry import traces
 
 VERSION = "0.1.0"
 _LONGEST_TEXT = 2000
+_MOST_AT_ONCE = 64
+_STOP_WITHIN_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +50,55 @@ class Query:
     text_field: str = ""
 
 
+@dataclass(slots=True)
+class Serving:
+    """A registered service. Its questions are answered side by side.
+
+    The library hands an endpoint one message after the other; a question about a cluster that does
+    not answer would hold up those about all others.
+    """
+
+    service: Service
+    _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_ONCE))
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def stop(self) -> None:
+        """Takes no more questions; those in hand get some seconds for their answers."""
+        await self.service.stop()
+        if self._running:
+            _, unfinished = await asyncio.wait(self._running, timeout=_STOP_WITHIN_S)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    def beside(
+        self, respond: Callable[[Request], Awaitable[None]]
+    ) -> Callable[[Request], Awaitable[None]]:
+        """`respond` as a task of its own for each request, so many at once."""
+
+        async def start(request: Request) -> None:
+            await self._free.acquire()
+            task = asyncio.create_task(self._answered(respond, request), name="answer")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+        return start
+
+    async def _answered(
+        self, respond: Callable[[Request], Awaitable[None]], request: Request
+    ) -> None:
+        try:
+            await respond(request)
+        except Exception:
+            # The bus is gone, and whoever asked with it.
+            log.exception("answer_lost")
+        finally:
+            self._free.release()
+
+
 async def serve_queries(
     bus: Bus, *, service: str, description: str, queries: Sequence[Query]
-) -> Service:
+) -> Serving:
     """Registers the service and its endpoints; all replicas share one queue group."""
     registered = await add_service(
         bus.client,
@@ -60,14 +109,15 @@ async def serve_queries(
             queue_group=service,
         ),
     )
+    serving = Serving(registered)
     for query in queries:
         await registered.add_endpoint(
             name=query.verb,
             subject=f"mesh.{service}.{query.verb}",
-            handler=_responder(query),
+            handler=serving.beside(_responder(query)),
             metadata={"usage": query.usage},
         )
-    return registered
+    return serving
 
 
 def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:

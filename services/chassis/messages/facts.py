@@ -94,9 +94,11 @@ class FactsQuestion(ClusterQuestion):
     namespaces: list[NamespaceName] = Field(default_factory=list)
     """Read services and workloads of these."""
     kinds: list[str] = Field(default_factory=list)
-    """Read all objects of these kinds, each as `group/Kind`."""
+    """Read all objects of these kinds, each as `group/Kind`, of the groups that `served` tells."""
     managed_kinds: list[str] = Field(default_factory=list)
     """Read those objects of these kinds that Meshbus made out of something else."""
+    planes: bool = False
+    """Read istiod's Deployments and their ConfigMaps as well."""
     objects_of: list[str] = Field(default_factory=list)
     """Namespaces of the objects; none means all."""
 

@@ -35,6 +35,7 @@ class ClusterOfCommand:
         namespaces: Sequence[str] = (),
         kinds: Sequence[str] = (),
         managed_kinds: Sequence[str] = (),
+        planes: bool = False,
     ) -> ClusterFacts:
         """What the cluster has; objects of the kinds only in `namespaces`, if any are named."""
         question = FactsQuestion(
@@ -44,6 +45,7 @@ class ClusterOfCommand:
             namespaces=list(namespaces),
             kinds=list(kinds),
             managed_kinds=list(managed_kinds),
+            planes=planes,
         )
         answer = await self._ask("facts", question.model_dump(mode="json"))
         return ClusterFacts.model_validate(answer)

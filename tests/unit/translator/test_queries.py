@@ -115,18 +115,6 @@ async def test_text_stays_text_in_the_answered_yaml(text: str) -> None:
     assert read == told
 
 
-async def test_what_two_places_share_is_written_out_in_both() -> None:
-    """Aliases would be refused when the answer is sent as a manifest."""
-    given = samples.split(matches=["routes"])
-    routes = samples.group(*(samples.match(f"m{n}", f"/{n}", "GET") for n in range(3)))
-    text = designs.text({"apiVersion": "v1", "kind": "List", "items": [given, routes]})
-    answer = await Asking()("translate", manifest=text, cluster="c1")
-    [made] = answer["objects"]
-    first, second, *_ = made["spec"]["http"]
-    assert first["route"] == second["route"]
-    assert parse_manifest(answer["yaml"]) == answer["objects"]
-
-
 async def test_a_design_is_translated_with_its_steps() -> None:
     design = designs.definitions(
         designs.definition("reviews"), designs.definition("space", "Namespace", "v1")

@@ -74,6 +74,7 @@ class FixedCluster:
         namespaces: Sequence[str] = (),
         kinds: Sequence[str] = (),
         managed_kinds: Sequence[str] = (),
+        planes: bool = False,
     ) -> ClusterFacts:
         self.asked.append(
             {
