@@ -170,7 +170,7 @@ def _rewritten(document: dict[str, Any], *, lines: int) -> str:
     """A design as one line, with empty ones after it."""
     kept = orjson.dumps(_allowed(document, _DESIGN)).decode()
     text = _UNLIKE_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", kept)
-    # The end is told, because the next document may begin without a sign.
+    # Directives of the next document may only follow an end that is told.
     return f"--- {text}\n" if lines == 1 else f"--- {text}\n...\n" + "\n" * (lines - 2)
 
 

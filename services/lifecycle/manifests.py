@@ -35,7 +35,7 @@ _TRANSLATED_GROUPS = (
 async def run_manifest(work: Work) -> Result:
     """Applies or deletes the manifest in the command's body."""
     objects = read_manifest(work.command.body)
-    await place(work, objects)
+    await place(work, objects, is_deletion=work.command.verb is Verb.DELETE)
     planned = [planned_object(obj) for obj in objects]
     refuse_twins(planned)
     tell_plan(work, planned)
@@ -85,13 +85,21 @@ def read_manifest(body: str) -> list[KubeObject]:
     return objects
 
 
-async def place(work: Work, objects: Sequence[KubeObject]) -> None:
-    """Puts the request's namespace on namespaced objects that have none."""
+async def place(work: Work, objects: Sequence[KubeObject], *, is_deletion: bool = False) -> None:
+    """Puts the request's namespace on namespaced objects that have none.
+
+    Raises `KindUnknown`, but not for a deletion: of a kind that is gone, nothing is there.
+    """
     own = _defined_here(objects)
     for obj in objects:
         namespaced = own.get((str(obj["apiVersion"]).rpartition("/")[0], str(obj["kind"])))
         if namespaced is None:
-            resource = await work.resources.find(str(obj["apiVersion"]), str(obj["kind"]))
+            try:
+                resource = await work.resources.find(str(obj["apiVersion"]), str(obj["kind"]))
+            except KindUnknown:
+                if is_deletion is not None:
+                    raise
+                continue
             namespaced = resource.namespaced
         metadata = obj["metadata"]
         if namespaced:

@@ -13,7 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timezone
 from itertools import groupby
 
-from services.chassis.errors import ClusterBusy, DeadlineExpired, ObjectNotFound, PlanRefused
+from services.chassis.errors import (
+    ClusterBusy,
+    DeadlineExpired,
+    KindUnknown,
+    ObjectNotFound,
+    PlanRefused,
+)
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, Ref, labels_of
 from services.chassis.messages import (
     AdvertisedOperation,
@@ -99,7 +105,7 @@ class _Carrier:
 
     async def _planned(self, steps: Sequence[Step]) -> list[PlannedObject]:
         objects = [obj for step in steps for obj in step.objects]
-        await place(self.work, objects)
+        await place(self.work, objects, is_deletion=steps[0].is_deletion)
         planned = [planned_object(obj) for obj in objects]
         refuse_twins(planned)
         return planned
@@ -109,7 +115,7 @@ class _Carrier:
         objects = [obj for step in steps for obj in step.obsolete]
         if not objects:
             return
-        await place(self.work, objects)
+        await place(self.work, objects, is_deletion=True)
         refs = [Ref.of(obj) for obj in objects]
         ours = await asyncio.gather(*(self._is_ours(ref) for ref in refs))
         removed = await self.work.engine.delete_all(
@@ -124,10 +130,10 @@ class _Carrier:
             )
 
     async def _is_ours(self, ref: Ref) -> bool:
-        resource = await self.work.resources.find(ref.api_version, ref.kind)
         try:
+            resource = await self.work.resources.find(ref.api_version, ref.kind)
             live = await self.work.client.get(resource.path(ref), subject=str(ref))
-        except ObjectNotFound:
+        except (ObjectNotFound, KindUnknown):
             return False
         return labels_of(live).get(MANAGED_BY) == MANAGER
 
