@@ -97,7 +97,7 @@ async def place(work: Work, objects: Sequence[KubeObject], *, is_deletion: bool 
             try:
                 resource = await work.resources.find(str(obj["apiVersion"]), str(obj["kind"]))
             except KindUnknown:
-                if is_deletion is not None:
+                if not is_deletion:
                     raise
                 continue
             namespaced = resource.namespaced

@@ -53,9 +53,10 @@ spec:
 
 
 async def asked(stack: Stack, verb: str, text: str) -> dict[str, Any]:
-    """The answer of `nats req mesh.translator.<verb> < text`."""
+    """The answer of `nats req mesh.translator.<verb> < text`, as the how-to guide has it."""
+    flags = ("--raw", "--timeout=30s", "--force-stdin", "--no-templates")
     answer = await asyncio.to_thread(
-        stack.nats_cli, "req", "--raw", "--timeout=30s", f"mesh.translator.{verb}", stdin=text
+        stack.nats_cli, "req", *flags, f"mesh.translator.{verb}", stdin=text
     )
     found: dict[str, Any] = json.loads(answer)
     return found
@@ -134,15 +135,14 @@ async def test_versions_are_those_with_definitions(stack: Stack) -> None:
     assert answer == {"versions": sorted(DISTRIBUTIONS, reverse=True)}
 
 
-NOBODY = json.dumps({"manifest": "kind: A", "cluster": "nobody"})
 BAD = {
-    "nothing": ("translate", "", "MB-1201", "no manifest"),
+    "nothing": ("translate", "\n", "MB-1201", "no manifest"),
     "no YAML": ("translate", "a: b: c", "MB-1201", "line 1"),
     "no object": ("validate", "just text", "MB-1201", "not a mapping"),
     "no text": ("translate", '{"manifest": 1}', "MB-1001", "manifest is not text"),
     "no name": (
         "translate",
-        '{"manifest": "kind: A", "cluster": 1}',
+        json.dumps({"manifest": manifest(SPLIT), "cluster": 1}),
         "MB-1001",
         "cluster is not text",
     ),
