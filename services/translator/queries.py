@@ -16,6 +16,7 @@ from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpac
 from services.chassis.kube.objects import KubeObject
 from services.translator.findings import errors
 from services.translator.manifests import Request, installed_version, read_request, translated
+from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report
 from services.translator.versions import nearest
@@ -101,10 +102,11 @@ class Answers:
         return {"versions": self.definitions.versions()}
 
     async def _translated(self, asked: dict[str, Any]) -> Translation:
+        namespace = _text(asked, "namespace") or "default"
+        if not is_label(namespace):
+            raise MalformedRequest("namespace is not a namespace's name", remedy=f"send {_USAGE}")
         request = await read_request(
-            _text(asked, _MANIFEST),
-            namespace=_text(asked, "namespace") or "default",
-            is_deletion=False,
+            _text(asked, _MANIFEST), namespace=namespace, is_deletion=False
         )
         version = _text(asked, "istioVersion")
         if version:

@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.streams import call_api
+from services.chassis.bus.streams import WORKER_SERVICES, call_api
 from services.chassis.errors import StreamsMissing
 
 _ACK_WAIT = timedelta(seconds=1)
@@ -44,12 +44,13 @@ async def test_changed_setting_is_updated(own_bus: Bus) -> None:
     assert (await _config(own_bus, "KV_leases"))["max_age"] == 2_000_000_000
 
 
-async def test_changed_ack_wait_reaches_the_workers_consumer(own_bus: Bus) -> None:
+async def test_changed_ack_wait_reaches_the_workers_consumers(own_bus: Bus) -> None:
     touched = await _reconcile(own_bus, ack_wait=_ACK_WAIT * 3)
 
-    assert touched == ["CMD/lifecycle"]
-    answer = await call_api(own_bus.client, "CONSUMER.INFO.CMD.lifecycle", {})
-    assert answer["config"]["ack_wait"] == 3_000_000_000
+    assert touched == [f"CMD/{service}" for service in WORKER_SERVICES]
+    for service in WORKER_SERVICES:
+        answer = await call_api(own_bus.client, f"CONSUMER.INFO.CMD.{service}", {})
+        assert answer["config"]["ack_wait"] == 3_000_000_000
 
 
 async def test_limit_that_is_no_longer_wanted_is_lifted(own_bus: Bus) -> None:

@@ -119,9 +119,11 @@ def istio_defined(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def gateway_api_defined(cluster: Cluster) -> Iterator[None]:
-    """The Gateway API's own definition of an HTTPRoute."""
+    """The Gateway API's own definitions of what the tests use."""
     files = sorted(gateway_api_folder().glob("*.yaml"))
-    with defined(cluster, _definitions_of(("HTTPRoute",), *(file.read_text() for file in files))):
+    with defined(
+        cluster, _definitions_of(("Gateway", "HTTPRoute"), *(file.read_text() for file in files))
+    ):
         yield
 
 

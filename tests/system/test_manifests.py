@@ -64,10 +64,14 @@ async def test_a_definition_and_its_resource_in_one_manifest(
     assert differences(before, snapshot(cluster)) == []
     absent = await meshery.run("custom", body=config_map("beside"), delete=True)
     assert "1 were not there" in absent.event.details
-    # The widget's kind went with its definition; a repeat of its deletion finds nothing to do.
-    without_kind = await meshery.run("custom", body=manifest(WIDGET), delete=True)
-    assert not without_kind.failed, without_kind.event
-    assert "1 were not there" in without_kind.event.details
+
+
+async def test_of_a_kind_that_is_not_there_nothing_has_to_be_deleted(meshery: Meshery) -> None:
+    """A repeat of a deletion may find that the definition went before its resources."""
+    body = manifest({**WIDGET, "kind": "Gadget"}) + "\n---\n" + config_map("beside")
+    deleted = await meshery.run("custom", body=body, delete=True)
+    assert not deleted.failed, deleted.event
+    assert "2 were not there" in deleted.event.details
 
 
 async def test_fields_of_another_manager_are_taken_over_and_told(

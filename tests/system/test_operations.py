@@ -60,6 +60,7 @@ CHANGING = [
 ]
 # Workloads' controllers write to them whenever they like.
 _WORKLOADS = ("Deployment", "ReplicaSet", "Pod", "StatefulSet", "Endpoint", "PersistentVolume")
+_SERVICES = ("get", "services", "--all-namespaces", "-o")
 _PATIENCE_S = 150.0
 
 
@@ -126,6 +127,15 @@ def resource_versions(cluster: Cluster, keys: set[str]) -> dict[str, str]:
     return found
 
 
+def exposed(cluster: Cluster) -> set[str]:
+    """Services that are open to the outside."""
+    columns = "jsonpath={range .items[*]}{.metadata.name}={.spec.type} {end}"
+    types = cluster.kubectl("get", "services", "-A", "-o", columns).split()
+    return {
+        name for name, _, kind in (text.partition("=") for text in types) if kind != "ClusterIP"
+    }
+
+
 async def test_every_operation_is_offered_under_its_old_name(mesh: Mesh) -> None:
     answer = await mesh.meshery.client.call("SupportedOperations")
     offered = {op.key: (op.category, op.value) for op in answer.ops}
@@ -147,6 +157,7 @@ async def test_applied_again_it_changes_nothing_and_deleted_it_leaves_nothing(
     ]
     assert all(changed)
     versions = [resource_versions(c, k) for c, k in zip(mesh.clusters, changed, strict=True)]
+    assert all(exposed(each) == {"istio-ingressgateway"} for each in mesh.clusters)
 
     await mesh.run(name, body=body_of(name))
     again = [resource_versions(c, k) for c, k in zip(mesh.clusters, changed, strict=True)]

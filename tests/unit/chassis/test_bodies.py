@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ LIFECYCLE = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\nspec: {profile: 
         pytest.param("- meshbus.io/v1\n- ColourOptions\n", id="a list"),
         pytest.param("meshbus.io/v1 ColourOptions", id="a sentence"),
         pytest.param(
-            f"a: {{apiVersion: meshbus.io/v1, kind: ColourOptions, spec: {{shade: x}}}}\n{CONFIG_MAP}",
+            "a: {apiVersion: meshbus.io/v1, kind: ColourOptions, spec: {shade: x}}\n" + CONFIG_MAP,
             id="inside another document",
         ),
     ],
@@ -115,7 +117,5 @@ def test_an_own_document_that_is_wrong_is_refused(body: str, words: str) -> None
 @given(st.text(alphabet="az019 \n:-?[]{}&*!|>'\"%@#,.~\\_\0", max_size=200))
 def test_any_text_beside_it_is_an_answer_or_our_error(text: str) -> None:
     for body in (text, f"{own('{shade: 3}')}---\n{text}", own(text)):
-        try:
-            found(body)
-        except OptionsMalformed as error:
-            assert error.summary
+        with contextlib.suppress(OptionsMalformed):
+            assert found(body) in (None, Colours(), Colours(shade=3))
