@@ -26,6 +26,7 @@ from services.chassis.errors import (
     DeadlineExpired,
     InternalError,
     MeshbusError,
+    RequestTooLarge,
     UnknownOperation,
 )
 from services.chassis.messages import Command, Event, OperationRecord, Plan, SlotKind
@@ -80,13 +81,14 @@ class Handlers:
                 plan, final, error = await self._outcome(command, progress)
                 await progress.close()
                 if plan is not None:
-                    await self._hand_on(command, plan)
-                elif final is not None:
+                    error = await self._hand_on(command, plan)
+                    final = self._failure(command, progress, error) if error else None
+                if final is not None:
                     await self.endings.end(command, progress, final, error)
         except BaseException:
             progress.abandon()
             raise
-        outcome = "handed_on" if plan is not None else "failed" if error else "done"
+        outcome = "failed" if error else "handed_on" if plan is not None else "done"
         self.metrics.count(metrics.COMMANDS, command.kind, outcome)
         log.info("command_translated", outcome=outcome, kind=command.kind)
 
@@ -103,9 +105,7 @@ class Handlers:
                 raise error from raised
             if isinstance(error, InternalError):
                 log.exception("operation_crashed", kind=command.kind)
-            doing = operation.doing(command.verb) if operation else f"running {command.kind}"
-            event = failure_event(progress, error, doing=doing, applied="Nothing was changed.")
-            return None, event, error
+            return None, self._failure(command, progress, error), error
         if isinstance(outcome, Plan):
             return outcome, None, None
         return None, success_event(progress, outcome), None
@@ -126,14 +126,23 @@ class Handlers:
         )
         return await operation.run(work)
 
-    async def _hand_on(self, command: Command, plan: Plan) -> None:
-        """The same operation, now for lifecycle."""
+    def _failure(self, command: Command, progress: Progress, error: MeshbusError) -> Event:
+        operation = self.operations.get(command.kind)
+        doing = operation.doing(command.verb) if operation else f"running {command.kind}"
+        return failure_event(progress, error, doing=doing, applied="Nothing was changed.")
+
+    async def _hand_on(self, command: Command, plan: Plan) -> MeshbusError | None:
+        """The same operation, now for lifecycle; returns why that will never work."""
         translated = command.model_copy(update={"plan": plan, "body": ""})
-        # Busy can only mean that an earlier attempt has handed it on.
-        with contextlib.suppress(ClusterBusy):
+        try:
             await self.publisher.command(
                 translated, service="lifecycle", slot=SlotKind.APPLY, within=_WITHIN
             )
+        except ClusterBusy:
+            return None  # it can only be its own: an earlier attempt has handed it on
+        except (DeadlineExpired, RequestTooLarge) as error:
+            return error
+        return None
 
     @asynccontextmanager
     async def _heartbeats(self, delivery: Delivery) -> AsyncIterator[None]:
@@ -142,7 +151,10 @@ class Handlers:
         async def beat() -> None:
             while True:
                 await asyncio.sleep(self.ack_wait.total_seconds() / 3)
-                await delivery.message.in_progress()
+                try:
+                    await delivery.message.in_progress()
+                except Exception as error:  # a second translation would do no harm
+                    log.warning("heartbeat_missed", reason=type(error).__name__)
 
         beating = asyncio.create_task(beat(), name="heartbeat")
         try:

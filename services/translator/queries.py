@@ -14,8 +14,9 @@ from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, SchemasMissing
 from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpacked
 from services.chassis.kube.objects import KubeObject
+from services.translator.contexts import installed_version
 from services.translator.findings import errors
-from services.translator.manifests import Request, installed_version, read_request, translated
+from services.translator.manifests import Request, read_request, translated
 from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report

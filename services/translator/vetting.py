@@ -10,13 +10,13 @@ from __future__ import annotations
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, Phase, Severity
 from services.chassis.operations.endings import Result
+from services.translator.contexts import schemas_for
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
 from services.translator.findings import Finding, Level, errors
-from services.translator.manifests import schemas_for
 from services.translator.options import Options
 from services.translator.work import Work
 

@@ -21,11 +21,11 @@ from services.chassis.kube.objects import Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Phase, Severity, StepKind, Verb
 from services.translator import smi
 from services.translator.catalog import offered
+from services.translator.contexts import installed_version
 from services.translator.findings import Finding, Level
 from services.translator.manifests import (
     doing_custom,
     doing_design,
-    installed_version,
     listed,
     refuse_errors,
     run_custom,
