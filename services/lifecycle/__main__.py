@@ -73,7 +73,9 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         endings=Endings(
             publisher=chassis.publisher,
             records=records,
+            service="lifecycle",
             worker=settings.instance,
+            claims=True,
             metrics=chassis.metrics,
             forget=credentials.forget,
         ),

@@ -65,7 +65,9 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         endings=Endings(
             publisher=chassis.publisher,
             records=records,
+            service=SERVICE,
             worker=settings.instance,
+            claims=False,
             metrics=chassis.metrics,
             forget=forget,
         ),

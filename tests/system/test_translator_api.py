@@ -13,8 +13,8 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from tests.system.bodies import config_map
 from tests.system.meshery import Meshery
 from tests.system.shops import SHOP, istio_defined, manifest, opened, service, workload
-from tests.testbed.building import DISTRIBUTIONS
 from tests.testbed.clusters import Cluster
+from tests.testbed.recipe import DISTRIBUTIONS
 from tests.testbed.stack import Stack
 from tests.traffic import smi
 

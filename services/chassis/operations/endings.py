@@ -47,7 +47,11 @@ class Endings:
 
     publisher: Publisher
     records: Records[OperationRecord]
+    service: str
     worker: str
+    claims: bool
+    """Whether this service's workers claim an operation in its record before they work on it. Where
+    they do not, a record that is there is somebody else's and stays as it is."""
     metrics: metrics.Metrics
     forget: Callable[[Command], Awaitable[None]]
     """Deletes the credential that came with the operation."""
@@ -77,20 +81,25 @@ class Endings:
         await self.forget(command)
 
     async def told_again(self, command: Command, stored: OperationRecord | None) -> bool:
-        """Whether the operation had ended before; its final event is then told once more."""
+        """Whether the operation had ended before; its final event is then told once more.
+
+        An end that another service wrote is that service's to tell, on a subject of its own.
+        """
         if stored is None or not stored.state.is_terminal:
             return False
-        if stored.final is not None:
+        if stored.final is not None and stored.final.service == self.service:
             await self.publisher.event(stored.final)
         await self.forget(command)
         return True
 
     async def _store(self, record: OperationRecord) -> None:
-        """Writes the terminal record, unless a later attempt has taken the operation over."""
+        """Writes the terminal record, unless somebody else has the operation by now."""
         key = subjects.operation_key(record.operation, record.cluster)
         while True:
             stored = await self.records.get(key)
-            if stored is not None and stored[0].attempt > record.attempt:
+            if stored is not None and stored[0] == record:
+                return  # an earlier try arrived after all
+            if stored is not None and (stored[0].attempt > record.attempt or not self.claims):
                 raise Abandon
             try:
                 if stored is None:

@@ -19,7 +19,8 @@ class Surroundings:
 
     groups: Mapping[Key, RouteGroup]
     port_routes: Mapping[Key, PortRoute]
-    splits: Sequence[Split]
+    splits: Mapping[tuple[str, str], Sequence[Split]]
+    """By their root's namespace and name, in an order of their own."""
     present: frozenset[Key]
     """All SMI objects there are, also those that could not be read."""
     facts: ClusterFacts

@@ -82,25 +82,23 @@ def planned(split: Split, around: Surroundings, telling: Telling) -> Plan:
 
 def _check_other_splits(split: Split, around: Surroundings, findings: Findings) -> None:
     namespace = split.ref.namespace
-    others = [
-        other
-        for other in around.splits
-        if other.ref.namespace == namespace and other.ref.name != split.ref.name
-    ]
-    for other in others:
-        if other.root == split.root:
-            findings.error(
-                ("spec", "service"),
-                f"{other.ref} splits the Service {split.root} too",
-                rule="conflict",
-                remedy="keep one of the two: splits of one root do not merge",
-            )
-    roots = {other.root: other for other in others}
+    rivals = around.splits[namespace, split.root]
+    if len(rivals) > 1:
+        # One of them is enough to say why: a finding for each pair would be endless.
+        rival = next(one for one in rivals if one.ref != split.ref)
+        more = f" and {len(rivals) - 2} more" if len(rivals) > 2 else ""
+        findings.error(
+            ("spec", "service"),
+            f"{rival.ref}{more} {'split' if more else 'splits'} the Service {split.root} too",
+            rule="conflict",
+            remedy="keep one of them: splits of one root do not merge",
+        )
     for backend in split.backends:
-        if backend.service in roots:
+        others = around.splits.get((namespace, backend.service))
+        if others:
             findings.warning(
                 backend.path,
-                f"{roots[backend.service].ref} splits {backend.service} for its own clients only; "
+                f"{others[-1].ref} splits {backend.service} for its own clients only; "
                 "splits do not cascade",
                 rule="hierarchy",
             )

@@ -84,7 +84,7 @@ def translate(
     around = Surroundings(
         groups=reading.groups,
         port_routes=reading.port_routes,
-        splits=sorted(reading.splits.values(), key=lambda split: split.ref),
+        splits=_by_root(reading.splits.values()),
         present=frozenset(reading.present),
         facts=facts,
         options=options,
@@ -117,6 +117,13 @@ def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options)
             reading.findings[key] += twice.found
         read.setdefault(key, obj)
     return set(read)
+
+
+def _by_root(splits: Iterable[Split]) -> dict[tuple[str, str], list[Split]]:
+    found: dict[tuple[str, str], list[Split]] = {}
+    for split in sorted(splits, key=lambda split: split.ref):
+        found.setdefault((split.ref.namespace, split.root), []).append(split)
+    return found
 
 
 def _to_translate(changed: set[Key], reading: Reading) -> list[Split | Target]:

@@ -265,6 +265,13 @@ def test_two_splits_of_one_root_contradict(is_known: bool) -> None:
     assert "TrafficSplit shop/one: spec.service: TrafficSplit shop/two splits" in messages[0]
 
 
+def test_many_splits_of_one_root_are_one_finding_each() -> None:
+    made = translated(*(split(f"s{number}") for number in range(200)))
+    messages = [one.message for one in made.findings if one.rule == "conflict"]
+    assert len(messages) == 200
+    assert messages[0] == "TrafficSplit shop/s1 and 198 more split the Service web too"
+
+
 def test_a_known_split_of_the_same_name_is_replaced() -> None:
     assert translated(split(), known=[split(backends=[("web-v1", 1)])]).findings == ()
 
