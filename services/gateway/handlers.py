@@ -125,7 +125,7 @@ class Handlers:
         )
         lines = wire.design_lines(ended.finals, ended.names)
         if not ended.is_success:
-            raise ended.error("\n".join(lines))
+            raise ended.error("\n".join(lines).removesuffix("."))
         return lines
 
     async def stream_events(self, write: Write, joined: Joined) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.findings import Finding
+from services.translator.findings import Finding, Level
 from services.translator.options import Options
 from services.translator.reports import Line
 from services.translator.smi.access import translated_target
@@ -31,6 +31,7 @@ from services.translator.smi.virtualservices import VirtualServices
 
 SMI_KINDS: tuple[str, ...] = tuple(f"{group}/{kind}" for group, kind in VERSIONS)
 """The kinds that are translated, each as `group/Kind`."""
+_MOST_USES = 20_000
 _SMI_DOMAIN = ".smi-spec.io"
 
 
@@ -91,6 +92,9 @@ def translate(
         trust_domain=trust_domain,
     )
     to_translate = _to_translate(changed, reading)
+    refused = _too_much(to_translate, reading)
+    if refused is not None:
+        return SmiTranslation(objects=(), kept=(), lines=(), findings=(refused,))
     results = [_translated(read, around) for read in to_translate]
     results += [_untranslated(changed, reading, to_translate)]
     told = changed | {key for read in to_translate for key in (_key(read), *references_of(read))}
@@ -102,6 +106,23 @@ def translate(
         lines=tuple(line for result in results for line in result.lines),
         findings=tuple(sorted(findings, key=lambda one: (one.subject, one.place, one.message))),
     )
+
+
+def _too_much(reads: Sequence[Split | Target], reading: Reading) -> Finding | None:
+    """What keeps a small request from becoming an endless one: each use of a group writes it out."""
+    uses = 0
+    for read in reads:
+        groups = [reading.groups[key] for key in references_of(read) if key in reading.groups]
+        uses += sum(len(group.matches) for group in groups)
+        if uses > _MOST_USES:
+            return Finding(
+                level=Level.ERROR,
+                rule="size",
+                subject=read.ref,
+                message=f"the request's objects use more than {_MOST_USES} matches of route groups",
+                remedy="split the request into several",
+            )
+    return None
 
 
 def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options) -> set[Key]:

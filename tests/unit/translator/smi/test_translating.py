@@ -396,3 +396,13 @@ def test_an_error_in_a_known_object_that_is_used_is_told() -> None:
     made = translated(split(matches=["broken"]), known=[group(name="broken")])
     assert ("spec.matches", "schema") in errors_of(made)
     assert made.objects == ()
+
+
+def test_a_request_that_writes_out_too_much_is_refused_before_it_is_written() -> None:
+    routes = group(*(match(f"m{number}", f"/{number}") for number in range(500)))
+    targets = [target(f"target-{number}") for number in range(41)]
+    translation = translated(routes, *targets[:40], about=API)
+    assert errors_of(translation) == []
+    refused = translated(routes, *targets, about=API)
+    assert errors_of(refused) == [("", "size")]
+    assert (refused.objects, refused.kept) == ((), ())
