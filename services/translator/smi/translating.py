@@ -109,7 +109,7 @@ def translate(
 
 
 def _too_much(reads: Sequence[Split | Target], reading: Reading) -> Finding | None:
-    """What keeps a small request from becoming an endless one: each use of a group writes it out."""
+    """Keeps a small request from becoming an endless one: each use of a group writes it out."""
     uses = 0
     for read in reads:
         groups = [reading.groups[key] for key in references_of(read) if key in reading.groups]
