@@ -69,11 +69,23 @@ class _Carrier:
 
     async def run(self) -> Result:
         groups = list(_groups(self.plan.steps))
+        await self._look_ahead()
         for number, steps in enumerate(groups, start=1):
             if len(groups) > 1:
                 self._tell_step(number, len(groups), steps)
             await self._group(steps)
         return Result(self.plan.summary, self._details(), self._numbers())
+
+    async def _look_ahead(self) -> None:
+        """A kind that the cluster lacks is found before the first write, not half way.
+
+        A plan that installs the mesh brings kinds of its own.
+        """
+        steps = self.plan.steps
+        if any(step.kind is StepKind.MESH for step in steps):
+            return
+        written = [s for s in steps if s.kind is StepKind.MANIFEST and not s.is_deletion]
+        await place(self.work, [obj for step in written for obj in step.objects])
 
     async def _group(self, steps: Sequence[Step]) -> None:
         if steps[0].kind is not StepKind.MANIFEST:
