@@ -272,7 +272,7 @@ async def test_the_documented_rights_are_enough(mesh: Cluster, meshery: Meshery)
     ("name", "body", "code", "word"),
     [
         ("bookinfo", application_options(expose=True), "MB-5004", "spec.expose"),
-        ("kiali-addon", application_options(), "MB-5004", "AddonOptions"),
+        ("kiali-addon", addon_options(expose="yes"), "MB-5004", "AddonOptions"),
     ],
 )
 async def test_options_that_cannot_be_used_change_nothing(
