@@ -55,12 +55,10 @@ the place that raises knows better.
     │   ├── SampleMissing         MB-4011
     │   └── PlanRefused           MB-4012
     ├── TranslatorError           from what users write to what Istio runs
-    │   ├── TranslationRefused    MB-5001
     │   ├── ObjectsInvalid        MB-5002
     │   ├── DesignMalformed       MB-5003
     │   ├── OptionsMalformed      MB-5004
-    │   ├── SchemasMissing        MB-5005
-    │   └── ReferenceMissing      MB-5006
+    │   └── SchemasMissing        MB-5005
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -469,12 +467,6 @@ class TranslatorError(MeshbusError):
     status = Status.INVALID_ARGUMENT
 
 
-class TranslationRefused(TranslatorError):
-    code = "MB-5001"
-    probable_cause = "the object asks for something that Istio cannot do in this form"
-    usual_remedy = "change the named object; docs/reference/translation.md has the rules"
-
-
 class ObjectsInvalid(TranslatorError):
     code = "MB-5002"
     probable_cause = "objects do not fit the definitions of the cluster's Istio version"
@@ -498,13 +490,6 @@ class SchemasMissing(TranslatorError):
     status = Status.NOT_FOUND
     probable_cause = "there is no distribution of this Istio version to take definitions from"
     usual_remedy = "add its distribution folder, or name one of the listed versions"
-
-
-class ReferenceMissing(TranslatorError):
-    code = "MB-5006"
-    status = Status.FAILED_PRECONDITION
-    probable_cause = "an object refers to another one that is neither in the request nor known"
-    usual_remedy = "put the named object into the same request"
 
 
 class InternalError(MeshbusError):

@@ -7,7 +7,7 @@ name a registered cluster, so that its services, workloads and versions count.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.chassis.bus.queries import Query
@@ -16,7 +16,7 @@ from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpac
 from services.chassis.kube.objects import KubeObject
 from services.translator.contexts import installed_version
 from services.translator.findings import errors
-from services.translator.manifests import Request, read_request, translated
+from services.translator.manifests import read_request, translated
 from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report
@@ -112,7 +112,7 @@ class Answers:
         version = _text(asked, "istioVersion")
         if version:
             options = request.options.model_copy(update={"istioVersion": version})
-            request = _with_options(request, options)
+            request = replace(request, options=options)
         token = _text(asked, "cluster")
         cluster = self.cluster_of(token) if token else None
         return await translated(request, cluster, self.definitions)
@@ -130,16 +130,6 @@ class Answers:
             return await self.definitions.schemas(nearest(version, self.definitions.versions()))
         except SchemasMissing:
             return None
-
-
-def _with_options(request: Request, options: Any) -> Request:
-    return Request(
-        given=request.given,
-        designs=request.designs,
-        options=options,
-        namespace=request.namespace,
-        is_deletion=request.is_deletion,
-    )
 
 
 def _text(asked: dict[str, Any], name: str) -> str:
