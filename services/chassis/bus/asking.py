@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
@@ -15,15 +14,13 @@ from nats.aio.msg import Msg
 from services.chassis import errors
 from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.envelopes import DEFLATE, MAX_BODY_BYTES
 from services.chassis.errors import BusUnavailable, MeshbusError, RequestTooLarge, WorkerUnavailable
 from services.chassis.messages import ErrorReport
 from services.chassis.telemetry import traces
 
 ACCEPT_ENCODING = "Accept-Encoding"
-DEFLATE = "deflate"
 _ERROR_CODE = "Nats-Service-Error-Code"
-_COMPRESS_FROM_BYTES = 64 * 1024
-MAX_BODY_BYTES = 1000 * 1000
 
 
 async def ask(bus: Bus, question: object, *, service: str, verb: str, within: timedelta) -> Any:
@@ -78,9 +75,7 @@ async def _answered(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str
 
 def packed(body: bytes) -> tuple[bytes, dict[str, str]]:
     """Body and headers, compressed where that pays; raises `RequestTooLarge`."""
-    headers: dict[str, str] = {}
-    if len(body) > _COMPRESS_FROM_BYTES:
-        body, headers = zlib.compress(body, level=3), {envelopes.CONTENT_ENCODING: DEFLATE}
+    body, headers = envelopes.compressed(body)
     if len(body) > MAX_BODY_BYTES:
         raise RequestTooLarge(
             f"the text takes {len(body)} bytes on the bus, the limit is {MAX_BODY_BYTES}",

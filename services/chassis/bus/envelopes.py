@@ -19,6 +19,7 @@ from services.chassis.messages.models import SCHEMA_VERSION, Message
 
 CONTENT_TYPE = "Content-Type"
 CONTENT_ENCODING = "Content-Encoding"
+DEFLATE = "deflate"
 MESSAGE_ID = "Nats-Msg-Id"
 SCHEMA = "Meshbus-Schema"
 OPERATION = "Meshbus-Operation"
@@ -28,7 +29,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 
 _COMPRESS_FROM_BYTES = 64 * 1024
-_MAX_BODY_BYTES = 1000 * 1000
+MAX_BODY_BYTES = 1000 * 1000
 _MAX_INFLATED_BYTES = 32 * 1024 * 1024
 
 M = TypeVar("M", bound=Message)
@@ -37,15 +38,19 @@ M = TypeVar("M", bound=Message)
 def encode(message: Message, *, content_type: str) -> tuple[bytes, dict[str, str]]:
     """Body and headers; a large body is compressed, one that stays too large is refused."""
     headers = {CONTENT_TYPE: content_type, SCHEMA: str(SCHEMA_VERSION)}
-    body = _packed(message, content_type)
-    if len(body) > _COMPRESS_FROM_BYTES:
-        body = zlib.compress(body, level=3)
-        headers[CONTENT_ENCODING] = "deflate"
-    if len(body) > _MAX_BODY_BYTES:
+    body, encoding = compressed(_packed(message, content_type))
+    if len(body) > MAX_BODY_BYTES:
         raise RequestTooLarge(
-            f"the request takes {len(body)} bytes on the bus, the limit is {_MAX_BODY_BYTES}"
+            f"the request takes {len(body)} bytes on the bus, the limit is {MAX_BODY_BYTES}"
         )
-    return body, headers
+    return body, headers | encoding
+
+
+def compressed(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """The body, compressed where that pays, and the header that says so."""
+    if len(body) <= _COMPRESS_FROM_BYTES:
+        return body, {}
+    return zlib.compress(body, level=3), {CONTENT_ENCODING: DEFLATE}
 
 
 def _packed(message: Message, content_type: str) -> bytes:
@@ -73,7 +78,7 @@ def decode(model: type[M], body: bytes, headers: Mapping[str, str] | None) -> M:
 
 def unpacked(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The body without its compression; raises `InvalidMessage`."""
-    return _inflated(body) if headers.get(CONTENT_ENCODING) == "deflate" else body
+    return _inflated(body) if headers.get(CONTENT_ENCODING) == DEFLATE else body
 
 
 def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:

@@ -14,8 +14,9 @@ from nats.micro.request import Request
 from nats.micro.service import Service, ServiceConfig
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.asking import ACCEPT_ENCODING, DEFLATE, MAX_BODY_BYTES, packed
+from services.chassis.bus.asking import ACCEPT_ENCODING, packed
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.envelopes import DEFLATE, MAX_BODY_BYTES
 from services.chassis.errors import (
     InternalError,
     MalformedRequest,
