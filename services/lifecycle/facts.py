@@ -57,7 +57,7 @@ async def gather(connection: Connection, question: FactsQuestion) -> ClusterFact
         _all(_services(client, namespace) for namespace in question.namespaces),
         _all(_workloads(client, namespace) for namespace in question.namespaces),
         _all(
-            _objects(connection, kind, question.objects_of, selector=selector)
+            _objects(connection, kind, selector=selector)
             for kinds, selector in (
                 (question.kinds, ""),
                 (question.managed_kinds, f"{MANAGED_BY}={MANAGER}"),
@@ -181,10 +181,8 @@ def _workload(
 # --- objects -------------------------------------------------------------------------------------
 
 
-async def _objects(
-    connection: Connection, kind: str, namespaces: Sequence[str], *, selector: str
-) -> list[KubeObject]:
-    """All objects of a kind without what only the server needs; those of `namespaces` if any."""
+async def _objects(connection: Connection, kind: str, *, selector: str) -> list[KubeObject]:
+    """All objects of a kind without what only the server needs."""
     group, _, name = kind.rpartition("/")
     resource = await connection.resources.preferred(group, name)
     if resource is None or "list" not in resource.verbs:
@@ -193,16 +191,14 @@ async def _objects(
         items = await list_all(connection.client, resource.collection(), selector=selector)
     except (ObjectNotFound, KindUnknown):
         return []
-    for item in items:
-        stripped(item, resource.api_version, name)
-    return [i for i in items if not namespaces or i["metadata"].get("namespace") in namespaces]
+    return [stripped(item, resource.api_version, name) for item in items]
 
 
 async def configuration(connection: Connection) -> list[KubeObject]:
     """All objects of the kinds that hold a mesh's configuration, and the mesh's own settings."""
     served = await _served(connection)
     kinds = [kind for kind in served if not kind.partition("/")[0].endswith(".smi-spec.io")]
-    found = await _all(_objects(connection, kind, (), selector="") for kind in kinds)
+    found = await _all(_objects(connection, kind, selector="") for kind in kinds)
     return found + await read_planes(connection)
 
 

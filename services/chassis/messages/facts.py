@@ -99,8 +99,6 @@ class FactsQuestion(ClusterQuestion):
     """Read those objects of these kinds that Meshbus made out of something else."""
     planes: bool = False
     """Read istiod's Deployments and their ConfigMaps as well."""
-    objects_of: list[str] = Field(default_factory=list)
-    """Namespaces of the objects; none means all."""
 
 
 class DryRunQuestion(ClusterQuestion):
