@@ -10,6 +10,7 @@ import pytest
 
 from services.lifecycle.requests import PROFILES
 from tests.system.bodies import both, namespace, no_pods_quota, operator, options
+from tests.system.conftest import PURGE
 from tests.system.meshery import Meshery
 from tests.testbed.clusters import Cluster
 from tests.testbed.proxies import FaultProxy
@@ -396,4 +397,6 @@ async def test_two_clusters_at_once_each_with_its_result(
     assert set(by_result) == {True, False}
     assert second_cluster.name in by_result[True].summary
     assert bare.kubectl("get", "deployment", "istiod", "-n", "istio-system")
-    second_cluster.kubectl("delete", "resourcequota", "no-pods", "-n", "istio-system")
+    removed = await meshery.run("istio", delete=True, body=PURGE, kubeconfigs=[second])
+    assert not removed.failed, removed.event
+    second_cluster.kubectl("delete", "namespace", "istio-system")
