@@ -59,6 +59,20 @@ the place that raises knows better.
     │   ├── DesignMalformed       MB-5003
     │   ├── OptionsMalformed      MB-5004
     │   └── SchemasMissing        MB-5005
+    ├── PerfError                 load tests
+    │   ├── LoadTestMalformed     MB-6001
+    │   ├── GeneratorMissing      MB-6002
+    │   ├── GeneratorFailed       MB-6003
+    │   ├── TargetError           the target was not to be tested
+    │   │   ├── TargetUnreachable MB-6004
+    │   │   ├── TargetUnknown     MB-6005
+    │   │   ├── TargetUntrusted   MB-6006
+    │   │   └── TargetSilent      MB-6007
+    │   ├── WorkersMissing        MB-6008
+    │   ├── ShardsLost            MB-6009
+    │   ├── RunUnknown            MB-6010
+    │   ├── BaselineUnknown       MB-6011
+    │   └── RegressionFound       MB-6012
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -490,6 +504,99 @@ class SchemasMissing(TranslatorError):
     status = Status.NOT_FOUND
     probable_cause = "there is no distribution of this Istio version to take definitions from"
     usual_remedy = "add its distribution folder, or name one of the listed versions"
+
+
+# --- load tests ----------------------------------------------------------------------------------
+
+
+class PerfError(MeshbusError):
+    status = Status.FAILED_PRECONDITION
+
+
+class LoadTestMalformed(PerfError):
+    code = "MB-6001"
+    status = Status.INVALID_ARGUMENT
+    probable_cause = "a field of the performance test has a value that cannot be used"
+    usual_remedy = "correct the named field; docs/how-to/perf.md has the forms"
+
+
+class GeneratorMissing(PerfError):
+    code = "MB-6002"
+    probable_cause = "the load generator's program is not installed where the perf worker runs"
+    usual_remedy = "install it, or name its path in MESHBUS_PERF_FORTIO or MESHBUS_PERF_WRK2"
+
+
+class GeneratorFailed(PerfError):
+    code = "MB-6003"
+    status = Status.INTERNAL
+    retryable = True
+    probable_cause = "the load generator ended with an error"
+    usual_remedy = "read the generator's words; run the same test with fewer connections"
+
+
+class TargetError(PerfError):
+    status = Status.UNAVAILABLE
+
+
+class TargetUnreachable(TargetError):
+    code = "MB-6004"
+    probable_cause = "nothing listens at the target's address, or a firewall is between"
+    usual_remedy = "check that the target runs and is reachable from where the perf workers run"
+
+
+class TargetUnknown(TargetError):
+    code = "MB-6005"
+    probable_cause = "the target's name cannot be resolved where the perf workers run"
+    usual_remedy = "correct the host, or run perf workers in the cluster whose DNS knows the name"
+
+
+class TargetUntrusted(TargetError):
+    code = "MB-6006"
+    probable_cause = "the target's certificate is not valid for its name, or TLS is not spoken"
+    usual_remedy = "give the CA in ssl_certificate, or set `insecure: true` in the options"
+
+
+class TargetSilent(TargetError):
+    code = "MB-6007"
+    status = Status.DEADLINE_EXCEEDED
+    probable_cause = "the target takes connections and answers no request in time"
+    usual_remedy = "raise `timeoutSeconds` in the options, or lower the rate"
+
+
+class WorkersMissing(PerfError):
+    code = "MB-6008"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "fewer perf workers are free than the test asks for"
+    usual_remedy = "start more perf workers, or ask for fewer in `workers`"
+
+
+class ShardsLost(PerfError):
+    code = "MB-6009"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "perf workers died or were cut off in the middle of the run"
+    usual_remedy = "run the test again; `nats micro ls` shows the workers that are there"
+
+
+class RunUnknown(PerfError):
+    code = "MB-6010"
+    status = Status.NOT_FOUND
+    probable_cause = "no run of this id is kept; results go after their time to live"
+    usual_remedy = "take the id from the run's events, or run the test again"
+
+
+class BaselineUnknown(PerfError):
+    code = "MB-6011"
+    status = Status.NOT_FOUND
+    probable_cause = "no baseline is kept for this name and configuration"
+    usual_remedy = "run the test with `baseline: NAME` once to keep it"
+
+
+class RegressionFound(PerfError):
+    code = "MB-6012"
+    probable_cause = "the change made the service slower or less reliable than the threshold allows"
+    usual_remedy = "read the comparison; the change was rolled back where that was asked for"
 
 
 class InternalError(MeshbusError):

@@ -1,0 +1,1 @@
+"""Perf: load tests that scale by adding workers, and what the mesh's telemetry says about them."""

@@ -1,0 +1,1 @@
+"""What perf reaches: the bus, the generators' processes, Prometheus."""

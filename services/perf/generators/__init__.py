@@ -1,0 +1,1 @@
+"""Load generators behind one port: how each is started and how its output is read."""

@@ -1,0 +1,136 @@
+"""Latency histograms that merge slot by slot, so that percentiles are never averaged.
+
+The layout is HdrHistogram's for 3 significant digits and microseconds: a slot is at most 0.1 %
+wide, and the same value falls into the same slot in every worker. Counts are kept sparse, because
+most of a run's thousands of histograms (one for each second of each shard) hold a few dozen values.
+The library `hdrhistogram` keeps every slot of its range, 190 KB each; it is used for export only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from services.chassis.messages.models import Piece
+
+_BITS = 11
+_HALF = 1 << (_BITS - 1)
+LONGEST_US = 3_600_000_000
+"""One hour: longer values count as this."""
+
+
+def slot_of(value_us: int) -> int:
+    """Index of the slot that holds `value_us`."""
+    shift = value_us.bit_length() - _BITS
+    return value_us if shift <= 0 else shift * _HALF + (value_us >> shift)
+
+
+def slot_range(slot: int) -> tuple[int, int]:
+    """Lowest and highest value of a slot, in microseconds."""
+    if slot < 2 * _HALF:
+        return slot, slot
+    shift = slot // _HALF - 1
+    low = (slot - shift * _HALF) << shift
+    return low, low + (1 << shift) - 1
+
+
+class HistogramMessage(Piece):
+    """A histogram as it travels: parallel lists of slots, ascending, and their counts."""
+
+    slots: list[int] = Field(default_factory=list)
+    counts: list[int] = Field(default_factory=list)
+    total_us: int = 0
+    squares: int = 0
+    least_us: int = 0
+    most_us: int = 0
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts by slot; sums are exact."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+    count: int = 0
+    total_us: int = 0
+    squares: int = 0
+    """Sum of the squared values."""
+    least_us: int = 0
+    most_us: int = 0
+
+    def record(self, value_us: int, times: int = 1) -> None:
+        """Counts a value of at least 0 microseconds."""
+        value_us = min(value_us, LONGEST_US)
+        shift = value_us.bit_length() - _BITS
+        slot = value_us if shift <= 0 else shift * _HALF + (value_us >> shift)
+        self.counts[slot] = self.counts.get(slot, 0) + times
+        if value_us < self.least_us or not self.count:
+            self.least_us = value_us
+        if value_us > self.most_us:
+            self.most_us = value_us
+        self.count += times
+        self.total_us += value_us * times
+        self.squares += value_us * value_us * times
+
+    def merge(self, other: Histogram) -> None:
+        """Adds the counts of `other`."""
+        if not other.count:
+            return
+        mine = self.counts
+        for slot, count in other.counts.items():
+            mine[slot] = mine.get(slot, 0) + count
+        self.least_us = min(self.least_us, other.least_us) if self.count else other.least_us
+        self.most_us = max(self.most_us, other.most_us)
+        self.count += other.count
+        self.total_us += other.total_us
+        self.squares += other.squares
+
+    def ascending(self) -> Iterator[tuple[int, int]]:
+        """Slots that hold something, with their counts."""
+        return iter(sorted(self.counts.items()))
+
+    def percentile_us(self, percentile: float) -> int:
+        """The value that `percentile` (0 to 100) of the requests did not exceed; 0 when empty."""
+        wanted = max(1, math.ceil(self.count * percentile / 100 - 1e-9))
+        seen = 0
+        for slot, count in self.ascending():
+            seen += count
+            if seen >= wanted:
+                low, high = slot_range(slot)
+                return max(self.least_us, min((low + high + 1) // 2, self.most_us))
+        return self.most_us
+
+    @property
+    def mean_us(self) -> float:
+        return self.total_us / self.count if self.count else 0.0
+
+    @property
+    def deviation_us(self) -> float:
+        """Standard deviation of all requests."""
+        if not self.count:
+            return 0.0
+        return math.sqrt(max(0.0, self.squares / self.count - self.mean_us**2))
+
+    def message(self) -> HistogramMessage:
+        ascending = list(self.ascending())
+        return HistogramMessage(
+            slots=[slot for slot, _ in ascending],
+            counts=[count for _, count in ascending],
+            total_us=self.total_us,
+            squares=self.squares,
+            least_us=self.least_us,
+            most_us=self.most_us,
+        )
+
+    @classmethod
+    def of(cls, message: HistogramMessage) -> Histogram:
+        return cls(
+            counts=dict(zip(message.slots, message.counts, strict=True)),
+            count=sum(message.counts),
+            total_us=message.total_us,
+            squares=message.squares,
+            least_us=message.least_us,
+            most_us=message.most_us,
+        )

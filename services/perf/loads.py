@@ -1,0 +1,143 @@
+"""What a test asks for, in the terms of this service: targets, stages, objectives.
+
+A test is read from the forms that people send (`configs`) and cut into shards (`sharding`). All of
+it travels in messages, so these are pydantic models; every quantity has its unit in its name.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from services.chassis.messages.models import Message, Piece
+
+
+class Protocol(StrEnum):
+    """What a generator speaks. SMP's HTTP is `http1` unless the options ask for HTTP/2."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    TCP = "tcp"
+
+
+class GeneratorName(StrEnum):
+    """Programs that make load; both send at a constant rate."""
+
+    FORTIO = "fortio"
+    WRK2 = "wrk2"
+
+
+class LostWorker(StrEnum):
+    """What becomes of the shard of a worker that died: run again, or told as missing."""
+
+    RERUN = "rerun"
+    REPORT = "report"
+
+
+class Target(Piece):
+    """One endpoint under test. Headers and body may hold secrets: neither is ever told or kept."""
+
+    url: str
+    """`http://…`, `https://…`, or `host:port` for gRPC and TCP."""
+    weight: float = 1.0
+    """Share of the rate, relative to the other targets."""
+    protocol: Protocol = Protocol.HTTP1
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    body: str = Field(default="", repr=False)
+    content_type: str = ""
+    insecure: bool = False
+    """Takes any certificate of the target."""
+    ca_certificate: str = Field(default="", repr=False)
+    """PEM; empty means the system's authorities."""
+    timeout_s: float = 10.0
+    """How long one request may take."""
+
+
+class Stage(Piece):
+    """A part of a test at one rate, over all targets and workers."""
+
+    rate: float
+    """Requests per second; 0 means as fast as the connections allow."""
+    duration_s: float
+
+
+class Objective(Piece):
+    """What the target must hold; of a field that is None nothing is asked."""
+
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    error_ratio: float | None = 0.01
+    """Failed requests among all, from 0 to 1."""
+    rate_ratio: float = 0.95
+    """Least share of the asked rate that must be reached."""
+
+
+class Saturation(Piece):
+    """The search for the highest rate that holds the objective, between two rates."""
+
+    lowest: float
+    highest: float
+    step_duration_s: float = 10.0
+    precision: float = 0.05
+    """The search ends when the bounds differ by less than this share of the upper one."""
+
+
+class LoadTest(Message):
+    """One test, ready to be cut."""
+
+    name: str = ""
+    generator: GeneratorName = GeneratorName.FORTIO
+    targets: list[Target] = Field(min_length=1)
+    stages: list[Stage] = Field(default_factory=list)
+    """One after the other; empty only with `saturation`."""
+    saturation: Saturation | None = None
+    objective: Objective | None = None
+    connections: int = 4
+    """Over all targets and workers; each sends one request at a time."""
+    workers: int = 0
+    """How many workers share the load; 0 takes those that are free."""
+    on_lost_worker: LostWorker = LostWorker.RERUN
+    labels: dict[str, str] = Field(default_factory=dict)
+    mesh: str = "istio"
+    """The service mesh under test, as Meshery names it."""
+    prometheus: str = ""
+    """Base URL of the Prometheus that scrapes the mesh; empty takes the setting."""
+    service: str = ""
+    """`name.namespace` of the service under test, for telemetry and baselines; empty guesses it
+    from the first target's host."""
+    baseline: str = ""
+    """Name of the baseline that the result is compared with, and kept as when there is none."""
+
+    @property
+    def duration_s(self) -> float:
+        """Of all stages; of a saturation, of one step."""
+        if self.saturation is not None:
+            return self.saturation.step_duration_s
+        return sum(stage.duration_s for stage in self.stages)
+
+
+class Load(Piece):
+    """What one process of a generator does: one target at one rate."""
+
+    target: Target
+    rate: float
+    """Requests per second; 0 means as fast as the connections allow."""
+    duration_s: float
+    requests: int
+    """Exactly so many; 0 where the rate is 0, then the duration ends it."""
+    connections: int = Field(ge=1)
+
+
+class Shard(Piece):
+    """One worker's part of a run: loads that run side by side, stage after stage."""
+
+    number: int
+    """Counts from 1."""
+    stages: list[list[Load]]
+
+    @property
+    def duration_s(self) -> float:
+        return sum(max((load.duration_s for load in stage), default=0.0) for stage in self.stages)
