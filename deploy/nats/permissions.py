@@ -88,6 +88,15 @@ def _browse(stream: str, purpose: str) -> tuple[Right, ...]:
     )
 
 
+def _objects(bucket: str, purpose: str) -> tuple[Right, ...]:
+    """Objects of an object store: write, and read by direct requests (`bus/objects.py`)."""
+    return (
+        Right(f"$O.{bucket}.>", f"{purpose}: write"),
+        Right(f"$JS.API.DIRECT.GET.OBJ_{bucket}", f"{purpose}: the content"),
+        Right(f"$JS.API.DIRECT.GET.OBJ_{bucket}.>", f"{purpose}: what there is"),
+    )
+
+
 def _consume(stream: str, consumer: str, purpose: str) -> tuple[Right, ...]:
     """Take messages from a durable consumer and end them."""
     return (
@@ -210,6 +219,36 @@ TRANSLATOR = User(
     answers=True,
 )
 
+PERF = User(
+    name="perf",
+    role="runs load tests and compares them; never sees a kubeconfig",
+    publish=(
+        *_consume("CMD", "perf", "its runs"),
+        *_consume("CMD", "perf-shards", "its parts of runs"),
+        Right("cmd.perf.*.*", "cut a run into parts"),
+        Right("cmd.perf.*.apply.*", "queue a run that was asked for over the service API"),
+        Right("cmd.lifecycle.*.apply.*", "apply a change between two runs, and roll it back"),
+        Right("mesh.lifecycle.facts", "the mesh's configuration, before and after"),
+        Right("ctl.perf.>", "start together, report each second, stop together"),
+        Right("dlq.perf", "commands that it cannot read"),
+        Right("evt.perf.>", "progress and results"),
+        _store("ops", "state of operations"),
+        _fetch("ops", "state of operations, also of the changes that it asked for"),
+        _store("catalog", "advertise its operations", keys="perf"),
+        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+        _store("perf", "state of runs"),
+        _fetch("perf", "state of runs"),
+        _keys("perf", "list runs"),
+        _store("baselines", "runs to compare with"),
+        _fetch("baselines", "runs to compare with"),
+        _keys("baselines", "list baselines"),
+        *_objects("perf", "results"),
+        _verify(),
+    ),
+    subscribe=(*_served("perf"), Right("ctl.perf.>", "start, report and stop together")),
+    answers=True,
+)
+
 
 def _looks() -> Iterable[Right]:
     """What the nats CLI asks about streams and consumers; no content."""
@@ -233,6 +272,9 @@ def _reads() -> Iterable[Right]:
         *((f"KV_{bucket}", f"`nats kv ls {bucket}`") for bucket in _READABLE_BUCKETS),
     ):
         yield from _browse(stream, command)
+    yield from _browse("OBJ_perf", "`nats object get perf`")
+    yield Right("$JS.API.STREAM.MSG.GET.OBJ_perf", "`nats object get perf`: what there is")
+    yield Right("$JS.API.DIRECT.GET.OBJ_perf.>", "`nats object info perf`")
     for stream in ("EVT", "DLQ"):
         yield Right(f"$JS.ACK.{stream}.*.>", f"`nats stream view {stream}`: the next page")
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
@@ -241,7 +283,7 @@ def _reads() -> Iterable[Right]:
 
 
 _STREAMS = [stream.name for stream in streams.streams(lease_ttl=timedelta(seconds=1))]
-_READABLE_BUCKETS = ("ops", "catalog", "clusters", "leases")
+_READABLE_BUCKETS = ("ops", "catalog", "clusters", "leases", "perf", "baselines")
 
 OPERATOR = User(
     name="operator",
@@ -277,4 +319,4 @@ SYSTEM = User(
     subscribe=(Right("$SYS.SERVER.>", "`nats server watch`"),),
 )
 
-USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, OPERATOR, SYSTEM)
+USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, PERF, OPERATOR, SYSTEM)

@@ -16,6 +16,7 @@ from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.operations.claims import Claims
 from services.chassis.operations.endings import Endings
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.clusters import Connections
@@ -25,7 +26,7 @@ from services.lifecycle.adapters.samples import Samples
 from services.lifecycle.adapters.stores import CredentialStore, IntentBucket
 from services.lifecycle.applications import Applications
 from services.lifecycle.catalog import offered
-from services.lifecycle.handlers import Handlers
+from services.lifecycle.handlers import SERVICE, Handlers
 from services.lifecycle.installing import Installer
 from services.lifecycle.queries import Answers
 from services.lifecycle.rendering import Rendering
@@ -52,10 +53,24 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     intents = IntentBucket(Bucket(bus, "intents"))
     records = Records(Bucket(bus, "ops"), OperationRecord)
     credentials = CredentialStore(opener)
-    handlers = Handlers(
-        bus=bus,
+    endings = Endings(
         publisher=chassis.publisher,
         records=records,
+        service=SERVICE,
+        worker=settings.instance,
+        claims=True,
+        metrics=chassis.metrics,
+        forget=credentials.forget,
+    )
+    handlers = Handlers(
+        claims=Claims(
+            bus=bus,
+            publisher=chassis.publisher,
+            records=records,
+            endings=endings,
+            metrics=chassis.metrics,
+            ack_wait=settings.ack_wait,
+        ),
         credentials=credentials,
         connections=connections,
         leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
@@ -69,18 +84,6 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             uninstaller=Uninstaller(intents),
             applications=Applications(Samples(own.distributions), versions),
         ),
-        metrics=chassis.metrics,
-        endings=Endings(
-            publisher=chassis.publisher,
-            records=records,
-            service="lifecycle",
-            worker=settings.instance,
-            claims=True,
-            metrics=chassis.metrics,
-            forget=credentials.forget,
-        ),
-        worker=settings.instance,
-        ack_wait=settings.ack_wait,
         parallel_writes=own.parallel_writes,
     )
     letters = DeadLetters(chassis.publisher)

@@ -41,7 +41,7 @@ class Answers:
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The record of an operation on one cluster."""
         operation, cluster = _names(asked)
-        stored = await self.handlers.records.get(subjects.operation_key(operation, cluster))
+        stored = await self.handlers.claims.records.get(subjects.operation_key(operation, cluster))
         if stored is None:
             raise ObjectNotFound(f"no worker has seen operation {operation} on cluster {cluster}")
         record: dict[str, Any] = stored[0].model_dump(mode="json", exclude={"final"})
@@ -50,7 +50,7 @@ class Answers:
     async def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Asks a running operation to stop at its next step."""
         operation, cluster = _names(asked)
-        return {"cancelling": await self.handlers.cancel(operation, cluster)}
+        return {"cancelling": await self.handlers.claims.cancel(operation, cluster)}
 
     async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What a cluster has that a translation depends on."""

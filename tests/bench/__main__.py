@@ -375,7 +375,7 @@ async def settled(bus: Bus) -> None:
     """Until no command waits or runs."""
     while True:
         busy = 0
-        for service in streams.WORKER_SERVICES:
+        for service in streams.WORKER_FILTERS:
             consumer = await call_api(bus.client, f"CONSUMER.INFO.CMD.{service}", {})
             busy += consumer["num_pending"] + consumer["num_ack_pending"]
         if busy == 0:

@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.streams import WORKER_SERVICES, call_api
+from services.chassis.bus.streams import WORKER_FILTERS, call_api
 from services.chassis.errors import StreamsMissing
 
 _ACK_WAIT = timedelta(seconds=1)
@@ -47,8 +47,8 @@ async def test_changed_setting_is_updated(own_bus: Bus) -> None:
 async def test_changed_ack_wait_reaches_the_workers_consumers(own_bus: Bus) -> None:
     touched = await _reconcile(own_bus, ack_wait=_ACK_WAIT * 3)
 
-    assert touched == [f"CMD/{service}" for service in WORKER_SERVICES]
-    for service in WORKER_SERVICES:
+    assert touched == [f"CMD/{name}" for name in WORKER_FILTERS]
+    for service in WORKER_FILTERS:
         answer = await call_api(own_bus.client, f"CONSUMER.INFO.CMD.{service}", {})
         assert answer["config"]["ack_wait"] == 3_000_000_000
 

@@ -79,6 +79,7 @@ class Stack:
         self.apply_streams()
         self.add("lifecycle")
         self.add("translator")
+        self.add("perf")
         self.add("gateway")
         for name in list(self.processes):
             self.wait_ready(name)
@@ -254,10 +255,12 @@ class Stack:
             own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
         if service == "translator":
             own["MESHBUS_TRANSLATOR_GATEWAY_API"] = str(gateway_api_folder())
+        if service == "perf":
+            own["MESHBUS_PERF_FORTIO"] = str(binary("fortio"))
         return own
 
 
-_SERVICES = ("gateway", "lifecycle", "translator")
+_SERVICES = ("gateway", "lifecycle", "translator", "perf")
 
 
 def _module(service: str) -> str:

@@ -19,8 +19,16 @@ from services.chassis.errors import BusUnavailable, StreamsMissing, shortened
 _API_TIMEOUT_S = 5.0
 _NOT_FOUND_CODES = {10059, 10014}
 
-WORKER_SERVICES = ("lifecycle", "translator")
-"""Services with a command consumer of their own."""
+WORKER_FILTERS = {
+    "lifecycle": "cmd.lifecycle.>",
+    "translator": "cmd.translator.>",
+    # Runs and the shards that they are cut into: a worker must be free to take a shard while it
+    # waits for the others of its run.
+    "perf": "cmd.perf.*.apply.*",
+    "perf-shards": "cmd.perf.*.*",
+}
+"""The command consumers, shared by the replicas of a service: what each one takes. A work queue
+refuses filters that overlap."""
 
 
 def _ns(duration: timedelta) -> int:
@@ -123,6 +131,29 @@ def _bucket(name: str, description: str, *, ttl: timedelta | None = None) -> Str
     )
 
 
+def _object_store(name: str, description: str) -> Stream:
+    """An object store: a stream with the settings that ADR-20 gives it."""
+    return Stream(
+        f"OBJ_{name}",
+        {
+            "description": description,
+            "subjects": [f"$O.{name}.C.>", f"$O.{name}.M.>"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "max_bytes": 1 << 30,
+            "compression": "s2",
+        },
+    )
+
+
+PERF_TTL = timedelta(days=7)
+"""How long the result of a performance run is kept that is no baseline."""
+
+
 def streams(*, lease_ttl: timedelta) -> list[Stream]:
     """Everything that Meshbus keeps on the server."""
     return [
@@ -137,18 +168,21 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         _bucket("catalog", "Operations that workers advertise"),
         _bucket("credentials", "Kubeconfigs, sealed to the workers' key"),
         _bucket("delivery", "Up to where clients have got the events"),
+        _bucket("perf", "State of performance runs", ttl=PERF_TTL),
+        _bucket("baselines", "Performance runs to compare with"),
+        _object_store("perf", "Results of performance runs; baselines stay, others go"),
     ]
 
 
 def consumers(*, ack_wait: timedelta) -> list[Consumer]:
-    """The durable consumers: one for each worker service, shared by its replicas."""
+    """The durable consumers: of the worker services, shared by their replicas."""
     workers = [
         Consumer(
             "CMD",
-            service,
+            name,
             {
-                "description": f"Commands for {service} workers",
-                "filter_subject": f"cmd.{service}.>",
+                "description": f"Commands for {name} workers",
+                "filter_subject": subjects,
                 "ack_policy": "explicit",
                 "ack_wait": _ns(ack_wait),
                 "max_deliver": MAX_DELIVERIES,
@@ -156,7 +190,7 @@ def consumers(*, ack_wait: timedelta) -> list[Consumer]:
                 "deliver_policy": "all",
             },
         )
-        for service in WORKER_SERVICES
+        for name, subjects in WORKER_FILTERS.items()
     ]
     mover = Consumer(
         "ADV",

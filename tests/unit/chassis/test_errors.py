@@ -17,6 +17,7 @@ NUMBER_OF_GROUP = {
     "ClusterError": "MB-3",
     "LifecycleError": "MB-4",
     "TranslatorError": "MB-5",
+    "PerfError": "MB-6",
     "InternalError": "MB-9",
 }
 

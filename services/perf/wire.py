@@ -1,0 +1,120 @@
+"""What perf workers send each other: a shard's command, its start, its reports, its result.
+
+Commands are stored in the stream CMD. Starts and reports are core messages, which a restart of NATS
+may swallow: a start is asked for again until it is given, and a report repeats what the result will
+hold anyway. Results are objects, because a long run's counts do not fit a message.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from pydantic import AwareDatetime, Field
+
+from services.chassis.messages import ErrorReport
+from services.chassis.messages.models import Message, Piece
+from services.perf.loads import GeneratorName, Shard
+from services.perf.measurements import MissingShard, Part
+from services.perf.tallies import IntervalMessage
+
+
+class ShardCommand(Message):
+    """One shard of a run, for whichever worker takes it: the body of `cmd.perf.<run>.<token>`."""
+
+    run: str
+    token: str
+    """Names this attempt at the shard; another attempt has another one."""
+    shard: Shard
+    generator: GeneratorName
+    interval_s: float
+    deadline: AwareDatetime
+    """A shard that was not begun by then is dropped."""
+
+
+class ReadyQuestion(Message):
+    """A worker has a shard and asks when to start; asked again until the answer says it."""
+
+    token: str
+    worker: str
+
+
+class ReadyAnswer(Message):
+    """What the conductor of the run says."""
+
+    now: float
+    """The conductor's clock, in Unix seconds: the common clock of the run."""
+    start_at: float | None = None
+    """By that clock; None as long as others are not ready."""
+    is_over: bool = False
+    """The shard is not wanted any more, or another worker has it."""
+
+
+class Report(Message):
+    """How far a shard is, each second."""
+
+    token: str
+    worker: str
+    requests: int
+    failed: int
+    intervals: list[IntervalMessage] = Field(default_factory=list)
+    """Those that changed since the last report, whole."""
+    has_ended: bool = False
+    """The result is stored."""
+
+
+class ShardResult(Message):
+    """What a shard counted: the object `shards/<run>/<token>`."""
+
+    token: str
+    worker: str
+    seconds: float
+    """From the start to the end of the last generator."""
+    parts: list[Part]
+    error: ErrorReport | None = None
+    """Why it ended early; the parts hold what was counted until then."""
+
+
+class RollAnswer(Message):
+    """A worker's answer to the roll call."""
+
+    worker: str
+    free: int
+    """Shards that it could take now."""
+    generators: list[str]
+    """Those that are installed there."""
+
+
+class RunRecord(Message):
+    """State of a run: the value of `perf/run.<run>`."""
+
+    run: str
+    kind: str
+    cluster: str = ""
+    name: str = ""
+    state: str = "queued"
+    """queued, waiting (for workers), running, merging, done, failed, cancelled."""
+    asked: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    started: datetime | None = None
+    duration_s: float = 0.0
+    """As planned."""
+    elapsed_s: float = 0.0
+    workers: list[str] = Field(default_factory=list)
+    requests: int = 0
+    failed: int = 0
+    rate: float = 0.0
+    """Over the last seconds."""
+    p99_ms: float = 0.0
+    missing: list[MissingShard] = Field(default_factory=list)
+    result: str = ""
+    """Name of the result's object in the bucket `perf`."""
+    summary: str = ""
+    error: ErrorReport | None = None
+
+
+class Step(Piece):
+    """Shards of one run that start together, as the conductor keeps them for a successor."""
+
+    number: int
+    start_at: float | None = None
+    tokens: dict[str, int] = Field(default_factory=dict)
+    """Each attempt's token to its shard's number."""
