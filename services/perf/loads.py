@@ -123,6 +123,8 @@ class Load(Piece):
     """What one process of a generator does: one target at one rate."""
 
     target: Target
+    index: int = 0
+    """Of the target in the test, from 0."""
     rate: float
     """Requests per second; 0 means as fast as the connections allow."""
     duration_s: float

@@ -27,12 +27,12 @@ class Part(Piece):
 
 
 class MissingShard(Piece):
-    """A hole in a result: load that was to run and of which some or all counts never came."""
+    """A hole in a result: a part of the load whose counts never came, and are not in it."""
 
     shard: int
     worker: str
     since_s: float
-    """From so many seconds after the run's start on nothing is known of it."""
+    """When it was last heard of, in seconds after the run's start."""
     reason: str
 
 

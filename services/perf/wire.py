@@ -111,10 +111,26 @@ class RunRecord(Message):
     error: ErrorReport | None = None
 
 
-class Step(Piece):
-    """Shards of one run that start together, as the conductor keeps them for a successor."""
+class Attempt(Piece):
+    """One attempt at a shard."""
+
+    token: str
+    shard: int
+    worker: str = ""
+    start_at: float | None = None
+    """By the conductor's clock; None until it was told to start."""
+
+
+class Step(Message):
+    """Shards of one run that start together: the value of `perf/step.<run>.<number>`.
+
+    It is kept for whoever takes the run over when its conductor dies: load that runs goes on, and
+    its results are collected from where they are stored.
+    """
 
     number: int
-    start_at: float | None = None
-    tokens: dict[str, int] = Field(default_factory=dict)
-    """Each attempt's token to its shard's number."""
+    shards: list[Shard]
+    attempts: list[Attempt]
+    """The newest attempt at each shard, in the order of `shards`."""
+    rerun: list[int] = Field(default_factory=list)
+    missing: list[MissingShard] = Field(default_factory=list)

@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 
 import structlog
 
+from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.bus.subjects import operation_credential
 from services.chassis.messages import Command, OperationRecord, ServiceCatalog
 from services.chassis.operations.endings import Endings
 from services.chassis.operations.progress import Progress
@@ -45,12 +45,6 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     if not definitions.versions():
         log.warning("no_definitions", folder=str(own.distributions))
     records = Records(Bucket(bus, "ops"), OperationRecord)
-    credentials = Bucket(bus, "credentials")
-
-    async def forget(command: Command) -> None:
-        """An operation's own credential ends with it; a registered cluster's stays."""
-        if command.credential == operation_credential(command.operation, command.cluster):
-            await credentials.delete(command.credential)
 
     def cluster_of(command: Command, progress: Progress) -> ClusterOfCommand:
         return ClusterOfCommand(bus, command, own.facts_timeout, progress)
@@ -69,7 +63,7 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
             worker=settings.instance,
             claims=False,
             metrics=chassis.metrics,
-            forget=forget,
+            forget=forgetting(Bucket(bus, "credentials")),
         ),
         definitions=definitions,
         cluster_of=cluster_of,

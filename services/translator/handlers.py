@@ -7,10 +7,7 @@ the stream drops by its message id and lifecycle by the operation's record.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,7 +15,7 @@ import structlog
 
 from services.chassis.bus import subjects
 from services.chassis.bus.publishing import Publisher
-from services.chassis.bus.pulling import Delivery
+from services.chassis.bus.pulling import Delivery, kept
 from services.chassis.bus.records import Records
 from services.chassis.errors import (
     BusUnavailable,
@@ -77,7 +74,7 @@ class Handlers:
         progress = Progress(self.publisher, command, delivery.attempt, service=SERVICE)
         progress.start()
         try:
-            async with self._heartbeats(delivery):
+            async with kept(delivery, ack_wait=self.ack_wait):
                 plan, final, error = await self._outcome(command, progress)
                 await progress.close()
                 if plan is not None:
@@ -143,23 +140,3 @@ class Handlers:
         except (DeadlineExpired, RequestTooLarge) as error:
             return error
         return None
-
-    @asynccontextmanager
-    async def _heartbeats(self, delivery: Delivery) -> AsyncIterator[None]:
-        """Keeps the command ours while lifecycle takes its time to answer."""
-
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self.ack_wait.total_seconds() / 3)
-                try:
-                    await delivery.message.in_progress()
-                except Exception as error:  # a second translation would do no harm
-                    log.warning("heartbeat_missed", reason=type(error).__name__)
-
-        beating = asyncio.create_task(beat(), name="heartbeat")
-        try:
-            yield
-        finally:
-            beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating

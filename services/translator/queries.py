@@ -21,7 +21,6 @@ from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report
 from services.translator.versions import nearest
-from services.translator.vetting import configuration_kinds
 from services.translator.work import Cluster, Definitions
 
 _MANIFEST = "manifest"
@@ -121,7 +120,7 @@ class Answers:
         """A cluster's Istio objects, and the version that is installed."""
         cluster = self.cluster_of(token)
         served = await cluster.facts()
-        facts = await cluster.facts(kinds=configuration_kinds(served), planes=True)
+        facts = await cluster.facts(kinds=served.configuration_kinds(), planes=True)
         return facts.objects, installed_version(facts.meshes)
 
     async def _schemas(self, version: str) -> Any:

@@ -8,7 +8,7 @@ service; until that runs, the result names it as not done.
 from __future__ import annotations
 
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import ClusterFacts, Phase, Severity
+from services.chassis.messages import Phase, Severity
 from services.chassis.operations.endings import Result
 from services.translator.contexts import schemas_for
 from services.translator.definitions.schemas import Schemas
@@ -20,13 +20,6 @@ from services.translator.findings import Finding, Level, errors
 from services.translator.options import Options
 from services.translator.work import Work
 
-CONFIGURATION_GROUPS = (
-    "networking.istio.io",
-    "security.istio.io",
-    "telemetry.istio.io",
-    "extensions.istio.io",
-    "gateway.networking.k8s.io",
-)
 _LATER = (
     "podsinmesh, meshversion, applabel, serviceportprefix, serviceassociation, "
     "danglingroutedestinationhost and conflictingvirtualservicehost need the topology service, "
@@ -39,7 +32,7 @@ _SYSTEM_NAMESPACE = "istio-system"
 async def run_vet(work: Work) -> Result:
     """One event for each finding, then a summary; it writes nothing."""
     facts = await work.cluster.facts()
-    facts = await work.cluster.facts(kinds=configuration_kinds(facts))
+    facts = await work.cluster.facts(kinds=facts.configuration_kinds())
     schemas, version, lines = await schemas_for(facts, Options(), work.definitions)
     for line in lines:
         work.progress.warn(f"{line.source}: {line.note}")
@@ -64,11 +57,6 @@ async def run_vet(work: Work) -> Result:
         f"{counts}. Not yet checked: {_LATER}.",
         (("objects", len(facts.objects)), ("findings", len(findings)), ("wrong", wrong)),
     )
-
-
-def configuration_kinds(facts: ClusterFacts) -> list[str]:
-    """What the cluster serves of the groups that hold a mesh's configuration."""
-    return sorted(k for k in facts.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
 
 
 def vetted(

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import orjson
 import pytest
+from nats.aio.msg import Msg
 
 from deploy.nats.permissions import USERS
 from services.chassis.bus import streams, subjects
@@ -22,6 +23,7 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Opener, Sealer
 from services.chassis.bus.deadletters import DeadLetter, DeadLetters, Mover
 from services.chassis.bus.leases import Fence, Leases
+from services.chassis.bus.objects import Objects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, PullWorker
 from services.chassis.bus.queries import Query, serve_queries
@@ -158,9 +160,29 @@ REFUSED_PUBLISHES = {
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
     ),
+    "perf": (
+        *CREDENTIAL_READS,
+        *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.mesh",
+        "cmd.translator.acluster.apply.op",
+        "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
+        "$JS.API.STREAM.MSG.GET.CMD",
+        "$JS.API.STREAM.MSG.DELETE.CMD",
+        "$JS.API.STREAM.MSG.DELETE.OBJ_perf",
+        "evt.lifecycle.acluster.op",
+        "dlq.lifecycle",
+        "mesh.lifecycle.cancel",
+        "$KV.catalog.lifecycle",
+        "$KV.leases.mesh.a",
+        "$KV.intents.a",
+        "$KV.credentials.cluster.a",
+        "_INBOX_lifecycle.a",
+    ),
     "operator": (
         *CREDENTIAL_READS,
         *STREAM_CHANGES,
+        "ctl.perf.arun.stop",
+        "$O.perf.M.a",
         "$JS.API.STREAM.INFO.KV_credentials",
         "$JS.API.STREAM.MSG.GET.CMD",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
@@ -178,6 +200,7 @@ REFUSED_SUBSCRIPTIONS = {
     "gateway": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "mesh.lifecycle.versions", ">"),
     "lifecycle": ("_INBOX_gateway.>", "$KV.credentials.>", "cmd.>", "mesh.gateway.clusters", ">"),
     "translator": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "live.evt.>", ">"),
+    "perf": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "live.evt.>", ">"),
     "operator": ("_INBOX_gateway.>", "$KV.credentials.>", "cmd.>", "mesh.>", "$SRV.PING", ">"),
     "system": ("_INBOX_operator.>", ">"),
 }
@@ -295,6 +318,32 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
             pass
 
 
+async def test_perf_may_do_its_work(stack: Stack) -> None:
+    async with allowed(stack, "perf") as bus:
+        await streams.verify(bus.client, lease_ttl=WITHIN)
+        publisher = Publisher(bus)
+        for bucket, is_listed in (("ops", False), ("perf", True), ("baselines", True)):
+            await _written(Bucket(bus, bucket), own=is_listed)
+        objects = Objects(bus, "perf")
+        await objects.put("results/r.json", b"{}" * 200_000, ttl=WITHIN)
+        assert await objects.get("results/r.json") == b"{}" * 200_000
+        await Bucket(bus, "catalog").put("perf", b"{}")
+        await publisher.event(_event("perf", "p1"))
+        heard: asyncio.Queue[str] = asyncio.Queue()
+
+        async def answer(message: Msg) -> None:
+            heard.put_nowait(message.subject)
+            if message.reply:
+                await bus.client.publish(message.reply, b"{}")
+
+        await bus.client.subscribe(subjects.perf_control("*", run="p1"), cb=answer)
+        await bus.client.request(subjects.perf_control("ready", run="p1"), b"{}", timeout=10)
+        await bus.client.publish(subjects.shard_command(run="p1", shard="1-1-1"), b"{}")
+        await bus.client.publish("cmd.perf.none.apply.p1", b"{}")
+        await bus.client.publish("cmd.lifecycle.pcluster.apply.p1-change", b"{}")
+        assert await heard.get() == "ctl.perf.p1.ready"
+
+
 async def test_lifecycle_moves_dead_letters_of_any_service(stack: Stack) -> None:
     mourned: asyncio.Queue[DeadLetter] = asyncio.Queue()
 
@@ -305,7 +354,7 @@ async def test_lifecycle_moves_dead_letters_of_any_service(stack: Stack) -> None
         letters = DeadLetters(Publisher(bus))
         mover = Mover(letters, mourn)
         moving = PullWorker(bus, "ADV", "dlq-mover", mover.handle, letters.bury_delivery, slots=1)
-        queue = await Queue(admin, service="perf").create(ack_wait=QUICK, max_deliver=1)
+        queue = await Queue(admin, service="topology").create(ack_wait=QUICK, max_deliver=1)
         async with running(moving), running(queue.worker(_dying)):
             await queue.send("arun")
             letter = await asyncio.wait_for(mourned.get(), 10)

@@ -11,7 +11,6 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
-from services.chassis import errors
 from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.envelopes import DEFLATE, MAX_BODY_BYTES
@@ -89,5 +88,4 @@ def _raised(content: bytes, code: str) -> MeshbusError:
         report = ErrorReport.model_validate_json(content)
     except ValueError:
         return WorkerUnavailable(f"the answer was an unreadable failure ({code[:16]})")
-    kind = errors.of_code(report.code)
-    return kind(report.summary, cause=report.cause, remedy=report.remedy, subject=report.subject)
+    return report.error()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,7 +17,9 @@ from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
 
 from services.chassis.bus.records import Bucket, RevisionConflict
+from services.chassis.bus.subjects import operation_credential
 from services.chassis.errors import CredentialMissing
+from services.chassis.messages import Command
 from services.chassis.settings import SettingsError
 
 
@@ -27,6 +30,17 @@ def generate_keys() -> tuple[str, str]:
         base64.b64encode(bytes(private.public_key)).decode(),
         base64.b64encode(bytes(private)).decode(),
     )
+
+
+def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
+    """For a service that opens no credential: deletes the one that came with an ended operation.
+    A registered cluster's stays."""
+
+    async def forget(command: Command) -> None:
+        if command.credential == operation_credential(command.operation, command.cluster):
+            await credentials.delete(command.credential)
+
+    return forget
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
@@ -94,6 +95,30 @@ class Delivery:
     async def terminate(self, client: Client, reason: str) -> None:
         """Ends the message as impossible; the server's advisory carries the reason."""
         await client.publish(self.message.reply, f"+TERM {reason}".encode())
+
+
+@asynccontextmanager
+async def kept(delivery: Delivery, *, ack_wait: timedelta) -> AsyncIterator[None]:
+    """Keeps a message from other workers while it is worked on for longer than `ack_wait`.
+
+    For work that does no harm when somebody else does it as well: a missed beat is only logged.
+    """
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(ack_wait.total_seconds() / 3)
+            try:
+                await delivery.message.in_progress()
+            except (nats.errors.Error, OSError) as error:
+                log.warning("heartbeat_missed", reason=type(error).__name__)
+
+    beating = asyncio.create_task(beat(), name="heartbeat")
+    try:
+        yield
+    finally:
+        beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
 
 
 Handler: TypeAlias = Callable[[Delivery], Awaitable[None]]

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from services.chassis.errors import InternalError, MeshbusError
+from services.chassis.errors import InternalError, MeshbusError, of_code
 from services.chassis.messages.models import Message
 
 
@@ -62,6 +62,11 @@ class ErrorReport(Message):
             remedy=known.remedy,
             subject=known.subject,
         )
+
+    def error(self) -> MeshbusError:
+        """The error as it was where the report was made."""
+        kind = of_code(self.code)
+        return kind(self.summary, cause=self.cause, remedy=self.remedy, subject=self.subject)
 
 
 class Event(Message):

@@ -14,6 +14,16 @@ NamespaceName: TypeAlias = Annotated[
 """It becomes part of a URL that is read with somebody's credential, so nothing else may pass."""
 
 
+CONFIGURATION_GROUPS = (
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    "gateway.networking.k8s.io",
+)
+"""API groups whose objects are a mesh's configuration."""
+
+
 class ServicePort(Piece):
     """A port of a Service. `target_port` is a number or a container port's name, as text."""
 
@@ -69,6 +79,10 @@ class ClusterFacts(Message):
     """Namespaces whose services and workloads were read: what is not listed there is not there."""
     objects: list[dict[str, Any]] = Field(default_factory=list)
     """Objects of the kinds that were asked for."""
+
+    def configuration_kinds(self) -> list[str]:
+        """What the cluster serves of the groups that hold a mesh's configuration."""
+        return sorted(k for k in self.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
 
     def services_of(self, namespace: str) -> list[ServiceFact]:
         return [service for service in self.services if service.namespace == namespace]

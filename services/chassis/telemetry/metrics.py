@@ -93,6 +93,18 @@ CLIENTS_DROPPED = Metric(
     meaning="Clients that were disconnected because they read too slowly",
     action="Look at the client; it reconnects and goes on",
 )
+SHARDS = Metric(
+    name="meshbus_perf_shards_running",
+    type=MetricType.GAUGE,
+    meaning="Parts of performance runs that this worker makes load for",
+    action="At the worker's limit while the queue `perf-shards` grows: add perf workers",
+)
+LOAD_REQUESTS = Metric(
+    name="meshbus_perf_requests_total",
+    type=MetricType.COUNTER,
+    meaning="Requests that this worker's load generators have sent",
+    action="Stands still while shards run: look at the run's events",
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     COMMANDS,
@@ -104,6 +116,8 @@ CATALOGUE: tuple[Metric, ...] = (
     STREAMS_OPEN,
     EVENTS_DELIVERED,
     CLIENTS_DROPPED,
+    SHARDS,
+    LOAD_REQUESTS,
 )
 
 
@@ -129,10 +143,10 @@ class Metrics:
                 name, text, labels, registry=self.registry, buckets=metric.buckets
             )
 
-    def count(self, metric: Metric, *labels: str) -> None:
-        """Adds one."""
+    def count(self, metric: Metric, *labels: str, times: int = 1) -> None:
+        """Adds one, or as many as happened."""
         counter = self._counters[metric.name]
-        (counter.labels(*labels) if labels else counter).inc()
+        (counter.labels(*labels) if labels else counter).inc(times)
 
     def add(self, metric: Metric, amount: float) -> None:
         """Moves a gauge up or down."""

@@ -7,7 +7,7 @@ import pytest
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, Event, MeshFact, Phase, Severity
 from services.chassis.operations.endings import Result
-from services.translator.vetting import configuration_kinds, run_vet
+from services.translator.vetting import run_vet
 from tests.unit.translator.objects import destination_rule, envoy_filter, networking, patch
 from tests.unit.translator.worlds import World
 
@@ -75,18 +75,18 @@ async def test_it_asks_for_what_the_cluster_serves_and_writes_nothing() -> None:
     await vetted(world)
     assert [question["kinds"] for question in world.cluster.asked] == [
         [],
-        configuration_kinds(having()),
+        having().configuration_kinds(),
     ]
     assert world.cluster.tried == []
 
 
 def test_the_kinds_that_hold_a_mesh_s_configuration() -> None:
-    assert configuration_kinds(having()) == [
+    assert having().configuration_kinds() == [
         "gateway.networking.k8s.io/HTTPRoute",
         "networking.istio.io/VirtualService",
         "security.istio.io/PeerAuthentication",
     ]
-    assert configuration_kinds(ClusterFacts()) == []
+    assert ClusterFacts().configuration_kinds() == []
 
 
 async def test_a_cluster_without_a_mesh_is_told_so() -> None:

@@ -1,0 +1,176 @@
+"""`python -m services.perf`: the composition root of the perf worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+
+import structlog
+
+from services.chassis.bus.credentials import forgetting
+from services.chassis.bus.deadletters import DeadLetters
+from services.chassis.bus.objects import Objects
+from services.chassis.bus.pulling import PullWorker, finished
+from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.operations.claims import Claims
+from services.chassis.operations.endings import Endings
+from services.chassis.service import Chassis, run
+from services.perf.adapters.channels import BusChannels
+from services.perf.adapters.drawers import drawn
+from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
+from services.perf.adapters.meshes import MeshOfCommand
+from services.perf.adapters.prometheus import PrometheusApi
+from services.perf.adapters.stores import BusStore
+from services.perf.baselines import BaselineRecord
+from services.perf.catalog import offered
+from services.perf.conducting import Patience
+from services.perf.correlation import Metrics
+from services.perf.gating import Gates
+from services.perf.generators.ports import Generator
+from services.perf.handlers import SERVICE, Handlers
+from services.perf.loads import GeneratorName
+from services.perf.queries import Answers
+from services.perf.runs import Runs
+from services.perf.settings import PerfSettings
+from services.perf.trials import Trials
+from services.perf.wire import RollAnswer
+from services.perf.working import ShardWorker
+
+HTTP_PORT = 9113
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
+    """Builds the worker, advertises what it offers, and consumes until the context is left."""
+    settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    store = BusStore(
+        Bucket(bus, "perf"), Records(Bucket(bus, "baselines"), BaselineRecord), Objects(bus, "perf")
+    )
+    channels = BusChannels(bus, chassis.publisher)
+    generators = installed(own)
+    shards = ShardWorker(
+        worker=settings.instance,
+        generators=generators,
+        channels=channels,
+        store=store,
+        metrics=chassis.metrics,
+        ack_wait=settings.ack_wait,
+        slots=own.slots,
+    )
+    runs = Runs(
+        channels=channels,
+        store=store,
+        clock=time.time,
+        patience=Patience(start_within=own.start_within, lost_after=own.lost_after),
+        progress_every=own.progress,
+        metrics_of=lambda url: _metrics(url or own.prometheus, own),
+    )
+    handlers = _handlers(chassis, store, runs)
+    letters = DeadLetters(chassis.publisher)
+    commands = PullWorker(
+        bus, "CMD", "perf", handlers.handle, letters.bury_delivery, slots=own.runs
+    )
+    parts = PullWorker(
+        bus, "CMD", "perf-shards", shards.handle, letters.bury_delivery, slots=max(1, own.slots)
+    )
+    await _advertise(chassis, handlers)
+
+    async def cancel(run: str, cluster: str) -> bool:
+        is_running = await handlers.claims.cancel(run, cluster)
+        await channels.cancel(run)
+        return is_running
+
+    service = await serve_queries(
+        bus,
+        service=SERVICE,
+        description="Runs load tests on any number of workers, compares and gates",
+        queries=Answers(
+            publisher=chassis.publisher, results=store, cancel_run=cancel, drawn=drawn
+        ).queries(),
+    )
+    workers = [(commands, "commands"), *([(parts, "shards")] if own.slots else [])]
+    consuming = [asyncio.create_task(worker.run(), name=name) for worker, name in workers]
+
+    def present() -> RollAnswer:
+        return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
+
+    async with channels.answering(present):
+        try:
+            yield
+        finally:
+            await service.stop()
+            commands.drain()
+            parts.drain()
+            await finished(consuming, within=settings.drain_grace)
+
+
+def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
+    """The generators whose programs are there."""
+    found: dict[GeneratorName, Generator] = {}
+    for name, generator in (
+        (GeneratorName.FORTIO, FortioGenerator(own.fortio)),
+        (GeneratorName.WRK2, Wrk2Generator(own.wrk2)),
+    ):
+        if generator.is_installed:
+            found[name] = generator
+    if not found:
+        log.warning("no_generators", fortio=own.fortio, wrk2=own.wrk2)
+    return found
+
+
+def _handlers(chassis: Chassis[PerfSettings], store: BusStore, runs: Runs) -> Handlers:
+    bus, settings = chassis.bus, chassis.settings
+    records = Records(Bucket(bus, "ops"), OperationRecord)
+
+    trials = Trials(runs, store)
+    return Handlers(
+        claims=Claims(
+            bus=bus,
+            publisher=chassis.publisher,
+            records=records,
+            endings=Endings(
+                publisher=chassis.publisher,
+                records=records,
+                service=SERVICE,
+                worker=settings.instance,
+                claims=True,
+                metrics=chassis.metrics,
+                forget=forgetting(Bucket(bus, "credentials")),
+            ),
+            metrics=chassis.metrics,
+            ack_wait=settings.ack_wait,
+        ),
+        operations=offered(trials=trials, gates=Gates(trials.measured, store)),
+        mesh_of=lambda command: MeshOfCommand(
+            bus=bus,
+            publisher=chassis.publisher,
+            records=records,
+            command=command,
+            within=chassis.own.gate_timeout,
+        ),
+        now=lambda: datetime.now(timezone.utc),
+    )
+
+
+def _metrics(url: str, own: PerfSettings) -> Metrics | None:
+    return PrometheusApi(url, timeout=own.prometheus_timeout) if url else None
+
+
+async def _advertise(chassis: Chassis[PerfSettings], handlers: Handlers) -> None:
+    """The catalog entry stays when the worker goes: its operations wait for the next one."""
+    catalog = ServiceCatalog(
+        service=SERVICE,
+        operations=[operation.advertised for operation in handlers.operations.values()],
+    )
+    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put(SERVICE, catalog)
+
+
+if __name__ == "__main__":
+    run(SERVICE, PerfSettings, compose, http_port=HTTP_PORT)

@@ -1,0 +1,190 @@
+"""The control subjects of runs: core messages between perf workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.publishing import Publisher
+from services.chassis.errors import BusUnavailable, shortened
+from services.perf.ports import Stop
+from services.perf.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
+
+_ROLL_CALL_S = 0.1
+_READY_WITHIN_S = 1.0
+_PUBLISH_WITHIN = timedelta(seconds=20)
+_STOP = b"stop"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The conductor's end of a run's subjects."""
+
+    bus: Bus
+    run: str
+
+    async def stop(self) -> None:
+        await _stop(self.bus, self.run)
+
+
+async def _stop(bus: Bus, run: str) -> None:
+    try:
+        await bus.client.publish(subjects.perf_control("stop", run=run), _STOP)
+        await bus.client.flush(timeout=1)
+    except (nats.errors.Error, TimeoutError, OSError) as error:
+        log.warning("stop_not_sent", reason=type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BusChannels:
+    """Implements `ports.Channels`."""
+
+    bus: Bus
+    publisher: Publisher
+
+    @property
+    def is_connected(self) -> bool:
+        return self.bus.is_connected
+
+    async def roll_call(self) -> list[RollAnswer]:
+        """Everybody that answers within a tenth of a second."""
+        answers: list[RollAnswer] = []
+
+        async def heard(message: Msg) -> None:
+            try:
+                answers.append(RollAnswer.model_validate_json(message.data))
+            except ValidationError:
+                log.warning("roll_answer_unreadable")
+
+        inbox = self.bus.client.new_inbox()
+        try:
+            subscription = await self.bus.client.subscribe(inbox, cb=heard)
+            await self.bus.client.publish(subjects.PERF_ROLL_CALL, b"", reply=inbox)
+            await asyncio.sleep(_ROLL_CALL_S)
+            await subscription.unsubscribe()
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable("the perf workers could not be asked") from error
+        return answers
+
+    @asynccontextmanager
+    async def answering(self, answer: Callable[[], RollAnswer]) -> AsyncIterator[None]:
+        """Answers roll calls for the block."""
+
+        async def respond(message: Msg) -> None:
+            if message.reply:
+                await self.bus.client.publish(message.reply, answer().model_dump_json().encode())
+
+        subscription = await self.bus.client.subscribe(subjects.PERF_ROLL_CALL, cb=respond)
+        try:
+            yield
+        finally:
+            if not self.bus.client.is_closed:
+                await subscription.unsubscribe()
+
+    async def publish(self, command: ShardCommand) -> None:
+        body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        headers |= {
+            envelopes.MESSAGE_ID: f"perf.{command.run}.{command.token}",
+            envelopes.OPERATION: command.run,
+            envelopes.KIND: f"shard {command.shard.number}",
+        }
+        subject = subjects.shard_command(run=command.run, shard=command.token)
+        try:
+            await self.publisher.raw(
+                subject, body, headers, within=_PUBLISH_WITHIN, ttl=_time_to_live(command)
+            )
+        except nats.js.errors.APIError as error:
+            raise BusUnavailable(shortened(str(error.description))) from error
+
+    @asynccontextmanager
+    async def conduct(
+        self,
+        run: str,
+        *,
+        on_ready: Callable[[ReadyQuestion], ReadyAnswer],
+        on_report: Callable[[Report], None],
+        on_stop: Stop,
+    ) -> AsyncIterator[_Line]:
+        async def heard(message: Msg) -> None:
+            verb = message.subject.rpartition(".")[2]
+            try:
+                if verb == "ready" and message.reply:
+                    answer = on_ready(ReadyQuestion.model_validate_json(message.data))
+                    await self.bus.client.publish(message.reply, answer.model_dump_json().encode())
+                elif verb == "report":
+                    body = envelopes.unpacked(message.data, dict(message.headers or {}))
+                    on_report(Report.model_validate_json(body))
+                elif verb == "cancel":
+                    on_stop()
+            except ValidationError:
+                log.warning("control_message_unreadable", verb=verb)
+
+        subscription = await self.bus.client.subscribe(
+            subjects.perf_control("*", run=run), cb=heard
+        )
+        try:
+            yield _Line(self.bus, run)
+        finally:
+            if not self.bus.client.is_closed:
+                await subscription.unsubscribe()
+
+    async def cancel(self, run: str) -> None:
+        """Asks the conductor to stop, and the workers with it."""
+        await self.bus.client.publish(subjects.perf_control("cancel", run=run), b"")
+        await _stop(self.bus, run)
+
+    async def ready(self, run: str, question: ReadyQuestion) -> ReadyAnswer | None:
+        try:
+            reply = await self.bus.client.request(
+                subjects.perf_control("ready", run=run),
+                question.model_dump_json().encode(),
+                timeout=_READY_WITHIN_S,
+            )
+            return ReadyAnswer.model_validate_json(reply.data)
+        except (nats.errors.Error, TimeoutError, OSError, ValidationError):
+            return None
+
+    async def report(self, run: str, report: Report) -> None:
+        body, headers = envelopes.compressed(report.model_dump_json().encode())
+        try:
+            await self.bus.client.publish(
+                subjects.perf_control("report", run=run), body, headers=headers or None
+            )
+        except (nats.errors.Error, OSError) as error:
+            log.warning("report_not_sent", reason=type(error).__name__)
+
+    @asynccontextmanager
+    async def stopping(self, run: str, on_stop: Stop) -> AsyncIterator[None]:
+        async def heard(_message: Msg) -> None:
+            on_stop()
+
+        subscription = await self.bus.client.subscribe(
+            subjects.perf_control("stop", run=run), cb=heard
+        )
+        try:
+            yield
+        finally:
+            if not self.bus.client.is_closed:
+                await subscription.unsubscribe()
+
+
+def _time_to_live(command: ShardCommand) -> timedelta:
+    """A shard that nobody took until its deadline leaves the queue by itself.
+
+    Nothing is lost when a shard that runs for longer leaves it too: it runs on, and only its
+    conductor decides whether it is run again.
+    """
+    return max(timedelta(seconds=1), command.deadline - datetime.now(timezone.utc))

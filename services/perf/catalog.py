@@ -1,0 +1,30 @@
+"""The operations that perf offers, by the names, categories and texts that Meshery shows."""
+
+from __future__ import annotations
+
+from services.chassis.messages import AdvertisedOperation, Category, SlotKind
+from services.perf.gating import Gates
+from services.perf.trials import Trials
+from services.perf.work import Operation
+
+TEST = AdvertisedOperation(
+    name="performance-test",
+    description="Performance test (SMP)",
+    category=Category.VALIDATE,
+    slot=SlotKind.APPLY,
+)
+GATE = AdvertisedOperation(
+    name="performance-gate",
+    description="Performance gate around a configuration change",
+    category=Category.VALIDATE,
+    slot=SlotKind.APPLY,
+)
+
+
+def offered(*, trials: Trials, gates: Gates) -> dict[str, Operation]:
+    """Operation by name."""
+    operations = [
+        Operation(TEST, trials.run, lambda _verb: "running the performance test"),
+        Operation(GATE, gates.run, lambda _verb: "gating the change"),
+    ]
+    return {operation.advertised.name: operation for operation in operations}

@@ -1,0 +1,178 @@
+"""What perf answers over the service API.
+
+`nats req mesh.perf.run < test.yaml` queues a run and answers at once with its id; the others are
+about runs by their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.queries import Query
+from services.chassis.errors import BaselineUnknown, MalformedRequest, RunUnknown
+from services.chassis.messages import Command, SlotKind
+from services.perf.baselines import BaselineRecord
+from services.perf.catalog import TEST
+from services.perf.comparing import compare
+from services.perf.configs import read_test
+from services.perf.exports import hdr_log, hgrm
+from services.perf.measurements import Measurement
+from services.perf.results import fortio_result, smp_result
+from services.perf.wire import RunRecord
+from services.perf.work import NO_CLUSTER
+
+_WITHIN = timedelta(seconds=5)
+_WAITING = timedelta(minutes=30)
+_TEXT = "test"
+_RUN = '{"run": ID}'
+FORMATS = ("fortio", "smp", "measurement", "hdr", "hgrm", "html", "png")
+
+
+class Results(Protocol):
+    """The kept runs."""
+
+    async def run(self, run: str) -> RunRecord | None: ...
+
+    async def runs(self) -> list[RunRecord]: ...
+
+    async def measurement(self, run: str) -> Measurement | None: ...
+
+    async def baseline_records(self) -> list[BaselineRecord]: ...
+
+    async def baseline_measurements(self, record: BaselineRecord) -> list[Measurement]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The answers of one worker; any replica can give them."""
+
+    publisher: Publisher
+    results: Results
+    cancel_run: Callable[[str, str], Awaitable[bool]]
+    """Of an operation on a cluster; False when it does not run."""
+    drawn: Callable[[Measurement, str], Awaitable[bytes]]
+    """A page or picture of a measurement, made in a process of its own."""
+
+    def queries(self) -> list[Query]:
+        return [
+            Query(
+                "run",
+                '{"test": SMP YAML, "cluster": TOKEN, "run": ID} or the YAML alone',
+                self.run,
+                text_field=_TEXT,
+            ),
+            Query("status", f"{_RUN}; without one, all runs", self.status),
+            Query("cancel", '{"run": ID, "cluster": TOKEN}', self.cancel),
+            Query("results", f'{{"run": ID, "format": {" | ".join(FORMATS)}}}', self.read),
+            Query(
+                "compare",
+                '{"before": ID or "baseline:NAME", "after": ID, "threshold": 0.1}',
+                self.compare,
+            ),
+        ]
+
+    async def run(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Queues a run; a test that cannot be used is refused at once."""
+        body = _text(asked, _TEXT)
+        test, _ = read_test(body)
+        run = _text(asked, "run") or uuid.uuid4().hex
+        cluster = _text(asked, "cluster") or NO_CLUSTER
+        deadline = datetime.now(timezone.utc) + _WAITING + timedelta(seconds=test.duration_s)
+        command = Command(
+            operation=run, kind=TEST.name, cluster=cluster, body=body, deadline=deadline
+        )
+        await self.publisher.command(command, service="perf", slot=SlotKind.APPLY, within=_WITHIN)
+        return {"run": run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
+
+    async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """How far a run is; without an id, all runs that are kept."""
+        run = _text(asked, "run")
+        if not run:
+            runs = await self.results.runs()
+            return {"runs": [record.model_dump(mode="json") for record in runs]}
+        record = await self.results.run(run)
+        if record is None:
+            raise RunUnknown(f"there is no run {run}")
+        return record.model_dump(mode="json")
+
+    async def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Stops a run: no load is left a second later."""
+        run = _text(asked, "run")
+        if not run:
+            raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
+        return {
+            "run": run,
+            "cancelling": await self.cancel_run(run, _text(asked, "cluster") or NO_CLUSTER),
+        }
+
+    async def read(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A run's result in one of the forms."""
+        form = _text(asked, "format") or FORMATS[0]
+        if form not in FORMATS:
+            raise MalformedRequest(
+                f"the format {form[:32]!r} is not known", remedy=f"send one of {', '.join(FORMATS)}"
+            )
+        measurement = await self._measurement(_text(asked, "run"))
+        match form:
+            case "fortio":
+                return fortio_result(measurement)
+            case "smp":
+                return smp_result(
+                    measurement, details_uri=f"nats://perf/results/{measurement.run}.json"
+                )
+            case "measurement":
+                return measurement.model_dump(mode="json")
+            case "hdr":
+                return {"run": measurement.run, "hdr": await asyncio.to_thread(hdr_log, measurement)}
+            case "hgrm":
+                return {"run": measurement.run, "hgrm": await asyncio.to_thread(hgrm, measurement)}
+            case "html":
+                page = await self.drawn(measurement, form)
+                return {"run": measurement.run, "html": page.decode()}
+        picture = await self.drawn(measurement, form)
+        return {"run": measurement.run, "png": base64.b64encode(picture).decode()}
+
+    async def compare(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Two runs, or a baseline and a run."""
+        threshold = asked.get("threshold", 0.1)
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 10:
+            raise MalformedRequest(
+                "threshold is not a share", remedy="send 0.1 for changes of more than a tenth"
+            )
+        before = await self._before(_text(asked, "before"))
+        after = await self._measurement(_text(asked, "after"))
+        comparison = await asyncio.to_thread(compare, before, [after], threshold=float(threshold))
+        return {**comparison.model_dump(mode="json"), "told": comparison.told()}
+
+    async def _before(self, name: str) -> list[Measurement]:
+        prefix, _, baseline = name.partition(":")
+        if prefix != "baseline":
+            return [await self._measurement(name)]
+        records = await self.results.baseline_records()
+        found = [record for record in records if record.name == baseline]
+        if not found:
+            raise BaselineUnknown(f"there is no baseline {baseline}")
+        newest = max(found, key=lambda record: record.stored)
+        return await self.results.baseline_measurements(newest)
+
+    async def _measurement(self, run: str) -> Measurement:
+        if not run:
+            raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
+        measurement = await self.results.measurement(run)
+        if measurement is None:
+            raise RunUnknown(f"there is no result of a run {run}")
+        return measurement
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    value = asked.get(name, "")
+    if not isinstance(value, str):
+        raise MalformedRequest(f"{name} is not text", remedy="send a string")
+    return value
