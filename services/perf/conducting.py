@@ -295,10 +295,13 @@ class Conductor:
         if not self.channels.is_connected:
             for each in self._seats:  # nobody can be heard, so nobody is silent
                 each.heard = now
-        since = max(seat.heard, seat.start_at or 0.0)
         limit = self.patience.lost_after
-        if not seat.worker and self._start_at is not None:
-            limit = self.patience.start_within  # run again: not taken yet
+        if not seat.worker:
+            # To be run again, and not taken yet: the others may all be busy with their own.
+            limit = self.patience.start_within
+            if any(each.worker and not each.is_settled for each in self._seats):
+                seat.heard = now
+        since = max(seat.heard, seat.start_at or 0.0)
         return now - since > limit.total_seconds()
 
     async def _lost(self, seat: _Seat) -> None:
@@ -367,7 +370,7 @@ class Conductor:
                 interval_s=self.interval_s,
                 deadline=datetime.fromtimestamp(self.clock(), timezone.utc)
                 + self.patience.start_within
-                + timedelta(seconds=5),
+                + timedelta(seconds=seat.shard.duration_s + 5),
             )
         )
 

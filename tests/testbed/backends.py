@@ -26,6 +26,10 @@ class Backend:
     port: int
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often each method and path was asked for; a TCP message counts as ("TCP", "")."""
+    delay_s: float = 0.0
+    """How long an HTTP answer takes; may be changed at any time."""
+    fails_every: int = 0
+    """With n, every n-th HTTP answer is a 503."""
 
 
 class Backends:
@@ -49,9 +53,9 @@ class Backends:
             self._thread.join()
             self._loop.close()
 
-    def add(self, name: str) -> Backend:
+    def add(self, name: str, *, delay_s: float = 0.0, fails_every: int = 0) -> Backend:
         """An HTTP server that answers every request with its name."""
-        backend = Backend(name, loopback.take_port())
+        backend = Backend(name, loopback.take_port(), delay_s=delay_s, fails_every=fails_every)
         self._run(self._serve_http(backend))
         return backend
 
@@ -67,7 +71,11 @@ class Backends:
     async def _serve_http(self, backend: Backend) -> None:
         async def answer(request: web.BaseRequest) -> web.Response:
             backend.requests[request.method, request.path] += 1
-            return web.Response(text=backend.name)
+            if backend.delay_s:
+                await asyncio.sleep(backend.delay_s)
+            number = backend.requests.total()
+            is_failing = backend.fails_every and number % backend.fails_every == 0
+            return web.Response(status=503 if is_failing else 200, text=backend.name)
 
         runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.0)
         await runner.setup()
