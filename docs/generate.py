@@ -36,6 +36,16 @@ from services.lifecycle.catalog import INJECTION, MESH
 from services.lifecycle.inventory import OWNED_KINDS
 from services.lifecycle.samples import APPLICATIONS, Application
 from services.lifecycle.settings import LifecycleSettings
+from services.perf.catalog import GATE, TEST
+from services.perf.settings import PerfSettings
+from services.perf.wire import (
+    ReadyAnswer,
+    ReadyQuestion,
+    Report,
+    RunRecord,
+    ShardCommand,
+    ShardResult,
+)
 from services.translator.catalog import offered as translator_operations
 from services.translator.settings import TranslatorSettings
 from services.translator.upgrades.histories import BEHAVIOURS
@@ -53,6 +63,7 @@ _GROUPS: tuple[type[BaseSettings], ...] = (
     GatewaySettings,
     LifecycleSettings,
     TranslatorSettings,
+    PerfSettings,
 )
 
 
@@ -142,6 +153,7 @@ def _operations() -> str:
     for service, operations in (
         ("lifecycle", [MESH, INJECTION, *map(_application, APPLICATIONS)]),
         ("translator", [operation.advertised for operation in translator_operations().values()]),
+        ("perf", [TEST, GATE]),
     ):
         for operation in operations:
             if operation.is_listed:
@@ -176,6 +188,8 @@ def _body(operation: AdvertisedOperation) -> str:
             return "`LifecycleOptions` (revision)"
         case "custom":
             return "any manifest, SMI, a Meshery design; `TranslationOptions`"
+        case "performance-test" | "performance-gate":
+            return "an SMP test; `PerformanceOptions`"
         case "smi_conformance" | "istio-vet" | "envoy-filter-operation":
             return ""
         case name if name.endswith("-policy-operation"):
@@ -268,6 +282,12 @@ def _schema() -> str:
         FactsQuestion,
         OperationRecord,
         ServiceCatalog,
+        ShardCommand,
+        ReadyQuestion,
+        ReadyAnswer,
+        Report,
+        ShardResult,
+        RunRecord,
     )
     schemas = {model.__name__: model.model_json_schema() for model in models}
     return json.dumps(schemas, indent=2, sort_keys=True) + "\n"

@@ -89,6 +89,7 @@ async def perform(show: Show, cluster: Cluster, folder: Path) -> None:
     await route_bookinfo(show, cluster)
     with Shopfront(folder / "shop", cluster=cluster, namespace=_SHOP) as shop:
         await split_traffic(show, shop)
+        await test_twice(show, shop)
     cluster.kubectl("delete", "namespace", _SHOP)
     await show.step("Uninstall", delete=True)
     require_same(before, snapshot(cluster), "after the uninstall")
@@ -152,6 +153,15 @@ async def split_traffic(show: Show, shop: Shopfront) -> None:
         shares = await asyncio.to_thread(shop.shares, holds)
         told = ", ".join(f"{name} {count}" for name, count in sorted(shares.items()))
         print(f"  {REQUESTS} requests through istiod and Envoy: {told}")
+
+
+async def test_twice(show: Show, shop: Shopfront) -> None:
+    """A short performance test through Envoy: the first run begins a baseline, the second one is
+    compared with it. Then the split goes."""
+    for number in ("first", "second"):
+        await show.step(
+            f"Performance test, {number} run", "performance-test", body=shop.performance_test()
+        )
     await show.step("The split goes", "custom", namespace=_SHOP, body=shop.split(1, 1), delete=True)
 
 

@@ -72,6 +72,24 @@ class Shopfront:
             }
         )
 
+    def performance_test(self) -> str:
+        """A short test of the Service through Envoy, with a baseline."""
+        client = {
+            "load_generator": "fortio",
+            "protocol": 1,
+            "connections": 4,
+            "rps": 100,
+            "headers": {"Host": host_of("checkout", self.namespace)},
+            "endpoint_urls": [f"http://127.0.0.1:{self.edge.port}/"],
+        }
+        test = {"test": {"name": "checkout", "duration": "5s", "clients": [client]}}
+        options = {
+            "apiVersion": "meshbus.io/v1",
+            "kind": "PerformanceOptions",
+            "spec": {"service": f"checkout.{self.namespace}", "baseline": "demo"},
+        }
+        return f"{json.dumps(test)}\n---\n{json.dumps(options)}"
+
     def shares(self, holds: Callable[[Counter[str]], bool]) -> Counter[str]:
         """Who answered how many requests, as soon as `holds`; raises TimeoutError if it never does.
 
