@@ -89,9 +89,7 @@ class Gates:
             )
         return _result(work, comparison, change)
 
-    async def _remembered(
-        self, work: Work, mesh: Mesh, change: Sequence[KubeObject]
-    ) -> GateRecord:
+    async def _remembered(self, work: Work, mesh: Mesh, change: Sequence[KubeObject]) -> GateRecord:
         kept = await self.memory.gate(work.command.operation)
         if kept is not None:
             return kept
@@ -108,9 +106,7 @@ class Gates:
         await self.memory.save_gate(work.command.operation, record)
         return record
 
-    async def _runs(
-        self, work: Work, test: LoadTest, part: str, repeats: int
-    ) -> list[Measurement]:
+    async def _runs(self, work: Work, test: LoadTest, part: str, repeats: int) -> list[Measurement]:
         found = []
         for number in range(1, repeats + 1):
             work.fence.check()

@@ -113,5 +113,5 @@ def merged(tallies: Iterable[TallyMessage], *, interval_s: float) -> Tally:
     """One tally of all; each must have intervals of this length."""
     total = Tally(interval_s=interval_s)
     for message in tallies:
-        total.merge(Tally.of(message))
+        total.merge_message(message)
     return total

@@ -43,6 +43,25 @@ class Window:
 
 def grown(selector: str, *, window: Window, by: Sequence[str]) -> str:
     """How much the selected counters of one metric grew, added up by labels; no zeros."""
+    return f"{_growth(selector, window=window, by=by)} > 0"
+
+
+def histogram(metric: str, *, window: Window, by: Sequence[str], matchers: str = "") -> str:
+    """Growth of a histogram's buckets and, with `le="sum"`, of its sum, in one answer.
+
+    Empty buckets stay, because they bound the others; histograms that did not grow go.
+    """
+    labels = f"{{{matchers}}}" if matchers else ""
+    buckets = _growth(f"{metric}_bucket{labels}", window=window, by=(*by, "le"))
+    count = grown(f"{metric}_count{labels}", window=window, by=by)
+    total = grown(f"{metric}_sum{labels}", window=window, by=by)
+    return (
+        f"({buckets} and on ({', '.join(by)}) {count})"
+        f' or label_replace({total}, "le", "{SUM}", "", "")'
+    )
+
+
+def _growth(selector: str, *, window: Window, by: Sequence[str]) -> str:
     within = f"{selector}[{window.text}]"
     before = f"{selector} offset {window.text}"
     steady = f"min_over_time({within}) >= {before}"
@@ -52,15 +71,8 @@ def grown(selector: str, *, window: Window, by: Sequence[str]) -> str:
         f" or (increase({within}) and resets({within}) > 0)"
         f" or (last_over_time({within}) and on (job, instance) (up offset {window.text}))"
         f" or (last_over_time({within}) - min_over_time({within}))"
-        ") > 0"
+        ")"
     )
-
-
-def histogram(metric: str, *, window: Window, by: Sequence[str], matchers: str = "") -> str:
-    """Growth of a histogram's buckets and, with `le="sum"`, of its sum, in one answer."""
-    buckets = grown(f"{metric}_bucket{{{matchers}}}", window=window, by=(*by, "le"))
-    total = grown(f"{metric}_sum{{{matchers}}}", window=window, by=by)
-    return f'({buckets}) or label_replace({total}, "le", "{SUM}", "", "")'
 
 
 def named(queries: Iterable[tuple[str, str]], *, label: str) -> str:

@@ -130,7 +130,10 @@ class Answers:
             case "measurement":
                 return measurement.model_dump(mode="json")
             case "hdr":
-                return {"run": measurement.run, "hdr": await asyncio.to_thread(hdr_log, measurement)}
+                return {
+                    "run": measurement.run,
+                    "hdr": await asyncio.to_thread(hdr_log, measurement),
+                }
             case "hgrm":
                 return {"run": measurement.run, "hgrm": await asyncio.to_thread(hgrm, measurement)}
             case "html":

@@ -103,9 +103,7 @@ class Runs:
             raise
 
     async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
-        workers, print_of_mesh = await asyncio.gather(
-            self._workers(test), _fingerprint(work.mesh)
-        )
+        workers, print_of_mesh = await asyncio.gather(self._workers(test), _fingerprint(work.mesh))
         running = _Run(
             work=work,
             test=test,
@@ -279,9 +277,7 @@ def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
         raise errors[0]
 
 
-def _measurement(
-    running: _Run, *, fingerprint: str, saturation_rate: float | None
-) -> Measurement:
+def _measurement(running: _Run, *, fingerprint: str, saturation_rate: float | None) -> Measurement:
     test, work = running.test, running.work
     interval_s = running.interval_s
     outcomes = [outcome for _, outcome in running.outcomes]
@@ -415,5 +411,3 @@ def public_url(url: str) -> str:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
-
-

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from itertools import pairwise
 
 from services.perf.verdicts import Confidence, Place, Share
 
 RESOLUTION_MS = 1.0
 """Proxies count whole milliseconds, cut off: a smaller difference says nothing."""
+_LEAST_SCRAPES = 2.0
 _FEW_SCRAPES = 4.0
 _CLOSE = 0.1
 _FAR = 0.5
@@ -54,60 +54,82 @@ class Split:
     shares: list[Share]
 
 
-_COVERS: dict[tuple[At, At | None], tuple[Place, str]] = {
-    (At.SOURCE, At.SOURCE_UPSTREAM): (
-        Place.SOURCE_PROXY,
-        "the first proxy: reading the request, its filters and faults; waiting for a connection "
-        "to what is behind it is not in here",
+@dataclass(frozen=True, slots=True)
+class _Cover:
+    """What lies between two points, or behind the last one."""
+
+    place: Place
+    text: str
+    is_mixed: bool = True
+    """Several things, of which these metrics do not tell which."""
+
+    @property
+    def told(self) -> str:
+        return self.text + (", which these metrics cannot tell apart" if self.is_mixed else "")
+
+
+_CLIENT_AND_PROXIES = _Cover(
+    Place.CLIENT,
+    "the generator, its connections, the network, and any proxy before the first that reports",
+)
+_COVERS: dict[tuple[At, At | None], _Cover] = {
+    (At.GENERATOR, At.SOURCE): _Cover(
+        Place.CLIENT,
+        "the generator, its connections, and the network to the first proxy",
+        is_mixed=False,
     ),
-    (At.SOURCE, At.WAYPOINT): (
-        Place.SOURCE_PROXY,
-        "the source's proxy, its waiting for a connection, and the network to the waypoint, "
-        "which these metrics cannot tell apart",
+    (At.GENERATOR, At.SOURCE_UPSTREAM): _Cover(
+        Place.UNKNOWN, "the generator, the network, and the first proxy's own part"
     ),
-    (At.SOURCE, At.DESTINATION): (
+    (At.GENERATOR, At.WAYPOINT): _CLIENT_AND_PROXIES,
+    (At.GENERATOR, At.DESTINATION): _CLIENT_AND_PROXIES,
+    (At.SOURCE, At.SOURCE_UPSTREAM): _Cover(
+        Place.SOURCE_PROXY,
+        "the first proxy: reading the request, its filters and faults, but not its waiting for a "
+        "connection",
+        is_mixed=False,
+    ),
+    (At.SOURCE, At.WAYPOINT): _Cover(
+        Place.SOURCE_PROXY,
+        "the source's proxy, its waiting for a connection, and the network to the waypoint",
+    ),
+    (At.SOURCE, At.DESTINATION): _Cover(
         Place.SOURCE_PROXY,
         "the source's proxy, its waiting for a connection, and the network to the destination's "
-        "proxy, which these metrics cannot tell apart",
+        "proxy",
     ),
-    (At.WAYPOINT, At.WAYPOINT_UPSTREAM): (
+    (At.WAYPOINT, At.WAYPOINT_UPSTREAM): _Cover(
         Place.DESTINATION_PROXY,
         "the waypoint: reading the request, its filters and faults",
+        is_mixed=False,
     ),
-    (At.WAYPOINT, At.DESTINATION): (
+    (At.WAYPOINT, At.DESTINATION): _Cover(
         Place.DESTINATION_PROXY,
-        "the waypoint and the network to the destination's proxy, "
-        "which these metrics cannot tell apart",
+        "the waypoint, and the network to the destination's proxy",
     ),
-    (At.DESTINATION, At.DESTINATION_UPSTREAM): (
+    (At.DESTINATION, At.DESTINATION_UPSTREAM): _Cover(
         Place.DESTINATION_PROXY,
         "the destination's proxy: reading the request, its filters",
+        is_mixed=False,
     ),
-    (At.SOURCE, None): (
-        Place.UNKNOWN,
-        "the source's proxy, the network and the application, which these metrics cannot tell "
-        "apart: no other proxy reports",
+    (At.SOURCE, None): _Cover(
+        Place.UNKNOWN, "the source's proxy, the network, and the application behind it"
     ),
-    (At.WAYPOINT, None): (
-        Place.UNKNOWN,
-        "the waypoint, the destination's ztunnel and the application, which these metrics cannot "
-        "tell apart",
+    (At.WAYPOINT, None): _Cover(
+        Place.UNKNOWN, "the waypoint, the destination's ztunnel, and the application"
     ),
-    (At.SOURCE_UPSTREAM, None): (
+    (At.SOURCE_UPSTREAM, None): _Cover(
         Place.APPLICATION,
-        "everything behind the first proxy: waiting for a connection, the network, and the "
-        "application with any proxy of its own, which these metrics cannot tell apart",
+        "the first proxy's waiting for a connection, the network, and the application with any "
+        "proxy of its own",
     ),
-    (At.WAYPOINT_UPSTREAM, None): (
-        Place.APPLICATION,
-        "the destination's ztunnel, the network and the application, "
-        "which these metrics cannot tell apart",
+    (At.WAYPOINT_UPSTREAM, None): _Cover(
+        Place.APPLICATION, "the network, the destination's ztunnel, and the application"
     ),
-    (At.DESTINATION, None): (
-        Place.APPLICATION,
-        "the destination's proxy and the application, which these metrics cannot tell apart",
+    (At.DESTINATION, None): _Cover(
+        Place.APPLICATION, "the destination's proxy and the application"
     ),
-    (At.DESTINATION_UPSTREAM, None): (Place.APPLICATION, "the application"),
+    (At.DESTINATION_UPSTREAM, None): _Cover(Place.APPLICATION, "the application", is_mixed=False),
 }
 
 
@@ -124,51 +146,48 @@ class _Doubts:
         self.reasons.append(reason)
 
 
-def split(
-    points: Sequence[Point], *, scrapes: float | None, guess: str = "", asked: str = ""
-) -> Split:
+def split(points: Sequence[Point], *, scrapes: float | None, guess: str = "") -> Split:
     """Judges the points, the generator first and then inwards.
 
-    `guess` says how the service was found where the test did not name it. `asked` says why there
-    is no point beside the generator's.
+    `guess` says how the service was found where the test did not name it.
     """
     generator, *behind = points
     if not behind or not generator.requests:
-        reason = asked or "no proxy on the requests' way reported how long they took"
+        reason = "no proxy on the requests' way reported how long they took"
+        if scrapes is not None and scrapes < _LEAST_SCRAPES:
+            reason = _too_short(scrapes)
         return Split(place=Place.UNKNOWN, confidence=Confidence.LOW, reason=reason, shares=[])
-    shares = [_share(before, after) for before, after in pairwise([*points, None]) if before]
+    ends = [*points[1:], None]
+    parts = [
+        (
+            _COVERS[before.at, after.at if after else None],
+            before.mean_ms - (after.mean_ms if after else 0.0),
+        )
+        for before, after in zip(points, ends, strict=True)
+    ]
     doubts = _Doubts()
     _doubt_scrapes(scrapes, doubts)
     if guess:
         doubts.add(Confidence.MEDIUM, guess)
     for point in behind:
         _doubt_counts(point, generator, doubts)
-    place = _judge(shares, doubts)
+    place = _judge(parts, doubts)
     reason = "; ".join(doubts.reasons) or "all proxies on the way counted the generator's requests"
+    shares = [Share(place=cover.place, ms=round(ms, 3), covers=cover.told) for cover, ms in parts]
     return Split(place=place, confidence=doubts.confidence, reason=reason, shares=shares)
-
-
-def _share(before: Point, after: Point | None) -> Share:
-    if before.at is At.GENERATOR and after is not None:
-        place = Place.CLIENT
-        covers = "the generator, its connections, and the network to the first proxy that reports"
-    else:
-        place, covers = _COVERS[before.at, after.at if after else None]
-    ms = before.mean_ms - (after.mean_ms if after else 0.0)
-    return Share(place=place, ms=round(ms, 3), covers=covers)
 
 
 def _doubt_scrapes(scrapes: float | None, doubts: _Doubts) -> None:
     if scrapes is None:
         doubts.add(Confidence.MEDIUM, "how often the proxies were scraped is not known")
-    elif scrapes < 2:
-        doubts.add(
-            Confidence.LOW,
-            f"the run is too short for the scrapes: {scrapes:.0f} in its window, 2 at least are "
-            "needed",
-        )
+    elif scrapes < _LEAST_SCRAPES:
+        doubts.add(Confidence.LOW, _too_short(scrapes))
     elif scrapes < _FEW_SCRAPES:
         doubts.add(Confidence.MEDIUM, f"only {scrapes:.0f} scrapes in the run's window")
+
+
+def _too_short(scrapes: float) -> str:
+    return f"the run is too short: {scrapes:.0f} scrapes in its window, at least 2 are needed"
 
 
 def _doubt_counts(point: Point, generator: Point, doubts: _Doubts) -> None:
@@ -185,23 +204,22 @@ def _doubt_counts(point: Point, generator: Point, doubts: _Doubts) -> None:
     )
 
 
-def _judge(shares: Sequence[Share], doubts: _Doubts) -> Place:
-    total = sum(share.ms for share in shares)
-    largest = max(shares, key=lambda share: share.ms)
-    if any(share.ms < -RESOLUTION_MS for share in shares):
+def _judge(parts: Sequence[tuple[_Cover, float]], doubts: _Doubts) -> Place:
+    ascending = sorted(parts, key=lambda part: part[1])
+    if ascending[0][1] < -RESOLUTION_MS:
         doubts.add(Confidence.LOW, "a point counted longer times than the point before it")
-    if largest.ms < RESOLUTION_MS:
+    cover, ms = ascending[-1]
+    if ms < RESOLUTION_MS:
         doubts.add(
             Confidence.LOW, "no share reaches the one millisecond that proxies can tell apart"
         )
         return Place.UNKNOWN
-    others = [share for share in shares if share is not largest]
-    if any(largest.ms - share.ms < RESOLUTION_MS for share in others):
+    if ms - ascending[-2][1] < RESOLUTION_MS:
         doubts.add(Confidence.LOW, "the largest two shares are less than a millisecond apart")
-    elif largest.ms < total / 2:
+    elif ms < sum(ms for _, ms in parts) / 2:
         doubts.add(Confidence.MEDIUM, "no place has more than half of the time")
-    if largest.place is Place.UNKNOWN:
-        doubts.add(Confidence.LOW, f"most of the time is in {largest.covers}")
-    elif "cannot tell apart" in largest.covers:
-        doubts.add(Confidence.MEDIUM, f"its share covers {largest.covers}")
-    return largest.place
+    if cover.place is Place.UNKNOWN:
+        doubts.add(Confidence.LOW, f"most of the time is in {cover.told}")
+    elif cover.is_mixed:
+        doubts.add(Confidence.MEDIUM, f"its share covers {cover.told}")
+    return cover.place

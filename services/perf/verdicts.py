@@ -68,7 +68,8 @@ class ReporterLatency(Piece):
     """What one end of an edge saw."""
 
     reporter: str
-    """`source`, `destination` or `waypoint`."""
+    """`source`, `destination` or `waypoint`, as Istio has it; where only Envoy's own statistics
+    are there, `downstream` and `upstream` of the first proxy."""
     requests: float
     mean_ms: float
     p50_ms: float
@@ -126,10 +127,15 @@ class Verdict(Message):
 
 def _told_edge(edge: Edge) -> str:
     seen = "; ".join(
-        f"{one.reporter} mean {one.mean_ms:.1f} ms, p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms"
+        f"{one.reporter} mean {one.mean_ms:.1f}, p50 {one.p50_ms:.1f}, p99 {one.p99_ms:.1f} ms"
         for one in edge.latencies
     )
     flags = ", ".join(f"{flag} {count:.0f}" for flag, count in edge.flags.items())
-    head = f"Edge: {edge.source} to {edge.destination} ({edge.service})"
+    is_known = edge.source != edge.destination  # both unknown where an Envoy tells of itself
+    head = (
+        f"Edge: {edge.source} to {edge.destination} ({edge.service})"
+        if is_known
+        else (f"Edge: to {edge.service}")
+    )
     counts = f"{edge.requests:.0f} requests, {edge.errors:.0f} errors"
     return ", ".join(part for part in (f"{head}: {counts}", flags, seen) if part)

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testbed.recipe import DISTRIBUTIONS, PROGRAMS, Program
+from tests.testbed import packages
+from tests.testbed.recipe import DISTRIBUTIONS, PACKAGES, PROGRAMS, Program
 
 _REPORT_EVERY_S = 20.0
 
@@ -64,6 +65,21 @@ def build_all() -> None:
         with _build_lock():
             _build_missing([p for p in missing if not _is_built(p)])
     _lay_out_distributions()
+
+
+def install_packages() -> None:
+    """Installs the Debian packages that are missing. Only `python -m tests.testbed.building` does.
+
+    A test that needs one says so by itself, so that a user who may not install it can run the rest.
+    """
+    missing = [p for p in PACKAGES if not packages.is_there(p)]
+    if missing:
+        with _build_lock():
+            for package in [p for p in missing if not packages.is_there(p)]:
+                _say(f"{package.name}: installing (usually {package.typical_seconds} s)")
+                started = time.monotonic()
+                packages.install(package)
+                _say(f"{package.name}: done in {time.monotonic() - started:.0f} s")
 
 
 def _is_built(program: Program) -> bool:
@@ -234,5 +250,6 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     try:
         build_all()
-    except BuildError as error:
+        install_packages()
+    except (BuildError, packages.PackageMissing) as error:
         sys.exit(f"bed: {error}")

@@ -1,4 +1,5 @@
-"""What the test bed is made of, as data: one `Program` for each Go module that it builds.
+"""What the test bed is made of, as data: one `Program` for each Go module that it builds, and the
+`Package`s that it takes from Debian.
 
 Versions are chosen once, here. A program's cache folder is named by the hash of its entry, so a
 changed recipe never runs an old binary and an unchanged one is never built twice.
@@ -83,6 +84,16 @@ class Program:
         recipe = {k: v for k, v in asdict(self).items() if k != "typical_seconds"}
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         return f"{self.name}-{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A Debian package, for a program that need not be built."""
+
+    name: str
+    program: str
+    """Path of the program that the package brings."""
+    typical_seconds: int = 30
 
 
 def _istio_ldflags(version: str) -> str:
@@ -222,6 +233,11 @@ PROGRAMS: tuple[Program, ...] = (
         folders={"crds": "config/crd/standard"},
         typical_seconds=2,
     ),
+)
+
+PACKAGES: tuple[Package, ...] = (
+    # Debian's own build does; a build of its Go module would take minutes more.
+    Package(name="prometheus", program="/usr/bin/prometheus"),
 )
 
 # Istio versions whose release layout (bin, manifests, samples) the bed offers, newest first.

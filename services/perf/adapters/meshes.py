@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -79,12 +80,10 @@ class MeshOfCommand:
             body=dump_manifest(objects),
             deadline=datetime.now(timezone.utc) + self.within,
         )
-        try:
+        with contextlib.suppress(ClusterBusy):  # its own: an earlier attempt has queued it
             await self.publisher.command(
                 command, service="lifecycle", slot=SlotKind.APPLY, within=_PUBLISH_WITHIN
             )
-        except ClusterBusy:
-            pass  # its own: an earlier attempt of the gate has queued it
         record = await self._ended(command)
         if record.state is not OperationState.SUCCEEDED and record.error is not None:
             raise record.error.error()
