@@ -1,0 +1,153 @@
+"""Tests in the mesh: through a real Envoy under istiod, asked for through the gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from services.chassis.bus.connection import connect
+from services.perf.histograms import Histogram
+from services.perf.measurements import Measurement
+from tests.perf.doors import NAMESPACE, Door
+from tests.perf.rig import Rig, smp
+from tests.system.meshery import Meshery
+from tests.testbed.clusters import Cluster
+from tests.testbed.entries import istio_object
+from tests.testbed.stack import Stack
+
+DELAY_S = 0.02
+RATE = 100
+TOLERANCE = 0.1
+"""By so much the medians of the same load may differ, whatever the number of workers: the machine
+of the tests has two processors, and workers, Envoy, istiod and the target share them."""
+
+
+@pytest.fixture(scope="module")
+def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = {"MESHBUS_PERF_LOST_AFTER": "5s", "MESHBUS_PERF_START_WITHIN": "20s"}
+    with Stack(tmp_path_factory.mktemp("meshes"), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def rig(stack: Stack) -> AsyncIterator[Rig]:
+    """The stack with four perf workers."""
+    bus = await connect(stack.settings("operator"), service="operator")
+    rig = Rig(stack, bus)
+    rig.add(3, first=2)
+    yield rig
+    await bus.close()
+
+
+@pytest.fixture(scope="module")
+def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with Door(tmp_path_factory.mktemp("door"), cluster=cluster, delay_s=DELAY_S) as door:
+        yield door
+
+
+@pytest.fixture
+async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
+    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
+        yield connected
+
+
+def median_us(measurement: Measurement) -> int:
+    return Histogram.of(measurement.tally.durations).percentile_us(50)
+
+
+async def test_the_number_of_workers_changes_no_figure(rig: Rig, door: Door) -> None:
+    measurements = []
+    for workers in (1, 2, 4):
+        door.backend.requests.clear()
+        body = smp(
+            door.url,
+            rps=RATE,
+            duration="10s",
+            connections=8,
+            client=door.client,
+            workers=workers,
+        )
+        measurement = await rig.measured(body)
+        counted = sum(measurement.tally.durations.counts)
+        assert counted == 10 * RATE == door.backend.requests.total()
+        assert measurement.workers == workers
+        assert measurement.tally.codes == {"200": counted}
+        assert measurement.actual_rate == pytest.approx(RATE, rel=0.01)
+        measurements.append(measurement)
+    medians = [median_us(measurement) for measurement in measurements]
+    assert max(medians) <= min(medians) * (1 + TOLERANCE), medians
+    found = await rig.ask("compare", before=measurements[0].run, after=measurements[2].run)
+    assert found["verdict"] != "regression", found["told"]
+
+
+async def test_meshery_runs_a_test(meshery: Meshery, stack: Stack, door: Door) -> None:
+    final = await meshery.run(
+        "performance-test", body=smp(door.url, rps=50, duration="3s", client=door.client)
+    )
+    assert not final.failed, final.event
+    assert final.event.summary.endswith("finished successfully on bed")
+    assert "p99" in final.event.details
+    removed = await meshery.run("performance-test", delete=True)
+    assert "removed" in removed.event.summary
+
+
+async def test_a_body_without_a_test_is_refused(meshery: Meshery, stack: Stack) -> None:
+    final = await meshery.run("performance-test", body="")
+    assert final.failed
+    assert final.event.error_code == "MB-6001"
+
+
+async def test_a_slower_route_is_rolled_back(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    """A delay of 30 %, as a fault that Envoy injects."""
+    before = door.stored_route()
+    final = await meshery.run("performance-gate", body=gate(door, delay_ms=DELAY_S * 1000 * 0.4))
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert door.stored_route() == before
+    told = "\n".join(r.event.summary for r in meshery.events)
+    for step in ("before the change", "Applied VirtualService", "after the change", "Rolled back"):
+        assert step in told, told
+
+
+async def test_a_route_that_changes_nothing_stays(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    before = door.stored_route()
+    final = await meshery.run("performance-gate", body=gate(door, retries=1))
+    assert not final.failed, final.event
+    assert door.stored_route() == {**before, "retries": {"attempts": 1}}
+
+
+async def test_what_was_not_there_is_deleted_by_the_rollback(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster
+) -> None:
+    """A connection pool that is too small for the load: Envoy refuses what does not fit."""
+    pool = {
+        "tcp": {"maxConnections": 1},
+        "http": {"http1MaxPendingRequests": 1, "maxRequestsPerConnection": 1},
+    }
+    spec = {"host": door.host, "trafficPolicy": {"connectionPool": pool}}
+    rule = istio_object("DestinationRule", name="small", namespace=NAMESPACE, spec=spec)
+    final = await meshery.run("performance-gate", body=gate(door, change=json.dumps(rule)))
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
+
+
+def gate(door: Door, *, delay_ms: float = 0, retries: int = 0, change: str = "") -> str:
+    route = door.route(delay_ms=delay_ms)
+    if retries:
+        route["spec"]["http"][0]["retries"] = {"attempts": retries}
+    return smp(
+        door.url,
+        rps=60,
+        duration="6s",
+        client=door.client,
+        workers=1,
+        change=change or json.dumps(route),
+        settleSeconds=1,
+    )
