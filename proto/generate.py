@@ -1,11 +1,11 @@
-"""Write `meshops_pb2.py` and its stub from `meshops.proto`, or check that they are fresh.
+"""Write the modules and stubs of this folder's .proto files, or check that they are fresh.
 
     python -m proto.generate            writes them
     python -m proto.generate --check    exits 1 if they are stale, and changes nothing
 
 The compiler is grpcio-tools' protoc, in a process of its own: importing it installs an import hook
-that compiles .proto files on the fly. It runs with this folder as its only root, because the file's
-name is part of the contract: reflection must show "meshops.proto", never "proto/meshops.proto".
+that compiles .proto files on the fly. It runs with this folder as its only root, because the files'
+names are part of the contract: reflection must show "meshops.proto", never "proto/meshops.proto".
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SOURCE = "meshops.proto"
-OUTPUTS = ("meshops_pb2.py", "meshops_pb2.pyi")
+SOURCES = ("meshops.proto", "smp.proto")
+OUTPUTS = tuple(
+    source.replace(".proto", ending) for source in SOURCES for ending in ("_pb2.py", "_pb2.pyi")
+)
 
 
-def compile_contract() -> dict[str, bytes]:
-    """What protoc makes of the contract now: a file's name to its content."""
+def compile_contracts() -> dict[str, bytes]:
+    """What protoc makes of the contracts now: a file's name to its content."""
     with tempfile.TemporaryDirectory(prefix="meshbus-proto-") as folder:
         protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{FOLDER}"]
         subprocess.run(
-            [*protoc, f"--python_out={folder}", f"--pyi_out={folder}", SOURCE], check=True
+            [*protoc, f"--python_out={folder}", f"--pyi_out={folder}", *SOURCES], check=True
         )
         return {name: Path(folder, name).read_bytes() for name in OUTPUTS}
 
@@ -35,7 +37,7 @@ def compile_contract() -> dict[str, bytes]:
 def stale_outputs(folder: Path = FOLDER) -> list[str]:
     """The generated files in `folder` that are missing or not what protoc makes now."""
     stale = []
-    for name, content in compile_contract().items():
+    for name, content in compile_contracts().items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
             stale.append(name)
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stale:
             print(f"stale: {', '.join(stale)}; run python -m proto.generate", file=sys.stderr)
         return 1 if stale else 0
-    for name, content in compile_contract().items():
+    for name, content in compile_contracts().items():
         (FOLDER / name).write_bytes(content)
     return 0
 

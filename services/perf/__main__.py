@@ -70,6 +70,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         clock=time.time,
         patience=Patience(start_within=own.start_within, lost_after=own.lost_after),
         progress_every=own.progress,
+        scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
     handlers = _handlers(chassis, store, runs)

@@ -95,9 +95,8 @@ class Histogram:
             return
         mine = self.counts
         if mine:
-            known = mine.get
             for slot, times in counts:
-                mine[slot] = known(slot, 0) + times
+                mine[slot] = mine.get(slot, 0) + times
         else:
             mine.update(counts)
         self.least_us = min(self.least_us, other.least_us) if self.count else other.least_us
@@ -130,7 +129,8 @@ class Histogram:
         """Standard deviation of all requests."""
         if not self.count:
             return 0.0
-        return math.sqrt(max(0.0, self.squares / self.count - self.mean_us**2))
+        # In whole numbers, because the difference of two large floats would be mostly noise.
+        return math.sqrt(self.count * self.squares - self.total_us**2) / self.count
 
     def message(self) -> HistogramMessage:
         ascending = list(self.ascending())

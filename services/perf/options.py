@@ -64,7 +64,7 @@ _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SERVICE = re.compile(rf"{_LABEL}\.{_LABEL}")
 
 
-def _no_flag(value: Any) -> Any:
+def no_flag(value: Any) -> Any:
     """`true` is no number, although Python takes it for 1."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
@@ -102,7 +102,7 @@ def checked_stage(rate: float, duration_s: float) -> Stage:
     return stage
 
 
-Number = Annotated[float, BeforeValidator(_no_flag), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(no_flag), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0, le=MOST_RATE)]
 Seconds = Annotated[Number, Field(ge=1, le=LONGEST_S)]
 Milliseconds = Annotated[Number, Field(gt=0, le=3_600_000)]

@@ -111,6 +111,4 @@ def _words(error: Any) -> str:
         return f"must be {expected}" if expected else str(context["error"])
     if kind == "missing":
         return "is missing"
-    if kind == "string_pattern_mismatch":
-        return f"must be of the form {context['pattern']}"
     return _TYPES.get(kind.partition("_")[0], "has a value that cannot be used")

@@ -76,6 +76,8 @@ class Runs:
     clock: Clock
     patience: Patience
     progress_every: timedelta
+    scrape_interval: timedelta
+    """Of Prometheus: for so long after a run its last requests may not be seen."""
     metrics_of: Callable[[str], Metrics | None]
     """Telemetry by the base URL that a test names; "" stands for the configured one."""
 
@@ -103,6 +105,7 @@ class Runs:
             raise
 
     async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
+        metrics = self.metrics_of(test.prometheus)  # a bad address is told before the load
         workers, print_of_mesh = await asyncio.gather(self._workers(test), _fingerprint(work.mesh))
         running = _Run(
             work=work,
@@ -119,7 +122,7 @@ class Runs:
                 await self._step(running, test.stages)
         measurement = _measurement(running, fingerprint=print_of_mesh, saturation_rate=rate)
         _refuse_unanswered(running, measurement)
-        correlation = await self._correlation(work, test, measurement)
+        correlation = await self._correlation(work, metrics, measurement)
         measurement = measurement.model_copy(update={"correlation": correlation})
         name = await self.store.save_measurement(measurement)
         await self.store.save_run(
@@ -214,16 +217,20 @@ class Runs:
                 await telling
 
     async def _correlation(
-        self, work: Work, test: LoadTest, measurement: Measurement
+        self, work: Work, metrics: Metrics | None, measurement: Measurement
     ) -> dict[str, object] | None:
-        metrics = self.metrics_of(test.prometheus)
+        """What telemetry says; it is asked after the scrape that sees the run's last requests."""
         if metrics is None:
             return None
-        end = measurement.started + timedelta(seconds=measurement.duration_s)
+        ended = measurement.started + timedelta(seconds=measurement.duration_s)
+        scraped = ended + self.scrape_interval
+        wait_s = scraped.timestamp() - self.clock()
+        await work.fence.guard(asyncio.sleep(max(0.0, wait_s)))
         verdict = await correlate(
-            metrics, measurement=measurement, window=(measurement.started, end)
+            metrics, measurement=measurement, window=(measurement.started, scraped)
         )
-        work.progress.note(f"Telemetry: {verdict.told()}")
+        first, *others = verdict.told().splitlines()
+        work.progress.note(f"Telemetry: {first}{work.place}", "\n".join(others))
         return verdict.model_dump(mode="json")
 
 

@@ -33,6 +33,8 @@ class PerfSettings(BaseSettings):
     prometheus: str = ""
     """Base URL of the Prometheus that scrapes the mesh, for runs that name no other. Without one,
     a run's result says nothing about the mesh's telemetry."""
+    prometheus_scrape_interval: Duration = timedelta(seconds=15)
+    """How often it scrapes the mesh: a run's result waits for the scrape that sees its end."""
     prometheus_timeout: Duration = timedelta(seconds=10)
     """How long one query may take."""
     gate_timeout: Duration = timedelta(minutes=5)

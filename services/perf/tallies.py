@@ -35,6 +35,7 @@ class TallyMessage(Piece):
     failures: HistogramMessage
     codes: dict[str, int]
     intervals: list[IntervalMessage] = Field(default_factory=list)
+    ended_s: float = 0.0
     sockets: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -62,6 +63,8 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     intervals: dict[int, Interval] = field(default_factory=dict)
     """By index: 0 is the one that begins with the run."""
+    ended_s: float = 0.0
+    """When the last answer came, in seconds after the run's start."""
     sockets: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -81,6 +84,7 @@ class Tally:
         self.durations.record(duration_us)
         self.responses.record(duration_us + max(0, late_us))
         self.codes[code] += 1
+        self.ended_s = max(self.ended_s, at_s + duration_us / 1e6)
         index = max(0, int(at_s / self.interval_s))
         interval = self.intervals.get(index)
         if interval is None:
@@ -102,6 +106,7 @@ class Tally:
             mine.durations.merge(theirs.durations)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
+        self.ended_s = max(self.ended_s, other.ended_s)
         self.sockets += other.sockets
         self.bytes_received += other.bytes_received
         self.bytes_sent += other.bytes_sent
@@ -123,6 +128,7 @@ class Tally:
             mine.durations.merge_message(theirs.durations)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
+        self.ended_s = max(self.ended_s, message.ended_s)
         self.sockets += message.sockets
         self.bytes_received += message.bytes_received
         self.bytes_sent += message.bytes_sent
@@ -148,6 +154,7 @@ class Tally:
             failures=self.failures.message(),
             codes=dict(self.codes),
             intervals=self.interval_messages(),
+            ended_s=round(self.ended_s, 6),
             sockets=self.sockets,
             bytes_received=self.bytes_received,
             bytes_sent=self.bytes_sent,

@@ -63,6 +63,14 @@ class _Running:
     def failed(self) -> int:
         return sum(tally.failed for tally in self.tallies.values())
 
+    @property
+    def seconds(self) -> float:
+        """Until the last answer; of a load without any, until now."""
+        answered = max((tally.ended_s for tally in self.tallies.values()), default=0.0)
+        if answered or not self.began:
+            return answered
+        return asyncio.get_running_loop().time() - self.began
+
     def fresh(self) -> list[IntervalMessage]:
         """The intervals since the last report, over all loads."""
         total = Tally(interval_s=self.command.interval_s)
@@ -131,11 +139,10 @@ class ShardWorker:
                 return
             running = _Running(command)
             error = await self._carried_out(running, start, stopped)
-        seconds = asyncio.get_running_loop().time() - running.began if running.began else 0.0
         result = ShardResult(
             token=command.token,
             worker=self.worker,
-            seconds=round(seconds, 3),
+            seconds=running.seconds,
             parts=running.parts(),
             error=ErrorReport.of(error) if error else None,
         )

@@ -180,7 +180,8 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
         assert answer[form]
         texts.append(str(answer[form]))
     cli = await asyncio.to_thread(
-        trio.stack.nats_cli, "object", "get", "perf", f"results/{run}.json", "--output=/dev/stdout"
+        trio.stack.nats_cli,
+        *("object", "get", "perf", f"results/{run}.json", "--force", "--output=/dev/stdout"),
     )
     assert '"DurationHistogram"' in cli
     texts += [str(fortio), str(smp_form), cli, trio.stack.log_text()]
@@ -250,7 +251,7 @@ async def test_nonsense_is_refused_at_once(
 
 
 async def test_too_few_workers(trio: Rig, target: Backend) -> None:
-    error = await trio.refused(smp(url(target), workers=5), within_s=60)
+    error = await trio.refused(smp(url(target), connections=5, workers=5), within_s=60)
     assert error["code"] == "MB-6008"
     assert "2 of 5" in error["summary"]
 

@@ -71,9 +71,9 @@ class Backends:
     async def _serve_http(self, backend: Backend) -> None:
         async def answer(request: web.BaseRequest) -> web.Response:
             backend.requests[request.method, request.path] += 1
+            number = backend.requests.total()
             if backend.delay_s:
                 await asyncio.sleep(backend.delay_s)
-            number = backend.requests.total()
             is_failing = backend.fails_every and number % backend.fails_every == 0
             return web.Response(status=503 if is_failing else 200, text=backend.name)
 

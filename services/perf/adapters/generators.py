@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,14 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from services.chassis.errors import GeneratorMissing
-from services.perf.adapters.processes import Ended, Limits, carried_out, in_memory
+from services.chassis.operations.endings import first_error
+from services.perf.adapters.processes import Ended, Limits, Pipe, carried_out, in_memory
 from services.perf.generators import failures, fortio, wrk2
+from services.perf.generators.accesslogs import LogReader
 from services.perf.loads import Load
 from services.perf.tallies import Tally
 
 _SLACK_S = 1.0
 _SLACK = 0.1
-"""A load that its target cannot keep up with may take so much longer than planned."""
+"""A load that its target cannot keep up with may take so much longer than planned. Then it is asked
+to end: what was sent until then is counted, and the run tells how much of it was not sent."""
 
 
 def _limits(load: Load) -> Limits:
@@ -37,7 +40,7 @@ def _found(program: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FortioGenerator:
-    """Implements `generators.ports.Generator`."""
+    """Implements `generators.ports.Generator`. Intervals begin with the call of `run`."""
 
     program: str
 
@@ -51,27 +54,43 @@ class FortioGenerator:
 
     async def run(self, load: Load, tally: Tally, *, offset_s: float = 0.0) -> None:
         self.check(load)
-        reader = fortio.LogReader(load, tally, time.time_ns(), offset_s)
-        reading, writing = os.pipe()
-        with _inherited(load) as files:
-            ended = await carried_out(
+        began_ns = time.time_ns()
+        readers = [LogReader(part, tally, began_ns, offset_s) for part in fortio.processes(load)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._process(reader)) for reader in readers]
+        except ExceptionGroup as raised:
+            raise first_error(raised) from raised
+        ends = [task.result() for task in running]
+        complaints = [reader.complaint for reader in readers if reader.complaint]
+        complaints += [line for ended in ends for line in fortio.unread(ended.stderr.splitlines())]
+        if not any(reader.answered for reader in readers):
+            _refuse_unanswered(load, ends, complaints)
+        for reader, ended in zip(readers, ends, strict=True):
+            calls = fortio.add_summary(tally, ended.output)
+            _refuse_unfinished(load, ended, complaints)
+            if calls != reader.counted:
+                what = f"fortio made {calls} requests, and {reader.counted} were read of"
+                raise failures.failed(complaints, what=what, target=load.target)
+
+    async def _process(self, reader: LogReader) -> Ended:
+        with Pipe(reader.feed) as pipe, _inherited(reader.load) as files:
+            paths = {name: _path(descriptor) for name, descriptor in files.items()}
+            return await carried_out(
                 fortio.command(
-                    load,
+                    reader.load,
                     program=_found(self.program),
-                    paths=fortio.Paths(log=_path(writing), **files),
+                    paths=fortio.Paths(log=_path(pipe.writing), **paths),
                 ),
-                limits=_limits(load),
-                heard=reader.feed,
-                pipe=(reading, writing),
-                files=[int(path.rpartition("/")[2]) for path in files.values()],
+                limits=_limits(reader.load),
+                pipe=pipe,
+                files=list(files.values()),
             )
-        fortio.add_summary(tally, ended.output)
-        _judge(load, ended, answered=reader.answered, counted=reader.counted)
 
 
 @dataclass(frozen=True, slots=True)
 class Wrk2Generator:
-    """Implements `generators.ports.Generator`."""
+    """Implements `generators.ports.Generator`; the tally is filled when wrk2 has ended."""
 
     program: str
 
@@ -88,18 +107,24 @@ class Wrk2Generator:
         ended = await carried_out(
             wrk2.command(load, program=_found(self.program)), limits=_limits(load)
         )
-        answered = wrk2.read(ended.output.decode(errors="replace"), tally, offset_s=offset_s)
-        _judge(load, ended, answered=answered, counted=answered)
+        output = wrk2.Output.read(ended.output.decode(errors="replace"))
+        complaints = ended.stderr.splitlines()
+        if not output.requests:
+            _refuse_unanswered(load, [ended], [*complaints, output.complaint()])
+        _refuse_unfinished(load, ended, complaints)
+        if not output.has_latencies:
+            what = "wrk2 tells no latencies: the test ended while it calibrated itself"
+            raise failures.failed(complaints, what=what, target=load.target)
+        output.count(tally, asked=load.requests)
 
 
 @contextmanager
-def _inherited(load: Load) -> Iterator[dict[str, str]]:
-    """What stands on no command line and on no disk: body and authorities, by their paths."""
-    target = load.target
-    wanted = {"ca": target.ca_certificate, "body": target.body}
+def _inherited(load: Load) -> Iterator[dict[str, int]]:
+    """What stands on no command line and on no disk: body and authorities, by their names."""
+    wanted = {"ca": load.target.ca_certificate, "body": load.target.body}
     with ExitStack() as opened:
         yield {
-            name: _path(opened.enter_context(in_memory(content)))
+            name: opened.enter_context(in_memory(content))
             for name, content in wanted.items()
             if content
         }
@@ -109,10 +134,21 @@ def _path(descriptor: int) -> str:
     return f"/dev/fd/{descriptor}"
 
 
-def _judge(load: Load, ended: Ended, *, answered: int, counted: int) -> None:
-    """Raises why a load failed as a whole; single requests that failed are only counted."""
-    words = fortio.unread(ended.stderr.splitlines())
-    if not answered:
-        raise failures.unanswered(words, host=fortio.host_of(load))
-    if ended.status > 0 and counted < load.requests:
-        raise failures.failed(words, what=f"the generator ended with status {ended.status}")
+def _refuse_unanswered(load: Load, ends: list[Ended], complaints: list[str]) -> None:
+    if not complaints:
+        if any(ended.was_overdue for ended in ends):
+            raise failures.silent(load.target)
+        for ended in ends:
+            _refuse_unfinished(load, ended, complaints)
+    raise failures.unanswered(complaints, target=load.target)
+
+
+def _refuse_unfinished(load: Load, ended: Ended, complaints: list[str]) -> None:
+    """Raises when the generator did not come to its end; single failed requests are counted."""
+    if ended.was_overdue:
+        what = "the generator did not end in time, with requests that were not answered"
+    elif ended.status:
+        what = f"the generator ended with status {ended.status}"
+    else:
+        return
+    raise failures.failed(complaints, what=what, target=load.target)

@@ -1,28 +1,52 @@
 """Child processes of a perf worker: limited, read while they run, and never left behind.
 
 A child gets a session of its own, so that it can be ended with all it started, and dies with its
-worker even when that is killed: `setpriv` (util-linux) sets the parent-death signal before the
-program starts. Without `setpriv` a killed worker's child runs until its own end.
+worker even when that is killed. For that it is started through a few lines of Python that ask the
+kernel for it and then become the program: about 20 ms. A `preexec_fn` can deadlock in a process
+with threads, and `setpriv` is not in every image and does not see a worker that died before it.
+Elsewhere than on Linux a killed worker's child runs until its own end.
+
+What a child is given or tells beside its standard streams goes over descriptors, never over a disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
-import resource
-import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-_KEPT_BYTES = 16 * 1024
-_CHUNK_BYTES = 256 * 1024
+_KEPT_BYTES = 8 * 1024
+"""Of stderr's beginning, and as much of its end."""
+_CHUNK_BYTES = 64 * 1024
+_PIPE_BYTES = 1024 * 1024
+"""A child that waits for its reader measures nothing: this is half a second of 20 000 lines/s."""
 _MOST_OUTPUT_BYTES = 8 * 1024 * 1024
-_OPEN_FILES = 65_536
 _INTERRUPT_GRACE_S = 0.3
-_LEASH = ("setpriv", "--pdeathsig", "KILL")
-_PASSED = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG")
+_PASSED = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "LD_LIBRARY_PATH")
+
+# Beside the leash: no core dump, because headers and bodies would be in it, as many open files as
+# are allowed, and when memory runs out the kernel is to take this process and not its worker.
+_LEASH = """
+import ctypes, os, resource, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the worker is gone")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +57,9 @@ class Ended:
     """Exit status; negative for a signal."""
     output: bytes
     stderr: str
-    """The beginning of it."""
+    """Its beginning and its end."""
+    was_overdue: bool
+    """Whether its time was up and it had to be ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,127 +75,140 @@ class Limits:
 @contextlib.contextmanager
 def in_memory(content: str) -> Iterator[int]:
     """A file that is on no disk, as a descriptor that a child may inherit."""
-    descriptor = os.memfd_create("meshbus", 0)
+    descriptor = os.memfd_create("meshbus")
     try:
-        os.write(descriptor, content.encode())
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content.encode())
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@dataclass(slots=True)
+class Pipe:
+    """What a child writes to its end is handed to `heard`, chunk by chunk."""
+
+    heard: Callable[[bytes], None]
+    reading: int = field(init=False)
+    writing: int = field(init=False)
+
+    def __enter__(self) -> Pipe:
+        self.reading, self.writing = os.pipe()
+        with contextlib.suppress(OSError, AttributeError):  # as large as the system allows
+            fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_writing()
+        self._close("reading")
+
+    def close_writing(self) -> None:
+        """The child has its own: the pipe ends with it."""
+        self._close("writing")
+
+    async def read(self) -> None:
+        """Reads to the end."""
+        reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
+        descriptor, self.reading = self.reading, -1
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+        )
+        try:
+            while chunk := await reader.read(_CHUNK_BYTES):
+                self.heard(chunk)
+        finally:
+            transport.close()
+
+    def _close(self, end: str) -> None:
+        descriptor = getattr(self, end)
+        if descriptor >= 0:
+            os.close(descriptor)
+            setattr(self, end, -1)
 
 
 async def carried_out(
     arguments: Sequence[str],
     *,
     limits: Limits,
-    heard: Callable[[bytes], None] | None = None,
-    pipe: tuple[int, int] = (-1, -1),
+    pipe: Pipe | None = None,
     files: Sequence[int] = (),
 ) -> Ended:
-    """Runs a program to its end. Cancelled, it is ended before this returns.
+    """Runs a program, named by its path, to its end. Cancelled, it is ended before this returns.
 
-    What the child writes into the second descriptor of `pipe` is read from the first one and handed
-    to `heard` chunk by chunk; both are closed in the end. `files` are further descriptors for the
-    child.
+    `files` are descriptors that the child inherits. Of this process's environment it sees only what
+    a program needs to find libraries and authorities.
     """
-    reading, writing = pipe
+    inherited = [*files, *([pipe.writing] if pipe else [])]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=inherited,
+        env={name: value for name, value in os.environ.items() if name in _PASSED},
+        start_new_session=True,
+    )
     try:
-        process = await asyncio.create_subprocess_exec(
-            *_leashed(arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=[descriptor for descriptor in (*files, writing) if descriptor >= 0],
-            env={name: value for name, value in os.environ.items() if name in _PASSED},
-            start_new_session=True,
-        )
-    except BaseException:
-        if reading >= 0:
-            os.close(reading)
-        raise
+        return await _watched(process, limits, pipe)
     finally:
-        if writing >= 0:
-            os.close(writing)  # the child has its own: the pipe ends with it
-    try:
-        _limit(process.pid)
-        return await _watched(process, limits, reading, heard)
-    except BaseException:
         await _end(process)
-        raise
 
 
-async def _watched(
-    process: asyncio.subprocess.Process,
-    limits: Limits,
-    reading: int,
-    heard: Callable[[bytes], None] | None,
-) -> Ended:
+async def _watched(process: asyncio.subprocess.Process, limits: Limits, pipe: Pipe | None) -> Ended:
     assert process.stdout is not None
     assert process.stderr is not None
     loop = asyncio.get_running_loop()
+    overdue = False
+
+    def kill() -> None:
+        nonlocal overdue
+        overdue = True
+        _signal(process.pid, signal.SIGKILL)
+
     timers = [
         loop.call_later(limits.interrupt_after_s, _signal, process.pid, signal.SIGINT),
-        loop.call_later(limits.kill_after_s, _signal, process.pid, signal.SIGKILL),
+        loop.call_later(limits.kill_after_s, kill),
     ]
     try:
         async with asyncio.TaskGroup() as group:
             output = group.create_task(_bounded(process.stdout, _MOST_OUTPUT_BYTES))
-            errors = group.create_task(_bounded(process.stderr, _KEPT_BYTES))
-            if heard is not None:
-                group.create_task(_listened(reading, heard))
+            errors = group.create_task(_bounded(process.stderr, _KEPT_BYTES, _KEPT_BYTES))
+            if pipe is not None:
+                pipe.close_writing()
+                group.create_task(pipe.read())
             status = await process.wait()
     finally:
         for timer in timers:
             timer.cancel()
-    return Ended(status, output.result(), errors.result().decode(errors="replace"))
+    return Ended(status, output.result(), errors.result().decode(errors="replace"), overdue)
 
 
-async def _listened(descriptor: int, heard: Callable[[bytes], None]) -> None:
-    """Reads a pipe to its end; takes the descriptor over."""
-    reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
-    )
-    try:
-        while chunk := await reader.read(_CHUNK_BYTES):
-            heard(chunk)
-    finally:
-        transport.close()
-
-
-async def _bounded(reader: asyncio.StreamReader, most: int) -> bytes:
-    """All of a stream is read, and its first `most` bytes are kept."""
-    kept = bytearray()
+async def _bounded(reader: asyncio.StreamReader, first: int, last: int = 0) -> bytes:
+    """Reads a stream to its end, and keeps so many bytes of its beginning and its end."""
+    head, tail = bytearray(), b""
     while chunk := await reader.read(_CHUNK_BYTES):
-        kept += chunk[: most - len(kept)]
-    return bytes(kept)
+        room = first - len(head)
+        head += chunk[:room]
+        if last and len(chunk) > room:
+            tail = (tail + chunk[room:])[-last:]
+    return bytes(head) + tail
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Ends the child and its session; it is asked first, so that it closes its connections."""
-    _signal(process.pid, signal.SIGINT)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_INTERRUPT_GRACE_S):
-            await process.wait()
-    _signal(process.pid, signal.SIGKILL)
+    if process.returncode is not None:
+        return
+    try:
+        _signal(process.pid, signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INTERRUPT_GRACE_S):
+                await process.wait()
+    finally:  # cancelled again, it is not waited for, and ended nevertheless
+        if process.returncode is None:
+            _signal(process.pid, signal.SIGKILL)
     await process.wait()
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-def _leashed(arguments: Sequence[str]) -> list[str]:
-    return [*(_LEASH if shutil.which(_LEASH[0]) else ()), *arguments]
-
-
-def _limit(pid: int) -> None:
-    """Many connections, and no core dump: headers and bodies would be in it."""
-    prlimit = getattr(resource, "prlimit", None)
-    if prlimit is None:
-        return  # not Linux
-    with contextlib.suppress(ProcessLookupError, PermissionError, ValueError):
-        prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
-        prlimit(pid, resource.RLIMIT_NOFILE, (files, most))
