@@ -20,6 +20,7 @@ from tests.testbed.visitors import Request
 NAMESPACE = "default"
 NAME = "target"
 _PORT = 80
+_KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
 
 
 class Door:
@@ -38,7 +39,8 @@ class Door:
 
     def __enter__(self) -> Door:
         with ExitStack() as starting:
-            starting.enter_context(istio_defined(self.cluster))
+            starting.enter_context(istio_defined(self.cluster, _KINDS))
+            wait_until(self._are_served, timeout_s=30.0, what="Istio's kinds to be served")
             servers = starting.enter_context(Backends())
             self.backend = servers.add(NAME, delay_s=self._delay_s)
             entry = service_entry(
@@ -88,6 +90,11 @@ class Door:
         )
         found: dict[str, Any] = json.loads(text)
         return found
+
+    def _are_served(self) -> bool:
+        """Discovery tells of new definitions a moment after they are established."""
+        listed = self.cluster.api.request("GET", "/apis/networking.istio.io/v1")["resources"]
+        return set(_KINDS) <= {each["kind"] for each in listed}
 
     def _answers(self) -> bool:
         if not self.edge.envoy.is_listening(self.edge.port):

@@ -104,7 +104,7 @@ async def test_a_slower_route_is_rolled_back(
 ) -> None:
     """A delay of 30 %, as a fault that Envoy injects."""
     before = door.stored_route()
-    final = await meshery.run("performance-gate", body=gate(door, delay_ms=DELAY_S * 1000 * 0.4))
+    final = await meshery.run("performance-gate", body=gate(door, delay_ms=DELAY_S * 1000 * 0.3))
     assert final.failed
     assert final.event.error_code == "MB-6012"
     assert door.stored_route() == before

@@ -109,10 +109,12 @@ def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[
 
 
 @contextmanager
-def istio_defined(cluster: Cluster) -> Iterator[None]:
+def istio_defined(
+    cluster: Cluster,
+    kinds: Container[str] = ("AuthorizationPolicy", "PeerAuthentication", "VirtualService"),
+) -> Iterator[None]:
     """Istio's own definitions of what the tests use, without a control plane."""
     text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
-    kinds = ("AuthorizationPolicy", "PeerAuthentication", "VirtualService")
     with defined(cluster, _definitions_of(kinds, text)):
         yield
 

@@ -272,7 +272,7 @@ def test_the_committed_code_is_fresh() -> None:
 def test_the_check_tells_stale_and_missing_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in (generate.SOURCE, generate.OUTPUTS[0]):
+    for name in (*generate.SOURCES, generate.OUTPUTS[0], generate.OUTPUTS[2]):
         (tmp_path / name).write_bytes((generate.FOLDER / name).read_bytes() + b"\n// changed")
     assert generate.stale_outputs(tmp_path) == list(generate.OUTPUTS)
     monkeypatch.setattr(generate, "stale_outputs", lambda: ["meshops_pb2.py"])

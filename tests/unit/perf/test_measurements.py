@@ -1,0 +1,100 @@
+"""Measurements: what is derived from them, and their intervals in the order of time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.perf.measurements import (
+    Measurement,
+    MissingShard,
+    StageResult,
+    interval_of,
+    merged,
+)
+from services.perf.tallies import Tally
+from services.perf.timelines import timeline
+from tests.unit.perf.samples import UNUSUAL, measurement, tally
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "interval_s"),
+    [(0, 1), (0.5, 1), (600, 1), (600.1, 2), (1200, 2), (86_400, 144)],
+)
+def test_intervals_are_a_second_and_longer_where_they_would_be_too_many(
+    duration_s: float, interval_s: float
+) -> None:
+    assert interval_of(duration_s) == interval_s
+
+
+@given(st.floats(0, 10 * 86_400))
+def test_there_are_never_more_than_600_intervals(duration_s: float) -> None:
+    assert math.ceil(duration_s / interval_of(duration_s)) <= 600
+
+
+def test_merged_tallies_are_one_tally() -> None:
+    parts = [tally(seed=seed) for seed in range(3)]
+    whole = Tally()
+    for part in parts:
+        whole.merge(part)
+    whole.ended_s = round(whole.ended_s, 6)
+    assert merged((part.message() for part in parts), interval_s=1.0) == whole
+    assert merged([], interval_s=5.0) == Tally(interval_s=5.0)
+
+
+def test_the_rate_is_that_of_the_time_it_took() -> None:
+    assert measurement(duration_s=4.0).actual_rate == 125.0
+    assert measurement(duration_s=0.0).actual_rate == 0.0
+
+
+def test_a_missing_shard_makes_a_result_incomplete() -> None:
+    hole = MissingShard(shard=1, worker="w", since_s=1, reason="lost")
+    assert measurement().is_complete
+    assert not measurement(missing=[hole]).is_complete
+
+
+@pytest.mark.parametrize("name", [*UNUSUAL, "usual"])
+def test_a_kept_measurement_is_read_back_as_it_was(name: str) -> None:
+    kept = UNUSUAL.get(name) or measurement()
+    assert Measurement.model_validate_json(kept.model_dump_json()) == kept
+
+
+# --- in the order of time ------------------------------------------------------------------------
+
+
+def at(*seconds: float, duration_us: int = 10) -> Tally:
+    total = Tally()
+    for at_s in seconds:
+        total.request(at_s=at_s, duration_us=duration_us, late_us=0, code="200", is_ok=True)
+    return total
+
+
+def step(counted: Tally) -> StageResult:
+    return StageResult(rate=1, duration_s=2, actual_rate=1, tally=counted.message())
+
+
+def indexes(measured: Measurement) -> list[int]:
+    return [interval.index for interval in timeline(measured)]
+
+
+def test_a_timeline_is_that_of_the_run() -> None:
+    assert indexes(measurement(at(4, 0, 2))) == [0, 2, 4]
+    assert timeline(measurement(Tally())) == []
+
+
+def test_the_steps_of_a_search_follow_each_other() -> None:
+    steps = [at(0, 1, duration_us=10), at(0, 1, duration_us=20), Tally(), at(0, duration_us=30)]
+    whole = merged((each.message() for each in steps), interval_s=1.0)
+    searched = measurement(whole, stages=[step(each) for each in steps], saturation_rate=1.0)
+    assert indexes(searched) == [0, 1, 2, 3, 4]
+    told = [interval.durations.total_us for interval in timeline(searched)]
+    assert told == [10, 10, 20, 20, 30]
+
+
+def test_steps_that_already_follow_each_other_stay_where_they_are() -> None:
+    steps = [at(0, 1), at(2, 3)]
+    searched = measurement(at(0, 1, 2, 3), stages=[step(s) for s in steps], saturation_rate=0.0)
+    assert indexes(searched) == [0, 1, 2, 3]
