@@ -4,9 +4,10 @@ matplotlib takes half a second and 40 MB to load, more than all else in a worker
 worker runs imports this module: `drawing` does, which is a process of its own. (Its `pyplot` is
 never used: that keeps global state and looks for a screen.)
 
-Lines differ in dash as well as in colour; the colours are Okabe and Ito's, which people with any
-colour vision tell apart. The SVG has CSS variables in place of colours, so that a page can have its
-dark form. Neither form has a time or a random id in it: the same run gives the same bytes.
+Lines differ in dash as well as in colour. The colours are Okabe and Ito's, which people with any
+colour vision tell apart, but for the last one: their orange is too pale on white. The SVG has CSS
+variables in place of colours, so that a page can have its dark form. Neither form has a time or a
+random id in it: the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "meshbus",
 }
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 VARIABLES = {
     "--chart-ink": INK,

@@ -1,4 +1,5 @@
-"""`python -m services.perf.drawing FORM`: a measurement on standard input becomes a page or picture.
+"""`python -m services.perf.drawing FORM`: a measurement on standard input becomes a page (`html`) or
+a picture (`png`).
 
 Drawing is a process of its own: the plotting library costs more memory than all the rest of a
 worker, and its work would delay the reading of generators.

@@ -1,8 +1,8 @@
 """The gate: a change of the mesh's configuration that must not make a service slower.
 
-Runs before the change, the change through lifecycle, runs after it, and a comparison; what got worse
-than the threshold is rolled back. The former state of the changed objects is stored before anything
-is applied, so that whoever takes the gate over from a dead worker can still roll back.
+Runs before the change, the change through lifecycle, runs after it, and a comparison; what got
+worse than the threshold is rolled back. The former state of the changed objects is stored before
+anything is applied, so that whoever takes the gate over from a dead worker can still roll back.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from services.perf.configs import read_test
 from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
 from services.perf.options import PerformanceOptions
+from services.perf.results import summary
 from services.perf.work import Mesh, Work
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -194,8 +195,6 @@ def _own(obj: KubeObject) -> KubeObject:
 
 
 def _figures(measurements: Sequence[Measurement]) -> str:
-    from services.perf.results import summary
-
     return "; ".join(summary(measurement).partition("\n")[0] for measurement in measurements)
 
 

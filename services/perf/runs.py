@@ -12,8 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from urllib.parse import urlsplit
+from datetime import timedelta
 
 import structlog
 
@@ -29,16 +28,14 @@ from services.perf.correlation import Metrics, correlate
 from services.perf.loads import LoadTest, Objective, Stage
 from services.perf.measurements import (
     Measurement,
-    Part,
-    StageResult,
-    TargetResult,
     interval_of,
     merged,
 )
 from services.perf.ports import Channels, Clock, Store
+from services.perf.results import told_ms
 from services.perf.saturating import Search, judge
 from services.perf.sharding import shards
-from services.perf.tallies import Tally
+from services.perf.summing import measured_by, requests_in, time_of
 from services.perf.wire import RunRecord
 from services.perf.work import Mesh, Work
 
@@ -63,7 +60,7 @@ class _Run:
 
     @property
     def requests(self) -> int:
-        done = sum(_requests(outcome.parts) for _, outcome in self.outcomes)
+        done = sum(requests_in(outcome.parts) for _, outcome in self.outcomes)
         return done + (self.conductor.requests if self.conductor else 0)
 
 
@@ -120,7 +117,15 @@ class Runs:
             else:
                 rate = None
                 await self._step(running, test.stages)
-        measurement = _measurement(running, fingerprint=print_of_mesh, saturation_rate=rate)
+        measurement = measured_by(
+            test,
+            running.outcomes,
+            run=record.run,
+            cluster=work.command.cluster_name if work.mesh is not None else "",
+            fingerprint=print_of_mesh,
+            saturation_rate=rate,
+            interval_s=running.interval_s,
+        )
         _refuse_unanswered(running, measurement)
         correlation = await self._correlation(work, metrics, measurement)
         measurement = measurement.model_copy(update={"correlation": correlation})
@@ -243,7 +248,7 @@ def _live(running: _Run, *, now: float) -> RunRecord:
     return running.record.model_copy(
         update={
             "state": "running",
-            "started": _time(conductor.start_at),
+            "started": time_of(conductor.start_at),
             "elapsed_s": round(max(0.0, now - conductor.start_at), 1),
             "workers": conductor.workers,
             "requests": running.requests,
@@ -258,7 +263,7 @@ def _line(record: RunRecord) -> str:
     failed = f", {record.failed} failed" if record.failed else ""
     return (
         f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: {record.requests} requests{failed}, "
-        f"p99 {record.p99_ms:.3g} ms"
+        f"p99 {told_ms(record.p99_ms)} ms"
     )
 
 
@@ -282,139 +287,3 @@ def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
     tally = measurement.tally
     if errors and sum(tally.failures.counts) == sum(tally.durations.counts):
         raise errors[0]
-
-
-def _measurement(running: _Run, *, fingerprint: str, saturation_rate: float | None) -> Measurement:
-    test, work = running.test, running.work
-    interval_s = running.interval_s
-    outcomes = [outcome for _, outcome in running.outcomes]
-    parts = [part for outcome in outcomes for part in outcome.parts]
-    seconds = sum(outcome.seconds for outcome in outcomes)
-    planned = [stage for stages, _ in running.outcomes for stage in stages]
-    requested_s = sum(stage.duration_s for stage in planned)
-    asked = sum(stage.rate * stage.duration_s for stage in planned)
-    total = merged((part.tally for part in parts), interval_s=interval_s)
-    missing = [hole for outcome in outcomes for hole in outcome.missing]
-    return Measurement(
-        run=running.record.run,
-        name=test.name,
-        generator=test.generator,
-        protocol=test.targets[0].protocol,
-        mesh=test.mesh,
-        service=test.service or _service(test.targets[0].url),
-        cluster=work.command.cluster_name if work.mesh is not None else "",
-        fingerprint=fingerprint,
-        labels=test.labels,
-        started=_time(outcomes[0].start_at),
-        duration_s=round(seconds, 3),
-        requested_duration_s=requested_s,
-        requested_rate=asked / requested_s if requested_s else 0.0,
-        connections=test.connections,
-        workers=len({worker for outcome in outcomes for worker in outcome.workers}),
-        rerun=sorted({shard for outcome in outcomes for shard in outcome.rerun}),
-        missing=missing,
-        warnings=_warnings(test, total, outcomes, seconds=seconds, asked=asked),
-        stages=_stages(running),
-        targets=[
-            TargetResult(
-                url=public_url(target.url),
-                weight=target.weight,
-                tally=merged(
-                    (part.tally for part in parts if part.target == index), interval_s=interval_s
-                ).message(),
-            )
-            for index, target in enumerate(test.targets)
-        ],
-        tally=total.message(),
-        saturation_rate=saturation_rate,
-    )
-
-
-def _stages(running: _Run) -> list[StageResult]:
-    """One result for each stage. Stages of one step share its time in proportion."""
-    results = []
-    objective = running.test.objective
-    for stages, outcome in running.outcomes:
-        planned_s = sum(stage.duration_s for stage in stages)
-        for index, stage in enumerate(stages):
-            tally = merged(
-                (part.tally for part in outcome.parts if part.stage == index),
-                interval_s=running.interval_s,
-            )
-            seconds = outcome.seconds * stage.duration_s / planned_s
-            holds, reason = None, ""
-            if objective is not None:
-                holds, reason = judge(stage, tally, duration_s=seconds, objective=objective)
-            results.append(
-                StageResult(
-                    rate=stage.rate,
-                    duration_s=stage.duration_s,
-                    actual_rate=round(tally.requests / seconds, 3) if seconds else 0.0,
-                    tally=tally.message(),
-                    holds=holds,
-                    reason=reason,
-                )
-            )
-    return results
-
-
-def _warnings(
-    test: LoadTest,
-    total: Tally,
-    outcomes: Sequence[StepOutcome],
-    *,
-    seconds: float,
-    asked: float,
-) -> list[str]:
-    lines = []
-    if asked and total.requests < 0.99 * asked:
-        lines.append(f"{total.requests} of {asked:.0f} requests were sent")
-    elif asked and test.saturation is None and seconds > 1.02 * asked / _rate(test) + 0.5:
-        lines.append(
-            f"the requests took {seconds:.1f} s instead of {asked / _rate(test):.0f} s: the rate "
-            "was not reached with these connections"
-        )
-    waited = total.responses.percentile_us(99) - total.durations.percentile_us(99)
-    if waited > max(5_000, total.durations.percentile_us(99) // 2):
-        lines.append(
-            "requests waited for the ones before them: the response times, which begin when each "
-            "request was due, tell more than the durations"
-        )
-    if total.failed:
-        share = total.failed / max(1, total.requests)
-        lines.append(f"{total.failed} requests failed ({share:.2%})")
-    lines += [
-        f"a generator ended early: {outcome.error.summary}" for outcome in outcomes if outcome.error
-    ]
-    rerun = sorted({shard for outcome in outcomes for shard in outcome.rerun})
-    if rerun:
-        lines.append(f"shards {rerun} ran again, after the others: their workers were lost")
-    return lines
-
-
-def _rate(test: LoadTest) -> float:
-    duration_s = sum(stage.duration_s for stage in test.stages)
-    return sum(stage.rate * stage.duration_s for stage in test.stages) / duration_s
-
-
-def _requests(parts: Sequence[Part]) -> int:
-    return sum(sum(part.tally.durations.counts) for part in parts)
-
-
-def _service(url: str) -> str:
-    """`name.namespace` from a host of the form that Kubernetes gives to Services; else the host."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    name = host.split(".")
-    return ".".join(name[:2]) if len(name) > 2 and name[2] == "svc" else host
-
-
-def public_url(url: str) -> str:
-    """The URL without what may hold a secret: user information, query, fragment."""
-    if "//" not in url:
-        return url
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -12,6 +12,7 @@ from services.chassis.operations.endings import Result
 from services.perf.baselines import BaselineRecord, baseline_key, extended
 from services.perf.comparing import compare
 from services.perf.configs import read_test
+from services.perf.histograms import Histogram
 from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
 from services.perf.results import summary
@@ -107,8 +108,6 @@ def _told(test: LoadTest) -> str:
 
 
 def _numbers(measurement: Measurement) -> tuple[tuple[str, float], ...]:
-    from services.perf.histograms import Histogram
-
     durations = Histogram.of(measurement.tally.durations)
     return (
         ("requests", durations.count),

@@ -27,7 +27,7 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
-from tests.bench import translations
+from tests.bench import loads, translations
 from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
 from tests.system.generations import Generation, GenerationClient
 from tests.system.meshery import Meshery
@@ -58,6 +58,7 @@ class Bench:
     latencies: list[Latency] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
     throughputs: list[translations.Throughput] = field(default_factory=list)
+    loads: list[loads.Figure] = field(default_factory=list)
 
     async def run(self) -> None:
         await self.installs()
@@ -66,6 +67,11 @@ class Bench:
         await self.streamed()
         await self.memory()
         await self.translations()
+        say("performance tests")
+        is_short = self.repeats < 5
+        self.loads = await loads.figures(
+            self.folder / "loads", seconds=10 if is_short else 60, turns=1 if is_short else 2
+        )
 
     async def installs(self) -> None:
         """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
@@ -339,6 +345,10 @@ class Bench:
             "| throughput of one process | | whole | of it reading YAML |",
             "|---|---|---|---|",
             *(throughput.row() for throughput in self.throughputs),
+            "",
+            "| performance tests | | bar | |",
+            "|---|---|---|---|",
+            *(figure.row() for figure in self.loads),
             "",
             METHOD,
             "",

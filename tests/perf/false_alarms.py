@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import combinations
 
 from services.perf.adapters.generators import FortioGenerator
 from services.perf.comparing import Comparison, Outcome, compare
@@ -34,6 +35,7 @@ _SPREAD = 0.5
 _CONNECTIONS = 8
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _SLOWER = (1.3, 1.15, 1.05)
+_COLUMNS = (Outcome.REGRESSION, Outcome.IMPROVEMENT, Outcome.INCONCLUSIVE, Outcome.SAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +129,10 @@ def table(plan: Plan, runs: dict[float, list[Measurement]]) -> tuple[list[str], 
         counts = " | ".join(str(verdicts[one]) for one in _COLUMNS)
         name = "the same" if factor == 1 else f"{factor - 1:.0%} slower"
         lines.append(f"| {name} | {len(found)} | {counts} | {_range(comparisons)} |")
+    pairs = [compare([one], [other]).verdict for one, other in combinations(runs[1.0], 2)]
+    counted = ", ".join(f"{pairs.count(one)} {one}" for one in _COLUMNS)
+    lines += ["", f"Each identical run with each other one, {len(pairs)} pairs: {counted}"]
     return lines, caught[_SLOWER[0]] == plan.slower
-
-
-_COLUMNS = (Outcome.REGRESSION, Outcome.IMPROVEMENT, Outcome.INCONCLUSIVE, Outcome.SAME)
 
 
 def _range(comparisons: Sequence[Comparison]) -> str:

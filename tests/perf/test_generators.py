@@ -413,7 +413,7 @@ async def test_tls_is_not_spoken(generator: FortioGenerator, target: Backend) ->
 
 
 async def test_no_answer_in_time(generator: FortioGenerator, target: Backend) -> None:
-    target.delay_s = 30
+    target.delay_s = 2
     error = await failure(generator, load(http(target), rate=10, timeout_s=0.2))
     assert isinstance(error, TargetSilent), error
 
@@ -587,6 +587,7 @@ async def test_what_wrk2_writes_is_counted(tmp_path: Path) -> None:
         ("echo 'unable to resolve a:80 Name or service not known' >&2; exit 1", TargetUnknown),
         (f"cat {RECORDED}/wrk2-silent.txt", TargetSilent),
         (f"cat {RECORDED}/wrk2-steady.txt; exit 1", GeneratorFailed),
+        ("echo 'invalid option' >&2; exit 1", GeneratorFailed),
     ],
 )
 async def test_wrk2s_failures(text: str, kind: type[MeshbusError], tmp_path: Path) -> None:

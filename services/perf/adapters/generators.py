@@ -110,12 +110,14 @@ class Wrk2Generator:
         output = wrk2.Output.read(ended.output.decode(errors="replace"))
         complaints = ended.stderr.splitlines()
         if not output.requests:
-            _refuse_unanswered(load, [ended], [*complaints, output.complaint()])
+            if not ended.status:
+                complaints.append(output.complaint())
+            _refuse_unanswered(load, [ended], complaints)
         _refuse_unfinished(load, ended, complaints)
         if not output.has_latencies:
             what = "wrk2 tells no latencies: the test ended while it calibrated itself"
             raise failures.failed(complaints, what=what, target=load.target)
-        output.count(tally, asked=load.requests)
+        output.count(tally, asked=load.requests, offset_s=offset_s)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ _STEP = re.compile(r"^ +(\d+\.\d+) +\d\.\d+ +(\d+) +(?:\d+\.\d+|inf)$", re.MULTI
 _MOMENTS = re.compile(r"^#\[Mean += +([\d.]+), StdDeviation += +([\d.]+)\]", re.MULTILINE)
 _PART = re.compile(r"^  Latency Distribution \(HdrHistogram - (Recorded|Uncorrected)", re.MULTILINE)
 _REQUESTS = re.compile(r"^  (\d+) requests in [\d.]+\w+, ([\d.]+)([KMGTP]?)B read", re.MULTILINE)
+_RATE = re.compile(r"^Requests/sec: +([\d.]+)$", re.MULTILINE)
 _REFUSED = re.compile(r"^  Non-2xx or 3xx responses: (\d+)", re.MULTILINE)
 _SOCKETS = re.compile(
     r"^  Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", re.MULTILINE
@@ -110,6 +111,7 @@ class Output:
 
     requests: int = 0
     """Answers of any status."""
+    rate: float = 0.0
     refused: int = 0
     connect_errors: int = 0
     transfer_errors: int = 0
@@ -130,6 +132,8 @@ class Output:
         if found := _REQUESTS.search(text):
             output.requests = int(found[1])
             output.bytes_received = round(float(found[2]) * _SIZES[found[3]])
+        if found := _RATE.search(text):
+            output.rate = float(found[1])
         if found := _REFUSED.search(text):
             output.refused = int(found[1])
         if found := _SOCKETS.search(text):
@@ -147,7 +151,7 @@ class Output:
             return "TLS handshake failed"
         return "connection reset by peer" if self.transfer_errors else "timeout"
 
-    def count(self, tally: Tally, *, asked: int) -> None:
+    def count(self, tally: Tally, *, asked: int, offset_s: float = 0.0) -> None:
         """Adds everything to `tally`; `asked` is how many requests the load was to make."""
         lost = min(self.connect_errors + self.transfer_errors, max(0, asked - self.requests))
         durations = (self.uncorrected if self.uncorrected.steps else self.recorded).histogram(
@@ -165,3 +169,5 @@ class Output:
         counts = {ANSWERED: self.requests - self.refused, REFUSED: self.refused, NO_ANSWER: lost}
         tally.codes.update({code: count for code, count in counts.items() if count})
         tally.bytes_received += self.bytes_received
+        if self.rate:  # the time itself is told in minutes with two digits
+            tally.ended_s = max(tally.ended_s, offset_s + self.requests / self.rate)

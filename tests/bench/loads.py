@@ -1,0 +1,236 @@
+"""Performance tests, measured: what they add to the generator alone, merging, and more workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from services.perf.measurements import Measurement, merged
+from services.perf.results import fortio_result
+from services.perf.tallies import Tally, TallyMessage
+from tests.perf.rig import Rig, rigged, smp
+from tests.testbed import loopback
+from tests.testbed.backends import Backend, Backends
+from tests.testbed.building import binary
+from tests.waiting import eventually
+
+RATE = 100
+CONNECTIONS = 4
+_DELAY_S = 0.01
+_SHARDS, _INTERVALS = 64, 60
+_PERCENTILES = (50.0, 99.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number and what it should be at most; without a bar it is only told."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None = None
+
+    def row(self) -> str:
+        value = f"{self.value:.3g} {self.unit}"
+        if self.bar is None:
+            return f"| {self.name} | {value} | | |"
+        verdict = "reached" if self.value <= self.bar else "**not reached**"
+        return f"| {self.name} | {value} | ≤ {self.bar:.3g} {self.unit} | {verdict} |"
+
+
+async def figures(folder: Path, *, seconds: int, turns: int) -> list[Figure]:
+    """All of them. `seconds` is the length of a run beside the generator alone."""
+    with Backends() as servers:
+        target = servers.add("target", delay_s=_DELAY_S)
+        async with rigged(folder, workers=1, perf_start_within="60s") as rig:
+            found = await _overhead(rig, target, seconds=seconds, turns=turns)
+            found.append(_merge())
+            found += await _scaling(rig, target)
+    return found
+
+
+async def _overhead(rig: Rig, target: Backend, *, seconds: int, turns: int) -> list[Figure]:
+    """The same load by fortio alone, by Meshbus, and by fortio again, in turns."""
+    url = f"http://{loopback.HOST}:{target.port}/"
+    body = smp(url, rps=RATE, duration=f"{seconds}s", connections=CONNECTIONS)
+    extra, ours, theirs = [], [], []
+    for _ in range(turns):
+        first_s, first = await _fortio(url, seconds)
+        began = time.monotonic()
+        measurement = await rig.measured(body, within_s=seconds + 60)
+        took_s = time.monotonic() - began
+        second_s, second = await _fortio(url, seconds)
+        extra.append(took_s - (first_s + second_s) / 2)
+        ours.append(_ms(fortio_result(measurement)["DurationHistogram"]))
+        theirs += [first, second]
+    results = [
+        Figure(
+            name=f"Longer than `fortio load` itself, {seconds} s at {RATE} requests/s",
+            value=statistics.median(extra),
+            unit="s",
+            bar=0.5,
+        )
+    ]
+    for index, percentile in enumerate(_PERCENTILES):
+        values = [each[index] for each in theirs]
+        middle = statistics.median(values)
+        results.append(
+            Figure(
+                name=(
+                    f"p{percentile:g} of Meshbus beside fortio's {middle:.3g} ms; the bar is how "
+                    f"far {len(values)} runs of fortio lie apart"
+                ),
+                value=abs(statistics.median(each[index] for each in ours) - middle),
+                unit="ms",
+                bar=max(values) - min(values),
+            )
+        )
+    return results
+
+
+async def _fortio(url: str, seconds: int) -> tuple[float, list[float]]:
+    """Wall time of the whole process, and its percentiles."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        str(binary("fortio")),
+        *("load", "-quiet", "-uniform", "-json", "-", "-qps", str(RATE), "-c", str(CONNECTIONS)),
+        # Its own buckets are a millisecond wide, which would be all that is compared.
+        *("-t", f"{seconds}s", "-r", "0.00001", "-p", ",".join(map(str, _PERCENTILES)), url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    output, _ = await process.communicate()
+    return time.monotonic() - began, _ms(json.loads(output)["DurationHistogram"])
+
+
+def _ms(histogram: dict[str, list[dict[str, float]]]) -> list[float]:
+    values = {each["Percentile"]: each["Value"] * 1000 for each in histogram["Percentiles"]}
+    return [values[percentile] for percentile in _PERCENTILES]
+
+
+def _merge() -> Figure:
+    """Shards of a minute, each with 6 000 requests around 20 ms."""
+    messages = [_tally(Random(seed)) for seed in range(_SHARDS)]
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        total = merged(messages, interval_s=1.0)
+        took.append(time.perf_counter() - began)
+        assert total.requests == _SHARDS * _INTERVALS * RATE
+    return Figure(
+        name=f"Merging {_SHARDS} shards with {_INTERVALS} intervals each",
+        value=statistics.median(took) * 1000,
+        unit="ms",
+        bar=100,
+    )
+
+
+def _tally(random: Random) -> TallyMessage:
+    tally = Tally()
+    for second in range(_INTERVALS):
+        for number in range(RATE):
+            duration_us = int(random.lognormvariate(9.9, 0.25))
+            tally.request(
+                at_s=second + number / RATE,
+                duration_us=duration_us,
+                late_us=0,
+                code="200",
+                is_ok=True,
+            )
+    return tally.message()
+
+
+async def _scaling(rig: Rig, target: Backend) -> list[Figure]:
+    """Workers that are started because a run waits for them, and stopped in the middle of it."""
+    url = f"http://{loopback.HOST}:{target.port}/"
+    target.requests.clear()
+    body = smp(url, rps=RATE, duration="10s", connections=6, workers=3)
+    run = await rig.start(body)
+    await rig.until(run, "waiting")
+    began = time.monotonic()
+    await asyncio.to_thread(rig.add, 2, first=2)
+    await eventually(lambda: target.requests.total() > 0, what="load", within_s=60)
+    up_s = time.monotonic() - began
+    await eventually(lambda: target.requests.total() > RATE, what="more load", within_s=60)
+    began = time.monotonic()
+    await asyncio.to_thread(rig.remove, "perf-2", "perf-3")
+    down_s = time.monotonic() - began
+    await rig.until(run, "done", within_s=60)
+    measurement = await rig.measurement(run)
+    lost = target.requests.total() - _requests(measurement)
+    return [
+        Figure(
+            name="From starting two more workers to the load of all three", value=up_s, unit="s"
+        ),
+        Figure(
+            name="From asking two workers to stop in the middle of a run to their end",
+            value=down_s,
+            unit="s",
+        ),
+        Figure(
+            name="Requests of that run that its result does not have",
+            value=abs(lost) + abs(10 * RATE - _requests(measurement)),
+            unit="",
+            bar=0,
+        ),
+        *await _rates(rig),
+    ]
+
+
+async def _rates(rig: Rig) -> list[Figure]:
+    """As fast as possible, by one, two and four workers, against fortio's own server."""
+    found = []
+    with _server() as port:
+        for workers in (1, 2, 4):
+            missing = workers - len(rig.stack.processes)
+            if missing > 0:
+                await asyncio.to_thread(rig.add, missing, first=10 + workers)
+            body = smp(
+                f"http://{loopback.HOST}:{port}/",
+                rps=0,
+                duration="5s",
+                connections=16,
+                workers=workers,
+            )
+            measurement = await rig.measured(body)
+            found.append(
+                Figure(
+                    name=f"As fast as possible, {workers} workers on {os.cpu_count()} processors",
+                    value=measurement.actual_rate,
+                    unit="requests/s",
+                )
+            )
+    return found
+
+
+@contextmanager
+def _server() -> Iterator[int]:
+    """fortio's echo server on a port of its own."""
+    port = loopback.take_port()
+    process = subprocess.Popen(
+        [
+            str(binary("fortio")),
+            *("server", "-http-port", f"{loopback.HOST}:{port}", "-grpc-port", "disabled"),
+            *("-tcp-port", "disabled", "-udp-port", "disabled", "-redirect-port", "disabled"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _requests(measurement: Measurement) -> int:
+    return sum(measurement.tally.durations.counts)
