@@ -16,6 +16,7 @@ from services.chassis.telemetry.metrics import Metrics
 _LAG_PERIOD_S = 1.0
 _LONGEST_LAG_S = 15.0
 
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Check = Callable[[], Awaitable[str]]
 """Returns "" when all is well, else what is wrong."""
 
@@ -30,6 +31,8 @@ class Health:
     is_starting: bool = True
     """Until the service's own parts are up: what listens for health alone takes no work."""
     is_draining: bool = False
+    pages: Page | None = None
+    """Answers all other addresses, once the service's own parts are up."""
     _lag_s: float = 0.0
 
     def check_bus(self, bus: Bus) -> None:
@@ -78,6 +81,11 @@ class Health:
     async def _version(self, _request: web.Request) -> web.Response:
         return web.json_response({"service": self.service, "version": VERSION})
 
+    async def _other(self, request: web.Request) -> web.StreamResponse:
+        if self.pages is None or self.is_draining:
+            raise web.HTTPNotFound(text="there is no such page\n")
+        return await self.pages(request)
+
     async def serve(self, *, host: str, port: int) -> web.AppRunner:
         """Starts listening; the caller cleans the runner up."""
         application = web.Application()
@@ -87,6 +95,7 @@ class Health:
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/version", self._version),
+                web.get("/{page:.*}", self._other),
             ]
         )
         runner = web.AppRunner(application, access_log=None)

@@ -24,6 +24,7 @@ from services.perf.adapters.channels import BusChannels
 from services.perf.adapters.drawers import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
+from services.perf.adapters.pages import Pages
 from services.perf.adapters.prometheus import PrometheusApi
 from services.perf.adapters.stores import BusStore
 from services.perf.baselines import BaselineRecord
@@ -102,6 +103,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     def present() -> RollAnswer:
         return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
 
+    chassis.health.pages = Pages(store).answer
     async with channels.answering(present):
         try:
             yield

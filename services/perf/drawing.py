@@ -1,24 +1,37 @@
-"""`python -m services.perf.drawing FORM`: a measurement on standard input becomes a page (`html`) or
-a picture (`png`).
+"""`python -m services.perf.drawing FORM`: pages and pictures of runs, in a process of their own.
 
-Drawing is a process of its own: the plotting library costs more memory than all the rest of a
-worker, and its work would delay the reading of generators.
+The plotting library costs more memory than all the rest of a worker, and its work would delay the
+reading of generators. FORM is `html` or `png`; a `Drawing` comes on standard input.
 """
 
 from __future__ import annotations
 
 import sys
 
+from services.chassis.messages.models import Piece
 from services.perf.charts import png
+from services.perf.comparing import Comparison
 from services.perf.measurements import Measurement
 from services.perf.pages import html
 
 
+class Drawing(Piece):
+    """What is to be drawn."""
+
+    measurement: Measurement
+    comparison: Comparison | None = None
+    """With an earlier run; a page shows it."""
+
+
 def main() -> int:
     """The process's exit status."""
-    measurement = Measurement.model_validate_json(sys.stdin.buffer.read())
-    form = sys.argv[1]
-    drawn = html(measurement).encode() if form == "html" else png(measurement)
+    drawing = Drawing.model_validate_json(sys.stdin.buffer.read())
+    if sys.argv[1] == "png":
+        drawn = png(drawing.measurement)
+    else:
+        found = drawing.comparison
+        comparison = found.model_dump(mode="json") if found else None
+        drawn = html(drawing.measurement, comparison=comparison).encode()
     sys.stdout.buffer.write(drawn)
     return 0
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.queries import Query
+from services.chassis.bus.subjects import token
 from services.chassis.errors import BaselineUnknown, MalformedRequest, RunUnknown
 from services.chassis.messages import Command, SlotKind
 from services.perf.baselines import BaselineRecord
@@ -83,6 +84,10 @@ class Answers:
         body = _text(asked, _TEXT)
         test, _ = read_test(body)
         run = _text(asked, "run") or uuid.uuid4().hex
+        if token(run) != run:
+            raise MalformedRequest(
+                "run is no id", remedy="send up to 64 letters, digits, `-` and `_`, or none"
+            )
         cluster = _text(asked, "cluster") or NO_CLUSTER
         deadline = datetime.now(timezone.utc) + _WAITING + timedelta(seconds=test.duration_s)
         command = Command(

@@ -184,6 +184,13 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
         *("object", "get", "perf", f"results/{run}.json", "--force", "--output=/dev/stdout"),
     )
     assert '"DurationHistogram"' in cli
+    for page in (f"runs/{run}", f"runs/{run}.png", f"runs/{run}.json", f"runs/{run}.hdr", "runs"):
+        fetched = await asyncio.to_thread(
+            loopback.fetch, f"{trio.stack.health_url('perf-1')}/{page}", timeout_s=30.0
+        )
+        assert fetched
+        texts.append(fetched.decode(errors="replace"))
+    assert f'href="/runs/{run}"' in texts[-1]
     texts += [str(fortio), str(smp_form), cli, trio.stack.log_text()]
     assert [text[:80] for text in texts if canary in text] == []
 

@@ -6,14 +6,21 @@ import asyncio
 import os
 import sys
 
+import orjson
+
 from services.chassis.errors import InternalError
+from services.perf.comparing import Comparison
 from services.perf.measurements import Measurement
 
 _WITHIN_S = 30.0
 
 
-async def drawn(measurement: Measurement, form: str) -> bytes:
+async def drawn(measurement: Measurement, form: str, comparison: Comparison | None = None) -> bytes:
     """The page (`html`) or picture (`png`) of a measurement."""
+    drawing = {
+        "measurement": measurement.model_dump(mode="json"),
+        "comparison": comparison.model_dump(mode="json") if comparison else None,
+    }
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MESHBUS_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -27,7 +34,7 @@ async def drawn(measurement: Measurement, form: str) -> bytes:
     )
     try:
         async with asyncio.timeout(_WITHIN_S):
-            output, _ = await process.communicate(measurement.model_dump_json().encode())
+            output, _ = await process.communicate(orjson.dumps(drawing))
     except (TimeoutError, asyncio.CancelledError):
         process.kill()
         await process.wait()

@@ -1,0 +1,112 @@
+"""Runs over HTTP, on the port of health and metrics: `/runs/ID`, with `.png`, `.json` and others.
+
+What is shown holds no secret, and the port is the machine's own unless a setting opens it. Pages
+are drawn when they are asked for, one at a time: each takes a process and a second or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+from services.chassis.errors import MeshbusError
+from services.perf.adapters.drawers import drawn
+from services.perf.adapters.stores import BusStore
+from services.perf.comparing import compare
+from services.perf.exports import hdr_log
+from services.perf.measurements import Measurement
+from services.perf.results import fortio_result, smp_result
+from services.perf.wire import RunRecord
+
+_MOST_RUNS = 200
+_LIST = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Performance runs</title>'
+    "<style>:root {{color-scheme: light dark}} body {{font: 16px/1.5 system-ui; margin: 2rem}}"
+    "</style>\n<h1>Performance runs</h1>\n<ul>{rows}</ul>\n</html>\n"
+)
+
+
+@dataclass(slots=True)
+class Pages:
+    """Answers requests for pages."""
+
+    store: BusStore
+    _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One page; 404 for what is not there."""
+        parts = request.path.strip("/").split("/")
+        try:
+            match parts:
+                case [""] | ["runs"]:
+                    return await self._list()
+                case ["runs", name]:
+                    return await self._run(name, request.query.get("before", ""))
+        except MeshbusError as error:
+            raise web.HTTPServiceUnavailable(text=f"{error}\n") from None
+        raise web.HTTPNotFound(text="there is no such page\n")
+
+    async def _list(self) -> web.Response:
+        rows = [_row(record) for record in (await self.store.runs())[:_MOST_RUNS]]
+        text = _LIST.format(rows="".join(rows) or "<li>none yet</li>")
+        return web.Response(text=text, content_type="text/html")
+
+    async def _run(self, name: str, before: str) -> web.Response:
+        run, _, form = name.partition(".")
+        measurement = await self._measurement(run)
+        write = _FORMS.get(form)
+        if write is not None:
+            return await write(measurement)
+        if form not in ("", "html", "png"):
+            raise web.HTTPNotFound(text=f"a run has no form {form[:32]!r}\n")
+        comparison = None
+        if before:
+            earlier = await self._measurement(before)
+            comparison = await asyncio.to_thread(compare, [earlier], [measurement])
+        async with self._drawing:
+            page = await drawn(measurement, form or "html", comparison)
+        kind = "image/png" if form == "png" else "text/html"
+        return web.Response(
+            body=page, content_type=kind, charset=None if form == "png" else "utf-8"
+        )
+
+    async def _measurement(self, run: str) -> Measurement:
+        found = await self.store.measurement(run)
+        if found is None:
+            raise web.HTTPNotFound(text=f"there is no result of a run {run[:64]!r}\n")
+        return found
+
+
+def _row(record: RunRecord) -> str:
+    run, name = html.escape(record.run), html.escape(record.name or record.run)
+    told = f"{record.state}, {record.asked:%Y-%m-%d %H:%M} UTC"
+    return f'<li><a href="/runs/{run}">{name}</a> {told}</li>'
+
+
+async def _json(measurement: Measurement) -> web.Response:
+    return _as_json(fortio_result(measurement))
+
+
+async def _smp(measurement: Measurement) -> web.Response:
+    return _as_json(smp_result(measurement, details_uri=f"/runs/{measurement.run}.json"))
+
+
+async def _hdr(measurement: Measurement) -> web.Response:
+    return web.Response(text=await asyncio.to_thread(hdr_log, measurement))
+
+
+def _as_json(value: object) -> web.Response:
+    body = orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    return web.Response(body=body, content_type="application/json")
+
+
+_FORMS: dict[str, Callable[[Measurement], Awaitable[web.Response]]] = {
+    "json": _json,
+    "smp": _smp,
+    "hdr": _hdr,
+}
