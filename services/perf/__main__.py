@@ -29,7 +29,6 @@ from services.perf.adapters.prometheus import PrometheusApi
 from services.perf.adapters.stores import BusStore
 from services.perf.baselines import BaselineRecord
 from services.perf.catalog import offered
-from services.perf.conducting import Patience
 from services.perf.correlation import Metrics
 from services.perf.gating import Gates
 from services.perf.generators.ports import Generator
@@ -37,6 +36,7 @@ from services.perf.handlers import SERVICE, Handlers
 from services.perf.loads import GeneratorName
 from services.perf.queries import Answers
 from services.perf.runs import Runs
+from services.perf.seats import Patience
 from services.perf.settings import PerfSettings
 from services.perf.trials import Trials
 from services.perf.wire import RollAnswer

@@ -13,20 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-import structlog
-
-from services.chassis.errors import MeshbusError, ShardsLost, WorkersMissing
+from services.chassis.errors import ShardsLost, WorkersMissing
 from services.perf.loads import GeneratorName, LostWorker, Shard
-from services.perf.measurements import MissingShard, Part
+from services.perf.measurements import MissingShard
 from services.perf.ports import Channels, Clock, Conducting, Store
+from services.perf.seats import Patience, Seat, StepOutcome
 from services.perf.tallies import Tally
 from services.perf.wire import (
-    Attempt,
     ReadyAnswer,
     ReadyQuestion,
     Report,
     ShardCommand,
-    ShardResult,
     Step,
 )
 
@@ -36,62 +33,6 @@ _POLL_S = 0.1
 _COLLECT_EVERY_S = 2.0
 _STOP_WITHIN_S = 1.0
 _MOST_ATTEMPTS = 3
-
-log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a conductor waits for its workers."""
-
-    start_within: timedelta
-    """For workers to take all shards."""
-    lost_after: timedelta
-    """Of silence, after which a worker counts as dead."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOutcome:
-    """What a step's shards counted."""
-
-    start_at: float
-    """Unix time of the common start."""
-    seconds: float
-    """From then to the end of the last load that ran with the others."""
-    parts: list[Part]
-    workers: list[str]
-    rerun: list[int]
-    missing: list[MissingShard]
-    error: MeshbusError | None
-    """Why shards ended early, all of them; the parts hold what was counted until then."""
-
-
-@dataclass(slots=True)
-class _Seat:
-    """One shard's place in the step, with its newest attempt."""
-
-    shard: Shard
-    token: str
-    tries: int = 1
-    worker: str = ""
-    start_at: float | None = None
-    heard: float = 0.0
-    requests: int = 0
-    failed: int = 0
-    live: Tally = field(default_factory=Tally)
-    """Only its intervals: what the reports have told."""
-    ended: bool = False
-    result: ShardResult | None = None
-    missing: MissingShard | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return self.result is not None or self.missing is not None
-
-    def attempt(self) -> Attempt:
-        return Attempt(
-            token=self.token, shard=self.shard.number, worker=self.worker, start_at=self.start_at
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +53,7 @@ class Conductor:
     """Somebody asked for the run to stop."""
     on_news: Callable[[str], None]
     """Takes a line for people: who is waited for, who was lost."""
-    _seats: list[_Seat] = field(default_factory=list)
+    _seats: list[Seat] = field(default_factory=list)
     _rerun: list[int] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _start_at: float | None = None
@@ -177,7 +118,7 @@ class Conductor:
         lost = {missing.shard: missing for missing in step.missing}
         for shard, attempt in zip(step.shards, step.attempts, strict=True):
             self._seats.append(
-                _Seat(
+                Seat(
                     shard=shard,
                     token=attempt.token,
                     tries=int(attempt.token.rpartition("-")[2]),
@@ -190,13 +131,17 @@ class Conductor:
         starts = [seat.start_at for seat in self._seats if seat.start_at is not None]
         self._start_at = min(starts, default=None)
         self.on_news("The run goes on under another conductor: the former one was lost")
-        await self._collect()
+        for seat in self._seats:
+            if not seat.is_settled:
+                seat.result = await self.store.shard_result(self.run, seat.token)
+            if not seat.is_settled and seat.start_at is None:
+                await self._publish(seat)  # dropped where it was published before
         return True
 
     async def _published(self, shards: Sequence[Shard]) -> None:
         now = self.clock()
         self._seats = [
-            _Seat(shard=shard, token=self._token(shard, 1), heard=now) for shard in shards
+            Seat(shard=shard, token=self._token(shard, 1), heard=now) for shard in shards
         ]
         await self._save()
         for seat in self._seats:
@@ -214,6 +159,8 @@ class Conductor:
                     f"{len(waiting)} of {len(self._seats)} shards found no worker within "
                     f"{self.patience.start_within.total_seconds():g} s"
                 )
+            if all(seat.is_settled for seat in self._seats):
+                break  # it had all ended when this conductor took over
             if not told and now > deadline - self.patience.start_within.total_seconds() + 1:
                 told = True
                 self.on_news(f"Waiting for {len(waiting)} of {len(self._seats)} workers")
@@ -282,15 +229,14 @@ class Conductor:
         seat = next((seat for seat in self._seats if seat.token == report.token), None)
         if seat is None or seat.worker not in ("", report.worker):
             return
-        seat.worker, seat.heard = report.worker, self.clock()
-        seat.requests, seat.failed = report.requests, report.failed
-        for interval in report.intervals:
-            seat.live.add_interval(interval)
+        seat.heard_of(report, now=self.clock())
+        if self._start_at is None and all(each.start_at is not None for each in self._seats):
+            # A conductor that died had given the start, and could not store it any more.
+            self._start_at = min(each.start_at for each in self._seats if each.start_at)
         if report.has_ended:
-            seat.ended = True
             self._changed.set()
 
-    def _is_silent(self, seat: _Seat) -> bool:
+    def _is_silent(self, seat: Seat) -> bool:
         now = self.clock()
         if not self.channels.is_connected:
             for each in self._seats:  # nobody can be heard, so nobody is silent
@@ -304,7 +250,7 @@ class Conductor:
         since = max(seat.heard, seat.start_at or 0.0)
         return now - since > limit.total_seconds()
 
-    async def _lost(self, seat: _Seat) -> None:
+    async def _lost(self, seat: Seat) -> None:
         stored = await self.store.shard_result(self.run, seat.token)
         if stored is not None:
             seat.result = stored
@@ -328,7 +274,7 @@ class Conductor:
         )
         await self._save()
 
-    async def _again(self, seat: _Seat) -> None:
+    async def _again(self, seat: Seat) -> None:
         """Hands the shard to another worker, under a new token that the old one does not know."""
         seat.tries += 1
         seat.token = self._token(seat.shard, seat.tries)
@@ -360,7 +306,7 @@ class Conductor:
             error=errors[0].error() if errors else None,
         )
 
-    async def _publish(self, seat: _Seat) -> None:
+    async def _publish(self, seat: Seat) -> None:
         await self.channels.publish(
             ShardCommand(
                 run=self.run,

@@ -8,7 +8,7 @@ quietly leaves a header or a stage out measures something else than its reader b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from services.perf.addresses import checked_endpoint
 from services.perf.drafts import Draft, documents, drafted, sorted_out
@@ -78,6 +78,8 @@ def _contradictions(draft: Draft, options: PerformanceOptions) -> Iterator[str]:
             yield f"{place}: TCP has no headers and no cookies"
         if client.protocol not in _HTTP and client.content_type:
             yield f"{place}: only HTTP has a content type"
+        if client.protocol is Protocol.GRPC and client.body:
+            yield f"{place}.body: a gRPC test calls the health check, which takes none"
         if bool(client.rps) is not bool(draft.clients[0].rps):
             yield f"{place}.rps: either all clients have a rate or none has"
     if options.http2 and not any(client.protocol in _HTTP for client in draft.clients):
@@ -105,17 +107,17 @@ def _targets(draft: Draft, options: PerformanceOptions) -> tuple[list[Target], l
                 problems.append(f"spec.targets[{index}].url: {error}")
             else:
                 targets.append(_target(url, client, options, weight=option.weight))
+        problems += _unused_certificate(draft.places[0], targets)
     else:
-        for client in draft.clients:
+        for place, client in zip(draft.places, draft.clients, strict=True):
             share = (client.rps or client.connections) / len(client.endpoint_urls)
-            targets += [_target(url, client, options, weight=share) for url in client.endpoint_urls]
+            own = [_target(url, client, options, weight=share) for url in client.endpoint_urls]
+            problems += _unused_certificate(place, own)
+            targets += own
         if len({target.weight for target in targets}) == 1:
             targets = [target.model_copy(update={"weight": 1.0}) for target in targets]
     if len(targets) > MOST_TARGETS:
         problems.append(f"there must be at most {MOST_TARGETS} URLs in all")
-    for place, client in zip(draft.places, draft.clients, strict=True):
-        if client.ssl_certificate and not any(map(_has_tls, targets)):
-            problems.append(f"{place}.ssl_certificate: none of the targets speaks TLS")
     return targets, problems
 
 
@@ -135,6 +137,11 @@ def _target(url: str, client: Client, options: PerformanceOptions, *, weight: fl
         ca_certificate=client.ssl_certificate,
         timeout_s=options.timeoutSeconds,
     )
+
+
+def _unused_certificate(place: str, targets: Sequence[Target]) -> Iterator[str]:
+    if any(target.ca_certificate for target in targets) and not any(map(_has_tls, targets)):
+        yield f"{place}.ssl_certificate: none of the targets speaks TLS"
 
 
 def _has_tls(target: Target) -> bool:

@@ -1,15 +1,13 @@
 """Whichever form a test is written in, read into one: its documents, its form, its fields.
 
-JSON is read by JSON's parser first, because YAML takes some of its escapes for errors; what that
-parser is too lenient with (a key that stands there twice, NaN) is left to YAML's, which is strict
-and bounded.
+JSON is read by JSON's parser first, because YAML takes some of its escapes for errors. What is not
+JSON, or not quite, is left to YAML's parser, which is strict, bounded, and tells the line.
 
 Documents of other kinds are left alone: Meshery sends whatever its editor happens to hold.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from pydantic import ValidationError
 from services.chassis.errors import LoadTestMalformed, ManifestMalformed
 from services.chassis.kube.manifests import SIZE_LIMIT_BYTES, parse_documents
 from services.chassis.operations.bodies import API_VERSION
+from services.perf.fields import checked_json
 from services.perf.forms import (
     HAS_COURSE,
     HAS_TARGETS,
@@ -58,7 +57,7 @@ def documents(body: str) -> list[Any]:
     """The documents of a body; raises `LoadTestMalformed` for one that is neither YAML nor JSON."""
     if body.lstrip().startswith("{") and len(body) <= SIZE_LIMIT_BYTES:
         try:
-            return [json.loads(body, object_pairs_hook=_once, parse_constant=_refused)]
+            return [checked_json(body)]
         except (ValueError, RecursionError):
             pass
     try:
@@ -69,17 +68,6 @@ def documents(body: str) -> list[Any]:
             cause="the text cannot be read as YAML or JSON",
             remedy=f"correct the named line; {_FORMS}",
         ) from None
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _once(pairs: Any) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def sorted_out(found: Iterable[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -110,7 +98,7 @@ def _is_meant(kind: Any, version: Any) -> bool:
     ours = isinstance(version, str) and version.startswith(API_VERSION.partition("/")[0])
     if not isinstance(kind, str):
         return ours
-    return kind == KIND or (ours and bool(near(kind, [KIND])) and kind.startswith("Perf"))
+    return kind == KIND or (ours and bool(near(kind, [KIND])) and kind.lower().startswith("perf"))
 
 
 # --- forms ---------------------------------------------------------------------------------------

@@ -100,10 +100,23 @@ def _small(text: str) -> str:
     return text
 
 
-def _is_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("must be text; put it into quotes")
-    return value
+def checked_json(text: str) -> Any:
+    """What the JSON holds. Raises `ValueError`, or `RecursionError`, also for what Python's parser
+    lets pass: NaN, a key that stands there twice, half of a character."""
+    found = json.loads(text, object_pairs_hook=_once, parse_constant=_refused)
+    json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def mapping(value: Any) -> Any:
@@ -111,7 +124,7 @@ def mapping(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        found = json.loads(value)
+        found = checked_json(value)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -129,7 +142,7 @@ def _by(check: Callable[[Mapping[str, str]], list[str]]) -> AfterValidator:
     return AfterValidator(checked)
 
 
-PlainText = Annotated[str, BeforeValidator(_is_text)]
+PlainText = Annotated[str, Field(strict=True)]
 Text = Annotated[PlainText, Field(max_length=256)]
 Body = Annotated[PlainText, AfterValidator(_small)]
 Certificates = Annotated[

@@ -29,10 +29,10 @@ _TYPES = {
 }
 """Words for pydantic's errors, by the first part of their name."""
 _LIMITS = {
-    "greater_than": ("must be above {:g}", "gt"),
-    "greater_than_equal": ("must be at least {:g}", "ge"),
-    "less_than": ("must be below {:g}", "lt"),
-    "less_than_equal": ("must be at most {:g}", "le"),
+    "greater_than": ("must be above {}", "gt"),
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than": ("must be below {}", "lt"),
+    "less_than_equal": ("must be at most {}", "le"),
     "string_too_long": ("must have at most {} characters", "max_length"),
     "string_too_short": ("must have at least {} characters", "min_length"),
     "too_long": ("must have at most {} entries", "max_length"),
@@ -58,7 +58,7 @@ def told(
         if each["type"] == "extra_forbidden":
             found.append(_unknown(place, location, names_at(location)))
         else:
-            found.append(f"{path(place, location)}: {_words(each)}")
+            found.append(f"{path(place, location) or 'the test'}: {_words(each)}")
     return found
 
 
@@ -105,7 +105,8 @@ def _words(error: Any) -> str:
     context = error.get("ctx", {})
     if kind in _LIMITS:
         words, limit = _LIMITS[kind]
-        return words.format(context[limit])
+        bound = context[limit]
+        return words.format(int(bound) if bound == int(bound) else bound)
     if kind in ("value_error", "literal_error"):
         expected = context.get("expected")
         return f"must be {expected}" if expected else str(context["error"])

@@ -23,7 +23,7 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import ErrorReport
 from services.perf.baselines import fingerprint
-from services.perf.conducting import Conductor, Patience, StepOutcome
+from services.perf.conducting import Conductor
 from services.perf.correlation import Metrics, correlate
 from services.perf.loads import LoadTest, Objective, Stage
 from services.perf.measurements import (
@@ -34,6 +34,7 @@ from services.perf.measurements import (
 from services.perf.ports import Channels, Clock, Store
 from services.perf.results import told_ms
 from services.perf.saturating import Search, judge
+from services.perf.seats import Patience, StepOutcome
 from services.perf.sharding import shards
 from services.perf.summing import measured_by, requests_in, time_of
 from services.perf.wire import RunRecord

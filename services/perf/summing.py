@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
 
-from services.perf.conducting import StepOutcome
 from services.perf.loads import LoadTest, Stage
 from services.perf.measurements import (
     Measurement,
@@ -16,6 +15,7 @@ from services.perf.measurements import (
     merged,
 )
 from services.perf.saturating import judge
+from services.perf.seats import StepOutcome
 from services.perf.tallies import Tally
 
 _LATE = 0.02

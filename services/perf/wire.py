@@ -54,6 +54,8 @@ class Report(Message):
 
     token: str
     worker: str
+    start_at: float
+    """The start that it was given, by the conductor's clock."""
     requests: int
     failed: int
     intervals: list[IntervalMessage] = Field(default_factory=list)

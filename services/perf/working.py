@@ -45,6 +45,8 @@ class _Running:
     """A shard in this worker's hands."""
 
     command: ShardCommand
+    start_at: float
+    """By the conductor's clock."""
     began: float = 0.0
     """When its load began, in the loop's time."""
     tallies: dict[tuple[int, int], Tally] = field(default_factory=dict)
@@ -137,8 +139,9 @@ class ShardWorker:
             if start is None:
                 log.info("shard_not_wanted")
                 return
-            running = _Running(command)
-            error = await self._carried_out(running, start, stopped)
+            start_at, due = start
+            running = _Running(command, start_at)
+            error = await self._carried_out(running, due, stopped)
         result = ShardResult(
             token=command.token,
             worker=self.worker,
@@ -152,8 +155,10 @@ class ShardWorker:
         self.metrics.count(metrics.LOAD_REQUESTS, times=running.requests)
         log.info("shard_ended", requests=running.requests, code=error.code if error else "")
 
-    async def _start(self, command: ShardCommand, stopped: asyncio.Event) -> float | None:
-        """The start in the loop's time; None when the shard is not wanted."""
+    async def _start(
+        self, command: ShardCommand, stopped: asyncio.Event
+    ) -> tuple[float, float] | None:
+        """The start by the conductor's clock and by the loop's; None when it is not wanted."""
         question = ReadyQuestion(token=command.token, worker=self.worker)
         offset = Offset()
         while not stopped.is_set():
@@ -165,7 +170,7 @@ class ShardWorker:
                 offset.measured(sent=sent, told=answer.now, received=time.time())
                 if answer.start_at is not None:
                     wait_s = offset.here(answer.start_at) - time.time()
-                    return asyncio.get_running_loop().time() + wait_s
+                    return answer.start_at, asyncio.get_running_loop().time() + wait_s
             elif command.deadline < datetime.now(timezone.utc):
                 return None
             with contextlib.suppress(TimeoutError):
@@ -174,12 +179,12 @@ class ShardWorker:
         return None
 
     async def _carried_out(
-        self, running: _Running, start: float, stopped: asyncio.Event
+        self, running: _Running, due: float, stopped: asyncio.Event
     ) -> MeshbusError | None:
-        """Runs the stages; returns why the load ended early."""
+        """Runs the stages from `due` on; returns why the load ended early."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, start - loop.time())):
+            async with asyncio.timeout(max(0.0, due - loop.time())):
                 await stopped.wait()
         running.began = loop.time()
         load = asyncio.create_task(self._stages(running), name="load")
@@ -228,6 +233,7 @@ class ShardWorker:
             Report(
                 token=running.command.token,
                 worker=self.worker,
+                start_at=running.start_at,
                 requests=running.requests,
                 failed=running.failed,
                 intervals=running.fresh(),
