@@ -596,7 +596,7 @@ class BaselineUnknown(PerfError):
 class RegressionFound(PerfError):
     code = "MB-6012"
     probable_cause = "the change made the service slower or less reliable than the threshold allows"
-    usual_remedy = "read the comparison; the change was rolled back where that was asked for"
+    usual_remedy = "read the comparison, mend the change and try again"
 
 
 class InternalError(MeshbusError):

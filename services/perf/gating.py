@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from services.chassis.errors import (
+    BusUnavailable,
+    LeaseLost,
     LoadTestMalformed,
     MeshbusError,
     NoCluster,
@@ -22,10 +24,10 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import ClusterFacts
+from services.chassis.messages import ClusterFacts, ErrorReport
 from services.chassis.messages.models import Message
 from services.chassis.operations.endings import Result
-from services.perf.comparing import Comparison, compare
+from services.perf.comparing import Comparison, Outcome, compare
 from services.perf.configs import read_test
 from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
@@ -33,6 +35,7 @@ from services.perf.options import PerformanceOptions
 from services.perf.results import summary
 from services.perf.work import Mesh, Work
 
+_FURTHER_RUNS = 2
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -43,6 +46,8 @@ class GateRecord(Message):
     """The changed objects as they were."""
     absent: list[dict[str, Any]] = Field(default_factory=list)
     """The changed objects that were not there."""
+    refusal: ErrorReport | None = None
+    """Why the change goes; it is stored before the rollback begins."""
 
 
 class Memory(Protocol):
@@ -70,25 +75,44 @@ class Gates:
         if work.mesh is None:
             raise NoCluster("a gate changes a cluster's configuration, and none is named")
         change = _change(options, work.command.namespace)
-        remembered = await self._remembered(work, work.mesh, change)
+        record = await self._remembered(work, work.mesh, change)
+        if record.refusal is not None:  # a worker died in the middle of the rollback
+            raise await self._rolled_back(work, work.mesh, record, record.refusal.error(), options)
         before = await self._runs(work, test, "before", options.repeats)
         work.progress.note(f"Baseline: {_figures(before)}{work.place}")
         try:
             await self._applied(work, work.mesh, change, options)
             after = await self._runs(work, test, "after", options.repeats)
             work.progress.note(f"With the change: {_figures(after)}{work.place}")
-        except (MeshbusError, asyncio.CancelledError):
+            comparison = await self._compared(work, test, before, after, options)
+            if comparison.verdict in (Outcome.REGRESSION, Outcome.INCONCLUSIVE):
+                raise _refusal(comparison)
+        except (LeaseLost, BusUnavailable):
+            raise  # the gate goes on, here or in another worker
+        except MeshbusError as error:
             # Nobody knows how the service does with the change, so it does not stay.
-            await self._rolled_back(work, work.mesh, remembered, options)
-            raise
-        comparison = await asyncio.to_thread(compare, before, after, threshold=options.threshold)
-        if comparison.verdict == "regression":
-            undone = await self._rolled_back(work, work.mesh, remembered, options)
-            raise RegressionFound(
-                f"the change made the service worse: {comparison.told()}",
-                remedy=f"{undone}; read the comparison, mend the change and try again",
-            )
+            raise await self._rolled_back(work, work.mesh, record, error, options) from error
         return _result(work, comparison, change)
+
+    async def _compared(
+        self,
+        work: Work,
+        test: LoadTest,
+        before: Sequence[Measurement],
+        after: list[Measurement],
+        options: PerformanceOptions,
+    ) -> Comparison:
+        """The comparison; one that tells nothing yet gets further runs with the change."""
+        while True:
+            comparison = await asyncio.to_thread(
+                compare, before, after, threshold=options.threshold
+            )
+            is_open = comparison.verdict is Outcome.INCONCLUSIVE
+            if not is_open or len(after) >= options.repeats + _FURTHER_RUNS:
+                return comparison
+            work.progress.note(f"One more run: {_line(comparison)}{work.place}")
+            run = f"{work.command.operation}-after-{len(after) + 1}"
+            after.append(await self.measure(work, test, run))
 
     async def _remembered(self, work: Work, mesh: Mesh, change: Sequence[KubeObject]) -> GateRecord:
         kept = await self.memory.gate(work.command.operation)
@@ -130,18 +154,31 @@ class Gates:
         await work.fence.guard(asyncio.sleep(options.settleSeconds))
 
     async def _rolled_back(
-        self, work: Work, mesh: Mesh, record: GateRecord, options: PerformanceOptions
-    ) -> str:
-        """Puts the former state back; returns what was done, in words."""
+        self,
+        work: Work,
+        mesh: Mesh,
+        record: GateRecord,
+        error: MeshbusError,
+        options: PerformanceOptions,
+    ) -> MeshbusError:
+        """Puts the former state back; returns the error with what was done in its remedy."""
         if not options.rollback:
-            return "the change was left in place, as asked"
+            return _with_remedy(error, "the change was left in place, as asked")
+        refused = record.model_copy(update={"refusal": ErrorReport.of(error)})
+        await self.memory.save_gate(work.command.operation, refused)
         if record.former:
             await mesh.apply("rollback", record.former)
         if record.absent:
             await mesh.delete("removal", record.absent)
         names = ", ".join(_name(obj) for obj in [*record.former, *record.absent])
         work.progress.warn(f"Rolled back {names}{work.place}")
-        return "the change was rolled back"
+        return _with_remedy(error, "the change was rolled back")
+
+
+def _with_remedy(error: MeshbusError, done: str) -> MeshbusError:
+    return type(error)(
+        error.summary, cause=error.cause, remedy=f"{done}; {error.remedy}", subject=error.subject
+    )
 
 
 def _change(options: PerformanceOptions, namespace: str) -> list[KubeObject]:
@@ -198,10 +235,24 @@ def _figures(measurements: Sequence[Measurement]) -> str:
     return "; ".join(summary(measurement).partition("\n")[0] for measurement in measurements)
 
 
+def _refusal(comparison: Comparison) -> RegressionFound:
+    if comparison.verdict is Outcome.REGRESSION:
+        return RegressionFound(f"the change made the service worse: {_line(comparison)}")
+    return RegressionFound(
+        f"whether the change made the service worse cannot be told: {_line(comparison)}",
+        cause="the runs differ too much among themselves, or cannot be compared",
+        remedy="try again with longer runs or more repeats",
+    )
+
+
+def _line(comparison: Comparison) -> str:
+    return "; ".join(comparison.told().splitlines())
+
+
 def _result(work: Work, comparison: Comparison, change: Sequence[KubeObject]) -> Result:
     names = ", ".join(_name(obj) for obj in change)
     return Result(
         f"Performance gate passed successfully{work.place}",
-        f"{names} stays: {comparison.told()}",
+        f"{names} stays: {_line(comparison)}",
         (("seconds", work.progress.seconds),),
     )

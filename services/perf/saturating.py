@@ -121,7 +121,7 @@ def _behind(stage: Stage, requests: int, *, duration_s: float, objective: Object
     if not stage.rate:
         return []
     # Generators end a little early, with the last request.
-    reached = requests / duration_s
+    reached = requests / max(duration_s, stage.duration_s)
     share = reached / stage.rate
     if share >= objective.rate_ratio:
         return []

@@ -35,6 +35,7 @@ class TallyMessage(Piece):
     failures: HistogramMessage
     codes: dict[str, int]
     intervals: list[IntervalMessage] = Field(default_factory=list)
+    began_s: float | None = None
     ended_s: float = 0.0
     sockets: int = 0
     bytes_received: int = 0
@@ -63,6 +64,8 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
     intervals: dict[int, Interval] = field(default_factory=dict)
     """By index: 0 is the one that begins with the run."""
+    began_s: float | None = None
+    """When the first request was sent, in seconds after the run's start."""
     ended_s: float = 0.0
     """When the last answer came, in seconds after the run's start."""
     sockets: int = 0
@@ -85,6 +88,8 @@ class Tally:
         self.responses.record(duration_us + max(0, late_us))
         self.codes[code] += 1
         self.ended_s = max(self.ended_s, at_s + duration_us / 1e6)
+        if self.began_s is None or at_s < self.began_s:
+            self.began_s = at_s
         index = max(0, int(at_s / self.interval_s))
         interval = self.intervals.get(index)
         if interval is None:
@@ -106,10 +111,15 @@ class Tally:
             mine.durations.merge(theirs.durations)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
-        self.ended_s = max(self.ended_s, other.ended_s)
+        self._span(other.began_s, other.ended_s)
         self.sockets += other.sockets
         self.bytes_received += other.bytes_received
         self.bytes_sent += other.bytes_sent
+
+    def _span(self, began_s: float | None, ended_s: float) -> None:
+        if began_s is not None:
+            self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
+        self.ended_s = max(self.ended_s, ended_s)
 
     def merge_message(self, message: TallyMessage) -> None:
         """Adds a tally as it travels, straight into the histograms of this one.
@@ -128,7 +138,7 @@ class Tally:
             mine.durations.merge_message(theirs.durations)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
-        self.ended_s = max(self.ended_s, message.ended_s)
+        self._span(message.began_s, message.ended_s)
         self.sockets += message.sockets
         self.bytes_received += message.bytes_received
         self.bytes_sent += message.bytes_sent
@@ -154,6 +164,7 @@ class Tally:
             failures=self.failures.message(),
             codes=dict(self.codes),
             intervals=self.interval_messages(),
+            began_s=None if self.began_s is None else round(self.began_s, 6),
             ended_s=round(self.ended_s, 6),
             sockets=self.sockets,
             bytes_received=self.bytes_received,

@@ -10,7 +10,7 @@ from typing import Protocol
 from services.chassis.messages import Verb
 from services.chassis.operations.endings import Result
 from services.perf.baselines import BaselineRecord, baseline_key, extended
-from services.perf.comparing import compare
+from services.perf.comparing import Outcome, compare
 from services.perf.configs import read_test
 from services.perf.histograms import Histogram
 from services.perf.loads import LoadTest
@@ -88,16 +88,18 @@ class Trials:
             await self._keep(key, None, name, measurement)
             return f"Kept as the baseline {name}"
         comparison = await asyncio.to_thread(compare, earlier, [measurement])
-        if comparison.verdict == "same" and not note:
+        if note:
+            await self._keep(key, None, name, measurement)
+        elif comparison.verdict is Outcome.SAME:
             await self._keep(key, record, name, measurement)
         return f"Compared with the baseline {name}{note}: {comparison.told()}"
 
     async def _keep(
         self, key: str, record: BaselineRecord | None, name: str, measurement: Measurement
     ) -> None:
-        await self.baselines.save_baseline(
-            key, extended(record, name=name, measurement=measurement), measurement
-        )
+        kept = extended(record, name=name, measurement=measurement)
+        if measurement.run in kept.runs:  # a full baseline stays as it is
+            await self.baselines.save_baseline(key, kept, measurement)
 
 
 def _told(test: LoadTest) -> str:

@@ -70,7 +70,7 @@ class ShardResult(Message):
     token: str
     worker: str
     seconds: float
-    """From the start to the last answer."""
+    """From the first request to the last answer."""
     parts: list[Part]
     error: ErrorReport | None = None
     """Why it ended early; the parts hold what was counted until then."""

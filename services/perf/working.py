@@ -67,10 +67,15 @@ class _Running:
 
     @property
     def seconds(self) -> float:
-        """Until the last answer; of a load without any, until now."""
-        answered = max((tally.ended_s for tally in self.tallies.values()), default=0.0)
-        if answered or not self.began:
-            return answered
+        """From the first request to the last answer; of a load without any, until now.
+
+        How long the generator's process takes to come up is no part of the load.
+        """
+        tallies = self.tallies.values()
+        began = [tally.began_s for tally in tallies if tally.began_s is not None]
+        ended = max((tally.ended_s for tally in tallies), default=0.0)
+        if ended or not self.began:
+            return ended - min(began, default=0.0)
         return asyncio.get_running_loop().time() - self.began
 
     def fresh(self) -> list[IntervalMessage]:
