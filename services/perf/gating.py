@@ -26,7 +26,7 @@ from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ErrorReport
 from services.chassis.messages.models import Message
-from services.chassis.operations.endings import Result
+from services.chassis.operations.endings import Result, first_error
 from services.perf.comparing import Comparison, Outcome, compare
 from services.perf.configs import read_test
 from services.perf.loads import LoadTest
@@ -87,11 +87,12 @@ class Gates:
             comparison = await self._compared(work, test, before, after, options)
             if comparison.verdict in (Outcome.REGRESSION, Outcome.INCONCLUSIVE):
                 raise _refusal(comparison)
-        except (LeaseLost, BusUnavailable):
-            raise  # the gate goes on, here or in another worker
-        except MeshbusError as error:
+        except Exception as raised:
+            error = first_error(raised)
+            if isinstance(error, LeaseLost | BusUnavailable):
+                raise  # the gate goes on, here or in another worker
             # Nobody knows how the service does with the change, so it does not stay.
-            raise await self._rolled_back(work, work.mesh, record, error, options) from error
+            raise await self._rolled_back(work, work.mesh, record, error, options) from raised
         return _result(work, comparison, change)
 
     async def _compared(

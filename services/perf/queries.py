@@ -24,8 +24,10 @@ from services.perf.catalog import TEST
 from services.perf.comparing import compare
 from services.perf.configs import read_test
 from services.perf.exports import hdr_log, hgrm
+from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
 from services.perf.results import fortio_result, smp_result
+from services.perf.saturating import most_steps
 from services.perf.wire import RunRecord
 from services.perf.work import NO_CLUSTER
 
@@ -89,7 +91,7 @@ class Answers:
                 "run is no id", remedy="send up to 64 letters, digits, `-` and `_`, or none"
             )
         cluster = _text(asked, "cluster") or NO_CLUSTER
-        deadline = datetime.now(timezone.utc) + _WAITING + timedelta(seconds=test.duration_s)
+        deadline = datetime.now(timezone.utc) + _WAITING + timedelta(seconds=_longest_s(test))
         command = Command(
             operation=run, kind=TEST.name, cluster=cluster, body=body, deadline=deadline
         )
@@ -177,6 +179,11 @@ class Answers:
         if measurement is None:
             raise RunUnknown(f"there is no result of a run {run}")
         return measurement
+
+
+def _longest_s(test: LoadTest) -> float:
+    search = test.saturation
+    return most_steps(search) * search.step_duration_s if search else test.duration_s
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -26,7 +27,11 @@ of the tests has two processors, and workers, Envoy, istiod and the target share
 
 @pytest.fixture(scope="module")
 def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    settings = {"MESHBUS_PERF_LOST_AFTER": "5s", "MESHBUS_PERF_START_WITHIN": "20s"}
+    settings = {
+        "MESHBUS_ACK_WAIT": "6s",
+        "MESHBUS_PERF_LOST_AFTER": "5s",
+        "MESHBUS_PERF_START_WITHIN": "20s",
+    }
     with Stack(tmp_path_factory.mktemp("meshes"), settings=settings) as running:
         yield running
 
@@ -113,11 +118,12 @@ async def test_a_slower_route_is_rolled_back(
         assert step in told, told
 
 
-async def test_a_route_that_changes_nothing_stays(
+async def test_a_route_that_is_no_slower_stays(
     meshery: Meshery, stack: Stack, door: Door, rig: Rig
 ) -> None:
+    """Told with a threshold that the noise of a busy machine does not reach."""
     before = door.stored_route()
-    final = await meshery.run("performance-gate", body=gate(door, retries=1))
+    final = await meshery.run("performance-gate", body=gate(door, retries=1, threshold=1.0))
     assert not final.failed, final.event
     assert door.stored_route() == {**before, "retries": {"attempts": 1}}
 
@@ -138,7 +144,38 @@ async def test_what_was_not_there_is_deleted_by_the_rollback(
     assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
 
 
-def gate(door: Door, *, delay_ms: float = 0, retries: int = 0, change: str = "") -> str:
+async def test_a_gate_whose_worker_dies_is_taken_over(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    """It is killed with the change applied; another worker measures, and rolls back."""
+    before = door.stored_route()
+    body = gate(door, delay_ms=DELAY_S * 1000 * 0.5)
+    operation = await meshery.apply("performance-gate", body=body)
+
+    def is_changed() -> bool:
+        return any("Run 1 of 1 after" in each.event.summary for each in meshery.of(operation))
+
+    await meshery.until(is_changed, within_s=60.0)
+    assert door.stored_route() != before
+    keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops")).split()
+    [key] = [key for key in keys if key.startswith(f"{operation}.")]
+    record = await asyncio.to_thread(stack.nats_cli, "kv", "get", "ops", key, "--raw")
+    stack.processes[json.loads(record)["worker"]].kill()
+    [final] = await meshery.finals(operation, within_s=90.0)
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert door.stored_route() == before
+
+
+def gate(
+    door: Door,
+    *,
+    delay_ms: float = 0,
+    retries: int = 0,
+    change: str = "",
+    threshold: float = 0.1,
+) -> str:
+    """The body of a gate whose change is the route with a delay or retries, or another one."""
     route = door.route(delay_ms=delay_ms)
     if retries:
         route["spec"]["http"][0]["retries"] = {"attempts": retries}
@@ -149,5 +186,6 @@ def gate(door: Door, *, delay_ms: float = 0, retries: int = 0, change: str = "")
         client=door.client,
         workers=1,
         change=change or json.dumps(route),
+        threshold=threshold,
         settleSeconds=1,
     )

@@ -584,6 +584,7 @@ def test_very_many_problems_are_cut() -> None:
         ("just words", "document 1 is not a mapping"),
         ("[1, 2]", "document 1 is not a mapping"),
         ("colour: red", "none of the fields is one of a performance test"),
+        ("name: x", "clients: is missing"),
         ("test: 5", "test: must be a mapping"),
         ("test:", "test: is missing"),
         ("tests: {}\nmesh: {type: 3}", "tests: unknown field, did you mean test?"),
@@ -605,7 +606,7 @@ def test_very_many_problems_are_cut() -> None:
         ("t: 5\nurl: http://a/\n\ud800: 1", "cannot be read"),
         ("x" * (9 * 1024 * 1024), "the limit is"),
     ],
-    ids=range(28),
+    ids=range(29),
 )
 def test_what_is_no_test(text: str, words: str) -> None:
     told = refused(text)
