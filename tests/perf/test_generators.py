@@ -496,7 +496,7 @@ async def test_cancelled_twice_it_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_an_overdue_program_is_ended(tmp_path: Path) -> None:
     stubborn = script(tmp_path, "trap '' INT; sleep 60")
-    limits = Limits(interrupt_after_s=0.1, kill_after_s=0.3)
+    limits = Limits(interrupt_after_s=2.0, kill_after_s=2.3)  # the shell must be up
     ended = await carried_out([stubborn], limits=limits)
     assert ended.was_overdue
     assert ended.status == -signal.SIGKILL
