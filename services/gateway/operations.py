@@ -404,4 +404,5 @@ def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
         body=request.body,
         credential=subjects.operation_credential(accepting.operation, target.cluster),
         deadline=claim.deadline,
+        may_take_s=accepting.offer.operation.may_take_s,
     )

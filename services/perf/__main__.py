@@ -36,7 +36,7 @@ from services.perf.handlers import SERVICE, Handlers
 from services.perf.loads import GeneratorName
 from services.perf.queries import Answers
 from services.perf.runs import Runs
-from services.perf.seats import Patience
+from services.perf.seating import Patience
 from services.perf.settings import PerfSettings
 from services.perf.trials import Trials
 from services.perf.wire import RollAnswer
@@ -74,7 +74,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
-    handlers = _handlers(chassis, store, runs)
+    handlers = _handlers(chassis, store, runs, channels)
     letters = DeadLetters(chassis.publisher)
     commands = PullWorker(
         bus, "CMD", "perf", handlers.handle, letters.bury_delivery, slots=own.runs
@@ -84,9 +84,9 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     )
     await _advertise(chassis, handlers)
 
-    async def cancel(run: str, cluster: str) -> bool:
-        is_running = await handlers.claims.cancel(run, cluster)
-        await channels.cancel(run)
+    async def cancel(operation: str, cluster: str, kind: str) -> bool:
+        is_running = await handlers.claims.cancel(operation, cluster, kind=kind)
+        await channels.cancel(operation, cluster)
         return is_running
 
     service = await serve_queries(
@@ -94,7 +94,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         service=SERVICE,
         description="Runs load tests on any number of workers, compares and gates",
         queries=Answers(
-            publisher=chassis.publisher, results=store, cancel_run=cancel, drawn=drawn
+            publisher=chassis.publisher, results=store, cancel_operation=cancel, drawn=drawn
         ).queries(),
     )
     workers = [(commands, "commands"), *([(parts, "shards")] if own.slots else [])]
@@ -104,14 +104,15 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
 
     chassis.health.pages = Pages(store).answer
-    async with channels.answering(present):
-        try:
+    try:
+        # A worker that drains is not counted upon any more.
+        async with channels.answering(present):
             yield
-        finally:
-            await service.stop()
-            commands.drain()
-            parts.drain()
-            await finished(consuming, within=settings.drain_grace)
+    finally:
+        await service.stop()
+        commands.drain()
+        parts.drain()
+        await finished(consuming, within=settings.drain_grace)
 
 
 def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
@@ -128,7 +129,9 @@ def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
     return found
 
 
-def _handlers(chassis: Chassis[PerfSettings], store: BusStore, runs: Runs) -> Handlers:
+def _handlers(
+    chassis: Chassis[PerfSettings], store: BusStore, runs: Runs, channels: BusChannels
+) -> Handlers:
     bus, settings = chassis.bus, chassis.settings
     records = Records(Bucket(bus, "ops"), OperationRecord)
 
@@ -158,6 +161,7 @@ def _handlers(chassis: Chassis[PerfSettings], store: BusStore, runs: Runs) -> Ha
             command=command,
             within=chassis.own.gate_timeout,
         ),
+        cancelling=channels.cancelling,
         now=lambda: datetime.now(timezone.utc),
     )
 

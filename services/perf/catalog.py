@@ -7,17 +7,21 @@ from services.perf.gating import Gates
 from services.perf.trials import Trials
 from services.perf.work import Operation
 
+MAY_TAKE_S = 3 * 86_400.0
+"""The longest test is a day; a lost worker may have it run twice, and a gate runs it twice."""
 TEST = AdvertisedOperation(
     name="performance-test",
     description="Performance test (SMP)",
     category=Category.VALIDATE,
     slot=SlotKind.APPLY,
+    may_take_s=MAY_TAKE_S,
 )
 GATE = AdvertisedOperation(
     name="performance-gate",
     description="Performance gate around a configuration change",
     category=Category.VALIDATE,
     slot=SlotKind.APPLY,
+    may_take_s=MAY_TAKE_S,
 )
 
 

@@ -2,36 +2,39 @@
 
 The conductor publishes a command for each shard, waits until workers have them all, names a common
 start, and hears a report each second. A worker that falls silent is lost: its shard is run again by
-another one, after the others if need be, or told as missing. What is decided is stored before it
-takes effect, so that a successor can go on where a conductor died.
+another one, after the others if need be, or told as missing. Tokens and starts are stored before
+anybody is told of them, so that a successor can go on where a conductor died: it takes over load
+that runs, and only a cancelled run or one that has failed is stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-from services.chassis.errors import ShardsLost, WorkersMissing
-from services.perf.loads import GeneratorName, LostWorker, Shard
-from services.perf.measurements import MissingShard
-from services.perf.ports import Channels, Clock, Conducting, Store
-from services.perf.seats import Patience, Seat, StepOutcome
-from services.perf.tallies import Tally
-from services.perf.wire import (
-    ReadyAnswer,
-    ReadyQuestion,
-    Report,
-    ShardCommand,
-    Step,
+from services.chassis.bus.leases import Fence
+from services.chassis.errors import (
+    BusUnavailable,
+    GeneratorMissing,
+    LeaseLost,
+    ShardsLost,
+    WorkersMissing,
 )
+from services.perf.loads import GeneratorName, LostWorker, Shard
+from services.perf.ports import Channels, Clock, Conducting, Store
+from services.perf.seating import Seat, Seats, StepOutcome
+from services.perf.wire import ReadyAnswer, ReadyQuestion, Report, ShardCommand, Step
 
-_LEAD_S = 0.15
-"""From the last worker's word that it is ready to the common start."""
+_LEAD_S = 0.1
+"""From the stored start to the start: what the slowest worker needs to hear of it."""
 _POLL_S = 0.1
+_DEAF_S = 1.0
 _COLLECT_EVERY_S = 2.0
 _STOP_WITHIN_S = 1.0
+_TELL_AFTER_S = 1.0
 _MOST_ATTEMPTS = 3
 
 
@@ -40,306 +43,210 @@ class Conductor:
     """Conducts one step of one run."""
 
     run: str
-    number: int
-    """Of the step, from 1."""
     generator: GeneratorName
-    interval_s: float
     on_lost_worker: LostWorker
+    seats: Seats
     channels: Channels
     store: Store
     clock: Clock
-    patience: Patience
-    on_stop: Callable[[], None]
-    """Somebody asked for the run to stop."""
+    """Unix time, for starts."""
+    fence: Fence
     on_news: Callable[[str], None]
     """Takes a line for people: who is waited for, who was lost."""
-    _seats: list[Seat] = field(default_factory=list)
-    _rerun: list[int] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _start_at: float | None = None
+    _looked: float = 0.0
 
-    async def conduct(self, shards: Sequence[Shard]) -> StepOutcome:
-        """Runs the step to its end; a step that a predecessor began is gone on with.
+    async def conduct(self, shards: Sequence[Shard], former: Step | None) -> StepOutcome:
+        """Runs the step to its end; with `former`, one that a predecessor began.
 
         Raises `WorkersMissing` when too few workers take part, `ShardsLost` when none of the
-        shards could be brought to its end. However it ends, no load is left running.
+        shards could be brought to its end. Load is left running only for a successor.
         """
+        self._looked = _now()
         async with self.channels.conduct(
-            self.run, on_ready=self._ready, on_report=self._heard, on_stop=self.on_stop
+            self.run, on_ready=self._ready, on_report=self._heard
         ) as line:
             try:
-                if not await self._resumed():
+                if former is None:
                     await self._published(shards)
+                else:
+                    await self._taken_over(shards, former)
                 await self._started()
                 await self._ended()
+            except (asyncio.CancelledError, BusUnavailable, LeaseLost):
+                if self.fence.is_stopped:
+                    await self._stopped(line)
+                raise
             except BaseException:
                 await self._stopped(line)
                 raise
-            return self._outcome()
-
-    # --- what is going on, for progress --------------------------------------------------------
-
-    @property
-    def start_at(self) -> float | None:
-        """The common start; None while workers are waited for."""
-        return self._start_at
-
-    @property
-    def workers(self) -> list[str]:
-        return sorted({seat.worker for seat in self._seats if seat.worker})
-
-    @property
-    def requests(self) -> int:
-        return sum(seat.requests for seat in self._seats)
-
-    @property
-    def failed(self) -> int:
-        return sum(seat.failed for seat in self._seats)
-
-    def recent(self, intervals: int) -> Tally:
-        """What the reports have told of the last `intervals` whole intervals."""
-        newest = max((max(seat.live.intervals, default=-1) for seat in self._seats), default=-1)
-        total = Tally(interval_s=self.interval_s)
-        for seat in self._seats:
-            for index, interval in seat.live.intervals.items():
-                if newest - intervals <= index < newest:
-                    total.durations.merge(interval.durations)
-                    total.codes.update(interval.codes)
-        return total
+        if all(seat.result is None for seat in self.seats.all):
+            raise ShardsLost(f"none of the {len(self.seats.all)} shards came to its end")
+        return self.seats.outcome()
 
     # --- the stages of a step --------------------------------------------------------------------
 
-    async def _resumed(self) -> bool:
-        step = await self.store.step(self.run, self.number)
-        if step is None:
-            return False
-        now = self.clock()
-        self._rerun = list(step.rerun)
-        lost = {missing.shard: missing for missing in step.missing}
-        for shard, attempt in zip(step.shards, step.attempts, strict=True):
-            self._seats.append(
-                Seat(
-                    shard=shard,
-                    token=attempt.token,
-                    tries=int(attempt.token.rpartition("-")[2]),
-                    worker=attempt.worker,
-                    start_at=attempt.start_at,
-                    heard=now,
-                    missing=lost.get(shard.number),
-                )
-            )
-        starts = [seat.start_at for seat in self._seats if seat.start_at is not None]
-        self._start_at = min(starts, default=None)
+    async def _published(self, shards: Sequence[Shard]) -> None:
+        self.seats.laid(shards, now=_now())
+        await self._save()
+        for seat in self.seats.all:
+            await self._publish(seat)
+
+    async def _taken_over(self, shards: Sequence[Shard], former: Step) -> None:
+        self.seats.taken_over(shards, former, now=_now())
         self.on_news("The run goes on under another conductor: the former one was lost")
-        for seat in self._seats:
+        for seat in self.seats.all:
             if not seat.is_settled:
                 seat.result = await self.store.shard_result(self.run, seat.token)
             if not seat.is_settled and seat.start_at is None:
-                await self._publish(seat)  # dropped where it was published before
-        return True
-
-    async def _published(self, shards: Sequence[Shard]) -> None:
-        now = self.clock()
-        self._seats = [
-            Seat(shard=shard, token=self._token(shard, 1), heard=now) for shard in shards
-        ]
-        await self._save()
-        for seat in self._seats:
-            await self._publish(seat)
+                # Under a new token: the old one may have been dropped, and is a duplicate now.
+                await self._again(seat)
 
     async def _started(self) -> None:
-        """Waits until a worker has each shard; the last one's question names the start."""
-        deadline = self.clock() + self.patience.start_within.total_seconds()
-        told = False
-        while self._start_at is None:
-            waiting = [seat for seat in self._seats if not seat.worker]
-            now = self.clock()
-            if now > deadline:
+        """Waits until a worker has each shard, then stores and gives the common start."""
+        if self.seats.start_at is not None:
+            return
+        began = _now()
+        within_s = self.seats.patience.start_within.total_seconds()
+        is_told = False
+        while waiting := [seat for seat in self.seats.all if not seat.worker]:
+            if _now() - began > within_s:
                 raise WorkersMissing(
-                    f"{len(waiting)} of {len(self._seats)} shards found no worker within "
-                    f"{self.patience.start_within.total_seconds():g} s"
+                    f"{len(waiting)} of {len(self.seats.all)} shards found no worker within "
+                    f"{within_s:g} s"
                 )
-            if all(seat.is_settled for seat in self._seats):
-                break  # it had all ended when this conductor took over
-            if not told and now > deadline - self.patience.start_within.total_seconds() + 1:
-                told = True
-                self.on_news(f"Waiting for {len(waiting)} of {len(self._seats)} workers")
-            for seat in self._seats:
-                if seat.worker and self._is_silent(seat):
+            if not is_told and _now() - began > _TELL_AFTER_S:
+                is_told = True
+                self.on_news(f"Waiting for {len(waiting)} of {len(self.seats.all)} workers")
+            await self._looked_around()
+            for seat in self.seats.all:
+                if seat.worker and self.seats.is_silent(seat, now=_now()):
                     await self._again(seat)
-            await self._news()
-        await self._save()
+        self.seats.start_at = await self._given_start(self.seats.all)
 
     async def _ended(self) -> None:
-        collected = self.clock()
-        while not all(seat.is_settled for seat in self._seats):
-            for seat in self._seats:
-                if seat.ended and not seat.is_settled:
-                    seat.result = await self.store.shard_result(self.run, seat.token)
-                if not seat.is_settled and self._is_silent(seat):
-                    await self._lost(seat)
-            if self.clock() - collected > _COLLECT_EVERY_S:
-                # A report of an end may have been lost.
-                collected = self.clock()
-                await self._collect()
-            if self._has_failed():
-                return
-            await self._news()
+        """Until every shard has a result or is missing."""
+        collected = _now()
+        while not all(seat.is_settled for seat in self.seats.all):
+            # A report of an end may have been lost.
+            is_collecting = _now() - collected > _COLLECT_EVERY_S
+            collected = _now() if is_collecting else collected
+            for seat in self.seats.all:
+                if not seat.is_settled:
+                    await self._looked_at(seat, is_collecting=is_collecting)
+            await self._looked_around()
 
-    async def _collect(self) -> None:
-        """Takes results that are stored for shards that should have ended by now."""
-        now = self.clock()
-        for seat in self._seats:
-            if seat.is_settled or seat.start_at is None:
-                continue
-            if now > seat.start_at + seat.shard.duration_s:
-                seat.result = await self.store.shard_result(self.run, seat.token)
+    async def _looked_at(self, seat: Seat, *, is_collecting: bool) -> None:
+        if seat.worker and seat.start_at is None:
+            await self._given_start([seat])  # it is run again, and starts by itself
+        if seat.has_ended or (is_collecting and self._is_due(seat)):
+            await self._collected(seat)
+        if not seat.is_settled and self.seats.is_silent(seat, now=_now()):
+            await self._lost(seat)
+
+    def _is_due(self, seat: Seat) -> bool:
+        return seat.start_at is not None and self.clock() > seat.start_at + seat.shard.duration_s
+
+    async def _collected(self, seat: Seat) -> None:
+        """Takes the seat's result, if it is stored."""
+        result = await self.store.shard_result(self.run, seat.token)
+        if result is None:
+            return
+        is_unable = result.error is not None and result.error.code == GeneratorMissing.code
+        if is_unable and seat.tries < _MOST_ATTEMPTS:
+            self.on_news(f"Worker {seat.worker} has no generator {self.generator}; another one is")
+            await self._again(seat)
+            return
+        seat.result = result
 
     async def _stopped(self, line: Conducting) -> None:
         """Ends all load; waits a moment for the workers' word that it has ended."""
+        self.seats.is_over = True
         await line.stop()
-        running = [seat for seat in self._seats if seat.worker and not seat.is_settled]
-        deadline = self.clock() + _STOP_WITHIN_S
-        while self.clock() < deadline and not all(seat.ended for seat in running):
-            await self._news()
-
-    def _has_failed(self) -> bool:
-        """Whether nothing is left to wait for because all that ended has failed."""
-        results = [seat.result for seat in self._seats if seat.result is not None]
-        return len(results) == len(self._seats) and all(result.error for result in results)
+        running = [seat for seat in self.seats.all if seat.is_running]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_WITHIN_S):
+                while not all(seat.has_ended for seat in running):
+                    self._changed.clear()
+                    await self._changed.wait()
 
     # --- workers that come and go ----------------------------------------------------------------
 
     def _ready(self, question: ReadyQuestion) -> ReadyAnswer:
-        now = self.clock()
-        seat = next((seat for seat in self._seats if seat.token == question.token), None)
-        if seat is None or seat.is_settled or seat.worker not in ("", question.worker):
-            return ReadyAnswer(now=now, is_over=True)
-        seat.worker, seat.heard = question.worker, now
-        if self._start_at is None and all(each.worker for each in self._seats):
-            self._start_at = now + _LEAD_S
-            for each in self._seats:
-                each.start_at = self._start_at
+        answer = self.seats.ready(question, now=_now(), unix=self.clock())
+        if answer.start_at is None and not answer.is_over:
             self._changed.set()
-        elif self._start_at is not None and seat.start_at is None:
-            seat.start_at = now + _LEAD_S  # a shard that is run again starts by itself
-        return ReadyAnswer(now=now, start_at=seat.start_at)
+        return answer
 
     def _heard(self, report: Report) -> None:
-        seat = next((seat for seat in self._seats if seat.token == report.token), None)
-        if seat is None or seat.worker not in ("", report.worker):
-            return
-        seat.heard_of(report, now=self.clock())
-        if self._start_at is None and all(each.start_at is not None for each in self._seats):
-            # A conductor that died had given the start, and could not store it any more.
-            self._start_at = min(each.start_at for each in self._seats if each.start_at)
+        self.seats.heard(report, now=_now())
         if report.has_ended:
             self._changed.set()
 
-    def _is_silent(self, seat: Seat) -> bool:
-        now = self.clock()
-        if not self.channels.is_connected:
-            for each in self._seats:  # nobody can be heard, so nobody is silent
-                each.heard = now
-        limit = self.patience.lost_after
-        if not seat.worker:
-            # To be run again, and not taken yet: the others may all be busy with their own.
-            limit = self.patience.start_within
-            if any(each.worker and not each.is_settled for each in self._seats):
-                seat.heard = now
-        since = max(seat.heard, seat.start_at or 0.0)
-        return now - since > limit.total_seconds()
+    async def _given_start(self, seats: Sequence[Seat]) -> float:
+        """Stores a start for these seats; their workers get it with their next question."""
+        start_at = self.clock() + _LEAD_S
+        for seat in seats:
+            seat.start_at = start_at
+        await self._save()
+        if self.clock() > start_at - _LEAD_S / 2:  # storing has eaten the lead
+            return await self._given_start(seats)
+        for seat in seats:
+            seat.is_stored = True
+        return start_at
 
     async def _lost(self, seat: Seat) -> None:
-        stored = await self.store.shard_result(self.run, seat.token)
-        if stored is not None:
-            seat.result = stored
+        await self._collected(seat)
+        if seat.is_settled or not self.seats.is_silent(seat, now=_now()):
             return
-        since = max(0.0, seat.heard - (seat.start_at or seat.heard))
-        name = f"shard {seat.shard.number} of {len(self._seats)}"
+        self.fence.check()
+        who = f"Worker {seat.worker} was lost" if seat.worker else "No worker came"
+        name = f"shard {seat.shard.number} of {len(self.seats.all)}"
         if self.on_lost_worker is LostWorker.RERUN and seat.tries < _MOST_ATTEMPTS:
-            self.on_news(f"Worker {seat.worker} was lost after {since:.0f} s; {name} runs again")
-            self._rerun = sorted({*self._rerun, seat.shard.number})
+            self.on_news(f"{who}; {name} runs again")
             await self._again(seat)
             return
-        self.on_news(f"Worker {seat.worker} was lost after {since:.0f} s; {name} is missing")
-        seat.missing = MissingShard(
-            shard=seat.shard.number,
-            worker=seat.worker,
-            since_s=round(since, 1),
-            reason=(
-                f"the worker was not heard of again; the {seat.requests} requests that it "
-                "reported until then are not counted"
-            ),
-        )
+        self.on_news(f"{who}; {name} is missing")
+        self.seats.given_up(seat, now=_now())
         await self._save()
 
     async def _again(self, seat: Seat) -> None:
-        """Hands the shard to another worker, under a new token that the old one does not know."""
-        seat.tries += 1
-        seat.token = self._token(seat.shard, seat.tries)
-        seat.worker, seat.start_at, seat.heard = "", None, self.clock()
-        seat.requests = seat.failed = 0
-        seat.live = Tally(interval_s=self.interval_s)
+        """Hands the shard to another worker; one that lost its claim must not."""
+        self.fence.check()
+        self.seats.handed_out_again(seat, now=_now())
         await self._save()
         await self._publish(seat)
 
     # --- the rest --------------------------------------------------------------------------------
 
-    def _outcome(self) -> StepOutcome:
-        results = [seat.result for seat in self._seats if seat.result is not None]
-        errors = [result.error for result in results if result.error is not None]
-        if not results:
-            raise ShardsLost(f"none of the {len(self._seats)} shards came to its end")
-        together = [
-            seat.result.seconds
-            for seat in self._seats
-            if seat.result is not None and seat.start_at == self._start_at
-        ]
-        return StepOutcome(
-            start_at=self._start_at or self.clock(),
-            seconds=max(together, default=max(result.seconds for result in results)),
-            parts=[part for result in results for part in result.parts],
-            workers=sorted({result.worker for result in results}),
-            rerun=self._rerun,
-            missing=[seat.missing for seat in self._seats if seat.missing is not None],
-            error=errors[0].error() if errors else None,
-        )
-
     async def _publish(self, seat: Seat) -> None:
+        may_wait = self.seats.patience.start_within + timedelta(seconds=seat.shard.duration_s + 5)
         await self.channels.publish(
             ShardCommand(
                 run=self.run,
                 token=seat.token,
                 shard=seat.shard,
                 generator=self.generator,
-                interval_s=self.interval_s,
-                deadline=datetime.fromtimestamp(self.clock(), timezone.utc)
-                + self.patience.start_within
-                + timedelta(seconds=seat.shard.duration_s + 5),
+                interval_s=self.seats.interval_s,
+                deadline=datetime.fromtimestamp(self.clock(), timezone.utc) + may_wait,
             )
         )
 
     async def _save(self) -> None:
-        await self.store.save_step(
-            self.run,
-            Step(
-                number=self.number,
-                shards=[seat.shard for seat in self._seats],
-                attempts=[seat.attempt() for seat in self._seats],
-                rerun=self._rerun,
-                missing=[seat.missing for seat in self._seats if seat.missing is not None],
-            ),
-        )
+        await self.store.save_step(self.run, self.seats.step())
 
-    async def _news(self) -> None:
-        """Until something changed, or it is time to look around."""
+    async def _looked_around(self) -> None:
+        """Until something changed, or it is time; raises when the run is no longer ours."""
         self._changed.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_POLL_S):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
+        now = _now()
+        if now - self._looked > _DEAF_S or not self.channels.is_connected:
+            self.seats.all_heard(now)
+        self._looked = now
+        self.fence.check()
 
-    def _token(self, shard: Shard, attempt: int) -> str:
-        return f"{self.number}-{shard.number}-{attempt}"
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -8,7 +8,8 @@ anything is applied, so that whoever takes the gate over from a dead worker can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,11 +21,12 @@ from services.chassis.errors import (
     LoadTestMalformed,
     MeshbusError,
     NoCluster,
+    OperationCancelled,
     RegressionFound,
 )
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import ClusterFacts, ErrorReport
+from services.chassis.messages import ClusterFacts, ErrorReport, Verb
 from services.chassis.messages.models import Message
 from services.chassis.operations.endings import Result, first_error
 from services.perf.comparing import Comparison, Outcome, compare
@@ -33,9 +35,12 @@ from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
 from services.perf.options import PerformanceOptions
 from services.perf.results import summary
+from services.perf.wire import RunRecord, RunState
 from services.perf.work import Mesh, Work
 
 _FURTHER_RUNS = 2
+_CLUSTERWIDE = ("GatewayClass",)
+"""Kinds of the mesh's configuration that have no namespace."""
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -46,16 +51,20 @@ class GateRecord(Message):
     """The changed objects as they were."""
     absent: list[dict[str, Any]] = Field(default_factory=list)
     """The changed objects that were not there."""
+    is_changing: bool = False
+    """The change may be there; stored before it is applied."""
     refusal: ErrorReport | None = None
     """Why the change goes; it is stored before the rollback begins."""
 
 
 class Memory(Protocol):
-    """Where gates remember."""
+    """Where gates remember, by their runs' ids."""
 
-    async def gate(self, operation: str) -> GateRecord | None: ...
+    async def gate(self, run: str) -> GateRecord | None: ...
 
-    async def save_gate(self, operation: str, record: GateRecord) -> None: ...
+    async def save_gate(self, run: str, record: GateRecord) -> None: ...
+
+    async def save_run(self, record: RunRecord) -> None: ...
 
 
 Measure = Callable[[Work, LoadTest, str], Awaitable[Measurement]]
@@ -71,17 +80,62 @@ class Gates:
 
     async def run(self, work: Work) -> Result:
         """Raises `RegressionFound` when the change made the service worse."""
+        if work.command.verb is Verb.DELETE:
+            return Result(
+                f"Performance gate removed successfully{work.place}",
+                "A gate leaves nothing behind but the change, if that passed.",
+            )
         test, options = read_test(work.command.body)
         if work.mesh is None:
             raise NoCluster("a gate changes a cluster's configuration, and none is named")
         change = _change(options, work.command.namespace)
-        record = await self._remembered(work, work.mesh, change)
-        if record.refusal is not None:  # a worker died in the middle of the rollback
-            raise await self._rolled_back(work, work.mesh, record, record.refusal.error(), options)
-        before = await self._runs(work, test, "before", options.repeats)
-        work.progress.note(f"Baseline: {_figures(before)}{work.place}")
+        async with self._told(work, test):
+            return await self._gated(work, work.mesh, test, options, change)
+
+    @asynccontextmanager
+    async def _told(self, work: Work, test: LoadTest) -> AsyncIterator[None]:
+        """Keeps a record of the gate beside those of its runs, for its status and its end."""
+        command = work.command
+        record = RunRecord(
+            run=work.run,
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            name=test.name,
+            state=RunState.RUNNING,
+        )
+        await self.memory.save_run(record)
         try:
-            await self._applied(work, work.mesh, change, options)
+            yield
+        except Exception as raised:
+            error = first_error(raised)
+            if not isinstance(error, LeaseLost | BusUnavailable):
+                is_cancelled = isinstance(error, OperationCancelled)
+                state = RunState.CANCELLED if is_cancelled else RunState.FAILED
+                ended = {"state": state, "error": ErrorReport.of(error)}
+                await self.memory.save_run(record.model_copy(update=ended))
+            raise
+        await self.memory.save_run(record.model_copy(update={"state": RunState.DONE}))
+
+    async def _gated(
+        self,
+        work: Work,
+        mesh: Mesh,
+        test: LoadTest,
+        options: PerformanceOptions,
+        change: Sequence[KubeObject],
+    ) -> Result:
+        record = await self._remembered(work, mesh, change)
+        try:
+            if record.refusal is not None:
+                raise record.refusal.error()  # a worker died in the middle of the rollback
+            work.fence.check()
+            before = await self._runs(work, test, "before", options.repeats)
+            work.progress.note(f"Baseline: {_figures(before)}{work.place}")
+            record = record.model_copy(update={"is_changing": True})
+            await self.memory.save_gate(work.run, record)
+            await self._applied(work, mesh, change, options)
             after = await self._runs(work, test, "after", options.repeats)
             work.progress.note(f"With the change: {_figures(after)}{work.place}")
             comparison = await self._compared(work, test, before, after, options)
@@ -91,8 +145,10 @@ class Gates:
             error = first_error(raised)
             if isinstance(error, LeaseLost | BusUnavailable):
                 raise  # the gate goes on, here or in another worker
+            if not record.is_changing:
+                raise
             # Nobody knows how the service does with the change, so it does not stay.
-            raise await self._rolled_back(work, work.mesh, record, error, options) from raised
+            raise await self._rolled_back(work, mesh, record, error, options) from raised
         return _result(work, comparison, change)
 
     async def _compared(
@@ -112,11 +168,11 @@ class Gates:
             if not is_open or len(after) >= options.repeats + _FURTHER_RUNS:
                 return comparison
             work.progress.note(f"One more run: {_line(comparison)}{work.place}")
-            run = f"{work.command.operation}-after-{len(after) + 1}"
+            run = f"{work.run}-after-{len(after) + 1}"
             after.append(await self.measure(work, test, run))
 
     async def _remembered(self, work: Work, mesh: Mesh, change: Sequence[KubeObject]) -> GateRecord:
-        kept = await self.memory.gate(work.command.operation)
+        kept = await self.memory.gate(work.run)
         if kept is not None:
             return kept
         served = await mesh.facts()
@@ -129,7 +185,7 @@ class Gates:
                 remedy="a gate takes objects of Istio and of the Gateway API only",
             )
         record = _former(change, await mesh.facts(kinds=sorted(kinds)))
-        await self.memory.save_gate(work.command.operation, record)
+        await self.memory.save_gate(work.run, record)
         return record
 
     async def _runs(self, work: Work, test: LoadTest, part: str, repeats: int) -> list[Measurement]:
@@ -137,7 +193,7 @@ class Gates:
         for number in range(1, repeats + 1):
             work.fence.check()
             work.progress.note(f"Run {number} of {repeats} {part} the change{work.place}")
-            run = f"{work.command.operation}-{part}-{number}"
+            run = f"{work.run}-{part}-{number}"
             found.append(await self.measure(work, test, run))
         return found
 
@@ -166,11 +222,25 @@ class Gates:
         if not options.rollback:
             return _with_remedy(error, "the change was left in place, as asked")
         refused = record.model_copy(update={"refusal": ErrorReport.of(error)})
-        await self.memory.save_gate(work.command.operation, refused)
-        if record.former:
-            await mesh.apply("rollback", record.former)
-        if record.absent:
-            await mesh.delete("removal", record.absent)
+        await self.memory.save_gate(work.run, refused)
+        # An id of its own for each attempt: one that failed has ended for good.
+        attempt = work.progress.attempt
+        failed: list[str] = []
+        for change, objects, carry_out in (
+            ("rollback", record.former, mesh.apply),
+            ("removal", record.absent, mesh.delete),
+        ):
+            if objects:
+                try:
+                    await carry_out(f"{change}-{attempt}", objects)
+                except (LeaseLost, BusUnavailable):
+                    raise
+                except MeshbusError as problem:
+                    names = ", ".join(_name(obj) for obj in objects)
+                    failed.append(f"{names} is still as the change left it ({problem.summary})")
+        if failed:
+            work.progress.warn(f"The rollback failed: {'; '.join(failed)}{work.place}")
+            return _with_remedy(error, "; ".join(failed))
         names = ", ".join(_name(obj) for obj in [*record.former, *record.absent])
         work.progress.warn(f"Rolled back {names}{work.place}")
         return _with_remedy(error, "the change was rolled back")
@@ -190,7 +260,10 @@ def _change(options: PerformanceOptions, namespace: str) -> list[KubeObject]:
         )
     objects = parse_manifest(options.change)
     for obj in objects:
-        obj["metadata"].setdefault("namespace", namespace)
+        if obj["kind"] in _CLUSTERWIDE:
+            obj["metadata"].pop("namespace", None)
+        else:
+            obj["metadata"]["namespace"] = obj["metadata"].get("namespace") or namespace
     return objects
 
 

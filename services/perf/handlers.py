@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.bus.leases import Fence
 from services.chassis.bus.pulling import Delivery
-from services.chassis.errors import DeadlineExpired, MeshbusError, UnknownOperation
+from services.chassis.errors import (
+    DeadlineExpired,
+    MeshbusError,
+    OperationCancelled,
+    UnknownOperation,
+)
 from services.chassis.messages import Command, Event
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.commands import processing, read_command
 from services.chassis.operations.endings import Result, failure_event
 from services.chassis.operations.progress import Progress
+from services.perf.ports import Stop
 from services.perf.work import NO_CLUSTER, Mesh, Operation, Work
 
 SERVICE = "perf"
@@ -26,6 +33,8 @@ class Handlers:
     claims: Claims
     operations: Mapping[str, Operation]
     mesh_of: Callable[[Command], Mesh]
+    cancelling: Callable[[str, str, Stop], AbstractAsyncContextManager[None]]
+    """Hears, for a block, that an operation on a cluster is to be cancelled."""
     now: Callable[[], datetime]
 
     async def handle(self, delivery: Delivery) -> None:
@@ -52,4 +61,9 @@ class Handlers:
             raise DeadlineExpired("the command was not started before its deadline")
         mesh = None if command.cluster == NO_CLUSTER else self.mesh_of(command)
         work = Work(command=command, progress=progress, fence=fence, mesh=mesh)
-        return await operation.run(work)
+
+        def cancel() -> None:
+            fence.stop(OperationCancelled("the run was cancelled on request"))
+
+        async with self.cancelling(command.operation, command.cluster, cancel):
+            return await operation.run(work)

@@ -75,7 +75,7 @@ class Measurement(Message):
     started: datetime
     """When the first request was due."""
     duration_s: float
-    """From then until the last shard ended."""
+    """From the first request to the last answer of the shards that ran together."""
     requested_duration_s: float
     requested_rate: float
     """Of a single stage; with several, their average. 0 means as fast as possible."""
@@ -84,6 +84,8 @@ class Measurement(Message):
     rerun: list[int] = Field(default_factory=list)
     """Shards that were run a second time, after the others, because their worker died."""
     missing: list[MissingShard] = Field(default_factory=list)
+    ended_early: int = 0
+    """Shards whose generator failed in the middle; what they counted until then is in here."""
     warnings: list[str] = Field(default_factory=list)
     stages: list[StageResult] = Field(default_factory=list)
     targets: list[TargetResult] = Field(default_factory=list)
@@ -96,7 +98,7 @@ class Measurement(Message):
 
     @property
     def is_complete(self) -> bool:
-        return not self.missing
+        return not self.missing and not self.ended_early
 
     @property
     def actual_rate(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from services.perf.wire import (
 
 
 class Stop(Protocol):
-    """Called when a run's shards are to end."""
+    """Called when something is to end."""
 
     def __call__(self) -> None: ...
 
@@ -50,9 +50,8 @@ class Channels(Protocol):
         *,
         on_ready: Callable[[ReadyQuestion], ReadyAnswer],
         on_report: Callable[[Report], None],
-        on_stop: Stop,
     ) -> AbstractAsyncContextManager[Conducting]:
-        """Answers and hears the workers of a run. `on_stop` is somebody else's wish to stop."""
+        """Answers and hears the workers of a run."""
 
     async def ready(self, run: str, question: ReadyQuestion) -> ReadyAnswer | None:
         """Asks the conductor; None when it does not answer."""
@@ -87,4 +86,3 @@ class Store(Protocol):
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
-Sleep = Callable[[float], Awaitable[None]]

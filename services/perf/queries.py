@@ -24,12 +24,10 @@ from services.perf.catalog import TEST
 from services.perf.comparing import compare
 from services.perf.configs import read_test
 from services.perf.exports import hdr_log, hgrm
-from services.perf.loads import LoadTest
 from services.perf.measurements import Measurement
 from services.perf.results import fortio_result, smp_result
-from services.perf.saturating import most_steps
 from services.perf.wire import RunRecord
-from services.perf.work import NO_CLUSTER
+from services.perf.work import NO_CLUSTER, run_of
 
 _WITHIN = timedelta(seconds=5)
 _WAITING = timedelta(minutes=30)
@@ -42,6 +40,9 @@ class Results(Protocol):
     """The kept runs."""
 
     async def run(self, run: str) -> RunRecord | None: ...
+
+    async def begin_run(self, record: RunRecord) -> None:
+        """Keeps it, unless the run is known."""
 
     async def runs(self) -> list[RunRecord]: ...
 
@@ -58,8 +59,8 @@ class Answers:
 
     publisher: Publisher
     results: Results
-    cancel_run: Callable[[str, str], Awaitable[bool]]
-    """Of an operation on a cluster; False when it does not run."""
+    cancel_operation: Callable[[str, str, str], Awaitable[bool]]
+    """By its id, cluster and kind; False when it has ended."""
     drawn: Callable[[Measurement, str], Awaitable[bytes]]
     """A page or picture of a measurement, made in a process of its own."""
 
@@ -72,7 +73,7 @@ class Answers:
                 text_field=_TEXT,
             ),
             Query("status", f"{_RUN}; without one, all runs", self.status),
-            Query("cancel", '{"run": ID, "cluster": TOKEN}', self.cancel),
+            Query("cancel", _RUN, self.cancel),
             Query("results", f'{{"run": ID, "format": {" | ".join(FORMATS)}}}', self.read),
             Query(
                 "compare",
@@ -91,12 +92,27 @@ class Answers:
                 "run is no id", remedy="send up to 64 letters, digits, `-` and `_`, or none"
             )
         cluster = _text(asked, "cluster") or NO_CLUSTER
-        deadline = datetime.now(timezone.utc) + _WAITING + timedelta(seconds=_longest_s(test))
         command = Command(
-            operation=run, kind=TEST.name, cluster=cluster, body=body, deadline=deadline
+            operation=run,
+            kind=TEST.name,
+            cluster=cluster,
+            body=body,
+            deadline=datetime.now(timezone.utc) + _WAITING,
+            may_take_s=TEST.may_take_s,
+        )
+        work_run = run_of(command)
+        await self.results.begin_run(
+            RunRecord(
+                run=work_run,
+                operation=run,
+                kind=TEST.name,
+                cluster=cluster,
+                name=test.name,
+                duration_s=test.duration_s,
+            )
         )
         await self.publisher.command(command, service="perf", slot=SlotKind.APPLY, within=_WITHIN)
-        return {"run": run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
+        return {"run": work_run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
         """How far a run is; without an id, all runs that are kept."""
@@ -104,20 +120,19 @@ class Answers:
         if not run:
             runs = await self.results.runs()
             return {"runs": [record.model_dump(mode="json") for record in runs]}
-        record = await self.results.run(run)
-        if record is None:
-            raise RunUnknown(f"there is no run {run}")
+        record = await self._record(run)
         return record.model_dump(mode="json")
 
     async def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Stops a run: no load is left a second later."""
+        """Stops a run, or a gate with its runs: no load is left a second later."""
         run = _text(asked, "run")
         if not run:
             raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
-        return {
-            "run": run,
-            "cancelling": await self.cancel_run(run, _text(asked, "cluster") or NO_CLUSTER),
-        }
+        record = await self._record(run)
+        is_stopping = not record.state.is_final and await self.cancel_operation(
+            record.operation, record.cluster, record.kind
+        )
+        return {"run": run, "state": record.state, "cancelling": is_stopping}
 
     async def read(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A run's result in one of the forms."""
@@ -172,6 +187,12 @@ class Answers:
         newest = max(found, key=lambda record: record.stored)
         return await self.results.baseline_measurements(newest)
 
+    async def _record(self, run: str) -> RunRecord:
+        record = await self.results.run(run)
+        if record is None:
+            raise RunUnknown(f"there is no run {run[:64]}")
+        return record
+
     async def _measurement(self, run: str) -> Measurement:
         if not run:
             raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
@@ -179,11 +200,6 @@ class Answers:
         if measurement is None:
             raise RunUnknown(f"there is no result of a run {run}")
         return measurement
-
-
-def _longest_s(test: LoadTest) -> float:
-    search = test.saturation
-    return most_steps(search) * search.step_duration_s if search else test.duration_s
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

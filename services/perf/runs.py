@@ -8,40 +8,38 @@ be taken over by another worker between two of its runs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
 from services.chassis.errors import (
+    BusUnavailable,
     GeneratorMissing,
+    LeaseLost,
     MeshbusError,
     OperationCancelled,
+    WorkersMissing,
 )
 from services.chassis.messages import ErrorReport
+from services.chassis.operations.endings import first_error
 from services.perf.baselines import fingerprint
 from services.perf.conducting import Conductor
 from services.perf.correlation import Metrics, correlate
-from services.perf.loads import LoadTest, Objective, Stage
-from services.perf.measurements import (
-    Measurement,
-    interval_of,
-    merged,
-)
+from services.perf.loads import LoadTest, Objective, Shard, Stage
+from services.perf.measurements import Measurement, interval_of, merged
 from services.perf.ports import Channels, Clock, Store
-from services.perf.results import told_ms
 from services.perf.saturating import Search, judge
-from services.perf.seats import Patience, StepOutcome
+from services.perf.seating import Patience, Seats, StepOutcome
 from services.perf.sharding import shards
-from services.perf.summing import measured_by, requests_in, time_of
-from services.perf.wire import RunRecord
+from services.perf.summing import measured_by, requests_in
+from services.perf.telling import live, told
+from services.perf.wire import RunRecord, RunState
 from services.perf.work import Mesh, Work
 
-_RECENT_INTERVALS = 5
 _FACTS_WITHIN_S = 10.0
+_MOST_UNSURE_STEPS = 2
 
 log = structlog.get_logger(__name__)
 
@@ -54,15 +52,13 @@ class _Run:
     test: LoadTest
     record: RunRecord
     interval_s: float
-    workers: int
     outcomes: list[tuple[Sequence[Stage], StepOutcome]] = field(default_factory=list)
-    conductor: Conductor | None = None
+    seats: Seats | None = None
+    """Of the running step."""
     steps: int = 0
 
-    @property
-    def requests(self) -> int:
-        done = sum(requests_in(outcome.parts) for _, outcome in self.outcomes)
-        return done + (self.conductor.requests if self.conductor else 0)
+    def news(self, line: str) -> None:
+        self.work.progress.warn(f"{line}{self.work.place}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +80,26 @@ class Runs:
         kept = await self.store.measurement(run)
         if kept is not None:
             return kept
+        command = work.command
         record = RunRecord(
             run=run,
-            kind=work.command.kind,
-            cluster=work.command.cluster_name or work.command.cluster,
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
             name=test.name,
             duration_s=test.duration_s,
-            state="waiting",
+            state=RunState.WAITING,
         )
         await self.store.save_run(record)
         try:
             return await self._measured(work, test, record)
-        except MeshbusError as error:
-            state = "cancelled" if isinstance(error, OperationCancelled) else "failed"
+        except Exception as raised:
+            error = first_error(raised)
+            if isinstance(error, LeaseLost | BusUnavailable):
+                raise  # the run goes on, here or in another worker
+            is_cancelled = isinstance(error, OperationCancelled)
+            state = RunState.CANCELLED if is_cancelled else RunState.FAILED
             await self.store.save_run(
                 record.model_copy(update={"state": state, "error": ErrorReport.of(error)})
             )
@@ -104,20 +107,20 @@ class Runs:
 
     async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
         metrics = self.metrics_of(test.prometheus)  # a bad address is told before the load
-        workers, print_of_mesh = await asyncio.gather(self._workers(test), _fingerprint(work.mesh))
-        running = _Run(
-            work=work,
-            test=test,
-            record=record,
-            interval_s=interval_of(test.duration_s),
-            workers=workers,
-        )
-        async with self._told(running):
+        print_of_mesh = await work.fence.guard(_fingerprint(work.mesh))
+        running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
+        rate = None
+        async with told(
+            self.store,
+            lambda: self._live(running),
+            every=self.progress_every,
+            tell=lambda line: work.progress.note(f"{line}{work.place}"),
+        ):
             if test.saturation is not None:
                 rate = await self._searched(running, test.objective or Objective())
             else:
-                rate = None
-                await self._step(running, test.stages)
+                outcome = await self._step(running, test.stages)
+                running.outcomes.append((test.stages, outcome))
         measurement = measured_by(
             test,
             running.outcomes,
@@ -129,98 +132,95 @@ class Runs:
         )
         _refuse_unanswered(running, measurement)
         correlation = await self._correlation(work, metrics, measurement)
-        measurement = measurement.model_copy(update={"correlation": correlation})
+        return await self._kept(record, measurement.model_copy(update={"correlation": correlation}))
+
+    async def _kept(self, record: RunRecord, measurement: Measurement) -> Measurement:
         name = await self.store.save_measurement(measurement)
-        await self.store.save_run(
-            record.model_copy(
-                update={
-                    "state": "done",
-                    "started": measurement.started,
-                    "elapsed_s": measurement.duration_s,
-                    "requests": running.requests,
-                    "result": name,
-                    "missing": measurement.missing,
-                }
-            )
-        )
+        done = {
+            "state": RunState.DONE,
+            "started": measurement.started,
+            "elapsed_s": measurement.duration_s,
+            "requests": sum(measurement.tally.durations.counts),
+            "failed": sum(measurement.tally.failures.counts),
+            "rate": round(measurement.actual_rate, 1),
+            "result": name,
+            "missing": measurement.missing,
+        }
+        await self.store.save_run(record.model_copy(update=done))
         return measurement
 
-    async def _workers(self, test: LoadTest) -> int:
-        """How many shards to cut; raises `GeneratorMissing` when nobody could make the load."""
-        if test.workers:
-            return test.workers
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _step(self, running: _Run, stages: Sequence[Stage]) -> StepOutcome:
+        """Shards that start together; a step that a predecessor began is gone on with."""
+        test = running.test
+        running.steps += 1
+        former = await self.store.step(running.record.run, running.steps)
+        workers = len(former.attempts) if former else test.workers or await self._free(test)
+        while True:
+            cut = shards(test, workers, stages=stages)
+            try:
+                return await self._conducted(running, cut)
+            except WorkersMissing:
+                seated = len(running.seats.workers) if running.seats else 0
+                if test.workers or not 0 < seated < workers:
+                    raise
+                # Others took workers that were free a moment ago: those that came will do.
+                running.news(f"{seated} of {workers} workers came; they share the load")
+                workers = seated
+                running.steps += 1
+
+    async def _conducted(self, running: _Run, cut: Sequence[Shard]) -> StepOutcome:
+        seats = Seats(number=running.steps, interval_s=running.interval_s, patience=self.patience)
+        running.seats = seats
+        conductor = Conductor(
+            run=running.record.run,
+            generator=running.test.generator,
+            on_lost_worker=running.test.on_lost_worker,
+            seats=seats,
+            channels=self.channels,
+            store=self.store,
+            clock=self.clock,
+            fence=running.work.fence,
+            on_news=running.news,
+        )
+        former = await self.store.step(running.record.run, running.steps)
+        return await running.work.fence.guard(conductor.conduct(cut, former))
+
+    async def _free(self, test: LoadTest) -> int:
+        """How many workers could take shards; raises `GeneratorMissing` when none could."""
         answers = await self.channels.roll_call()
         able = [answer for answer in answers if test.generator in answer.generators]
         if answers and not able:
             raise GeneratorMissing(f"no perf worker has the generator {test.generator}")
         return max(1, sum(answer.free for answer in able))
 
-    # --- steps -----------------------------------------------------------------------------------
-
-    async def _step(self, running: _Run, stages: Sequence[Stage]) -> StepOutcome:
-        cut = shards(running.test, running.workers, stages=stages)
-        running.steps += 1
-        conductor = Conductor(
-            run=running.record.run,
-            number=running.steps,
-            generator=running.test.generator,
-            interval_s=running.interval_s,
-            on_lost_worker=running.test.on_lost_worker,
-            channels=self.channels,
-            store=self.store,
-            clock=self.clock,
-            patience=self.patience,
-            on_stop=lambda: running.work.fence.stop(
-                OperationCancelled("the run was cancelled on request")
-            ),
-            on_news=lambda line: running.work.progress.warn(f"{line}{running.work.place}"),
-        )
-        running.conductor = conductor
-        outcome = await running.work.fence.guard(conductor.conduct(cut))
-        running.outcomes.append((stages, outcome))
-        running.conductor = None
-        return outcome
-
     async def _searched(self, running: _Run, objective: Objective) -> float:
         """The highest rate that holds the objective; 0 when not even the lowest does."""
         saturation = running.test.saturation
         assert saturation is not None
         search = Search(saturation)
+        unsure = 0
         while (rate := search.next_rate()) is not None:
             stage = Stage(rate=rate, duration_s=saturation.step_duration_s)
             outcome = await self._step(running, [stage])
+            if (outcome.rerun or outcome.missing) and unsure < _MOST_UNSURE_STEPS:
+                unsure += 1  # its load was not there at one time, so it says nothing about the rate
+                running.news(f"{rate:g} requests/s is tried again: a worker was lost")
+                continue
+            running.outcomes.append(([stage], outcome))
             tally = merged((p.tally for p in outcome.parts), interval_s=running.interval_s)
             holds, reason = judge(stage, tally, duration_s=outcome.seconds, objective=objective)
             search.record(rate, holds)
-            told = "holds" if holds else f"does not hold: {reason}"
-            running.work.progress.note(f"{rate:g} requests/s {told}{running.work.place}")
+            verdict = "holds" if holds else f"does not hold: {reason}"
+            running.work.progress.note(f"{rate:g} requests/s {verdict}{running.work.place}")
         return search.result
 
-    # --- progress --------------------------------------------------------------------------------
+    # --- the rest --------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _told(self, running: _Run) -> AsyncIterator[None]:
-        """Tells how the run goes, each second in its record and less often as events."""
-
-        async def tell() -> None:
-            loop = asyncio.get_running_loop()
-            told = loop.time()
-            while True:
-                await asyncio.sleep(1.0)
-                record = _live(running, now=self.clock())
-                await self.store.save_run(record)
-                is_due = loop.time() - told >= self.progress_every.total_seconds()
-                if is_due and record.state == "running":
-                    told = loop.time()
-                    running.work.progress.note(_line(record) + running.work.place)
-
-        telling = asyncio.create_task(tell(), name="run-progress")
-        try:
-            yield
-        finally:
-            telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError, MeshbusError):
-                await telling
+    def _live(self, running: _Run) -> RunRecord:
+        before = sum(requests_in(outcome.parts) for _, outcome in running.outcomes)
+        return live(running.record, running.seats, before=before, clock=self.clock)
 
     async def _correlation(
         self, work: Work, metrics: Metrics | None, measurement: Measurement
@@ -230,7 +230,7 @@ class Runs:
             return None
         ended = measurement.started + timedelta(seconds=measurement.duration_s)
         scraped = ended + self.scrape_interval
-        wait_s = scraped.timestamp() - self.clock()
+        wait_s = min(scraped.timestamp() - self.clock(), self.scrape_interval.total_seconds())
         await work.fence.guard(asyncio.sleep(max(0.0, wait_s)))
         verdict = await correlate(
             metrics, measurement=measurement, window=(measurement.started, scraped)
@@ -238,34 +238,6 @@ class Runs:
         first, *others = verdict.told().splitlines()
         work.progress.note(f"Telemetry: {first}{work.place}", "\n".join(others))
         return verdict.model_dump(mode="json")
-
-
-def _live(running: _Run, *, now: float) -> RunRecord:
-    conductor = running.conductor
-    if conductor is None or conductor.start_at is None:
-        return running.record
-    recent = conductor.recent(_RECENT_INTERVALS)
-    span_s = running.interval_s * _RECENT_INTERVALS
-    return running.record.model_copy(
-        update={
-            "state": "running",
-            "started": time_of(conductor.start_at),
-            "elapsed_s": round(max(0.0, now - conductor.start_at), 1),
-            "workers": conductor.workers,
-            "requests": running.requests,
-            "failed": conductor.failed,
-            "rate": round(recent.requests / span_s, 1),
-            "p99_ms": recent.durations.percentile_us(99) / 1000,
-        }
-    )
-
-
-def _line(record: RunRecord) -> str:
-    failed = f", {record.failed} failed" if record.failed else ""
-    return (
-        f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: {record.requests} requests{failed}, "
-        f"p99 {told_ms(record.p99_ms)} ms"
-    )
 
 
 async def _fingerprint(mesh: Mesh | None) -> str:
@@ -284,7 +256,7 @@ async def _fingerprint(mesh: Mesh | None) -> str:
 
 def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
     """Raises why, when a generator failed and not one request was answered."""
-    errors = [outcome.error for _, outcome in running.outcomes if outcome.error is not None]
+    errors = [error for _, outcome in running.outcomes for error in outcome.errors]
     tally = measurement.tally
     if errors and sum(tally.failures.counts) == sum(tally.durations.counts):
         raise errors[0]

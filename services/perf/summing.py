@@ -15,7 +15,7 @@ from services.perf.measurements import (
     merged,
 )
 from services.perf.saturating import judge
-from services.perf.seats import StepOutcome
+from services.perf.seating import StepOutcome
 from services.perf.tallies import Tally
 
 _LATE = 0.02
@@ -64,6 +64,7 @@ def measured_by(
         workers=len({worker for step in steps for worker in step.workers}),
         rerun=sorted({shard for step in steps for shard in step.rerun}),
         missing=[hole for step in steps for hole in step.missing],
+        ended_early=sum(len(step.errors) for step in steps),
         warnings=_warnings(test, total, steps, seconds=seconds, asked=asked),
         stages=_stages(test, outcomes, tallies, interval_s=interval_s),
         targets=[
@@ -155,7 +156,7 @@ def _warnings(
         )
     if total.failed:
         lines.append(f"{total.failed} requests failed ({total.failed / total.requests:.2%})")
-    lines += [f"a generator ended early: {step.error.summary}" for step in steps if step.error]
+    lines += [f"a generator ended early: {e.summary}" for step in steps for e in step.errors]
     rerun = sorted({shard for step in steps for shard in step.rerun})
     if rerun:
         lines.append(f"shards {rerun} ran again, after the others: their workers were lost")

@@ -50,13 +50,15 @@ class Trials:
             )
         test, _options = read_test(command.body)
         work.progress.note(f"Performance test started: {_told(test)}{work.place}")
-        measurement = await self.measured(work, test, command.operation)
+        measurement = await self.measured(work, test, work.run)
         lines = [summary(measurement), *measurement.warnings]
         lines += [f"missing: {hole.reason}" for hole in measurement.missing]
         if test.baseline:
             lines.append(await self.compared(test.baseline, measurement))
-        run = command.operation
-        lines.append(f"Result: nats object get perf results/{run}.json; mesh.perf.results has more")
+        lines.append(
+            f"Run {work.run}: nats object get perf results/{work.run}.json; "
+            "mesh.perf.results has other forms"
+        )
         name = f" {test.name}" if test.name else ""
         whole = "" if measurement.is_complete else ", with parts missing"
         return Result(

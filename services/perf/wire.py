@@ -8,6 +8,7 @@ hold anyway. Results are objects, because a long run's counts do not fit a messa
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
@@ -54,8 +55,6 @@ class Report(Message):
 
     token: str
     worker: str
-    start_at: float
-    """The start that it was given, by the conductor's clock."""
     requests: int
     failed: int
     intervals: list[IntervalMessage] = Field(default_factory=list)
@@ -86,15 +85,33 @@ class RollAnswer(Message):
     """Those that are installed there."""
 
 
+class RunState(StrEnum):
+    """Where a run is; the last three are final. `waiting` is for workers."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+
+
 class RunRecord(Message):
     """State of a run: the value of `perf/run.<run>`."""
 
     run: str
+    operation: str
+    """Id of the operation that it belongs to; it may have another run for each cluster."""
     kind: str
-    cluster: str = ""
+    cluster: str
+    """Token of the cluster, or `none`."""
+    cluster_name: str = ""
     name: str = ""
-    state: str = "queued"
-    """queued, waiting (for workers), running, merging, done, failed, cancelled."""
+    state: RunState = RunState.QUEUED
     asked: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     started: datetime | None = None
     duration_s: float = 0.0
@@ -109,7 +126,6 @@ class RunRecord(Message):
     missing: list[MissingShard] = Field(default_factory=list)
     result: str = ""
     """Name of the result's object in the bucket `perf`."""
-    summary: str = ""
     error: ErrorReport | None = None
 
 
@@ -131,8 +147,7 @@ class Step(Message):
     """
 
     number: int
-    shards: list[Shard]
     attempts: list[Attempt]
-    """The newest attempt at each shard, in the order of `shards`."""
+    """The newest attempt at each shard, in the shards' order."""
     rerun: list[int] = Field(default_factory=list)
     missing: list[MissingShard] = Field(default_factory=list)

@@ -42,6 +42,11 @@ class Work:
     """None for a run that is about no cluster."""
 
     @property
+    def run(self) -> str:
+        """Id of its run, or of its gate."""
+        return run_of(self.command)
+
+    @property
     def place(self) -> str:
         """Completes a summary."""
         name = self.command.cluster_name or self.command.cluster
@@ -59,3 +64,10 @@ class Operation:
     run: Run
     doing: Callable[[Verb], str]
     """Completes "Error while …"."""
+
+
+def run_of(command: Command) -> str:
+    """Id of a command's run. Meshery sends one operation to several clusters: each is a run."""
+    if command.cluster == NO_CLUSTER:
+        return command.operation
+    return f"{command.operation}-{command.cluster[:12]}"

@@ -19,7 +19,9 @@ import structlog
 from services.chassis.bus import envelopes
 from services.chassis.bus.pulling import Delivery, kept
 from services.chassis.errors import (
+    BusUnavailable,
     GeneratorMissing,
+    InternalError,
     MeshbusError,
     OperationCancelled,
 )
@@ -34,7 +36,10 @@ from services.perf.ports import Channels, Store
 from services.perf.tallies import IntervalMessage, Tally
 from services.perf.wire import ReadyQuestion, Report, ShardCommand, ShardResult
 
-_ASK_EVERY_S = 0.1
+_ASK_EVERY_S = 0.05
+_LOOK_EVERY_S = 1.0
+_KEEP_WITHIN_S = 600.0
+_KEEP_PAUSE_S = 1.0
 _REPORT_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -45,8 +50,6 @@ class _Running:
     """A shard in this worker's hands."""
 
     command: ShardCommand
-    start_at: float
-    """By the conductor's clock."""
     began: float = 0.0
     """When its load began, in the loop's time."""
     tallies: dict[tuple[int, int], Tally] = field(default_factory=dict)
@@ -111,6 +114,8 @@ class ShardWorker:
     ack_wait: timedelta
     slots: int
     _busy: int = 0
+    _begun: set[tuple[str, str]] = field(default_factory=set)
+    """Runs and tokens whose load was made here: it is made once."""
 
     @property
     def free(self) -> int:
@@ -144,9 +149,12 @@ class ShardWorker:
             if start is None:
                 log.info("shard_not_wanted")
                 return
-            start_at, due = start
-            running = _Running(command, start_at)
-            error = await self._carried_out(running, due, stopped)
+            if (command.run, command.token) in self._begun:
+                log.info("shard_begun_before")  # the message came again; its load runs or has run
+                return
+            self._begun.add((command.run, command.token))
+            running = _Running(command)
+            error = await self._carried_out(running, start, stopped)
         result = ShardResult(
             token=command.token,
             worker=self.worker,
@@ -155,17 +163,16 @@ class ShardWorker:
             error=ErrorReport.of(error) if error else None,
         )
         if not isinstance(error, OperationCancelled):
-            await self.store.save_shard_result(command.run, result)
+            await self._keep(command.run, result)
         await self._report(running, has_ended=True)
         self.metrics.count(metrics.LOAD_REQUESTS, times=running.requests)
         log.info("shard_ended", requests=running.requests, code=error.code if error else "")
 
-    async def _start(
-        self, command: ShardCommand, stopped: asyncio.Event
-    ) -> tuple[float, float] | None:
-        """The start by the conductor's clock and by the loop's; None when it is not wanted."""
+    async def _start(self, command: ShardCommand, stopped: asyncio.Event) -> float | None:
+        """The start in the loop's time; None when the shard is not wanted."""
         question = ReadyQuestion(token=command.token, worker=self.worker)
         offset = Offset()
+        looked = asyncio.get_running_loop().time()
         while not stopped.is_set():
             sent = time.time()
             answer = await self.channels.ready(command.run, question)
@@ -175,13 +182,40 @@ class ShardWorker:
                 offset.measured(sent=sent, told=answer.now, received=time.time())
                 if answer.start_at is not None:
                     wait_s = offset.here(answer.start_at) - time.time()
-                    return answer.start_at, asyncio.get_running_loop().time() + wait_s
+                    # Our clock may have been set meanwhile: never longer than the conductor said.
+                    wait_s = min(wait_s, answer.start_at - answer.now)
+                    return asyncio.get_running_loop().time() + wait_s
             elif command.deadline < datetime.now(timezone.utc):
                 return None
+            elif asyncio.get_running_loop().time() - looked > _LOOK_EVERY_S:
+                looked = asyncio.get_running_loop().time()
+                if await self._has_ended(command.run):
+                    return None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ASK_EVERY_S):
                     await stopped.wait()
         return None
+
+    async def _has_ended(self, run: str) -> bool:
+        """Whether the run of a conductor that does not answer is known to be over."""
+        try:
+            record = await self.store.run(run)
+        except BusUnavailable:
+            return False
+        return record is not None and record.state.is_final
+
+    async def _keep(self, run: str, result: ShardResult) -> None:
+        """Stores the result; an outage of the bus must not cost what was measured."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _KEEP_WITHIN_S
+        while True:
+            try:
+                await self.store.save_shard_result(run, result)
+                return
+            except BusUnavailable:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(_KEEP_PAUSE_S)
 
     async def _carried_out(
         self, running: _Running, due: float, stopped: asyncio.Event
@@ -209,7 +243,12 @@ class ShardWorker:
             return OperationCancelled("the run was stopped")
         except Exception as raised:
             error = first_error(raised)
-            log.warning("load_failed", code=error.code, reason=error.summary)
+            log.warning(
+                "load_failed",
+                code=error.code,
+                reason=error.summary,
+                exc_info=isinstance(error, InternalError),
+            )
             return error
         finally:
             for task in (load, stop):
@@ -238,7 +277,6 @@ class ShardWorker:
             Report(
                 token=running.command.token,
                 worker=self.worker,
-                start_at=running.start_at,
                 requests=running.requests,
                 failed=running.failed,
                 intervals=running.fresh(),

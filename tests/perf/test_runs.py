@@ -179,6 +179,13 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
         answer = await trio.ask("results", run=run, format=form)
         assert answer[form]
         texts.append(str(answer[form]))
+    keys = (await asyncio.to_thread(trio.stack.nats_cli, "kv", "ls", "perf")).split()
+    kept = [key for key in keys if run in key]
+    assert len(kept) == 2  # the run and its step
+    for key in kept:
+        texts.append(
+            await asyncio.to_thread(trio.stack.nats_cli, "kv", "get", "perf", key, "--raw")
+        )
     cli = await asyncio.to_thread(
         trio.stack.nats_cli,
         *("object", "get", "perf", f"results/{run}.json", "--force", "--output=/dev/stdout"),
@@ -202,8 +209,8 @@ async def test_a_baseline_is_kept_and_compared_with(trio: Rig, target: Backend) 
     second = await trio.measured(body)
     found = await trio.ask("compare", before="baseline:nightly", after=second.run)
     assert found["verdict"] == "regression", found["told"]
-    same = await trio.ask("compare", before=first.run, after=first.run)
-    assert same["verdict"] == "same"
+    back = await trio.ask("compare", before=second.run, after=first.run)
+    assert back["verdict"] == "improvement", back["told"]
 
 
 # --- trouble -------------------------------------------------------------------------------------
@@ -272,12 +279,71 @@ async def test_cancelling_leaves_no_load(trio: Rig, target: Backend) -> None:
     assert answer["cancelling"]
     await eventually(lambda: not generators(target), what="no generator", within_s=10)
     took = time.monotonic() - began
+    assert took < 1.0
     record = await trio.until(run, "cancelled")
     assert record["error"]["code"] == "MB-2008"
-    print(f"cancelled within {took:.2f} s")
     left = target.requests.total()
     await trio.measured(smp(url(target), rps=20, duration="1s"))
     assert target.requests.total() == left + 20
+
+
+async def test_a_queued_run_is_cancelled_before_it_begins(
+    built: None, tmp_path: Path, target: Backend
+) -> None:
+    """Its only conductor is full; when that is free again, no load is made for it."""
+    async with rigged(tmp_path, workers=1, perf_runs="1") as rig:
+        first = await rig.start(smp(url(target), rps=20, duration="3s"))
+        await eventually(lambda: target.requests.total() > 0, what="load", within_s=30)
+        second = await rig.start(smp(url(target), rps=20, duration="3s"))
+        assert (await rig.status(second))["state"] == "queued"
+        assert (await rig.ask("cancel", run=second))["cancelling"]
+        await rig.until(first, "done")
+        await rig.until(second, "cancelled")
+        assert target.requests.total() == 60
+
+
+async def test_two_runs_that_want_all_workers_both_end(trio: Rig, target: Backend) -> None:
+    """Each counts on the same free workers; they share them."""
+    body = smp(url(target), rps=30, duration="3s", connections=6)
+    found = await asyncio.gather(trio.measured(body), trio.measured(body))
+    assert [counted(measurement) for measurement in found] == [90, 90]
+    assert target.requests.total() == 180
+
+
+async def test_a_search_goes_on_without_a_worker_that_died(
+    built: None, tmp_path: Path, target: Backend
+) -> None:
+    target.delay_s = 0.05
+    async with rigged(tmp_path, workers=3) as rig:
+        body = smp(
+            url(target),
+            connections=6,
+            saturation={"lowest": 20, "highest": 320, "stepSeconds": 3, "precision": 0.4},
+            objective={"p90Ms": 400, "rateRatio": 0.8},
+        )
+        run = await _killed(rig, target, body, conductor=False)
+        await rig.until(run, "done", within_s=150)
+        measurement = await rig.measurement(run)
+        assert measurement.saturation_rate is not None
+        assert 40 <= measurement.saturation_rate <= 160
+
+
+async def test_an_outage_of_nats_that_outlasts_the_claim(
+    built: None, tmp_path: Path, target: Backend
+) -> None:
+    """The conductor loses its claim and the load runs on; whoever goes on collects it."""
+    async with rigged(tmp_path, workers=2) as rig:
+        run = await rig.start(smp(url(target), rps=40, duration="8s"))
+        await eventually(lambda: target.requests.total() > 40, what="load", within_s=30)
+        await asyncio.to_thread(rig.stack.nats.kill)
+        await eventually(
+            lambda: target.requests.total() >= 300, what="load without NATS", within_s=60
+        )
+        await asyncio.to_thread(rig.stack.nats.start)
+        await rig.until(run, "done", within_s=120)
+        measurement = await rig.measurement(run)
+        assert counted(measurement) == 320 == target.requests.total()
+        assert measurement.rerun == []
 
 
 async def test_a_run_goes_on_over_a_restart_of_nats(

@@ -154,7 +154,7 @@ async def test_injection_labels_leave_foreign_labels_alone(
     off = await meshery.run("label-namespace", namespace="shop", delete=True)
     assert "removed" in off.event.summary
     assert labels(cluster) == before
-    cluster.kubectl("delete", "namespace", "shop", "--wait=false")
+    cluster.kubectl("delete", "namespace", "shop")
 
 
 async def test_a_namespace_that_is_not_there_is_named(meshery: Meshery) -> None:

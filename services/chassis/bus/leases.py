@@ -62,6 +62,11 @@ class Fence:
         self._stop = error
         self._fallen.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody cancelled the operation; a lost claim is another worker's to go on."""
+        return self._stop is not None
+
     def check(self) -> None:
         """Raises `LeaseLost` when another worker may have taken over."""
         if self._stop is not None:

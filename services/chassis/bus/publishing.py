@@ -167,4 +167,4 @@ def _time_to_live(command: Command) -> timedelta:
     left = command.deadline - datetime.now(timezone.utc)
     if left <= timedelta(0):
         raise DeadlineExpired("the command's deadline has passed")
-    return left
+    return left + timedelta(seconds=command.may_take_s)

@@ -50,3 +50,7 @@ class Command(Message):
     credential: str = ""
     """Key in the bucket `credentials`; empty means the registered cluster's own."""
     deadline: AwareDatetime = Field(default_factory=_default_deadline)
+    """When it has to be begun."""
+    may_take_s: float = 0.0
+    """How long it may go on after that; so long it stays in its queue for another worker to take
+    over."""

@@ -85,6 +85,8 @@ class AdvertisedOperation(Message):
     description: str
     category: Category
     slot: SlotKind
+    may_take_s: float = 0.0
+    """How long one may go on after its deadline has passed."""
     is_listed: bool = True
     """False for what only the gateway itself asks for; people do not see it."""
 

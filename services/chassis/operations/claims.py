@@ -86,21 +86,36 @@ class Claims:
         except RevisionConflict:
             raise Abandon from None
         progress = Progress(self.publisher, command, attempt, service=self.endings.service)
-        await self._told(delivery, progress, run=run, failure=failure)
+        await self._told(
+            delivery, progress, run=run, failure=failure, is_cancelled=record.cancel_requested
+        )
 
-    async def cancel(self, operation: str, cluster: str) -> bool:
-        """Asks for a running operation to stop; False when it is not running."""
+    async def cancel(self, operation: str, cluster: str, *, kind: str = "") -> bool:
+        """Asks for an operation to stop; False when it is not running.
+
+        With `kind`, one that waits in its queue is cancelled as well: whoever takes it ends it.
+        """
         key = subjects.operation_key(operation, cluster)
-        stored = await self.records.get(key)
-        if stored is None or stored[0].state.is_terminal:
-            return False
-        record, revision = stored
-        wanted = record.model_copy(update={"cancel_requested": True})
-        await self.records.update(key, wanted, revision=revision)
-        return True
+        while True:
+            stored = await self.records.get(key)
+            with contextlib.suppress(RevisionConflict):
+                if stored is None and kind:
+                    await self.records.create(key, _cancelled_ahead(operation, cluster, kind))
+                    return True
+                if stored is None or stored[0].state.is_terminal:
+                    return False
+                wanted = stored[0].model_copy(update={"cancel_requested": True})
+                await self.records.update(key, wanted, revision=stored[1])
+                return True
 
     async def _told(
-        self, delivery: Delivery, progress: Progress, *, run: Run, failure: Failure
+        self,
+        delivery: Delivery,
+        progress: Progress,
+        *,
+        run: Run,
+        failure: Failure,
+        is_cancelled: bool,
     ) -> None:
         """Runs the operation between its first and its last event."""
         began = time.monotonic()
@@ -109,6 +124,8 @@ class Claims:
         self.metrics.add(metrics.RUNNING, 1)
         try:
             async with self._heartbeats(delivery, progress) as fence:
+                if is_cancelled:
+                    fence.stop(OperationCancelled("the operation was cancelled on request"))
                 final, error = await self._outcome(progress, fence, run=run, failure=failure)
                 await progress.close()
                 await self.endings.end(command, progress, final, error)
@@ -174,3 +191,15 @@ class Claims:
                 log.warning("heartbeat_missed", reason=type(error).__name__)
                 with contextlib.suppress(MeshbusError):
                     fence.check()
+
+
+def _cancelled_ahead(operation: str, cluster: str, kind: str) -> OperationRecord:
+    """The record of an operation that nobody has taken yet."""
+    return OperationRecord(
+        operation=operation,
+        kind=kind,
+        cluster=cluster,
+        state=OperationState.RUNNING,
+        attempt=0,
+        cancel_requested=True,
+    )

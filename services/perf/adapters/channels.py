@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -72,9 +72,11 @@ class BusChannels:
         inbox = self.bus.client.new_inbox()
         try:
             subscription = await self.bus.client.subscribe(inbox, cb=heard)
-            await self.bus.client.publish(subjects.PERF_ROLL_CALL, b"", reply=inbox)
-            await asyncio.sleep(_ROLL_CALL_S)
-            await subscription.unsubscribe()
+            try:
+                await self.bus.client.publish(subjects.PERF_ROLL_CALL, b"", reply=inbox)
+                await asyncio.sleep(_ROLL_CALL_S)
+            finally:
+                await subscription.unsubscribe()
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable("the perf workers could not be asked") from error
         return answers
@@ -116,7 +118,6 @@ class BusChannels:
         *,
         on_ready: Callable[[ReadyQuestion], ReadyAnswer],
         on_report: Callable[[Report], None],
-        on_stop: Stop,
     ) -> AsyncIterator[_Line]:
         async def heard(message: Msg) -> None:
             verb = message.subject.rpartition(".")[2]
@@ -127,8 +128,6 @@ class BusChannels:
                 elif verb == "report":
                     body = envelopes.unpacked(message.data, dict(message.headers or {}))
                     on_report(Report.model_validate_json(body))
-                elif verb == "cancel":
-                    on_stop()
             except ValidationError:
                 log.warning("control_message_unreadable", verb=verb)
 
@@ -141,10 +140,24 @@ class BusChannels:
             if not self.bus.client.is_closed:
                 await subscription.unsubscribe()
 
-    async def cancel(self, run: str) -> None:
-        """Asks the conductor to stop, and the workers with it."""
-        await self.bus.client.publish(subjects.perf_control("cancel", run=run), b"")
-        await _stop(self.bus, run)
+    async def cancel(self, operation: str, cluster: str) -> None:
+        """Asks whoever carries the operation out on the cluster to stop."""
+        subject = subjects.perf_control("cancel", run=operation)
+        try:
+            await self.bus.client.publish(subject, cluster.encode())
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable("the wish to cancel could not be sent") from error
+
+    def cancelling(
+        self, operation: str, cluster: str, on_cancel: Stop
+    ) -> AbstractAsyncContextManager[None]:
+        """Hears such a wish for the block."""
+
+        def heard(message: Msg) -> None:
+            if message.data == cluster.encode():
+                on_cancel()
+
+        return self._listening(subjects.perf_control("cancel", run=operation), heard)
 
     async def ready(self, run: str, question: ReadyQuestion) -> ReadyAnswer | None:
         try:
@@ -166,14 +179,15 @@ class BusChannels:
         except (nats.errors.Error, OSError) as error:
             log.warning("report_not_sent", reason=type(error).__name__)
 
-    @asynccontextmanager
-    async def stopping(self, run: str, on_stop: Stop) -> AsyncIterator[None]:
-        async def heard(_message: Msg) -> None:
-            on_stop()
+    def stopping(self, run: str, on_stop: Stop) -> AbstractAsyncContextManager[None]:
+        return self._listening(subjects.perf_control("stop", run=run), lambda _message: on_stop())
 
-        subscription = await self.bus.client.subscribe(
-            subjects.perf_control("stop", run=run), cb=heard
-        )
+    @asynccontextmanager
+    async def _listening(self, subject: str, heard: Callable[[Msg], None]) -> AsyncIterator[None]:
+        async def take(message: Msg) -> None:
+            heard(message)
+
+        subscription = await self.bus.client.subscribe(subject, cb=take)
         try:
             yield
         finally:

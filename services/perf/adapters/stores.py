@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,7 @@ from typing import TypeVar
 import orjson
 
 from services.chassis.bus.objects import Objects
-from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.bus.streams import PERF_TTL
 from services.chassis.bus.subjects import token
 from services.chassis.messages.models import Message
@@ -19,8 +20,6 @@ from services.perf.gating import GateRecord
 from services.perf.measurements import Measurement
 from services.perf.results import fortio_result
 from services.perf.wire import RunRecord, ShardResult, Step
-
-_SHARDS_TTL = timedelta(days=1)
 
 M = TypeVar("M", bound=Message)
 
@@ -39,6 +38,11 @@ class BusStore:
 
     async def save_run(self, record: RunRecord) -> None:
         await Records(self.state, RunRecord).put(f"run.{token(record.run)}", record)
+
+    async def begin_run(self, record: RunRecord) -> None:
+        """Keeps it, unless the run is known."""
+        with contextlib.suppress(RevisionConflict):
+            await Records(self.state, RunRecord).create(f"run.{token(record.run)}", record)
 
     async def runs(self) -> list[RunRecord]:
         """All that are kept, newest first."""
@@ -60,7 +64,7 @@ class BusStore:
         return await self._object(ShardResult, f"shards/{run}/{token}")
 
     async def save_shard_result(self, run: str, result: ShardResult) -> None:
-        await self._keep(result, f"shards/{run}/{result.token}", ttl=_SHARDS_TTL)
+        await self._keep(result, f"shards/{run}/{result.token}", ttl=PERF_TTL)
 
     async def measurement(self, run: str) -> Measurement | None:
         return await self._object(Measurement, f"measurements/{run}")
@@ -92,12 +96,12 @@ class BusStore:
         found = [await self._object(Measurement, f"baselines/{run}") for run in record.runs]
         return [measurement for measurement in found if measurement is not None]
 
-    async def gate(self, operation: str) -> GateRecord | None:
-        stored = await Records(self.state, GateRecord).get(f"gate.{token(operation)}")
+    async def gate(self, run: str) -> GateRecord | None:
+        stored = await Records(self.state, GateRecord).get(f"gate.{token(run)}")
         return stored[0] if stored else None
 
-    async def save_gate(self, operation: str, record: GateRecord) -> None:
-        await Records(self.state, GateRecord).put(f"gate.{token(operation)}", record)
+    async def save_gate(self, run: str, record: GateRecord) -> None:
+        await Records(self.state, GateRecord).put(f"gate.{token(run)}", record)
 
     async def _keep(self, message: Message, name: str, *, ttl: timedelta | None) -> None:
         body = zlib.compress(message.model_dump_json().encode(), level=3)
