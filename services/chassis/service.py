@@ -97,15 +97,27 @@ async def _serve(
             async with compose(chassis):
                 health.is_starting = False
                 log.info("service_ready", http_port=http_port)
-                await stopping.wait()
+                await _first(stopping, bus.lost)
                 health.is_draining = True
                 log.info("service_drains")
+            if bus.lost.is_set():
+                raise BusUnavailable("NATS has closed the connection for good")
     finally:
         lag.cancel()
         await web.cleanup()
         if provider is not None:
             await asyncio.to_thread(provider.shutdown)
     log.info("service_stopped")
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _stop_signal() -> asyncio.Event:

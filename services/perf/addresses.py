@@ -25,6 +25,9 @@ _SCHEMES = {"http": "", "grpc": "", "https": "https://", "grpcs": "https://"}
 """How gRPC addresses are written, and the prefix that the generator takes for each."""
 
 
+_RESOLVERS = ("unix", "unix-abstract", "vsock", "xds", "dns", "passthrough")
+
+
 def checked_endpoint(text: str, protocol: Protocol) -> str:
     """The address in the form that generators take; raises `ValueError` that says what is wrong."""
     if len(text) > ADDRESS_LIMIT:
@@ -93,6 +96,8 @@ def checked_cookies(cookies: Mapping[str, str]) -> list[str]:
 
 def _host_and_port(text: str) -> str:
     text = text.removesuffix("/")
+    if text.partition(":")[0].lower() in _RESOLVERS:
+        raise ValueError("the host is the name of a scheme, which gRPC would take it for")
     if any(mark in text for mark in "/?#"):
         raise ValueError("must be host:port without a path")
     parts = _split(f"//{text}")

@@ -143,7 +143,7 @@ def _by(check: Callable[[Mapping[str, str]], list[str]]) -> AfterValidator:
 
 
 PlainText = Annotated[str, Field(strict=True)]
-Text = Annotated[PlainText, Field(max_length=256)]
+Text = Annotated[PlainText, Field(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Body = Annotated[PlainText, AfterValidator(_small)]
 Certificates = Annotated[
     PlainText, Field(max_length=_CERTIFICATES_LIMIT), AfterValidator(_certificates)

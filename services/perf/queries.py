@@ -16,8 +16,13 @@ from typing import Any, Protocol
 
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.queries import Query
-from services.chassis.bus.subjects import token
-from services.chassis.errors import BaselineUnknown, MalformedRequest, RunUnknown
+from services.chassis.bus.subjects import hash_token, token
+from services.chassis.errors import (
+    BaselineUnknown,
+    MalformedRequest,
+    OperationReused,
+    RunUnknown,
+)
 from services.chassis.messages import Command, SlotKind
 from services.perf.baselines import BaselineRecord
 from services.perf.catalog import TEST
@@ -41,8 +46,8 @@ class Results(Protocol):
 
     async def run(self, run: str) -> RunRecord | None: ...
 
-    async def begin_run(self, record: RunRecord) -> None:
-        """Keeps it, unless the run is known."""
+    async def begin_run(self, record: RunRecord) -> RunRecord:
+        """Keeps it, unless the run is known; returns what is kept."""
 
     async def runs(self) -> list[RunRecord]: ...
 
@@ -86,12 +91,8 @@ class Answers:
         """Queues a run; a test that cannot be used is refused at once."""
         body = _text(asked, _TEXT)
         test, _ = read_test(body)
-        run = _text(asked, "run") or uuid.uuid4().hex
-        if token(run) != run:
-            raise MalformedRequest(
-                "run is no id", remedy="send up to 64 letters, digits, `-` and `_`, or none"
-            )
-        cluster = _text(asked, "cluster") or NO_CLUSTER
+        run = _token(asked, "run") or uuid.uuid4().hex
+        cluster = _token(asked, "cluster") or NO_CLUSTER
         command = Command(
             operation=run,
             kind=TEST.name,
@@ -101,22 +102,27 @@ class Answers:
             may_take_s=TEST.may_take_s,
         )
         work_run = run_of(command)
-        await self.results.begin_run(
-            RunRecord(
-                run=work_run,
-                operation=run,
-                kind=TEST.name,
-                cluster=cluster,
-                name=test.name,
-                duration_s=test.duration_s,
-            )
+        wanted = RunRecord(
+            run=work_run,
+            operation=run,
+            kind=TEST.name,
+            cluster=cluster,
+            name=test.name,
+            duration_s=test.duration_s,
+            test=hash_token(body.encode()),
         )
+        kept = await self.results.begin_run(wanted)
+        if kept.test != wanted.test:
+            raise OperationReused(
+                f"the run {run} is another test",
+                remedy="send a fresh id, or none: an id names one run for seven days",
+            )
         await self.publisher.command(command, service="perf", slot=SlotKind.APPLY, within=_WITHIN)
         return {"run": work_run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
         """How far a run is; without an id, all runs that are kept."""
-        run = _text(asked, "run")
+        run = _token(asked, "run")
         if not run:
             runs = await self.results.runs()
             return {"runs": [record.model_dump(mode="json") for record in runs]}
@@ -125,7 +131,7 @@ class Answers:
 
     async def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Stops a run, or a gate with its runs: no load is left a second later."""
-        run = _text(asked, "run")
+        run = _token(asked, "run")
         if not run:
             raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
         record = await self._record(run)
@@ -141,7 +147,7 @@ class Answers:
             raise MalformedRequest(
                 f"the format {form[:32]!r} is not known", remedy=f"send one of {', '.join(FORMATS)}"
             )
-        measurement = await self._measurement(_text(asked, "run"))
+        measurement = await self._measurement(_token(asked, "run"))
         match form:
             case "fortio":
                 return fortio_result(measurement)
@@ -167,19 +173,23 @@ class Answers:
     async def compare(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Two runs, or a baseline and a run."""
         threshold = asked.get("threshold", 0.1)
-        if not isinstance(threshold, int | float) or not 0 <= threshold <= 10:
+        if (
+            isinstance(threshold, bool)
+            or not isinstance(threshold, int | float)
+            or not 0 <= threshold <= 10
+        ):
             raise MalformedRequest(
                 "threshold is not a share", remedy="send 0.1 for changes of more than a tenth"
             )
         before = await self._before(_text(asked, "before"))
-        after = await self._measurement(_text(asked, "after"))
+        after = await self._measurement(_token(asked, "after"))
         comparison = await asyncio.to_thread(compare, before, [after], threshold=float(threshold))
         return {**comparison.model_dump(mode="json"), "told": comparison.told()}
 
     async def _before(self, name: str) -> list[Measurement]:
         prefix, _, baseline = name.partition(":")
         if prefix != "baseline":
-            return [await self._measurement(name)]
+            return [await self._measurement(_checked(name, "before"))]
         records = await self.results.baseline_records()
         found = [record for record in records if record.name == baseline]
         if not found:
@@ -200,6 +210,19 @@ class Answers:
         if measurement is None:
             raise RunUnknown(f"there is no result of a run {run}")
         return measurement
+
+
+def _token(asked: dict[str, Any], name: str) -> str:
+    return _checked(_text(asked, name), name)
+
+
+def _checked(value: str, name: str) -> str:
+    """An id as it may stand in a subject; "" for none."""
+    if value and token(value) != value:
+        raise MalformedRequest(
+            f"{name} is no id", remedy="send up to 64 letters, digits, `-` and `_`"
+        )
+    return value
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

@@ -27,6 +27,7 @@ from services.chassis.operations.endings import first_error
 from services.perf.baselines import fingerprint
 from services.perf.conducting import Conductor
 from services.perf.correlation import Metrics, correlate
+from services.perf.histograms import Histogram
 from services.perf.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements import Measurement, interval_of, merged
 from services.perf.ports import Channels, Clock, Store
@@ -81,8 +82,10 @@ class Runs:
         if kept is not None:
             return kept
         command = work.command
+        asked = await self.store.run(run)
         record = RunRecord(
             run=run,
+            test=asked.test if asked else "",
             operation=command.operation,
             kind=command.kind,
             cluster=command.cluster,
@@ -132,7 +135,11 @@ class Runs:
         )
         _refuse_unanswered(running, measurement)
         correlation = await self._correlation(work, metrics, measurement)
-        return await self._kept(record, measurement.model_copy(update={"correlation": correlation}))
+        workers = sorted({w for _, outcome in running.outcomes for w in outcome.workers})
+        return await self._kept(
+            record.model_copy(update={"workers": workers}),
+            measurement.model_copy(update={"correlation": correlation}),
+        )
 
     async def _kept(self, record: RunRecord, measurement: Measurement) -> Measurement:
         name = await self.store.save_measurement(measurement)
@@ -143,6 +150,7 @@ class Runs:
             "requests": sum(measurement.tally.durations.counts),
             "failed": sum(measurement.tally.failures.counts),
             "rate": round(measurement.actual_rate, 1),
+            "p99_ms": Histogram.of(measurement.tally.durations).percentile_us(99) / 1000,
             "result": name,
             "missing": measurement.missing,
         }
@@ -163,11 +171,14 @@ class Runs:
                 return await self._conducted(running, cut)
             except WorkersMissing:
                 seated = len(running.seats.workers) if running.seats else 0
-                if test.workers or not 0 < seated < workers:
+                if test.workers or not await self.channels.roll_call():
                     raise
-                # Others took workers that were free a moment ago: those that came will do.
-                running.news(f"{seated} of {workers} workers came; they share the load")
-                workers = seated
+                # Other runs took the workers that were free a moment ago.
+                if seated:
+                    running.news(f"{seated} of {workers} workers came; they share the load")
+                else:
+                    running.news("All workers are busy with other runs; the run waits")
+                workers = max(1, seated)
                 running.steps += 1
 
     async def _conducted(self, running: _Run, cut: Sequence[Shard]) -> StepOutcome:

@@ -63,6 +63,7 @@ def live(record: RunRecord, seats: Seats | None, *, before: int, clock: Clock) -
     recent = seats.recent(_RECENT_INTERVALS)
     elapsed_s = max(0.0, clock() - seats.start_at)
     span_s = max(seats.interval_s, min(seats.interval_s * _RECENT_INTERVALS, elapsed_s))
+    is_known = bool(recent.durations.count)
     return record.model_copy(
         update={
             "state": RunState.RUNNING,
@@ -71,8 +72,8 @@ def live(record: RunRecord, seats: Seats | None, *, before: int, clock: Clock) -
             "workers": seats.workers,
             "requests": before + seats.requests,
             "failed": seats.failed,
-            "rate": round(recent.durations.count / span_s, 1),
-            "p99_ms": recent.durations.percentile_us(99) / 1000,
+            "rate": round(recent.durations.count / span_s, 1) if is_known else None,
+            "p99_ms": recent.durations.percentile_us(99) / 1000 if is_known else None,
         }
     )
 
@@ -80,7 +81,8 @@ def live(record: RunRecord, seats: Seats | None, *, before: int, clock: Clock) -
 def line(record: RunRecord) -> str:
     """One line for people."""
     failed = f", {record.failed} failed" if record.failed else ""
+    p99 = f", p99 {told_ms(record.p99_ms)} ms" if record.p99_ms is not None else ""
     return (
-        f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: {record.requests} requests{failed}, "
-        f"p99 {told_ms(record.p99_ms)} ms"
+        f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: "
+        f"{record.requests} requests{failed}{p99}"
     )

@@ -111,6 +111,8 @@ class RunRecord(Message):
     """Token of the cluster, or `none`."""
     cluster_name: str = ""
     name: str = ""
+    test: str = ""
+    """Hash of the test's text, where it was asked for over the service API."""
     state: RunState = RunState.QUEUED
     asked: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     started: datetime | None = None
@@ -120,9 +122,10 @@ class RunRecord(Message):
     workers: list[str] = Field(default_factory=list)
     requests: int = 0
     failed: int = 0
-    rate: float = 0.0
-    """Over the last seconds."""
-    p99_ms: float = 0.0
+    rate: float | None = None
+    """Over the last seconds; of an ended run over all of it. None while it is not known."""
+    p99_ms: float | None = None
+    """The same."""
     missing: list[MissingShard] = Field(default_factory=list)
     result: str = ""
     """Name of the result's object in the bucket `perf`."""

@@ -144,6 +144,52 @@ async def test_what_was_not_there_is_deleted_by_the_rollback(
     assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
 
 
+async def test_one_operation_on_two_clusters_is_two_runs(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster, second_cluster: Cluster
+) -> None:
+    door.backend.requests.clear()
+    body = smp(door.url, rps=30, duration="2s", client=door.client, workers=1)
+    operation = await meshery.apply(
+        "performance-test",
+        body=body,
+        kubeconfigs=[cluster.kubeconfig_text, second_cluster.kubeconfig_text],
+    )
+    finals = await meshery.finals(operation, count=2, within_s=60.0)
+    assert not any(final.failed for final in finals)
+    assert door.backend.requests.total() == 120
+    runs = [
+        run["run"] for run in (await rig.ask("status"))["runs"] if run["operation"] == operation
+    ]
+    assert len(set(runs)) == 2
+
+
+async def test_a_cancelled_gate_is_rolled_back(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    before = door.stored_route()
+    operation = await meshery.apply("performance-gate", body=gate(door, delay_ms=5))
+    await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
+    assert door.stored_route() != before
+    [run] = [
+        run["run"]
+        for run in (await rig.ask("status"))["runs"]
+        if run["operation"] == operation
+        and run["kind"] == "performance-gate"
+        and "-before-" not in run["run"]
+        and "-after-" not in run["run"]
+    ]
+    assert (await rig.ask("cancel", run=run))["cancelling"]
+
+    def ended() -> list[str]:
+        told = [each.event for each in meshery.of(operation)]
+        return [e.suggested_remediation for e in told if "Cancelled while" in e.summary]
+
+    await meshery.until(lambda: bool(ended()), within_s=30.0)
+    assert "rolled back" in ended()[0]
+    assert door.stored_route() == before
+    assert (await rig.status(run))["state"] == "cancelled"
+
+
 async def test_a_gate_whose_worker_dies_is_taken_over(
     meshery: Meshery, stack: Stack, door: Door, rig: Rig
 ) -> None:
@@ -151,11 +197,7 @@ async def test_a_gate_whose_worker_dies_is_taken_over(
     before = door.stored_route()
     body = gate(door, delay_ms=DELAY_S * 1000 * 0.5)
     operation = await meshery.apply("performance-gate", body=body)
-
-    def is_changed() -> bool:
-        return any("Run 1 of 1 after" in each.event.summary for each in meshery.of(operation))
-
-    await meshery.until(is_changed, within_s=60.0)
+    await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
     assert door.stored_route() != before
     keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops")).split()
     [key] = [key for key in keys if key.startswith(f"{operation}.")]
@@ -165,6 +207,10 @@ async def test_a_gate_whose_worker_dies_is_taken_over(
     assert final.failed
     assert final.event.error_code == "MB-6012"
     assert door.stored_route() == before
+
+
+def _is_measuring_the_change(meshery: Meshery, operation: str) -> bool:
+    return any("Run 1 of 1 after" in each.event.summary for each in meshery.of(operation))
 
 
 def gate(

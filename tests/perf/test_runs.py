@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.error
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from services.chassis.errors import MeshbusError
+from services.chassis.errors import MalformedRequest, MeshbusError, OperationReused
 from services.perf.histograms import Histogram
 from services.perf.measurements import Measurement
 from tests.perf.rig import ACK_WAIT_S, Rig, rigged, smp
@@ -241,6 +242,49 @@ async def test_a_target_that_never_answers(trio: Rig, target: Backend) -> None:
         smp(url(target), rps=10, duration="2s", connections=4, timeoutSeconds=1)
     )
     assert error["code"] == "MB-6007", error
+
+
+@pytest.mark.parametrize("field", ["run", "cluster"])
+async def test_an_id_that_is_none_is_refused_and_harms_nobody(
+    field: str, trio: Rig, target: Backend
+) -> None:
+    for value in ("x" * 5000, "a b", ">", "a.b"):
+        with pytest.raises(MalformedRequest, match=f"{field} is no id"):
+            await trio.start(smp(url(target)), **{field: value})
+    for verb in ("results", "status", "cancel"):
+        with pytest.raises(MalformedRequest):
+            await trio.ask(verb, run="x" * 5000)
+    page = f"{trio.stack.health_url('perf-1')}/runs/{'x' * 5000}"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        await asyncio.to_thread(loopback.fetch, page, timeout_s=10.0)
+    assert len((await trio.ask("status"))["runs"]) >= 0
+
+
+async def test_an_id_names_one_test(trio: Rig, target: Backend) -> None:
+    await trio.start(smp(url(target), rps=20, duration="1s"), run="reused")
+    with pytest.raises(OperationReused):
+        await trio.start(smp(url(target), rps=30, duration="1s"), run="reused")
+    await trio.until("reused", "done")
+    assert target.requests.total() == 20
+
+
+async def test_the_test_may_be_json(trio: Rig, target: Backend) -> None:
+    """As the guide has it: the file alone, whatever its form."""
+    flags = ("--raw", "--timeout=30s", "--force-stdin", "--no-templates")
+    text = smp(url(target), rps=20, duration="1s")
+    answer = await asyncio.to_thread(
+        trio.stack.nats_cli, "req", *flags, "mesh.perf.run", stdin=text
+    )
+    await trio.until(json.loads(answer)["run"], "done")
+    assert target.requests.total() == 20
+
+
+async def test_a_run_that_found_no_workers_leaves_none_of_them_busy(
+    trio: Rig, target: Backend
+) -> None:
+    error = await trio.refused(smp(url(target), duration="1h", connections=20, workers=20))
+    assert error["code"] == "MB-6008"
+    assert counted(await trio.measured(smp(url(target), rps=30, duration="1s"))) == 30
 
 
 @pytest.mark.parametrize(

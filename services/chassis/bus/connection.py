@@ -74,6 +74,9 @@ class Bus:
     watchdog_period: timedelta = _WATCHDOG_PERIOD
     """How often the watchdog asks, and how long it waits for the answer."""
     is_closing: bool = False
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nats-py has given the connection up for good, as it does for an error that the
+    server calls fatal (a subject that is too long). There is no way back but a new process."""
     _wake: list[Callable[[], None]] = field(default_factory=list)
     _watchdog: asyncio.Task[None] | None = None
 
@@ -145,6 +148,11 @@ async def connect(
         log.info("bus_reconnected")
         bus._woken()
 
+    async def on_close() -> None:
+        if not bus.is_closing:
+            log.error("bus_closed", action="ending the process")
+            bus.lost.set()
+
     seed = settings.nats_seed.get_secret_value() if settings.nats_seed else None
     await bus.client.connect(
         servers=[url.strip() for url in settings.nats_url.split(",")],
@@ -160,6 +168,7 @@ async def connect(
         error_cb=on_error,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
+        closed_cb=on_close,
     )
     bus._watchdog = asyncio.create_task(bus._watch(), name="bus-watchdog")
     return bus

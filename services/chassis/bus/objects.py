@@ -21,6 +21,7 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import retried
 from services.chassis.errors import BusUnavailable, InternalError
 
+_LONGEST_NAME = 512
 _CHUNK_BYTES = 128 * 1024
 _TRY_TIMEOUT_S = 2.0
 _WITHIN = timedelta(seconds=20)
@@ -67,6 +68,8 @@ class Objects:
 
     async def get(self, name: str) -> bytes | None:
         """The content; None when there is no such object, or it has gone meanwhile."""
+        if len(name) > _LONGEST_NAME:
+            return None  # its subject would be longer than the server takes
         meta = await self._last(self._meta(name))
         if meta is None:
             return None

@@ -41,8 +41,8 @@ Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
 class Query:
     """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold.
 
-    With `text_field`, a request that is no such JSON stands for `{<text_field>: the request}`, so
-    that `nats req mesh.<service>.<verb> < file.yaml` works.
+    With `text_field`, a request that is no JSON with a text there stands for
+    `{<text_field>: the request}`, so that `nats req mesh.<service>.<verb> < file.yaml` works.
     """
 
     verb: str
@@ -165,8 +165,9 @@ def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, A
         asked = orjson.loads(body)
     except orjson.JSONDecodeError:
         asked = None
-    if query.text_field and not (isinstance(asked, dict) and query.text_field in asked):
-        return {query.text_field: _text(body)}
+    field = query.text_field
+    if field and not (isinstance(asked, dict) and isinstance(asked.get(field), str)):
+        return {field: _text(body)}
     if not isinstance(asked, dict):
         raise MalformedRequest("the question is not a JSON object", remedy=f"send {query.usage}")
     return asked

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
+from services.chassis.bus.subjects import token
 from services.chassis.errors import MeshbusError
 from services.perf.adapters.drawers import drawn
 from services.perf.adapters.stores import BusStore
@@ -76,7 +77,7 @@ class Pages:
         )
 
     async def _measurement(self, run: str) -> Measurement:
-        found = await self.store.measurement(run)
+        found = await self.store.measurement(run) if token(run) == run else None
         if found is None:
             raise web.HTTPNotFound(text=f"there is no result of a run {run[:64]!r}\n")
         return found

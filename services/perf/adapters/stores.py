@@ -39,10 +39,12 @@ class BusStore:
     async def save_run(self, record: RunRecord) -> None:
         await Records(self.state, RunRecord).put(f"run.{token(record.run)}", record)
 
-    async def begin_run(self, record: RunRecord) -> None:
-        """Keeps it, unless the run is known."""
+    async def begin_run(self, record: RunRecord) -> RunRecord:
+        """Keeps it, unless the run is known; returns what is kept."""
         with contextlib.suppress(RevisionConflict):
             await Records(self.state, RunRecord).create(f"run.{token(record.run)}", record)
+            return record
+        return await self.run(record.run) or record
 
     async def runs(self) -> list[RunRecord]:
         """All that are kept, newest first."""
