@@ -233,3 +233,12 @@ async def test_close_sends_what_is_underway(bus: Bus, server: NatsServer, name: 
 
     heard = [int((await subscription.next_msg(timeout=5.0)).data) for _ in range(1000)]
     assert heard == list(range(1000))
+
+
+async def test_a_connection_that_the_server_ended_for_good_is_told(own_server: NatsServer) -> None:
+    """A subject longer than the server takes is a fatal error to it, and nats-py gives up then."""
+    async with connected(own_server.url) as bus:
+        await bus.client.publish("a" * 8000, b"")
+        async with asyncio.timeout(10):
+            await bus.lost.wait()
+        assert bus.client.is_closed
