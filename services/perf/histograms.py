@@ -9,10 +9,12 @@ The library `hdrhistogram` keeps every slot of its range, 190 KB each; it is use
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field, PlainSerializer
 
 from services.chassis.messages.models import Piece
@@ -148,3 +150,31 @@ class Histogram:
         histogram = cls()
         histogram.merge_message(message)
         return histogram
+
+
+_WORTH_ARRAYS = 8
+"""From so many histograms on, adding them as arrays is faster than one after the other."""
+
+
+def summed(messages: Sequence[HistogramMessage]) -> Histogram:
+    """One histogram of all: slot by slot, exactly."""
+    total = Histogram()
+    if len(messages) < _WORTH_ARRAYS:
+        for message in messages:
+            total.merge_message(message)
+        return total
+    slots = np.fromiter(chain.from_iterable(m.slots for m in messages), dtype=np.int64)
+    counts = np.fromiter(chain.from_iterable(m.counts for m in messages), dtype=np.int64)
+    if slots.size:
+        # Sums of whole numbers below 2^53: exact as floats.
+        sums = np.bincount(slots, weights=counts)
+        filled = np.flatnonzero(sums)
+        whole = sums[filled].astype(np.int64)
+        total.counts = dict(zip(filled.tolist(), whole.tolist(), strict=True))
+        total.count = int(whole.sum())
+    held = [message for message in messages if message.slots]
+    total.total_us = sum(message.total_us for message in held)
+    total.squares = sum(message.squares for message in held)
+    total.least_us = min((message.least_us for message in held), default=0)
+    total.most_us = max((message.most_us for message in held), default=0)
+    return total

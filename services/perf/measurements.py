@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from pydantic import Field
 
 from services.chassis.messages.models import Message, Piece
+from services.perf.histograms import summed
 from services.perf.loads import GeneratorName, Protocol
-from services.perf.tallies import Tally, TallyMessage
+from services.perf.tallies import Interval, IntervalMessage, Tally, TallyMessage
 
 _MOST_INTERVALS = 600
 
@@ -113,7 +115,24 @@ def interval_of(duration_s: float) -> float:
 
 def merged(tallies: Iterable[TallyMessage], *, interval_s: float) -> Tally:
     """One tally of all; each must have intervals of this length."""
+    messages = list(tallies)
     total = Tally(interval_s=interval_s)
-    for message in tallies:
-        total.merge_message(message)
+    for message in messages:
+        total.take_counts(message)
+    total.durations = summed([message.durations for message in messages])
+    total.responses = summed([message.responses for message in messages])
+    total.failures = summed([message.failures for message in messages])
+    by_index: dict[int, list[IntervalMessage]] = {}
+    for message in messages:
+        for interval in message.intervals:
+            by_index.setdefault(interval.index, []).append(interval)
+    for index, intervals in by_index.items():
+        codes: Counter[str] = Counter()
+        for interval in intervals:
+            codes.update(interval.codes)
+        total.intervals[index] = Interval(
+            durations=summed([interval.durations for interval in intervals]),
+            codes=codes,
+            failed=sum(interval.failed for interval in intervals),
+        )
     return total

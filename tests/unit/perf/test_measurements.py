@@ -35,8 +35,10 @@ def test_there_are_never_more_than_600_intervals(duration_s: float) -> None:
     assert math.ceil(duration_s / interval_of(duration_s)) <= 600
 
 
-def test_merged_tallies_are_one_tally() -> None:
-    parts = [tally(seed=seed) for seed in range(3)]
+@pytest.mark.parametrize("number", [1, 3, 40])
+def test_merged_tallies_are_one_tally(number: int) -> None:
+    """Whether they are added one after the other or as arrays."""
+    parts = [tally(seed=seed) for seed in range(number)]
     whole = Tally()
     for part in parts:
         whole.merge(part)
