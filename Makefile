@@ -38,7 +38,7 @@ check: $(READY) ## format, lint, types, import rules
 unit: $(READY) ## only the tests that need no bed
 	@$(BIN)/python -m pytest tests/unit
 
-bench: $(READY) ## the side-by-side measurements; writes docs/reference/benchmarks.md
+bench: $(READY) ## the side-by-side measurements; writes docs/reference/benchmarks.md and performance-tests.md
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m tests.bench
 

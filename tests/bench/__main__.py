@@ -1,4 +1,5 @@
-"""`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md.
+"""`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md, and
+docs/reference/performance-tests.md for the load tests.
 
 `--repeats 5` is the least that a published page may stand on; CI runs fewer, only to see that the
 benchmarks work, and then `--output` names another file.
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -38,6 +39,7 @@ from tests.testbed.recipe import ISTIO_VERSION, KUBERNETES_VERSION
 from tests.testbed.stack import ROOT, Stack
 
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
+LOADS_PAGE = PAGE.with_name("performance-tests.md")
 _VIRTUAL_SERVICES = 10
 _LATENCY_SAMPLES = 300
 _STREAMS = 100
@@ -58,7 +60,6 @@ class Bench:
     latencies: list[Latency] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
     throughputs: list[translations.Throughput] = field(default_factory=list)
-    loads: list[loads.Figure] = field(default_factory=list)
 
     async def run(self) -> None:
         await self.installs()
@@ -67,11 +68,6 @@ class Bench:
         await self.streamed()
         await self.memory()
         await self.translations()
-        say("performance tests")
-        is_short = self.repeats < 5
-        self.loads = await loads.figures(
-            self.folder / "loads", seconds=10 if is_short else 60, turns=1 if is_short else 2
-        )
 
     async def installs(self) -> None:
         """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
@@ -314,13 +310,8 @@ class Bench:
 
     def page(self) -> str:
         """The page as it is published."""
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip()
-        today = datetime.now(timezone.utc).date().isoformat()
         conditions = (
-            f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, "
-            f"{platform.machine()}, Kubernetes {KUBERNETES_VERSION} with fake nodes, "
+            f"{circumstances()}, Kubernetes {KUBERNETES_VERSION} with fake nodes, "
             f"Istio {ISTIO_VERSION}; {self.repeats} repeats in turns, medians (lowest to highest)."
         )
         lines = [
@@ -346,14 +337,38 @@ class Bench:
             "|---|---|---|---|",
             *(throughput.row() for throughput in self.throughputs),
             "",
-            "| performance tests | | bar | |",
-            "|---|---|---|---|",
-            *(figure.row() for figure in self.loads),
-            "",
             METHOD,
             "",
         ]
         return "\n".join(lines)
+
+
+def circumstances() -> str:
+    """When, of what and on what a page was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    today = datetime.now(timezone.utc).date().isoformat()
+    return f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, {platform.machine()}"
+
+
+def loads_page(figures: Sequence[loads.Figure]) -> str:
+    """The page of what performance tests cost and do."""
+    lines = [
+        "# Performance tests, measured",
+        "",
+        "<!-- Written by `make bench`; do not edit. -->",
+        "",
+        f"{circumstances()}.",
+        "",
+        "| figure | | bar | |",
+        "|---|---|---|---|",
+        *(figure.row() for figure in figures),
+        "",
+        loads.METHOD,
+        "",
+    ]
+    return "\n".join(lines)
 
 
 METHOD = (
@@ -407,15 +422,27 @@ async def measure(cluster: Cluster, stack: Stack, repeats: int, folder: Path) ->
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each pair (default 5)")
-    parser.add_argument("--output", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--output", type=Path, default=PAGE.parent, help="the pages' folder")
+    parser.add_argument(
+        "--part", choices=("operations", "loads"), help="one of the two pages; both by default"
+    )
     arguments = parser.parse_args()
     folder = ROOT / ".run" / f"bench-{os.getpid()}"
-    with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
-        page = asyncio.run(measure(cluster, stack, arguments.repeats, folder))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(page)
+    pages: dict[str, str] = {}
+    if arguments.part != "loads":
+        with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
+            pages[PAGE.name] = asyncio.run(measure(cluster, stack, arguments.repeats, folder))
+    if arguments.part != "operations":
+        is_short = arguments.repeats < 5
+        figures = loads.figures(
+            folder / "loads", seconds=4 if is_short else 60, turns=1 if is_short else 2
+        )
+        pages[LOADS_PAGE.name] = loads_page(asyncio.run(figures))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, page in pages.items():
+        (arguments.output / name).write_text(page)
+        print(page)
     shutil.rmtree(folder, ignore_errors=True)
-    print(page)
     return 0
 
 

@@ -33,6 +33,14 @@ _SHARDS, _INTERVALS = 64, 60
 _PERCENTILES = (50.0, 99.0)
 
 
+METHOD = (
+    "The same load in turns by `fortio load`, by Meshbus with one worker, and by fortio again, "
+    "against fortio's own server with a delay of 10 ms. Meshbus' time runs from the question "
+    "`mesh.perf.run` to the run's last event, with the result stored. More workers on the same "
+    "processors make no more load: they share them with the target."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One number and what it should be at most; without a bar it is only told."""
@@ -43,11 +51,13 @@ class Figure:
     bar: float | None = None
 
     def row(self) -> str:
-        value = f"{self.value:.3g} {self.unit}"
+        number = f"{self.value:.0f}" if self.value >= 1000 else f"{self.value:.3g}"
+        value = f"{number} {self.unit}".strip()
         if self.bar is None:
             return f"| {self.name} | {value} | | |"
         verdict = "reached" if self.value <= self.bar else "**not reached**"
-        return f"| {self.name} | {value} | ≤ {self.bar:.3g} {self.unit} | {verdict} |"
+        bar = f"≤ {self.bar:.3g} {self.unit}".strip()
+        return f"| {self.name} | {value} | {bar} | {verdict} |"
 
 
 async def figures(folder: Path, *, seconds: int, turns: int) -> list[Figure]:
@@ -226,7 +236,7 @@ async def _rates(rig: Rig) -> list[Figure]:
             measurement = await rig.measured(body)
             found.append(
                 Figure(
-                    name=f"As fast as possible, {workers} workers on {os.cpu_count()} processors",
+                    name=f"As fast as possible, workers: {workers}, processors: {os.cpu_count()}",
                     value=measurement.actual_rate,
                     unit="requests/s",
                 )

@@ -25,16 +25,33 @@ ROWS = (
 )
 
 
+LOADS = (
+    "Longer than `fortio load` itself",
+    "p99 of Meshbus beside fortio's",
+    "Merging 64 shards",
+    "starting two more workers",
+    "result does not have | 0",
+    "As fast as possible, workers: 4",
+)
+
+
 @pytest.mark.usefixtures("built")
-def test_every_measurement_is_made(tmp_path: Path) -> None:
-    page = tmp_path / "benchmarks.md"
+@pytest.mark.parametrize(
+    ("part", "page", "rows"),
+    [("operations", "benchmarks.md", ROWS), ("loads", "performance-tests.md", LOADS)],
+    ids=["operations", "loads"],
+)
+def test_every_measurement_is_made(
+    part: str, page: str, rows: tuple[str, ...], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.bench", "--repeats", "1", "--part", part]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--repeats", "1", "--output", str(page)],
+        [*command, "--output", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=170,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    text = page.read_text()
-    assert [row for row in ROWS if row not in text] == []
+    text = (tmp_path / page).read_text()
+    assert [row for row in rows if row not in text] == []

@@ -47,6 +47,7 @@ def test_a_worker_has_time_to_end_its_shard() -> None:
     assert settings.drain_grace < grace
     assert container["ports"] == [{"name": "http", "containerPort": HTTP_PORT}]
     known = {f"MESHBUS_{name.upper()}" for name in ChassisSettings.model_fields}
+    known |= {f"MESHBUS_PERF_{name.upper()}" for name in PerfSettings.model_fields}
     assert set(variables) <= known
 
 
