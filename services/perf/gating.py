@@ -21,7 +21,6 @@ from services.chassis.errors import (
     LoadTestMalformed,
     MeshbusError,
     NoCluster,
-    OperationCancelled,
     RegressionFound,
 )
 from services.chassis.kube.manifests import parse_manifest
@@ -95,26 +94,14 @@ class Gates:
     @asynccontextmanager
     async def _told(self, work: Work, test: LoadTest) -> AsyncIterator[None]:
         """Keeps a record of the gate beside those of its runs, for its status and its end."""
-        command = work.command
-        record = RunRecord(
-            run=work.run,
-            operation=command.operation,
-            kind=command.kind,
-            cluster=command.cluster,
-            cluster_name=command.cluster_name,
-            name=test.name,
-            state=RunState.RUNNING,
-        )
+        record = RunRecord.of(work.command, run=work.run, name=test.name, state=RunState.RUNNING)
         await self.memory.save_run(record)
         try:
             yield
         except Exception as raised:
             error = first_error(raised)
             if not isinstance(error, LeaseLost | BusUnavailable):
-                is_cancelled = isinstance(error, OperationCancelled)
-                state = RunState.CANCELLED if is_cancelled else RunState.FAILED
-                ended = {"state": state, "error": ErrorReport.of(error)}
-                await self.memory.save_run(record.model_copy(update=ended))
+                await self.memory.save_run(record.ended_by(error))
             raise
         await self.memory.save_run(record.model_copy(update={"state": RunState.DONE}))
 

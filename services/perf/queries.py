@@ -102,11 +102,9 @@ class Answers:
             may_take_s=TEST.may_take_s,
         )
         work_run = run_of(command)
-        wanted = RunRecord(
+        wanted = RunRecord.of(
+            command,
             run=work_run,
-            operation=run,
-            kind=TEST.name,
-            cluster=cluster,
             name=test.name,
             duration_s=test.duration_s,
             test=hash_token(body.encode()),

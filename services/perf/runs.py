@@ -19,10 +19,8 @@ from services.chassis.errors import (
     GeneratorMissing,
     LeaseLost,
     MeshbusError,
-    OperationCancelled,
     WorkersMissing,
 )
-from services.chassis.messages import ErrorReport
 from services.chassis.operations.endings import first_error
 from services.perf.baselines import fingerprint
 from services.perf.conducting import Conductor
@@ -81,15 +79,11 @@ class Runs:
         kept = await self.store.measurement(run)
         if kept is not None:
             return kept
-        command = work.command
         asked = await self.store.run(run)
-        record = RunRecord(
+        record = RunRecord.of(
+            work.command,
             run=run,
             test=asked.test if asked else "",
-            operation=command.operation,
-            kind=command.kind,
-            cluster=command.cluster,
-            cluster_name=command.cluster_name,
             name=test.name,
             duration_s=test.duration_s,
             state=RunState.WAITING,
@@ -101,11 +95,7 @@ class Runs:
             error = first_error(raised)
             if isinstance(error, LeaseLost | BusUnavailable):
                 raise  # the run goes on, here or in another worker
-            is_cancelled = isinstance(error, OperationCancelled)
-            state = RunState.CANCELLED if is_cancelled else RunState.FAILED
-            await self.store.save_run(
-                record.model_copy(update={"state": state, "error": ErrorReport.of(error)})
-            )
+            await self.store.save_run(record.ended_by(error))
             raise
 
     async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from enum import StrEnum
+from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from services.chassis.messages import ErrorReport
+from services.chassis.errors import MeshbusError, OperationCancelled
+from services.chassis.messages import Command, ErrorReport
 from services.chassis.messages.models import Message, Piece
 from services.perf.loads import GeneratorName, Shard
 from services.perf.measurements import MissingShard, Part
@@ -130,6 +132,24 @@ class RunRecord(Message):
     result: str = ""
     """Name of the result's object in the bucket `perf`."""
     error: ErrorReport | None = None
+
+    @classmethod
+    def of(cls, command: Command, *, run: str, **fields: Any) -> RunRecord:
+        """The record of a run that `command` asks for."""
+        return cls(
+            run=run,
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            **fields,
+        )
+
+    def ended_by(self, error: MeshbusError) -> RunRecord:
+        """The record of the run that ended with `error`."""
+        is_cancelled = isinstance(error, OperationCancelled)
+        state = RunState.CANCELLED if is_cancelled else RunState.FAILED
+        return self.model_copy(update={"state": state, "error": ErrorReport.of(error)})
 
 
 class Attempt(Piece):
