@@ -15,7 +15,8 @@ from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.messages import OperationRecord
+from services.chassis.operations.advertising import advertise
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.endings import Endings
 from services.chassis.service import Chassis, run
@@ -98,7 +99,10 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         letters.bury_delivery,
         slots=1,
     )
-    await _advertise(chassis, handlers, versions)
+    if not versions:
+        log.warning("no_distributions", folder=str(own.distributions))
+    advertised = [operation.advertised for operation in handlers.operations.values()]
+    await advertise(bus, SERVICE, advertised, versions=versions)
     service = await serve_queries(
         bus,
         service="lifecycle",
@@ -117,20 +121,6 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         mover.drain()
         await finished(consuming, within=settings.drain_grace)
         await connections.close()
-
-
-async def _advertise(
-    chassis: Chassis[LifecycleSettings], handlers: Handlers, versions: list[str]
-) -> None:
-    """The catalog entry stays when the worker goes: its operations wait for the next one."""
-    if not versions:
-        log.warning("no_distributions", folder=str(chassis.own.distributions))
-    catalog = ServiceCatalog(
-        service="lifecycle",
-        operations=[operation.advertised for operation in handlers.operations.values()],
-        versions=versions,
-    )
-    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put("lifecycle", catalog)
 
 
 if __name__ == "__main__":

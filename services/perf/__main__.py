@@ -16,7 +16,8 @@ from services.chassis.bus.objects import Objects
 from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.messages import OperationRecord, ServiceCatalog
+from services.chassis.messages import OperationRecord
+from services.chassis.operations.advertising import advertise
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.endings import Endings
 from services.chassis.service import Chassis, run
@@ -82,7 +83,9 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     parts = PullWorker(
         bus, "CMD", "perf-shards", shards.handle, letters.bury_delivery, slots=max(1, own.slots)
     )
-    await _advertise(chassis, handlers)
+    await advertise(
+        bus, SERVICE, [operation.advertised for operation in handlers.operations.values()]
+    )
 
     async def cancel(operation: str, cluster: str, kind: str) -> bool:
         is_running = await handlers.claims.cancel(operation, cluster, kind=kind)
@@ -168,15 +171,6 @@ def _handlers(
 
 def _metrics(url: str, own: PerfSettings) -> Metrics | None:
     return PrometheusApi(url, timeout=own.prometheus_timeout) if url else None
-
-
-async def _advertise(chassis: Chassis[PerfSettings], handlers: Handlers) -> None:
-    """The catalog entry stays when the worker goes: its operations wait for the next one."""
-    catalog = ServiceCatalog(
-        service=SERVICE,
-        operations=[operation.advertised for operation in handlers.operations.values()],
-    )
-    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put(SERVICE, catalog)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.messages import Command, OperationRecord, ServiceCatalog
+from services.chassis.messages import Command, OperationRecord
+from services.chassis.operations.advertising import advertise
 from services.chassis.operations.endings import Endings
 from services.chassis.operations.progress import Progress
 from services.chassis.service import Chassis, run
@@ -76,7 +77,9 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     worker = PullWorker(
         bus, "CMD", SERVICE, handlers.handle, letters.bury_delivery, slots=own.slots
     )
-    await _advertise(chassis, handlers)
+    await advertise(
+        bus, SERVICE, [operation.advertised for operation in handlers.operations.values()]
+    )
     service = await serve_queries(
         bus,
         service=SERVICE,
@@ -90,15 +93,6 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         await service.stop()
         worker.drain()
         await finished([consuming], within=settings.drain_grace)
-
-
-async def _advertise(chassis: Chassis[TranslatorSettings], handlers: Handlers) -> None:
-    """The catalog entry stays when the worker goes: its operations wait for the next one."""
-    catalog = ServiceCatalog(
-        service=SERVICE,
-        operations=[operation.advertised for operation in handlers.operations.values()],
-    )
-    await Records(Bucket(chassis.bus, "catalog"), ServiceCatalog).put(SERVICE, catalog)
 
 
 if __name__ == "__main__":
