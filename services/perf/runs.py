@@ -34,7 +34,7 @@ from services.perf.seating import Patience, Seats, StepOutcome
 from services.perf.sharding import shards
 from services.perf.summing import measured_by, requests_in
 from services.perf.telling import live, told
-from services.perf.wire import RunRecord, RunState
+from services.perf.wire import RunRecord, RunState, Step
 from services.perf.work import Mesh, Work
 
 _FACTS_WITHIN_S = 10.0
@@ -158,7 +158,7 @@ class Runs:
         while True:
             cut = shards(test, workers, stages=stages)
             try:
-                return await self._conducted(running, cut)
+                return await self._conducted(running, cut, former)
             except WorkersMissing:
                 seated = len(running.seats.workers) if running.seats else 0
                 if test.workers or not await self.channels.roll_call():
@@ -170,8 +170,11 @@ class Runs:
                     running.news("All workers are busy with other runs; the run waits")
                 workers = max(1, seated)
                 running.steps += 1
+                former = await self.store.step(running.record.run, running.steps)
 
-    async def _conducted(self, running: _Run, cut: Sequence[Shard]) -> StepOutcome:
+    async def _conducted(
+        self, running: _Run, cut: Sequence[Shard], former: Step | None
+    ) -> StepOutcome:
         seats = Seats(number=running.steps, interval_s=running.interval_s, patience=self.patience)
         running.seats = seats
         conductor = Conductor(
@@ -185,7 +188,6 @@ class Runs:
             fence=running.work.fence,
             on_news=running.news,
         )
-        former = await self.store.step(running.record.run, running.steps)
         return await running.work.fence.guard(conductor.conduct(cut, former))
 
     async def _free(self, test: LoadTest) -> int:
