@@ -73,6 +73,10 @@ the place that raises knows better.
     │   ├── RunUnknown            MB-6010
     │   ├── BaselineUnknown       MB-6011
     │   └── RegressionFound       MB-6012
+    ├── TopologyError             the live graph of a mesh
+    │   ├── TelemetryUnavailable  MB-7001
+    │   ├── ClusterNotWatched     MB-7002
+    │   └── HistoryGone           MB-7003
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -597,6 +601,34 @@ class RegressionFound(PerfError):
     code = "MB-6012"
     probable_cause = "the change made the service slower or less reliable than the threshold allows"
     usual_remedy = "read the comparison, mend the change and try again"
+
+
+class TopologyError(MeshbusError):
+    status = Status.FAILED_PRECONDITION
+
+
+class TelemetryUnavailable(TopologyError):
+    code = "MB-7001"
+    status = Status.UNAVAILABLE
+    retryable = True
+    probable_cause = "the source of the mesh's telemetry is away, slow, or something else"
+    usual_remedy = "check MESHBUS_TOPOLOGY_PROMETHEUS; the graph goes on without traffic meanwhile"
+
+
+class ClusterNotWatched(TopologyError):
+    code = "MB-7002"
+    status = Status.NOT_FOUND
+    probable_cause = (
+        "no cluster of this name is registered, or its first watch has not answered yet"
+    )
+    usual_remedy = "list what is registered by `nats req mesh.gateway.clusters ''`"
+
+
+class HistoryGone(TopologyError):
+    code = "MB-7003"
+    status = Status.NOT_FOUND
+    probable_cause = "changes of the graph are kept for three days, and within a bound of size"
+    usual_remedy = "ask for a later moment"
 
 
 class InternalError(MeshbusError):

@@ -41,7 +41,7 @@ Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
 class Query:
     """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold.
 
-    With `text_field`, a request that is no JSON with a text there stands for
+    With `text_field`, a request that is no JSON with that field, or has a mapping there, stands for
     `{<text_field>: the request}`, so that `nats req mesh.<service>.<verb> < file.yaml` works.
     """
 
@@ -166,7 +166,8 @@ def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, A
     except orjson.JSONDecodeError:
         asked = None
     field = query.text_field
-    if field and not (isinstance(asked, dict) and isinstance(asked.get(field), str)):
+    # A document of the user's may have a key of that name itself, but no question does.
+    if field and (not isinstance(asked, dict) or isinstance(asked.get(field, {}), dict)):
         return {field: _text(body)}
     if not isinstance(asked, dict):
         raise MalformedRequest("the question is not a JSON object", remedy=f"send {query.usage}")

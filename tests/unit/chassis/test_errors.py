@@ -18,6 +18,7 @@ NUMBER_OF_GROUP = {
     "LifecycleError": "MB-4",
     "TranslatorError": "MB-5",
     "PerfError": "MB-6",
+    "TopologyError": "MB-7",
     "InternalError": "MB-9",
 }
 

@@ -1,0 +1,1 @@
+"""Analysis: what is wrong with a mesh's configuration, found as it changes."""

@@ -1,0 +1,124 @@
+"""Evaluates rules for what a change touches, and tells which findings came and went.
+
+A unit is one rule on one object. Each evaluation records what it looked at (`lenses.py`); a change
+evaluates again the units that looked at what changed, and those whose own object it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.topology.analysis.findings import Finding
+from services.topology.analysis.lenses import Lens, marks_of
+from services.topology.analysis.rules import Rule
+from services.topology.objects import Change, Key
+from services.topology.state import State
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an evaluation changed."""
+
+    found: tuple[Finding, ...] = ()
+    withdrawn: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Unit:
+    rule: int
+    key: Key
+
+
+@dataclass(slots=True)
+class Analysis:
+    """All rules over one cluster."""
+
+    state: State
+    rules: Sequence[Rule]
+    _found: dict[_Unit, frozenset[Finding]] = field(default_factory=dict)
+    _marks: dict[_Unit, frozenset[Key]] = field(default_factory=dict)
+    _looked: dict[Key, set[_Unit]] = field(default_factory=dict)
+    """The units that depend on a mark."""
+    _counts: dict[Finding, int] = field(default_factory=dict)
+    """Two units may find the same."""
+    _due: dict[_Unit, None] = field(default_factory=dict)
+    """Units to evaluate, in the order in which they became so."""
+
+    @property
+    def findings(self) -> Iterable[Finding]:
+        return self._counts.keys()
+
+    @property
+    def is_due(self) -> bool:
+        return bool(self._due)
+
+    def touch(self, changes: Iterable[Change]) -> None:
+        """Notes what has to be evaluated; cheap."""
+        for change in changes:
+            for index, rule in enumerate(self.rules):
+                if change.key.kind in rule.kinds and (rule.matters is None or rule.matters(change)):
+                    self._due[_Unit(index, change.key)] = None
+            for mark in marks_of(change):
+                for unit in self._looked.get(mark, ()):
+                    self._due[unit] = None
+
+    def evaluate(self, *, most: int = 200) -> News:
+        """Evaluates up to `most` units, so that a caller can let others work in between."""
+        before: dict[Finding, int] = {}
+        for _ in range(min(most, len(self._due))):
+            unit = next(iter(self._due))
+            del self._due[unit]
+            self._replace(unit, self._evaluated(unit), before)
+        found = [f for f, count in before.items() if count == 0 and f in self._counts]
+        gone = [f for f, count in before.items() if count > 0 and f not in self._counts]
+        return News(tuple(found), tuple(gone))
+
+    def _evaluated(self, unit: _Unit) -> frozenset[Finding]:
+        rule = self.rules[unit.rule]
+        lens = Lens(self.state)
+        obj = self.state.at(unit.key)
+        found: frozenset[Finding] = frozenset()
+        if obj is not None:
+            try:
+                found = frozenset(rule.check(lens, obj))
+            except Exception:
+                # An object of a form that nobody foresaw must not end the analysis of all others.
+                log.exception("rule_failed", codes=rule.codes, object=str(unit.key))
+        self._watch(unit, frozenset(lens.marks) if obj is not None else frozenset())
+        return found
+
+    def _watch(self, unit: _Unit, marks: frozenset[Key]) -> None:
+        before = self._marks.get(unit, frozenset())
+        for mark in before - marks:
+            units = self._looked[mark]
+            units.discard(unit)
+            if not units:
+                del self._looked[mark]
+        for mark in marks - before:
+            self._looked.setdefault(mark, set()).add(unit)
+        if marks:
+            self._marks[unit] = marks
+        else:
+            self._marks.pop(unit, None)
+
+    def _replace(self, unit: _Unit, found: frozenset[Finding], before: dict[Finding, int]) -> None:
+        known = self._found.get(unit, frozenset())
+        for finding in known | found:
+            before.setdefault(finding, self._counts.get(finding, 0))
+        for finding in found - known:
+            self._counts[finding] = self._counts.get(finding, 0) + 1
+        for finding in known - found:
+            left = self._counts[finding] - 1
+            if left:
+                self._counts[finding] = left
+            else:
+                del self._counts[finding]
+        if found:
+            self._found[unit] = found
+        else:
+            self._found.pop(unit, None)

@@ -1,0 +1,30 @@
+"""What an analysis says, and the catalogue entry of each code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.topology.objects import Key
+
+
+class Level(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing that is wrong with one object. Equal findings are the same one."""
+
+    code: str
+    """`IST0101` (istioctl's catalogue) or `KIA1101` (Kiali's), or `VET…` (Meshery's vetters)."""
+    level: Level
+    object: Key
+    path: str
+    """Field path in the object, such as `spec.http[0].route[0].destination.host`; "" for all."""
+    message: str
+    """What is wrong, with the names; one line."""
+    cause: str = ""
+    remedy: str = ""

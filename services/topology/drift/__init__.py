@@ -1,0 +1,1 @@
+"""Drift: what was applied by Meshbus and is not like that any more."""

@@ -1,0 +1,188 @@
+"""What is kept of a cluster's objects: no more than the graph and the analysis ask for.
+
+Ten thousand pods as decoded JSON take 150 MB; as these records, whose labels, annotations and
+containers are shared by all pods of a workload, a tenth of that. Objects of a mesh's configuration
+are few and keep their whole spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Labels: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Which object of one cluster. `namespace` is "" for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind.rpartition('/')[2]} {place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What every record has."""
+
+    key: Key
+    uid: str = ""
+    labels: Labels = field(default_factory=dict)
+    annotations: Labels = field(default_factory=dict)
+    created: str = ""
+    """RFC 3339, as the API server has it."""
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def namespace(self) -> str:
+        return self.key.namespace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace(Kept):
+    is_terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a Service or a container. `target` is a number or a container port's name."""
+
+    number: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+    target: str = ""
+    node_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service(Kept):
+    type: str = "ClusterIP"
+    """`ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`."""
+    selector: Labels = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    cluster_ip: str = ""
+    """`None` for a headless one, as Kubernetes has it."""
+    external_name: str = ""
+
+    @property
+    def host(self) -> str:
+        """Its name in the mesh, with Kubernetes' default domain."""
+        return f"{self.name}.{self.namespace}.svc.cluster.local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints(Kept):
+    """An EndpointSlice; `ready` and `unready` count its addresses."""
+
+    service: str = ""
+    ready: int = 0
+    unready: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    name: str
+    image: str = ""
+    ports: tuple[Port, ...] = ()
+    run_as_user: int | None = None
+    is_init: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs(Kept):
+    """A pod, or the template of one."""
+
+    pod_labels: Labels = field(default_factory=dict)
+    pod_annotations: Labels = field(default_factory=dict)
+    account: str = "default"
+    """Name of the service account."""
+    containers: tuple[Container, ...] = ()
+    """Init containers too: a native sidecar is one."""
+    host_network: bool = False
+    run_as_user: int | None = None
+    """Of the pod's security context."""
+
+    @property
+    def app(self) -> str:
+        """Canonical service: the labels that Istio looks at, in its order; "" without any."""
+        labels = self.pod_labels
+        return (
+            labels.get("service.istio.io/canonical-name")
+            or labels.get("app.kubernetes.io/name")
+            or labels.get("app")
+            or ""
+        )
+
+    @property
+    def version(self) -> str:
+        """Canonical revision; "" without any label."""
+        labels = self.pod_labels
+        return (
+            labels.get("service.istio.io/canonical-revision")
+            or labels.get("app.kubernetes.io/version")
+            or labels.get("version")
+            or ""
+        )
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether Istio's proxy runs in it."""
+        return any(container.name == "istio-proxy" for container in self.containers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload(Runs):
+    """A Deployment, StatefulSet or DaemonSet."""
+
+    selector: Labels = field(default_factory=dict)
+    """Its `matchLabels`."""
+    wanted: int = 0
+    ready: int = 0
+    """Replicas."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod(Runs):
+    """`labels` and `pod_labels` are the same mapping."""
+
+    owner: Key | None = None
+    """The Deployment, StatefulSet, DaemonSet, Job, … that made it; None for a pod of its own. The
+    owner of a Deployment's pod is the Deployment, not its ReplicaSet."""
+    phase: str = ""
+    is_ready: bool = False
+    is_terminating: bool = False
+    ip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Kept):
+    """An object of a mesh's configuration, a webhook configuration, or a ConfigMap's `data`."""
+
+    api_version: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """For kinds without a spec (webhooks, ConfigMaps) the object without its metadata."""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """Of its status."""
+    generation: int = 0
+
+
+Object: TypeAlias = Namespace | Service | Endpoints | Workload | Pod | Config
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object came (`before` is None), changed, or went (`after` is None)."""
+
+    key: Key
+    before: Any
+    after: Any

@@ -1,0 +1,39 @@
+"""Settings of the topology service: `MESHBUS_TOPOLOGY_…`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.chassis.settings import Duration
+
+
+class TopologySettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="MESHBUS_TOPOLOGY_", frozen=True, use_attribute_docstrings=True
+    )
+
+    prometheus: SecretStr = SecretStr("")
+    """Base URL of the Prometheus that scrapes the mesh; user information in it is sent as basic
+    authentication. Without one, traffic comes from the proxies' own statistics."""
+    prometheus_timeout: Duration = timedelta(seconds=10)
+    """How long one query may take."""
+    envoys: str = ""
+    """Base URLs of Envoy admin interfaces to read statistics from where there is no Prometheus,
+    separated by commas. Proxies in the clusters are reached through their API servers."""
+    telemetry_every: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    """How often the traffic on the graph's edges is renewed."""
+    telemetry_window: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=5))
+    """Rates are over this time; at least four scrapes of Prometheus."""
+    drift: Literal["report", "heal", "ignore"] = "report"
+    """What happens when an object that Meshbus applied is changed by somebody else, unless its
+    annotation `meshbus.io/drift` says otherwise."""
+    heal_attempts: int = Field(default=5, ge=1, le=100)
+    """After so many repairs of one object within ten minutes, somebody fights: healing gives up."""
+    most_clusters: int = Field(default=100, ge=1, le=10_000)
+    """Clusters that this process watches at most; further ones are left to other replicas."""
+    most_streams: int = Field(default=200, ge=1, le=10_000)
+    """Browsers and other clients that may follow the graph over HTTP at a time."""

@@ -1,0 +1,1 @@
+"""Traffic: who talks to whom, how much and how well, from Prometheus or from the proxies."""
