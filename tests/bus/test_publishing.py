@@ -34,7 +34,7 @@ def _event(name: str, *, sequence: int = 1) -> Event:
     return Event(
         operation=name,
         kind="istio_install",
-        service=name,
+        service="perf",
         cluster="c1",
         sequence=sequence,
         phase=Phase.STARTED,
@@ -169,7 +169,7 @@ async def test_event_is_stored_once_and_heard_live(
     assert (first.duplicate, second.duplicate, third.duplicate) == (False, True, False)
     heard = await live.next_msg(timeout=5.0)
     await live.unsubscribe()
-    assert heard.subject == "live." + subjects.event(service=name, cluster="c1", operation=name)
+    assert heard.subject == "live." + subjects.event(service="perf", cluster="c1", operation=name)
     # People read it with `nats sub`: it is JSON.
     assert orjson.loads(heard.data)["summary"] == "started"
 
@@ -186,7 +186,7 @@ async def test_publish_during_a_kill_is_stored_once(
     await asyncio.to_thread(own_server.start)
     await asyncio.gather(*publishing)
 
-    assert await _stored(own_bus, "EVT", f"evt.{name}.>") == len(events)
+    assert await _stored(own_bus, "EVT", f"evt.perf.*.{name}") == len(events)
 
 
 async def test_publish_whose_answer_was_lost_is_a_duplicate(

@@ -57,7 +57,7 @@ async def _publish(bus: Bus, service: str, numbers: range) -> list[int]:
         chunk = range(first, min(first + 100, numbers.stop))
         # One connection keeps the order of what is sent, however the answers come.
         acks += await asyncio.gather(
-            *(context.publish(f"evt.{service}.c1.op", str(n).encode()) for n in chunk)
+            *(context.publish(f"evt.perf.{service}.op", str(n).encode()) for n in chunk)
         )
     return [ack.seq for ack in acks]
 
@@ -69,7 +69,7 @@ async def _consumers(bus: Bus, subject: str) -> list[dict[str, object]]:
 
 async def test_two_thousand_messages_in_order(bus: Bus, name: str) -> None:
     before = await _publish(bus, name, range(1000))
-    async with _reading(bus, f"evt.{name}.>") as reading:
+    async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await reading.reaches(1)
         after = await _publish(bus, name, range(1000, 2000))
         await reading.reaches(2000)
@@ -80,10 +80,10 @@ async def test_two_thousand_messages_in_order(bus: Bus, name: str) -> None:
 
 async def test_pulls_do_not_pile_up_at_the_server(bus: Bus, name: str) -> None:
     await _publish(bus, name, range(2000))
-    async with _reading(bus, f"evt.{name}.>") as reading:
+    async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await reading.reaches(2000)
 
-        [consumer] = await _consumers(bus, f"evt.{name}.>")
+        [consumer] = await _consumers(bus, f"evt.perf.{name}.>")
 
     assert consumer["num_waiting"] in (1, 2)
 
@@ -94,7 +94,7 @@ async def test_only_the_wanted_subject_is_read(bus: Bus, name: str) -> None:
     await _publish(bus, f"{name}-other", range(10, 20))
     await _publish(bus, name, range(10, 20))
 
-    async with _reading(bus, f"evt.{name}.>") as reading:
+    async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await reading.reaches(20)
 
     assert reading.bodies == list(range(20))
@@ -103,15 +103,15 @@ async def test_only_the_wanted_subject_is_read(bus: Bus, name: str) -> None:
 async def test_reading_begins_at_the_wanted_sequence(bus: Bus, name: str) -> None:
     sequences = await _publish(bus, name, range(10))
 
-    async with _reading(bus, f"evt.{name}.>", start=sequences[7]) as reading:
+    async with _reading(bus, f"evt.perf.{name}.>", start=sequences[7]) as reading:
         await reading.reaches(3)
 
     assert reading.bodies == [7, 8, 9]
 
 
 async def test_reader_of_an_empty_subject_waits_for_the_first_message(bus: Bus, name: str) -> None:
-    async with _reading(bus, f"evt.{name}.>", start=0) as reading:
-        await eventually(lambda: _consumers(bus, f"evt.{name}.>"), what="the reader to be there")
+    async with _reading(bus, f"evt.perf.{name}.>", start=0) as reading:
+        await eventually(lambda: _consumers(bus, f"evt.perf.{name}.>"), what="the reader to be there")
         await _publish(bus, name, range(1))
         await reading.reaches(1)
 
@@ -120,8 +120,8 @@ async def test_reader_of_an_empty_subject_waits_for_the_first_message(bus: Bus, 
 
 async def test_two_readers_both_get_everything(bus: Bus, name: str) -> None:
     async with (
-        _reading(bus, f"evt.{name}.>") as one,
-        _reading(bus, f"evt.{name}.>") as two,
+        _reading(bus, f"evt.perf.{name}.>") as one,
+        _reading(bus, f"evt.perf.{name}.>") as two,
     ):
         await _publish(bus, name, range(100))
         await one.reaches(100)
@@ -134,7 +134,7 @@ async def test_reading_goes_on_over_a_kill_of_the_server(
     own_bus: Bus, own_server: NatsServer, name: str
 ) -> None:
     await _publish(own_bus, name, range(1000))
-    async with _reading(own_bus, f"evt.{name}.>") as reading:
+    async with _reading(own_bus, f"evt.perf.{name}.>") as reading:
         await reading.reaches(10)
 
         own_server.kill()
@@ -149,7 +149,7 @@ async def test_reading_goes_on_over_a_kill_of_the_server(
 async def test_idle_reader_goes_on_over_a_kill_of_the_server(
     own_bus: Bus, own_server: NatsServer, name: str
 ) -> None:
-    async with _reading(own_bus, f"evt.{name}.>") as reading:
+    async with _reading(own_bus, f"evt.perf.{name}.>") as reading:
         await _publish(own_bus, name, range(1))
         await reading.reaches(1)
 
@@ -163,11 +163,11 @@ async def test_idle_reader_goes_on_over_a_kill_of_the_server(
 
 
 async def test_reading_goes_on_when_its_consumer_is_deleted(bus: Bus, name: str) -> None:
-    async with _reading(bus, f"evt.{name}.>") as reading:
+    async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await _publish(bus, name, range(500))
         await reading.reaches(10)
 
-        [consumer] = await _consumers(bus, f"evt.{name}.>")
+        [consumer] = await _consumers(bus, f"evt.perf.{name}.>")
         await call_api(bus.client, f"CONSUMER.DELETE.EVT.{consumer['name']}", {})
         await _publish(bus, name, range(500, 1000))
         await reading.reaches(1000)
@@ -179,7 +179,7 @@ async def test_reader_that_left_leaves_no_subscription(bus: Bus, name: str) -> N
     # The first request makes the client's one subscription for answers.
     await _consumers(bus, "")
     before = len(bus.client._subs)
-    async with _reading(bus, f"evt.{name}.>") as reading:
+    async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await _publish(bus, name, range(1))
         await reading.reaches(1)
         assert len(bus.client._subs) > before

@@ -64,11 +64,11 @@ async def test_limit_that_is_no_longer_wanted_is_lifted(own_bus: Bus) -> None:
 
 
 async def test_messages_survive_an_update(own_bus: Bus) -> None:
-    await own_bus.client.jetstream().publish("evt.tests.none.kept", b"{}")
+    await own_bus.client.jetstream().publish("evt.perf.none.kept", b"{}")
 
     await _reconcile(own_bus, lease_ttl=_LEASE_TTL * 2)
 
-    stored = await own_bus.client.jetstream().get_last_msg("EVT", "evt.tests.none.kept")
+    stored = await own_bus.client.jetstream().get_last_msg("EVT", "evt.perf.none.kept")
     assert stored.data == b"{}"
 
 

@@ -101,12 +101,12 @@ def test_expired_place_within_a_watch_is_seen() -> None:
     line = orjson.dumps({"type": "ERROR", "object": status})
 
     with pytest.raises(WatchExpired, match="too old resource version"):
-        watching._read(line, "/api/v1/configmaps")
+        watching._decoded(line, "/api/v1/configmaps")
 
 
 def test_line_that_was_cut_off_is_no_change() -> None:
     with pytest.raises(ClusterFailed, match="not JSON"):
-        watching._read(b'{"type":"ADDED","object":{"metadata":{"na', "/api/v1/configmaps")
+        watching._decoded(b'{"type":"ADDED","object":{"metadata":{"na', "/api/v1/configmaps")
 
 
 async def test_bookmark_moves_the_place_and_is_no_change(
@@ -122,7 +122,7 @@ async def test_bookmark_moves_the_place_and_is_no_change(
     }
     path = config_maps(namespace)
 
-    async with aclosing(watching._connection(client, path, query, "0")) as connection:
+    async with aclosing(watching._connection(client, path, query, "0", dict)) as connection:
         (change, first), (bookmark, place) = [await anext(connection) for _ in range(2)]
 
     assert change is not None

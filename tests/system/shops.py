@@ -96,7 +96,9 @@ def applied(cluster: Cluster, text: str) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=text)
+        # A definition goes when its objects have gone, which the server checks once a minute if
+        # the first look came too early.
+        cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=text, timeout_s=150.0)
 
 
 @contextmanager

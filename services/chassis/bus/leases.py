@@ -102,17 +102,22 @@ class Leases:
     bucket: Bucket
     worker: str
     renew_every: timedelta
+    beats: bool = False
+    """Whether a renewal counts as a heartbeat, for work that no message of a queue stands for."""
 
     @asynccontextmanager
     async def held(
         self, key: str, *, operation: str, attempt: int, fence: Fence
-    ) -> AsyncIterator[None]:
-        """Holds `key` for the block; raises `ClusterBusy` when another operation has it."""
+    ) -> AsyncIterator[int]:
+        """Holds `key` for the block; raises `ClusterBusy` when another operation has it.
+
+        Yields the revision that the lease was taken with, which grows from holder to holder.
+        """
         holder = _Holder(operation=operation, worker=self.worker, attempt=attempt)
         revision = [await self._take(key, holder)]
         keeper = asyncio.create_task(self._keep(key, holder, revision, fence), name=f"lease-{key}")
         try:
-            yield
+            yield revision[0]
         finally:
             keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -159,6 +164,7 @@ class Leases:
         value = holder.model_dump_json().encode()
         while True:
             await asyncio.sleep(self.renew_every.total_seconds())
+            sent = asyncio.get_running_loop().time()
             try:
                 kept = await self._renewed(key, value, revision[0])
             except BusUnavailable:
@@ -168,6 +174,8 @@ class Leases:
                 fence.lose("the lease was taken over")
                 return
             revision[0] = kept
+            if self.beats:
+                fence.beat(at=sent)
 
     async def _renewed(self, key: str, value: bytes, revision: int) -> int | None:
         """The lease's new revision; None when another worker has it."""

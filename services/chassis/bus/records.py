@@ -92,10 +92,12 @@ class Bucket:
         """Leaves a deletion marker, which vanishes by itself: keys of operations are many."""
         await self._store(key, b"", expected=revision, ttl=_MARKER_TTL, headers={_OPERATION: "DEL"})
 
-    async def keys(self) -> list[str]:
-        """All keys, deleted ones included: a listing without a consumer."""
+    async def keys(self, *, matching: str = ">") -> list[str]:
+        """All keys that match, deleted ones included: a listing without a consumer."""
         answer = await call_api(
-            self.bus.client, f"STREAM.INFO.KV_{self.name}", {"subjects_filter": ">"}
+            self.bus.client,
+            f"STREAM.INFO.KV_{self.name}",
+            {"subjects_filter": f"$KV.{self.name}.{matching}"},
         )
         names = (answer.get("state") or {}).get("subjects") or {}
         return sorted(name.removeprefix(f"$KV.{self.name}.") for name in names)

@@ -67,11 +67,14 @@ CMD = Stream(
     },
 )
 
+OPERATING = ("gateway", "lifecycle", "translator", "perf")
+"""Services that carry out operations, whose events clients stream."""
+
 EVT = Stream(
     "EVT",
     {
         "description": "Progress and results of operations, kept for three days",
-        "subjects": ["evt.>"],
+        "subjects": [f"evt.{service}.>" for service in OPERATING],
         "retention": "limits",
         "storage": "file",
         "discard": "old",
@@ -81,6 +84,24 @@ EVT = Stream(
         "republish": {"src": "evt.>", "dest": "live.evt.>"},
     },
 )
+
+TOPO = Stream(
+    "TOPO",
+    {
+        "description": "Changes of the meshes' graphs, findings and drift, kept for three days",
+        "subjects": ["evt.topology.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": _ns(timedelta(hours=72)),
+        "max_bytes": 1 << 30,
+        "allow_direct": True,
+        "compression": "s2",
+        "republish": {"src": "evt.>", "dest": "live.evt.>"},
+    },
+)
+"""A stream of its own: fifty changes a second would push operations' events out of EVT, and the
+gateway would read them all for nothing."""
 
 ADV = Stream(
     "ADV",
@@ -159,6 +180,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
     return [
         CMD,
         EVT,
+        TOPO,
         ADV,
         DLQ,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),

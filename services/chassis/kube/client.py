@@ -77,9 +77,9 @@ JSON = "application/json"
 class _Transport(RESTClientObject):
     """Their connection pool with our TLS context and without the process's proxy variables."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
         configuration = Configuration()
-        configuration.connection_pool_maxsize = CONNECTIONS
+        configuration.connection_pool_maxsize = connections
         configuration.client_session_kwargs = {
             "trust_env": False,
             "timeout": aiohttp.ClientTimeout(
@@ -136,9 +136,18 @@ class Answer:
 class KubeClient:
     """Requests to one API server, retried while that is safe: every call here is idempotent."""
 
-    def __init__(self, config: Kubeconfig, *, counted: metrics.Metrics | None = None) -> None:
+    def __init__(
+        self,
+        config: Kubeconfig,
+        *,
+        counted: metrics.Metrics | None = None,
+        connections: int = CONNECTIONS,
+    ) -> None:
+        """`connections` at a time; a watch holds one for as long as it lasts."""
         self.config = config
-        self._transport = _Transport(tls_context(config))
+        self.serves_watch_list = True
+        """Until the server refuses to stream a collection's objects (`watching.py`)."""
+        self._transport = _Transport(tls_context(config), connections)
         self._counted = counted
         self._headers = {"Accept": JSON, "User-Agent": "meshbus"}
         if config.token:

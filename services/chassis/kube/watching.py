@@ -3,23 +3,31 @@
 Three layers, each small: one connection (`_connection`), connections in a row from the last seen
 version (`_continued`), and a new list whenever that version is gone (`watched`).
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+
+A collection of one page is listed. A larger one comes as a stream of objects where the server has
+that (WatchList), else page by page; `read` makes of each object what the caller keeps of it, so
+that never more than a page of decoded JSON is in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
+from aiohttp import StreamReader
 
 from services.chassis.errors import (
     ClusterFailed,
     ClusterForbidden,
     ClusterOverloaded,
     ClusterUnreachable,
+    MeshbusError,
+    ObjectInvalid,
     WatchExpired,
 )
 from services.chassis.kube.client import KubeClient, error_of
@@ -28,9 +36,19 @@ from services.chassis.kube.objects import KubeObject
 _PAGE = 500
 _SERVER_TIMEOUT_S = 290
 _INACTIVITY_S = 310.0
+_INITIAL_SILENCE_S = 30.0
 _LONGEST_LINE_BYTES = 32 * 1024 * 1024
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 5.0
+_INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+Read = Callable[[KubeObject], Any]
+Trouble = Callable[[MeshbusError | None], None]
+"""Told what interrupts a watch, and None when it goes on."""
+
+
+def _as_it_is(obj: KubeObject) -> Any:
+    return obj
 
 
 class ChangeType(StrEnum):
@@ -43,77 +61,132 @@ class ChangeType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change. For LISTED `items` is the whole collection and replaces what was known."""
+    """One change. For LISTED `items` is the whole collection and replaces what was known.
+
+    `obj` and `items` are what `read` made of the objects; those of a DELETED one as well.
+    """
 
     type: ChangeType
-    obj: KubeObject
-    items: tuple[KubeObject, ...] = ()
+    obj: Any
+    items: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A collection at one resource version."""
 
-    items: list[KubeObject]
+    items: list[Any]
     version: str
 
 
 async def listed(
-    client: KubeClient, path: str, *, query: Mapping[str, str] | None = None
+    client: KubeClient, path: str, *, query: Mapping[str, str] | None = None, read: Read = _as_it_is
 ) -> Listing:
     """The whole collection, page by page; starts over when the snapshot expires on the way."""
+    delay = _FIRST_DELAY_S
     while True:
         try:
-            return await _pages(client, path, query or {})
+            return await _pages(client, path, query or {}, read)
         except WatchExpired:
-            continue
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, _LONGEST_DELAY_S)
 
 
-async def _pages(client: KubeClient, path: str, query: Mapping[str, str]) -> Listing:
-    items: list[KubeObject] = []
+async def _pages(
+    client: KubeClient, path: str, query: Mapping[str, str], read: Read, *, streaming: bool = False
+) -> Listing:
+    items: list[Any] = []
     following = ""
     while True:
         page = {**query, "limit": str(_PAGE)} | ({"continue": following} if following else {})
         answer = await client.get(path, query=page)
+        following = (answer.get("metadata") or {}).get("continue") or ""
+        if following and streaming and client.serves_watch_list:
+            try:
+                return await _streamed(client, path, query, read)
+            except (ObjectInvalid, ClusterUnreachable, ClusterFailed, ClusterOverloaded) as error:
+                # Kubernetes 1.33 refuses it, and an old server takes it for a plain watch.
+                if isinstance(error, ObjectInvalid):
+                    client.serves_watch_list = False
         # Items of a list do not say what they are.
         kind = str(answer.get("kind", "")).removesuffix("List")
         for item in answer.get("items") or []:
             item.setdefault("kind", kind)
             item.setdefault("apiVersion", answer.get("apiVersion"))
-            items.append(item)
-        following = (answer.get("metadata") or {}).get("continue") or ""
+            items.append(read(item))
         if not following:
             return Listing(items, str(answer["metadata"].get("resourceVersion", "")))
 
 
+async def _streamed(client: KubeClient, path: str, query: Mapping[str, str], read: Read) -> Listing:
+    """The collection by a WatchList request, object by object."""
+    asked = {
+        **query,
+        "watch": "true",
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": str(_SERVER_TIMEOUT_S),
+    }
+    items: dict[str, Any] = {}
+    async with client.stream(path, query=asked, read_timeout_s=_INITIAL_SILENCE_S) as content:
+        async for event in _events(content, path):
+            metadata = event["object"].get("metadata") or {}
+            if event["type"] == "BOOKMARK":
+                if _INITIAL_EVENTS_END in (metadata.get("annotations") or {}):
+                    return Listing(list(items.values()), str(metadata["resourceVersion"]))
+            elif event["type"] == ChangeType.DELETED:
+                items.pop(metadata.get("uid", ""), None)
+            else:
+                items[metadata.get("uid", "")] = read(event["object"])
+    raise ClusterFailed(f"{path}: the initial events have no end")
+
+
 async def watched(
-    client: KubeClient, path: str, *, query: Mapping[str, str] | None = None
+    client: KubeClient,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    read: Read = _as_it_is,
+    trouble: Trouble | None = None,
 ) -> AsyncGenerator[Change, None]:
     """The collection, then its changes, without end; over disconnects, bookmarks and 410."""
+    delay = _FIRST_DELAY_S
     while True:
-        listing = await listed(client, path, query=query)
-        yield Change(ChangeType.LISTED, {}, tuple(listing.items))
         try:
-            async for change in _continued(client, path, query or {}, listing.version):
+            listing = await _pages(client, path, query or {}, read, streaming=True)
+            yield Change(ChangeType.LISTED, {}, tuple(listing.items))
+            async for change in _continued(
+                client, path, query or {}, listing.version, read, trouble
+            ):
+                delay = _FIRST_DELAY_S
                 yield change
         except WatchExpired:
-            await asyncio.sleep(random.uniform(0.0, _FIRST_DELAY_S))
+            # A server that expires everything at once must not be listed without end.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, _LONGEST_DELAY_S)
 
 
 async def _continued(
-    client: KubeClient, path: str, query: Mapping[str, str], version: str
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    version: str,
+    read: Read,
+    trouble: Trouble | None,
 ) -> AsyncGenerator[Change, None]:
     """Changes after `version`, over as many connections as it takes; raises `WatchExpired`."""
     delay, refused = _FIRST_DELAY_S, False
     while True:
         try:
-            async for change, seen in _connection(client, path, query, version):
+            async for change, seen in _connection(client, path, query, version, read):
                 version = seen
                 delay = _FIRST_DELAY_S
                 if change is not None:
                     yield change
-        except (ClusterUnreachable, ClusterFailed, ClusterOverloaded):
-            pass
+        except (ClusterUnreachable, ClusterFailed, ClusterOverloaded) as error:
+            if trouble is not None:
+                trouble(error)
         except ClusterForbidden:
             if refused:
                 raise
@@ -128,7 +201,7 @@ async def _continued(
 
 
 async def _connection(
-    client: KubeClient, path: str, query: Mapping[str, str], version: str
+    client: KubeClient, path: str, query: Mapping[str, str], version: str, read: Read
 ) -> AsyncGenerator[tuple[Change | None, str], None]:
     """What one connection brings, each with the version that it leads to."""
     asked = {
@@ -139,27 +212,35 @@ async def _connection(
         "timeoutSeconds": str(int(_SERVER_TIMEOUT_S * random.uniform(0.7, 1.0))),
     }
     async with client.stream(path, query=asked, read_timeout_s=_INACTIVITY_S) as content:
-        pending = b""
-        async for chunk in content.iter_any():
-            lines = (pending + chunk).split(b"\n")
-            pending = lines.pop()
-            if len(pending) > _LONGEST_LINE_BYTES:
-                raise ClusterFailed(f"{path}: a watch line without an end")
-            for line in lines:
-                if line.strip():
-                    yield _read(line, path)
+        async for event in _events(content, path):
+            obj = event["object"]
+            version = str((obj.get("metadata") or {}).get("resourceVersion") or "")
+            if event["type"] == "BOOKMARK":
+                yield None, version
+            else:
+                yield Change(ChangeType(event["type"]), read(obj)), version
 
 
-def _read(line: bytes, path: str) -> tuple[Change | None, str]:
+async def _events(content: StreamReader, path: str) -> AsyncGenerator[dict[str, Any], None]:
+    """Decoded lines of a watch; raises what an ERROR line says."""
+    pending = b""
+    async for chunk in content.iter_any():
+        lines = (pending + chunk).split(b"\n")
+        pending = lines.pop()
+        if len(pending) > _LONGEST_LINE_BYTES:
+            raise ClusterFailed(f"{path}: a watch line without an end")
+        for line in lines:
+            if line.strip():
+                yield _decoded(line, path)
+
+
+def _decoded(line: bytes, path: str) -> dict[str, Any]:
     try:
-        event = orjson.loads(line)
+        event: dict[str, Any] = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ClusterFailed(f"{path}: a watch line that is not JSON") from None
-    obj = event.get("object") or {}
+    obj = event.setdefault("object", {})
     if event["type"] == "ERROR":
         code = int(obj.get("code") or 500)
         raise error_of(method="GET", code=code, headers={}, body=orjson.dumps(obj), subject=path)
-    version = str((obj.get("metadata") or {}).get("resourceVersion") or "")
-    if event["type"] == "BOOKMARK":
-        return None, version
-    return Change(ChangeType(event["type"]), obj), version
+    return event
