@@ -46,6 +46,8 @@ from services.perf.wire import (
     ShardCommand,
     ShardResult,
 )
+from services.topology import kinds
+from services.topology.settings import TopologySettings
 from services.translator.catalog import offered as translator_operations
 from services.translator.settings import TranslatorSettings
 from services.translator.upgrades.histories import BEHAVIOURS
@@ -64,6 +66,7 @@ _GROUPS: tuple[type[BaseSettings], ...] = (
     LifecycleSettings,
     TranslatorSettings,
     PerfSettings,
+    TopologySettings,
 )
 
 
@@ -248,6 +251,7 @@ def _rbac() -> str:
             "verbs": ["get", "list", "delete"],
         }
     )
+    rules += _watched()
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
@@ -258,11 +262,29 @@ def _rbac() -> str:
         "What the user of a kubeconfig needs for the operations `istio`, `label-namespace`, the "
         "policies, traffic intents, `smi_conformance` and `istio-vet`. Sample applications, "
         "add-ons, designs and `custom` need whatever their objects need; translating SMI also "
-        "reads Services, Deployments, StatefulSets, DaemonSets and Pods."
+        "reads Services, Deployments, StatefulSets, DaemonSets and Pods. The last rules are those of "
+        "the live graph; drift also watches the kinds of what was applied, never Secrets."
     )
     # Copies, because YAML would write shared lists as anchors.
     manifest = yaml.safe_dump(json.loads(json.dumps(role)), sort_keys=False).rstrip()
     return _page("Rights in a cluster", text, ["```yaml", manifest, "```"])
+
+
+def _watched() -> list[dict[str, list[str]]]:
+    """The rights that watching a cluster needs; the topology service writes nothing."""
+    groups: dict[str, set[str]] = {"apiextensions.k8s.io": {"customresourcedefinitions"}}
+    for kind in (*kinds.ALWAYS, kinds.CONFIG_MAP):
+        group, _, name = kind.rpartition("/")
+        groups.setdefault(group, set()).add(_plural(name))
+    groups["gateway.networking.k8s.io"] = {"*"}
+    reading = ["get", "list", "watch"]
+    rules = [
+        {"apiGroups": [group], "resources": sorted(resources), "verbs": reading}
+        for group, resources in sorted(groups.items())
+    ]
+    # Statistics of the proxies, where there is no Prometheus.
+    rules.append({"apiGroups": [""], "resources": ["pods/proxy"], "verbs": ["get"]})
+    return rules
 
 
 def _plural(kind: str) -> str:

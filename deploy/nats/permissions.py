@@ -189,6 +189,7 @@ LIFECYCLE = User(
         _fetch("leases", "who holds a cluster"),
         _store("intents", "what was applied where"),
         _fetch("intents", "what was applied where"),
+        _keys("intents", "which objects it has applied, under a namespace or of a kind"),
         _store("catalog", "advertise its operations", keys="lifecycle"),
         _fetch("credentials", "sealed kubeconfigs"),
         _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
@@ -207,6 +208,7 @@ TRANSLATOR = User(
         Right("cmd.lifecycle.*.apply.*", "hand on what it translated"),
         Right("mesh.lifecycle.facts", "what a cluster has that a translation depends on"),
         Right("mesh.lifecycle.dryrun", "what a cluster would say to translated objects"),
+        Right("mesh.topology.vet", "what the running pods say about a mesh"),
         Right("dlq.translator", "commands that it cannot read"),
         Right("evt.translator.>", "reports and results"),
         _store("ops", "state of operations that end here"),
@@ -250,6 +252,33 @@ PERF = User(
 )
 
 
+TOPOLOGY = User(
+    name="topology",
+    role="watches the registered clusters and tells what it sees; changes nothing itself",
+    publish=(
+        Right("evt.topology.>", "changes of the graph, findings and drift"),
+        Right("$JS.API.DIRECT.GET.TOPO.evt.topology.>", "where the last owner stopped"),
+        *_read("TOPO", "follow clusters that other replicas own, and the past"),
+        _store("leases", "own a cluster's watches", keys="watch.>"),
+        _fetch("leases", "who owns a cluster's watches"),
+        _fetch("clusters", "registered clusters"),
+        _keys("clusters", "registered clusters"),
+        _fetch("credentials", "sealed kubeconfigs of registered clusters"),
+        _fetch("intents", "what was applied, before a drift is told"),
+        *_read("KV_intents", "what was applied, and what is applied next"),
+        Right("cmd.lifecycle.*.apply.*", "put back what drifted"),
+        Right("ctl.topology.>", "ask the replica that owns a cluster"),
+        _verify(),
+    ),
+    subscribe=(
+        *_served("topology"),
+        Right("ctl.topology.>", "questions about the clusters that it owns"),
+        Right("$KV.clusters.>", "notice new clusters at once"),
+    ),
+    answers=True,
+)
+
+
 def _looks() -> Iterable[Right]:
     """What the nats CLI asks about streams and consumers; no content."""
     yield Right("$JS.API.INFO", "`nats account info`, `nats server check jetstream`")
@@ -268,6 +297,7 @@ def _reads() -> Iterable[Right]:
     """What the nats CLI may show the content of: nothing that holds a credential or a manifest."""
     for stream, command in (
         ("EVT", "`nats sub --stream EVT`"),
+        ("TOPO", "`nats sub --stream TOPO`"),
         ("DLQ", "`nats sub --stream DLQ`"),
         *((f"KV_{bucket}", f"`nats kv ls {bucket}`") for bucket in _READABLE_BUCKETS),
     ):
@@ -275,7 +305,7 @@ def _reads() -> Iterable[Right]:
     yield from _browse("OBJ_perf", "`nats object get perf`")
     yield Right("$JS.API.STREAM.MSG.GET.OBJ_perf", "`nats object get perf`: what there is")
     yield Right("$JS.API.DIRECT.GET.OBJ_perf.>", "`nats object info perf`")
-    for stream in ("EVT", "DLQ"):
+    for stream in ("EVT", "TOPO", "DLQ"):
         yield Right(f"$JS.ACK.{stream}.*.>", f"`nats stream view {stream}`: the next page")
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
     for bucket in _READABLE_BUCKETS:
@@ -319,4 +349,4 @@ SYSTEM = User(
     subscribe=(Right("$SYS.SERVER.>", "`nats server watch`"),),
 )
 
-USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, PERF, OPERATOR, SYSTEM)
+USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, PERF, TOPOLOGY, OPERATOR, SYSTEM)

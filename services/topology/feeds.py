@@ -27,11 +27,23 @@ class View(StrEnum):
 
 
 class Topic(StrEnum):
-    """The third token of the subject `evt.topology.<cluster>.<topic>.delta`."""
+    """The fourth token of the subject `evt.topology.<cluster>.<topic>.<stage>`."""
 
     GRAPH = "graph"
     FINDINGS = "findings"
     DRIFT = "drift"
+    CHECKPOINT = "checkpoint"
+    """Everything as it is: what readers begin with, and what a time in the past is told from."""
+
+
+class Stage(StrEnum):
+    """What a message of the feed is."""
+
+    DELTA = "delta"
+    BEGIN = "begin"
+    """All before is void: the items of a checkpoint follow, up to its end."""
+    ITEMS = "items"
+    END = "end"
 
 
 NODES, EDGES = "nodes", "edges"
@@ -58,6 +70,9 @@ class Delta:
     cluster: str
     epoch: int
     number: int
-    """Counts from 1 within an epoch over all topics; 1 is the beginning: all before is void."""
+    """Counts from 1 within an epoch over all topics. To a listener of `Views`, 1 is the beginning:
+    the whole view is another one."""
     parts: Parts
+    topic: Topic = Topic.GRAPH
+    stage: Stage = Stage.DELTA
     time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))

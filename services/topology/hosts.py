@@ -6,7 +6,7 @@ a name without dots belongs to the namespace of the object that uses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 DOMAIN = "cluster.local"
@@ -23,6 +23,36 @@ def full(host: str, namespace: str) -> str:
             return f"{host}.{DOMAIN}"
         return host
     return f"{host}.{namespace}.svc.{DOMAIN}"
+
+
+def expanded(host: str, namespace: str) -> str:
+    """The full name that Istio itself makes of a host: of a name without dots, and of no other.
+
+    `full` also understands `reviews.prod.svc`, which Istio takes for a name outside the cluster.
+    """
+    if not host or "." in host or host.startswith("*"):
+        return host
+    return f"{host}.{namespace}.svc.{DOMAIN}"
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether a host exists that both mean; either may begin with a wildcard."""
+    if one.startswith("*") and other.startswith("*"):
+        return one.endswith(other[1:]) or other.endswith(one[1:])
+    if one.startswith("*"):
+        return other.endswith(one[1:])
+    return one.endswith(other[1:]) if other.startswith("*") else one == other
+
+
+EVERYWHERE = "*"
+
+
+def scopes(export_to: Iterable[str], namespace: str) -> frozenset[str]:
+    """The namespaces that an object of `namespace` is exported to; `EVERYWHERE` alone for all."""
+    names = {namespace if name == "." else name for name in export_to}
+    if not names or EVERYWHERE in names:
+        return frozenset((EVERYWHERE,))
+    return frozenset(names)
 
 
 def service_of(host: str) -> tuple[str, str] | None:

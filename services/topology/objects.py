@@ -73,6 +73,8 @@ class Service(Kept):
     cluster_ip: str = ""
     """`None` for a headless one, as Kubernetes has it."""
     external_name: str = ""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    """Of its status."""
 
     @property
     def host(self) -> str:
@@ -96,6 +98,9 @@ class Container:
     ports: tuple[Port, ...] = ()
     run_as_user: int | None = None
     is_init: bool = False
+    variables: tuple[str, ...] = ()
+    """Names of the environment variables that have a value, of the few that rules ask about. The
+    values may be secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +177,9 @@ class Config(Kept):
     spec: Mapping[str, Any] = field(default_factory=dict)
     """For kinds without a spec (webhooks, ConfigMaps) the object without its metadata."""
     conditions: tuple[Mapping[str, Any], ...] = ()
-    """Of its status."""
+    """Of its status; of a route, those that all its parents gave it."""
+    addresses: tuple[str, ...] = ()
+    """Of its status: what istiod gave a ServiceEntry without addresses."""
     generation: int = 0
 
 

@@ -35,6 +35,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _HASH = "pod-template-hash"
 _SERVICE_NAME = "kubernetes.io/service-name"
 _MOST_SHARED = 100_000
+_ASKED_VARIABLES = frozenset({"BLOCKED_CIDRS_IN_JWKS_URIS"})
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class Reader:
             ports=self.share(ports),
             cluster_ip=spec.get("clusterIP") or "",
             external_name=spec.get("externalName") or "",
+            conditions=tuple((obj.get("status") or {}).get("conditions") or ()),
         )
 
     def _workload(self, obj: KubeObject, known: dict[str, Any]) -> Workload:
@@ -190,6 +192,11 @@ def _container(container: Mapping[str, Any], *, is_init: bool) -> Container:
         ports=ports,
         run_as_user=(container.get("securityContext") or {}).get("runAsUser"),
         is_init=is_init,
+        variables=tuple(
+            variable["name"]
+            for variable in container.get("env") or ()
+            if variable.get("name") in _ASKED_VARIABLES and variable.get("value")
+        ),
     )
 
 
@@ -211,20 +218,31 @@ def _config(obj: KubeObject, known: dict[str, Any]) -> Config:
     if not isinstance(spec, dict):
         spec = {k: v for k, v in obj.items() if k not in ("metadata", "apiVersion", "kind")}
     status = obj.get("status")
-    conditions = (status if isinstance(status, dict) else {}).get("conditions") or ()
+    if not isinstance(status, dict):
+        status = {}
+    conditions = list(status.get("conditions") or ())
+    for parent in status.get("parents") or ():
+        conditions += parent.get("conditions") or ()
+    addresses = (a.get("value") for a in status.get("addresses") or () if isinstance(a, dict))
     return Config(
         **known,
         api_version=obj.get("apiVersion") or "",
         spec=spec,
         conditions=tuple(conditions),
+        addresses=tuple(str(address) for address in addresses if address),
         generation=(obj.get("metadata") or {}).get("generation") or 0,
     )
 
 
+_SETTINGS = ("mesh", "meshNetworks", "values")
+_TEXTS = ("root-cert.pem",)
+
+
 def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
-    """A ConfigMap's values, those that are YAML decoded; text that is none stays text."""
-    found: dict[str, Any] = dict(data)
-    for name, text in data.items():
+    """What Istio's ConfigMaps say about the mesh, decoded; injection templates are not kept."""
+    found: dict[str, Any] = {name: data[name] for name in _TEXTS if name in data}
+    for name in _SETTINGS:
         with contextlib.suppress(yaml.YAMLError):
-            found[name] = yaml.load(text, Loader=yaml.CSafeLoader)
+            if name in data:
+                found[name] = yaml.load(data[name], Loader=yaml.CSafeLoader)
     return found

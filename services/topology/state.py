@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology import kinds
+from services.topology import kinds, tags
 from services.topology.objects import Change, Key, Labels, Object, Pod, Service, Workload
 
 _NONE: Mapping[str, Any] = {}
@@ -31,6 +31,8 @@ class State:
     """By kind, namespace, name."""
     _pods: dict[Key, set[Key]] = field(default_factory=dict)
     """Pods of each owner."""
+    _tagged: dict[str, dict[str, set[Key]]] = field(default_factory=dict)
+    """By kind and tag (`tags.py`)."""
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -66,9 +68,26 @@ class State:
 
     def selected_pods(self, namespace: str, selector: Labels) -> Iterator[Pod]:
         """Pods of a namespace that a selector means."""
-        for pod in self.all(kinds.POD, namespace):
-            if matches(selector, pod.labels):
-                yield pod
+        yield from self.pods_with(selector, namespace)[1]
+
+    def pods_with(
+        self, selector: Labels, namespace: str | None = None
+    ) -> tuple[str, Iterator[Pod]]:
+        """Pods that a selector means, and the tag by which they were found: the rarest of the
+        selector's labels, "" without any."""
+        if not selector:
+            return "", self.all(kinds.POD, namespace)
+        tagged = self._tagged.get(kinds.POD, _NONE)
+        choice = [tags.label(*pair) for pair in selector.items()]
+        tag = min(choice, key=lambda tag: len(tagged.get(tag, ())))
+        found = self.tagged(kinds.POD, tag, namespace)
+        return tag, (pod for pod in found if matches(selector, pod.labels))
+
+    def tagged(self, kind: str, tag: str, namespace: str | None = None) -> Iterator[Any]:
+        """Records of a kind that have a tag, of one namespace or of the cluster."""
+        for key in self._tagged.get(kind, _NONE).get(tag, ()):
+            if namespace is None or key.namespace == namespace:
+                yield self._objects[kind][key.namespace][key.name]
 
     def selected_workloads(self, namespace: str, selector: Labels) -> Iterator[Workload]:
         """Workloads of a namespace whose pods a selector means."""
@@ -78,9 +97,10 @@ class State:
 
     def services_of(self, namespace: str, pod_labels: Labels) -> Iterator[Service]:
         """Services of a namespace that send to pods with these labels."""
-        for service in self.all(kinds.SERVICE, namespace):
-            if service.selector and matches(service.selector, pod_labels):
-                yield service
+        for pair in pod_labels.items():
+            for service in self.tagged(kinds.SERVICE, tags.label(*pair), namespace):
+                if matches(service.selector, pod_labels):
+                    yield service
 
     # --- changes --------------------------------------------------------------------------------
 
@@ -92,6 +112,7 @@ class State:
         if before == obj:
             return None
         objects[key.name] = obj
+        self._tag(key, before, obj)
         if isinstance(obj, Pod):
             self._own(before, obj)
         return Change(key, before, obj)
@@ -102,12 +123,15 @@ class State:
         before = objects.pop(key.name, None) if objects else None
         if before is None:
             return None
+        self._tag(key, before, None)
         if isinstance(before, Pod):
             self._own(before, None)
         return Change(key, before, None)
 
-    def replace(self, kind: str, objects: Iterable[Object]) -> list[Change]:
-        """The whole kind as a list has it: what the list lacks is gone."""
+    def replace(
+        self, kind: str, objects: Iterable[Object], *, namespace: str | None = None
+    ) -> list[Change]:
+        """The whole kind, or one namespace of it, as a list has it: what it lacks is gone."""
         changes: list[Change] = []
         listed: set[Key] = set()
         for obj in objects:
@@ -115,9 +139,21 @@ class State:
             change = self.put(obj)
             if change is not None:
                 changes.append(change)
-        gone = [known.key for known in self.all(kind) if known.key not in listed]
+        gone = [known.key for known in self.all(kind, namespace) if known.key not in listed]
         changes += [change for key in gone if (change := self.drop(key)) is not None]
         return changes
+
+    def _tag(self, key: Key, before: Any, after: Any) -> None:
+        old, new = tags.of(key.kind, before), tags.of(key.kind, after)
+        if old == new:
+            return
+        tagged = self._tagged.setdefault(key.kind, {})
+        for tag in old - new:
+            tagged[tag].discard(key)
+            if not tagged[tag]:
+                del tagged[tag]
+        for tag in new - old:
+            tagged.setdefault(tag, set()).add(key)
 
     def _own(self, before: Pod | None, after: Pod | None) -> None:
         if before is not None and before.owner is not None:

@@ -38,8 +38,6 @@ class ClusterView:
 
     def apply(self, delta: Delta) -> None:
         """Takes over a delta of the feed."""
-        if delta.number == 1:
-            self.parts.clear()
         self.epoch, self.number = delta.epoch, delta.number
         for part, items in delta.parts.items():
             for ident, item in items.items():
@@ -51,6 +49,13 @@ class ClusterView:
     def decoded(self, part: str) -> Iterator[Item]:
         for text in self.items(part).values():
             yield orjson.loads(text)
+
+    def all(self) -> dict[str, dict[str, Item]]:
+        """Everything, decoded."""
+        return {
+            part: {ident: orjson.loads(text) for ident, text in items.items()}
+            for part, items in self.parts.items()
+        }
 
 
 Listener = Callable[[Delta], None]
@@ -66,6 +71,17 @@ class Views:
 
     def view(self, cluster: str) -> ClusterView | None:
         return self.clusters.get(cluster)
+
+    def replace(self, view: ClusterView) -> None:
+        """A cluster's view is another one from now on; listeners take it anew."""
+        self.clusters[view.cluster] = view
+        self.tell(Delta(cluster=view.cluster, epoch=view.epoch, number=1, parts={}))
+
+    def forget(self, cluster: str) -> None:
+        """The cluster is not registered any more."""
+        view = self.clusters.pop(cluster, None)
+        if view is not None:
+            self.tell(Delta(cluster=cluster, epoch=view.epoch, number=1, parts={}))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls `listener` for each delta from now on; returns the function that ends that."""

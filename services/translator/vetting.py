@@ -1,12 +1,15 @@
 """The operation `istio-vet`: Istio's configuration in a cluster, checked against its definitions.
 
 It validates every object of Istio's and the Gateway API's kinds, names deprecated forms, and looks
-at EnvoyFilters and WasmPlugins. What needs a view of the running pods belongs to the topology
-service; until that runs, the result names it as not done.
+at EnvoyFilters and WasmPlugins. What needs a view of the running pods, and the analyzers' findings,
+come from the topology service; where that does not watch the cluster, the result says so.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+from services.chassis.errors import BusUnavailable, ClusterNotWatched, WorkerUnavailable
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Phase, Severity
 from services.chassis.operations.endings import Result
@@ -20,13 +23,16 @@ from services.translator.findings import Finding, Level, errors
 from services.translator.options import Options
 from services.translator.work import Work
 
-_LATER = (
+_OF_TOPOLOGY = (
     "podsinmesh, meshversion, applabel, serviceportprefix, serviceassociation, "
-    "danglingroutedestinationhost and conflictingvirtualservicehost need the topology service, "
-    "which is not there yet"
+    "danglingroutedestinationhost, conflictingvirtualservicehost and the analyzers"
 )
 _MOST_EVENTS = 200
+_SEVERITIES = {"error": Severity.WARN, "warning": Severity.WARN}
 _SYSTEM_NAMESPACE = "istio-system"
+
+_Told: TypeAlias = tuple[str, str, Severity]
+"""A summary, its remedy, and how bad it is."""
 
 
 async def run_vet(work: Work) -> Result:
@@ -44,19 +50,57 @@ async def run_vet(work: Work) -> Result:
     ]
     # What is wrong comes first, so that remarks crowd none of it out.
     findings.sort(key=lambda finding: finding.level is not Level.ERROR)
-    for finding in findings[:_MOST_EVENTS]:
-        _tell(work, finding)
-    if len(findings) > _MOST_EVENTS:
-        work.progress.note(f"{len(findings) - _MOST_EVENTS} more findings were not told one by one")
-    wrong = len(errors(findings))
-    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(findings) - wrong} notes"
+    told = [_of_definitions(finding) for finding in findings]
+    running, missing = await _of_the_running(work)
+    known = {_about(summary) for summary, *_ in told}
+    running = [one for one in running if _about(one[0]) not in known]
+    told += running
+    for summary, details, severity in told[:_MOST_EVENTS]:
+        # Findings about a mesh are news about it; the operation itself has not failed.
+        work.progress.tell(Phase.NOTE, summary, details, severity=severity)
+    if len(told) > _MOST_EVENTS:
+        work.progress.note(f"{len(told) - _MOST_EVENTS} more findings were not told one by one")
+    wrong = len(errors(findings)) + sum(1 for *_, level in running if level is Severity.WARN)
+    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(told) - wrong} notes"
     if not facts.meshes:
         counts = f"Istio is not installed in this cluster; {counts}"
     return Result(
         "Vetting ran successfully",
-        f"{counts}. Not yet checked: {_LATER}.",
-        (("objects", len(facts.objects)), ("findings", len(findings)), ("wrong", wrong)),
+        f"{counts}. {missing}".strip(),
+        (("objects", len(facts.objects)), ("findings", len(told)), ("wrong", wrong)),
     )
+
+
+async def _of_the_running(work: Work) -> tuple[list[_Told], str]:
+    """What topology says, what is wrong first; and what is missing when it says nothing."""
+    try:
+        answer = await work.cluster.vetted()
+    except (WorkerUnavailable, BusUnavailable, ClusterNotWatched) as error:
+        return [], f"Not checked: {_OF_TOPOLOGY}, since {error.summary}."
+    told = [
+        (
+            f"{finding['code']}: {_named(finding['object'])}: {finding['message']}",
+            finding["remedy"],
+            _SEVERITIES.get(finding["level"], Severity.INFO),
+        )
+        for finding in answer["findings"]
+    ]
+    told += [
+        (f"{note['vetter']}: {note['text']}", "", _SEVERITIES.get(note["level"], Severity.INFO))
+        for note in answer["notes"]
+    ]
+    told.sort(key=lambda one: one[2] is not Severity.WARN)
+    return told, ""
+
+
+def _about(summary: str) -> tuple[str, ...]:
+    """Code and object of a summary: what both services find is told once."""
+    return tuple(summary.split(": ")[:2])
+
+
+def _named(place: dict[str, str]) -> str:
+    parts = [part for part in (place["namespace"], place["name"]) if part]
+    return f"{place['kind']} {'/'.join(parts)}"
 
 
 def vetted(
@@ -72,12 +116,6 @@ def vetted(
     ]
 
 
-def _tell(work: Work, finding: Finding) -> None:
-    severities = {Level.ERROR: Severity.WARN, Level.WARNING: Severity.WARN}
-    work.progress.tell(
-        Phase.NOTE,
-        f"{finding.rule}: {finding}",
-        finding.remedy,
-        # Findings about a mesh are news about it; the operation itself has not failed.
-        severity=severities.get(finding.level, Severity.INFO),
-    )
+def _of_definitions(finding: Finding) -> _Told:
+    severity = _SEVERITIES.get(finding.level.value, Severity.INFO)
+    return f"{finding.rule}: {finding}", finding.remedy, severity

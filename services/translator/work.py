@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import AdvertisedOperation, ClusterFacts, Command, Plan, Verb
@@ -39,6 +39,11 @@ class Cluster(Protocol):
     ) -> ClusterFacts: ...
 
     async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]: ...
+
+    async def vetted(self) -> dict[str, Any]:
+        """What topology says about the running cluster (`mesh.topology.vet`); raises
+        `WorkerUnavailable` or `ClusterNotWatched` when nobody watches it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

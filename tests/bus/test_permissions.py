@@ -31,6 +31,9 @@ from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import AttemptsExhausted, BusUnavailable
 from services.chassis.messages import Command, Event, Phase, SlotKind
+from services.topology.adapters.feeds import Feed
+from services.topology.feeds import Topic
+from services.topology.views import Views
 from tests.bus.queues import Hands, Queue, running
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
@@ -178,10 +181,31 @@ REFUSED_PUBLISHES = {
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
     ),
+    "topology": (
+        "$JS.API.STREAM.MSG.GET.KV_credentials",
+        *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.mesh",
+        "cmd.translator.acluster.apply.op",
+        "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
+        "$JS.API.CONSUMER.CREATE.EVT",
+        "$JS.API.CONSUMER.CREATE.KV_credentials",
+        "$JS.API.STREAM.MSG.GET.CMD",
+        "evt.lifecycle.acluster.op",
+        "mesh.lifecycle.cancel",
+        "ctl.perf.arun.stop",
+        "$KV.ops.a",
+        "$KV.clusters.a",
+        "$KV.intents.a",
+        "$KV.leases.mesh.a",
+        "$KV.credentials.cluster.a",
+        "_INBOX_lifecycle.a",
+    ),
     "operator": (
         *CREDENTIAL_READS,
         *STREAM_CHANGES,
         "ctl.perf.arun.stop",
+        "ctl.topology.acluster.heal",
+        "evt.topology.acluster.graph.delta",
         "$O.perf.M.a",
         "$JS.API.STREAM.INFO.KV_credentials",
         "$JS.API.STREAM.MSG.GET.CMD",
@@ -201,6 +225,7 @@ REFUSED_SUBSCRIPTIONS = {
     "lifecycle": ("_INBOX_gateway.>", "$KV.credentials.>", "cmd.>", "mesh.gateway.clusters", ">"),
     "translator": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "live.evt.>", ">"),
     "perf": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "live.evt.>", ">"),
+    "topology": ("_INBOX_lifecycle.>", "$KV.credentials.>", "cmd.>", "live.evt.>", ">"),
     "operator": ("_INBOX_gateway.>", "$KV.credentials.>", "cmd.>", "mesh.>", "$SRV.PING", ">"),
     "system": ("_INBOX_operator.>", ">"),
 }
@@ -316,6 +341,33 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
         leases = Leases(Bucket(bus, "leases"), "test", WITHIN)
         async with leases.held("mesh.uid", operation="l1", attempt=1, fence=Fence(WITHIN)):
             pass
+
+
+async def test_topology_may_do_its_work(stack: Stack) -> None:
+    async with connected(stack, "gateway") as gateway, connected(stack, "lifecycle") as lifecycle:
+        key = subjects.registered_credential("tcluster")
+        await _sealer(stack, gateway).put(key, "a kubeconfig", ttl=None)
+        await Bucket(lifecycle, "intents").put("tcluster.applied.a", b"{}")
+    async with allowed(stack, "topology") as bus:
+        await streams.verify(bus.client, lease_ttl=WITHIN)
+        assert await _opener(stack, bus).get(key) == "a kubeconfig"
+        await bus.client.subscribe("$KV.clusters.>")
+        await Bucket(bus, "clusters").keys()
+        await Bucket(bus, "clusters").get("tcluster")
+        assert await Bucket(bus, "intents").get("tcluster.applied.a") is not None
+        leases = Leases(Bucket(bus, "leases"), "test", WITHIN, beats=True)
+        fence = Fence(WITHIN)
+        async with leases.held("watch.tcluster", operation="t1", attempt=1, fence=fence) as epoch:
+            views = Views()
+            feed = await Feed.take(bus, views, cluster="tcluster", epoch=epoch, fence=fence)
+            await feed.begin({"info": {"cluster": {"name": "t"}}})
+            await feed.tell(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
+        for stream, subject in (("TOPO", "evt.topology.tcluster.>"), ("KV_intents", ">")):
+            reader = OrderedReader(bus, stream, subject, 1).messages()
+            await anext(reader)
+            await reader.aclose()
+        await bus.client.publish("cmd.lifecycle.tcluster.apply.t1", b"{}")
+        await bus.client.subscribe("ctl.topology.*.*")
 
 
 async def test_perf_may_do_its_work(stack: Stack) -> None:

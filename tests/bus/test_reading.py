@@ -111,7 +111,9 @@ async def test_reading_begins_at_the_wanted_sequence(bus: Bus, name: str) -> Non
 
 async def test_reader_of_an_empty_subject_waits_for_the_first_message(bus: Bus, name: str) -> None:
     async with _reading(bus, f"evt.perf.{name}.>", start=0) as reading:
-        await eventually(lambda: _consumers(bus, f"evt.perf.{name}.>"), what="the reader to be there")
+        await eventually(
+            lambda: _consumers(bus, f"evt.perf.{name}.>"), what="the reader to be there"
+        )
         await _publish(bus, name, range(1))
         await reading.reaches(1)
 

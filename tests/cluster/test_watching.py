@@ -122,7 +122,7 @@ async def test_bookmark_moves_the_place_and_is_no_change(
     }
     path = config_maps(namespace)
 
-    async with aclosing(watching._connection(client, path, query, "0", dict)) as connection:
+    async with aclosing(watching._connection(client, path, query, "0")) as connection:
         (change, first), (bookmark, place) = [await anext(connection) for _ in range(2)]
 
     assert change is not None

@@ -33,7 +33,7 @@ async def stored_events(stack: Stack, operation: str) -> list[Event]:
         answer = await call_api(bus.client, "STREAM.INFO.EVT", {})
         last = int(answer["state"]["last_seq"])
         found: list[Event] = []
-        async with aclosing(OrderedReader(bus, "EVT", "evt.>", 1).messages()) as messages:
+        async with aclosing(OrderedReader(bus, "EVT", ">", 1).messages()) as messages:
             async for message in messages:
                 event = Event.model_validate_json(message.body)
                 if event.operation == operation:

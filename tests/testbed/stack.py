@@ -80,6 +80,7 @@ class Stack:
         self.add("lifecycle")
         self.add("translator")
         self.add("perf")
+        self.add("topology")
         self.add("gateway")
         for name in list(self.processes):
             self.wait_ready(name)
@@ -260,7 +261,7 @@ class Stack:
         return own
 
 
-_SERVICES = ("gateway", "lifecycle", "translator", "perf")
+_SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
 
 
 def _module(service: str) -> str:

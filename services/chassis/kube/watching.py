@@ -179,7 +179,7 @@ async def _continued(
     delay, refused = _FIRST_DELAY_S, False
     while True:
         try:
-            async for change, seen in _connection(client, path, query, version, read):
+            async for change, seen in _connection(client, path, query, version, read, trouble):
                 version = seen
                 delay = _FIRST_DELAY_S
                 if change is not None:
@@ -201,7 +201,12 @@ async def _continued(
 
 
 async def _connection(
-    client: KubeClient, path: str, query: Mapping[str, str], version: str, read: Read
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    version: str,
+    read: Read = _as_it_is,
+    trouble: Trouble | None = None,
 ) -> AsyncGenerator[tuple[Change | None, str], None]:
     """What one connection brings, each with the version that it leads to."""
     asked = {
@@ -212,6 +217,8 @@ async def _connection(
         "timeoutSeconds": str(int(_SERVER_TIMEOUT_S * random.uniform(0.7, 1.0))),
     }
     async with client.stream(path, query=asked, read_timeout_s=_INACTIVITY_S) as content:
+        if trouble is not None:
+            trouble(None)
         async for event in _events(content, path):
             obj = event["object"]
             version = str((obj.get("metadata") or {}).get("resourceVersion") or "")

@@ -1,4 +1,4 @@
-"""The cluster of a command, through lifecycle: the translator itself reaches none."""
+"""The cluster of a command, through lifecycle and topology: the translator itself reaches none."""
 
 from __future__ import annotations
 
@@ -60,6 +60,17 @@ class ClusterOfCommand:
         )
         answer = await self._ask("dryrun", question.model_dump(mode="json"))
         return [str(refusal) for refusal in answer["refusals"]]
+
+    async def vetted(self) -> dict[str, Any]:
+        """What topology says about the running cluster; it does not wait for one that is away."""
+        answer: dict[str, Any] = await ask(
+            self.bus,
+            {"cluster": self.command.cluster},
+            service="topology",
+            verb="vet",
+            within=self.within,
+        )
+        return answer
 
     async def _ask(self, verb: str, question: dict[str, Any]) -> Any:
         while True:

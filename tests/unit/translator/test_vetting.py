@@ -63,6 +63,26 @@ async def test_what_is_not_checked_is_named() -> None:
         assert vetter in result.details
 
 
+async def test_what_topology_sees_is_told_once() -> None:
+    place = {"kind": "VirtualService", "namespace": "shop", "name": "wrong"}
+    finding = {"object": place, "path": "", "message": "again", "remedy": "mend it"}
+    world = World(having(WRONG))
+    world.cluster.running = {
+        "findings": [
+            {"code": "schema", "level": "error", **finding},
+            {"code": "IST0101", "level": "error", **finding, "message": "host nowhere"},
+        ],
+        "notes": [{"vetter": "applabel", "level": "warning", "text": "no app label on a"}],
+    }
+    result = await vetted(world)
+    summaries = [event.summary for event in world.events]
+    assert "IST0101: VirtualService shop/wrong: host nowhere" in summaries
+    assert "applabel: no app label on a" in summaries
+    assert not any("again" in summary for summary in summaries)
+    assert dict(result.numbers) == {"objects": 1, "findings": 4, "wrong": 4}
+    assert "Not checked" not in result.details
+
+
 async def test_filters_are_looked_at_too() -> None:
     world = World(having(UNTYPED))
     result = await vetted(world)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from services.chassis.errors import SchemasMissing
+from services.chassis.errors import ClusterNotWatched, SchemasMissing
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, Command, Event, Plan, Severity, Verb
 from services.chassis.operations.progress import Progress
@@ -67,6 +67,13 @@ class FixedCluster:
         self._refusals = refusals
         self.asked: list[dict[str, list[str]]] = []
         self.tried: list[str] = []
+        self.running: dict[str, Any] | None = None
+        """What topology answers; None while it watches nothing."""
+
+    async def vetted(self) -> dict[str, Any]:
+        if self.running is None:
+            raise ClusterNotWatched("the cluster is not watched")
+        return self.running
 
     async def facts(
         self,

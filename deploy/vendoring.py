@@ -1,0 +1,90 @@
+"""Lays Cytoscape.js, the one library of the topology's page, beside the page: `make` runs this.
+
+It comes from its npm package, through npm, and only when it is not there already; what came is
+compared with the checksum below. Nothing is fetched when the service runs. The library in our own
+tree was rejected (half a megabyte of other people's minified code in every diff of a release), and
+so was a CDN: the page works where there is no way out, and nobody outside learns who looks at it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+PACKAGE = "cytoscape"
+VERSION = "3.34.4"
+_SHA512 = "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg=="
+_FILES = {
+    # The licence last: it stands for all being there.
+    "package/dist/cytoscape.esm.min.mjs": "cytoscape.mjs",
+    "package/LICENSE": "cytoscape-license.txt",
+}
+_PAGE = Path(__file__).parents[1] / "services" / "topology" / "page"
+
+
+class VendoringError(Exception):
+    """The library could not be laid out; the message says why and what to do."""
+
+
+def vendor(folder: Path = _PAGE / "vendor") -> None:
+    """Makes the page's folder of foreign code complete."""
+    archive = _archive()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive) as tar:
+        for member, name in _FILES.items():
+            source = tar.extractfile(member)
+            if source is None:
+                raise VendoringError(f"{archive.name} has no file {member}")
+            part = folder / f".{name}"
+            part.write_bytes(source.read())
+            part.rename(folder / name)
+
+
+def _archive() -> Path:
+    """The package's archive, checked; from the cache that all checkouts of one user share."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = Path(base) / "meshbus" / "npm"
+    archive = cache / f"{PACKAGE}-{VERSION}.tgz"
+    if archive.is_file() and _digest(archive) == _SHA512:
+        return archive
+    cache.mkdir(parents=True, exist_ok=True)
+    _fetch(cache)
+    if not archive.is_file() or _digest(archive) != _SHA512:
+        archive.unlink(missing_ok=True)
+        raise VendoringError(
+            f"what npm gave for {PACKAGE} {VERSION} is not the package that was pinned here: its "
+            "SHA-512 differs; look at the registry or mirror that npm is set to"
+        )
+    return archive
+
+
+def _fetch(folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise VendoringError(
+            "the topology's page is built with npm, but there is none on PATH; install Node.js, or "
+            f"put the archive of {PACKAGE} {VERSION} as {PACKAGE}-{VERSION}.tgz into {folder}"
+        )
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", str(folder), "--silent"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise VendoringError(f"npm could not fetch {PACKAGE} {VERSION}: {words}")
+
+
+def _digest(path: Path) -> str:
+    return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+
+
+if __name__ == "__main__":
+    try:
+        vendor()
+    except VendoringError as error:
+        print(f"page: {error}", file=sys.stderr)
+        sys.exit(1)

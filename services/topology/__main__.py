@@ -1,0 +1,250 @@
+"""`python -m services.topology`: the composition root of the topology worker."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from services.chassis.bus import subjects
+from services.chassis.bus.__main__ import lease_ttl
+from services.chassis.bus.credentials import Opener
+from services.chassis.bus.leases import Leases
+from services.chassis.bus.pulling import finished
+from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.resources import Resources
+from services.chassis.messages import ClusterRecord
+from services.chassis.prometheus import PrometheusApi
+from services.chassis.service import Chassis, run
+from services.chassis.telemetry import redaction
+from services.topology import compliance
+from services.topology.adapters import mirrors
+from services.topology.adapters.feeds import Feed
+from services.topology.adapters.forwarding import Forwarding
+from services.topology.adapters.healing import LifecycleHealer
+from services.topology.adapters.intents import IntentBucket
+from services.topology.adapters.lookups import Lookups
+from services.topology.adapters.owners import Owners
+from services.topology.adapters.pages import Pages
+from services.topology.adapters.watches import ClusterWatch
+from services.topology.analysis.catalog import RULES
+from services.topology.analysis.engine import Analysis
+from services.topology.drift.watching import Drifts
+from services.topology.feeds import Item
+from services.topology.graph.graph import Graph
+from services.topology.handlers import Handlers, Owned, OwnerHandlers
+from services.topology.objects import Key
+from services.topology.observing import Observer
+from services.topology.queries import queries
+from services.topology.renewing import Renewal
+from services.topology.settings import TopologySettings
+from services.topology.state import State
+from services.topology.telemetry.prometheus import PrometheusTelemetry
+from services.topology.traffic import Telemetry
+from services.topology.views import ClusterView, Views
+from services.topology.wire import SERVICE
+
+HTTP_PORT = 9114
+# Every watch holds a connection: the kinds of a mesh, and those of what was applied.
+_CONNECTIONS = 96
+
+
+@asynccontextmanager
+async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
+    """Builds the worker, watches and answers until the context is left."""
+    settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    key = settings.sealing_private_key
+    opener = Opener.of(Bucket(bus, "credentials"), key.get_secret_value() if key else None)
+    views = Views()
+    owner_handlers = OwnerHandlers()
+    forwarding = Forwarding(bus=bus, handlers=owner_handlers)
+    handlers = Handlers(views=views, ask=forwarding.ask, histories=_Histories(chassis))
+    observing = _Observing(chassis=chassis, opener=opener, owned=owner_handlers.owned)
+    owners = Owners(
+        bus=bus,
+        views=views,
+        leases=Leases(
+            Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6, beats=True
+        ),
+        clusters=Records(Bucket(bus, "clusters"), ClusterRecord),
+        observe=observing.observe,
+        fingerprint=observing.fingerprint,
+        allowance=lease_ttl(settings),
+        most=own.most_clusters,
+    )
+    pages = Pages(
+        views=views,
+        questions=_Questions(handlers, chassis),
+        folder=Path(str(resources.files("services.topology") / "page")),
+        most_streams=own.most_streams,
+        window_s=int(own.telemetry_window.total_seconds()),
+    )
+    pages.start()
+    service = await serve_queries(
+        bus,
+        service=SERVICE,
+        description="The live graph of every registered cluster, its drift and its findings",
+        queries=queries(handlers),
+    )
+    tending = asyncio.create_task(owners.run(), name="owners")
+    chassis.health.pages = pages.answer
+    try:
+        async with forwarding.answering():
+            yield
+    finally:
+        await service.stop()
+        pages.close()
+        tending.cancel()
+        await finished([tending], within=settings.drain_grace)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Observing:
+    """Builds what watches one cluster, and keeps it together."""
+
+    chassis: Chassis[TopologySettings]
+    opener: Opener
+    owned: dict[str, Owned]
+
+    async def fingerprint(self, cluster: str) -> str:
+        return hashlib.sha256((await self._kubeconfig(cluster)).encode()).hexdigest()
+
+    async def observe(self, record: ClusterRecord, feed: Feed) -> None:
+        """Watches a cluster and tells its feed, until it is cancelled."""
+        settings, metrics = self.chassis.settings, self.chassis.metrics
+        config = parse_kubeconfig(
+            await self._kubeconfig(record.cluster), allow_insecure=settings.insecure_kubeconfigs
+        )
+        redaction.register(config.secrets)
+        try:
+            async with KubeClient(config, counted=metrics, connections=_CONNECTIONS) as client:
+                await self._watched(record, feed, client)
+        finally:
+            redaction.forget(config.secrets)
+            self.owned.pop(record.cluster, None)
+
+    async def _watched(self, record: ClusterRecord, feed: Feed, client: KubeClient) -> None:
+        bus, own = self.chassis.bus, self.chassis.own
+        state = State(record.cluster, record.name)
+        observer = Observer(state=state, graph=Graph(state), analysis=Analysis(state, RULES))
+        found = Resources(client)
+        intents = IntentBucket(bus)
+        drifts = Drifts(
+            cluster=record.cluster,
+            intents=intents,
+            objects=Lookups(client, found),
+            healer=LifecycleHealer(self.chassis.publisher, record.name),
+            tell=observer.drifted,
+            mode=own.drift,
+            heal_attempts=own.heal_attempts,
+        )
+        watch = ClusterWatch(client=client, resources=found, observer=observer, drifts=drifts)
+
+        async def follow_intents() -> None:
+            async for intent in intents.followed(record.cluster):
+                drifts.intended(intent.key, intent.applied)
+
+        async def tell() -> None:
+            await watch.first_lists()
+            self.owned[record.cluster] = Owned(observer, drifts)
+            await observer.run(feed)
+
+        async with AsyncExitStack() as stack:
+            parts = [watch.run(), follow_intents(), drifts.run(), tell()]
+            telemetry = await self._telemetry(stack, client, state)
+            if telemetry is not None:
+                parts.append(
+                    Renewal(
+                        telemetry=telemetry,
+                        observer=observer,
+                        every=own.telemetry_every,
+                        window=own.telemetry_window,
+                        now=lambda: datetime.now(timezone.utc),
+                    ).run()
+                )
+            await _together(parts)
+
+    async def _telemetry(
+        self, stack: AsyncExitStack, client: KubeClient, state: State
+    ) -> Telemetry | None:
+        own = self.chassis.own
+        url = own.prometheus.get_secret_value()
+        if url:
+            api = PrometheusApi(url, timeout=own.prometheus_timeout)
+            stack.push_async_callback(api.close)
+            return PrometheusTelemetry(api)
+        return None
+
+    async def _kubeconfig(self, cluster: str) -> str:
+        return await self.opener.get(subjects.registered_credential(cluster))
+
+
+async def _together(parts: Sequence[Any]) -> None:
+    """Runs until one of them fails, and ends the others with it."""
+    tasks = [asyncio.create_task(part, name=part.__qualname__) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Histories:
+    """Implements `handlers.Histories`."""
+
+    chassis: Chassis[TopologySettings]
+
+    async def past(self, cluster: str, moment: datetime) -> ClusterView:
+        return await mirrors.past(self.chassis.bus, cluster=cluster, moment=moment)
+
+    async def moments(self, cluster: str) -> Sequence[datetime]:
+        return await mirrors.changed(self.chassis.bus, cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """Implements `questions.Questions`."""
+
+    handlers: Handlers
+    chassis: Chassis[TopologySettings]
+
+    async def object(self, cluster: str, key: Key) -> Mapping[str, Any] | None:
+        asked = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+        found: Mapping[str, Any] | None = await self.handlers.ask(cluster, "object", asked)
+        return found
+
+    async def history(self, cluster: str, moment: datetime) -> Mapping[str, Mapping[str, Item]]:
+        view = await self.handlers.histories.past(cluster, moment)
+        return view.all()
+
+    async def moments(self, cluster: str) -> Sequence[datetime]:
+        return await self.handlers.histories.moments(cluster)
+
+    async def compliance(self, cluster: str | None) -> Mapping[str, Any]:
+        return await self.handlers.compliance({"cluster": cluster} if cluster else {})
+
+    async def compliance_csv(self, cluster: str | None) -> str:
+        return compliance.to_csv(await self._reports(cluster))
+
+    async def compliance_html(self, cluster: str | None) -> str:
+        return compliance.to_html(await self._reports(cluster))
+
+    async def _reports(self, cluster: str | None) -> Any:
+        return compliance.read(await self.compliance(cluster))
+
+
+if __name__ == "__main__":
+    run(SERVICE, TopologySettings, compose, http_port=HTTP_PORT)

@@ -1,0 +1,250 @@
+"""The topology over HTTP, on the port of health and metrics: page, questions, events."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import orjson
+import yaml
+from aiohttp import web
+
+from services.chassis import errors
+from services.chassis.errors import MeshbusError, Status
+from services.topology import rendering
+from services.topology.adapters.guarding import Refused, check, refused
+from services.topology.adapters.streams import Streams
+from services.topology.feeds import DRIFT_PART, FINDINGS_PART, View
+from services.topology.following import Following
+from services.topology.objects import Key
+from services.topology.questions import Questions
+from services.topology.views import ClusterView, Views
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HTTP = {
+    Status.INVALID_ARGUMENT: 400,
+    Status.UNAUTHENTICATED: 401,
+    Status.PERMISSION_DENIED: 403,
+    Status.NOT_FOUND: 404,
+    Status.ALREADY_EXISTS: 409,
+    Status.ABORTED: 409,
+    Status.FAILED_PRECONDITION: 409,
+    Status.RESOURCE_EXHAUSTED: 503,
+    Status.UNIMPLEMENTED: 501,
+    Status.UNAVAILABLE: 503,
+    Status.DEADLINE_EXCEEDED: 504,
+}
+_TYPES = {
+    "js": "text/javascript",
+    "mjs": "text/javascript",
+    "css": "text/css",
+    "html": "text/html",
+    "svg": "image/svg+xml",
+    "txt": "text/plain",
+}
+_FILE = re.compile(r"(?:[a-z0-9_-]+/)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(js|mjs|css|svg|txt)")
+"""No path of this form leaves the folder."""
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Pages:
+    """Answers requests. `start` before the first one, `close` before the listener is closed."""
+
+    views: Views
+    questions: Questions
+    folder: Path
+    most_streams: int
+    hosts: frozenset[str] = frozenset()
+    """Names besides `localhost` that this service is reached by."""
+    window_s: int = 60
+    """What the rates on the graph are taken over."""
+    ping_every_s: float = 15.0
+    following: Following = field(init=False)
+    _streams: Streams = field(init=False)
+    _routes: dict[str, _Answer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.following = Following(views=self.views)
+        self._streams = Streams(
+            following=self.following, most=self.most_streams, ping_every_s=self.ping_every_s
+        )
+        self._routes = {
+            "/": self._page,
+            "/api/clusters": self._clusters,
+            "/api/graph": self._graph,
+            "/api/findings": self._findings,
+            "/api/drift": self._drift,
+            "/api/object": self._object,
+            "/api/history": self._history,
+            "/api/moments": self._moments,
+            "/api/events": self._events,
+            "/compliance": self._compliance,
+            "/compliance.json": self._compliance,
+            "/compliance.csv": self._compliance,
+        }
+
+    def start(self) -> None:
+        self.following.start()
+
+    def close(self) -> None:
+        """Ends the streams, which would keep the listener from closing."""
+        self.following.close()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            check(request, self.hosts)
+            return await self._route(request.path)(request)
+        except Refused as refusal:
+            return _told(refusal.error, status=refusal.status)
+        except MeshbusError as error:
+            return _told(error, status=_HTTP.get(error.status, 500))
+
+    def _route(self, path: str) -> _Answer:
+        if path.startswith("/static/"):
+            return self._static
+        found = self._routes.get(path)
+        if found is None:
+            raise refused(404, "there is no such page")
+        return found
+
+    # --- files ----------------------------------------------------------------------------------
+
+    async def _page(self, _request: web.Request) -> web.StreamResponse:
+        return _file(self.folder / "index.html")
+
+    async def _static(self, request: web.Request) -> web.StreamResponse:
+        name = request.path.removeprefix("/static/")
+        if _FILE.fullmatch(name) is None or not (self.folder / name).is_file():
+            raise refused(404, "there is no such file")
+        return _file(self.folder / name)
+
+    # --- live -----------------------------------------------------------------------------------
+
+    async def _clusters(self, _request: web.Request) -> web.StreamResponse:
+        return _json(b'{"clusters":%b}' % rendering.clusters(self.views))
+
+    async def _graph(self, request: web.Request) -> web.StreamResponse:
+        namespaces = frozenset(filter(None, request.query.get("namespaces", "").split(",")))
+        view, graph_type = self._view(request), _graph_type(request)
+        return _json(
+            rendering.graph(view, graph_type, window_s=self.window_s, namespaces=namespaces)
+        )
+
+    async def _findings(self, request: web.Request) -> web.StreamResponse:
+        return _json(rendering.items(self._view(request), FINDINGS_PART))
+
+    async def _drift(self, request: web.Request) -> web.StreamResponse:
+        return _json(rendering.items(self._view(request), DRIFT_PART))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        cluster = request.query.get("cluster", "")
+        if cluster:
+            self._view(request)
+        return await self._streams.answer(request, cluster, _graph_type(request), _HEADERS)
+
+    def _view(self, request: web.Request) -> ClusterView:
+        cluster = request.query.get("cluster", "")
+        if not cluster and len(self.views.clusters) == 1:
+            return next(iter(self.views.clusters.values()))
+        view = self.views.view(cluster)
+        if view is None:
+            name = errors.shortened(cluster) or "(none named)"
+            raise errors.ClusterNotWatched(f"there is no graph of cluster {name}")
+        return view
+
+    # --- questions ------------------------------------------------------------------------------
+
+    async def _object(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        key = Key(query.get("kind", ""), query.get("namespace", ""), query.get("name", ""))
+        found = await self.questions.object(self._view(request).cluster, key)
+        if found is None:
+            raise errors.ObjectNotFound(f"there is no {errors.shortened(str(key))}")
+        text = yaml.dump(dict(found), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+        return _json(orjson.dumps({"object": found, "yaml": text}))
+
+    async def _history(self, request: web.Request) -> web.StreamResponse:
+        view, graph_type, moment = self._view(request), _graph_type(request), _moment(request)
+        parts = await self.questions.history(view.cluster, moment)
+        text = moment.isoformat()
+        # A large past takes long to encode; the live streams must not wait for it.
+        return _json(
+            await asyncio.to_thread(
+                rendering.past, view.cluster, graph_type, parts=parts, moment=text
+            )
+        )
+
+    async def _moments(self, request: web.Request) -> web.StreamResponse:
+        moments = await self.questions.moments(self._view(request).cluster)
+        return _json(orjson.dumps({"moments": [moment.isoformat() for moment in moments]}))
+
+    async def _compliance(self, request: web.Request) -> web.StreamResponse:
+        cluster = self._view(request).cluster if request.query.get("cluster") else None
+        match request.path.rpartition(".")[2]:
+            case "json":
+                return _json(orjson.dumps(await self.questions.compliance(cluster)))
+            case "csv":
+                text = await self.questions.compliance_csv(cluster)
+                headers = _HEADERS | {
+                    "Content-Disposition": 'attachment; filename="compliance.csv"'
+                }
+                return web.Response(text=text, content_type="text/csv", headers=headers)
+        text = await self.questions.compliance_html(cluster)
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+
+
+def _told(error: MeshbusError, *, status: int) -> web.Response:
+    fields = {
+        "code": error.code,
+        "summary": error.summary,
+        "cause": error.cause,
+        "remedy": error.remedy,
+    }
+    return _json(orjson.dumps(fields), status=status)
+
+
+def _json(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
+
+
+def _file(path: Path) -> web.FileResponse:
+    kind = _TYPES[path.suffix.removeprefix(".")]
+    # Asked again each time, and answered by 304: a new release shows at once.
+    headers = {**_HEADERS, "Cache-Control": "no-cache", "Content-Type": f"{kind}; charset=utf-8"}
+    return web.FileResponse(path, headers=headers)
+
+
+def _graph_type(request: web.Request) -> View:
+    text = request.query.get("graphType", View.VERSIONED_APP)
+    try:
+        return View(text)
+    except ValueError:
+        raise errors.MalformedRequest(
+            f"graphType {errors.shortened(text)!r} is not one of {', '.join(View)}"
+        ) from None
+
+
+def _moment(request: web.Request) -> datetime:
+    text = request.query.get("at", "")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise errors.MalformedRequest(
+            f"at {errors.shortened(text)!r} is no moment such as 2026-05-01T12:00:00Z"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,0 +1,258 @@
+"""Watching one cluster: every kind of its topology, kinds that come later, and what was applied.
+
+Each kind has a task of its own; a kind that the credential may not read, or that is not served any
+more, leaves the others alone. Nothing is kept here: what an event says goes to the observer as a
+record, and to the drift as it is when there is an intent for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from services.chassis.errors import ClusterForbidden, KindUnknown, MeshbusError, ObjectNotFound
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.objects import KubeObject
+from services.chassis.kube.resources import Resource, Resources
+from services.chassis.kube.watching import ChangeType, watched
+from services.chassis.messages.facts import CONFIGURATION_GROUPS
+from services.topology import kinds
+from services.topology.analysis.lenses import SYSTEM_NAMESPACE
+from services.topology.drift.watching import Drifts
+from services.topology.objects import Key, Object
+from services.topology.observing import Observer
+from services.topology.reading import Reader
+
+_DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
+_SETTLE_S = 0.2
+_RETRY_S = 5.0
+_REFUSED_RETRY_S = 60.0
+_SURVEY_S = 2.0
+_MESH_SETTINGS = "istio"
+"""Names of the ConfigMaps that say how a mesh is set up begin so."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Watch:
+    """One collection: a kind, in the cluster or in one namespace. `shows` is whether the graph and
+    the analysis get it; the drift looks at everything."""
+
+    kind: str
+    namespace: str = ""
+    shows: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind} in {self.namespace}" if self.namespace else self.kind
+
+
+_Wanted: TypeAlias = AsyncIterator[tuple[Watch, Resource]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is kept of an event: the record, and the object itself where somebody applied it."""
+
+    record: Object | None
+    raw: KubeObject | None
+
+
+@dataclass(slots=True, kw_only=True)
+class ClusterWatch:
+    """All watches of one cluster."""
+
+    client: KubeClient
+    resources: Resources
+    observer: Observer
+    drifts: Drifts
+    reader: Reader = field(default_factory=Reader)
+    _tasks: dict[Watch, asyncio.Task[None]] = field(default_factory=dict)
+    _waiting: set[Watch] = field(default_factory=set)
+    """Watches whose first list has not come."""
+    _complete: asyncio.Event = field(default_factory=asyncio.Event)
+    _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Watches until it is cancelled."""
+        try:
+            await self._survey(first=True)
+            while True:
+                await self._until_due()
+                await self._survey()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def first_lists(self) -> None:
+        """Until everything has been listed once, or was refused."""
+        await self._complete.wait()
+
+    # --- which kinds ----------------------------------------------------------------------------
+
+    async def _until_due(self) -> None:
+        """Until definitions have changed, or an intent may ask for another kind."""
+        try:
+            async with asyncio.timeout(_SURVEY_S):
+                await self._definitions_changed.wait()
+            # A manifest of definitions comes as many events.
+            await asyncio.sleep(_SETTLE_S)
+        except TimeoutError:
+            pass
+
+    async def _survey(self, *, first: bool = False) -> None:
+        """Starts watches for what is served and wanted, and ends those that nobody needs."""
+        if first or self._definitions_changed.is_set():
+            self._definitions_changed.clear()
+            await self.resources.refresh()
+        wanted = {watch: resource async for watch, resource in self._wanted()}
+        for watch in self._tasks.keys() - wanted.keys():
+            await self._end(watch)
+        for watch, resource in wanted.items():
+            task = self._tasks.get(watch)
+            if task is None or task.done():
+                self._waiting.add(watch)
+                self._tasks[watch] = asyncio.create_task(
+                    self._watch(watch, resource), name=f"watch-{watch}"
+                )
+        self._check_complete()
+
+    async def _wanted(self) -> _Wanted:
+        for kind in (*kinds.ALWAYS, _DEFINITION):
+            if (resource := await self._resource(kind)) is not None:
+                yield Watch(kind, shows=kind != _DEFINITION), resource
+        for group in CONFIGURATION_GROUPS:
+            names = {resource.kind for resource in await self.resources.of_group(group)}
+            for name in sorted(names):
+                if (resource := await self._resource(f"{group}/{name}")) is not None:
+                    yield Watch(f"{group}/{name}"), resource
+        if (resource := await self._resource(kinds.CONFIG_MAP)) is not None:
+            yield Watch(kinds.CONFIG_MAP, SYSTEM_NAMESPACE), resource
+        async for found in self._of_intents():
+            yield found
+
+    async def _of_intents(self) -> _Wanted:
+        """What nothing else watches and something was applied of."""
+        shown = set(kinds.ALWAYS) | {_DEFINITION}
+        places: set[tuple[str, str]] = {(key.kind, key.namespace) for key in self.drifts.kinds()}
+        for kind, namespace in sorted(places):
+            if kind in shown or kinds.is_configuration(kind):
+                continue
+            if (kind, namespace) == (kinds.CONFIG_MAP, SYSTEM_NAMESPACE):
+                continue
+            if (resource := await self._resource(kind)) is not None:
+                yield Watch(kind, namespace, shows=False), resource
+
+    async def _resource(self, kind: str) -> Resource | None:
+        group, _, name = kind.rpartition("/")
+        resource = await self.resources.preferred(group, name)
+        if resource is None or not {"list", "watch"} <= resource.verbs:
+            return None
+        return resource
+
+    async def _end(self, watch: Watch) -> None:
+        task = self._tasks.pop(watch)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._waiting.discard(watch)
+        self._forget(watch)
+        self.observer.trouble(str(watch), "")
+        self.observer.refused(str(watch), "")
+
+    # --- one kind -------------------------------------------------------------------------------
+
+    async def _watch(self, watch: Watch, resource: Resource) -> None:
+        """Over whatever happens, until the kind is not served any more."""
+        while True:
+            pause = _RETRY_S
+            try:
+                await self._follow(watch, resource)
+            except (KindUnknown, ObjectNotFound):
+                self._forget(watch)
+                self._definitions_changed.set()
+                return
+            except ClusterForbidden as error:
+                self.observer.refused(str(watch), error.summary)
+                pause = _REFUSED_RETRY_S
+            except MeshbusError as error:
+                self.observer.trouble(str(watch), error.summary)
+            finally:
+                self._listed_once(watch)
+            await asyncio.sleep(pause)
+
+    async def _follow(self, watch: Watch, resource: Resource) -> None:
+        path = resource.collection(watch.namespace)
+        changes = watched(
+            self.client,
+            path,
+            read=partial(self._read, watch),
+            trouble=partial(self._trouble, watch),
+        )
+        async with aclosing(changes):
+            async for change in changes:
+                if change.type is ChangeType.LISTED:
+                    self._list(watch, change.items)
+                else:
+                    self._change(watch, change.type, change.obj)
+
+    def _read(self, watch: Watch, obj: KubeObject) -> _Seen:
+        record = self.reader.read(watch.kind, obj) if self._is_shown(watch, obj) else None
+        metadata = obj.get("metadata") or {}
+        key = Key(watch.kind, metadata.get("namespace") or "", metadata.get("name") or "")
+        return _Seen(record, obj if key in self.drifts.kinds() else None)
+
+    def _is_shown(self, watch: Watch, obj: KubeObject) -> bool:
+        if watch.kind == kinds.CONFIG_MAP:
+            return watch.shows and str(obj["metadata"]["name"]).startswith(_MESH_SETTINGS)
+        return watch.shows
+
+    def _list(self, watch: Watch, items: Iterable[_Seen]) -> None:
+        items = list(items)
+        self._trouble(watch, None)
+        self.observer.refused(str(watch), "")
+        if watch.shows:
+            records = [seen.record for seen in items if seen.record is not None]
+            if watch.namespace:
+                self.observer.listed_in(watch.kind, watch.namespace, records)
+            else:
+                self.observer.listed(watch.kind, records)
+        raws = [seen.raw for seen in items if seen.raw is not None]
+        self.drifts.relisted(watch.kind, raws, namespace=watch.namespace)
+        if watch.kind == _DEFINITION:
+            self._definitions_changed.set()
+        self._listed_once(watch)
+
+    def _change(self, watch: Watch, what: ChangeType, seen: _Seen) -> None:
+        is_gone = what is ChangeType.DELETED
+        if seen.record is not None:
+            if is_gone:
+                self.observer.drop(seen.record.key)
+            else:
+                self.observer.put(seen.record)
+        if seen.raw is not None:
+            (self.drifts.gone if is_gone else self.drifts.saw)(watch.kind, seen.raw)
+        if watch.kind == _DEFINITION:
+            self._definitions_changed.set()
+
+    def _forget(self, watch: Watch) -> None:
+        """Everything of a collection that is not there any more."""
+        if watch.shows:
+            if watch.namespace:
+                self.observer.listed_in(watch.kind, watch.namespace, ())
+            else:
+                self.observer.listed(watch.kind, ())
+        self.drifts.relisted(watch.kind, (), namespace=watch.namespace)
+
+    def _trouble(self, watch: Watch, error: MeshbusError | None) -> None:
+        self.observer.trouble(str(watch), error.summary if error is not None else "")
+
+    def _listed_once(self, watch: Watch) -> None:
+        self._waiting.discard(watch)
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        if self._tasks and not self._waiting:
+            self._complete.set()

@@ -1,0 +1,272 @@
+"""Answers to the questions of `mesh.topology.*`, and to those of the page.
+
+What is told about a cluster stands in every replica's view. What needs its objects is asked of the
+worker that owns it (`Ask`), which answers from the state it keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+import orjson
+
+from services.chassis.errors import ClusterNotWatched, MalformedRequest
+from services.topology import compliance, kinds, paths
+from services.topology.analysis import vetting
+from services.topology.drift.watching import Drifts
+from services.topology.feeds import (
+    DRIFT_PART,
+    EDGES,
+    FINDINGS_PART,
+    INFO_PART,
+    NODES,
+    Item,
+    View,
+    part_of,
+)
+from services.topology.objects import Config, Key
+from services.topology.observing import INFO_ID, Observer, item_of
+from services.topology.views import ClusterView, Views
+
+_WINDOW_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What the owner of a cluster answers from."""
+
+    observer: Observer
+    drifts: Drifts
+
+
+Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
+"""Asks the owner of a cluster: token, verb, question."""
+
+
+class Histories(Protocol):
+    """The feed of the past."""
+
+    async def past(self, cluster: str, moment: datetime) -> ClusterView: ...
+
+    async def moments(self, cluster: str) -> Sequence[datetime]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class OwnerHandlers:
+    """Questions about the objects of the clusters that this process owns."""
+
+    owned: dict[str, Owned] = field(default_factory=dict)
+
+    def answers(self, cluster: str) -> bool:
+        return cluster in self.owned
+
+    async def answer(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
+        """Raises `ClusterNotWatched` when another worker owns the cluster by now."""
+        owned = self.owned.get(cluster)
+        if owned is None:
+            raise ClusterNotWatched(f"this worker does not watch cluster {cluster}")
+        match verb:
+            case "path":
+                return _path(owned, asked)
+            case "object":
+                return _object(owned, asked)
+            case "vet":
+                return _vet(owned)
+            case "compliance":
+                report = compliance.report(
+                    owned.observer.state, findings=owned.observer.analysis.findings
+                )
+                return compliance.to_json([report])["clusters"][0]
+            case "heal":
+                return {"healing": await owned.drifts.heal(_text(asked, "drift"))}
+        raise MalformedRequest(f"there is no question {verb!r}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Handlers:
+    """Questions to the service. `ask` reaches the owner of a cluster."""
+
+    views: Views
+    ask: Ask
+    histories: Histories
+
+    async def clusters(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What is known of each registered cluster."""
+        return {"clusters": [_info(view) for view in self.views.clusters.values()]}
+
+    async def graph(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A graph in Kiali's vendor JSON, of now or of a moment."""
+        view = await self._at(asked)
+        try:
+            kind = View(asked.get("graphType", View.VERSIONED_APP))
+        except ValueError:
+            raise MalformedRequest(
+                "graphType is not one that there is", remedy=f"send one of {', '.join(View)}"
+            ) from None
+        spaces = _names(asked, "namespaces")
+        nodes = [n for n in view.decoded(part_of(kind, NODES)) if _is_in(n, spaces)]
+        ids = {node["id"] for node in nodes}
+        edges = [
+            edge
+            for edge in view.decoded(part_of(kind, EDGES))
+            if edge["source"] in ids and edge["target"] in ids
+        ]
+        return {
+            "timestamp": int(datetime.now(timezone.utc).timestamp()),
+            "duration": _WINDOW_S,
+            "graphType": kind,
+            "elements": {
+                "nodes": [{"data": node} for node in nodes],
+                "edges": [{"data": edge} for edge in edges],
+            },
+        }
+
+    async def findings(self, asked: dict[str, Any]) -> dict[str, Any]:
+        view = await self._at(asked)
+        spaces, codes = _names(asked, "namespaces"), _names(asked, "codes")
+        found = [
+            item
+            for item in view.decoded(FINDINGS_PART)
+            if (not spaces or item["object"]["namespace"] in spaces)
+            and (not codes or item["code"] in codes)
+        ]
+        found.sort(key=_by_object)
+        return {"cluster": view.cluster, "findings": found}
+
+    async def drift(self, asked: dict[str, Any]) -> dict[str, Any]:
+        view = await self._at(asked)
+        return {"cluster": view.cluster, "drift": list(view.decoded(DRIFT_PART))}
+
+    async def path(self, asked: dict[str, Any]) -> Any:
+        return await self._of_owner("path", asked)
+
+    async def vet(self, asked: dict[str, Any]) -> Any:
+        return await self._of_owner("vet", asked)
+
+    async def heal(self, asked: dict[str, Any]) -> Any:
+        return await self._of_owner("heal", asked)
+
+    async def object(self, asked: dict[str, Any]) -> Any:
+        return await self._of_owner("object", asked)
+
+    async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The report on one cluster, or on all."""
+        wanted = [self._view(asked)] if asked.get("cluster") else self.views.clusters.values()
+        return {"clusters": [await self.ask(view.cluster, "compliance", {}) for view in wanted]}
+
+    async def _of_owner(self, verb: str, asked: dict[str, Any]) -> Any:
+        return await self.ask(self._view(asked).cluster, verb, asked)
+
+    async def _at(self, asked: dict[str, Any]) -> ClusterView:
+        view = self._view(asked)
+        if not asked.get("at"):
+            return view
+        try:
+            moment = datetime.fromisoformat(_text(asked, "at"))
+        except ValueError:
+            raise MalformedRequest("`at` is not a time", remedy="send RFC 3339") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return await self.histories.past(view.cluster, moment)
+
+    def _view(self, asked: dict[str, Any]) -> ClusterView:
+        """The cluster of a question: by token or by name; the only one when none is named."""
+        named = str(asked.get("cluster") or "")
+        views = self.views.clusters
+        if named in views:
+            return views[named]
+        found = [view for view in views.values() if not named or _info(view).get("name") == named]
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            raise MalformedRequest(
+                "several clusters are meant",
+                remedy=f"send `cluster`, one of {', '.join(sorted(v.cluster for v in found))}",
+            )
+        raise ClusterNotWatched(f"cluster {named or 'of the question'} is not watched")
+
+
+# --- answers of the owner ------------------------------------------------------------------------
+
+
+def _path(owned: Owned, asked: dict[str, Any]) -> dict[str, Any]:
+    port = asked.get("port")
+    if port is not None and not isinstance(port, int):
+        raise MalformedRequest("port is not a number", remedy='send {"port": 80}')
+    return paths.explain(
+        owned.observer.state,
+        source=_text(asked, "source") if asked.get("source") else None,
+        host=_text(asked, "host"),
+        namespace=str(asked.get("namespace") or "default"),
+        port=port,
+    )
+
+
+def _object(owned: Owned, asked: dict[str, Any]) -> dict[str, Any] | None:
+    kind = _text(asked, "kind")
+    key = Key(kind, str(asked.get("namespace") or ""), _text(asked, "name"))
+    if not kinds.is_configuration(kind):
+        raise MalformedRequest(
+            "only objects of a mesh's configuration are shown",
+            remedy="send a kind of Istio's or the Gateway API's groups, as `group/Kind`",
+        )
+    found = owned.observer.state.at(key)
+    if not isinstance(found, Config):
+        return None
+    metadata = {"name": key.name, "namespace": key.namespace, "labels": dict(found.labels)}
+    metadata["annotations"] = dict(found.annotations)
+    return {
+        "apiVersion": found.api_version,
+        "kind": kinds.short(kind),
+        "metadata": {name: value for name, value in metadata.items() if value},
+        "spec": found.spec,
+    }
+
+
+def _vet(owned: Owned) -> dict[str, Any]:
+    observer = owned.observer
+    notes = vetting.notes(observer.state)
+    findings = [item_of(finding) for finding in observer.analysis.findings]
+    return {
+        "cluster": observer.state.cluster,
+        "summary": vetting.summary(notes),
+        "notes": [note.as_json() for note in notes],
+        "findings": sorted(findings, key=_by_object),
+    }
+
+
+# --- questions -----------------------------------------------------------------------------------
+
+
+def _text(asked: Mapping[str, Any], name: str) -> str:
+    value = asked.get(name)
+    if not isinstance(value, str) or not value:
+        raise MalformedRequest(f"{name} is not text", remedy=f'send {{"{name}": "..."}}')
+    return value
+
+
+def _names(asked: Mapping[str, Any], name: str) -> frozenset[str]:
+    value = asked.get(name) or ()
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, Iterable) or not all(isinstance(one, str) for one in value):
+        raise MalformedRequest(f"{name} is not a list of names", remedy=f'send {{"{name}": [..]}}')
+    return frozenset(value)
+
+
+def _is_in(node: Item, spaces: frozenset[str]) -> bool:
+    return not spaces or node.get("namespace") in spaces
+
+
+def _info(view: ClusterView) -> Item:
+    text = view.items(INFO_PART).get(INFO_ID)
+    known: Item = orjson.loads(text) if text else {"cluster": view.cluster, "state": "starting"}
+    return known
+
+
+def _by_object(item: Item) -> tuple[str, ...]:
+    place = item["object"]
+    return (place["namespace"], place["kind"], place["name"], item["code"], item["path"])

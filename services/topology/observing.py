@@ -1,0 +1,219 @@
+"""One cluster as its owner sees it: watches put in what they see, the feed gets what it means.
+
+One pump takes whatever has come since its last turn, so that a burst becomes one delta and the time
+that a publish takes is used to collect. The graph goes first; rules are evaluated in slices after
+it, and give way as soon as something new has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+import orjson
+
+from services.chassis.bus.subjects import hash_token
+from services.topology.analysis.engine import Analysis
+from services.topology.analysis.findings import Finding
+from services.topology.feeds import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
+from services.topology.graph.graph import Graph
+from services.topology.objects import Change, Key, Object
+from services.topology.state import State
+from services.topology.traffic import Flows
+
+_SLICE = 25
+INFO_ID = "cluster"
+
+WATCHING, STARTING, UNREACHABLE = "watching", "starting", "unreachable"
+
+
+class Teller(Protocol):
+    """Where an observer tells what changed; raises `LeaseLost` when the cluster has another
+    owner."""
+
+    async def begin(self, parts: Parts) -> None:
+        """The first word: everything that is known, instead of whatever was told before."""
+
+    async def tell(self, topic: Topic, parts: Parts) -> None:
+        """Stores changed items and passes them on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Observer:
+    """What becomes of the events of one cluster."""
+
+    state: State
+    graph: Graph
+    analysis: Analysis
+    _changes: list[Change] = field(default_factory=list)
+    _flows: Flows | None = None
+    _drift: dict[str, Item | None] = field(default_factory=dict)
+    _troubles: dict[str, str] = field(default_factory=dict)
+    """What keeps each watch from going on."""
+    _refused: dict[str, str] = field(default_factory=dict)
+    _telemetry: dict[str, str] = field(default_factory=dict)
+    _told_info: bytes = b""
+    _since: str = ""
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    def listed(self, kind: str, objects: Iterable[Object]) -> None:
+        """A whole kind as a list has it."""
+        self._came(self.state.replace(kind, objects))
+
+    def listed_in(self, kind: str, namespace: str, objects: Iterable[Object]) -> None:
+        """The same for a kind that is watched in one namespace only."""
+        self._came(self.state.replace(kind, objects, namespace=namespace))
+
+    def put(self, obj: Object) -> None:
+        """An object that came or changed."""
+        change = self.state.put(obj)
+        self._came([change] if change is not None else [])
+
+    def drop(self, key: Key) -> None:
+        """An object that went."""
+        change = self.state.drop(key)
+        self._came([change] if change is not None else [])
+
+    def flowed(self, flows: Flows) -> None:
+        """Renewed telemetry."""
+        self._flows = flows
+        self._news.set()
+
+    def drifted(self, parts: Parts) -> None:
+        """Drifts that were found or are over."""
+        self._drift.update(parts.get(DRIFT_PART, {}))
+        self._news.set()
+
+    def trouble(self, watch: str, reason: str) -> None:
+        """A watch is interrupted ("" when it goes on)."""
+        if reason:
+            self._troubles[watch] = reason
+        else:
+            self._troubles.pop(watch, None)
+        self._news.set()
+
+    def refused(self, watch: str, reason: str) -> None:
+        """A kind that the credential may not watch ("" when it may now)."""
+        if reason:
+            self._refused[watch] = reason
+        else:
+            self._refused.pop(watch, None)
+        self._news.set()
+
+    def telemetry(self, *, source: str, state: str, detail: str = "") -> None:
+        """How the source of the traffic is."""
+        self._telemetry = {"source": source, "state": state, "detail": detail}
+        self._news.set()
+
+    def _came(self, changes: list[Change]) -> None:
+        if changes:
+            self._changes += changes
+            self._news.set()
+
+    # --- what goes out --------------------------------------------------------------------------
+
+    async def run(self, teller: Teller) -> None:
+        """Tells, for as long as the cluster is this worker's; what is known already goes first."""
+        self._since = _now()
+        parts = dict(self._turn())
+        parts[INFO_PART] = {INFO_ID: self._info()}
+        self._told_info = orjson.dumps(parts[INFO_PART][INFO_ID])
+        await teller.begin(parts)
+        while True:
+            await self._tell(teller)
+            if not await self._analyse(teller):
+                await self._news.wait()
+
+    async def _tell(self, teller: Teller) -> None:
+        self._news.clear()
+        parts = dict(self._turn())
+        info = self._info()
+        text = orjson.dumps(info)
+        if text != self._told_info:
+            self._told_info = text
+            parts[INFO_PART] = {INFO_ID: info}
+        if parts:
+            await teller.tell(Topic.GRAPH, parts)
+        if self._drift:
+            drift, self._drift = self._drift, {}
+            await teller.tell(Topic.DRIFT, {DRIFT_PART: drift})
+
+    def _turn(self) -> Parts:
+        """The graph's answer to what has come."""
+        parts: dict[str, dict[str, Item | None]] = {}
+        changes, self._changes = self._changes, []
+        if changes:
+            self.analysis.touch(changes)
+            _merge(parts, self.graph.changed(changes))
+        flows, self._flows = self._flows, None
+        if flows is not None:
+            _merge(parts, self.graph.flows(flows))
+        return parts
+
+    async def _analyse(self, teller: Teller) -> bool:
+        """Evaluates what is due until something new comes; True when more is to be done."""
+        told: dict[str, Item | None] = {}
+        while self.analysis.is_due:
+            news = self.analysis.evaluate(most=_SLICE)
+            told |= {ident_of(finding): None for finding in news.withdrawn}
+            told |= {ident_of(finding): item_of(finding) for finding in news.found}
+            await asyncio.sleep(0)
+            if self._news.is_set():
+                break
+        if told:
+            await teller.tell(Topic.FINDINGS, {FINDINGS_PART: told})
+        return self._news.is_set()
+
+    def _info(self) -> Item:
+        problems = [*self._troubles.values()] or [*self._refused.values()]
+        return {
+            "cluster": self.state.cluster,
+            "name": self.state.name,
+            "state": UNREACHABLE if self._troubles else WATCHING,
+            "detail": problems[0] if problems else "",
+            "refused": sorted(self._refused),
+            "telemetry": self._telemetry,
+            "since": self._since,
+        }
+
+
+def _merge(parts: dict[str, dict[str, Item | None]], more: Parts) -> None:
+    for part, items in more.items():
+        if items:
+            parts.setdefault(part, {}).update(items)
+
+
+def ident_of(finding: Finding) -> str:
+    """The same finding has the same id, whoever finds it."""
+    key = finding.object
+    words = (finding.code, key.kind, key.namespace, key.name, finding.path, finding.message)
+    return hash_token("\0".join(words).encode(), length=26)
+
+
+def item_of(finding: Finding) -> Item:
+    """A finding as it is told."""
+    return {
+        "code": finding.code,
+        "level": finding.level,
+        "object": named(finding.object),
+        "path": finding.path,
+        "message": finding.message,
+        "cause": finding.cause,
+        "remedy": finding.remedy,
+        "since": _now(),
+    }
+
+
+def named(key: Key) -> Mapping[str, Any]:
+    """An object's name in an item; `kind` without its group is what people read."""
+    group, _, kind = key.kind.rpartition("/")
+    return {"group": group, "kind": kind, "namespace": key.namespace, "name": key.name}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,168 @@
+"""Which of Istio's security policies hold for a workload: mutual TLS and authorization.
+
+The functions ask whatever answers `get` and `all`, so that rules (a `Lens`, which records what was
+looked at) and reports (a `State`) read the same text.
+
+PeerAuthentication: the workload's goes before the namespace's before the mesh's; of several of one
+scope the oldest holds; UNSET means the next wider one; Istio's default is PERMISSIVE. One with a
+selector in the root namespace means no workload, as istiod has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from services.topology import kinds
+from services.topology.membership import GATEWAY_NAME
+from services.topology.objects import Config, Key, Labels
+from services.topology.state import matches
+
+
+class Reads(Protocol):
+    """A `State`, or a `Lens` on one."""
+
+    def get(self, kind: str, namespace: str, name: str) -> Any: ...
+
+    def all(self, kind: str, namespace: str | None = None) -> Iterator[Any]: ...
+
+
+class Mode(StrEnum):
+    """Of mutual TLS, as a server accepts it."""
+
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+    UNSET = "UNSET"
+    NONE = "none"
+    """Nothing in front of the workload could speak it."""
+    LISTENER = "listener"
+    """A gateway's: what its listeners say; PeerAuthentications mean nothing to it."""
+
+
+_SAID = (Mode.STRICT, Mode.PERMISSIVE, Mode.DISABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Mtls:
+    """What holds for one workload. `source` is the object that says so; None for the default."""
+
+    mode: Mode
+    source: Key | None = None
+    ports: tuple[tuple[int, Mode], ...] = ()
+    """Ports of the workload (not of its Services) for which something else holds."""
+
+
+def selector_of(config: Config) -> Labels:
+    """The labels by which a policy, a Sidecar or another object of the mesh chooses workloads."""
+    spec = config.spec
+    found = spec.get("selector") or spec.get("workloadSelector") or {}
+    if config.key.kind == kinds.GATEWAY:
+        return found
+    labels: Labels = found.get("matchLabels") or found.get("labels") or {}
+    return labels
+
+
+def targets_of(config: Config) -> list[dict[str, Any]]:
+    """The objects that a policy is attached to by `targetRefs`."""
+    single = config.spec.get("targetRef")
+    return [*([single] if single else []), *(config.spec.get("targetRefs") or ())]
+
+
+# --- mutual TLS -----------------------------------------------------------------------------------
+
+
+def mode_of(config: Config | None) -> Mode:
+    """What a PeerAuthentication says itself."""
+    mode = ((config.spec.get("mtls") if config is not None else None) or {}).get("mode")
+    return Mode(mode) if mode in _SAID else Mode.UNSET
+
+
+def widest(reads: Reads, namespace: str) -> Config | None:
+    """The PeerAuthentication for a whole namespace; in the root namespace, for the mesh."""
+    whole = [p for p in reads.all(kinds.PEER_AUTHENTICATION, namespace) if not selector_of(p)]
+    return min(whole, key=_age, default=None)
+
+
+def mesh_mtls(reads: Reads, root: str) -> Mtls:
+    """What holds where nothing narrower says anything."""
+    policy = widest(reads, root)
+    mode = mode_of(policy)
+    if policy is None or mode is Mode.UNSET:
+        return Mtls(Mode.PERMISSIVE)
+    return Mtls(mode, policy.key)
+
+
+def namespace_mtls(reads: Reads, namespace: str, root: str) -> Mtls:
+    """What holds for a namespace's workloads that no narrower policy means."""
+    if namespace != root:
+        policy = widest(reads, namespace)
+        mode = mode_of(policy)
+        if policy is not None and mode is not Mode.UNSET:
+            return Mtls(mode, policy.key)
+    return mesh_mtls(reads, root)
+
+
+def workload_mtls(reads: Reads, namespace: str, labels: Labels, *, root: str) -> Mtls:
+    """What holds for pods with these labels."""
+    found = namespace_mtls(reads, namespace, root)
+    if namespace == root:
+        return found
+    own = [
+        policy
+        for policy in reads.all(kinds.PEER_AUTHENTICATION, namespace)
+        if (selector := selector_of(policy)) and matches(selector, labels)
+    ]
+    policy = min(own, key=_age, default=None)
+    if policy is None:
+        return found
+    mode = mode_of(policy)
+    if mode is not Mode.UNSET:
+        found = Mtls(mode, policy.key)
+    ports = []
+    for port, settings in (policy.spec.get("portLevelMtls") or {}).items():
+        said = (settings or {}).get("mode")
+        if said in _SAID and said != found.mode:
+            ports.append((int(port), Mode(said)))
+    return Mtls(found.mode, found.source, tuple(sorted(ports)))
+
+
+def _age(config: Config) -> tuple[str, str]:
+    return config.created, config.name
+
+
+# --- authorization --------------------------------------------------------------------------------
+
+
+def action_of(policy: Config) -> str:
+    return str(policy.spec.get("action") or "ALLOW")
+
+
+def policies_for(reads: Reads, namespace: str, labels: Labels, *, root: str) -> Iterator[Config]:
+    """The AuthorizationPolicies that mean pods with these labels."""
+    for space in dict.fromkeys((root, namespace)):
+        for policy in reads.all(kinds.AUTHORIZATION_POLICY, space):
+            if means(reads, policy, namespace, labels):
+                yield policy
+
+
+def means(reads: Reads, policy: Config, namespace: str, labels: Labels) -> bool:
+    """Whether a policy in `namespace` or in the root namespace means pods with these labels."""
+    targets = targets_of(policy)
+    if not targets:
+        return matches(selector_of(policy), labels)
+    if policy.namespace != namespace:
+        return False
+    return any(_is_target(reads, target, namespace, labels) for target in targets)
+
+
+def _is_target(reads: Reads, target: dict[str, Any], namespace: str, labels: Labels) -> bool:
+    name = str(target.get("name") or "")
+    if target.get("kind") == "Gateway":
+        return labels.get(GATEWAY_NAME) == name
+    if target.get("kind") != "Service":
+        return False
+    service = reads.get(kinds.SERVICE, namespace, name)
+    return service is not None and bool(service.selector) and matches(service.selector, labels)
