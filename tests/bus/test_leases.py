@@ -286,3 +286,27 @@ async def test_a_lease_is_free_at_once_though_a_renewal_was_underway(bus: Bus, n
             await bus.rtt_s()
         async with calm.held(name, operation=f"b{number}", attempt=1, fence=Fence(_NEVER)):
             pass
+
+
+async def test_revisions_grow_from_holder_to_holder(bus: Bus, name: str) -> None:
+    taken = []
+    for worker in ("one", "two", "one"):
+        fence = Fence(_NEVER)
+        async with _leases(bus, worker).held(
+            name, operation=worker, attempt=1, fence=fence
+        ) as revision:
+            taken.append(revision)
+    assert taken == sorted(set(taken))
+
+
+async def test_renewals_may_be_heartbeats(bus: Bus, name: str) -> None:
+    fence = Fence(timedelta(milliseconds=600))
+    leases = Leases(Bucket(bus, "leases"), "one", _RENEW_EVERY, beats=True)
+    async with leases.held(name, operation="op-1", attempt=1, fence=fence) as taken:
+        # Ten renewals take longer than the fence allows without a heartbeat.
+        await eventually(lambda: _grown(bus, name, taken + 10), what="ten renewals", within_s=30.0)
+        assert not _fell(fence)
+
+
+async def _grown(bus: Bus, key: str, revision: int) -> bool:
+    return await _revision(bus, key) >= revision
