@@ -29,8 +29,8 @@ from services.topology.reading import Reader
 
 _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 _SETTLE_S = 0.2
-_RETRY_S = 5.0
-_REFUSED_RETRY_S = 60.0
+_RETRY_S = 2.0
+_LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
 _MESH_SETTINGS = "istio"
 """Names of the ConfigMaps that say how a mesh is set up begin so."""
@@ -166,8 +166,8 @@ class ClusterWatch:
 
     async def _watch(self, watch: Watch, resource: Resource) -> None:
         """Over whatever happens, until the kind is not served any more."""
+        pause = _RETRY_S
         while True:
-            pause = _RETRY_S
             try:
                 await self._follow(watch, resource)
             except (KindUnknown, ObjectNotFound):
@@ -176,9 +176,11 @@ class ClusterWatch:
                 return
             except ClusterForbidden as error:
                 self.observer.refused(str(watch), error.summary)
-                pause = _REFUSED_RETRY_S
+                # A server that has just started refuses what it will allow in a moment.
+                pause = min(pause * 2, _LONGEST_RETRY_S)
             except MeshbusError as error:
                 self.observer.trouble(str(watch), error.summary)
+                pause = _RETRY_S
             finally:
                 self._listed_once(watch)
             await asyncio.sleep(pause)
