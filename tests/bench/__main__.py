@@ -1,5 +1,5 @@
 """`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md, and
-docs/reference/performance-tests.md for the load tests.
+docs/reference/performance-tests.md for the load tests, docs/reference/live-graph.md for topology.
 
 `--repeats 5` is the least that a published page may stand on; CI runs fewer, only to see that the
 benchmarks work, and then `--output` names another file.
@@ -28,7 +28,7 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
-from tests.bench import loads, translations
+from tests.bench import loads, topologies, translations
 from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
 from tests.system.generations import Generation, GenerationClient
 from tests.system.meshery import Meshery
@@ -40,6 +40,7 @@ from tests.testbed.stack import ROOT, Stack
 
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 LOADS_PAGE = PAGE.with_name("performance-tests.md")
+TOPOLOGY_PAGE = PAGE.with_name("live-graph.md")
 _VIRTUAL_SERVICES = 10
 _LATENCY_SAMPLES = 300
 _STREAMS = 100
@@ -352,10 +353,10 @@ def circumstances() -> str:
     return f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, {platform.machine()}"
 
 
-def loads_page(figures: Sequence[loads.Figure]) -> str:
-    """The page of what performance tests cost and do."""
+def figures_page(title: str, figures: Sequence[loads.Figure], method: str) -> str:
+    """A page of single figures."""
     lines = [
-        "# Performance tests, measured",
+        f"# {title}",
         "",
         "<!-- Written by `make bench`; do not edit. -->",
         "",
@@ -365,7 +366,7 @@ def loads_page(figures: Sequence[loads.Figure]) -> str:
         "|---|---|---|---|",
         *(figure.row() for figure in figures),
         "",
-        loads.METHOD,
+        method,
         "",
     ]
     return "\n".join(lines)
@@ -424,20 +425,33 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="turns of each pair (default 5)")
     parser.add_argument("--output", type=Path, default=PAGE.parent, help="the pages' folder")
     parser.add_argument(
-        "--part", choices=("operations", "loads"), help="one of the two pages; both by default"
+        "--part",
+        choices=("operations", "loads", "topology"),
+        help="one of the pages; all by default",
     )
     arguments = parser.parse_args()
     folder = ROOT / ".run" / f"bench-{os.getpid()}"
     pages: dict[str, str] = {}
-    if arguments.part != "loads":
+    is_short = arguments.repeats < 5
+    if arguments.part in (None, "operations"):
         with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
             pages[PAGE.name] = asyncio.run(measure(cluster, stack, arguments.repeats, folder))
-    if arguments.part != "operations":
-        is_short = arguments.repeats < 5
+    if arguments.part in (None, "loads"):
         figures = loads.figures(
             folder / "loads", seconds=4 if is_short else 60, turns=1 if is_short else 2
         )
-        pages[LOADS_PAGE.name] = loads_page(asyncio.run(figures))
+        pages[LOADS_PAGE.name] = figures_page(
+            "Performance tests, measured", asyncio.run(figures), loads.METHOD
+        )
+    if arguments.part in (None, "topology"):
+        figures = topologies.figures(
+            folder / "topology",
+            sizes=(20,) if is_short else (100, 1000, 5000),
+            changes=50 if is_short else 1000,
+        )
+        pages[TOPOLOGY_PAGE.name] = figures_page(
+            "The live graph, measured", asyncio.run(figures), topologies.METHOD
+        )
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, page in pages.items():
         (arguments.output / name).write_text(page)

@@ -35,11 +35,23 @@ LOADS = (
 )
 
 
+GRAPH = (
+    "20 services: registered to graph",
+    "watch to client, p50",
+    "late or never | 0",
+    "memory of the service, peak",
+)
+
+
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
     ("part", "page", "rows"),
-    [("operations", "benchmarks.md", ROWS), ("loads", "performance-tests.md", LOADS)],
-    ids=["operations", "loads"],
+    [
+        ("operations", "benchmarks.md", ROWS),
+        ("loads", "performance-tests.md", LOADS),
+        ("topology", "live-graph.md", GRAPH),
+    ],
+    ids=["operations", "loads", "topology"],
 )
 def test_every_measurement_is_made(
     part: str, page: str, rows: tuple[str, ...], tmp_path: Path

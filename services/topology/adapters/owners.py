@@ -29,6 +29,7 @@ from services.topology.observing import INFO_ID, UNREACHABLE
 from services.topology.views import Views
 
 _LOOK_EVERY_S = 30.0
+_STORED_AFTER_S = 0.25
 _AFTER_FAILURE_S = 5.0
 _LOOK_AGAIN_S = 1.0
 
@@ -82,8 +83,10 @@ class Owners:
             if not self.bus.client.is_closed:
                 await subscription.unsubscribe()
 
-    async def _notice(self, message: Msg) -> None:
+    async def _notice(self, _message: Msg) -> None:
         self._changed.set()
+        # Subscribers may have a message before the stream does: one more look finds it.
+        asyncio.get_running_loop().call_later(_STORED_AFTER_S, self._changed.set)
 
     async def _survey(self) -> None:
         try:

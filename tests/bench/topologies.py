@@ -1,0 +1,195 @@
+"""The live graph: how soon it is there, how soon a change is, and what it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from services.chassis.bus import subjects
+from services.chassis.bus.connection import connect
+from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.watching import ChangeType, watched
+from services.chassis.messages import ClusterRecord
+from tests.bench.crowds import crowd, namespace_of, post, service
+from tests.bench.loads import Figure
+from tests.bench.measuring import peak_memory_mib, percentile
+from tests.testbed.clusters import Cluster
+from tests.testbed.stack import Stack
+from tests.topology.seeing import Seeing, seeing
+
+METHOD = (
+    "The API server, etcd, NATS, the service and the clients share the machine. `Registered to "
+    "graph` runs from the registration of the cluster to the end of the first checkpoint on the "
+    "bus: a new connection, discovery, all lists, the graph in four views. A change is a Service "
+    "that is created or deleted; its latency runs from the moment at which a bare watch of the "
+    "measuring process has it to the moment at which the same process has the node's delta by "
+    "Server-Sent Events. Memory is the service's peak (VmHWM)."
+)
+_RATE = 50.0
+_SETTLE_S = 2.0
+
+
+@dataclass(slots=True)
+class _Timed:
+    """When a watch and a client had each change."""
+
+    watched: dict[str, float] = field(default_factory=dict)
+    shown: dict[str, float] = field(default_factory=dict)
+
+    def latencies(self) -> list[float]:
+        return [self.shown[name] - at for name, at in self.watched.items() if name in self.shown]
+
+
+async def figures(folder: Path, *, sizes: Sequence[int], changes: int) -> list[Figure]:
+    """For each number of services, on one cluster that grows."""
+    found: list[Figure] = []
+    with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
+        grown = 0
+        for size in sizes:
+            async with crowd(cluster, grown, size) as client, seeing(stack) as seen:
+                grown = size
+                found += await _of_size(cluster, stack, seen, client, size=size, changes=changes)
+    return found
+
+
+async def _of_size(
+    cluster: Cluster, stack: Stack, seen: Seeing, client: KubeClient, *, size: int, changes: int
+) -> list[Figure]:
+    print(f"bench: {size} services", flush=True)
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+    stack.processes["topology"].stop()
+    stack.processes["topology"].start()
+    await asyncio.to_thread(stack.wait_ready, "topology")
+    async with _registered(cluster, stack, seen) as took_s:
+        timed = await _changed(cluster, seen, client, token, count=changes)
+        memory = peak_memory_mib(stack.processes["topology"].pid)
+    latencies = timed.latencies()
+    of = f"{size} services"
+    return [
+        Figure(
+            name=f"{of}: registered to graph",
+            value=took_s,
+            unit="s",
+            bar=0.5 if size <= 100 else None,
+        ),
+        Figure(
+            name=f"{of}, {_RATE:.0f} changes/s: watch to client, p50",
+            value=percentile(latencies, 50) * 1000,
+            unit="ms",
+            bar=25 if size == 1000 else None,
+        ),
+        Figure(
+            name=f"{of}, {_RATE:.0f} changes/s: watch to client, p99",
+            value=percentile(latencies, 99) * 1000,
+            unit="ms",
+            bar=100 if size == 1000 else None,
+        ),
+        Figure(
+            name=f"{of}: changes that came to the client late or never",
+            value=float(len(timed.watched) - len(latencies)),
+            unit="",
+        ),
+        Figure(
+            name=f"{of}: memory of the service, peak",
+            value=memory,
+            unit="MiB",
+            bar=250 if size == 5000 else None,
+        ),
+    ]
+
+
+@asynccontextmanager
+async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIterator[float]:
+    """The cluster registered as the gateway does it; seconds until its graph was on the bus."""
+    text = cluster.kubeconfig_text
+    config = parse_kubeconfig(text)
+    token = config.cluster
+    complete = asyncio.Event()
+
+    async def heard(_message: Msg) -> None:
+        complete.set()
+
+    subscription = await seen.bus.client.subscribe(
+        f"live.evt.topology.{token}.checkpoint.end", cb=heard
+    )
+    await seen.bus.client.flush()
+    bus = await connect(stack.settings("gateway"), service="gateway")
+    try:
+        sealer = Sealer.of(Bucket(bus, "credentials"), stack.sealing_public_key)
+        await sealer.put(subjects.registered_credential(token), text, ttl=None)
+        record = ClusterRecord(cluster=token, name="bench", server=config.server)
+        clusters = Records(Bucket(bus, "clusters"), ClusterRecord)
+        began = time.monotonic()
+        await clusters.put(token, record)
+        async with asyncio.timeout(120):
+            await complete.wait()
+        took_s = time.monotonic() - began
+        await subscription.unsubscribe()
+        yield took_s
+        await clusters.bucket.delete(token)
+    finally:
+        await bus.close()
+
+
+async def _changed(
+    cluster: Cluster, seen: Seeing, client: KubeClient, token: str, *, count: int
+) -> _Timed:
+    """Services that come and go at a constant rate, seen by a bare watch and by a client."""
+    timed = _Timed()
+    space = namespace_of(0)
+    path = f"/api/v1/namespaces/{space}/services"
+    watch = asyncio.create_task(_watch(client, path, timed), name="bare-watch")
+    async with seen.following(token, view="service") as follower:
+        await follower.until(lambda f: f.info)
+        # The first evaluation of all rules is over before the measurement begins.
+        await asyncio.sleep(_SETTLE_S)
+        names: dict[str, str] = {}
+        follower.on_event = lambda name, data: _note(data, names, timed)
+        began = time.monotonic()
+        for number in range(count):
+            await asyncio.sleep(max(0.0, began + number / _RATE - time.monotonic()))
+            name = f"tick-{number // 2}"
+            if number % 2:
+                await client.request("DELETE", f"{path}/{name}")
+            else:
+                await post(client, path, service(name, {"app": name}))
+        try:
+            await follower.until(lambda f: len(timed.shown) >= count, within_s=10)
+        except TimeoutError:
+            print(f"bench: {count - len(timed.shown)} changes are missing", flush=True)
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    return timed
+
+
+async def _watch(client: KubeClient, path: str, timed: _Timed) -> None:
+    async with aclosing(watched(client, path)) as changes:
+        async for change in changes:
+            if change.type is ChangeType.LISTED:
+                continue
+            name = change.obj["metadata"]["name"]
+            if name.startswith("tick-"):
+                sign = "-" if change.type is ChangeType.DELETED else "+"
+                timed.watched.setdefault(sign + name, time.monotonic())
+
+
+def _note(data: Any, names: dict[str, str], timed: _Timed) -> None:
+    """The moment at which a client has a node, and the one at which it is rid of it."""
+    now = time.monotonic()
+    for ident, node in (data.get("nodes") or {}).items():
+        if node is None:
+            if ident in names:
+                timed.shown.setdefault("-" + names[ident], now)
+        elif str(node.get("service", "")).startswith("tick-"):
+            names[ident] = node["service"]
+            timed.shown.setdefault("+" + node["service"], now)
