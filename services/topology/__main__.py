@@ -86,6 +86,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         questions=_Questions(handlers, chassis),
         folder=Path(str(resources.files("services.topology") / "page")),
         most_streams=own.most_streams,
+        hosts=frozenset(filter(None, (name.strip() for name in own.hosts.split(",")))),
         window_s=int(own.telemetry_window.total_seconds()),
     )
     pages.start()

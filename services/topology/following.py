@@ -188,11 +188,12 @@ class Following:
     # --- the feed -------------------------------------------------------------------------------
 
     def _heard(self, delta: Delta) -> None:
-        if delta.number == 1:
-            self._begin(delta)
+        # `Views` says by an empty delta that a view was replaced.
         if delta.parts:
             self._pass_on(delta)
-        if INFO_PART in delta.parts or delta.number == 1:
+        else:
+            self._begin(delta)
+        if INFO_PART in delta.parts or not delta.parts:
             self._tell_clusters()
 
     def _begin(self, delta: Delta) -> None:

@@ -8,7 +8,7 @@ it, and give way as soon as something new has come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from services.topology.state import State
 from services.topology.traffic import Flows
 
 _SLICE = 25
+_MOST_AT_ONCE = 500
 INFO_ID = "cluster"
 
 WATCHING, STARTING, UNREACHABLE = "watching", "starting", "unreachable"
@@ -34,8 +35,11 @@ class Teller(Protocol):
     """Where an observer tells what changed; raises `LeaseLost` when the cluster has another
     owner."""
 
-    async def begin(self, parts: Parts) -> None:
-        """The first word: everything that is known, instead of whatever was told before."""
+    def fill(self, parts: Parts) -> None:
+        """Adds to what the first word will hold."""
+
+    async def begin(self) -> None:
+        """The first word: everything that was filled in, instead of whatever was told before."""
 
     async def tell(self, topic: Topic, parts: Parts) -> None:
         """Stores changed items and passes them on."""
@@ -120,10 +124,12 @@ class Observer:
     async def run(self, teller: Teller) -> None:
         """Tells, for as long as the cluster is this worker's; what is known already goes first."""
         self._since = _now()
-        parts = dict(self._turn())
-        parts[INFO_PART] = {INFO_ID: self._info()}
-        self._told_info = orjson.dumps(parts[INFO_PART][INFO_ID])
-        await teller.begin(parts)
+        async for parts in self._turn():
+            teller.fill(parts)
+        info = self._info()
+        self._told_info = orjson.dumps(info)
+        teller.fill({INFO_PART: {INFO_ID: info}})
+        await teller.begin()
         while True:
             await self._tell(teller)
             if not await self._analyse(teller):
@@ -131,29 +137,33 @@ class Observer:
 
     async def _tell(self, teller: Teller) -> None:
         self._news.clear()
-        parts = dict(self._turn())
+        async for parts in self._turn():
+            await teller.tell(Topic.GRAPH, parts)
         info = self._info()
         text = orjson.dumps(info)
         if text != self._told_info:
             self._told_info = text
-            parts[INFO_PART] = {INFO_ID: info}
-        if parts:
-            await teller.tell(Topic.GRAPH, parts)
+            await teller.tell(Topic.GRAPH, {INFO_PART: {INFO_ID: info}})
         if self._drift:
             drift, self._drift = self._drift, {}
             await teller.tell(Topic.DRIFT, {DRIFT_PART: drift})
 
-    def _turn(self) -> Parts:
-        """The graph's answer to what has come."""
-        parts: dict[str, dict[str, Item | None]] = {}
+    async def _turn(self) -> AsyncIterator[Parts]:
+        """The graph's answer to what has come.
+
+        A whole cluster comes namespace by namespace, whose objects belong together, and lets the
+        process do something else in between.
+        """
         changes, self._changes = self._changes, []
-        if changes:
-            self.analysis.touch(changes)
-            _merge(parts, self.graph.changed(changes))
+        self.analysis.touch(changes)
+        for few in _slices(changes):
+            parts = self.graph.changed(few)
+            if parts:
+                yield parts
+            await asyncio.sleep(0)
         flows, self._flows = self._flows, None
-        if flows is not None:
-            _merge(parts, self.graph.flows(flows))
-        return parts
+        if flows is not None and (parts := self.graph.flows(flows)):
+            yield parts
 
     async def _analyse(self, teller: Teller) -> bool:
         """Evaluates what is due until something new comes; True when more is to be done."""
@@ -182,10 +192,11 @@ class Observer:
         }
 
 
-def _merge(parts: dict[str, dict[str, Item | None]], more: Parts) -> None:
-    for part, items in more.items():
-        if items:
-            parts.setdefault(part, {}).update(items)
+def _slices(changes: list[Change]) -> Iterator[list[Change]]:
+    if len(changes) > _MOST_AT_ONCE:
+        changes.sort(key=lambda change: change.key.namespace)
+    for start in range(0, len(changes), _MOST_AT_ONCE):
+        yield changes[start : start + _MOST_AT_ONCE]
 
 
 def ident_of(finding: Finding) -> str:

@@ -1,6 +1,6 @@
 """Which of Istio's security policies hold for a workload: mutual TLS and authorization.
 
-The functions ask whatever answers `get` and `all`, so that rules (a `Lens`, which records what was
+The functions ask whatever answers like a `State`, so that rules (a `Lens`, which records what was
 looked at) and reports (a `State`) read the same text.
 
 PeerAuthentication: the workload's goes before the namespace's before the mesh's; of several of one
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from services.topology import kinds
+from services.topology import kinds, tags
 from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Key, Labels
 from services.topology.state import matches
@@ -27,6 +27,8 @@ class Reads(Protocol):
     def get(self, kind: str, namespace: str, name: str) -> Any: ...
 
     def all(self, kind: str, namespace: str | None = None) -> Iterator[Any]: ...
+
+    def tagged(self, kind: str, tag: str, namespace: str | None = None) -> Iterator[Any]: ...
 
 
 class Mode(StrEnum):
@@ -142,10 +144,12 @@ def action_of(policy: Config) -> str:
 
 def policies_for(reads: Reads, namespace: str, labels: Labels, *, root: str) -> Iterator[Config]:
     """The AuthorizationPolicies that mean pods with these labels."""
+    choice = (tags.WHOLE, tags.ATTACHED, *(tags.label(*pair) for pair in labels.items()))
     for space in dict.fromkeys((root, namespace)):
-        for policy in reads.all(kinds.AUTHORIZATION_POLICY, space):
-            if means(reads, policy, namespace, labels):
-                yield policy
+        for tag in choice:
+            for policy in reads.tagged(kinds.AUTHORIZATION_POLICY, tag, space):
+                if means(reads, policy, namespace, labels):
+                    yield policy
 
 
 def means(reads: Reads, policy: Config, namespace: str, labels: Labels) -> bool:

@@ -21,9 +21,14 @@ WILDCARD = "wildcard="
 SCOPED = "scoped="
 """Is not exported to all namespaces."""
 
+WHOLE = "whole="
+"""Of a policy: means a whole namespace."""
+ATTACHED = "attached="
+"""Of a policy: is attached to objects by `targetRefs`."""
+
 
 def label(name: str, value: str) -> str:
-    """Of a pod: one of its labels. Of a Service: see `of_selector`."""
+    """Of a pod: one of its labels. Of a Service or a policy: see `of_selector`."""
     return f"{name}={value}"
 
 
@@ -87,6 +92,12 @@ def _of_gateway(config: Config) -> Iterable[str]:
     return (host(name) for name in gateway_hosts(config.spec))
 
 
+def _of_policy(policy: Config) -> Iterable[str]:
+    if policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
+        return (ATTACHED,)
+    return of_selector((policy.spec.get("selector") or {}).get("matchLabels") or {}) or (WHOLE,)
+
+
 _READERS: dict[str, Callable[[Any], Iterable[str]]] = {
     kinds.POD: _of_pod,
     kinds.SERVICE: _of_service,
@@ -94,4 +105,5 @@ _READERS: dict[str, Callable[[Any], Iterable[str]]] = {
     kinds.SERVICE_ENTRY: _of_hosts,
     kinds.DESTINATION_RULE: _of_destination_rule,
     kinds.GATEWAY: _of_gateway,
+    kinds.AUTHORIZATION_POLICY: _of_policy,
 }

@@ -33,7 +33,8 @@ class ClusterView:
         text = orjson.dumps(item)
         if items.get(ident) == text:
             return False
-        items[ident] = text
+        # A copy: orjson's own buffer was larger, and the allocator does not get the rest back.
+        items[ident] = bytes(memoryview(text))
         return True
 
     def apply(self, delta: Delta) -> None:

@@ -37,6 +37,7 @@ METHOD = (
 )
 _RATE = 50.0
 _SETTLE_S = 2.0
+_ALIVE = 20
 
 
 @dataclass(slots=True)
@@ -158,8 +159,10 @@ async def _changed(
         began = time.monotonic()
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / _RATE - time.monotonic()))
-            name = f"tick-{number // 2}"
-            if number % 2:
+            # Each lives for twenty changes: what came and went within one delta would not be told.
+            turn, index = divmod(number, _ALIVE)
+            name = f"tick-{turn // 2}-{index}"
+            if turn % 2:
                 await client.request("DELETE", f"{path}/{name}")
             else:
                 await post(client, path, service(name, {"app": name}))

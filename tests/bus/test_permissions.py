@@ -360,7 +360,8 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
         async with leases.held("watch.tcluster", operation="t1", attempt=1, fence=fence) as epoch:
             views = Views()
             feed = await Feed.take(bus, views, cluster="tcluster", epoch=epoch, fence=fence)
-            await feed.begin({"info": {"cluster": {"name": "t"}}})
+            feed.fill({"info": {"cluster": {"name": "t"}}})
+            await feed.begin()
             await feed.tell(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
         for stream, subject in (("TOPO", "evt.topology.tcluster.>"), ("KV_intents", ">")):
             reader = OrderedReader(bus, stream, subject, 1).messages()

@@ -15,7 +15,7 @@ from services.chassis.bus.leases import Fence
 from services.chassis.errors import HistoryGone, LeaseLost
 from services.topology.adapters import feeds, mirrors
 from services.topology.adapters.feeds import Feed
-from services.topology.feeds import Delta, Topic
+from services.topology.feeds import Delta, Parts, Topic
 from services.topology.views import ClusterView, Views
 from tests.testbed.buses import NatsServer
 from tests.waiting import eventually
@@ -32,13 +32,19 @@ def _node(number: int, **fields: Any) -> dict[str, Any]:
     return {"id": f"n{number}", "app": f"app-{number}", **fields}
 
 
+async def _begun(feed: Feed, parts: Parts) -> None:
+    feed.fill(parts)
+    await feed.begin()
+
+
 async def _tell(feed: Feed, number: int, **fields: Any) -> None:
     await feed.tell(Topic.GRAPH, {NODES: {f"n{number}": _node(number, **fields)}})
 
 
 @asynccontextmanager
 async def _followed(bus: Bus, cluster: str) -> AsyncIterator[tuple[Views, list[Delta]]]:
-    views, heard = Views(), []
+    views = Views()
+    heard: list[Delta] = []
     views.listen(heard.append)
     following = asyncio.create_task(mirrors.follow(bus, views, cluster=cluster))
     try:
@@ -59,7 +65,7 @@ def _same(views: Views, feed: Feed) -> bool:
 
 async def test_a_replica_knows_what_the_owner_tells(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
-    await feed.begin({NODES: {"n1": _node(1)}})
+    await _begun(feed, {NODES: {"n1": _node(1)}})
     await _tell(feed, 2)
     async with _followed(bus, name) as (views, heard):
         await eventually(lambda: _same(views, feed), what="what was told before")
@@ -73,7 +79,7 @@ async def test_a_replica_knows_what_the_owner_tells(bus: Bus, name: str) -> None
 
 async def test_a_checkpoint_is_no_news_to_those_who_follow(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
-    await feed.begin({NODES: {"n1": _node(1)}})
+    await _begun(feed, {NODES: {"n1": _node(1)}})
     async with _followed(bus, name) as (views, heard):
         await eventually(lambda: _same(views, feed), what="the beginning")
         await feed.checkpoint()
@@ -84,9 +90,9 @@ async def test_a_checkpoint_is_no_news_to_those_who_follow(bus: Bus, name: str) 
 
 async def test_the_server_refuses_an_owner_that_was_succeeded(bus: Bus, name: str) -> None:
     former = await _taken(bus, name, epoch=1)
-    await former.begin({NODES: {"n1": _node(1)}})
+    await _begun(former, {NODES: {"n1": _node(1)}})
     successor = await _taken(bus, name, epoch=2)
-    await successor.begin({NODES: {"n2": _node(2)}})
+    await _begun(successor, {NODES: {"n2": _node(2)}})
     before = await feeds.last_sequence(bus, name)
     with pytest.raises(LeaseLost):
         await _tell(former, 3)
@@ -97,11 +103,11 @@ async def test_the_server_refuses_an_owner_that_was_succeeded(bus: Bus, name: st
 
 async def test_a_follower_takes_the_view_of_a_new_owner(bus: Bus, name: str) -> None:
     former = await _taken(bus, name, epoch=1)
-    await former.begin({NODES: {"n1": _node(1)}})
+    await _begun(former, {NODES: {"n1": _node(1)}})
     async with _followed(bus, name) as (views, heard):
         await eventually(lambda: _same(views, former), what="the first owner")
         successor = await _taken(bus, name, epoch=2)
-        await successor.begin({NODES: {"n2": _node(2)}})
+        await _begun(successor, {NODES: {"n2": _node(2)}})
         await _tell(successor, 3)
         await eventually(lambda: _same(views, successor), what="the second owner")
     assert heard[-1].epoch == 2
@@ -109,7 +115,7 @@ async def test_a_follower_takes_the_view_of_a_new_owner(bus: Bus, name: str) -> 
 
 async def test_a_fallen_fence_tells_nothing(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
-    await feed.begin({})
+    await feed.begin()
     before = await feeds.last_sequence(bus, name)
     feed.fence.lose("another worker has it")
     with pytest.raises(LeaseLost):
@@ -120,7 +126,7 @@ async def test_a_fallen_fence_tells_nothing(bus: Bus, name: str) -> None:
 async def test_large_states_come_in_pieces(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
     many = {f"n{n}": _node(n, labels={"text": "x" * 400}) for n in range(4000)}
-    await feed.begin({NODES: many})
+    await _begun(feed, {NODES: many})
     async with _followed(bus, name) as (views, _):
         await eventually(lambda: _same(views, feed), what="all pieces")
 
@@ -129,7 +135,7 @@ async def test_telling_goes_on_over_a_kill_of_the_server(
     own_server: NatsServer, own_bus: Bus, name: str
 ) -> None:
     feed = await _taken(own_bus, name)
-    await feed.begin({})
+    await feed.begin()
     async with _followed(own_bus, name) as (views, heard):
         await eventually(lambda: _same(views, feed), what="the beginning")
         telling = asyncio.create_task(_tell_all(feed, 200))
@@ -150,7 +156,7 @@ async def _tell_all(feed: Feed, count: int) -> None:
 async def test_the_past_is_told(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
     before = datetime.now(timezone.utc)
-    await feed.begin({NODES: {"n1": _node(1)}})
+    await _begun(feed, {NODES: {"n1": _node(1)}})
     states: list[tuple[datetime, ClusterView]] = []
     for number in range(2, 8):
         await _tell(feed, number)

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 
+from tests.demo.liveness import Page, show_drift, show_finding, show_graph
 from tests.demo.traffic import REQUESTS, Shopfront
 from tests.system.meshery import Meshery, Received
 from tests.testbed.building import BuildError, build_all
@@ -80,13 +81,13 @@ def options(revision: str, *, tags: str = "") -> str:
     return "\n".join(lines)
 
 
-async def perform(show: Show, cluster: Cluster, folder: Path) -> None:
+async def perform(show: Show, cluster: Cluster, page: Page, folder: Path) -> None:
     """Install, route and uninstall, then the canary upgrade; the cluster ends as it began."""
     before = snapshot(cluster)
     await show.step(f"Install Istio {NEWER}, profile default", version=NEWER)
     await show.step("Install the same again (nothing to do)", version=NEWER)
     cluster.kubectl("create", "namespace", _SHOP)
-    await route_bookinfo(show, cluster)
+    await route_bookinfo(show, cluster, page)
     with Shopfront(folder / "shop", cluster=cluster, namespace=_SHOP) as shop:
         await split_traffic(show, shop)
         await test_twice(show, shop)
@@ -115,9 +116,10 @@ async def perform(show: Show, cluster: Cluster, folder: Path) -> None:
     require_same(before, snapshot(cluster), "after the last uninstall")
 
 
-async def route_bookinfo(show: Show, cluster: Cluster) -> None:
-    """The sample application, and an intent about its traffic."""
+async def route_bookinfo(show: Show, cluster: Cluster, page: Page) -> None:
+    """The sample application on the live graph, an intent about its traffic, a finding, a drift."""
     await show.step("Bookinfo", "bookinfo", namespace=_SHOP)
+    await asyncio.to_thread(show_graph, page, _SHOP)
     weights = "apiVersion: meshbus.io/v1\nkind: RoutingOptions\nspec: {weights: {v1: 80, v3: 20}}\n"
     await show.step(
         "Bookinfo's reviews: 80 % to v1, 20 % to v3",
@@ -130,6 +132,9 @@ async def route_bookinfo(show: Show, cluster: Cluster) -> None:
         *("-o", "jsonpath={range .spec.http[0].route[*]}{.destination.subset}={.weight} {end}"),
     )
     print(f"  the VirtualService reviews now says: {route.strip()}")
+    print("\n▶ Somebody makes a mistake, and somebody changes what Meshbus applied", flush=True)
+    await asyncio.to_thread(show_finding, page, cluster, _SHOP)
+    await asyncio.to_thread(show_drift, page, cluster, _SHOP, "reviews")
     await show.step(
         "The routing goes", "bookinfo-route-weights", namespace=_SHOP, body=weights, delete=True
     )
@@ -200,6 +205,7 @@ def print_addresses(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
     print(f"  gateway      {stack.gateway_address} (gRPC, reflection)")
     print(f"  kubeconfig   {cluster.kubeconfig}")
     print(f"  NATS         {stack.nats.url}")
+    print(f"  live graph   {stack.health_url('topology')}/")
     print(f"  Jaeger       {jaeger.query_url}/api/traces?service=meshbus-gateway")
 
 
@@ -208,7 +214,7 @@ async def play(cluster: Cluster, stack: Stack, jaeger: Jaeger, folder: Path) -> 
     async with meshery.connected():
         show = Show(meshery)
         meshery.listeners.append(show.print_event)
-        await perform(show, cluster, folder)
+        await perform(show, cluster, Page(stack), folder)
     require_trace(jaeger)
     print_summary(show)
     if os.environ.get("KEEP") == "1":
@@ -224,7 +230,11 @@ def main() -> int:
         with (
             Cluster(folder / "cluster") as cluster,
             Jaeger(folder / "jaeger") as jaeger,
-            Stack(folder / "stack", otlp_endpoint=jaeger.otlp_http_endpoint) as stack,
+            Stack(
+                folder / "stack",
+                otlp_endpoint=jaeger.otlp_http_endpoint,
+                settings={"MESHBUS_TOPOLOGY_DRIFT": "heal"},
+            ) as stack,
         ):
             asyncio.run(play(cluster, stack, jaeger, folder))
     except (DemoError, BedError, BuildError, TimeoutError, grpc.aio.AioRpcError) as error:

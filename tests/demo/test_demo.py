@@ -11,6 +11,7 @@ import pytest
 
 from tests.testbed.stack import ROOT
 
+GRAPH = ("nodes of demo-shop", "finding IST0101", "the finding with it", "healed: the weights are")
 TRAFFIC = ("v1=80 v3=20", "became VirtualService", "200 requests through istiod and Envoy: ")
 
 
@@ -44,7 +45,15 @@ def test_the_demo_ends_well_and_leaves_nothing() -> None:
     before = set(runs.glob("demo-*"))
     done = run_demo()
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("Plan: install", "is ready", "Canary 4 of 4", "Summary", "Trace ", *TRAFFIC):
+    for words in (
+        "Plan: install",
+        "is ready",
+        "Canary 4 of 4",
+        "Summary",
+        "Trace ",
+        *TRAFFIC,
+        *GRAPH,
+    ):
         assert words in done.stdout
     assert set(runs.glob("demo-*")) <= before
     assert running_from(str(runs / "demo-")) == [] or before

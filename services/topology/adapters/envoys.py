@@ -30,7 +30,7 @@ _ADMIN_QUERY = {
     "format": "json",
     "histogram_buckets": "cumulative",
     "usedonly": "",
-    "filter": "^cluster\\.",
+    "filter": r"^cluster\..+\.upstream_(rq_(\d\d\d|time)|cx_[rt]x_bytes_total)$",
 }
 _SCRAPED_PORT = 15090
 

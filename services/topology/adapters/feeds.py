@@ -43,6 +43,7 @@ class Feed:
     """Bytes told since the last checkpoint."""
     _checkpoint_bytes: int = 0
     _messages: int = 0
+    _rising: ClusterView | None = None
 
     @classmethod
     async def take(cls, bus: Bus, views: Views, *, cluster: str, epoch: int, fence: Fence) -> Feed:
@@ -62,13 +63,18 @@ class Feed:
         ):
             await self.checkpoint()
 
-    async def begin(self, parts: Parts) -> None:
-        """The first word of an owner, or everything anew: as a checkpoint."""
-        self.view = ClusterView(self.view.cluster, epoch=self.view.epoch, number=self.view.number)
-        self.view.number += 1
+    def fill(self, parts: Parts) -> None:
+        if self._rising is None:
+            self._rising = ClusterView(self.view.cluster, epoch=self.view.epoch)
         for part, items in parts.items():
             for ident, item in items.items():
-                self.view.put(part, ident, item)
+                self._rising.put(part, ident, item)
+
+    async def begin(self) -> None:
+        """The first word of an owner, or everything anew: as a checkpoint."""
+        view = self._rising or ClusterView(self.view.cluster, epoch=self.view.epoch)
+        view.number = self.view.number + 1
+        self.view, self._rising = view, None
         await self.checkpoint()
         self.views.replace(self.view)
 

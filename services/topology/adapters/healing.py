@@ -19,7 +19,7 @@ _BEGUN_WITHIN = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class LifecycleHealer:
-    """Implements `drift.watching.Healer`, with the credential of the registered cluster."""
+    """Implements `drift.ports.Healer`, with the credential of the registered cluster."""
 
     publisher: Publisher
     cluster_name: str = ""

@@ -30,7 +30,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class IntentBucket:
-    """Implements `drift.watching.Intents`."""
+    """Implements `drift.ports.Intents`."""
 
     bus: Bus
 

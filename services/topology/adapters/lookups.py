@@ -13,7 +13,7 @@ from services.topology.objects import Key
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Implements `drift.watching.Objects`."""
+    """Implements `drift.ports.Objects`."""
 
     client: KubeClient
     resources: Resources

@@ -166,7 +166,8 @@ class Owners:
                 if error.summary != told:
                     told = error.summary
                     log.warning("cluster_unwatchable", cluster=record.cluster, reason=told)
-                    await feed.begin({INFO_PART: {INFO_ID: _unreachable(record, told)}})
+                    feed.fill({INFO_PART: {INFO_ID: _unreachable(record, told)}})
+                    await feed.begin()
                 await asyncio.sleep(_AFTER_FAILURE_S)
 
     async def _until_free(self, cluster: str) -> None:

@@ -1,0 +1,116 @@
+"""The live graph in the demo: what a person would see on the page, told as text."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.testbed import loopback
+from tests.testbed.clusters import Cluster
+from tests.testbed.stack import Stack
+
+_WITHIN_S = 30.0
+_POLL_S = 0.02
+
+
+class Page:
+    """The topology service's HTTP interface, for one cluster."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.url = stack.health_url("topology")
+        self._cluster = ""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        elements = self._get("/api/graph", graphType="versionedApp")["elements"]
+        return [node["data"] for node in elements["nodes"]]
+
+    def findings(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/api/findings")["findings"]
+        return found
+
+    def drift(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._get("/api/drift")["drift"]
+        return found
+
+    def until(self, what: Callable[[], Any], told: str) -> Any:
+        """What `what` gives as soon as that is something."""
+        deadline = time.monotonic() + _WITHIN_S
+        while not (found := what()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the page does not show {told} within {_WITHIN_S:g} s")
+            time.sleep(_POLL_S)
+        return found
+
+    def _get(self, path: str, **query: str) -> Any:
+        if not self._cluster:
+            known = json.loads(loopback.fetch(f"{self.url}/api/clusters"))["clusters"]
+            self._cluster = known[0]["cluster"]
+        words = "&".join(f"{name}={value}" for name, value in query.items())
+        return json.loads(loopback.fetch(f"{self.url}{path}?cluster={self._cluster}&{words}"))
+
+
+def show_graph(page: Page, namespace: str) -> None:
+    """The sample application as the page has it."""
+
+    def shop() -> list[dict[str, Any]]:
+        nodes = [node for node in page.nodes() if node["namespace"] == namespace]
+        alive = [n for n in nodes if n["nodeType"] == "app" and not n.get("isDead")]
+        return nodes if len(alive) >= 6 else []
+
+    nodes = page.until(shop, "Bookinfo")
+    names = sorted({node.get("service") or node.get("app") or "" for node in nodes} - {""})
+    print(f"  the page {page.url}/ shows {len(nodes)} nodes of {namespace}: {', '.join(names)}")
+
+
+def show_finding(page: Page, cluster: Cluster, namespace: str) -> None:
+    """A VirtualService that leads nowhere, by hand; then it goes."""
+    wrong = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "lost", "namespace": namespace},
+        "spec": {"hosts": ["lost"], "http": [{"route": [{"destination": {"host": "nowhere"}}]}]},
+    }
+
+    def lost() -> list[dict[str, Any]]:
+        return [
+            f for f in page.findings() if f["object"]["name"] == "lost" and f["code"] == "IST0101"
+        ]
+
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(wrong))
+    finding = page.until(lost, "the finding")[0]
+    print(f"  finding {finding['code']}: {finding['message']}")
+    print(f"    remedy: {finding['remedy']}")
+    cluster.kubectl("delete", "virtualservice", "lost", "-n", namespace)
+    page.until(lambda: not lost(), "that the finding is over")
+    print("  the VirtualService goes, and the finding with it")
+
+
+def show_drift(page: Page, cluster: Cluster, namespace: str, name: str) -> None:
+    """Somebody changes what Meshbus applied; it is put back."""
+
+    def weights() -> str:
+        return cluster.kubectl(
+            *("get", "virtualservice", name, "-n", namespace),
+            *("-o", "jsonpath={.spec.http[0].route[*].weight}"),
+        )
+
+    def drifted() -> list[dict[str, Any]]:
+        return [d for d in page.drift() if d["object"]["name"] == name]
+
+    wanted = weights()
+    patch = [{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 55}]
+    cluster.kubectl(
+        *("patch", "virtualservice", name, "-n", namespace),
+        *("--type=json", f"--patch={json.dumps(patch)}"),
+    )
+    found = page.until(drifted, "the drift")[0]
+    change = found["changes"][0]
+    print(
+        f"  drift: {change['path']} is {change['found']} instead of {change['wanted']}, "
+        f"by {found['manager']}"
+    )
+    page.until(lambda: weights() == wanted, "the healed weights")
+    page.until(lambda: not drifted(), "that the drift is over")
+    print(f"  healed: the weights are {wanted} again")
