@@ -27,11 +27,11 @@ class Page:
         return [node["data"] for node in elements["nodes"]]
 
     def findings(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._get("/api/findings")["findings"]
+        found: list[dict[str, Any]] = self._get("/api/findings")["items"]
         return found
 
     def drift(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._get("/api/drift")["drift"]
+        found: list[dict[str, Any]] = self._get("/api/drift")["items"]
         return found
 
     def until(self, what: Callable[[], Any], told: str) -> Any:
