@@ -16,17 +16,18 @@ from services.chassis.bus.objects import Objects
 from services.chassis.bus.pulling import PullWorker, finished
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
 from services.chassis.operations.advertising import advertise
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.endings import Endings
+from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.perf.adapters.channels import BusChannels
 from services.perf.adapters.drawers import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
 from services.perf.adapters.pages import Pages
-from services.perf.adapters.prometheus import PrometheusApi
 from services.perf.adapters.stores import BusStore
 from services.perf.baselines import BaselineRecord
 from services.perf.catalog import offered
@@ -170,7 +171,9 @@ def _handlers(
 
 
 def _metrics(url: str, own: PerfSettings) -> Metrics | None:
-    return PrometheusApi(url, timeout=own.prometheus_timeout) if url else None
+    if not url:
+        return None
+    return PrometheusApi(url, timeout=own.prometheus_timeout, malformed=LoadTestMalformed)
 
 
 if __name__ == "__main__":

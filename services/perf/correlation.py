@@ -15,10 +15,10 @@ from services.perf.histograms import Histogram
 from services.perf.measurements import Measurement
 from services.perf.promql import Window
 from services.perf.splits import At, Point, split
-from services.perf.telemetry import Findings, Metrics, MetricsError
+from services.perf.telemetry import Findings, Metrics
 from services.perf.verdicts import Verdict
 
-__all__ = ["Metrics", "MetricsError", "correlate"]
+__all__ = ["Metrics", "correlate"]
 
 _INVENTORY = "|".join(
     (

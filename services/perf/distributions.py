@@ -12,17 +12,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from services.chassis.prometheus import Sample
 from services.perf.promql import SUM
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One value of an instant query."""
-
-    labels: Mapping[str, str]
-    value: float
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from services.perf.distributions import Distribution, Sample, distributions_of, merged
+from services.chassis.prometheus import Sample
+from services.perf.distributions import Distribution, distributions_of, merged
 from services.perf.measurements import Measurement
 from services.perf.promql import Window, any_of, grown, histogram
 from services.perf.splits import At, Point

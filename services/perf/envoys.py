@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.perf.distributions import Distribution, Sample, distributions_of, merged
+from services.chassis.prometheus import Sample
+from services.perf.distributions import Distribution, distributions_of, merged
 from services.perf.promql import Window, grown, histogram, named
 
 OVERFLOWS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from services.perf.distributions import Sample, distributions_of
+from services.chassis.prometheus import Sample
+from services.perf.distributions import distributions_of
 from services.perf.promql import Window, any_of, histogram, quoted
 from services.perf.verdicts import Evidence, Saturated
 

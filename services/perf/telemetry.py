@@ -6,13 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from services.perf.distributions import Sample
+from services.chassis.prometheus import MetricsError, Sample
 from services.perf.promql import Window
 from services.perf.verdicts import Edge, Evidence, Saturated
-
-
-class MetricsError(Exception):
-    """A query got no answer that can be used; the text says why, and holds no secret."""
 
 
 class Metrics(Protocol):

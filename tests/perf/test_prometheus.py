@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -21,9 +20,8 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-from services.chassis.errors import LoadTestMalformed
-from services.perf.adapters.prometheus import PrometheusApi
-from services.perf.correlation import MetricsError, correlate
+from services.chassis.prometheus import PrometheusApi
+from services.perf.correlation import correlate
 from services.perf.loads import GeneratorName, Protocol
 from services.perf.measurements import Measurement, TargetResult
 from services.perf.tallies import Tally
@@ -343,84 +341,6 @@ async def test_processes_are_told_where_no_container_is(
     assert any(text.startswith(where) and text.endswith("cores") for text in told)
 
 
-# --- the API ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def itself(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes nothing; it has no series."""
-    with Prometheus(tmp_path_factory.mktemp("itself"), {}) as running:
-        yield running
-
-
-async def test_range_queries_give_the_series_in_order(
-    prometheus: Prometheus, proxies: Proxies
-) -> None:
-    start = now()
-    proxies.count("source", times=7, ms=1)
-    scraped(prometheus, since=start, times=2)
-    api = PrometheusApi(prometheus.url + "/", timeout=timedelta(seconds=5))
-    (series,) = await api.query_range("istio_requests_total", start=start, end=now(), step_s=1)
-    assert series.labels["reporter"] == "source"
-    assert [at for at, _ in series.points] == sorted(at for at, _ in series.points)
-    assert series.points[-1][1] == 7
-    (scalar,) = await api.query("scalar(vector(3))", at=now())
-    assert (scalar.labels, scalar.value) == ({}, 3)
-
-
-async def test_refusals_are_told_in_prometheus_words(itself: Prometheus) -> None:
-    with pytest.raises(MetricsError, match=r"refused the query: bad_data: .*parse error"):
-        await PrometheusApi(itself.url).query("sum(", at=now())
-    with pytest.raises(MetricsError, match="not with a vector"):
-        await PrometheusApi(itself.url).query("up[1m]", at=now())
-
-
-async def test_a_long_answer_is_not_read_to_its_end(itself: Prometheus) -> None:
-    api = PrometheusApi(itself.url, most_bytes=10_000)
-    assert len(await api.query(_repeated(10), at=now())) == 10
-    with pytest.raises(MetricsError, match="longer than 10000 bytes"):
-        await api.query(_repeated(1000), at=now())
-
-
-def _repeated(times: int) -> str:
-    """A query with so many samples in its answer, out of no series."""
-    one = 'label_replace(vector(1), "number", "{}", "", "")'
-    return " or ".join(one.format(number) for number in range(times))
-
-
-@pytest.fixture
-async def elsewhere() -> AsyncIterator[tuple[str, list[str]]]:
-    """A server that is no Prometheus: its address, and the paths it was asked for."""
-    asked: list[str] = []
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        asked.append(f"{request.headers.get('Authorization', '')} {request.path}")
-        if request.path.startswith("/moved"):
-            return web.Response(status=302, headers={"Location": "/stolen"})
-        return web.Response(text='{"status": "success", "data": []}')
-
-    port = loopback.take_port()
-    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.0)
-    await runner.setup()
-    await web.TCPSite(runner, loopback.HOST, port).start()
-    yield f"{loopback.HOST}:{port}", asked
-    await runner.cleanup()
-
-
-async def test_redirects_are_not_followed(elsewhere: tuple[str, list[str]]) -> None:
-    address, asked = elsewhere
-    with pytest.raises(MetricsError, match="redirects elsewhere"):
-        await PrometheusApi(f"http://{address}/moved").query("up", at=now())
-    assert [line.split()[-1] for line in asked] == ["/moved/api/v1/query"]
-
-
-async def test_a_server_of_another_kind_is_told(elsewhere: tuple[str, list[str]]) -> None:
-    address, asked = elsewhere
-    with pytest.raises(MetricsError, match="has not the form"):
-        await PrometheusApi(f"http://user:p%40ss@{address}").query("up", at=now())
-    assert asked[0].startswith("Basic dXNlcjpwQHNz ")
-
-
 async def test_an_address_that_nobody_listens_on_makes_a_verdict_without_telemetry() -> None:
     url = f"http://user:hidden@{loopback.HOST}:{loopback.take_port()}"
     verdict = await correlate(PrometheusApi(url), measurement=measured([5]), window=(now(), now()))
@@ -428,16 +348,6 @@ async def test_an_address_that_nobody_listens_on_makes_a_verdict_without_telemet
     assert verdict.confidence is Confidence.LOW
     assert any("cannot be reached" in text for text in verdict.missing)
     assert "hidden" not in verdict.model_dump_json()
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "prometheus:9090", "file:///etc/passwd", "http://", "http://h:x/", "http://u:hide@h/?a=b"],
-)
-def test_bad_addresses_are_refused_without_telling_them(url: str) -> None:
-    with pytest.raises(LoadTestMalformed, match="`prometheus`") as refused:
-        PrometheusApi(url)
-    assert "hide" not in str(refused.value)
 
 
 # --- a real Envoy at the door -------------------------------------------------------------------

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from services.perf.correlation import MetricsError, correlate
-from services.perf.distributions import Sample
+from services.chassis.prometheus import MetricsError, Sample
+from services.perf.correlation import correlate
 from services.perf.loads import GeneratorName, Protocol
 from services.perf.measurements import Measurement, TargetResult
 from services.perf.tallies import Tally

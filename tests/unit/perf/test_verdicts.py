@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from services.perf.distributions import Distribution, Sample, distributions_of, merged
+from services.chassis.prometheus import Sample
+from services.perf.distributions import Distribution, distributions_of, merged
 from services.perf.splits import At, Point, Split, split
 from services.perf.verdicts import (
     Confidence,

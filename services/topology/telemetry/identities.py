@@ -1,0 +1,65 @@
+"""Whose proxy it is: from what a proxy says about its own node, or from the pod that it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.topology import kinds
+from services.topology.objects import Pod
+from services.topology.state import State
+from services.topology.traffic import Peer
+
+_CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+_CANONICAL_REVISION = (
+    "service.istio.io/canonical-revision",
+    "app.kubernetes.io/version",
+    "version",
+)
+_RUNNING = "Running"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxiedPod:
+    """A pod with a proxy in it."""
+
+    namespace: str
+    name: str
+    uid: str
+    peer: Peer
+
+
+def peer_of_node(server_info: Mapping[str, Any]) -> Peer:
+    """Answer of `/server_info`. A vanilla node id such as `sidecar~10.0.0.1~pod.ns~ns.svc.x` is
+    enough; the metadata that Istio's agent adds tells workload and app."""
+    node = server_info.get("node") or {}
+    metadata = node.get("metadata") or {}
+    labels = metadata.get("LABELS") or {}
+    parts = str(node.get("id") or "").split("~")
+    pod, _, namespace = (parts[2] if len(parts) == 4 else "").rpartition(".")
+    owner = str(metadata.get("OWNER") or "").rpartition("/")[2]
+    workload = str(metadata.get("WORKLOAD_NAME") or owner or metadata.get("NAME") or pod)
+    return Peer(
+        cluster=str(metadata.get("CLUSTER_ID") or ""),
+        namespace=str(metadata.get("NAMESPACE") or namespace),
+        workload=workload,
+        app=_first(labels, _CANONICAL_NAME) or workload,
+        version=_first(labels, _CANONICAL_REVISION),
+    )
+
+
+def proxied_pods(state: State, *, cluster: str = "") -> Iterator[ProxiedPod]:
+    """Pods of a cluster whose proxies can be asked. `cluster` is the mesh's name of it."""
+    for pod in state.all(kinds.POD):
+        if pod.has_proxy and pod.phase == _RUNNING and not pod.is_terminating:
+            yield ProxiedPod(pod.namespace, pod.name, pod.uid, _peer_of_pod(pod, cluster))
+
+
+def _peer_of_pod(pod: Pod, cluster: str) -> Peer:
+    workload = pod.owner.name if pod.owner is not None else pod.name
+    return Peer(cluster, pod.namespace, workload, pod.app or workload, pod.version)
+
+
+def _first(labels: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return next((str(labels[name]) for name in names if labels.get(name)), "")
