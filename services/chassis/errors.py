@@ -76,7 +76,8 @@ the place that raises knows better.
     ├── TopologyError             the live graph of a mesh
     │   ├── TelemetryUnavailable  MB-7001
     │   ├── ClusterNotWatched     MB-7002
-    │   └── HistoryGone           MB-7003
+    │   ├── HistoryGone           MB-7003
+    │   └── TooManyStreams        MB-7004
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -629,6 +630,14 @@ class HistoryGone(TopologyError):
     status = Status.NOT_FOUND
     probable_cause = "changes of the graph are kept for three days, and within a bound of size"
     usual_remedy = "ask for a later moment"
+
+
+class TooManyStreams(TopologyError):
+    code = "MB-7004"
+    status = Status.RESOURCE_EXHAUSTED
+    retryable = True
+    probable_cause = "as many clients follow the graph as this process serves"
+    usual_remedy = "close pages that nobody looks at, or raise MESHBUS_TOPOLOGY_MOST_STREAMS"
 
 
 class InternalError(MeshbusError):

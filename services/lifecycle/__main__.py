@@ -24,7 +24,7 @@ from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.adapters.samples import Samples
-from services.lifecycle.adapters.stores import CredentialStore, IntentBucket
+from services.lifecycle.adapters.stores import AppliedBucket, CredentialStore, IntentBucket
 from services.lifecycle.applications import Applications
 from services.lifecycle.catalog import offered
 from services.lifecycle.handlers import SERVICE, Handlers
@@ -86,6 +86,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             applications=Applications(Samples(own.distributions), versions),
         ),
         parallel_writes=own.parallel_writes,
+        applied=AppliedBucket(Bucket(bus, "intents")),
     )
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(

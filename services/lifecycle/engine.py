@@ -17,6 +17,7 @@ from services.chassis.kube.applying import Applied, Applier
 from services.chassis.kube.objects import Ref
 from services.chassis.kube.readiness import PREDICATES, Readiness
 from services.chassis.telemetry import traces
+from services.lifecycle.applied import Ledger
 from services.lifecycle.planning import CRD, PlannedObject, Wave
 
 _KIND_PATIENCE_S = 10.0
@@ -58,6 +59,7 @@ class Engine:
     readiness: Readiness
     fence: Fence
     parallel: int
+    ledger: Ledger
     outcome: Outcome = field(default_factory=Outcome)
 
     async def apply_wave(
@@ -79,6 +81,7 @@ class Engine:
         async def apply(planned: PlannedObject) -> None:
             applied = await self._patient(planned, take_over=take_over)
             self.outcome.applied[planned.ref] = applied
+            self.ledger.applied(planned, applied.obj)
             if applied.taken_over:
                 self.outcome.taken_over[planned.ref] = applied.taken_over
 
@@ -88,6 +91,9 @@ class Engine:
 
     async def delete_all(self, refs: Iterable[Ref], *, cascade: str = "Background") -> list[Ref]:
         """Deletes objects side by side; returns those that were there."""
+        refs = list(refs)
+        self.fence.check()
+        await self.ledger.forget(refs, kinds=await self._defined(refs))
         removed: list[Ref] = []
 
         async def delete(ref: Ref) -> None:
@@ -97,8 +103,19 @@ class Engine:
                 self.outcome.deleted.append(ref)
 
         with traces.span("delete", attributes={"cascade": cascade}):
-            await self._side_by_side(delete, list(refs))
+            await self._side_by_side(delete, refs)
         return removed
+
+    async def _defined(self, refs: Iterable[Ref]) -> dict[Ref, str]:
+        """The kinds, as `group/Kind`, that the definitions among `refs` define."""
+        defined: dict[Ref, str] = {}
+        for ref in refs:
+            if ref.group_kind == CRD:
+                plural, _, group = ref.name.partition(".")
+                kind = await self.applier.resources.kind_of(group, plural)
+                if kind is not None:
+                    defined[ref] = f"{group}/{kind}"
+        return defined
 
     async def established(self, objects: Iterable[PlannedObject]) -> set[Ref]:
         """Waits for the definitions among `objects`; returns those that are not served in time."""

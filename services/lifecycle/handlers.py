@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from services.chassis.errors import (
     AttemptsExhausted,
     DeadlineExpired,
     InvalidMessage,
+    LeaseLost,
     MeshbusError,
     UnknownOperation,
 )
@@ -35,8 +37,10 @@ from services.chassis.operations.commands import processing, read_command, read_
 from services.chassis.operations.endings import (
     Result,
     failure_event,
+    first_error,
 )
 from services.chassis.operations.progress import Progress
+from services.lifecycle.applied import AppliedStore, Ledger
 from services.lifecycle.engine import Engine
 from services.lifecycle.inventory import Surveyor
 from services.lifecycle.planning import by_kind, listing
@@ -73,6 +77,7 @@ class Handlers:
     leases: Leases
     operations: Mapping[str, Operation]
     parallel_writes: int
+    applied: AppliedStore
 
     async def handle(self, delivery: Delivery) -> None:
         """One command; returning means it is done with, for better or worse."""
@@ -123,10 +128,10 @@ class Handlers:
             work = self._work(command, connection, progress, fence)
             engines.append(work.engine)
             if operation.advertised.slot is not SlotKind.MESH:
-                return await operation.run(work)
+                return await _kept(operation, work)
             # What changes the mesh holds the cluster's lease as well; manifests flow beside it.
             async with work.mesh():
-                return await operation.run(work)
+                return await _kept(operation, work)
 
     def _operation(self, command: Command) -> Operation:
         if command.plan is not None:
@@ -149,6 +154,7 @@ class Handlers:
                 Readiness(client, resources),
                 fence,
                 self.parallel_writes,
+                Ledger(self.applied, command),
             ),
             surveyor=Surveyor(client, resources),
             fence=fence,
@@ -166,6 +172,21 @@ class Handlers:
             f"mesh.{uid}", operation=command.operation, attempt=progress.attempt, fence=fence
         ):
             yield
+
+
+async def _kept(operation: Operation, work: Work) -> Result:
+    """Runs an operation and keeps what it applied, also when it fails on the way: that is in the
+    cluster all the same."""
+    try:
+        result = await operation.run(work)
+    except Exception as raised:
+        # Who lost the command leaves the record to the worker that has it now.
+        if not isinstance(first_error(raised), LeaseLost):
+            with contextlib.suppress(MeshbusError, ExceptionGroup):
+                await work.engine.ledger.settle()
+        raise
+    await work.engine.ledger.settle()
+    return result
 
 
 def applied_text(engines: list[Engine]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from services.chassis.errors import NamespaceMissing, ObjectNotFound
+from services.chassis.errors import MeshbusError, NamespaceMissing, ObjectNotFound
 from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.objects import Ref, labels_of
 from services.chassis.messages import Verb
@@ -26,6 +26,7 @@ async def label_namespace(work: Work, request: MeshRequest) -> Result:
     # A merge patch touches these keys and nothing else, whoever set the others.
     body = orjson.dumps({"metadata": {"labels": wanted}})
     work.fence.check()
+    kept = await work.engine.ledger.relabelling(ref)
     try:
         answer = await work.client.request(
             "PATCH",
@@ -37,6 +38,12 @@ async def label_namespace(work: Work, request: MeshRequest) -> Result:
         )
     except (ObjectNotFound, NamespaceMissing):
         raise NamespaceMissing(f"namespace {namespace} does not exist", subject=str(ref)) from None
+    except MeshbusError:
+        if kept is not None:
+            await work.engine.ledger.restored(kept)
+        raise
+    if kept is not None:
+        await work.engine.ledger.relabelled(kept, wanted, answer.json())
     return _result(namespace, wanted, labels_of(answer.json()), work.command.verb)
 
 

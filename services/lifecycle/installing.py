@@ -83,6 +83,8 @@ class Installer:
             revision=request.revision,
             version=version,
         )
+        # First what was applied: the intent is what lets a repeat leave objects out.
+        await work.engine.ledger.settle()
         await self.intents.save(work.command.cluster, intent)
         return _result(work, plan)
 
@@ -131,13 +133,16 @@ class Installer:
             for found in inventory.of_revision(request.revision)
             if _identity(found.ref) not in wanted and _may_prune(found)
         )
+        proven = [planned for planned in kept if is_proven(planned, intent, inventory)]
+        for planned in proven:
+            work.engine.ledger.unchanged(planned, inventory.objects[planned.ref].obj)
         return Plan(
             request=request,
             version=mesh.version,
             previous=inventory.revisions().get(request.revision, ""),
             tags=tags,
             objects=objects,
-            proven=frozenset(p.ref for p in kept if is_proven(p, intent, inventory)),
+            proven=frozenset(planned.ref for planned in proven),
             stale=stale,
             intent=intent,
         )
@@ -157,6 +162,8 @@ class Installer:
                     objects = await with_live_failure_policy(work.client, objects, skip=skip)
                 sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
                 _tell_wave(work, wave, number, len(waves), len(objects), sent)
+                # While the cluster works on the wave, what was applied is kept.
+                group.create_task(work.engine.ledger.settle())
                 if wave is Wave.FOUNDATIONS:
                     established = group.create_task(work.engine.established(fresh_definitions))
                 await self._await_ready(work, plan, objects)

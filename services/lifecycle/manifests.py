@@ -18,6 +18,7 @@ from services.chassis.errors import (
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase, Verb
+from services.chassis.messages.applied import is_healing
 from services.lifecycle.engine import never
 from services.lifecycle.planning import CRD, PlannedObject, Wave, by_kind, in_waves, listing
 from services.lifecycle.rendering import planned_object
@@ -42,6 +43,8 @@ async def run_manifest(work: Work) -> Result:
     if work.command.verb is Verb.DELETE:
         deletion = await delete_objects(work, planned)
         return Result("Manifest removed successfully", str(deletion), deletion.numbers(work))
+    if is_healing(work.command.operation):
+        planned = await work.engine.ledger.still_intended(planned)
     await apply_objects(work, planned)
     created = sum(1 for applied in work.engine.outcome.applied.values() if applied.created)
     return Result(

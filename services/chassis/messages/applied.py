@@ -24,9 +24,7 @@ DRIFT = "meshbus.io/drift"
 DRIFT_IGNORE = "meshbus.io/drift-ignore"
 """Annotation: paths that anybody may change, separated by commas; what lies under one as well."""
 MODES = ("report", "heal", "ignore")
-HEALING = "heal-"
-"""Ids of operations that put an object back begin with it. They renew an intent, but do not make it
-another one."""
+_HEALING = "heal-"
 
 
 class AppliedObject(Message):
@@ -81,6 +79,26 @@ def namespace_token(namespace: str) -> str:
 
 def kind_token(kind: str) -> str:
     return subjects.hash_token(kind.encode())
+
+
+def healing_id(record: AppliedObject, *, number: str) -> str:
+    """Id of an operation that puts the object back. It says which intent it means, so that one that
+    comes late restores nothing that is not wanted any more."""
+    return f"{_HEALING}{_intent_token(record)}-{number}"
+
+
+def is_healing(operation: str) -> bool:
+    """Whether an operation puts an object back: it renews its intent, but makes it no other."""
+    return operation.startswith(_HEALING)
+
+
+def heals(operation: str, record: AppliedObject) -> bool:
+    """Whether an operation means just this intent."""
+    return operation.startswith(f"{_HEALING}{_intent_token(record)}-")
+
+
+def _intent_token(record: AppliedObject) -> str:
+    return subjects.hash_token(record.operation.encode())
 
 
 def packed(record: AppliedObject, *, body: bytes) -> bytes:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.chassis.bus import subjects
+import structlog
+
+from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages import Command
+from services.chassis.messages.applied import AppliedObject, unpacked
 from services.lifecycle.intents import Intent
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,37 @@ class IntentBucket:
 
     async def forget(self, cluster: str, revision: str) -> None:
         await self.bucket.delete(f"{cluster}.{revision}")
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedBucket:
+    """`intents/<cluster>.applied.…`: one key for each object."""
+
+    bucket: Bucket
+
+    async def load(self, key: str) -> AppliedObject | None:
+        entry = await self.bucket.get(key)
+        if entry is None or not entry.value:
+            return None
+        try:
+            return unpacked(entry.value)
+        except InvalidMessage:
+            # Written by another version of ours: the next operation writes it again.
+            return None
+
+    async def save(self, key: str, value: bytes) -> None:
+        if len(value) > envelopes.MAX_BODY_BYTES:
+            # It would not fit into a message; its drift goes unseen, the operation goes on.
+            log.warning("intent_too_large", key=key, bytes=len(value))
+            await self.bucket.delete(key)
+            return
+        await self.bucket.put(key, value)
+
+    async def forget(self, key: str) -> None:
+        await self.bucket.delete(key)
+
+    async def keys(self, prefix: str) -> set[str]:
+        return set(await self.bucket.keys(matching=f"{prefix}.>"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,114 @@
+"""Values of an object: where two differ, what of them may be shown, and when they are the same.
+
+ConfigMaps and environment variables hold what nobody should read in an event, so their paths are
+told and their values are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from services.topology.drift.fieldsets import ABSENT, field_under, is_under
+from services.topology.drift.rules import DEFAULTS, QUANTITIES
+
+HIDDEN = "(hidden)"
+_LONGEST = 80
+_CONFIG_MAP = "/ConfigMap"
+_ENV_VALUE = re.compile(r"(\A|[.\]])env(\[[^\]]*\])+\.value\Z")
+_QUANTITY = re.compile(r"([+-]?[0-9.]+)([numkMGTPE]|[KMGTPE]i)?\Z")
+_FACTORS = {
+    "n": Decimal(10) ** -9,
+    "u": Decimal(10) ** -6,
+    "m": Decimal(10) ** -3,
+    "": Decimal(1),
+    "k": Decimal(10) ** 3,
+    **{unit: Decimal(10) ** (3 * power) for power, unit in enumerate("MGTPE", start=2)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
+}
+
+
+def differences(path: str, wanted: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Path, wanted and found value of each leaf that differs; `ABSENT` where there is none."""
+    if same(path, wanted, found):
+        return
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name in dict.fromkeys([*wanted, *found]):
+            if name not in wanted and DEFAULTS.get(name, ABSENT) == found[name]:
+                continue
+            yield from differences(
+                field_under(path, name), wanted.get(name, ABSENT), found.get(name, ABSENT)
+            )
+    elif isinstance(wanted, list) and isinstance(found, list):
+        for index in range(max(len(wanted), len(found))):
+            yield from differences(
+                f"{path}[{index}]",
+                wanted[index] if index < len(wanted) else ABSENT,
+                found[index] if index < len(found) else ABSENT,
+            )
+    else:
+        yield path, wanted, found
+
+
+def same(path: str, wanted: Any, found: Any) -> bool:
+    """Whether two values mean the same to the API server."""
+    if _is_empty(wanted) and _is_empty(found):
+        return True
+    if isinstance(wanted, bool) or isinstance(found, bool):
+        return wanted is found
+    if wanted == found:
+        return True
+    if QUANTITIES.isdisjoint(re.split(r"[.\[\]]", path)):
+        return False
+    amounts = _amount(wanted), _amount(found)
+    return amounts[0] is not None and amounts[0] == amounts[1]
+
+
+def _is_empty(value: Any) -> bool:
+    return value is ABSENT or value is None or value == "" or value == [] or value == {}
+
+
+def _amount(value: Any) -> Decimal | None:
+    match = _QUANTITY.match(str(value))
+    if match is None:
+        return None
+    try:
+        return Decimal(match[1]) * _FACTORS[match[2] or ""]
+    except ArithmeticError:
+        return None
+
+
+def shown(kind: str, path: str, value: Any) -> Any:
+    """The value as it may be told: short, and nothing that may be secret; None for none."""
+    if value is ABSENT:
+        return None
+    if is_hidden(kind, path):
+        return HIDDEN
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else orjson.dumps(_bare(path, value)).decode()
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def is_hidden(kind: str, path: str) -> bool:
+    if kind == _CONFIG_MAP:
+        return not (path == "metadata" or path.startswith("metadata."))
+    return bool(_ENV_VALUE.search(path))
+
+
+def _bare(path: str, value: Any) -> Any:
+    """A structure without the values of environment variables in it."""
+    if isinstance(value, list):
+        return [_bare(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return HIDDEN if _ENV_VALUE.search(path) else value
+    return {name: _bare(field_under(path, name), item) for name, item in value.items()}
+
+
+def is_ignored(path: str, ignored: list[str]) -> bool:
+    """Whether the intent lets anybody change it."""
+    return any(is_under(path, stem) for stem in ignored)
