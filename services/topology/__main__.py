@@ -28,6 +28,7 @@ from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
 from services.topology import compliance
 from services.topology.adapters import mirrors
+from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.healing import LifecycleHealer
@@ -38,6 +39,7 @@ from services.topology.adapters.pages import Pages
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
+from services.topology.clusterreports import ClusterReport
 from services.topology.drift.watching import Drifts
 from services.topology.feeds import Item
 from services.topology.graph.graph import Graph
@@ -45,9 +47,11 @@ from services.topology.handlers import Handlers, Owned, OwnerHandlers
 from services.topology.objects import Key
 from services.topology.observing import Observer
 from services.topology.queries import queries
-from services.topology.renewing import Renewal
+from services.topology.renewing import Renewal, istio_name
 from services.topology.settings import TopologySettings
 from services.topology.state import State
+from services.topology.telemetry.envoy import EnvoyTelemetry
+from services.topology.telemetry.identities import proxied_pods
 from services.topology.telemetry.prometheus import PrometheusTelemetry
 from services.topology.traffic import Telemetry
 from services.topology.views import ClusterView, Views
@@ -56,12 +60,17 @@ from services.topology.wire import SERVICE
 HTTP_PORT = 9114
 # Every watch holds a connection: the kinds of a mesh, and those of what was applied.
 _CONNECTIONS = 96
+_REPORT_STYLE = "/static/report.css"
+_MOST_ANSWER_BYTES = 128 * 1024 * 1024
 
 
 @asynccontextmanager
 async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     """Builds the worker, watches and answers until the context is left."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    if own.prometheus.get_secret_value():
+        # A wrong address ends the start, and not each cluster's watching.
+        PrometheusApi(own.prometheus.get_secret_value())
     key = settings.sealing_private_key
     opener = Opener.of(Bucket(bus, "credentials"), key.get_secret_value() if key else None)
     views = Views()
@@ -160,30 +169,31 @@ class _Observing:
             await observer.run(feed)
 
         async with AsyncExitStack() as stack:
-            parts = [watch.run(), follow_intents(), drifts.run(), tell()]
-            telemetry = await self._telemetry(stack, client, state)
-            if telemetry is not None:
-                parts.append(
-                    Renewal(
-                        telemetry=telemetry,
-                        observer=observer,
-                        every=own.telemetry_every,
-                        window=own.telemetry_window,
-                        now=lambda: datetime.now(timezone.utc),
-                    ).run()
-                )
-            await _together(parts)
+            renewal = Renewal(
+                telemetry=self._telemetry(stack, client, state),
+                observer=observer,
+                every=own.telemetry_every,
+                window=own.telemetry_window,
+                now=lambda: datetime.now(timezone.utc),
+            )
+            await _together([watch.run(), follow_intents(), drifts.run(), tell(), renewal.run()])
 
-    async def _telemetry(
-        self, stack: AsyncExitStack, client: KubeClient, state: State
-    ) -> Telemetry | None:
+    def _telemetry(self, stack: AsyncExitStack, client: KubeClient, state: State) -> Telemetry:
         own = self.chassis.own
         url = own.prometheus.get_secret_value()
         if url:
-            api = PrometheusApi(url, timeout=own.prometheus_timeout)
+            api = PrometheusApi(
+                url,
+                timeout=own.prometheus_timeout,
+                most_bytes=_MOST_ANSWER_BYTES,
+                is_kept=True,
+            )
             stack.push_async_callback(api.close)
             return PrometheusTelemetry(api)
-        return None
+        admins = EnvoyAdmins(list(filter(None, (u.strip() for u in own.envoys.split(",")))))
+        stack.push_async_callback(admins.close)
+        pods = PodProxies(client, lambda: proxied_pods(state, cluster=istio_name(state)))
+        return EnvoyTelemetry(admins, pods)
 
     async def _kubeconfig(self, cluster: str) -> str:
         return await self.opener.get(subjects.registered_credential(cluster))
@@ -241,9 +251,9 @@ class _Questions:
         return compliance.to_csv(await self._reports(cluster))
 
     async def compliance_html(self, cluster: str | None) -> str:
-        return compliance.to_html(await self._reports(cluster))
+        return compliance.to_html(await self._reports(cluster), stylesheet=_REPORT_STYLE)
 
-    async def _reports(self, cluster: str | None) -> Any:
+    async def _reports(self, cluster: str | None) -> list[ClusterReport]:
         return compliance.read(await self.compliance(cluster))
 
 

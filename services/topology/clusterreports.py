@@ -67,7 +67,7 @@ def to_json(reports: Sequence[ClusterReport]) -> dict[str, Any]:
     return {"clusters": [_json(report) for report in reports]}
 
 
-def of_json(data: Mapping[str, Any]) -> list[ClusterReport]:
+def read(data: Mapping[str, Any]) -> list[ClusterReport]:
     """The reports back from what `to_json` made."""
     return [_report_of(cluster) for cluster in data["clusters"]]
 

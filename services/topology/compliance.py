@@ -1,7 +1,7 @@
 """The compliance report: each workload's mutual TLS and authorization, and when roots expire.
 
 It is made by the owner of a cluster, from the objects that it keeps, and travels as JSON; tables
-and pages of several clusters are made wherever they are asked for (`of_json`). Certificates in
+and pages of several clusters are made wherever they are asked for (`read`). Certificates in
 Secrets are not looked at: the roots that the webhooks trust are public.
 """
 
@@ -15,13 +15,13 @@ from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Mesh
 from services.topology.certificates import Certificate, MalformedCertificate, of_bundle, of_pem
-from services.topology.clusterreports import ClusterReport, Line, Root, of_json, to_json, totals
+from services.topology.clusterreports import ClusterReport, Line, Root, read, to_json, totals
 from services.topology.objects import Config, Key
 from services.topology.posture import postures
 from services.topology.reportpages import to_csv, to_html
 from services.topology.state import State
 
-__all__ = ["ClusterReport", "of_json", "report", "to_csv", "to_html", "to_json", "totals"]
+__all__ = ["ClusterReport", "read", "report", "to_csv", "to_html", "to_json", "totals"]
 
 _ROOT_CERTIFICATES = "istio-ca-root-cert"
 _ROOT_CERTIFICATE = "root-cert.pem"

@@ -12,68 +12,18 @@ share the same bytes.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import orjson
 
 from services.topology import rendering
+from services.topology.backlogs import Entry, Position, Ring, continues
 from services.topology.feeds import INFO_PART, Delta, View
 from services.topology.views import Views
 
-Position: TypeAlias = tuple[int, int]
-"""Epoch and number of the last delta that somebody has."""
-
 _NOWHERE: Position = (0, 0)
-_KEPT_BYTES = 4 << 20
-_KEPT_DELTAS = 2_000
 _WAITING_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    position: Position
-    time: str
-    parts: dict[str, bytes]
-    """Part → the JSON of its changed items by id."""
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.parts.values()))
-
-
-@dataclass(slots=True)
-class Ring:
-    """The last deltas of one cluster, without a gap."""
-
-    entries: deque[_Entry] = field(default_factory=deque)
-    size: int = 0
-
-    def append(self, entry: _Entry) -> None:
-        if not self.entries or not _continues(entry.position, self.entries[-1].position):
-            self.clear()
-        self.entries.append(entry)
-        self.size += entry.size
-        while self.entries and (self.size > _KEPT_BYTES or len(self.entries) > _KEPT_DELTAS):
-            self.size -= self.entries.popleft().size
-
-    def clear(self) -> None:
-        self.entries.clear()
-        self.size = 0
-
-    def after(self, position: Position) -> list[_Entry] | None:
-        """The deltas that follow a position; None when some of them are not kept."""
-        if not self.entries or position[0] != self.entries[-1].position[0]:
-            return None
-        if not self.entries[0].position[1] - 1 <= position[1] <= self.entries[-1].position[1]:
-            return None
-        return [entry for entry in self.entries if entry.position > position]
-
-
-def _continues(later: Position, earlier: Position) -> bool:
-    return later == (earlier[0], earlier[1] + 1)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -99,7 +49,7 @@ class Follower:
         if self.position[0] == position[0] and position <= self.position:
             return
         too_much = self.waiting_bytes + len(frame) > _WAITING_BYTES
-        if too_much or not _continues(position, self.position):
+        if too_much or not continues(position, self.position):
             self.resync()
             return
         self.position = position
@@ -208,7 +158,7 @@ class Following:
             follower.resync()
 
     def _pass_on(self, delta: Delta) -> None:
-        entry = _Entry(
+        entry = Entry(
             (delta.epoch, delta.number),
             delta.time.isoformat(timespec="milliseconds"),
             {part: orjson.dumps(items) for part, items in delta.parts.items() if items},
@@ -238,7 +188,7 @@ class Following:
     def _of(self, cluster: str) -> Iterator[Follower]:
         return (follower for follower in self._followers if follower.cluster == cluster)
 
-    def _missed(self, cluster: str, after: Position) -> list[_Entry] | None:
+    def _missed(self, cluster: str, after: Position) -> list[Entry] | None:
         if after == self._positions.get(cluster):
             return []
         ring = self._rings.get(cluster)
@@ -256,7 +206,7 @@ class Following:
         return b"event: snapshot\nid: %d.%d\ndata: %b\n\n" % (*follower.position, text)
 
 
-def _delta_frame(cluster: str, view: View, entry: _Entry) -> bytes:
+def _delta_frame(cluster: str, view: View, entry: Entry) -> bytes:
     wanted = rendering.parts_of(view)
     found = [
         b'"%b":%b' % (name.encode(), entry.parts[part])
@@ -268,11 +218,3 @@ def _delta_frame(cluster: str, view: View, entry: _Entry) -> bytes:
     head = rendering.head(cluster, view, position=entry.position)
     body = b",".join([head, b'"time":"%b"' % entry.time.encode(), *found])
     return b"event: delta\nid: %d.%d\ndata: {%b}\n\n" % (*entry.position, body)
-
-
-def parsed_position(text: str) -> Position | None:
-    """`7.120` as a client says it; None for anything else."""
-    epoch, _, number = text.partition(".")
-    if not (epoch.isascii() and epoch.isdigit() and number.isascii() and number.isdigit()):
-        return None
-    return (int(epoch), int(number)) if len(text) <= 40 else None

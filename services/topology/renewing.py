@@ -53,7 +53,8 @@ class Renewal:
             else:
                 failures = 0
                 self.observer.flowed(own(flows, self.observer.state))
-                self.observer.telemetry(source=source, state=OK)
+                detail = "; ".join(self.telemetry.missing)
+                self.observer.telemetry(source=source, state=OK, detail=detail)
             took = asyncio.get_running_loop().time() - began
             await asyncio.sleep(max(1.0, self.every.total_seconds() - took))
 

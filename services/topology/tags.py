@@ -20,6 +20,8 @@ WILDCARD = "wildcard="
 """Has a host that begins with `*`."""
 SCOPED = "scoped="
 """Is not exported to all namespaces."""
+NO_SELECTOR = "="
+"""Of a Service."""
 
 WHOLE = "whole="
 """Of a policy: means a whole namespace."""
@@ -44,7 +46,7 @@ def rule_host(name: str, namespace: str) -> str:
 
 def of_selector(selector: Labels) -> Iterable[str]:
     """One label stands for the whole selector: pods that it selects have this one too."""
-    return (label(*min(selector.items())),) if selector else ()
+    return (label(*min(selector.items())) if selector else NO_SELECTOR,)
 
 
 def of(kind: str, obj: Any) -> frozenset[str]:
@@ -95,7 +97,8 @@ def _of_gateway(config: Config) -> Iterable[str]:
 def _of_policy(policy: Config) -> Iterable[str]:
     if policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
         return (ATTACHED,)
-    return of_selector((policy.spec.get("selector") or {}).get("matchLabels") or {}) or (WHOLE,)
+    selector = (policy.spec.get("selector") or {}).get("matchLabels")
+    return of_selector(selector) if selector else (WHOLE,)
 
 
 _READERS: dict[str, Callable[[Any], Iterable[str]]] = {

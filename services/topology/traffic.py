@@ -94,6 +94,8 @@ class Telemetry(Interface):
 
     name: str
     """What a person reads: `Prometheus`, `Envoy`."""
+    missing: tuple[str, ...]
+    """What the last answer lacks, for people."""
 
     async def flows(self, *, at: datetime, window_s: float) -> Flows:
         """All flows of the mesh in the window that ends `at`.

@@ -238,6 +238,8 @@ PROGRAMS: tuple[Program, ...] = (
 PACKAGES: tuple[Package, ...] = (
     # Debian's own build does; a build of its Go module would take minutes more.
     Package(name="prometheus", program="/usr/bin/prometheus"),
+    # The browser that the tests of the topology's page drive.
+    Package(name="chromium", program="/usr/bin/chromium", typical_seconds=60),
 )
 
 # Istio versions whose release layout (bin, manifests, samples) the bed offers, newest first.

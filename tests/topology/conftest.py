@@ -1,17 +1,80 @@
-"""One stack for the topology tests beside the shared cluster, which it watches."""
+"""The page's server for each test, and one browser for all of them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from playwright.async_api import Browser, Page, async_playwright
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.topology.objects import Key
 from tests.system.bodies import config_map
 from tests.system.meshery import Meshery
+from tests.testbed import packages
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
+from tests.topology.samples import VIRTUAL_SERVICE, Shop
 from tests.topology.seeing import Seeing, seeing
+from tests.topology.serving import Server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A service that watches nothing yet."""
+    server = Server()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def shop(server: Server) -> Server:
+    """A service with the small mesh."""
+    server.past.objects[Key(VIRTUAL_SERVICE, "shop", "cart")] = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"hosts": ["cart"]},
+    }
+    server.begin(Shop.parts())
+    return server
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium; its sandbox cannot be set up by root."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=packages.program("chromium"), args=arguments
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """An empty tab; the test fails on any error that its page reports."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    page = await context.new_page()
+    page.set_default_timeout(10_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if is_ours(message) else None)
+    yield page
+    await context.close()
+    assert problems == []
+
+
+def is_ours(message: object) -> bool:
+    """Whether a message of the console tells a fault of the page, not of the network."""
+    kind, text = getattr(message, "type", ""), getattr(message, "text", "")
+    return kind in ("error", "warning") and "Failed to load resource" not in text
+
+
+# --- the whole service beside a cluster ----------------------------------------------------------
 
 QUICK = {"MESHBUS_ACK_WAIT": "5s", "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s"}
 """A lease lives two ack waits, and takeovers are waited for."""

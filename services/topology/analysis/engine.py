@@ -6,6 +6,7 @@ evaluates again the units that looked at what changed, and those whose own objec
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -46,8 +47,17 @@ class Analysis:
     """The units that depend on a mark."""
     _counts: dict[Finding, int] = field(default_factory=dict)
     """Two units may find the same."""
-    _due: dict[_Unit, None] = field(default_factory=dict)
-    """Units to evaluate, in the order in which they became so."""
+    _due: OrderedDict[_Unit, None] = field(default_factory=OrderedDict)
+    """Units to evaluate, in the order in which they became so. The first of a plain dict is found
+    by going past all that was taken from it."""
+    _about: dict[str, list[tuple[int, Rule]]] = field(init=False)
+    """Rules, with their places, by the kind that they are about."""
+
+    def __post_init__(self) -> None:
+        self._about = defaultdict(list)
+        for index, rule in enumerate(self.rules):
+            for kind in rule.kinds:
+                self._about[kind].append((index, rule))
 
     @property
     def findings(self) -> Iterable[Finding]:
@@ -60,8 +70,8 @@ class Analysis:
     def touch(self, changes: Iterable[Change]) -> None:
         """Notes what has to be evaluated; cheap."""
         for change in changes:
-            for index, rule in enumerate(self.rules):
-                if change.key.kind in rule.kinds and (rule.matters is None or rule.matters(change)):
+            for index, rule in self._about.get(change.key.kind, ()):
+                if rule.matters is None or rule.matters(change):
                     self._due[_Unit(index, change.key)] = None
             for mark in marks_of(change):
                 for unit in self._looked.get(mark, ()):
@@ -71,8 +81,7 @@ class Analysis:
         """Evaluates up to `most` units, so that a caller can let others work in between."""
         before: dict[Finding, int] = {}
         for _ in range(min(most, len(self._due))):
-            unit = next(iter(self._due))
-            del self._due[unit]
+            unit, _ = self._due.popitem(last=False)
             self._replace(unit, self._evaluated(unit), before)
         found = [f for f, count in before.items() if count == 0 and f in self._counts]
         gone = [f for f, count in before.items() if count > 0 and f not in self._counts]

@@ -1,0 +1,55 @@
+"""IST0171: what controllers say in an object's status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.topology import kinds
+from services.topology.analysis.findings import Finding, Level
+from services.topology.analysis.ist.specs import text
+from services.topology.analysis.ist.system import IGNORED_NAMESPACES
+from services.topology.analysis.lenses import Lens
+from services.topology.analysis.rules import Entry, Rule
+from services.topology.objects import Change, Config, Service
+
+NEGATIVE = Entry(
+    code="IST0171",
+    name="NegativeConditionStatus",
+    level=Level.WARNING,
+    cause="A controller could not do what the object asks for; its status says why.",
+    remedy="Follow the condition's message.",
+)
+
+_BOUND = frozenset({"istio.io/WaypointBound"})
+_ACCEPTED = frozenset({"Accepted", "Programmed", "ResolvedRefs"})
+_WATCHED = {
+    kinds.SERVICE: _BOUND,
+    kinds.SERVICE_ENTRY: _BOUND,
+    kinds.WORKLOAD_ENTRY: _BOUND,
+    kinds.AUTHORIZATION_POLICY: frozenset({"ZtunnelAccepted", "WaypointAccepted"}),
+    kinds.K8S_GATEWAY: _ACCEPTED,
+    kinds.HTTP_ROUTE: _ACCEPTED,
+    kinds.GRPC_ROUTE: _ACCEPTED,
+}
+
+
+def _check(_: Lens, obj: Service | Config) -> Iterator[Finding]:
+    if obj.key.kind == kinds.SERVICE and obj.namespace in IGNORED_NAMESPACES:
+        return
+    for condition in obj.conditions:
+        kind, reason = text(condition, "type"), text(condition, "reason")
+        if kind not in _WATCHED[obj.key.kind]:
+            continue
+        is_partial = kind == "WaypointAccepted" and reason == "PartiallyInvalid"
+        if text(condition, "status") == "False" or is_partial:
+            message = f"{kind}: {reason}: {' '.join(text(condition, 'message').split())}"
+            yield NEGATIVE.on(obj.key, message, "status.conditions")
+
+
+def _matters(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is None or after is None or before.conditions != after.conditions
+
+
+ENTRIES = (NEGATIVE,)
+RULES = (Rule(codes=("IST0171",), kinds=tuple(_WATCHED), check=_check, matters=_matters),)

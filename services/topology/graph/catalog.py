@@ -1,0 +1,234 @@
+"""Workloads and services of a cluster and who selects whom, kept up change by change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from services.topology import kinds
+from services.topology.graph.ids import Name
+from services.topology.graph.indices import Labelled, Named, Selectors, patterns
+from services.topology.graph.units import Unit, matters, objects_of, read, unit_of
+from services.topology.hosts import DOMAIN, service_of
+from services.topology.objects import Change, Config, Key, Labels, Pod, Service
+from services.topology.state import State
+
+
+@dataclass(slots=True)
+class Stirred:
+    """What changes touched, and what it was before: the names are looked at again."""
+
+    units: dict[Name, Unit | None] = field(default_factory=dict)
+    """Workloads that changed, as they were."""
+    regrouped: set[Name] = field(default_factory=set)
+    """Workloads that other services select than before."""
+    services: set[Name] = field(default_factory=set)
+    """Services that changed themselves, or in what they select."""
+    redefined: set[Name] = field(default_factory=set)
+    """Services that changed themselves."""
+    links: set[tuple[Name, Name]] = field(default_factory=set)
+    """Service and workload where selection came or went."""
+    hosts: set[str] = field(default_factory=set)
+    """Names that ServiceEntries gave up or took, wildcards included."""
+
+
+@dataclass(slots=True)
+class Catalog:
+    state: State
+    units: dict[Name, Unit] = field(default_factory=dict)
+    apps: dict[Name, set[str]] = field(default_factory=dict)
+    """Workloads' names by namespace and app."""
+    labelled: Labelled = field(default_factory=Labelled)
+    selected: dict[Name, set[Name]] = field(default_factory=dict)
+    """Workloads of a service."""
+    fronts: dict[Name, set[Name]] = field(default_factory=dict)
+    """Services of a workload."""
+    slices: dict[Name, set[Key]] = field(default_factory=dict)
+    """EndpointSlices of a service."""
+    entries: Named[Name] = field(default_factory=Named)
+    """ServiceEntries by host."""
+    _selectors: Selectors[Name] = field(default_factory=Selectors)
+    _pods: dict[Name, set[Key]] = field(default_factory=dict)
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def service(self, name: Name) -> Service | None:
+        found: Service | None = self.state.get(kinds.SERVICE, *name)
+        return found
+
+    def entry(self, name: Name) -> Config | None:
+        """The ServiceEntry of a name."""
+        found: Config | None = self.state.get(kinds.SERVICE_ENTRY, *name)
+        return found
+
+    def is_service(self, name: Name) -> bool:
+        return self.service(name) is not None or self.entry(name) is not None
+
+    def members(self, name: Name) -> list[Unit]:
+        """Workloads of an app."""
+        return [self.units[name[0], unit] for unit in sorted(self.apps.get(name, ()))]
+
+    def hosts(self, name: Name) -> list[str]:
+        """Names under which a service is called."""
+        found = []
+        if self.service(name) is not None:
+            found.append(f"{name[1]}.{name[0]}.svc.{DOMAIN}")
+        if (entry := self.entry(name)) is not None:
+            found += sorted(hosts_of(entry))
+        return found
+
+    def resolve(self, host: str) -> Name | None:
+        """The Service or ServiceEntry behind a full host name."""
+        name = service_of(host)
+        if name is not None and self.service(name) is not None:
+            return name
+        return self.external(host)
+
+    def external(self, host: str) -> Name | None:
+        """The ServiceEntry of a host: the narrowest one, of several the first by name."""
+        for pattern in patterns(host):
+            if entries := self.entries.exact(pattern):
+                return min(entries)
+        return None
+
+    def ready_endpoints(self, name: Name) -> int:
+        keys = self.slices.get(name, ())
+        return sum(s.ready for key in keys if (s := self.state.at(key)) is not None)
+
+    # --- changes --------------------------------------------------------------------------------
+
+    def changed(self, changes: Iterable[Change]) -> Stirred:
+        """Takes over what the state has."""
+        stirred = Stirred()
+        units: set[Name] = set()
+        for change in changes:
+            kind = change.key.kind
+            if kind == kinds.POD:
+                units.update(self._pod(change))
+            elif kind in kinds.WORKLOADS:
+                units.add((change.key.namespace, change.key.name))
+            elif kind == kinds.ENDPOINTS:
+                stirred.services.update(self._slice(change))
+            elif kind in (kinds.SERVICE, kinds.SERVICE_ENTRY):
+                self._service(change, stirred)
+        moved = {name for name in units if self._unit(name, stirred)}
+        for name in moved:
+            unit = self.units.get(name)
+            self._link(stirred, unit=name, to=self._selecting(unit) if unit else set())
+        for name in list(stirred.services):
+            self._link_service(stirred, name)
+        return stirred
+
+    def _pod(self, change: Change) -> Iterator[Name]:
+        before: Pod | None = change.before
+        after: Pod | None = change.after
+        if before is not None:
+            name = unit_of(before)
+            keys = self._pods.setdefault(name, set())
+            if after is None or unit_of(after) != name:
+                keys.discard(change.key)
+            if not keys:
+                del self._pods[name]
+            if after is None or unit_of(after) != name:
+                yield name
+        if after is not None:
+            name = unit_of(after)
+            self._pods.setdefault(name, set()).add(change.key)
+            if matters(before, after, is_owned=bool(objects_of(self.state, name))):
+                yield name
+
+    def _slice(self, change: Change) -> Iterator[Name]:
+        for side, is_after in ((change.before, False), (change.after, True)):
+            if side is None or not side.service:
+                continue
+            name = (side.namespace, side.service)
+            keys = self.slices.setdefault(name, set())
+            if is_after:
+                keys.add(change.key)
+            else:
+                keys.discard(change.key)
+                if not keys:
+                    del self.slices[name]
+            yield name
+
+    def _service(self, change: Change, stirred: Stirred) -> None:
+        name = (change.key.namespace, change.key.name)
+        stirred.services.add(name)
+        stirred.redefined.add(name)
+        if change.key.kind == kinds.SERVICE_ENTRY:
+            entry = self.entry(name)
+            hosts = hosts_of(entry) if entry is not None else frozenset()
+            stirred.hosts |= hosts ^ self.entries.put(name, hosts)
+        else:
+            stirred.hosts.add(f"{name[1]}.{name[0]}.svc.{DOMAIN}")
+        self._selectors.put(name[0], name, self._wants(name))
+
+    def _wants(self, name: Name) -> tuple[Labels, ...]:
+        service, entry = self.service(name), self.entry(name)
+        found: list[Labels] = []
+        if service is not None and service.selector and service.type != "ExternalName":
+            found.append(service.selector)
+        if entry is not None:
+            labels = _mapping(entry.spec.get("workloadSelector")).get("labels")
+            if isinstance(labels, dict) and labels:
+                found.append(labels)
+        return tuple(found)
+
+    def _unit(self, name: Name, stirred: Stirred) -> bool:
+        """Reads a workload again; whether its labels came, changed or went."""
+        before = self.units.get(name)
+        after = read(self.state, name, self._pods.get(name, ()))
+        if before == after:
+            return False
+        stirred.units[name] = before
+        if before is not None and (after is None or after.app != before.app):
+            names = self.apps[name[0], before.app]
+            names.discard(name[1])
+            if not names:
+                del self.apps[name[0], before.app]
+        if after is None:
+            del self.units[name]
+        else:
+            self.units[name] = after
+            self.apps.setdefault((name[0], after.app), set()).add(name[1])
+        if before is not None and after is not None and before.labels == after.labels:
+            return False
+        self.labelled.put(*name, after.labels if after is not None else None)
+        return True
+
+    def _selecting(self, unit: Unit) -> set[Name]:
+        return set(self._selectors.find(unit.namespace, unit.labels))
+
+    def _link(self, stirred: Stirred, *, unit: Name, to: set[Name]) -> None:
+        for service in self.fronts.get(unit, set()) ^ to:
+            self._toggle(stirred, service, unit)
+
+    def _link_service(self, stirred: Stirred, name: Name) -> None:
+        now = {
+            unit for selector in self._wants(name) for unit in self.labelled.find(name[0], selector)
+        }
+        for unit in self.selected.get(name, set()) ^ now:
+            self._toggle(stirred, name, unit)
+
+    def _toggle(self, stirred: Stirred, service: Name, unit: Name) -> None:
+        """A workload begins or ceases to belong to a service."""
+        for index, key, other in ((self.selected, service, unit), (self.fronts, unit, service)):
+            found = index.setdefault(key, set())
+            if other in found:
+                found.remove(other)
+                if not found:
+                    del index[key]
+            else:
+                found.add(other)
+        stirred.links.add((service, unit))
+        stirred.services.add(service)
+        stirred.regrouped.add(unit)
+
+
+def hosts_of(entry: Config) -> frozenset[str]:
+    """A ServiceEntry's hosts."""
+    return frozenset(str(host) for host in entry.spec.get("hosts") or () if host)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

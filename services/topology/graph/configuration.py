@@ -1,0 +1,294 @@
+"""Configuration objects as the graph sees them: what they act on, and the edges that they make.
+
+An object's edges are worked out together, and what was looked up for them is recorded as marks, so
+that a change works out again just the objects that looked at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from services.topology import kinds
+from services.topology.graph.catalog import Catalog, Stirred
+from services.topology.graph.ids import Name
+from services.topology.graph.indices import Named, patterns
+from services.topology.graph.routing import (
+    ROUTING,
+    Way,
+    gateways,
+    hosts_named,
+    mesh_hosts,
+    subsets_of,
+    ways,
+)
+from services.topology.graph.scopes import SCOPED, Scope, Scopes, scope_of
+from services.topology.hosts import covers, service_of
+from services.topology.objects import Change, Config, Key, Labels
+from services.topology.state import matches
+
+Mark: TypeAlias = tuple[str, str, str]
+_HOST, _SERVICE, _UNIT, _RULE, _GATEWAY = "host", "service", "unit", "rule", "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A workload or a service."""
+
+    is_service: bool
+    name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One edge that a configuration object makes."""
+
+    source: Thing
+    target: Thing
+    config: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Dirty:
+    """Things whose nodes are to be looked at again, and objects whose edges are."""
+
+    units: set[Name] = field(default_factory=set)
+    services: set[Name] = field(default_factory=set)
+    apps: set[Name] = field(default_factory=set)
+    """Apps whose WorkloadEntries changed."""
+    due: set[Key] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Configuration:
+    catalog: Catalog
+    root: str
+    """Namespace whose policies act on the whole mesh."""
+    scopes: Scopes = field(default_factory=Scopes)
+    named: Named[Key] = field(default_factory=Named)
+    """Routing objects and DestinationRules by host."""
+    entries: dict[Name, set[Key]] = field(default_factory=dict)
+    """WorkloadEntries by namespace and app."""
+    links: dict[Key, tuple[Link, ...]] = field(default_factory=dict)
+    _marks: dict[Key, frozenset[Mark]] = field(default_factory=dict)
+    _looked: dict[Mark, set[Key]] = field(default_factory=dict)
+
+    # --- questions ------------------------------------------------------------------------------
+
+    def on_service(self, name: Name) -> set[Key]:
+        """Objects that act on a service."""
+        found = set(self.scopes.on_service(name))
+        for host in self.catalog.hosts(name):
+            found.update(self.named.find(host))
+        if self.catalog.entry(name) is not None:
+            found.add(Key(kinds.SERVICE_ENTRY, *name))
+        return found
+
+    def rules_on(self, name: Name) -> list[Config]:
+        """DestinationRules of a service."""
+        keys = {
+            key
+            for host in self.catalog.hosts(name)
+            for key in self.named.find(host)
+            if key.kind == kinds.DESTINATION_RULE
+        }
+        return [rule for key in sorted(keys) if (rule := self.catalog.state.at(key)) is not None]
+
+    # --- changes --------------------------------------------------------------------------------
+
+    def changed(self, changes: Iterable[Change], dirty: Dirty) -> None:
+        """Takes over configuration objects; the catalog is still as it was."""
+        for change in changes:
+            kind = change.key.kind
+            if kind in SCOPED:
+                self._scoped(change, dirty)
+            elif kind in ROUTING or kind == kinds.DESTINATION_RULE:
+                self._routing(change, dirty)
+            elif kind == kinds.WORKLOAD_ENTRY:
+                self._entry(change, dirty)
+
+    def _scoped(self, change: Change, dirty: Dirty) -> None:
+        key = change.key
+        config: Config | None = self.catalog.state.at(key)
+        scope = scope_of(config, self.root) if config is not None else None
+        concerned = self.scopes.put(key, scope)
+        if key.kind in (kinds.GATEWAY, kinds.K8S_GATEWAY):
+            # Its hosts are on its workloads' nodes.
+            concerned = concerned or ([scope] if scope is not None else [])
+            self._touch((_GATEWAY, *_place(key)), dirty)
+        for found in concerned:
+            dirty.services.update(found.services)
+            dirty.units.update(self.units_in(found))
+
+    def units_in(self, scope: Scope) -> Iterator[Name]:
+        """Workloads that a scope means."""
+        if scope.is_wide:
+            yield from self.catalog.labelled.find(scope.space, {})
+        for selector in scope.selectors:
+            yield from self.catalog.labelled.find(scope.space, selector)
+
+    def _routing(self, change: Change, dirty: Dirty) -> None:
+        key = change.key
+        config: Config | None = self.catalog.state.at(key)
+        hosts = hosts_named(config) if config is not None else frozenset()
+        hosts |= self.named.put(key, hosts)
+        services = {name for host in hosts for name in self._services_of(host)}
+        dirty.services |= services
+        if key.kind != kinds.DESTINATION_RULE:
+            dirty.due.add(key)
+            return
+        for service in services:
+            dirty.units |= self.catalog.selected.get(service, set())
+        for host in hosts:
+            self._touch((_RULE, host, ""), dirty)
+
+    def _services_of(self, host: str) -> Iterator[Name]:
+        """Services and ServiceEntries that a host, maybe with a wildcard, means."""
+        if not host.startswith("*"):
+            if (name := service_of(host)) is not None:
+                yield name
+            for pattern in patterns(host):
+                yield from self.catalog.entries.exact(pattern)
+            return
+        for service in self.catalog.state.all(kinds.SERVICE):
+            if covers(host, service.host):
+                yield service.namespace, service.name
+        for entry in self.catalog.state.all(kinds.SERVICE_ENTRY):
+            yield entry.namespace, entry.name
+
+    def _entry(self, change: Change, dirty: Dirty) -> None:
+        if change.before and change.after and change.before.spec == change.after.spec:
+            return
+        for side, is_after in ((change.before, False), (change.after, True)):
+            app = app_of_entry(side) if side is not None else ""
+            if not app:
+                continue
+            name = (change.key.namespace, app)
+            keys = self.entries.setdefault(name, set())
+            if is_after:
+                keys.add(change.key)
+            else:
+                keys.discard(change.key)
+                if not keys:
+                    del self.entries[name]
+            dirty.apps.add(name)
+
+    def stirred(self, stirred: Stirred, dirty: Dirty) -> None:
+        """Notes which objects looked at what the catalog changed."""
+        for host in stirred.hosts:
+            self._touch((_HOST, host, ""), dirty)
+        for service in stirred.services:
+            self._touch((_SERVICE, *service), dirty)
+        for name in stirred.regrouped:
+            self._touch((_UNIT, *name), dirty)
+        for name, before in stirred.units.items():
+            after = self.catalog.units.get(name)
+            if before is not None and after is not None and before.labels == after.labels:
+                continue
+            self._touch((_UNIT, *name), dirty)
+            for service in self.catalog.fronts.get(name, ()):
+                self._touch((_SERVICE, *service), dirty)
+            for side in (before, after):
+                if side is not None:
+                    for key in self.scopes.gateways_on(side.namespace, side.labels):
+                        self._touch((_GATEWAY, *_place(key)), dirty)
+
+    def _touch(self, mark: Mark, dirty: Dirty) -> None:
+        dirty.due |= self._looked.get(mark, set())
+
+    # --- edges ----------------------------------------------------------------------------------
+
+    def work_out(self, key: Key) -> None:
+        """Sets `links` of an object."""
+        config: Config | None = self.catalog.state.at(key)
+        marks: set[Mark] = set()
+        found = tuple(self._links(config, marks)) if config is not None else ()
+        for mark in self._marks.pop(key, frozenset()) - marks:
+            looked = self._looked[mark]
+            looked.discard(key)
+            if not looked:
+                del self._looked[mark]
+        for mark in marks:
+            self._looked.setdefault(mark, set()).add(key)
+        if marks:
+            self._marks[key] = frozenset(marks)
+        self.links.pop(key, None)
+        if found:
+            self.links[key] = found
+
+    def _links(self, config: Config, marks: set[Mark]) -> Iterator[Link]:
+        units = sorted({unit for key in gateways(config) for unit in self._serving(key, marks)})
+        marks.update((_UNIT, *unit) for unit in units)
+        callers = {name for h in mesh_hosts(config) if (name := self._resolve(h, marks))}
+        for way in ways(config):
+            target = self._resolve(way.host, marks)
+            if target is None:
+                continue
+            told = _told(config, way)
+            for unit in units:
+                yield Link(Thing(False, unit), Thing(True, target), told)
+            for caller in sorted(callers):
+                if caller != target:
+                    yield Link(Thing(True, caller), Thing(True, target), told)
+                    continue
+                for unit in self._versions(target, way, marks):
+                    yield Link(Thing(True, caller), Thing(False, unit), told)
+
+    def _serving(self, key: Key, marks: set[Mark]) -> Iterator[Name]:
+        """Workloads of a gateway."""
+        marks.add((_GATEWAY, *_place(key)))
+        scope = self.scopes.at(key)
+        if scope is not None:
+            yield from self.units_in(scope)
+
+    def _resolve(self, host: str, marks: set[Mark]) -> Name | None:
+        marks.update((_HOST, pattern, "") for pattern in patterns(host))
+        return self.catalog.resolve(host)
+
+    def _versions(self, service: Name, way: Way, marks: set[Mark]) -> Iterator[Name]:
+        """Workloads of a service that a destination means."""
+        marks.add((_SERVICE, *service))
+        marks.add((_RULE, way.host, ""))
+        labels: Labels | None = {}
+        if way.subset:
+            labels = self._subset(way)
+        if labels is None:
+            return
+        for unit in sorted(self.catalog.selected.get(service, ())):
+            marks.add((_UNIT, *unit))
+            if matches(labels, self.catalog.units[unit].labels):
+                yield unit
+
+    def _subset(self, way: Way) -> Labels | None:
+        for key in sorted(self.named.exact(way.host)):
+            if key.kind != kinds.DESTINATION_RULE:
+                continue
+            rule = self.catalog.state.at(key)
+            labels = subsets_of(rule).get(way.subset) if rule is not None else None
+            if labels is not None:
+                return labels
+        return None
+
+
+def _told(config: Config, way: Way) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "kind": kinds.short(config.key.kind),
+        "namespace": config.namespace,
+        "name": config.name,
+        "path": way.path,
+        **way.details,
+    }
+    if way.subset:
+        told["subset"] = way.subset
+    return told
+
+
+def _place(key: Key) -> tuple[str, str]:
+    return key.kind, f"{key.namespace}/{key.name}"
+
+
+def app_of_entry(entry: Config) -> str:
+    """App of a WorkloadEntry; "" without its label."""
+    labels = entry.spec.get("labels")
+    return str(labels.get("app") or "") if isinstance(labels, dict) else ""

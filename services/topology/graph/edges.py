@@ -1,0 +1,213 @@
+"""The data of an edge: with traffic, idle, or made by configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import fsum
+from typing import Any
+
+from services.topology.feeds import View
+from services.topology.graph.configuration import Configuration, Link, Thing
+from services.topology.graph.health import DEFAULT, Limits, of_requests, tolerances
+from services.topology.graph.ids import (
+    NOBODY,
+    SERVICE,
+    EdgeKey,
+    Name,
+    NodeKey,
+    id_between,
+    node_id,
+    service_node,
+    workload_node,
+)
+from services.topology.graph.loads import (
+    Load,
+    edge_details,
+    edge_rates,
+    percent,
+    requests,
+    responses,
+)
+from services.topology.graph.nodes import Nodes
+from services.topology.graph.roads import Road
+from services.topology.objects import Key, Labels
+
+Data = dict[str, Any]
+IDLE = ""
+PROTOCOLS = ("http", "grpc", "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What flows come to, whichever edge shows them."""
+
+    details: Data
+    rates: dict[str, str]
+    responses: Data
+    total: float
+
+
+@dataclass(slots=True)
+class Edges:
+    """Makes edges of one view; good until something changes."""
+
+    view: View
+    nodes: Nodes
+    figures: dict[tuple[frozenset[Load], Limits, Limits], Figures]
+    """Shared by views: a flow shows in all of them."""
+    _outs: dict[tuple[NodeKey, str], float] = field(default_factory=dict)
+    _limits: dict[NodeKey, Limits] = field(default_factory=dict)
+
+    def traffic(self, key: EdgeKey) -> Data | None:
+        road = self.nodes.roads.views[self.view]
+        loads = road.edges.get(key)
+        if loads is None:
+            return None
+        source, target, protocol = key
+        told = self._figures_of(loads, protocol, self._limits_of(target), self._limits_of(source))
+        traffic: Data = {"protocol": protocol, "rates": told.rates}
+        if protocol != "tcp":
+            share = percent(told.total, self._out(road, source, protocol))
+            traffic["rates"] = {**told.rates, f"{protocol}PercentReq": share}
+            if told.responses:
+                traffic["responses"] = told.responses
+        return {**_ends(key), **told.details, "traffic": traffic}
+
+    def _figures_of(
+        self, loads: set[Load], protocol: str, target: Limits, source: Limits
+    ) -> Figures:
+        """Worked out once for all edges with the same flows; most have one."""
+        if len(loads) == 1 and target is DEFAULT and source is DEFAULT:
+            (load,) = loads
+            if load.figures is None:
+                load.figures = _figures(loads, protocol, target, source)
+            only: Figures = load.figures
+            return only
+        same = (frozenset(loads), target, source)
+        told = self.figures.get(same)
+        if told is None:
+            told = self.figures[same] = _figures(loads, protocol, target, source)
+        return told
+
+    def _out(self, road: Road, source: NodeKey, protocol: str) -> float:
+        """All that a node sends by a protocol."""
+        found = self._outs.get((source, protocol))
+        if found is None:
+            edges = [edge for edge in road.outs.get(source, ()) if edge[2] == protocol]
+            loads = set().union(*(road.edges[edge] for edge in edges))
+            found = self._outs[source, protocol] = fsum(load.total for load in loads)
+        return found
+
+    def _limits_of(self, node: NodeKey) -> Limits:
+        found = self._limits.get(node)
+        if found is None:
+            found = self._limits[node] = tolerances(self._notes(node))
+        return found
+
+    def _notes(self, node: NodeKey) -> Labels:
+        """Annotations of what a node stands for."""
+        catalog = self.nodes.catalog
+        if node[0] == NOBODY or node[1] != self.nodes.cluster:
+            return _NONE
+        if node[0] == SERVICE:
+            found = catalog.service((node[2], node[3])) or catalog.entry((node[2], node[3]))
+            return found.annotations if found is not None else _NONE
+        units = self.nodes.units(node)
+        return units[0].annotations if units else _NONE
+
+    def idle(self, key: EdgeKey) -> Data | None:
+        """An edge from a service to a workload that it selects and has no traffic with."""
+        source, target, _ = key
+        road = self.nodes.roads.views[self.view]
+        if self.view is View.SERVICE or any((source, target, p) in road.edges for p in PROTOCOLS):
+            return None
+        selected = self.nodes.catalog.selected.get((source[2], source[3]), ())
+        if source[1] != self.nodes.cluster or not any(
+            unit.key in selected for unit in self.nodes.units(target)
+        ):
+            return None
+        return _ends(key)
+
+
+def _figures(loads: set[Load], protocol: str, target: Limits, source: Limits) -> Figures:
+    details = edge_details(loads)
+    asked = requests(loads)
+    if asked:
+        status = of_requests(asked, target)
+        if source is not DEFAULT:
+            status = max(status, of_requests(asked, source, "outbound"))
+        details["healthStatus"] = status.told
+    total = fsum([load.total for load in loads])
+    rates = edge_rates(loads, protocol, total)
+    return Figures(details, rates, responses(loads, total), total)
+
+
+def _ends(key: EdgeKey) -> Data:
+    source, target = node_id(key[0]), node_id(key[1])
+    return {"id": id_between(source, target, key[2]), "source": source, "target": target}
+
+
+_NONE: Labels = {}
+
+
+@dataclass(slots=True)
+class Wires:
+    """Edges that configuration makes, in one view."""
+
+    view: View
+    cluster: str
+    configs: dict[EdgeKey, Data] = field(default_factory=dict)
+    ends: dict[NodeKey, int] = field(default_factory=dict)
+    """How many edges each node has."""
+    _of: dict[Key, frozenset[EdgeKey]] = field(default_factory=dict)
+
+    def put(self, key: Key, configuration: Configuration) -> set[EdgeKey]:
+        """Places an object's edges; returns those that may look different."""
+        now: dict[EdgeKey, Data] = {}
+        for link in configuration.links.get(key, ()):
+            for edge in self._edges(key, link, configuration):
+                now[edge] = link.config
+        before = self._of.pop(key, frozenset())
+        for edge in before:
+            del self.configs[edge]
+            self._count(edge, -1)
+        for edge, config in now.items():
+            self.configs[edge] = config
+            self._count(edge, 1)
+        if now:
+            self._of[key] = frozenset(now)
+        return {*before, *now}
+
+    def _count(self, edge: EdgeKey, by: int) -> None:
+        for node in edge[:2]:
+            self.ends[node] = self.ends.get(node, 0) + by
+            if not self.ends[node]:
+                del self.ends[node]
+
+    def _edges(self, key: Key, link: Link, configuration: Configuration) -> Iterator[EdgeKey]:
+        if self.view is View.SERVICE and not link.target.is_service:
+            return
+        what = f"{key.kind}/{key.namespace}/{key.name}/{link.config['path']}"
+        target = self._node(link.target, configuration)
+        for source in self._sources(link.source, configuration):
+            yield (source, target, what)
+
+    def _sources(self, thing: Thing, configuration: Configuration) -> list[NodeKey]:
+        if self.view is View.SERVICE and not thing.is_service:
+            fronts: set[Name] = configuration.catalog.fronts.get(thing.name, set())
+            if fronts:
+                return [service_node(self.cluster, name) for name in sorted(fronts)]
+        return [self._node(thing, configuration)]
+
+    def _node(self, thing: Thing, configuration: Configuration) -> NodeKey:
+        if thing.is_service:
+            return service_node(self.cluster, thing.name)
+        unit = configuration.catalog.units[thing.name]
+        return workload_node(self.view, self.cluster, thing.name, unit.app)
+
+    def data(self, key: EdgeKey) -> Data | None:
+        config = self.configs.get(key)
+        if config is None:
+            return None
+        return {**_ends(key), "config": config}

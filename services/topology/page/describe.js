@@ -1,0 +1,133 @@
+// What items mean: names, kinds, health, rates. Pure.
+
+const RATES = { http: "req/s", grpc: "req/s", tcp: "B/s" };
+const LEVELS = ["na", "healthy", "degraded", "failure", "notready"];
+
+export function nodeName(node) {
+  if (node.nodeType === "unknown") return node.service || "unknown";
+  if (node.nodeType === "aggregate") return node.aggregateValue || node.aggregate || "aggregate";
+  if (node.nodeType === "service") return node.service || "service";
+  if (node.nodeType === "workload") return node.workload || "workload";
+  return node.app || node.workload || node.service || "app";
+}
+
+export function nodeLabel(node) {
+  const name = nodeName(node);
+  return node.nodeType === "app" && node.version ? `${name}\n${node.version}` : name;
+}
+
+export function nodeKind(node) {
+  if (node.isWaypoint) return "waypoint";
+  if (node.isGateway) return "gateway";
+  if (node.isServiceEntry) return "external";
+  return node.nodeType || "unknown";
+}
+
+export function kindName(node) {
+  const kind = nodeKind(node);
+  return { external: "service entry", unknown: "unknown source" }[kind] ?? kind;
+}
+
+// One of `LEVELS`, whatever capitals and shape the item says it in.
+export function health(item) {
+  const told = item.healthStatus ?? item.healthData?.status ?? item.healthData;
+  const text = typeof told === "string" ? told.toLowerCase().replaceAll(/[^a-z]/g, "") : "na";
+  return LEVELS.includes(text) ? text : "na";
+}
+
+export function healthName(level) {
+  return { na: "no health known", notready: "not ready" }[level] ?? level;
+}
+
+const number = (text) => Number.parseFloat(text ?? "0") || 0;
+
+// Everything an edge carries: [{protocol, rate, errors (percent), unit}].
+export function edgeTraffic(edge) {
+  const found = edge.traffic === undefined ? [] : [edge.traffic].flat();
+  return found.filter((one) => one?.rates).map(({ protocol, rates }) => ({
+    protocol,
+    rate: number(rates[protocol]),
+    errors: number(rates[`${protocol}PercentErr`]),
+    unit: RATES[protocol] ?? "/s",
+  })).filter((one) => one.rate > 0);
+}
+
+export function edgeKind(edge) {
+  if (edgeTraffic(edge).length > 0) return "traffic";
+  return edge.config === undefined || edge.config === null ? "idle" : "config";
+}
+
+export function edgeLabel(edge, choice) {
+  const traffic = edgeTraffic(edge);
+  if (choice === "rate") return traffic.map(rateText).join(", ") || configText(edge);
+  if (choice === "time") {
+    return edge.responseTime === undefined ? "" : `${compact(number(edge.responseTime))} ms`;
+  }
+  if (choice === "mtls") {
+    return edge.isMTLS === undefined ? "" : `${compact(number(edge.isMTLS))} % mTLS`;
+  }
+  return "";
+}
+
+export function rateText({ rate, errors, unit }) {
+  const text = `${compact(rate)} ${unit}`;
+  return errors > 0 ? `${text} (${compact(errors)} % errors)` : text;
+}
+
+// `subset v2, 20 %` of a configuration edge.
+export function configText(edge) {
+  const config = edge.config;
+  if (config === undefined || config === null) return "";
+  const parts = [];
+  if (config.subset) parts.push(`subset ${config.subset}`);
+  if (config.weight !== undefined && config.weight !== null) parts.push(`${config.weight} %`);
+  for (const name of ["mirror", "fault", "timeout", "retries"]) if (config[name]) parts.push(name);
+  return parts.join(", ");
+}
+
+export function compact(value) {
+  if (value >= 1e6) return `${(value / 1e6).toFixed(1)} M`;
+  if (value >= 1e4) return `${(value / 1e3).toFixed(1)} k`;
+  if (value >= 100) return value.toFixed(0);
+  return String(Number(value.toFixed(2)));
+}
+
+// 0 (little) to 1 (much), for the width of an edge.
+export function weight(edge) {
+  const most = Math.max(0, ...edgeTraffic(edge).map(({ protocol, rate }) =>
+    protocol === "tcp" ? rate / 1000 : rate));
+  return Math.min(1, Math.log10(1 + most) / 4);
+}
+
+export function keyOf({ kind, namespace, name }) {
+  return `${kind}|${namespace ?? ""}|${name}`;
+}
+
+export const shortKind = (kind) => kind.slice(kind.lastIndexOf("/") + 1);
+
+export function objectName({ kind, namespace, name }) {
+  return `${shortKind(kind)} ${namespace ? `${namespace}/` : ""}${name}`;
+}
+
+// Keys of the objects that a node stands for or is configured by.
+export function keysOf(node) {
+  const keys = (node.configs ?? []).map(keyOf);
+  const namespace = node.namespace;
+  if (node.service) keys.push(keyOf({ kind: "/Service", namespace, name: node.service }));
+  if (node.workload) {
+    for (const kind of ["apps/Deployment", "apps/StatefulSet", "apps/DaemonSet", "/Pod"]) {
+      keys.push(keyOf({ kind, namespace, name: node.workload }));
+    }
+  }
+  return keys;
+}
+
+export function searchText(node) {
+  return [node.app, node.workload, node.service, node.version, node.namespace, node.cluster,
+    ...(node.isServiceEntry?.hosts ?? []), ...(node.hasVS?.hostnames ?? [])]
+    .filter(Boolean).join(" ").toLowerCase();
+}
+
+export function clock(time) {
+  return new Date(time).toLocaleTimeString([], { hour12: false });
+}

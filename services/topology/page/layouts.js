@@ -1,0 +1,166 @@
+// Where nodes stand. `flow` is our own: it is linear in the number of nodes and edges, gives the same
+// picture for the same graph, and knows boxes, none of which the fast ones of Cytoscape do.
+
+const STEP_X = 150;
+const STEP_Y = 85;
+const GAP = 90;
+const MOST_IN_COLUMN = 12;
+
+export function run(cy, name, { animate = false } = {}) {
+  const shown = cy.elements().not(".hidden");
+  if (shown.empty()) return;
+  const options = { animate, fit: true, padding: 40 };
+  if (name === "flow") {
+    const places = flow(cy);
+    shown.nodes().filter((node) => places.has(node.id())).layout({
+      ...options, name: "preset", positions: (node) => places.get(node.id()),
+    }).run();
+  } else {
+    shown.layout({ ...options, ...OPTIONS[name], name }).run();
+  }
+  // A handful of nodes must not fill the screen.
+  if (cy.zoom() > 1.5) {
+    cy.zoom(1.5);
+    cy.center(shown);
+  }
+}
+
+const OPTIONS = {
+  breadthfirst: { directed: true, spacingFactor: 1.1 },
+  concentric: { minNodeSpacing: 30, concentric: (node) => node.degree(), levelWidth: () => 3 },
+  cose: { numIter: 400, nodeRepulsion: () => 30_000, idealEdgeLength: () => 90, randomize: false },
+  grid: { spacingFactor: 1.2, avoidOverlap: true },
+};
+
+// Node id → position. Groups (boxes, else connected components) are drawn as columns of layers and
+// set beside each other like words in lines.
+function flow(cy) {
+  const nodes = cy.nodes().filter((node) => !node.data("box") && !node.hasClass("hidden"));
+  const groups = new Map();
+  const isBoxed = cy.nodes("[?box]").nonempty();
+  const component = isBoxed ? null : components(nodes);
+  nodes.forEach((node) => {
+    const key = isBoxed ? node.data("parent") ?? "" : component.get(node.id());
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(node);
+  });
+  // In the order in which requests come through.
+  const depths = layers(nodes.toArray());
+  const first = (group) => Math.min(...group.map((node) => depths.get(node.id())));
+  const blocks = [...groups.values()].sort((a, b) => first(a) - first(b) || b.length - a.length)
+    .map(block);
+  const area = blocks.reduce((sum, b) => sum + (b.width + GAP) * (b.height + GAP), 0);
+  const widest = Math.max(Math.sqrt(area) * 1.5, ...blocks.map((b) => b.width));
+  const places = new Map();
+  let x = 0, y = 0, line = 0;
+  for (const { places: inside, width, height } of blocks) {
+    if (x > 0 && x + width > widest) {
+      x = 0;
+      y += line + GAP;
+      line = 0;
+    }
+    for (const [id, place] of inside) places.set(id, { x: x + place.x, y: y + place.y });
+    x += width + GAP;
+    line = Math.max(line, height);
+  }
+  return places;
+}
+
+function components(nodes) {
+  const found = new Map();
+  let count = 0;
+  nodes.forEach((start) => {
+    if (found.has(start.id())) return;
+    const waiting = [start];
+    found.set(start.id(), count);
+    while (waiting.length > 0) {
+      waiting.pop().neighborhood("node").forEach((next) => {
+        if (next.hasClass("hidden") || found.has(next.id())) return;
+        found.set(next.id(), count);
+        waiting.push(next);
+      });
+    }
+    count += 1;
+  });
+  // All that is connected to nothing is one group.
+  nodes.forEach((node) => {
+    if (node.degree(false) === 0) found.set(node.id(), -1);
+  });
+  return found;
+}
+
+function block(nodes) {
+  const depths = layers(nodes);
+  const columns = [];
+  for (const node of nodes) (columns[depths.get(node.id())] ??= []).push(node);
+  const places = new Map();
+  let x = 0, height = 0;
+  for (const column of columns.filter(Boolean)) {
+    column.sort((a, b) => (a.data("label") < b.data("label") ? -1 : 1));
+    for (let start = 0; start < column.length; start += MOST_IN_COLUMN) {
+      const part = column.slice(start, start + MOST_IN_COLUMN);
+      part.forEach((node, row) => places.set(node.id(), { x, y: row * STEP_Y }));
+      height = Math.max(height, part.length * STEP_Y);
+      x += STEP_X;
+    }
+  }
+  return { places, width: x, height };
+}
+
+// Steps from where requests enter the group, by breadth first; a circle is entered anywhere.
+function layers(nodes) {
+  const ids = new Set(nodes.map((node) => node.id()));
+  const next = new Map(nodes.map((node) => [node.id(), []]));
+  const entered = new Set();
+  for (const node of nodes) {
+    node.outgoers("edge").forEach((edge) => {
+      const target = edge.data("target");
+      if (!ids.has(target) || target === node.id()) return;
+      next.get(node.id()).push(target);
+      entered.add(target);
+    });
+  }
+  const depths = new Map();
+  const roots = nodes.filter((node) => !entered.has(node.id())).map((node) => node.id());
+  for (const start of [roots, ...nodes.map((node) => [node.id()])]) {
+    let level = start.filter((id) => !depths.has(id));
+    level.forEach((id) => depths.set(id, 0));
+    for (let depth = 1; level.length > 0; depth += 1) {
+      level = level.flatMap((id) => next.get(id)).filter((id) => {
+        if (depths.has(id)) return false;
+        depths.set(id, depth);
+        return true;
+      });
+    }
+  }
+  return depths;
+}
+
+// Sets new nodes beside their neighbours that have a place, each a little further than the last.
+export function placeNew(cy, added) {
+  if (added.length === 0) return;
+  const isNew = new Set(added.map((node) => node.id()));
+  const bounds = cy.nodes().filter((node) => !isNew.has(node.id())).boundingBox();
+  const orphans = { x: (bounds.x2 || 0) + STEP_X, y: bounds.y1 || 0 };
+  added.forEach((node, index) => {
+    const near = node.neighborhood("node").filter((other) => !isNew.has(other.id()));
+    const siblings = near.nonempty() ? near
+      : node.siblings("node").filter((other) => !isNew.has(other.id()));
+    if (siblings.empty()) {
+      node.position({ x: orphans.x, y: orphans.y });
+      orphans.y += STEP_Y;
+      return;
+    }
+    const centre = { x: 0, y: 0 };
+    siblings.forEach((other) => {
+      centre.x += other.position("x") / siblings.length;
+      centre.y += other.position("y") / siblings.length;
+    });
+    const angle = 2.4 * index + 0.6; // The golden angle: no two in the same place.
+    const distance = STEP_Y + 8 * Math.sqrt(index);
+    node.position({
+      x: centre.x + distance * Math.cos(angle), y: centre.y + distance * Math.sin(angle),
+    });
+    isNew.delete(node.id());
+  });
+}

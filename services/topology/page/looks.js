@@ -1,0 +1,96 @@
+// How the graph looks: Cytoscape's style sheet, in the colours of style.css.
+
+export const SHAPES = {
+  app: "round-rectangle",
+  workload: "ellipse",
+  service: "round-triangle",
+  gateway: "diamond",
+  waypoint: "pentagon",
+  external: "round-tag",
+  aggregate: "hexagon",
+  unknown: "star",
+};
+export const HEALTHS = ["healthy", "degraded", "failure", "notready", "na"];
+
+export function looks(isLarge) {
+  const computed = getComputedStyle(document.documentElement);
+  const colour = (name) => computed.getPropertyValue(`--${name}`).trim();
+  return [
+    {
+      selector: "node",
+      style: {
+        label: "data(label)", color: colour("ink"), "background-color": colour("node"),
+        "border-width": 2.5, "border-color": colour("na"), width: 30, height: 30,
+        "font-size": 11, "min-zoomed-font-size": 7, "text-valign": "bottom", "text-margin-y": 3,
+        "text-wrap": "wrap", "text-max-width": 130,
+      },
+    },
+    ...Object.entries(SHAPES).map(([kind, shape]) => ({
+      selector: `node[kind = "${kind}"]`, style: { shape },
+    })),
+    ...HEALTHS.map((health) => ({
+      selector: `node[health = "${health}"]`, style: { "border-color": colour(health) },
+    })),
+    { selector: "node[?idle]", style: { "border-style": "dashed" } },
+    { selector: "node[?dead]", style: { opacity: 0.55 } },
+    { selector: "node[?outside]", style: { "background-color": colour("box") } },
+    {
+      selector: "node[?drift]",
+      style: { "background-color": colour("notready"), "background-opacity": 0.35 },
+    },
+    {
+      selector: 'node[level = "error"], node[level = "warning"]',
+      style: { "underlay-color": colour("failure"), "underlay-opacity": 0.25, "underlay-padding": 5 },
+    },
+    { selector: 'node[level = "warning"]', style: { "underlay-color": colour("degraded") } },
+    {
+      selector: "node[?box]",
+      style: {
+        shape: "round-rectangle", "background-color": colour("box"), "background-opacity": 0.6,
+        "border-width": 1, "border-color": colour("line"), "border-style": "solid", padding: 14,
+        "font-size": 14, "text-valign": "top", "text-margin-y": -2, color: colour("soft"),
+        "min-zoomed-font-size": 6,
+      },
+    },
+    {
+      selector: "edge",
+      style: {
+        width: "mapData(weight, 0, 1, 1.5, 6)", "line-color": colour("healthy"),
+        // Straight lines: a curve costs twice as much to draw and to hit.
+        "curve-style": isLarge ? "straight" : "bezier", "target-arrow-shape": "triangle",
+        "target-arrow-color": colour("healthy"), "arrow-scale": 0.8,
+        label: "data(label)", color: colour("soft"), "font-size": 9, "min-zoomed-font-size": 7,
+        "text-background-color": colour("back"), "text-background-opacity": 0.8,
+        "text-background-padding": 1,
+      },
+    },
+    ...["degraded", "failure", "tcp", "config", "idle"].map((state) => ({
+      selector: `edge[state = "${state}"]`,
+      style: { "line-color": colour(state), "target-arrow-color": colour(state) },
+    })),
+    { selector: 'edge[state = "config"]', style: { "line-style": "dashed" } },
+    { selector: 'edge[state = "idle"]', style: { "line-style": "dotted" } },
+    { selector: ".faded", style: { opacity: 0.15 } },
+    {
+      selector: "node.found",
+      style: { "border-color": colour("found"), "border-width": 5, opacity: 1 },
+    },
+    {
+      selector: "node:selected",
+      style: { "overlay-color": colour("accent"), "overlay-opacity": 0.25, "overlay-padding": 6 },
+    },
+    {
+      selector: "edge:selected",
+      style: { "overlay-color": colour("accent"), "overlay-opacity": 0.3, "overlay-padding": 3 },
+    },
+    { selector: ".hidden", style: { display: "none" } },
+  ];
+}
+
+// The page's theme: as the system has it until somebody chooses.
+export function setTheme(choice) {
+  const isDark = choice === ""
+    ? matchMedia("(prefers-color-scheme: dark)").matches : choice === "dark";
+  document.documentElement.dataset.theme = isDark ? "dark" : "light";
+  return isDark;
+}

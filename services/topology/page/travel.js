@@ -1,0 +1,89 @@
+// Time travel: a slider over the moments at which something changed. Its right end is now.
+
+import { byId } from "./dom.js";
+
+const PAUSE_MS = 120; // A dragged slider asks when it rests.
+const MOST_MOMENTS = 5_000;
+
+export class Travel {
+  // `on.past` gets a past state, `on.live` is called at the way back, `on.failed` gets a text.
+  constructor(on) {
+    this.on = on;
+    this.slider = byId("moment");
+    this.text = byId("moment-text");
+    this.moments = [];
+    this.isPast = false;
+    this.slider.addEventListener("input", () => this.moved());
+    byId("back-to-live").addEventListener("click", () => this.back());
+    this.draw();
+  }
+
+  async open(cluster, graphType) {
+    this.query = { cluster, graphType };
+    this.moments = [];
+    this.back();
+    if (!cluster) return;
+    const response = await fetch(`/api/moments?${new URLSearchParams({ cluster })}`);
+    if (!response.ok || this.query.cluster !== cluster) return;
+    this.moments = [...(await response.json()).moments, ...this.moments];
+    this.draw();
+  }
+
+  // Something changed just now.
+  add(time) {
+    this.moments.push(time);
+    if (this.moments.length > MOST_MOMENTS) this.thin();
+    this.draw();
+  }
+
+  // Forgets every second moment, but not the one that is looked at.
+  thin() {
+    this.moments = this.moments.filter((at, index) => index % 2 === 1 || (this.isPast && at === this.at));
+    if (this.isPast) this.slider.value = String(this.moments.indexOf(this.at));
+  }
+
+  draw() {
+    const last = this.moments.length;
+    this.slider.max = String(last);
+    if (!this.isPast) this.slider.value = String(last);
+    this.slider.disabled = last === 0;
+    const text = this.isPast ? new Date(this.at).toLocaleString([], { hour12: false }) : "live";
+    this.text.textContent = text;
+    this.slider.setAttribute("aria-valuetext", text);
+    byId("back-to-live").hidden = !this.isPast;
+    document.body.dataset.time = this.isPast ? "past" : "live";
+  }
+
+  moved() {
+    const at = this.moments[Number(this.slider.value)];
+    if (at === undefined) {
+      this.back();
+      return;
+    }
+    this.isPast = true;
+    this.at = at;
+    this.draw();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(at), PAUSE_MS);
+  }
+
+  async load(at) {
+    try {
+      const response = await fetch(`/api/history?${new URLSearchParams({ ...this.query, at })}`);
+      const told = await response.json();
+      if (!this.isPast || this.at !== at) return;
+      if (response.ok) this.on.past(told);
+      else this.on.failed(`${told.summary}: ${told.remedy}`);
+    } catch (error) {
+      this.on.failed(`the past cannot be read: ${error.message}`);
+    }
+  }
+
+  back() {
+    clearTimeout(this.timer);
+    const was = this.isPast;
+    this.isPast = false;
+    this.draw();
+    if (was) this.on.live();
+  }
+}

@@ -1,0 +1,1 @@
+"""The cases, a table per subject."""

@@ -1,0 +1,274 @@
+"""Cases of selectors, authorization and mutual TLS."""
+
+from __future__ import annotations
+
+from tests.unit.topology.analysis.kia.cases import (
+    MANUAL,
+    NETWORKING,
+    SECURITY,
+    Case,
+    deployment,
+    mesh_config,
+    one,
+    pod,
+    service,
+    space,
+)
+
+
+def peers(name: str, spec: str = "{}", **metadata: str) -> str:
+    return one(SECURITY, "PeerAuthentication", name, spec, **metadata)
+
+
+def policy(spec: str, name: str = "ap", **metadata: str) -> str:
+    return one(SECURITY, "AuthorizationPolicy", name, spec, **metadata)
+
+
+def source(fields: str) -> str:
+    return policy(f"{{rules: [{{from: [{{source: {fields}}}]}}]}}")
+
+
+def operation(fields: str) -> str:
+    return policy(f"{{rules: [{{to: [{{operation: {fields}}}]}}]}}")
+
+
+def rule(name: str, host: str, mode: str = "", **metadata: str) -> str:
+    tls = f", trafficPolicy: {{tls: {{mode: {mode}}}}}" if mode else ""
+    return one(NETWORKING, "DestinationRule", name, f"{{host: '{host}'{tls}}}", **metadata)
+
+
+A = "{selector: {matchLabels: {app: a}}}"
+SOURCE = "spec.rules[0].from[0].source"
+OPERATION = "spec.rules[0].to[0].operation"
+TLS = "spec.trafficPolicy.tls.mode"
+PEERS_OF_MESH = peers("mesh", "{mtls: {mode: STRICT}}", namespace="istio-system")
+PLACES = space("default") + space("istio-system")
+DEFAULT_HOSTS = "*.default.svc.cluster.local"
+
+CASES = (
+    # --- selectors -----------------------------------------------------------------------------
+    Case(
+        code="KIA0002",
+        wrong=peers("one") + peers("two"),
+        right=peers("one") + peers("two", namespace="other") + peers("three", A),
+        on="PeerAuthentication default/one",
+        path="spec",
+        also=(("PeerAuthentication default/two", "spec"),),
+    ),
+    Case(
+        code="KIA0003",
+        wrong=deployment("a", "{app: a, tier: web}")
+        + peers("one", A)
+        + peers("two", "{selector: {matchLabels: {tier: web}}}"),
+        right=deployment("a", "{app: a}")
+        + deployment("b", "{tier: web}")
+        + peers("one", A)
+        + peers("two", "{selector: {matchLabels: {tier: web}}}"),
+        on="PeerAuthentication default/one",
+        path="spec.selector",
+        also=(("PeerAuthentication default/two", "spec.selector"),),
+    ),
+    Case(
+        code="KIA0004",
+        wrong=deployment("b") + policy(A),
+        right=deployment("a") + policy(A),
+        on="AuthorizationPolicy default/ap",
+        path="spec.selector",
+    ),
+    Case(
+        code="KIA0004",
+        wrong=PLACES + deployment("a", namespace="nowhere") + policy(A, namespace="istio-system"),
+        right=PLACES + deployment("a") + policy(A, namespace="istio-system"),
+        on="AuthorizationPolicy istio-system/ap",
+        path="spec.selector",
+    ),
+    Case(
+        code="KIA0004",
+        wrong=one(NETWORKING, "Sidecar", "sc", "{workloadSelector: {labels: {app: a}}}")
+        + pod("b", "{app: b}"),
+        right=one(NETWORKING, "Sidecar", "sc", "{workloadSelector: {labels: {app: a}}}")
+        + one(NETWORKING, "WorkloadEntry", "vm", "{address: 10.0.0.1, labels: {app: a}}"),
+        on="Sidecar default/sc",
+        path="spec.workloadSelector",
+    ),
+    Case(
+        code="KIA0005",
+        wrong=one(NETWORKING, "ServiceEntry", "se", "{exportTo: [., gone], hosts: [a.com]}"),
+        right=space("there")
+        + one(NETWORKING, "ServiceEntry", "se", "{exportTo: [., there, '*'], hosts: [a.com]}"),
+        on="ServiceEntry default/se",
+        path="spec.exportTo[1]",
+    ),
+    # --- authorization -------------------------------------------------------------------------
+    Case(
+        code="KIA0101",
+        wrong=space("prod") + source("{namespaces: [prod, gone]}"),
+        right=space("prod") + source("{namespaces: [prod, 'pr*', '*']}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{SOURCE}.namespaces[1]",
+    ),
+    Case(
+        code="KIA0102",
+        wrong=operation("{methods: [GET, GOT]}"),
+        right=operation("{methods: [GET, 'P*', /shop.Cart/Add]}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{OPERATION}.methods[1]",
+    ),
+    Case(
+        code="KIA0104",
+        wrong=service("a") + operation("{hosts: [a, 'a.default:80', gone.default]}"),
+        right=service("a")
+        + one(NETWORKING, "VirtualService", "vs", "{hosts: [shop.example.com]}")
+        + operation("{hosts: [a, a.default.svc.cluster.local, '*.example.com', '*']}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{OPERATION}.hosts[2]",
+    ),
+    Case(
+        code="KIA0105",
+        wrong=MANUAL + source("{namespaces: [default]}"),
+        right=MANUAL + source("{namespaces: [default]}") + rule("all", "*.local", "ISTIO_MUTUAL"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{SOURCE}.namespaces",
+    ),
+    Case(
+        code="KIA0105",
+        wrong=MANUAL
+        + policy("{rules: [{when: [{key: source.principal, values: [cluster.local/ns/a/sa/b]}]}]}"),
+        right=policy("{rules: [{when: [{key: source.principal, values: [a]}]}]}"),
+        on="AuthorizationPolicy default/ap",
+        path="spec.rules[0].when[0].key",
+    ),
+    Case(
+        code="KIA0106",
+        wrong=PLACES
+        + deployment("a", account="buyer")
+        + source("{principals: [cluster.local/ns/default/sa/seller]}"),
+        right=PLACES
+        + deployment("a", account="buyer")
+        + pod("b", "{app: b}", account="seller")
+        + source(
+            "{principals: [cluster.local/ns/default/sa/buyer, cluster.local/ns/default/sa/seller,"
+            " cluster.local/ns/default/sa/default, '*/sa/any']}"
+        ),
+        on="AuthorizationPolicy default/ap",
+        path=f"{SOURCE}.principals[0]",
+    ),
+    Case(
+        code="KIA0107",
+        wrong=space("default")
+        + space("istio-system", "{topology.istio.io/network: one}")
+        + source("{principals: [cluster.local/ns/default/sa/seller]}"),
+        right=PLACES + source("{principals: [cluster.local/ns/default/sa/seller]}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{SOURCE}.principals[0]",
+    ),
+    Case(
+        code="KIA0108",
+        wrong=mesh_config("{trustDomain: shop.com}")
+        + space("default")
+        + source("{principals: [old.com/ns/default/sa/default]}"),
+        right=mesh_config("{trustDomain: shop.com, trustDomainAliases: [old.com]}")
+        + space("default")
+        + source(
+            "{principals: [old.com/ns/default/sa/default, cluster.local/ns/default/sa/default]}"
+        ),
+        on="AuthorizationPolicy default/ap",
+        path=f"{SOURCE}.principals[0]",
+    ),
+    # --- mutual TLS ----------------------------------------------------------------------------
+    Case(
+        code="KIA0204",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + rule("a", "a"),
+        right=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + rule("a", "a", "ISTIO_MUTUAL"),
+        on="DestinationRule default/a",
+        path="spec.host",
+    ),
+    Case(
+        code="KIA0205",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL"),
+        right=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + PEERS_OF_MESH,
+        on="DestinationRule default/all",
+        path=TLS,
+    ),
+    Case(
+        code="KIA0206",
+        wrong=MANUAL + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL"),
+        right=MANUAL
+        + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL")
+        + peers("ns", "{mtls: {mode: PERMISSIVE}}"),
+        on="DestinationRule default/all",
+        path=TLS,
+    ),
+    Case(
+        code="KIA0207",
+        wrong=service("a") + rule("a", "a", "DISABLE") + peers("ns", "{mtls: {mode: STRICT}}"),
+        right=service("a") + rule("a", "a", "DISABLE") + peers("ns", "{mtls: {mode: PERMISSIVE}}"),
+        on="DestinationRule default/a",
+        path=TLS,
+    ),
+    Case(
+        code="KIA0208",
+        wrong=service("a") + rule("a", "a", "DISABLE") + PEERS_OF_MESH,
+        right=service("a")
+        + pod("a", "{app: a}")
+        + rule("a", "a", "DISABLE")
+        + PEERS_OF_MESH
+        + peers("a", "{selector: {matchLabels: {app: a}}, mtls: {mode: PERMISSIVE}}"),
+        on="DestinationRule default/a",
+        path=TLS,
+    ),
+    Case(
+        code="KIA0401",
+        wrong=MANUAL + PEERS_OF_MESH,
+        right=MANUAL + PEERS_OF_MESH + rule("all", "*.local", "ISTIO_MUTUAL"),
+        on="PeerAuthentication istio-system/mesh",
+        path="spec.mtls.mode",
+    ),
+    Case(
+        code="KIA0501",
+        wrong=MANUAL + peers("ns", "{mtls: {mode: STRICT}}"),
+        right=MANUAL
+        + peers("ns", "{mtls: {mode: STRICT}}")
+        + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL"),
+        on="PeerAuthentication default/ns",
+        path="spec.mtls.mode",
+    ),
+    Case(
+        code="KIA0505",
+        wrong=peers("ns", "{mtls: {mode: DISABLE}}") + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL"),
+        right=peers("ns", "{mtls: {mode: DISABLE}}") + rule("all", DEFAULT_HOSTS, "DISABLE"),
+        on="PeerAuthentication default/ns",
+        path="spec.mtls.mode",
+    ),
+    Case(
+        code="KIA0506",
+        wrong=peers("mesh", "{mtls: {mode: DISABLE}}", namespace="istio-system")
+        + rule("all", "*.local", "ISTIO_MUTUAL"),
+        right=peers("mesh", "{mtls: {mode: DISABLE}}", namespace="istio-system")
+        + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL"),
+        on="PeerAuthentication istio-system/mesh",
+        path="spec.mtls.mode",
+    ),
+    # --- automatic mutual TLS: each of these is wrong without it alone ---------------------------
+    Case(
+        code="KIA0204",
+        wrong=MANUAL + rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL") + rule("a", "a"),
+        right=rule("all", DEFAULT_HOSTS, "ISTIO_MUTUAL") + rule("a", "a"),
+        on="DestinationRule default/a",
+        path="spec.host",
+    ),
+    Case(
+        code="KIA0205",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL"),
+        right=rule("all", "*.local", "ISTIO_MUTUAL"),
+        on="DestinationRule default/all",
+        path=TLS,
+    ),
+    Case(
+        code="KIA0401",
+        wrong=MANUAL + PEERS_OF_MESH,
+        right=PEERS_OF_MESH,
+        on="PeerAuthentication istio-system/mesh",
+        path="spec.mtls.mode",
+    ),
+)
