@@ -4,9 +4,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.meshbus-installed
+PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench faults bed bed-down proto lock docs clean
+.PHONY: help demo page test check unit bench faults bed bed-down proto lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,10 +21,16 @@ $(READY): requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-demo: $(READY) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
+# The one library of the topology's page, from its npm package; nothing is fetched at run time.
+$(PAGE): deploy/vendoring.py | $(READY)
+	@$(BIN)/python -m deploy.vendoring
+
+page: $(PAGE) ## what the topology's page needs, beside it
+
+demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.demo
 
-test: check ## everything that CI runs
+test: check $(PAGE) ## everything that CI runs
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m pytest
 
@@ -38,7 +45,7 @@ check: $(READY) ## format, lint, types, import rules
 unit: $(READY) ## only the tests that need no bed
 	@$(BIN)/python -m pytest tests/unit
 
-bench: $(READY) ## the side-by-side measurements; writes docs/reference/benchmarks.md and performance-tests.md
+bench: $(READY) $(PAGE) ## the side-by-side measurements; writes their pages in docs/reference
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m tests.bench
 

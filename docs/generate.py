@@ -47,6 +47,8 @@ from services.perf.wire import (
     ShardResult,
 )
 from services.topology import kinds
+from services.topology.analysis.ist import catalog as ist
+from services.topology.analysis.kia import catalog as kia
 from services.topology.settings import TopologySettings
 from services.translator.catalog import offered as translator_operations
 from services.translator.settings import TranslatorSettings
@@ -81,6 +83,7 @@ def pages() -> dict[Path, str]:
         reference / "rbac.md": _rbac(),
         reference / "operations.md": _operations(),
         reference / "upgrades.md": _upgrades(),
+        reference / "findings.md": _findings(),
         ROOT / "proto" / "bus.schema.json": _schema(),
     }
 
@@ -293,6 +296,28 @@ def _plural(kind: str) -> str:
     if name.endswith("y"):
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
+def _findings() -> str:
+    """Which codes of which catalogue there are, and why the others are not."""
+    lines: list[str] = []
+    for title, catalog in (
+        ("Codes of `istioctl analyze`", ist),
+        ("Codes of Kiali's validations", kia),
+    ):
+        rows = [
+            f"| {e.code} | {e.name} | {e.level} | {e.cause} | {e.remedy} |"
+            for e in sorted(catalog.ENTRIES, key=lambda entry: entry.code)
+        ]
+        missing = [f"| {code} | {why} |" for code, why in sorted(catalog.NOT_IMPLEMENTED.items())]
+        lines += [f"## {title}", "", "| code | name | level | cause | remedy |"]
+        lines += ["|---|---|---|---|---|", *rows, "", "Not there:", ""]
+        lines += ["| code | why |", "|---|---|", *missing, ""]
+    text = (
+        "What the topology service finds in a mesh's configuration, whenever something that a rule "
+        "looked at has changed. The codes and names are those of the catalogues that people know."
+    )
+    return _page("Findings", text, lines[:-1])
 
 
 def _schema() -> str:

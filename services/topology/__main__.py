@@ -89,6 +89,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         fingerprint=observing.fingerprint,
         allowance=lease_ttl(settings),
         most=own.most_clusters,
+        metrics=chassis.metrics,
     )
     pages = Pages(
         views=views,
@@ -145,7 +146,12 @@ class _Observing:
     async def _watched(self, record: ClusterRecord, feed: Feed, client: KubeClient) -> None:
         bus, own = self.chassis.bus, self.chassis.own
         state = State(record.cluster, record.name)
-        observer = Observer(state=state, graph=Graph(state), analysis=Analysis(state, RULES))
+        observer = Observer(
+            state=state,
+            graph=Graph(state),
+            analysis=Analysis(state, RULES),
+            metrics=self.chassis.metrics,
+        )
         found = Resources(client)
         intents = IntentBucket(bus)
         drifts = Drifts(

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import orjson
 
 from services.chassis.bus.subjects import hash_token
+from services.chassis.telemetry import metrics
+from services.chassis.telemetry.metrics import Metrics
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
 from services.topology.feeds import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
@@ -52,6 +54,7 @@ class Observer:
     state: State
     graph: Graph
     analysis: Analysis
+    metrics: Metrics
     _changes: list[Change] = field(default_factory=list)
     _flows: Flows | None = None
     _drift: dict[str, Item | None] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class Observer:
     _telemetry: dict[str, str] = field(default_factory=dict)
     _told_info: bytes = b""
     _since: str = ""
+    _came_at: float = 0.0
+    """Loop time of the oldest change that was not told yet; 0 without one."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     # --- what comes in --------------------------------------------------------------------------
@@ -116,6 +121,7 @@ class Observer:
 
     def _came(self, changes: list[Change]) -> None:
         if changes:
+            self._came_at = self._came_at or asyncio.get_running_loop().time()
             self._changes += changes
             self._news.set()
 
@@ -124,6 +130,7 @@ class Observer:
     async def run(self, teller: Teller) -> None:
         """Tells, for as long as the cluster is this worker's; what is known already goes first."""
         self._since = _now()
+        self._came_at = 0.0
         async for parts in self._turn():
             teller.fill(parts)
         info = self._info()
@@ -137,8 +144,14 @@ class Observer:
 
     async def _tell(self, teller: Teller) -> None:
         self._news.clear()
+        came_at, self._came_at = self._came_at, 0.0
+        is_new = False
         async for parts in self._turn():
             await teller.tell(Topic.GRAPH, parts)
+            is_new = True
+        if is_new and came_at:
+            took_s = asyncio.get_running_loop().time() - came_at
+            self.metrics.observe(metrics.TELLING_SECONDS, took_s)
         info = self._info()
         text = orjson.dumps(info)
         if text != self._told_info:

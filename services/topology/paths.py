@@ -15,7 +15,7 @@ from services.topology.analysis.lenses import Lens, Mesh
 from services.topology.graph.routing import ROUTING, Way, gateways, mesh_hosts, subsets_of, ways
 from services.topology.graph.scopes import GATEWAY_NAME
 from services.topology.hosts import covers, full, service_of
-from services.topology.objects import Config, Key, Labels, Service, Workload
+from services.topology.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.security import action_of, policies_for, workload_mtls
 from services.topology.state import State, matches
 
@@ -218,15 +218,15 @@ class _Question:
         name = service_of(host)
         spaces = (self.namespace, name[0] if name else "", self.mesh.root_namespace)
         for space in dict.fromkeys(spaces):
-            found = []
-            for rule in self.state.all(kinds.DESTINATION_RULE, space):
+            rules: list[Config] = list(self.state.all(kinds.DESTINATION_RULE, space))
+            found: list[tuple[tuple[bool, int, str, str], Config]] = []
+            for rule in rules:
                 pattern = full(str(rule.spec.get("host") or ""), space)
                 if pattern and covers(pattern, host) and self._is_visible(rule):
                     width = (pattern.startswith("*"), -len(pattern), rule.created, rule.name)
                     found.append((width, rule))
             if found:
-                rule: Config = min(found, key=lambda entry: entry[0])[1]
-                return rule
+                return min(found, key=lambda entry: entry[0])[1]
         return None
 
     def _subset(self, rule: Config | None, way: Way) -> Mapping[str, Any] | None:
@@ -255,8 +255,9 @@ class _Question:
             selector = (target.spec.get("workloadSelector") or {}).get("labels") or {}
         if target is None or not selector:
             return []
-        found = self.state.selected_workloads(target.namespace, {**selector, **labels})
-        return sorted(found, key=lambda workload: workload.key)
+        found = self.state.selected_workloads(target.namespace, selector)
+        meant = (workload for workload in found if matches(labels, workload.pod_labels))
+        return sorted(meant, key=lambda workload: workload.key)
 
     def _workload(self, workload: Workload) -> Told:
         root = self.mesh.root_namespace
@@ -291,7 +292,7 @@ class _Question:
         """Ready addresses; None where Kubernetes has none to count."""
         if not isinstance(target, Service):
             return None
-        slices = self.state.all(kinds.ENDPOINTS, target.namespace)
+        slices: Iterator[Endpoints] = self.state.all(kinds.ENDPOINTS, target.namespace)
         return sum(entry.ready for entry in slices if entry.service == target.name)
 
     def _service(self, target: Service | Config | None) -> Told | None:

@@ -106,6 +106,26 @@ LOAD_REQUESTS = Metric(
     action="Stands still while shards run: look at the run's events",
 )
 
+CLUSTERS_OWNED = Metric(
+    name="meshbus_topology_clusters",
+    type=MetricType.GAUGE,
+    meaning="Clusters that this replica watches",
+    action="The sum over all replicas below the number of registered clusters: one has no watcher",
+)
+CHANGES_TOLD = Metric(
+    name="meshbus_topology_deltas_total",
+    type=MetricType.COUNTER,
+    labels=("topic",),
+    meaning="Changes of graphs, findings and drift that were put on the bus",
+    action="Growing by hundreds a second: something in a cluster changes without end",
+)
+TELLING_SECONDS = Metric(
+    name="meshbus_topology_seconds",
+    type=MetricType.HISTOGRAM,
+    buckets=LATENCY_BUCKETS_S,
+    meaning="From a cluster's event to its change of the graph being on the bus",
+    action="Above 25 ms: the process is short of processor time, or NATS writes slowly",
+)
 CATALOGUE: tuple[Metric, ...] = (
     COMMANDS,
     COMMAND_SECONDS,
@@ -118,6 +138,9 @@ CATALOGUE: tuple[Metric, ...] = (
     CLIENTS_DROPPED,
     SHARDS,
     LOAD_REQUESTS,
+    CLUSTERS_OWNED,
+    CHANGES_TOLD,
+    TELLING_SECONDS,
 )
 
 

@@ -17,6 +17,7 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.bus.publishing import retried
 from services.chassis.errors import BusUnavailable, LeaseLost, shortened
+from services.chassis.telemetry.metrics import CHANGES_TOLD, Metrics
 from services.topology import wire
 from services.topology.feeds import Delta, Parts, Stage, Topic
 from services.topology.views import ClusterView, Views
@@ -37,6 +38,7 @@ class Feed:
     views: Views
     view: ClusterView
     fence: Fence
+    metrics: Metrics | None = None
     _last: int = 0
     """Sequence of the cluster's last message in the stream."""
     _since: int = 0
@@ -46,9 +48,18 @@ class Feed:
     _rising: ClusterView | None = None
 
     @classmethod
-    async def take(cls, bus: Bus, views: Views, *, cluster: str, epoch: int, fence: Fence) -> Feed:
+    async def take(
+        cls,
+        bus: Bus,
+        views: Views,
+        *,
+        cluster: str,
+        epoch: int,
+        fence: Fence,
+        counted: Metrics | None = None,
+    ) -> Feed:
         """The feed of a cluster whose lease was just taken."""
-        feed = cls(bus, views, ClusterView(cluster, epoch=epoch), fence)
+        feed = cls(bus, views, ClusterView(cluster, epoch=epoch), fence, counted)
         feed._last = await last_sequence(bus, cluster)
         return feed
 
@@ -58,6 +69,8 @@ class Feed:
             await self._publish(delta)
             self.view.apply(delta)
             self.views.tell(delta)
+            if self.metrics is not None:
+                self.metrics.count(CHANGES_TOLD, topic)
         if self._since > max(
             _SMALLEST_CHECKPOINT_BYTES, _CHECKPOINT_FACTOR * self._checkpoint_bytes
         ):

@@ -22,6 +22,7 @@ from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.records import Records
 from services.chassis.errors import ClusterBusy, LeaseLost, MeshbusError
 from services.chassis.messages import ClusterRecord
+from services.chassis.telemetry.metrics import CLUSTERS_OWNED, Metrics
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.mirrors import follow
 from services.topology.feeds import INFO_PART, Item
@@ -54,6 +55,7 @@ class Owners:
     allowance: timedelta
     """How long a lease outlives its last renewal."""
     most: int
+    metrics: Metrics
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _credentials: dict[str, str] = field(default_factory=dict)
     _owned: set[str] = field(default_factory=set)
@@ -145,14 +147,21 @@ class Owners:
         key, worker = f"watch.{cluster}", self.leases.worker
         async with self.leases.held(key, operation=worker, attempt=1, fence=fence) as epoch:
             self._owned.add(cluster)
+            self.metrics.add(CLUSTERS_OWNED, 1)
             log.info("cluster_owned", cluster=cluster, name=record.name, epoch=epoch)
             try:
                 feed = await Feed.take(
-                    self.bus, self.views, cluster=cluster, epoch=epoch, fence=fence
+                    self.bus,
+                    self.views,
+                    cluster=cluster,
+                    epoch=epoch,
+                    fence=fence,
+                    counted=self.metrics,
                 )
                 await fence.guard(self._observed(record, feed))
             finally:
                 self._owned.discard(cluster)
+                self.metrics.add(CLUSTERS_OWNED, -1)
 
     async def _observed(self, record: ClusterRecord, feed: Feed) -> None:
         """Over failures, which the feed tells: an owner that cannot reach a cluster stays owner."""

@@ -358,6 +358,7 @@ class Nodes:
                 continue
             egress = unit.labels.get("istio"), unit.labels.get("operator.istio.io/component")
             kind = "egressInfo" if any(name in _EGRESS for name in egress) else "ingressInfo"
+            hosts.setdefault(kind, set())
             for server in config.spec.get("servers") or ():
                 found = {str(host) for host in server.get("hosts") or ()}
                 hosts.setdefault(kind, set()).update(found)
