@@ -265,8 +265,8 @@ def _rbac() -> str:
         "What the user of a kubeconfig needs for the operations `istio`, `label-namespace`, the "
         "policies, traffic intents, `smi_conformance` and `istio-vet`. Sample applications, "
         "add-ons, designs and `custom` need whatever their objects need; translating SMI also "
-        "reads Services, Deployments, StatefulSets, DaemonSets and Pods. The last rules are those of "
-        "the live graph; drift also watches the kinds of what was applied, never Secrets."
+        "reads Services, Deployments, StatefulSets, DaemonSets and Pods. The last rules are those "
+        "of the live graph; drift also watches the kinds of what was applied, never Secrets."
     )
     # Copies, because YAML would write shared lists as anchors.
     manifest = yaml.safe_dump(json.loads(json.dumps(role)), sort_keys=False).rstrip()

@@ -1,21 +1,21 @@
 """Renewing the traffic of one cluster's graph, whatever becomes of the source.
 
-One source of telemetry may know several clusters by the names that Istio has for them; here a
-cluster has its token. A flow belongs to a cluster's graph when one of its ends does.
+One source of telemetry may know several clusters by the names that Istio has for them. A flow
+belongs to a cluster's graph when one of its ends does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.chassis.errors import MeshbusError
 from services.topology import kinds
 from services.topology.observing import Observer
 from services.topology.state import State
-from services.topology.traffic import Flow, FlowKey, Flows, Peer, Telemetry
+from services.topology.traffic import Flows, Telemetry
 
 DEFAULT_NAME = "Kubernetes"
 """What Istio calls a cluster that nobody named."""
@@ -59,22 +59,14 @@ class Renewal:
             await asyncio.sleep(max(1.0, self.every.total_seconds() - took))
 
 
-def own(flows: Flows, state: State) -> dict[FlowKey, Flow]:
-    """The flows of one cluster, its own ends under its token."""
-    name = istio_name(state)
-    found: dict[FlowKey, Flow] = {}
-    for key, flow in flows.items():
-        source, destination = key.source, key.destination
-        if not any(cluster in ("", name) for cluster in (source.cluster, destination.cluster)):
-            continue
-        known = FlowKey(
-            _under(source, name, state.cluster),
-            replace(key.called, cluster=_token(key.called.cluster, name, state.cluster)),
-            _under(destination, name, state.cluster),
-            key.protocol,
-        )
-        found[known] = flow
-    return found
+def own(flows: Flows, state: State) -> Flows:
+    """The flows that one end of which is in the cluster."""
+    known = ("", istio_name(state), state.cluster)
+    return {
+        key: flow
+        for key, flow in flows.items()
+        if key.source.cluster in known or key.destination.cluster in known
+    }
 
 
 def istio_name(state: State) -> str:
@@ -87,11 +79,3 @@ def istio_name(state: State) -> str:
         if given.get("clusterName"):
             return str(given["clusterName"])
     return DEFAULT_NAME
-
-
-def _under(peer: Peer, name: str, token: str) -> Peer:
-    return replace(peer, cluster=_token(peer.cluster, name, token))
-
-
-def _token(cluster: str, name: str, token: str) -> str:
-    return token if cluster in ("", name) else cluster

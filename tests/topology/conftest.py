@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -12,9 +13,12 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.objects import Key
 from tests.system.bodies import config_map
 from tests.system.meshery import Meshery
-from tests.testbed import packages
+from tests.testbed import loopback, packages
 from tests.testbed.clusters import Cluster
+from tests.testbed.prometheus import Prometheus
+from tests.testbed.proxies import FaultProxy
 from tests.testbed.stack import Stack
+from tests.topology.pages import Page as Metrics
 from tests.topology.samples import VIRTUAL_SERVICE, Shop
 from tests.topology.seeing import Seeing, seeing
 from tests.topology.serving import Server
@@ -76,13 +80,43 @@ def is_ours(message: object) -> bool:
 
 # --- the whole service beside a cluster ----------------------------------------------------------
 
-QUICK = {"MESHBUS_ACK_WAIT": "5s", "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s"}
+QUICK = {
+    "MESHBUS_ACK_WAIT": "5s",
+    "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s",
+    "MESHBUS_TOPOLOGY_TELEMETRY_WINDOW": "10s",
+    "MESHBUS_TOPOLOGY_PROMETHEUS_TIMEOUT": "2s",
+}
 """A lease lives two ack waits, and takeovers are waited for."""
 
 
 @pytest.fixture(scope="session")
-def topology_stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("topology"), settings=QUICK) as running:
+def mesh_metrics() -> Iterator[Metrics]:
+    """What the mesh's proxies would show to Prometheus."""
+    shown = Metrics()
+    yield shown
+    shown.close()
+
+
+@pytest.fixture(scope="session")
+def mesh_prometheus(
+    mesh_metrics: Metrics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultProxy]:
+    """A Prometheus that scrapes them, behind a proxy that can fail."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets = {"proxies": [f"{loopback.HOST}:{mesh_metrics.port}"]}
+    with (
+        Prometheus(folder, targets) as running,
+        FaultProxy(urlsplit(running.url).port or 0) as proxy,
+    ):
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def topology_stack(
+    built: None, mesh_prometheus: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    settings = {**QUICK, "MESHBUS_TOPOLOGY_PROMETHEUS": f"http://{mesh_prometheus.address}"}
+    with Stack(tmp_path_factory.mktemp("topology"), settings=settings) as running:
         yield running
 
 

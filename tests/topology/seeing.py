@@ -43,7 +43,7 @@ class Follower:
             self.edges = {edge["id"]: edge for edge in data["edges"]}
             self.findings = _by_id(data["findings"])
             self.drift = _by_id(data["drift"])
-            self.info = data["info"] or {}
+            self.info = (data["info"] or {}).get("cluster") or {}
         elif name == "delta":
             for part in ("nodes", "edges", "findings", "drift"):
                 known = getattr(self, part)
@@ -52,7 +52,7 @@ class Follower:
                         known.pop(key, None)
                     else:
                         known[key] = item
-            self.info = (data.get("info") or {}).get("cluster") or data.get("info") or self.info
+            self.info = (data.get("info") or {}).get("cluster") or self.info
         if self.on_event is not None:
             self.on_event(name, data)
         self._changed.set()

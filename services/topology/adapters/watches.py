@@ -32,6 +32,7 @@ _SETTLE_S = 0.2
 _RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
+_DISCOVERY_LAG_S = 10.0
 _MESH_SETTINGS = "istio"
 """Names of the ConfigMaps that say how a mesh is set up begin so."""
 
@@ -74,6 +75,8 @@ class ClusterWatch:
     """Watches whose first list has not come."""
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
     _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _discover_until: float = 0.0
+    """Loop time up to which discovery may not know yet what definitions say."""
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
@@ -105,8 +108,11 @@ class ClusterWatch:
 
     async def _survey(self, *, first: bool = False) -> None:
         """Starts watches for what is served and wanted, and ends those that nobody needs."""
+        now = asyncio.get_running_loop().time()
         if first or self._definitions_changed.is_set():
             self._definitions_changed.clear()
+            self._discover_until = now + _DISCOVERY_LAG_S
+        if now <= self._discover_until:
             await self.resources.refresh()
         wanted = {watch: resource async for watch, resource in self._wanted()}
         for watch in self._tasks.keys() - wanted.keys():
