@@ -33,7 +33,7 @@ CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:
 
 @dataclass(slots=True)
 class Operator:
-    """A terminal with the nats CLI, and one with `nats sub 'live.evt.>'` in it."""
+    """A terminal with the nats CLI, and one with `nats sub 'live.evt.*.*.*'` in it."""
 
     stack: Stack
     cluster: str
@@ -69,9 +69,9 @@ class Operator:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """`nats sub 'live.evt.>'` for the block, each message one line."""
+        """`nats sub 'live.evt.*.*.*'` for the block, each message one line."""
         terminal = await asyncio.create_subprocess_exec(
-            *self.stack.nats_command("sub", "--raw", "live.evt.>"),
+            *self.stack.nats_command("sub", "--raw", "live.evt.*.*.*"),
             env=self.stack.nats_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -94,7 +94,7 @@ class Operator:
     async def _is_subscribed(self) -> bool:
         url = f"{self.stack.nats.monitoring_url}/connz?subs=1"
         connections = (await asyncio.to_thread(loopback.fetch_json, url))["connections"]
-        return any("live.evt.>" in (c.get("subscriptions_list") or []) for c in connections)
+        return any("live.evt.*.*.*" in (c.get("subscriptions_list") or []) for c in connections)
 
 
 @pytest.fixture
