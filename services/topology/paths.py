@@ -13,8 +13,8 @@ from typing import Any
 from services.topology import kinds
 from services.topology.analysis.lenses import Lens, Mesh
 from services.topology.graph.routing import ROUTING, Way, gateways, mesh_hosts, subsets_of, ways
-from services.topology.graph.scopes import GATEWAY_NAME
 from services.topology.hosts import covers, full, service_of
+from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.security import action_of, policies_for, workload_mtls
 from services.topology.state import State, matches

@@ -1,8 +1,5 @@
-"""Configuration objects as the graph sees them: what they act on, and the edges that they make.
-
-An object's edges are worked out together, and what was looked up for them is recorded as marks, so
-that a change works out again just the objects that looked at it.
-"""
+"""Configuration objects as the graph sees them: which things each acts on, and what a change of
+one touches."""
 
 from __future__ import annotations
 
@@ -28,26 +25,6 @@ from services.topology.hosts import covers, service_of
 from services.topology.objects import Change, Config, Key, Labels
 from services.topology.state import matches
 
-Mark: TypeAlias = tuple[str, str, str]
-_HOST, _SERVICE, _UNIT, _RULE, _GATEWAY = "host", "service", "unit", "rule", "gateway"
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """A workload or a service."""
-
-    is_service: bool
-    name: Name
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One edge that a configuration object makes."""
-
-    source: Thing
-    target: Thing
-    config: dict[str, Any]
-
 
 @dataclass(slots=True)
 class Dirty:
@@ -70,9 +47,14 @@ class Configuration:
     """Routing objects and DestinationRules by host."""
     entries: dict[Name, set[Key]] = field(default_factory=dict)
     """WorkloadEntries by namespace and app."""
-    links: dict[Key, tuple[Link, ...]] = field(default_factory=dict)
-    _marks: dict[Key, frozenset[Mark]] = field(default_factory=dict)
-    _looked: dict[Mark, set[Key]] = field(default_factory=dict)
+    links: Links = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.links = Links(self.catalog, self.scopes, self.named)
+
+    def units_in(self, scope: Scope) -> Iterator[Name]:
+        """Workloads that a scope means."""
+        return units_in(self.catalog, scope)
 
     # --- questions ------------------------------------------------------------------------------
 
@@ -116,17 +98,10 @@ class Configuration:
         if key.kind in (kinds.GATEWAY, kinds.K8S_GATEWAY):
             # Its hosts are on its workloads' nodes.
             concerned = concerned or ([scope] if scope is not None else [])
-            self._touch((_GATEWAY, *_place(key)), dirty)
+            dirty.due |= self.links.that_looked((GATEWAY, *place_of(key)))
         for found in concerned:
             dirty.services.update(found.services)
             dirty.units.update(self.units_in(found))
-
-    def units_in(self, scope: Scope) -> Iterator[Name]:
-        """Workloads that a scope means."""
-        if scope.is_wide:
-            yield from self.catalog.labelled.find(scope.space, {})
-        for selector in scope.selectors:
-            yield from self.catalog.labelled.find(scope.space, selector)
 
     def _routing(self, change: Change, dirty: Dirty) -> None:
         key = change.key
@@ -141,7 +116,7 @@ class Configuration:
         for service in services:
             dirty.units |= self.catalog.selected.get(service, set())
         for host in hosts:
-            self._touch((_RULE, host, ""), dirty)
+            dirty.due |= self.links.that_looked((RULE, host, ""))
 
     def _services_of(self, host: str) -> Iterator[Name]:
         """Services and ServiceEntries that a host, maybe with a wildcard, means."""
@@ -177,115 +152,22 @@ class Configuration:
     def stirred(self, stirred: Stirred, dirty: Dirty) -> None:
         """Notes which objects looked at what the catalog changed."""
         for host in stirred.hosts:
-            self._touch((_HOST, host, ""), dirty)
+            dirty.due |= self.links.that_looked((HOST, host, ""))
         for service in stirred.services:
-            self._touch((_SERVICE, *service), dirty)
+            dirty.due |= self.links.that_looked((SERVICE, *service))
         for name in stirred.regrouped:
-            self._touch((_UNIT, *name), dirty)
+            dirty.due |= self.links.that_looked((UNIT, *name))
         for name, before in stirred.units.items():
             after = self.catalog.units.get(name)
             if before is not None and after is not None and before.labels == after.labels:
                 continue
-            self._touch((_UNIT, *name), dirty)
+            dirty.due |= self.links.that_looked((UNIT, *name))
             for service in self.catalog.fronts.get(name, ()):
-                self._touch((_SERVICE, *service), dirty)
+                dirty.due |= self.links.that_looked((SERVICE, *service))
             for side in (before, after):
                 if side is not None:
                     for key in self.scopes.gateways_on(side.namespace, side.labels):
-                        self._touch((_GATEWAY, *_place(key)), dirty)
-
-    def _touch(self, mark: Mark, dirty: Dirty) -> None:
-        dirty.due |= self._looked.get(mark, set())
-
-    # --- edges ----------------------------------------------------------------------------------
-
-    def work_out(self, key: Key) -> None:
-        """Sets `links` of an object."""
-        config: Config | None = self.catalog.state.at(key)
-        marks: set[Mark] = set()
-        found = tuple(self._links(config, marks)) if config is not None else ()
-        for mark in self._marks.pop(key, frozenset()) - marks:
-            looked = self._looked[mark]
-            looked.discard(key)
-            if not looked:
-                del self._looked[mark]
-        for mark in marks:
-            self._looked.setdefault(mark, set()).add(key)
-        if marks:
-            self._marks[key] = frozenset(marks)
-        self.links.pop(key, None)
-        if found:
-            self.links[key] = found
-
-    def _links(self, config: Config, marks: set[Mark]) -> Iterator[Link]:
-        units = sorted({unit for key in gateways(config) for unit in self._serving(key, marks)})
-        marks.update((_UNIT, *unit) for unit in units)
-        callers = {name for h in mesh_hosts(config) if (name := self._resolve(h, marks))}
-        for way in ways(config):
-            target = self._resolve(way.host, marks)
-            if target is None:
-                continue
-            told = _told(config, way)
-            for unit in units:
-                yield Link(Thing(False, unit), Thing(True, target), told)
-            for caller in sorted(callers):
-                if caller != target:
-                    yield Link(Thing(True, caller), Thing(True, target), told)
-                    continue
-                for unit in self._versions(target, way, marks):
-                    yield Link(Thing(True, caller), Thing(False, unit), told)
-
-    def _serving(self, key: Key, marks: set[Mark]) -> Iterator[Name]:
-        """Workloads of a gateway."""
-        marks.add((_GATEWAY, *_place(key)))
-        scope = self.scopes.at(key)
-        if scope is not None:
-            yield from self.units_in(scope)
-
-    def _resolve(self, host: str, marks: set[Mark]) -> Name | None:
-        marks.update((_HOST, pattern, "") for pattern in patterns(host))
-        return self.catalog.resolve(host)
-
-    def _versions(self, service: Name, way: Way, marks: set[Mark]) -> Iterator[Name]:
-        """Workloads of a service that a destination means."""
-        marks.add((_SERVICE, *service))
-        marks.add((_RULE, way.host, ""))
-        labels: Labels | None = {}
-        if way.subset:
-            labels = self._subset(way)
-        if labels is None:
-            return
-        for unit in sorted(self.catalog.selected.get(service, ())):
-            marks.add((_UNIT, *unit))
-            if matches(labels, self.catalog.units[unit].labels):
-                yield unit
-
-    def _subset(self, way: Way) -> Labels | None:
-        for key in sorted(self.named.exact(way.host)):
-            if key.kind != kinds.DESTINATION_RULE:
-                continue
-            rule = self.catalog.state.at(key)
-            labels = subsets_of(rule).get(way.subset) if rule is not None else None
-            if labels is not None:
-                return labels
-        return None
-
-
-def _told(config: Config, way: Way) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "kind": kinds.short(config.key.kind),
-        "namespace": config.namespace,
-        "name": config.name,
-        "path": way.path,
-        **way.details,
-    }
-    if way.subset:
-        told["subset"] = way.subset
-    return told
-
-
-def _place(key: Key) -> tuple[str, str]:
-    return key.kind, f"{key.namespace}/{key.name}"
+                        dirty.due |= self.links.that_looked((GATEWAY, *place_of(key)))
 
 
 def app_of_entry(entry: Config) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import fsum
-from typing import Any
+from typing import Any, TypeAlias
+
+import orjson
 
 from services.topology.feeds import View
-from services.topology.graph.configuration import Configuration, Link, Thing
+from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import DEFAULT, Limits, of_requests, tolerances
 from services.topology.graph.ids import (
     NOBODY,
@@ -21,6 +23,7 @@ from services.topology.graph.ids import (
     service_node,
     workload_node,
 )
+from services.topology.graph.links import Link, Thing
 from services.topology.graph.loads import (
     Load,
     edge_details,
@@ -46,6 +49,33 @@ class Figures:
     rates: dict[str, str]
     responses: Data
     total: float
+    digest: int
+    """Of all of them."""
+
+
+FiguresOf: TypeAlias = dict[tuple[frozenset[Load], Limits, Limits], Figures]
+
+
+@dataclass(frozen=True, slots=True)
+class Travelled:
+    """What an edge with traffic shows: its flows' figures, and its share of what its source sends
+    by the protocol ("" for TCP)."""
+
+    figures: Figures
+    share: str
+
+    @property
+    def digest(self) -> int:
+        return hash((self.figures.digest, self.share))
+
+    def data(self, key: EdgeKey) -> Data:
+        protocol, figures = key[2], self.figures
+        traffic: Data = {"protocol": protocol, "rates": figures.rates}
+        if self.share:
+            traffic["rates"] = {**figures.rates, f"{protocol}PercentReq": self.share}
+        if figures.responses:
+            traffic["responses"] = figures.responses
+        return {**_ends(key), **figures.details, "traffic": traffic}
 
 
 @dataclass(slots=True)
@@ -54,25 +84,21 @@ class Edges:
 
     view: View
     nodes: Nodes
-    figures: dict[tuple[frozenset[Load], Limits, Limits], Figures]
+    figures: FiguresOf
     """Shared by views: a flow shows in all of them."""
     _outs: dict[tuple[NodeKey, str], float] = field(default_factory=dict)
     _limits: dict[NodeKey, Limits] = field(default_factory=dict)
 
-    def traffic(self, key: EdgeKey) -> Data | None:
+    def traffic(self, key: EdgeKey) -> Travelled | None:
         road = self.nodes.roads.views[self.view]
         loads = road.edges.get(key)
         if loads is None:
             return None
         source, target, protocol = key
         told = self._figures_of(loads, protocol, self._limits_of(target), self._limits_of(source))
-        traffic: Data = {"protocol": protocol, "rates": told.rates}
-        if protocol != "tcp":
-            share = percent(told.total, self._out(road, source, protocol))
-            traffic["rates"] = {**told.rates, f"{protocol}PercentReq": share}
-            if told.responses:
-                traffic["responses"] = told.responses
-        return {**_ends(key), **told.details, "traffic": traffic}
+        if protocol == "tcp":
+            return Travelled(told, "")
+        return Travelled(told, percent(told.total, self._out(road, source, protocol)))
 
     def _figures_of(
         self, loads: set[Load], protocol: str, target: Limits, source: Limits
@@ -113,7 +139,7 @@ class Edges:
         if node[0] == SERVICE:
             found = catalog.service((node[2], node[3])) or catalog.entry((node[2], node[3]))
             return found.annotations if found is not None else _NONE
-        units = self.nodes.units(node)
+        units = self.nodes.units(self.view, node)
         return units[0].annotations if units else _NONE
 
     def idle(self, key: EdgeKey) -> Data | None:
@@ -124,7 +150,7 @@ class Edges:
             return None
         selected = self.nodes.catalog.selected.get((source[2], source[3]), ())
         if source[1] != self.nodes.cluster or not any(
-            unit.key in selected for unit in self.nodes.units(target)
+            unit.key in selected for unit in self.nodes.units(self.view, target)
         ):
             return None
         return _ends(key)
@@ -139,8 +165,9 @@ def _figures(loads: set[Load], protocol: str, target: Limits, source: Limits) ->
             status = max(status, of_requests(asked, source, "outbound"))
         details["healthStatus"] = status.told
     total = fsum([load.total for load in loads])
-    rates = edge_rates(loads, protocol, total)
-    return Figures(details, rates, responses(loads, total), total)
+    rates, answers = edge_rates(loads, protocol, total), responses(loads, total)
+    digest = hash(orjson.dumps((details, rates, answers)))
+    return Figures(details, rates, answers, total, digest)
 
 
 def _ends(key: EdgeKey) -> Data:
@@ -165,7 +192,7 @@ class Wires:
     def put(self, key: Key, configuration: Configuration) -> set[EdgeKey]:
         """Places an object's edges; returns those that may look different."""
         now: dict[EdgeKey, Data] = {}
-        for link in configuration.links.get(key, ()):
+        for link in configuration.links.of(key):
             for edge in self._edges(key, link, configuration):
                 now[edge] = link.config
         before = self._of.pop(key, frozenset())

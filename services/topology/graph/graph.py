@@ -9,57 +9,34 @@ nodes with ten marks each take more memory than the graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-import orjson
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from services.topology import kinds
 from services.topology.feeds import EDGES, NODES, Item, Parts, View, part_of
-from services.topology.graph.boxes import Boxes, box_data
 from services.topology.graph.catalog import Catalog, Stirred
 from services.topology.graph.configuration import Configuration, Dirty
-from services.topology.graph.edges import IDLE, PROTOCOLS, Edges, Figures, Wires
-from services.topology.graph.health import ANNOTATION, Limits
+from services.topology.graph.edges import IDLE, Edges, FiguresOf, Wires
+from services.topology.graph.facts import Facts
+from services.topology.graph.health import ANNOTATION
 from services.topology.graph.ids import (
-    BOX,
     SERVICE,
-    EdgeKey,
     Name,
     NodeKey,
-    edge_id,
-    node_id,
     service_node,
     workload_node,
 )
-from services.topology.graph.loads import Load
 from services.topology.graph.nodes import Nodes
 from services.topology.graph.roads import Roads
 from services.topology.graph.scopes import SCOPED
+from services.topology.graph.showing import Shown
 from services.topology.graph.units import Unit
 from services.topology.objects import Change, Config
 from services.topology.state import State
 from services.topology.traffic import Flows
 
-K = TypeVar("K", NodeKey, EdgeKey)
-
-_BOXED = (View.APP, View.VERSIONED_APP)
 SYSTEM_NAMESPACE = "istio-system"
 _DEFAULT_CLUSTER = "Kubernetes"
-
-
-@dataclass(slots=True)
-class _Shown:
-    """One view: what was told last, by hash, and what belongs to this view alone."""
-
-    view: View
-    wires: Wires
-    boxes: Boxes = field(default_factory=Boxes)
-    nodes: dict[NodeKey, int] = field(default_factory=dict)
-    edges: dict[EdgeKey, int] = field(default_factory=dict)
-    stale_nodes: set[NodeKey] = field(default_factory=set)
-    stale_edges: set[EdgeKey] = field(default_factory=set)
 
 
 class Graph:
@@ -70,13 +47,17 @@ class Graph:
         self._cluster = state.name or state.cluster
         self._catalog = Catalog(state)
         self._configuration = Configuration(self._catalog, _root(state))
+        self._facts = Facts(self._catalog, self._configuration)
         self._roads = Roads(self._catalog, self._cluster, self._aliases())
-        self._views = [_Shown(view, Wires(view, self._cluster)) for view in View]
+        self._moment = 0
+        """Counts what was taken over; makers are good for one."""
+        self._views = [Shown(view, Wires(view, self._cluster)) for view in View]
 
     # --- changes --------------------------------------------------------------------------------
 
     def changed(self, changes: Sequence[Change]) -> Parts:
         """Takes over changes that the state has already."""
+        self._moment += 1
         dirty = Dirty()
         rooted = [change for change in changes if change.key.kind == kinds.CONFIG_MAP]
         self._configuration.changed(changes, dirty)
@@ -85,7 +66,7 @@ class Graph:
         if rooted:
             self._settings(dirty)
         for key in dirty.due:
-            self._configuration.work_out(key)
+            self._configuration.links.work_out(key)
             for shown in self._views:
                 edges = shown.wires.put(key, self._configuration)
                 shown.stale_edges |= edges
@@ -99,8 +80,17 @@ class Graph:
 
     def flows(self, flows: Flows) -> Parts:
         """Takes over telemetry in place of what there was before."""
+        self._moment += 1
         self._roads.flows(flows)
         return self._tell()
+
+    def flows_by_parts(self, flows: Flows) -> Iterator[Parts]:
+        """As `flows`, a part at a time, for a caller who lets others work in between: thousands of
+        items take a while. `changed` and `flows` may be called before the end is reached; they
+        tell what is left."""
+        self._moment += 1
+        self._roads.flows(flows)
+        yield from self._steps()
 
     def info(self) -> dict[str, Any]:
         """How much there is."""
@@ -150,6 +140,7 @@ class Graph:
             services |= self._fronts(name)
         for name in stirred.redefined:
             units |= self._catalog.selected.get(name, set())
+        self._facts.forget(units, services)
         links = {
             *stirred.links,
             *((service, unit) for unit in stirred.units for service in self._fronts(unit)),
@@ -173,7 +164,7 @@ class Graph:
     def _fronts(self, unit: Name) -> set[Name]:
         return self._catalog.fronts.get(unit, set())
 
-    def _of_app(self, shown: _Shown, app: Name) -> set[NodeKey]:
+    def _of_app(self, shown: Shown, app: Name) -> set[NodeKey]:
         """Nodes of an app's workloads, those of telemetry alone among them."""
         found = {
             self._own(shown.view, (app[0], unit), app[1])
@@ -205,81 +196,32 @@ class Graph:
     # --- items ----------------------------------------------------------------------------------
 
     def _tell(self) -> Parts:
-        maker = Nodes(self._cluster, self._catalog, self._configuration, self._roads)
-        figures: dict[tuple[frozenset[Load], Limits, Limits], Figures] = {}
-        parts: dict[str, dict[str, Item | None]] = {}
-        for shown in self._views:
-            self._follow_traffic(shown)
-            told = self._tell_nodes(shown, maker)
-            if told:
-                parts[part_of(shown.view, NODES)] = told
-            told = self._tell_edges(shown, Edges(shown.view, maker, figures))
-            if told:
-                parts[part_of(shown.view, EDGES)] = told
+        parts: dict[str, Mapping[str, Item | None]] = {}
+        for step in self._steps():
+            parts |= step
         return parts
 
-    def _follow_traffic(self, shown: _Shown) -> None:
-        """From edges whose flows changed to all that shows it: their ends, the shares of the
-        source's other edges, idle edges that come and go."""
-        road, touched = self._roads.views[shown.view], self._roads.touched[shown.view]
-        sources = set()
-        for key in touched:
-            sources.add(key[0])
-            shown.stale_nodes.update(key[:2])
-            if key[0][0] == SERVICE:
-                shown.stale_edges.add((key[0], key[1], IDLE))
-        shown.stale_edges |= touched
-        for source in sources:
-            shown.stale_edges |= road.outs.get(source, set())
-        touched.clear()
+    def _steps(self) -> Iterator[Parts]:
+        """Makes what is stale, a part at a time."""
+        moment, makers = self._moment, self._makers()
+        for shown in self._views:
+            for of in (NODES, EDGES):
+                if moment != self._moment:
+                    moment, makers = self._moment, self._makers()
+                nodes, figures = makers
+                if of == NODES:
+                    view = shown.view
+                    shown.follow_traffic(self._roads.views[view], self._roads.touched[view])
+                    told = shown.tell_nodes(nodes)
+                else:
+                    told = shown.tell_edges(Edges(shown.view, nodes, figures))
+                if told:
+                    yield {part_of(shown.view, of): told}
+        self._facts.trim()
 
-    def _tell_nodes(self, shown: _Shown, maker: Nodes) -> dict[str, Item | None]:
-        view, stale = shown.view, shown.stale_nodes
-        exists = {key: self._exists(shown, maker, key) for key in stale}
-        if view in _BOXED:
-            for key, is_there in exists.items():
-                stale |= shown.boxes.put(key, maker.app(view, key) if is_there else "")
-        told: dict[str, Item | None] = {}
-        for key in stale:
-            item: Item | None = None
-            if key[0] == BOX:
-                item = box_data(key) if shown.boxes.exists(key) else None
-            elif exists.get(key, True):
-                item = maker.data(view, key, shown.boxes.parent(key))
-            if _is_news(shown.nodes, key, item):
-                told[node_id(key) if item is None else item["id"]] = item
-        stale.clear()
-        return told
-
-    def _exists(self, shown: _Shown, maker: Nodes, key: NodeKey) -> bool:
-        if maker.exists(shown.view, key):
-            return True
-        return shown.view is View.SERVICE and key in shown.wires.ends and bool(maker.units(key))
-
-    def _tell_edges(self, shown: _Shown, maker: Edges) -> dict[str, Item | None]:
-        told: dict[str, Item | None] = {}
-        for key in shown.stale_edges:
-            if key[2] == IDLE:
-                item = maker.idle(key)
-            elif key[2] in PROTOCOLS:
-                item = maker.traffic(key)
-            else:
-                item = shown.wires.data(key)
-            if _is_news(shown.edges, key, item):
-                told[edge_id(key) if item is None else item["id"]] = item
-        shown.stale_edges.clear()
-        return told
-
-
-def _is_news(known: dict[K, int], key: K, item: Item | None) -> bool:
-    """Whether an item differs from what was told last; it is told now."""
-    if item is None:
-        return known.pop(key, None) is not None
-    digest = hash(orjson.dumps(item))
-    if known.get(key) == digest:
-        return False
-    known[key] = digest
-    return True
+    def _makers(self) -> tuple[Nodes, FiguresOf]:
+        """What views share while nothing changes."""
+        return Nodes(self._cluster, self._catalog, self._facts, self._roads), {}
 
 
 def _notes(unit: Unit) -> tuple[str, str | None]:

@@ -111,7 +111,7 @@ def of_requests(
         total = fsum(codes.values())
         if total <= 0:
             continue
-        found = max(found, Status.HEALTHY)
+        found = found or Status.HEALTHY
         parts: dict[Tolerance, list[float]] = {}
         for code, rate in codes.items():
             for tolerance in limits.that_mean(protocol, direction, code):

@@ -50,12 +50,17 @@ def service_node(cluster: str, name: Name) -> NodeKey:
     return (SERVICE, cluster, *name)
 
 
-def workload_node(view: View, cluster: str, name: Name, app: str) -> NodeKey:
-    """The node that stands for a workload of a known app; its own one in the service view too,
-    where it is shown only while no service stands for it."""
+def workload_form(view: View) -> str:
+    """Form of the nodes that stand for workloads; in the service view they are shown only while no
+    service stands for them."""
     if view is View.APP:
-        return (APP, cluster, name[0], app)
-    return (VERSIONED if view is View.VERSIONED_APP else WORKLOAD, cluster, *name)
+        return APP
+    return VERSIONED if view is View.VERSIONED_APP else WORKLOAD
+
+
+def workload_node(view: View, cluster: str, name: Name, app: str) -> NodeKey:
+    """The node that stands for a workload of a known app."""
+    return (workload_form(view), cluster, name[0], app if view is View.APP else name[1])
 
 
 def app_of(peer: Peer) -> str:

@@ -13,10 +13,8 @@ from typing import Any
 from services.topology import kinds
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import EVERYWHERE, Selectors
+from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Key, Labels
-
-GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-"""Label on the pods that Istio runs for a Gateway of the Gateway API."""
 
 POLICIES = (
     kinds.AUTHORIZATION_POLICY,

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from services.topology import kinds
 from services.topology.graph.ids import Name
+from services.topology.membership import is_captured
 from services.topology.objects import Key, Labels, Pod, Runs, Workload
 from services.topology.state import State
 
 _OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
 _OVER = ("Succeeded", "Failed")
-_REDIRECTION = "ambient.istio.io/redirection"
 _LATEST = "latest"
 
 
@@ -73,11 +73,7 @@ def matters(before: Pod | None, after: Pod | None, *, is_owned: bool) -> bool:
 
 
 def _told(pod: Pod) -> tuple[object, ...]:
-    return pod.owner, pod.phase in _OVER, pod.has_proxy, _is_ambient(pod)
-
-
-def _is_ambient(pod: Pod) -> bool:
-    return pod.annotations.get(_REDIRECTION) == "enabled"
+    return pod.owner, pod.phase in _OVER, pod.has_proxy, is_captured(pod)
 
 
 def objects_of(state: State, name: Name) -> list[Workload]:
@@ -97,7 +93,7 @@ def read(state: State, name: Name, pod_keys: Iterable[Key]) -> Unit | None:
         wanted, ready = len(alive), sum(pod.is_ready for pod in alive)
     else:
         return None
-    ambient = [pod for pod in alive if _is_ambient(pod)]
+    ambient = [pod for pod in alive if is_captured(pod)]
     return Unit(
         namespace=name[0],
         name=name[1],
@@ -106,7 +102,7 @@ def read(state: State, name: Name, pod_keys: Iterable[Key]) -> Unit | None:
         labels=template.pod_labels,
         annotations=template.annotations,
         pods=len(alive),
-        without_proxy=sum(not (pod.has_proxy or _is_ambient(pod)) for pod in alive),
+        without_proxy=sum(not (pod.has_proxy or is_captured(pod)) for pod in alive),
         is_ambient=bool(ambient),
         wanted=wanted,
         ready=ready,

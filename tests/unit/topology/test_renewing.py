@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from services.topology import kinds
 from services.topology.objects import Config, Key
 from services.topology.renewing import DEFAULT_NAME, istio_name, own
@@ -16,6 +20,17 @@ def _state(name: str = "") -> State:
         values = {"global": {"multiCluster": {"clusterName": name}}}
         state.put(Config(key=key, spec={"values": values}))
     return state
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["text", 7, ["a"], {"global": "text"}, {"global": {"multiCluster": {"clusterName": 1}}}],
+)
+def test_the_injectors_values_may_be_anything(values: Any) -> None:
+    state = _state("east")
+    key = Key(kinds.CONFIG_MAP, "istio-system", "istio-sidecar-injector-canary")
+    state.put(Config(key=key, spec={"values": values}))
+    assert istio_name(state) == DEFAULT_NAME
 
 
 def _flow(source: str, destination: str) -> FlowKey:

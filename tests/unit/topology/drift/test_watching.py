@@ -12,7 +12,9 @@ from structlog.testing import capture_logs
 from services.chassis.errors import BusUnavailable
 from services.chassis.kube.objects import KubeObject
 from services.topology.drift.watching import Drifts
+from services.topology.objects import Key
 from tests.unit.topology.drift.worlds import (
+    HTTP_GONE,
     KEY,
     KIND,
     ROUTE,
@@ -364,3 +366,27 @@ async def test_a_repair_leaves_out_what_others_hold_by_right(world: World) -> No
         await world.until(lambda: world.healed)
     assert world.healed[0]["spec"] == {"paused": False}
     assert [change["path"] for change in world.last["changes"]] == ["spec.paused"]
+
+
+async def test_an_object_that_nobody_foresaw_ends_no_others_judging(world: World) -> None:
+    odd = Key(KIND, "shop", "odd")
+    world.kept[odd] = intent(named(ROUTE, "odd"), ROUTE_FIELDS)
+    # An item's keys that are no JSON.
+    broken = entry("kubectl", {"f:spec": {"f:http": {}}})
+    sight = live(named(route(weight=1), "odd"), own(HTTP_GONE), broken)
+    sight["metadata"]["managedFields"] = [*sight["metadata"]["managedFields"], "text"]
+    async with watched(world) as drifts:
+        drifts.intended(odd, world.kept[odd])
+        drifts.intended(KEY, KEPT)
+        with capture_logs() as logs:
+            drifts._sights[odd] = sight
+            drifts._agenda.add(odd)
+            await world.until(lambda: world.reads)
+            drifts.saw(KIND, edited())
+            await world.until(lambda: world.told)
+    assert world.told[0][0] == ID
+    assert "drift_unjudged" in [entry["event"] for entry in logs]
+
+
+def named(obj: KubeObject, name: str) -> KubeObject:
+    return {**obj, "metadata": {**obj["metadata"], "name": name}}

@@ -46,8 +46,8 @@ def workload(
     name: str, app: str = "", version: str = "v1", namespace: str = NS, **more: Any
 ) -> Workload:
     labels = {"app": app or name, "version": version} | more.pop("labels", {})
-    more = {"wanted": 1, "ready": 1, "containers": PLAIN} | more
-    return Workload(key=Key(kinds.DEPLOYMENT, namespace, name), pod_labels=labels, **more)
+    known: dict[str, Any] = {"wanted": 1, "ready": 1, "containers": PLAIN}
+    return Workload(key=Key(kinds.DEPLOYMENT, namespace, name), pod_labels=labels, **(known | more))
 
 
 def pod(of: Workload, number: int = 0, **more: Any) -> Pod:

@@ -1,0 +1,108 @@
+"""What one view shows: which nodes and edges were told, and which are to be looked at again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import orjson
+
+from services.topology.feeds import Item, View
+from services.topology.graph.boxes import Boxes, box_data
+from services.topology.graph.edges import IDLE, PROTOCOLS, Edges, Wires
+from services.topology.graph.ids import BOX, SERVICE, EdgeKey, NodeKey, edge_id, node_id
+from services.topology.graph.nodes import Nodes
+from services.topology.graph.roads import Road
+
+K = TypeVar("K", NodeKey, EdgeKey)
+
+_BOXED = (View.APP, View.VERSIONED_APP)
+
+
+@dataclass(slots=True)
+class Shown:
+    """One view."""
+
+    view: View
+    wires: Wires
+    boxes: Boxes = field(default_factory=Boxes)
+    nodes: dict[NodeKey, int] = field(default_factory=dict)
+    """A hash of each item as it was told last."""
+    edges: dict[EdgeKey, int] = field(default_factory=dict)
+    stale_nodes: set[NodeKey] = field(default_factory=set)
+    stale_edges: set[EdgeKey] = field(default_factory=set)
+
+    def follow_traffic(self, road: Road, touched: set[EdgeKey]) -> None:
+        """From edges whose flows changed to all that shows it: their ends, the shares of the
+        source's other edges, idle edges that come and go."""
+        sources = set()
+        for key in touched:
+            sources.add(key[0])
+            self.stale_nodes.update(key[:2])
+            if key[0][0] == SERVICE:
+                self.stale_edges.add((key[0], key[1], IDLE))
+        self.stale_edges |= touched
+        for source in sources:
+            self.stale_edges |= road.outs.get(source, set())
+        touched.clear()
+
+    def tell_nodes(self, maker: Nodes) -> dict[str, Item | None]:
+        view, stale = self.view, self.stale_nodes
+        exists = {key: self._exists(maker, key) for key in stale}
+        if view in _BOXED:
+            for key, is_there in exists.items():
+                stale |= self.boxes.put(key, maker.app(view, key) if is_there else "")
+        told: dict[str, Item | None] = {}
+        for key in stale:
+            item: Item | None = None
+            if key[0] == BOX:
+                item = box_data(key) if self.boxes.exists(key) else None
+            elif exists.get(key, True):
+                item = maker.data(view, key, self.boxes.parent(key))
+            if _is_news(self.nodes, key, item):
+                told[node_id(key) if item is None else item["id"]] = item
+        stale.clear()
+        return told
+
+    def _exists(self, maker: Nodes, key: NodeKey) -> bool:
+        if maker.exists(self.view, key):
+            return True
+        return (
+            self.view is View.SERVICE
+            and key in self.wires.ends
+            and bool(maker.units(self.view, key))
+        )
+
+    def tell_edges(self, maker: Edges) -> dict[str, Item | None]:
+        told: dict[str, Item | None] = {}
+        known = self.edges
+        for key in self.stale_edges:
+            if key[2] in PROTOCOLS:
+                # The most by far, so no item is made before it is known to be news.
+                traffic = maker.traffic(key)
+                if traffic is None:
+                    if _is_news(known, key, None):
+                        told[edge_id(key)] = None
+                elif _is_other(known, key, traffic.digest):
+                    item = traffic.data(key)
+                    told[item["id"]] = item
+                continue
+            found = maker.idle(key) if key[2] == IDLE else self.wires.data(key)
+            if _is_news(known, key, found):
+                told[edge_id(key)] = found
+        self.stale_edges.clear()
+        return told
+
+
+def _is_news(known: dict[K, int], key: K, item: Item | None) -> bool:
+    """Whether an item differs from what was told last; it is told now."""
+    if item is None:
+        return known.pop(key, None) is not None
+    return _is_other(known, key, hash(orjson.dumps(item)))
+
+
+def _is_other(known: dict[K, int], key: K, digest: int) -> bool:
+    if known.get(key) == digest:
+        return False
+    known[key] = digest
+    return True
