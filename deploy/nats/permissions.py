@@ -57,9 +57,9 @@ def _verify() -> Right:
     return Right("$JS.API.STREAM.NAMES", "see at the start whether the init job has run")
 
 
-def _fetch(bucket: str, purpose: str) -> Right:
+def _fetch(bucket: str, purpose: str, *, keys: str = ">") -> Right:
     """One key at a time, by direct read."""
-    return Right(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.>", purpose)
+    return Right(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{keys}", purpose)
 
 
 def _store(bucket: str, purpose: str, *, keys: str = ">") -> Right:
@@ -263,16 +263,16 @@ TOPOLOGY = User(
         _fetch("leases", "who owns a cluster's watches"),
         _fetch("clusters", "registered clusters"),
         _keys("clusters", "registered clusters"),
-        _fetch("credentials", "sealed kubeconfigs of registered clusters"),
+        _fetch("credentials", "sealed kubeconfigs of registered clusters", keys="cluster.*"),
         _fetch("intents", "what was applied, before a drift is told"),
         *_read("KV_intents", "what was applied, and what is applied next"),
         Right("cmd.lifecycle.*.apply.*", "put back what drifted"),
-        Right("ctl.topology.>", "ask the replica that owns a cluster"),
+        Right("ctl.topology.*.*", "ask the replica that owns a cluster"),
         _verify(),
     ),
     subscribe=(
         *_served("topology"),
-        Right("ctl.topology.>", "questions about the clusters that it owns"),
+        Right("ctl.topology.*.*", "questions about the clusters that it owns"),
         Right("$KV.clusters.>", "notice new clusters at once"),
     ),
     answers=True,

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
+import structlog
 
+from services.chassis.errors import MeshbusError
 from services.chassis.kube.managedfields import own_entry
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import Command
@@ -35,6 +37,8 @@ from services.lifecycle.planning import CRD, NAMESPACE, PlannedObject
 
 _PARALLEL = 16
 _SECRET = ("", "Secret")
+
+log = structlog.get_logger(__name__)
 
 
 class AppliedStore(Protocol):
@@ -77,15 +81,28 @@ class Ledger:
         """
         applied, self._applied = self._applied, {}
         unchanged, self._unchanged = self._unchanged, {}
-        records = [self._record(ref, *pair) for ref, pair in applied.items()]
-        if unchanged:
-            known = await self.store.keys(prefix_of(self.command.cluster))
-            records += [
-                self._record(ref, *pair)
-                for ref, pair in unchanged.items()
-                if ref not in applied and self._key(ref) not in known
-            ]
-        await _side_by_side(self._keep, records)
+        try:
+            records = [self._record(ref, *pair) for ref, pair in applied.items()]
+            if unchanged:
+                known = await self.store.keys(prefix_of(self.command.cluster))
+                records += [
+                    self._record(ref, *pair)
+                    for ref, pair in unchanged.items()
+                    if ref not in applied and self._key(ref) not in known
+                ]
+            await _side_by_side(self._keep, records)
+        except BaseException:
+            # The next call keeps them; what was applied since is newer.
+            self._applied = applied | self._applied
+            self._unchanged = unchanged | self._unchanged
+            raise
+
+    async def settle_meanwhile(self) -> None:
+        """The same beside the work, which must not end because the bus is away for a moment."""
+        try:
+            await self.settle()
+        except* MeshbusError as errors:
+            log.warning("intents_kept_later", objects=len(errors.exceptions))
 
     async def forget(self, refs: Iterable[Ref], *, kinds: Mapping[Ref, str]) -> None:
         """Forgets objects that are about to be deleted, and what goes with them.

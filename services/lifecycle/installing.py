@@ -163,7 +163,7 @@ class Installer:
                 sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
                 _tell_wave(work, wave, number, len(waves), len(objects), sent)
                 # While the cluster works on the wave, what was applied is kept.
-                group.create_task(work.engine.ledger.settle())
+                group.create_task(work.engine.ledger.settle_meanwhile())
                 if wave is Wave.FOUNDATIONS:
                     established = group.create_task(work.engine.established(fresh_definitions))
                 await self._await_ready(work, plan, objects)

@@ -8,6 +8,7 @@ it, and give way as soon as something new has come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,6 +29,7 @@ from services.topology.traffic import Flows
 
 _SLICE = 25
 _MOST_AT_ONCE = 500
+_KEEP_EVERY_S = 600.0
 INFO_ID = "cluster"
 
 WATCHING, STARTING, UNREACHABLE = "watching", "starting", "unreachable"
@@ -45,6 +47,9 @@ class Teller(Protocol):
 
     async def tell(self, topic: Topic, parts: Parts) -> None:
         """Stores changed items and passes them on."""
+
+    async def keep(self) -> None:
+        """Now and then: sees that what was told is not forgotten while nothing happens."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,9 +142,20 @@ class Observer:
         self._told_info = orjson.dumps(info)
         teller.fill({INFO_PART: {INFO_ID: info}})
         await teller.begin()
+        loop = asyncio.get_running_loop()
+        kept = loop.time()
         while True:
             await self._tell(teller)
             if not await self._analyse(teller):
+                await self._pause()
+            if loop.time() - kept >= _KEEP_EVERY_S:
+                kept = loop.time()
+                await teller.keep()
+
+    async def _pause(self) -> None:
+        """Until something new comes, or for as long as nothing may happen."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KEEP_EVERY_S):
                 await self._news.wait()
 
     async def _tell(self, teller: Teller) -> None:

@@ -242,7 +242,8 @@ def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
     """What Istio's ConfigMaps say about the mesh, decoded; injection templates are not kept."""
     found: dict[str, Any] = {name: data[name] for name in _TEXTS if name in data}
     for name in _SETTINGS:
-        with contextlib.suppress(yaml.YAMLError):
+        # Also ValueError: what looks like a date and is none.
+        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
             if name in data:
                 found[name] = yaml.load(data[name], Loader=yaml.CSafeLoader)
     return found

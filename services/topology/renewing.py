@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from services.chassis.errors import MeshbusError
+import structlog
+
+from services.chassis.errors import InternalError, MeshbusError
 from services.topology import kinds
 from services.topology.observing import Observer
 from services.topology.state import State
@@ -19,6 +22,8 @@ from services.topology.traffic import Flows, Telemetry
 
 DEFAULT_NAME = "Kubernetes"
 """What Istio calls a cluster that nobody named."""
+
+log = structlog.get_logger(__name__)
 
 OK, UNAVAILABLE, STARTING = "ok", "unavailable", "starting"
 
@@ -41,9 +46,7 @@ class Renewal:
         while True:
             began = asyncio.get_running_loop().time()
             try:
-                flows = await self.telemetry.flows(
-                    at=self.now(), window_s=self.window.total_seconds()
-                )
+                flows = await self._flows()
             except MeshbusError as error:
                 failures += 1
                 self.observer.telemetry(source=source, state=UNAVAILABLE, detail=error.summary)
@@ -57,6 +60,16 @@ class Renewal:
                 self.observer.telemetry(source=source, state=OK, detail=detail)
             took = asyncio.get_running_loop().time() - began
             await asyncio.sleep(max(1.0, self.every.total_seconds() - took))
+
+    async def _flows(self) -> Flows:
+        try:
+            return await self.telemetry.flows(at=self.now(), window_s=self.window.total_seconds())
+        except MeshbusError:
+            raise
+        except Exception:
+            # A source that answers what nobody foresaw must not end the watching of the cluster.
+            log.exception("telemetry_failed")
+            raise InternalError("the traffic could not be read") from None
 
 
 def own(flows: Flows, state: State) -> Flows:
@@ -74,8 +87,10 @@ def istio_name(state: State) -> str:
     for config in state.all(kinds.CONFIG_MAP):
         if not config.name.startswith("istio-sidecar-injector"):
             continue
-        values = config.spec.get("values")
-        given = ((values or {}).get("global") or {}).get("multiCluster") or {}
-        if given.get("clusterName"):
-            return str(given["clusterName"])
+        found: Any = config.spec.get("values")
+        # People write these values: anything may stand there.
+        for step in ("global", "multiCluster", "clusterName"):
+            found = found.get(step) if isinstance(found, dict) else None
+        if found and isinstance(found, str):
+            return found
     return DEFAULT_NAME

@@ -183,6 +183,7 @@ REFUSED_PUBLISHES = {
     ),
     "topology": (
         "$JS.API.STREAM.MSG.GET.KV_credentials",
+        "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.operation.op.acluster",
         *STREAM_CHANGES,
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",

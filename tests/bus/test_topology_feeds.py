@@ -13,6 +13,7 @@ import pytest
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.errors import HistoryGone, LeaseLost
+from services.topology import wire
 from services.topology.adapters import feeds, mirrors
 from services.topology.adapters.feeds import Feed
 from services.topology.feeds import Delta, Parts, Topic
@@ -172,3 +173,27 @@ async def test_the_past_is_told(bus: Bus, name: str) -> None:
     assert len(moments) >= 7
     with pytest.raises(HistoryGone):
         await mirrors.past(bus, cluster=name, moment=before)
+
+
+async def test_a_quiet_cluster_is_not_forgotten(own_bus: Bus, name: str) -> None:
+    feed = await _taken(own_bus, name)
+    await _begun(feed, {NODES: {"n1": _node(1)}})
+    await feed.keep()
+    before = await feeds.last_sequence(own_bus, name)
+    # What the stream does by age, and by size when other clusters have much to tell.
+    await own_bus.client.jetstream().purge_stream(wire.STREAM)
+    await feed.keep()
+    await _tell(feed, 2)
+    assert await feeds.last_sequence(own_bus, name) == before + 4, "one checkpoint, and no other"
+    async with _followed(own_bus, name) as (views, _):
+        await eventually(lambda: _same(views, feed), what="the view of a replica that starts")
+
+
+async def test_an_old_checkpoint_is_renewed(
+    bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = await _taken(bus, name)
+    await _begun(feed, {NODES: {"n1": _node(1)}})
+    monkeypatch.setattr(feeds, "_CHECKPOINT_AGE_S", 0.0)
+    await feed.keep()
+    assert len(await mirrors.moments(bus, name)) == 2

@@ -6,6 +6,7 @@ goes on is refused by the server itself, whatever it believes about its own leas
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,6 +29,9 @@ _WITHIN = timedelta(seconds=30)
 # A checkpoint is due when the changes since the last one take this many times its size.
 _CHECKPOINT_FACTOR = 4
 _SMALLEST_CHECKPOINT_BYTES = 256 * 1024
+# Also of a cluster where little happens: the stream forgets, by age and by size, and a replica that
+# starts, or a question about the past, begins at a checkpoint.
+_CHECKPOINT_AGE_S = 6 * 3600.0
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class Feed:
     _since: int = 0
     """Bytes told since the last checkpoint."""
     _checkpoint_bytes: int = 0
+    _checkpoint_at: float = 0.0
+    """Loop time."""
     _messages: int = 0
     _rising: ClusterView | None = None
 
@@ -76,12 +82,26 @@ class Feed:
         ):
             await self.checkpoint()
 
+    async def keep(self) -> None:
+        """Called now and then: stores a checkpoint where the last one is old or forgotten."""
+        age_s = asyncio.get_running_loop().time() - self._checkpoint_at
+        begin = wire.subject(self.view.cluster, Topic.CHECKPOINT, Stage.BEGIN)
+        if (
+            age_s > _CHECKPOINT_AGE_S
+            or await last_message(self.bus, self.view.cluster, begin) is None
+        ):
+            await self.checkpoint()
+
     def fill(self, parts: Parts) -> None:
         if self._rising is None:
             self._rising = ClusterView(self.view.cluster, epoch=self.view.epoch)
         for part, items in parts.items():
             for ident, item in items.items():
                 self._rising.put(part, ident, item)
+
+    def forget_filled(self) -> None:
+        """What was filled in by a watch that failed before its first word."""
+        self._rising = None
 
     async def begin(self) -> None:
         """The first word of an owner, or everything anew: as a checkpoint."""
@@ -99,6 +119,7 @@ class Feed:
             await self._publish(self._delta(piece, Topic.CHECKPOINT, Stage.ITEMS))
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.END))
         self._checkpoint_bytes, self._since = self._since - before, 0
+        self._checkpoint_at = asyncio.get_running_loop().time()
 
     def _delta(self, parts: Parts, topic: Topic, stage: Stage) -> Delta:
         if stage is Stage.DELTA:
@@ -139,19 +160,21 @@ class Feed:
         except nats.js.errors.APIError as error:
             if error.err_code != _WRONG_LAST_SEQUENCE:
                 raise BusUnavailable(shortened(str(error.description))) from error
+            message = await last_message(self.bus, cluster)
+            if message is None and self._last:
+                # The stream has forgotten all that was told; nobody else has told anything.
+                self._last = 0
+                await self._publish(delta)
+                return
             # The answer to an earlier try may have been lost: was that message our own?
-            stored = await self._stored(cluster, ident) if tries > 1 else None
-            if stored is None:
+            if tries == 1 or message is None or _ident(message) != ident:
                 raise LeaseLost("another worker tells about this cluster now") from None
-            self._last = stored
+            self._last = message.seq or 0
         self._since += len(body)
 
-    async def _stored(self, cluster: str, ident: str) -> int | None:
-        """The sequence of a message that was stored although its answer was lost."""
-        message = await last_message(self.bus, cluster)
-        if message is None or (message.headers or {}).get(envelopes.MESSAGE_ID) != ident:
-            return None
-        return message.seq
+
+def _ident(message: RawStreamMsg) -> str:
+    return str((message.headers or {}).get(envelopes.MESSAGE_ID, ""))
 
 
 async def last_sequence(bus: Bus, cluster: str) -> int:

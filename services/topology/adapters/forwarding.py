@@ -26,6 +26,7 @@ from services.chassis.messages import ErrorReport
 from services.topology.handlers import OwnerHandlers
 
 _WITHIN = timedelta(seconds=10)
+_STOP_WITHIN_S = 5.0
 _ERROR = "Meshbus-Error"
 
 log = structlog.get_logger(__name__)
@@ -67,7 +68,16 @@ class Forwarding:
         finally:
             if not self.bus.client.is_closed:
                 await subscription.unsubscribe()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Those in hand get some seconds: one about a cluster that does not answer takes long."""
+        running = set(self._running)
+        if running:
+            _, late = await asyncio.wait(running, timeout=_STOP_WITHIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _asked(self, message: Msg) -> None:
         _, _, cluster, verb = message.subject.split(".")

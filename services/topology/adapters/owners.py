@@ -20,18 +20,26 @@ from nats.aio.msg import Msg
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.records import Records
-from services.chassis.errors import ClusterBusy, LeaseLost, MeshbusError
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterBusy,
+    InternalError,
+    LeaseLost,
+    MeshbusError,
+)
 from services.chassis.messages import ClusterRecord
 from services.chassis.telemetry.metrics import CLUSTERS_OWNED, Metrics
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.mirrors import follow
 from services.topology.feeds import INFO_PART, Item
 from services.topology.observing import INFO_ID, UNREACHABLE
-from services.topology.views import Views
+from services.topology.views import ClusterView, Views
 
 _LOOK_EVERY_S = 30.0
 _STORED_AFTER_S = 0.25
 _AFTER_FAILURE_S = 5.0
+_AFTER_DEFECT_S = 30.0
+"""A defect of ours mostly meets the same object again, and each try lists the whole cluster."""
 _LOOK_AGAIN_S = 1.0
 
 Observe = Callable[[ClusterRecord, Feed], Awaitable[None]]
@@ -63,7 +71,7 @@ class Owners:
 
     @property
     def owned(self) -> frozenset[str]:
-        """Tokens of the clusters that this process watches."""
+        """Tokens of the clusters that this process watches, or tries to."""
         return frozenset(self._owned)
 
     async def run(self) -> None:
@@ -73,7 +81,11 @@ class Owners:
         try:
             while True:
                 self._changed.clear()
-                await self._survey()
+                try:
+                    await self._survey()
+                except Exception:
+                    # Whatever it was: the clusters that are tended already must stay so.
+                    log.exception("survey_failed")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await self._changed.wait()
@@ -93,17 +105,26 @@ class Owners:
     async def _survey(self) -> None:
         try:
             keys = await self.clusters.bucket.keys()
-            found = await asyncio.gather(*(self.clusters.get(key) for key in keys))
+            found = await asyncio.gather(*(self._record(key) for key in keys))
         except MeshbusError as error:
             log.warning("clusters_unread", reason=error.summary)
             return
-        records = {entry[0].cluster: entry[0] for entry in found if entry is not None}
+        records = {record.cluster: record for record in found if record is not None}
         for cluster in self._tasks.keys() - records.keys():
             await self._end(cluster)
             self.views.forget(cluster)
             log.info("cluster_left", cluster=cluster)
         for record in records.values():
             await self._attend(record)
+
+    async def _record(self, key: str) -> ClusterRecord | None:
+        try:
+            entry = await self.clusters.get(key)
+        except ValueError:
+            # Of another version of ours; the other clusters are tended all the same.
+            log.warning("cluster_unreadable", key=key)
+            return None
+        return entry[0] if entry is not None else None
 
     async def _attend(self, record: ClusterRecord) -> None:
         """Tends a cluster, anew when it was registered with another credential."""
@@ -125,59 +146,79 @@ class Owners:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _tend(self, record: ClusterRecord) -> None:
-        """Owns the cluster, or follows whoever does."""
+        """Owns the cluster, or follows whoever does; nothing but a cancellation ends it."""
         cluster = record.cluster
         while True:
-            fence = Fence(self.allowance)
             try:
-                if len(self._owned) >= self.most:
-                    raise ClusterBusy("this process watches as many clusters as it may")
-                await self._own(record, fence)
-            except ClusterBusy:
-                async with self._following(cluster):
-                    await self._until_free(cluster)
+                await self._own_or_follow(record)
             except LeaseLost as error:
                 log.warning("cluster_lost", cluster=cluster, reason=error.summary)
             except MeshbusError as error:
                 log.warning("cluster_not_watched", cluster=cluster, reason=error.summary)
                 await asyncio.sleep(_AFTER_FAILURE_S)
+            except Exception:
+                log.exception("tending_failed", cluster=cluster)
+                await asyncio.sleep(_AFTER_DEFECT_S)
+
+    async def _own_or_follow(self, record: ClusterRecord) -> None:
+        try:
+            await self._own(record, Fence(self.allowance))
+        except ClusterBusy:
+            async with self._following(record.cluster):
+                await self._until_free(record.cluster)
 
     async def _own(self, record: ClusterRecord, fence: Fence) -> None:
         cluster = record.cluster
+        if len(self._owned) >= self.most:
+            raise ClusterBusy("this process watches as many clusters as it may")
+        # Before the lease is there: at the start all clusters are tried at once.
+        self._owned.add(cluster)
         key, worker = f"watch.{cluster}", self.leases.worker
-        async with self.leases.held(key, operation=worker, attempt=1, fence=fence) as epoch:
-            self._owned.add(cluster)
-            self.metrics.add(CLUSTERS_OWNED, 1)
-            log.info("cluster_owned", cluster=cluster, name=record.name, epoch=epoch)
-            try:
-                feed = await Feed.take(
-                    self.bus,
-                    self.views,
-                    cluster=cluster,
-                    epoch=epoch,
-                    fence=fence,
-                    counted=self.metrics,
-                )
-                await fence.guard(self._observed(record, feed))
-            finally:
-                self._owned.discard(cluster)
-                self.metrics.add(CLUSTERS_OWNED, -1)
+        try:
+            async with self.leases.held(key, operation=worker, attempt=1, fence=fence) as epoch:
+                log.info("cluster_owned", cluster=cluster, name=record.name, epoch=epoch)
+                await self._told(record, fence, epoch)
+        finally:
+            self._owned.discard(cluster)
+
+    async def _told(self, record: ClusterRecord, fence: Fence, epoch: int) -> None:
+        self.metrics.add(CLUSTERS_OWNED, 1)
+        try:
+            feed = await Feed.take(
+                self.bus,
+                self.views,
+                cluster=record.cluster,
+                epoch=epoch,
+                fence=fence,
+                counted=self.metrics,
+            )
+            await fence.guard(self._observed(record, feed))
+        finally:
+            self.metrics.add(CLUSTERS_OWNED, -1)
 
     async def _observed(self, record: ClusterRecord, feed: Feed) -> None:
         """Over failures, which the feed tells: an owner that cannot reach a cluster stays owner."""
-        told = ""
+        told, shown = "", None
         while True:
+            pause = _AFTER_FAILURE_S
             try:
                 await self.observe(record, feed)
-            except LeaseLost:
+                continue
+            except (LeaseLost, BusUnavailable):
+                # Of the bus, and not of the cluster.
                 raise
             except MeshbusError as error:
-                if error.summary != told:
-                    told = error.summary
-                    log.warning("cluster_unwatchable", cluster=record.cluster, reason=told)
-                    feed.fill({INFO_PART: {INFO_ID: _unreachable(record, told)}})
-                    await feed.begin()
-                await asyncio.sleep(_AFTER_FAILURE_S)
+                reason = error.summary
+            except Exception:
+                log.exception("watching_failed", cluster=record.cluster)
+                reason, pause = InternalError("the watching failed").summary, _AFTER_DEFECT_S
+            feed.forget_filled()
+            # The same reason is news when the cluster was watched in between.
+            if reason != told or feed.view is not shown:
+                log.warning("cluster_unwatchable", cluster=record.cluster, reason=reason)
+                shown = await _tell_unreachable(feed, record, reason)
+                told = reason
+            await asyncio.sleep(pause)
 
     async def _until_free(self, cluster: str) -> None:
         """Until the lease has gone: an expired one goes without a word."""
@@ -189,14 +230,29 @@ class Owners:
 
     @asynccontextmanager
     async def _following(self, cluster: str) -> AsyncIterator[None]:
-        task = asyncio.create_task(
-            follow(self.bus, self.views, cluster=cluster), name=f"follow-{cluster}"
-        )
+        task = asyncio.create_task(self._follow(cluster), name=f"follow-{cluster}")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, cluster: str) -> None:
+        while True:
+            try:
+                await follow(self.bus, self.views, cluster=cluster)
+            except MeshbusError as error:
+                log.warning("feed_not_followed", cluster=cluster, reason=error.summary)
+            except Exception:
+                log.exception("following_failed", cluster=cluster)
+            await asyncio.sleep(_AFTER_FAILURE_S)
+
+
+async def _tell_unreachable(feed: Feed, record: ClusterRecord, reason: str) -> ClusterView:
+    """Tells that nothing is known of the cluster, and why; returns the view that says so."""
+    feed.fill({INFO_PART: {INFO_ID: _unreachable(record, reason)}})
+    await feed.begin()
+    return feed.view
 
 
 def _unreachable(record: ClusterRecord, reason: str) -> Item:

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from services.chassis.errors import ClusterForbidden, KindUnknown, MeshbusError, ObjectNotFound
+import structlog
+
+from services.chassis.errors import (
+    ClusterForbidden,
+    InternalError,
+    KindUnknown,
+    MeshbusError,
+    ObjectNotFound,
+)
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject
 from services.chassis.kube.resources import Resource, Resources
@@ -33,6 +41,10 @@ _RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
 _DISCOVERY_LAG_S = 10.0
+_DISCOVERY = "discovery"
+"""Stands beside the watches among what troubles a cluster."""
+_MOST_NAMESPACES = 5
+"""Of more namespaces than that a kind is watched in all: each watch holds a connection."""
 _MESH_SETTINGS = "istio"
 """Names of the ConfigMaps that say how a mesh is set up begin so."""
 
@@ -52,11 +64,14 @@ class Watch:
 
 _Wanted: TypeAlias = AsyncIterator[tuple[Watch, Resource]]
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """What is kept of an event: the record, and the object itself where somebody applied it."""
 
+    key: Key
     record: Object | None
     raw: KubeObject | None
 
@@ -77,6 +92,8 @@ class ClusterWatch:
     _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _discover_until: float = 0.0
     """Loop time up to which discovery may not know yet what definitions say."""
+    _is_troubled: bool = False
+    """Whether the last survey failed."""
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
@@ -84,7 +101,7 @@ class ClusterWatch:
             await self._survey(first=True)
             while True:
                 await self._until_due()
-                await self._survey()
+                await self._surveyed()
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -105,6 +122,21 @@ class ClusterWatch:
             await asyncio.sleep(_SETTLE_S)
         except TimeoutError:
             pass
+
+    async def _surveyed(self) -> None:
+        """A survey that may fail: what is watched already goes on."""
+        try:
+            await self._survey()
+        except MeshbusError as error:
+            self.observer.trouble(_DISCOVERY, error.summary)
+            self._is_troubled = True
+            await asyncio.sleep(_RETRY_S)
+            # Whatever was to be found out still is.
+            self._definitions_changed.set()
+            return
+        if self._is_troubled:
+            self._is_troubled = False
+            self.observer.trouble(_DISCOVERY, "")
 
     async def _survey(self, *, first: bool = False) -> None:
         """Starts watches for what is served and wanted, and ends those that nobody needs."""
@@ -143,14 +175,18 @@ class ClusterWatch:
     async def _of_intents(self) -> _Wanted:
         """What nothing else watches and something was applied of."""
         shown = set(kinds.ALWAYS) | {_DEFINITION}
-        places: set[tuple[str, str]] = {(key.kind, key.namespace) for key in self.drifts.kinds()}
-        for kind, namespace in sorted(places):
-            if kind in shown or kinds.is_configuration(kind):
+        places: dict[str, set[str]] = {}
+        for key in self.drifts.kinds():
+            if key.kind in shown or kinds.is_configuration(key.kind):
                 continue
-            if (kind, namespace) == (kinds.CONFIG_MAP, SYSTEM_NAMESPACE):
-                continue
+            if (key.kind, key.namespace) != (kinds.CONFIG_MAP, SYSTEM_NAMESPACE):
+                places.setdefault(key.kind, set()).add(key.namespace)
+        for kind, namespaces in sorted(places.items()):
             if (resource := await self._resource(kind)) is not None:
-                yield Watch(kind, namespace, shows=False), resource
+                for namespace in (
+                    sorted(namespaces) if len(namespaces) <= _MOST_NAMESPACES else ("",)
+                ):
+                    yield Watch(kind, namespace, shows=False), resource
 
     async def _resource(self, kind: str) -> Resource | None:
         group, _, name = kind.rpartition("/")
@@ -187,6 +223,10 @@ class ClusterWatch:
             except MeshbusError as error:
                 self.observer.trouble(str(watch), error.summary)
                 pause = _RETRY_S
+            except Exception:
+                log.exception("watch_failed", watch=str(watch))
+                self.observer.trouble(str(watch), InternalError(f"watching {watch} failed").summary)
+                pause = _LONGEST_RETRY_S
             finally:
                 self._listed_once(watch)
             await asyncio.sleep(pause)
@@ -207,10 +247,20 @@ class ClusterWatch:
                     self._change(watch, change.type, change.obj)
 
     def _read(self, watch: Watch, obj: KubeObject) -> _Seen:
-        record = self.reader.read(watch.kind, obj) if self._is_shown(watch, obj) else None
         metadata = obj.get("metadata") or {}
         key = Key(watch.kind, metadata.get("namespace") or "", metadata.get("name") or "")
-        return _Seen(record, obj if key in self.drifts.kinds() else None)
+        raw = obj if key in self.drifts.kinds() else None
+        return _Seen(key, self._record(watch, key, obj), raw)
+
+    def _record(self, watch: Watch, key: Key, obj: KubeObject) -> Object | None:
+        if not self._is_shown(watch, obj):
+            return None
+        try:
+            return self.reader.read(watch.kind, obj)
+        except Exception:
+            # An object of a form that nobody foresaw must not hide all others of its kind.
+            log.exception("object_unreadable", object=str(key))
+            return None
 
     def _is_shown(self, watch: Watch, obj: KubeObject) -> bool:
         if watch.kind == kinds.CONFIG_MAP:
@@ -235,11 +285,10 @@ class ClusterWatch:
 
     def _change(self, watch: Watch, what: ChangeType, seen: _Seen) -> None:
         is_gone = what is ChangeType.DELETED
-        if seen.record is not None:
-            if is_gone:
-                self.observer.drop(seen.record.key)
-            else:
-                self.observer.put(seen.record)
+        if is_gone and watch.shows:
+            self.observer.drop(seen.key)
+        elif seen.record is not None:
+            self.observer.put(seen.record)
         if seen.raw is not None:
             (self.drifts.gone if is_gone else self.drifts.saw)(watch.kind, seen.raw)
         if watch.kind == _DEFINITION:

@@ -152,6 +152,9 @@ class Drifts:
             is_refused = isinstance(error, ClusterForbidden)
             log.info("drift_unread", object=str(key), reason=type(error).__name__)
             self._agenda.add(key, after_s=_REFUSED_AGAIN_S if is_refused else _AGAIN_S)
+        except Exception:
+            # An object of a form that nobody foresaw must not end the looking at all others.
+            log.exception("drift_unjudged", object=str(key))
 
     async def _judge(self, key: Key, sight: KubeObject | _Gone | None) -> None:
         """One look at one object."""

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.chassis.errors import InvalidMessage
+from services.chassis.errors import BusUnavailable, InvalidMessage
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command
 from services.chassis.messages.applied import (
@@ -304,3 +304,28 @@ def test_keys_are_safe_subjects() -> None:
         text = key_of("c1", kind=kind, namespace=namespace, name=name)
         assert len(text.split(".")) == 5
         assert not set(text) & set(" *>\t")
+
+
+@dataclass
+class Frail(Store):
+    """The bucket while the bus is away."""
+
+    is_away: bool = True
+
+    async def save(self, key: str, value: bytes) -> None:
+        if self.is_away:
+            raise BusUnavailable("writing did not reach NATS")
+        await super().save(key, value)
+
+
+async def test_what_could_not_be_kept_meanwhile_is_kept_later() -> None:
+    store = Frail()
+    kept = ledger(store)
+    first, second = planned("first"), planned("second")
+    kept.applied(first, answer(first))
+    await kept.settle_meanwhile()
+    assert store.kept == set()
+    kept.applied(second, answer(second))
+    store.is_away = False
+    await kept.settle()
+    assert store.kept == {"first", "second"}

@@ -110,6 +110,12 @@ class Followed:
         changes = [change for obj in objects if (change := self.state.put(obj)) is not None]
         return self.follow(self.graph.changed(changes))
 
+    def put_first(self, *objects: Object, slice_of: int) -> None:
+        """Puts all into the state before the graph hears of any, a slice at a time."""
+        changes = [change for obj in objects if (change := self.state.put(obj)) is not None]
+        for at in range(0, len(changes), slice_of):
+            self.follow(self.graph.changed(changes[at : at + slice_of]))
+
     def drop(self, *keys: Key) -> Parts:
         changes = [change for key in keys if (change := self.state.drop(key)) is not None]
         return self.follow(self.graph.changed(changes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from hypothesis import given, settings
@@ -304,8 +306,41 @@ def test_changes_add_up_to_the_graph_of_what_there_is(sequence: list[Any]) -> No
             )
             if known:
                 followed.drop(known[step % len(known)])
+        elif len(step) > 3:
+            followed.put_first(*step, slice_of=2)
         else:
             followed.put(*step)
+    _assert_whole(followed, last)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    before=st.lists(objects, max_size=12),
+    first=flows,
+    told=st.integers(0, 8),
+    between=st.one_of(st.lists(objects, min_size=1, max_size=4), flows),
+)
+def test_telemetry_by_parts_lets_changes_in(
+    before: list[Object], first: dict[FlowKey, Flow], told: int, between: Any
+) -> None:
+    followed = Followed()
+    followed.put(*before)
+    steps = followed.graph.flows_by_parts(first)
+    for parts in islice(steps, told):
+        followed.follow(parts)
+    last = first
+    if isinstance(between, dict):
+        last = between if told else first
+        if told:
+            followed.flows(*between.items())
+    else:
+        followed.put(*between)
+    for parts in steps:
+        followed.follow(parts)
+    _assert_whole(followed, last)
+
+
+def _assert_whole(followed: Followed, last: Mapping[FlowKey, Flow]) -> None:
     expected = fresh(followed.state, last.items())
     for part in {*expected.items, *followed.items}:
         assert followed.items.get(part, {}) == expected.items.get(part, {}), part
