@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from services.chassis.errors import MeshbusError
+from services.chassis.errors import ClusterError, MeshbusError
 from services.chassis.kube.managedfields import own_entry
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import Command
@@ -61,6 +61,8 @@ class Ledger:
 
     store: AppliedStore
     command: Command
+    identity: Callable[[], Awaitable[str]] | None = None
+    """Tells the cluster's own identity, which its address does not."""
     _applied: dict[Ref, tuple[bytes, KubeObject]] = field(default_factory=dict)
     _unchanged: dict[Ref, tuple[bytes, KubeObject]] = field(default_factory=dict)
 
@@ -82,11 +84,12 @@ class Ledger:
         applied, self._applied = self._applied, {}
         unchanged, self._unchanged = self._unchanged, {}
         try:
-            records = [self._record(ref, *pair) for ref, pair in applied.items()]
+            uid = await self._identity() if applied or unchanged else ""
+            records = [self._record(ref, *pair, uid) for ref, pair in applied.items()]
             if unchanged:
                 known = await self.store.keys(prefix_of(self.command.cluster))
                 records += [
-                    self._record(ref, *pair)
+                    self._record(ref, *pair, uid)
                     for ref, pair in unchanged.items()
                     if ref not in applied and self._key(ref) not in known
                 ]
@@ -174,7 +177,16 @@ class Ledger:
                 record = before.model_copy(update={name: getattr(record, name) for name in kept})
         await self.store.save(key, packed(record, body=orjson.dumps(record.object)))
 
-    def _record(self, ref: Ref, body: bytes, answer: KubeObject) -> AppliedObject:
+    async def _identity(self) -> str:
+        """ "" for who may not read it."""
+        if self.identity is None:
+            return ""
+        try:
+            return await self.identity()
+        except ClusterError:
+            return ""
+
+    def _record(self, ref: Ref, body: bytes, answer: KubeObject, uid: str) -> AppliedObject:
         obj = orjson.loads(body)
         labels = (obj.get("metadata") or {}).get("labels") or {}
         is_of_mesh = ownership.COMPONENT in labels
@@ -186,6 +198,7 @@ class Ledger:
             name=ref.name,
             object=obj,
             **_seen(answer),
+            identity=uid,
             operation=self.command.operation,
             operation_kind=self.command.kind,
             revision=labels.get(ownership.REVISION, "") if is_of_mesh else "",

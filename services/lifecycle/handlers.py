@@ -154,7 +154,7 @@ class Handlers:
                 Readiness(client, resources),
                 fence,
                 self.parallel_writes,
-                Ledger(self.applied, command),
+                Ledger(self.applied, command, connection.identity),
             ),
             surveyor=Surveyor(client, resources),
             fence=fence,

@@ -40,6 +40,7 @@ from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
 from services.topology.clusterreports import ClusterReport
+from services.topology.drift.intended import is_of
 from services.topology.drift.watching import Drifts
 from services.topology.feeds import Item
 from services.topology.graph.graph import Graph
@@ -107,6 +108,11 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         queries=queries(handlers),
     )
     tending = asyncio.create_task(owners.run(), name="owners")
+
+    async def tends() -> str:
+        return "the clusters are not tended any more" if tending.done() else ""
+
+    chassis.health.checks["clusters"] = tends
     chassis.health.pages = pages.answer
     try:
         async with forwarding.answering():
@@ -166,8 +172,11 @@ class _Observing:
         watch = ClusterWatch(client=client, resources=found, observer=observer, drifts=drifts)
 
         async def follow_intents() -> None:
+            await watch.first_lists()
             async for intent in intents.followed(record.cluster):
-                drifts.intended(intent.key, intent.applied)
+                # A cluster that was built anew behind the same address has nothing of the old one.
+                if intent.applied is None or is_of(intent.applied, state):
+                    drifts.intended(intent.key, intent.applied)
 
         async def tell() -> None:
             await watch.first_lists()

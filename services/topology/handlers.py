@@ -6,6 +6,7 @@ worker that owns it (`Ask`), which answers from the state it keeps.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from services.chassis.errors import ClusterNotWatched, MalformedRequest
+from services.chassis.errors import ClusterNotWatched, MalformedRequest, MeshbusError
 from services.topology import compliance, kinds, paths
 from services.topology.analysis import vetting
 from services.topology.drift.watching import Drifts
@@ -153,9 +154,21 @@ class Handlers:
         return await self._of_owner("object", asked)
 
     async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The report on one cluster, or on all."""
-        wanted = [self._view(asked)] if asked.get("cluster") else self.views.clusters.values()
-        return {"clusters": [await self.ask(view.cluster, "compliance", {}) for view in wanted]}
+        """The report on one cluster, or on all; of those that cannot be asked, why."""
+        if asked.get("cluster"):
+            return {"clusters": [await self._of_owner("compliance", {**asked})]}
+        found = await asyncio.gather(
+            *(self.ask(cluster, "compliance", {}) for cluster in self.views.clusters),
+            return_exceptions=True,
+        )
+        missing: list[dict[str, str]] = []
+        for cluster, report in zip(self.views.clusters, found, strict=True):
+            if isinstance(report, MeshbusError):
+                missing.append({"cluster": cluster, "why": report.summary})
+            elif isinstance(report, BaseException):
+                raise report
+        reports = [report for report in found if not isinstance(report, BaseException)]
+        return {"clusters": reports, "missing": missing}
 
     async def _of_owner(self, verb: str, asked: dict[str, Any]) -> Any:
         return await self.ask(self._view(asked).cluster, verb, asked)

@@ -32,7 +32,8 @@ _MOST_AT_ONCE = 500
 _KEEP_EVERY_S = 600.0
 INFO_ID = "cluster"
 
-WATCHING, STARTING, UNREACHABLE = "watching", "starting", "unreachable"
+WATCHING, PARTLY, UNREACHABLE = "watching", "partly", "unreachable"
+"""How the cluster's watches are: all go on, some do not, most do not."""
 
 
 class Teller(Protocol):
@@ -66,6 +67,7 @@ class Observer:
     _troubles: dict[str, str] = field(default_factory=dict)
     """What keeps each watch from going on."""
     _refused: dict[str, str] = field(default_factory=dict)
+    _watches: set[str] = field(default_factory=set)
     _telemetry: dict[str, str] = field(default_factory=dict)
     _told_info: bytes = b""
     _since: str = ""
@@ -105,6 +107,7 @@ class Observer:
 
     def trouble(self, watch: str, reason: str) -> None:
         """A watch is interrupted ("" when it goes on)."""
+        self._watches.add(watch)
         if reason:
             self._troubles[watch] = reason
         else:
@@ -191,8 +194,11 @@ class Observer:
                 yield parts
             await asyncio.sleep(0)
         flows, self._flows = self._flows, None
-        if flows is not None and (parts := self.graph.flows(flows)):
-            yield parts
+        if flows is not None:
+            for parts in self.graph.flows_by_parts(flows):
+                if parts:
+                    yield parts
+                await asyncio.sleep(0)
 
     async def _analyse(self, teller: Teller) -> bool:
         """Evaluates what is due until something new comes; True when more is to be done."""
@@ -213,12 +219,17 @@ class Observer:
         return {
             "cluster": self.state.cluster,
             "name": self.state.name,
-            "state": UNREACHABLE if self._troubles else WATCHING,
+            "state": self._health(),
             "detail": problems[0] if problems else "",
             "refused": sorted(self._refused),
             "telemetry": self._telemetry,
             "since": self._since,
         }
+
+    def _health(self) -> str:
+        if not self._troubles:
+            return WATCHING
+        return UNREACHABLE if 2 * len(self._troubles) > len(self._watches) else PARTLY
 
 
 def _slices(changes: list[Change]) -> Iterator[list[Change]]:

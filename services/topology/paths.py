@@ -6,14 +6,15 @@ access to pods, and what is missing for it. Asked rarely, so nothing is indexed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.topology import kinds
 from services.topology.analysis.lenses import Lens, Mesh
-from services.topology.graph.routing import ROUTING, Way, gateways, mesh_hosts, subsets_of, ways
-from services.topology.hosts import covers, full, service_of
+from services.topology.clients import Client
+from services.topology.graph.routing import Way, subsets_of, ways
+from services.topology.hosts import full, service_of
 from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.security import action_of, policies_for, workload_mtls
@@ -45,8 +46,7 @@ class _Question:
     missing: list[str] = field(default_factory=list)
     mesh: Mesh = field(init=False)
     host: str = field(init=False)
-    bound: list[Key] = field(init=False)
-    """Gateways that the source serves; none means that it is a client in the mesh."""
+    client: Client = field(init=False)
 
     def __post_init__(self) -> None:
         if self.source and "/" in self.source:
@@ -55,7 +55,12 @@ class _Question:
         self.host = full(self.asked, self.namespace)
         if service_of(self.host) is None and (short := self._with_namespace()):
             self.host = short
-        self.bound = self._gateways()
+        self.client = Client(
+            self.state,
+            namespace=self.namespace,
+            root=self.mesh.root_namespace,
+            gateways=self._gateways(),
+        )
 
     def _with_namespace(self) -> str:
         """`reviews.prod` means a service only where there is one."""
@@ -64,8 +69,8 @@ class _Question:
         return found.host if found is not None else ""
 
     def answer(self) -> Told:
-        target = self._target(self.host)
-        routing = self._routing()
+        target = self.client.target(self.host)
+        routing = self.client.routing(self.host)
         if target is None and routing is None:
             self.missing.append(f"no Service or ServiceEntry has the host {self.host}")
         if isinstance(target, Service) and self.port is not None:
@@ -85,7 +90,7 @@ class _Question:
             "namespace": self.namespace,
             "host": self.host,
             "port": self.port,
-            "gateways": [_ref(key) for key in self.bound],
+            "gateways": [_ref(key) for key in self.client.gateways],
             "service": self._service(target),
             "routing": _ref(routing.key) if routing is not None else None,
             "destinations": routes,
@@ -122,57 +127,10 @@ class _Question:
                 return labels
         return None
 
-    def _target(self, host: str) -> Service | Config | None:
-        """The Service or ServiceEntry behind a host; of entries the one with the narrowest."""
-        name = service_of(host)
-        if name is not None:
-            service: Service | None = self.state.get(kinds.SERVICE, *name)
-            if service is not None:
-                return service
-        entries = [
-            (-len(pattern), entry.created, entry.key, entry)
-            for entry in self.state.all(kinds.SERVICE_ENTRY)
-            if self._is_visible(entry)
-            for pattern in entry.spec.get("hosts") or ()
-            if covers(str(pattern), host)
-        ]
-        return min(entries, key=lambda found: found[:3])[3] if entries else None
-
-    def _is_visible(self, config: Config) -> bool:
-        """Whether its `exportTo` lets clients of the namespace see an object."""
-        exported = config.spec.get("exportTo") or ("*",)
-        return any(
-            space in ("*", self.namespace) or (space == "." and config.namespace == self.namespace)
-            for space in exported
-        )
-
-    def _routing(self) -> Config | None:
-        """The object whose routes apply: that with the narrowest host, of several the oldest.
-        A VirtualService goes before routes of the Gateway API."""
-        found = []
-        for order, kind in enumerate(ROUTING):
-            for config in self.state.all(kind):
-                pattern = self._named_by(config) if self._is_visible(config) else None
-                if pattern is not None:
-                    width = (pattern.startswith("*"), -len(pattern))
-                    found.append(((order > 0, *width, config.created, config.key), config))
-        return min(found, key=lambda entry: entry[0])[1] if found else None
-
-    def _named_by(self, config: Config) -> str | None:
-        """The narrowest of an object's hosts that means the one that is asked for."""
-        hosts: Iterable[str] = mesh_hosts(config)
-        if self.bound:
-            if not set(self.bound) & set(gateways(config)):
-                return None
-            name = "hosts" if config.key.kind == kinds.VIRTUAL_SERVICE else "hostnames"
-            hosts = [full(str(h), config.namespace) for h in config.spec.get(name) or ("*",)]
-        patterns = [host for host in hosts if covers(host, self.host)]
-        return min(patterns, key=lambda p: (p.startswith("*"), -len(p)), default=None)
-
     # --- one destination ------------------------------------------------------------------------
 
     def _destination(self, way: Way) -> Told:
-        target, rule = self._target(way.host), self._rule(way.host)
+        target, rule = self.client.target(way.host), self.client.rule(way.host)
         if target is None:
             self.missing.append(f"{way.path}: no Service or ServiceEntry has the host {way.host}")
         labels: Labels = {}
@@ -211,23 +169,6 @@ class _Question:
                 self.missing.append(f"{what} demands mutual TLS, clients are told {client}")
             if mode == "DISABLE" and client in ("ISTIO_MUTUAL", "MUTUAL"):
                 self.missing.append(f"{what} has no mutual TLS, clients are told {client}")
-
-    def _rule(self, host: str) -> Config | None:
-        """The DestinationRule for a host: the client's namespace before the service's before the
-        root namespace, and there the narrowest host."""
-        name = service_of(host)
-        spaces = (self.namespace, name[0] if name else "", self.mesh.root_namespace)
-        for space in dict.fromkeys(spaces):
-            rules: list[Config] = list(self.state.all(kinds.DESTINATION_RULE, space))
-            found: list[tuple[tuple[bool, int, str, str], Config]] = []
-            for rule in rules:
-                pattern = full(str(rule.spec.get("host") or ""), space)
-                if pattern and covers(pattern, host) and self._is_visible(rule):
-                    width = (pattern.startswith("*"), -len(pattern), rule.created, rule.name)
-                    found.append((width, rule))
-            if found:
-                return min(found, key=lambda entry: entry[0])[1]
-        return None
 
     def _subset(self, rule: Config | None, way: Way) -> Mapping[str, Any] | None:
         if not way.subset:

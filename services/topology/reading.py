@@ -123,7 +123,8 @@ class Reader:
     def _workload(self, obj: KubeObject, known: dict[str, Any]) -> Workload:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         template = spec.get("template") or {}
-        wanted = spec.get("replicas", 1)
+        replicas = spec.get("replicas")
+        wanted = 1 if replicas is None else replicas
         ready = status.get("readyReplicas") or 0
         if known["key"].kind == kinds.DAEMON_SET:
             wanted = status.get("desiredNumberScheduled") or 0

@@ -52,7 +52,13 @@ def of_selector(selector: Labels) -> Iterable[str]:
 def of(kind: str, obj: Any) -> frozenset[str]:
     """The tags of a record."""
     reader = _READERS.get(kind)
-    return frozenset(reader(obj)) if reader is not None and obj is not None else frozenset()
+    if reader is None or obj is None:
+        return frozenset()
+    try:
+        return frozenset(reader(obj))
+    except (TypeError, AttributeError, ValueError):
+        # A definition without a schema lets anything pass.
+        return frozenset()
 
 
 def texts(spec: Mapping[str, Any], name: str) -> list[str]:

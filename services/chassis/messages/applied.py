@@ -43,6 +43,8 @@ class AppliedObject(Message):
     """fieldsV1 of our own entry in the API server's answer."""
     time: str = ""
     """Of that entry, as the API server has it: whole seconds, and it stays when nothing changed."""
+    identity: str = ""
+    """Of the cluster (the UID of its kube-system namespace); "" when nobody may read it."""
     operation: str
     operation_kind: str = ""
     """`istio`, `custom`, the name of an add-on, …"""

@@ -70,7 +70,7 @@ class ErrorReport(Message):
 
 
 class Event(Message):
-    """One step of one operation on one cluster, readable as a line of `nats sub 'live.evt.*.*.*'`."""
+    """One step of one operation on one cluster: a line of `nats sub 'live.evt.*.*.*'`."""
 
     time: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
     operation: str

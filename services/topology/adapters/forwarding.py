@@ -25,7 +25,8 @@ from services.chassis.errors import BusUnavailable, InternalError, MeshbusError,
 from services.chassis.messages import ErrorReport
 from services.topology.handlers import OwnerHandlers
 
-_WITHIN = timedelta(seconds=10)
+# Less than whoever asked waits, so that it hears who did not answer.
+_WITHIN = timedelta(seconds=8)
 _STOP_WITHIN_S = 5.0
 _ERROR = "Meshbus-Error"
 

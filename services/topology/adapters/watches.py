@@ -8,6 +8,7 @@ record, and to the drift as it is when there is an intent for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ _SETTLE_S = 0.2
 _RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
+_FIRST_LISTS_S = 20.0
 _DISCOVERY_LAG_S = 10.0
 _DISCOVERY = "discovery"
 """Stands beside the watches among what troubles a cluster."""
@@ -88,6 +90,8 @@ class ClusterWatch:
     _tasks: dict[Watch, asyncio.Task[None]] = field(default_factory=dict)
     _waiting: set[Watch] = field(default_factory=set)
     """Watches whose first list has not come."""
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Some kind was listed, or could not be."""
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
     _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _discover_until: float = 0.0
@@ -108,8 +112,11 @@ class ClusterWatch:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def first_lists(self) -> None:
-        """Until everything has been listed once, or was refused."""
-        await self._complete.wait()
+        """Until all has been listed once or was refused, but not long for the sake of a few."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LISTS_S):
+                await self._complete.wait()
+        await self._begun.wait()
 
     # --- which kinds ----------------------------------------------------------------------------
 
@@ -307,6 +314,7 @@ class ClusterWatch:
         self.observer.trouble(str(watch), error.summary if error is not None else "")
 
     def _listed_once(self, watch: Watch) -> None:
+        self._begun.set()
         self._waiting.discard(watch)
         self._check_complete()
 

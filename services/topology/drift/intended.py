@@ -16,12 +16,20 @@ import orjson
 from services.chassis.kube.managedfields import own_entry
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages.applied import AppliedObject
+from services.topology import kinds
 from services.topology.drift.healing import Patience
 from services.topology.drift.items import Healing
 from services.topology.feeds import Item
+from services.topology.state import State
 
 _SETTLED = timedelta(seconds=10)
 """Much more than an apply and the record of it are apart, and than clocks differ."""
+
+
+def is_of(applied: AppliedObject, state: State) -> bool:
+    """Whether an intent is of the cluster that `state` is of, whatever has its address now."""
+    system = state.get(kinds.NAMESPACE, "", "kube-system")
+    return system is None or applied.identity in ("", system.uid)
 
 
 @dataclass(slots=True)

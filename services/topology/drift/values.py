@@ -1,7 +1,7 @@
 """Values of an object: where two differ, what of them may be shown, and when they are the same.
 
-ConfigMaps and environment variables hold what nobody should read in an event, so their paths are
-told and their values are not.
+ConfigMaps, environment variables, arguments of programs, annotations and plugins' settings hold
+what nobody should read in an event, so their paths are told and their values are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from services.topology.drift.rules import DEFAULTS, QUANTITIES
 HIDDEN = "(hidden)"
 _LONGEST = 80
 _CONFIG_MAP = "/ConfigMap"
-_ENV_VALUE = re.compile(r"(\A|[.\]])env(\[[^\]]*\])+\.value\Z")
+_PRIVATE = re.compile(
+    r"(\A|[.\]])(env(\[[^\]]*\])+\.value\Z|(args|command|pluginConfig)\b"
+    r"|metadata\.annotations\b)"
+)
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([numkMGTPE]|[KMGTPE]i)?\Z")
 _FACTORS = {
     "n": Decimal(10) ** -9,
@@ -97,7 +100,7 @@ def shown(kind: str, path: str, value: Any) -> Any:
 def is_hidden(kind: str, path: str) -> bool:
     if kind == _CONFIG_MAP:
         return not (path == "metadata" or path.startswith("metadata."))
-    return bool(_ENV_VALUE.search(path))
+    return bool(_PRIVATE.search(path))
 
 
 def _bare(path: str, value: Any) -> Any:
@@ -105,7 +108,7 @@ def _bare(path: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_bare(f"{path}[{index}]", item) for index, item in enumerate(value)]
     if not isinstance(value, dict):
-        return HIDDEN if _ENV_VALUE.search(path) else value
+        return HIDDEN if _PRIVATE.search(path) else value
     return {name: _bare(field_under(path, name), item) for name, item in value.items()}
 
 

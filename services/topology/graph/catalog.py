@@ -12,6 +12,7 @@ from services.topology.graph.units import Unit, matters, objects_of, read, unit_
 from services.topology.hosts import DOMAIN, service_of
 from services.topology.objects import Change, Config, Key, Labels, Pod, Service
 from services.topology.state import State
+from services.topology.tags import texts
 
 
 @dataclass(slots=True)
@@ -170,8 +171,9 @@ class Catalog:
             found.append(service.selector)
         if entry is not None:
             labels = _mapping(entry.spec.get("workloadSelector")).get("labels")
-            if isinstance(labels, dict) and labels:
-                found.append(labels)
+            texts_only = {k: v for k, v in _mapping(labels).items() if isinstance(v, str)}
+            if texts_only:
+                found.append(texts_only)
         return tuple(found)
 
     def _unit(self, name: Name, stirred: Stirred) -> bool:
@@ -227,7 +229,7 @@ class Catalog:
 
 def hosts_of(entry: Config) -> frozenset[str]:
     """A ServiceEntry's hosts."""
-    return frozenset(str(host) for host in entry.spec.get("hosts") or () if host)
+    return frozenset(texts(entry.spec, "hosts"))
 
 
 def _mapping(value: object) -> Mapping[str, object]:

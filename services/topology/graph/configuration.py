@@ -5,25 +5,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+
+import structlog
 
 from services.topology import kinds
 from services.topology.graph.catalog import Catalog, Stirred
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Named, patterns
+from services.topology.graph.links import (
+    GATEWAY,
+    HOST,
+    RULE,
+    SERVICE,
+    UNIT,
+    Links,
+    place_of,
+    units_in,
+)
 from services.topology.graph.routing import (
     ROUTING,
-    Way,
-    gateways,
     hosts_named,
-    mesh_hosts,
-    subsets_of,
-    ways,
 )
-from services.topology.graph.scopes import SCOPED, Scope, Scopes, scope_of
+from services.topology.graph.scopes import SCOPED, Scopes, scope_of
 from services.topology.hosts import covers, service_of
-from services.topology.objects import Change, Config, Key, Labels
-from services.topology.state import matches
+from services.topology.objects import Change, Config, Key
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,10 +59,6 @@ class Configuration:
     def __post_init__(self) -> None:
         self.links = Links(self.catalog, self.scopes, self.named)
 
-    def units_in(self, scope: Scope) -> Iterator[Name]:
-        """Workloads that a scope means."""
-        return units_in(self.catalog, scope)
-
     # --- questions ------------------------------------------------------------------------------
 
     def on_service(self, name: Name) -> set[Key]:
@@ -82,13 +85,20 @@ class Configuration:
     def changed(self, changes: Iterable[Change], dirty: Dirty) -> None:
         """Takes over configuration objects; the catalog is still as it was."""
         for change in changes:
-            kind = change.key.kind
-            if kind in SCOPED:
-                self._scoped(change, dirty)
-            elif kind in ROUTING or kind == kinds.DESTINATION_RULE:
-                self._routing(change, dirty)
-            elif kind == kinds.WORKLOAD_ENTRY:
-                self._entry(change, dirty)
+            try:
+                self._changed(change, dirty)
+            except Exception:
+                # An object of a form that nobody foresaw acts on nothing here.
+                log.exception("configuration_not_read", object=str(change.key))
+
+    def _changed(self, change: Change, dirty: Dirty) -> None:
+        kind = change.key.kind
+        if kind in SCOPED:
+            self._scoped(change, dirty)
+        elif kind in ROUTING or kind == kinds.DESTINATION_RULE:
+            self._routing(change, dirty)
+        elif kind == kinds.WORKLOAD_ENTRY:
+            self._entry(change, dirty)
 
     def _scoped(self, change: Change, dirty: Dirty) -> None:
         key = change.key
@@ -101,7 +111,7 @@ class Configuration:
             dirty.due |= self.links.that_looked((GATEWAY, *place_of(key)))
         for found in concerned:
             dirty.services.update(found.services)
-            dirty.units.update(self.units_in(found))
+            dirty.units.update(units_in(self.catalog, found))
 
     def _routing(self, change: Change, dirty: Dirty) -> None:
         key = change.key

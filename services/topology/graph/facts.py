@@ -156,7 +156,7 @@ class Facts:
             {"name": key.name}
             for key in keys
             if (entry := self.catalog.state.at(key)) is not None
-            and version in ("", entry.spec["labels"].get("version") or "latest")
+            and version in ("", (entry.spec.get("labels") or {}).get("version") or "latest")
         ]
         return {"hasWorkloadEntry": found} if found else {}
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from services.topology import kinds
 from services.topology.feeds import EDGES, NODES, Item, Parts, View, part_of
 from services.topology.graph.catalog import Catalog, Stirred
@@ -31,9 +33,11 @@ from services.topology.graph.roads import Roads
 from services.topology.graph.scopes import SCOPED
 from services.topology.graph.showing import Shown
 from services.topology.graph.units import Unit
-from services.topology.objects import Change, Config
+from services.topology.objects import Change, Config, Key
 from services.topology.state import State
 from services.topology.traffic import Flows
+
+log = structlog.get_logger(__name__)
 
 SYSTEM_NAMESPACE = "istio-system"
 _DEFAULT_CLUSTER = "Kubernetes"
@@ -66,13 +70,11 @@ class Graph:
         if rooted:
             self._settings(dirty)
         for key in dirty.due:
-            self._configuration.links.work_out(key)
-            for shown in self._views:
-                edges = shown.wires.put(key, self._configuration)
-                shown.stale_edges |= edges
-                if shown.view is View.SERVICE:
-                    # Others have their nodes anyway.
-                    shown.stale_nodes.update(node for edge in edges for node in edge[:2])
+            try:
+                self._wire(key)
+            except Exception:
+                # A route of a form that nobody foresaw makes no edges; all others do.
+                log.exception("route_not_drawn", object=str(key))
         regrouped = [self._own(View.WORKLOAD, name) for name in stirred.regrouped]
         self._roads.again(stirred.hosts, regrouped)
         self._spread(stirred, dirty)
@@ -99,6 +101,16 @@ class Graph:
             "edges": {shown.view.value: len(shown.edges) for shown in self._views},
             "namespaces": self.state.count(kinds.NAMESPACE),
         }
+
+    def _wire(self, key: Key) -> None:
+        """Makes the edges of a configuration object anew."""
+        self._configuration.links.work_out(key)
+        for shown in self._views:
+            edges = shown.wires.put(key, self._configuration)
+            shown.stale_edges |= edges
+            if shown.view is View.SERVICE:
+                # Others have their nodes anyway.
+                shown.stale_nodes.update(node for edge in edges for node in edge[:2])
 
     def _settings(self, dirty: Dirty) -> None:
         """The mesh's own settings: the one change that may touch everything."""

@@ -37,12 +37,9 @@ class Way:
 
 def hosts_named(config: Config) -> frozenset[str]:
     """Full names of the hosts that an object acts on."""
-    match config.key.kind:
-        case kinds.DESTINATION_RULE:
-            host = full(str(config.spec.get("host") or ""), config.namespace)
-            return frozenset((host,) if host else ())
-        case kinds.VIRTUAL_SERVICE:
-            return frozenset((*mesh_hosts(config), *(way.host for way in ways(config))))
+    if config.key.kind == kinds.DESTINATION_RULE:
+        host = full(str(config.spec.get("host") or ""), config.namespace)
+        return frozenset((host,) if host else ())
     return frozenset((*mesh_hosts(config), *(way.host for way in ways(config))))
 
 

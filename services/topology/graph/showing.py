@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
+import structlog
 
 from services.topology.feeds import Item, View
 from services.topology.graph.boxes import Boxes, box_data
@@ -13,6 +14,8 @@ from services.topology.graph.edges import IDLE, PROTOCOLS, Edges, Wires
 from services.topology.graph.ids import BOX, SERVICE, EdgeKey, NodeKey, edge_id, node_id
 from services.topology.graph.nodes import Nodes
 from services.topology.graph.roads import Road
+
+log = structlog.get_logger(__name__)
 
 K = TypeVar("K", NodeKey, EdgeKey)
 
@@ -58,11 +61,19 @@ class Shown:
             if key[0] == BOX:
                 item = box_data(key) if self.boxes.exists(key) else None
             elif exists.get(key, True):
-                item = maker.data(view, key, self.boxes.parent(key))
+                item = self._node(maker, key)
             if _is_news(self.nodes, key, item):
                 told[node_id(key) if item is None else item["id"]] = item
         stale.clear()
         return told
+
+    def _node(self, maker: Nodes, key: NodeKey) -> Item | None:
+        try:
+            return maker.data(self.view, key, self.boxes.parent(key))
+        except Exception:
+            # Something of a form that nobody foresaw must not hide everything else.
+            log.exception("node_not_made", node=node_id(key), namespace=key[2])
+            return None
 
     def _exists(self, maker: Nodes, key: NodeKey) -> bool:
         if maker.exists(self.view, key):
@@ -75,23 +86,29 @@ class Shown:
 
     def tell_edges(self, maker: Edges) -> dict[str, Item | None]:
         told: dict[str, Item | None] = {}
-        known = self.edges
         for key in self.stale_edges:
-            if key[2] in PROTOCOLS:
-                # The most by far, so no item is made before it is known to be news.
-                traffic = maker.traffic(key)
-                if traffic is None:
-                    if _is_news(known, key, None):
-                        told[edge_id(key)] = None
-                elif _is_other(known, key, traffic.digest):
-                    item = traffic.data(key)
-                    told[item["id"]] = item
-                continue
-            found = maker.idle(key) if key[2] == IDLE else self.wires.data(key)
-            if _is_news(known, key, found):
-                told[edge_id(key)] = found
+            try:
+                self._tell_edge(maker, key, told)
+            except Exception:
+                log.exception("edge_not_made", edge=edge_id(key))
         self.stale_edges.clear()
         return told
+
+    def _tell_edge(self, maker: Edges, key: EdgeKey, told: dict[str, Item | None]) -> None:
+        known = self.edges
+        if key[2] in PROTOCOLS:
+            # The most by far, so no item is made before it is known to be news.
+            traffic = maker.traffic(key)
+            if traffic is None:
+                if _is_news(known, key, None):
+                    told[edge_id(key)] = None
+            elif _is_other(known, key, traffic.digest):
+                item = traffic.data(key)
+                told[item["id"]] = item
+            return
+        found = maker.idle(key) if key[2] == IDLE else self.wires.data(key)
+        if _is_news(known, key, found):
+            told[edge_id(key)] = found
 
 
 def _is_news(known: dict[K, int], key: K, item: Item | None) -> bool:

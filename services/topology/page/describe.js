@@ -16,6 +16,11 @@ export function nodeLabel(node) {
   return node.nodeType === "app" && node.version ? `${name}\n${node.version}` : name;
 }
 
+// The same in one line, for texts.
+export function nodeTitle(node) {
+  return nodeLabel(node).replace("\n", " ");
+}
+
 export function nodeKind(node) {
   if (node.isWaypoint) return "waypoint";
   if (node.isGateway) return "gateway";
@@ -74,14 +79,16 @@ export function rateText({ rate, errors, unit }) {
   return errors > 0 ? `${text} (${compact(errors)} % errors)` : text;
 }
 
-// `subset v2, 20 %` of a configuration edge.
+// `subset v2, 20 %, timeout 2s` of a configuration edge.
 export function configText(edge) {
   const config = edge.config;
   if (config === undefined || config === null) return "";
   const parts = [];
   if (config.subset) parts.push(`subset ${config.subset}`);
   if (config.weight !== undefined && config.weight !== null) parts.push(`${config.weight} %`);
-  for (const name of ["mirror", "fault", "timeout", "retries"]) if (config[name]) parts.push(name);
+  if (config.mirror) parts.push("mirror");
+  if (config.fault) parts.push(config.fault);
+  if (config.timeout) parts.push(`timeout ${config.timeout}`);
   return parts.join(", ");
 }
 
@@ -99,8 +106,19 @@ export function weight(edge) {
   return Math.min(1, Math.log10(1 + most) / 4);
 }
 
-export function keyOf({ kind, namespace, name }) {
-  return `${kind}|${namespace ?? ""}|${name}`;
+// Objects are told with the group inside of their kind (`apps/Deployment`) or beside it.
+export const fullKind = ({ group, kind }) => (kind.includes("/") ? kind : `${group ?? ""}/${kind}`);
+
+export function keyOf(object) {
+  return `${fullKind(object)}|${object.namespace ?? ""}|${object.name}`;
+}
+
+// The object that a configuration edge comes from; edges tell its kind alone.
+export function configOf(edge) {
+  const { kind, namespace, name } = edge.config ?? {};
+  if (!kind) return null;
+  const group = kind.endsWith("Route") ? "gateway.networking.k8s.io" : "networking.istio.io";
+  return { group, kind, namespace, name };
 }
 
 export const shortKind = (kind) => kind.slice(kind.lastIndexOf("/") + 1);
@@ -130,4 +148,8 @@ export function searchText(node) {
 
 export function clock(time) {
   return new Date(time).toLocaleTimeString([], { hour12: false });
+}
+
+export function dateAndClock(time) {
+  return new Date(time).toLocaleString([], { hour12: false });
 }
