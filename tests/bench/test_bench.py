@@ -40,6 +40,8 @@ GRAPH = (
     "watch to client, p50",
     "late or never | 0",
     "memory of the service, peak",
+    "watch to drift at the client, p50",
+    "watch to healed in the cluster",
 )
 
 

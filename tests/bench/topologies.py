@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 from nats.aio.msg import Msg
 
 from services.chassis.bus import subjects
@@ -23,6 +25,7 @@ from services.chassis.messages import ClusterRecord
 from tests.bench.crowds import crowd, namespace_of, post, service
 from tests.bench.loads import Figure
 from tests.bench.measuring import peak_memory_mib, percentile
+from tests.system.meshery import Meshery
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
 from tests.topology.seeing import Seeing, seeing
@@ -38,6 +41,7 @@ METHOD = (
 _RATE = 50.0
 _SETTLE_S = 2.0
 _ALIVE = 20
+_DRIFTS = 20
 
 
 @dataclass(slots=True)
@@ -59,20 +63,32 @@ async def figures(folder: Path, *, sizes: Sequence[int], changes: int) -> list[F
         for size in sizes:
             async with crowd(cluster, grown, size) as client, seeing(stack) as seen:
                 grown = size
-                found += await _of_size(cluster, stack, seen, client, size=size, changes=changes)
+                found += await _of_size(
+                    cluster, stack, seen, client, size=size, changes=changes, is_first=not found
+                )
     return found
 
 
 async def _of_size(
-    cluster: Cluster, stack: Stack, seen: Seeing, client: KubeClient, *, size: int, changes: int
+    cluster: Cluster,
+    stack: Stack,
+    seen: Seeing,
+    client: KubeClient,
+    *,
+    size: int,
+    changes: int,
+    is_first: bool,
 ) -> list[Figure]:
     print(f"bench: {size} services", flush=True)
     token = parse_kubeconfig(cluster.kubeconfig_text).cluster
     stack.processes["topology"].stop()
     stack.processes["topology"].start()
     await asyncio.to_thread(stack.wait_ready, "topology")
+    drifted: list[Figure] = []
     async with _registered(cluster, stack, seen) as took_s:
-        timed = await _changed(cluster, seen, client, token, count=changes)
+        timed = await _changed(seen, client, token, count=changes)
+        if is_first:
+            drifted = await _drifted(cluster, stack, seen, client, token)
         memory = peak_memory_mib(stack.processes["topology"].pid)
     latencies = timed.latencies()
     of = f"{size} services"
@@ -106,6 +122,7 @@ async def _of_size(
             unit="MiB",
             bar=250 if size == 5000 else None,
         ),
+        *drifted,
     ]
 
 
@@ -142,9 +159,7 @@ async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIter
         await bus.close()
 
 
-async def _changed(
-    cluster: Cluster, seen: Seeing, client: KubeClient, token: str, *, count: int
-) -> _Timed:
+async def _changed(seen: Seeing, client: KubeClient, token: str, *, count: int) -> _Timed:
     """Services that come and go at a constant rate, seen by a bare watch and by a client."""
     timed = _Timed()
     space = namespace_of(0)
@@ -196,3 +211,84 @@ def _note(data: Any, names: dict[str, str], timed: _Timed) -> None:
         elif str(node.get("service", "")).startswith("tick-"):
             names[ident] = node["service"]
             timed.shown.setdefault("+" + node["service"], now)
+
+
+async def _drifted(
+    cluster: Cluster, stack: Stack, seen: Seeing, client: KubeClient, token: str
+) -> list[Figure]:
+    """Edits of applied objects by another manager: when a client hears, when all is as it was."""
+    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as meshery:
+        for number in range(_DRIFTS):
+            final = await meshery.run("custom", body=json.dumps(_intended(number)))
+            assert not final.failed, final.event
+    heard: dict[str, float] = {}
+    edited: dict[str, float] = {}
+    restored: dict[str, float] = {}
+    async with seen.following(token) as follower:
+        await follower.until(lambda f: f.info)
+
+        def note(_name: str, data: Any) -> None:
+            for item in (data.get("drift") or {}).values():
+                if item is not None:
+                    heard.setdefault(item["object"]["name"], time.monotonic())
+
+        follower.on_event = note
+        watch = asyncio.create_task(_watch_edits(client, edited, restored), name="bare-watch")
+        for number in range(_DRIFTS):
+            name = f"drift-{number}"
+            await client.request(
+                "PATCH",
+                f"/api/v1/namespaces/default/configmaps/{name}",
+                query={"fieldManager": "somebody"},
+                body=orjson.dumps({"data": {"colour": "red"}}),
+                content_type="application/merge-patch+json",
+            )
+            async with asyncio.timeout(20):
+                while name not in restored:
+                    await asyncio.sleep(0.005)
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+    told = [heard[name] - at for name, at in edited.items()]
+    healed = [restored[name] - at for name, at in edited.items()]
+    return [
+        Figure(
+            name="an edit of an applied object: watch to drift at the client, p50",
+            value=percentile(told, 50) * 1000,
+            unit="ms",
+            bar=25,
+        ),
+        Figure(
+            name="an edit of an applied object: watch to drift at the client, longest",
+            value=max(told) * 1000,
+            unit="ms",
+        ),
+        Figure(
+            name="an edit of an applied object: watch to healed in the cluster, longest",
+            value=max(healed),
+            unit="s",
+            bar=1,
+        ),
+    ]
+
+
+def _intended(number: int) -> dict[str, Any]:
+    metadata = {
+        "name": f"drift-{number}",
+        "namespace": "default",
+        "annotations": {"meshbus.io/drift": "heal"},
+    }
+    data = {"colour": "green"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+async def _watch_edits(
+    client: KubeClient, edited: dict[str, float], restored: dict[str, float]
+) -> None:
+    async with aclosing(watched(client, "/api/v1/namespaces/default/configmaps")) as changes:
+        async for change in changes:
+            if change.type is not ChangeType.MODIFIED:
+                continue
+            name, data = change.obj["metadata"]["name"], change.obj.get("data") or {}
+            if name.startswith("drift-"):
+                times = edited if data.get("colour") == "red" else restored
+                times.setdefault(name, time.monotonic())
