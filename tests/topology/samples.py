@@ -76,7 +76,9 @@ def info(**more: Any) -> Item:
 
 
 def reference(kind: str, name: str, namespace: str = "shop") -> dict[str, str]:
-    return {"kind": kind, "namespace": namespace, "name": name}
+    """As the graph and the findings tell an object; drifts have the group inside of the kind."""
+    group, _, short = kind.rpartition("/")
+    return {"group": group, "kind": short, "namespace": namespace, "name": name}
 
 
 def finding(name: str = "cart", **more: Any) -> Item:
@@ -95,7 +97,7 @@ def finding(name: str = "cart", **more: Any) -> Item:
 def drift(name: str = "cart-v1", **more: Any) -> Item:
     return {
         "id": f"apps/Deployment/shop/{name}",
-        "object": reference("apps/Deployment", name),
+        "object": {"kind": "apps/Deployment", "namespace": "shop", "name": name},
         "kind": "changed",
         "changes": [{"path": "spec.replicas", "wanted": 3, "found": 1}],
         "more": 0,
@@ -144,7 +146,18 @@ class Shop:
     nodes = (gateway, web, cart, cart2, pay, bank)
     into_web = edge(gateway, web, rate="40.00", isMTLS="100.0", responseTime="12")
     into_cart = edge(web, cart, rate="12.50", errors="4.0", isMTLS="100.0", responseTime="35")
-    into_cart2 = edge(web, cart2, config={"subset": "v2", "weight": 10})
+    into_cart2 = edge(
+        web,
+        cart2,
+        config={
+            "kind": "VirtualService",
+            "namespace": "shop",
+            "name": "cart",
+            "path": "spec.http[0].route[1]",
+            "subset": "v2",
+            "weight": 10,
+        },
+    )
     into_pay = edge(cart, pay, rate="1.20")
     into_bank = edge(pay, bank)
     edges = (into_web, into_cart, into_cart2, into_pay, into_bank)

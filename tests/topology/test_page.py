@@ -14,7 +14,8 @@ from tests.topology.serving import Server
 _WATCHED = """() => {
   const { graph } = window.meshbus;
   window.events = [];
-  window.places = Object.fromEntries(graph.cy.nodes().map((n) => [n.id(), { ...n.position() }]));
+  window.places = Object.fromEntries(
+    graph.cy.nodes("[!box]").map((n) => [n.id(), { ...n.position() }]));
   graph.cy.on("add remove data position", (event) =>
     window.events.push(`${event.type} ${event.target.id()}`));
 }"""
@@ -40,7 +41,7 @@ async def shows(page: Page, *labels: str) -> None:
     """Waits until the nodes of these names, and no others, are to be seen."""
     await page.wait_for_function(
         """wanted => {
-          const shown = window.meshbus.graph.cy.nodes(":visible");
+          const shown = window.meshbus.graph.cy.nodes("[!box]:visible");
           return shown.map((n) => n.data("label").replace("\\n", " ")).sort().join() === wanted;
         }""",
         arg=",".join(sorted(labels)),
@@ -140,7 +141,7 @@ async def test_filters_hide_and_show(page: Page, shop: Server) -> None:
     await shows(page, "web v1", "cart v1")
     await form.get_by_text("Show all").click()
     await page.wait_for_function(
-        "count => window.meshbus.graph.cy.nodes(':visible').length === count",
+        "count => window.meshbus.graph.cy.nodes('[!box]:visible').length === count",
         arg=len(Shop.nodes) + 1,
     )
 
@@ -155,7 +156,7 @@ async def test_search_finds_and_goes_there(page: Page, shop: Server) -> None:
     assert set(await page.evaluate(found)) == {Shop.cart["id"], Shop.cart2["id"]}
     await page.keyboard.press("Enter")
     await page.keyboard.press("Enter")
-    await expect(page.locator("#details h2")).to_have_text("cart")
+    await expect(page.locator("#details h2")).to_have_text("cart v2")
     shop.change(parts([node("cart", version="v3")]))
     await expect(page.locator("#search-count")).to_have_text("3 found")
     await page.keyboard.press("Escape")
@@ -167,7 +168,7 @@ async def test_the_panel_tells_everything_and_stays_open(page: Page, shop: Serve
     await opened(page, shop)
     await click(page, Shop.cart["id"])
     details = page.locator("#details")
-    await expect(details.locator("h2")).to_have_text("cart")
+    await expect(details.locator("h2")).to_have_text("cart v1")
     for text in (
         "degraded",
         "12.50",
@@ -187,14 +188,23 @@ async def test_the_panel_tells_everything_and_stays_open(page: Page, shop: Serve
     await expect(details.locator("pre")).to_be_visible()
     shop.change({"findings": {"IST0101/cart": None}})
     await expect(details).not_to_contain_text("IST0101")
-    await details.get_by_role("button", name="web").click()
-    await expect(details.locator("h2")).to_have_text("web")
+    await details.get_by_role("button", name="web v1").click()
+    await expect(details.locator("h2")).to_have_text("web v1")
     # An edge.
     await page.evaluate(
         "id => { window.meshbus.graph.cy.getElementById(id).emit('tap'); }", Shop.into_cart["id"]
     )
     for text in ("http 12.5 req/s (4 % errors)", "35 ms", "100 % mTLS"):
         await expect(details).to_contain_text(text)
+    # One that configuration makes leads to it.
+    await page.evaluate(
+        "id => { window.meshbus.graph.cy.getElementById(id).emit('tap'); }", Shop.into_cart2["id"]
+    )
+    await expect(details).to_contain_text("subset v2, 10 %")
+    await expect(details).to_contain_text("spec.http[0].route[1]")
+    await details.locator("summary", has_text="VirtualService shop/cart").click()
+    await expect(details.locator("pre")).to_contain_text("hosts:\n  - cart")
+    await expect(details).not_to_contain_text("false")
 
 
 async def test_findings_and_drift_come_go_and_lead_to_their_objects(
@@ -225,6 +235,18 @@ async def test_findings_and_drift_come_go_and_lead_to_their_objects(
     assert (after["level"], after["drift"]) == ("", False)
 
 
+async def test_idle_edges_give_way_and_badges_show(page: Page, shop: Server) -> None:
+    await opened(page, shop)
+    idle = edge(Shop.web, Shop.cart2, id="idle")
+    shop.change(parts([{**Shop.cart2, "hasVS": {}, "hasCB": True}], [idle]))
+    visible = "([id, wanted]) => window.meshbus.graph.cy.getElementById(id).visible() === wanted"
+    await page.wait_for_function(visible, arg=[idle["id"], False])
+    assert (await data(page, Shop.cart2["id"]))["badges"] == "hasCB hasVS"
+    # The route goes: what is idle shows itself again.
+    shop.change({"versionedApp.edges": {Shop.into_cart2["id"]: None}})
+    await page.wait_for_function(visible, arg=[idle["id"], True])
+
+
 async def test_everything_goes_by_keys(page: Page, shop: Server) -> None:
     await opened(page, shop)
     await page.keyboard.press("Tab")
@@ -232,22 +254,22 @@ async def test_everything_goes_by_keys(page: Page, shop: Server) -> None:
     await expect(page.locator("#graph")).to_be_focused()
     heading = page.locator("#details h2")
     for key, name in (
-        ("ArrowRight", "ingress"),
-        ("ArrowRight", "web"),
-        ("ArrowRight", "cart"),
-        ("ArrowRight", "pay"),
-        ("ArrowLeft", "cart"),
+        ("ArrowRight", "ingress v1"),
+        ("ArrowRight", "web v1"),
+        ("ArrowRight", "cart v1"),
+        ("ArrowDown", "pay v1"),
+        ("ArrowUp", "cart v1"),
     ):
         await page.keyboard.press(key)
         await expect(heading).to_have_text(name)
-    await expect(page.locator("#spoken")).to_have_text("app cart, shop")
+    await expect(page.locator("#spoken")).to_have_text("app cart v1, shop")
     await page.keyboard.press("Enter")
     await expect(page.locator("#details")).to_be_focused()
     await page.keyboard.press("?")
     await expect(page.locator("#help")).to_contain_text("fit everything into view")
     await page.keyboard.press("Escape")
     await expect(page.locator("#help")).to_be_hidden()
-    await expect(heading).to_have_text("cart")
+    await expect(heading).to_have_text("cart v1")
     await page.keyboard.press("Escape")
     await expect(heading).to_have_text("kind-shop")
     await page.locator("#tab-details").focus()
@@ -290,7 +312,7 @@ async def test_light_and_dark(page: Page, shop: Server) -> None:
     await opened(page, shop)
     html = page.locator("html")
     await expect(html).to_have_attribute("data-theme", "dark")
-    colour = "() => window.meshbus.graph.cy.nodes()[0].style('color')"
+    colour = "() => window.meshbus.graph.cy.nodes('[!box]')[0].style('color')"
     dark = await page.evaluate(colour)
     await page.emulate_media(color_scheme="light")
     await expect(html).to_have_attribute("data-theme", "light")
@@ -381,11 +403,11 @@ async def test_names_are_text_and_never_code(page: Page, shop: Server) -> None:
     )
     await opened(page, shop, nodes=len(Shop.nodes) + 1)
     await click(page, Shop.cart["id"])
-    await expect(page.locator("#details h2")).to_have_text(evil)
+    await expect(page.locator("#details h2")).to_have_text(f"{evil} v1")
     await page.click("#tab-findings")
     await expect(page.locator("#findings")).to_contain_text(evil)
     await page.locator("#findings .link").filter(has_text="onerror").click()
     await page.click("#tab-drift")
     await page.click("#filters summary")
-    assert await page.locator("body img, body script").count() == 0
+    assert await page.locator("body img:not([src^='data:image/svg']), body script").count() == 0
     assert await page.evaluate("() => window.hit") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ async def test_an_object_that_cannot_be_read_hides_no_other(cluster: Cluster) ->
 async def test_discovery_that_fails_leaves_what_is_watched(
     cluster: Cluster, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "_RETRY_WITHIN", clients.timedelta(seconds=0.2))
+    monkeypatch.setattr(clients, "_RETRY_WITHIN", timedelta(seconds=0.2))
     text = cluster.kubeconfig_through(f"https://{proxy.address}")
     async with _watching(text) as (watch, state):
         proxy.refuse()

@@ -57,6 +57,13 @@ export function edgeTraffic(edge) {
   })).filter((one) => one.rate > 0);
 }
 
+// Edges without the idle ones between nodes that another edge connects: they would tell nothing.
+export function telling(edges) {
+  const pair = ({ source, target }) => `${source} ${target}`;
+  const told = new Set(edges.filter((edge) => edgeKind(edge) !== "idle").map(pair));
+  return edges.filter((edge) => edgeKind(edge) !== "idle" || !told.has(pair(edge)));
+}
+
 export function edgeKind(edge) {
   if (edgeTraffic(edge).length > 0) return "traffic";
   return edge.config === undefined || edge.config === null ? "idle" : "config";
@@ -111,6 +118,12 @@ export const fullKind = ({ group, kind }) => (kind.includes("/") ? kind : `${gro
 
 export function keyOf(object) {
   return `${fullKind(object)}|${object.namespace ?? ""}|${object.name}`;
+}
+
+// Whether an object belongs to the configuration of a mesh, which the service shows.
+export function isConfiguration(object) {
+  const group = fullKind(object).split("/")[0];
+  return group.endsWith(".istio.io") || group === "gateway.networking.k8s.io";
 }
 
 // The object that a configuration edge comes from; edges tell its kind alone.

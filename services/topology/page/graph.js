@@ -2,6 +2,7 @@
 // another one now: positions, selection and everything else on the screen stay.
 
 import cytoscape from "./vendor/cytoscape.mjs";
+import { badgesOf } from "./badges.js";
 import {
   edgeKind, edgeLabel, edgeTraffic, health, nodeKind, nodeLabel, searchText, weight,
 } from "./describe.js";
@@ -67,6 +68,7 @@ export class Graph {
       label: nodeLabel(node), kind: nodeKind(node), health: health(node), idle: !!node.isIdle,
       dead: !!node.isDead, outside: !!(node.isOutside || node.isInaccessible), box: false,
       level: this.marks.worst(id), drift: this.marks.drift.has(id), group: this.groupOf(node),
+      badges: badgesOf(node),
     };
     if (known !== undefined && equal(known, picture)) return;
     this.nodes.set(id, picture);
@@ -85,8 +87,12 @@ export class Graph {
     const edge = this.store.edges.get(id);
     const known = this.edges.get(id);
     if (edge === undefined) {
-      if (known !== undefined) this.cy.getElementById(id).remove();
+      if (known === undefined) return;
+      const element = this.cy.getElementById(id);
+      const [source, target] = [element.source(), element.target()];
+      element.remove();
       this.edges.delete(id);
+      cover(source, target);
       return;
     }
     // An end that is not there yet brings its edges when it comes.
@@ -96,10 +102,12 @@ export class Graph {
     };
     if (known !== undefined && equal(known, picture)) return;
     this.edges.set(id, picture);
-    if (known !== undefined) this.cy.getElementById(id).data(picture);
-    else {
+    if (known === undefined) {
       const { source, target } = edge;
-      this.cy.add({ group: "edges", data: { ...picture, id, source, target } });
+      this.cy.add({ group: "edges", data: { ...picture, id, source, target, covered: false } });
+    } else this.cy.getElementById(id).data(picture);
+    if (known?.state !== picture.state) {
+      cover(this.cy.getElementById(edge.source), this.cy.getElementById(edge.target));
     }
   }
 
@@ -232,6 +240,18 @@ function stateOf(edge) {
   if (traffic.every((one) => one.protocol === "tcp")) return "tcp";
   const errors = Math.max(...traffic.map((one) => one.errors));
   return errors >= 10 ? "failure" : errors > 0 ? "degraded" : "healthy";
+}
+
+// An idle edge is not drawn beside another one between the same nodes: it would tell nothing.
+function cover(source, target) {
+  if (source.empty() || target.empty()) return;
+  const edges = source.edgesTo(target);
+  if (edges.length === 0) return;
+  const tells = edges.some((edge) => edge.data("state") !== "idle");
+  edges.forEach((edge) => {
+    const isCovered = tells && edge.data("state") === "idle";
+    if (edge.data("covered") !== isCovered) edge.data("covered", isCovered);
+  });
 }
 
 function isInView(cy, element) {

@@ -45,10 +45,10 @@ function flow(cy) {
     groups.get(key).push(node);
   });
   // In the order in which requests come through.
-  const depths = layers(nodes.toArray());
-  const first = (group) => Math.min(...group.map((node) => depths.get(node.id())));
-  const blocks = [...groups.values()].sort((a, b) => first(a) - first(b) || b.length - a.length)
-    .map(block);
+  const depths = groupDepths(groups);
+  const blocks = [...groups.keys()]
+    .sort((a, b) => depths.get(a) - depths.get(b) || groups.get(b).length - groups.get(a).length)
+    .map((key) => block(groups.get(key)));
   const area = blocks.reduce((sum, b) => sum + (b.width + GAP) * (b.height + GAP), 0);
   const widest = Math.max(Math.sqrt(area) * 1.5, ...blocks.map((b) => b.width));
   const places = new Map();
@@ -64,6 +64,28 @@ function flow(cy) {
     line = Math.max(line, height);
   }
   return places;
+}
+
+// Group → how many groups requests have come through; what has to do with no other one is last.
+function groupDepths(groups) {
+  const groupOf = new Map();
+  for (const [key, nodes] of groups) for (const node of nodes) groupOf.set(node.id(), key);
+  const next = new Map([...groups.keys()].map((key) => [key, new Set()]));
+  const entered = new Set();
+  for (const [key, nodes] of groups) {
+    for (const node of nodes) {
+      node.outgoers("edge").forEach((edge) => {
+        const to = groupOf.get(edge.data("target"));
+        if (to === undefined || to === key) return;
+        next.get(key).add(to);
+        entered.add(to);
+      });
+    }
+  }
+  const busy = [...groups.keys()].filter((key) => entered.has(key) || next.get(key).size > 0);
+  const depths = depthsOf(busy, next, entered);
+  for (const key of groups.keys()) if (!depths.has(key)) depths.set(key, groups.size);
+  return depths;
 }
 
 function components(nodes) {
@@ -96,15 +118,29 @@ function block(nodes) {
   const places = new Map();
   let x = 0, height = 0;
   for (const column of columns.filter(Boolean)) {
-    column.sort((a, b) => (a.data("label") < b.data("label") ? -1 : 1));
+    // Beside what calls them, so that edges run level and cross little.
+    const wanted = new Map(column.map((node) => [node, callersY(node, places)]));
+    column.sort((a, b) => wanted.get(a) - wanted.get(b) || (a.data("label") < b.data("label") ? -1 : 1));
+    const isLong = column.length > MOST_IN_COLUMN;
     for (let start = 0; start < column.length; start += MOST_IN_COLUMN) {
-      const part = column.slice(start, start + MOST_IN_COLUMN);
-      part.forEach((node, row) => places.set(node.id(), { x, y: row * STEP_Y }));
-      height = Math.max(height, part.length * STEP_Y);
+      let y = 0;
+      for (const node of column.slice(start, start + MOST_IN_COLUMN)) {
+        if (!isLong) y = Math.max(y, STEP_Y * Math.round(wanted.get(node) / STEP_Y));
+        places.set(node.id(), { x, y });
+        y += STEP_Y;
+        height = Math.max(height, y);
+      }
       x += STEP_X;
     }
   }
   return { places, width: x, height };
+}
+
+// The mean height of the callers that have a place; 0 without any.
+function callersY(node, places) {
+  const found = node.incomers("node").map((caller) => places.get(caller.id())?.y)
+    .filter((y) => y !== undefined);
+  return found.length === 0 ? 0 : found.reduce((sum, y) => sum + y, 0) / found.length;
 }
 
 // Steps from where requests enter the group, by breadth first; a circle is entered anywhere.
@@ -120,15 +156,20 @@ function layers(nodes) {
       entered.add(target);
     });
   }
+  return depthsOf([...ids], next, entered);
+}
+
+// Key → steps by breadth first from those that nothing leads to, then from what is left.
+function depthsOf(keys, next, entered) {
   const depths = new Map();
-  const roots = nodes.filter((node) => !entered.has(node.id())).map((node) => node.id());
-  for (const start of [roots, ...nodes.map((node) => [node.id()])]) {
-    let level = start.filter((id) => !depths.has(id));
-    level.forEach((id) => depths.set(id, 0));
+  const roots = keys.filter((key) => !entered.has(key));
+  for (const start of [roots, ...keys.map((key) => [key])]) {
+    let level = start.filter((key) => !depths.has(key));
+    level.forEach((key) => depths.set(key, 0));
     for (let depth = 1; level.length > 0; depth += 1) {
-      level = level.flatMap((id) => next.get(id)).filter((id) => {
-        if (depths.has(id)) return false;
-        depths.set(id, depth);
+      level = level.flatMap((key) => [...next.get(key)]).filter((key) => {
+        if (depths.has(key)) return false;
+        depths.set(key, depth);
         return true;
       });
     }

@@ -26,11 +26,12 @@ export class Lists {
 
   fill(part, items, note, nothing) {
     this.counts[part].textContent = String(items.length);
-    const shown = items.slice(0, MOST).map((item) => ({
-      key: `${keyOf(item.object)} ${JSON.stringify(item)}`,
+    const byObject = Map.groupBy(items.slice(0, MOST), (item) => keyOf(item.object));
+    const shown = [...byObject].map(([key, about]) => ({
+      key: `${key} ${JSON.stringify(about)}`,
       build: () => make("article", {}, make("button", {
-        type: "button", class: "link", onclick: () => this.choose(item.object),
-      }, objectName(item.object)), note(item)),
+        type: "button", class: "link", onclick: () => this.choose(about[0].object),
+      }, objectName(about[0].object)), about.map(note)),
     }));
     const rest = items.length - MOST;
     const last = items.length === 0 ? nothing : rest > 0 ? `and ${rest} more` : "";

@@ -1,5 +1,7 @@
 // How the graph looks: Cytoscape's style sheet, in the colours of style.css.
 
+import { badgePicture } from "./badges.js";
+
 export const SHAPES = {
   app: "round-rectangle",
   workload: "ellipse",
@@ -21,8 +23,9 @@ export function looks(isLarge) {
       style: {
         label: "data(label)", color: colour("ink"), "background-color": colour("node"),
         "border-width": 2.5, "border-color": colour("na"), width: 30, height: 30,
-        "font-size": 11, "min-zoomed-font-size": 7, "text-valign": "bottom", "text-margin-y": 3,
-        "text-wrap": "wrap", "text-max-width": 130,
+        "font-size": 12, "min-zoomed-font-size": 7, "text-valign": "bottom", "text-margin-y": 3,
+        "text-wrap": "wrap", "text-max-width": 130, "underlay-shape": "ellipse",
+        "overlay-shape": "ellipse",
       },
     },
     ...Object.entries(SHAPES).map(([kind, shape]) => ({
@@ -43,6 +46,7 @@ export function looks(isLarge) {
       style: { "underlay-color": colour("failure"), "underlay-opacity": 0.25, "underlay-padding": 5 },
     },
     { selector: 'node[level = "warning"]', style: { "underlay-color": colour("degraded") } },
+    ...isLarge ? [] : [badges],
     {
       selector: "node[?box]",
       style: {
@@ -59,9 +63,10 @@ export function looks(isLarge) {
         // Straight lines: a curve costs twice as much to draw and to hit.
         "curve-style": isLarge ? "straight" : "bezier", "target-arrow-shape": "triangle",
         "target-arrow-color": colour("healthy"), "arrow-scale": 0.8,
-        label: "data(label)", color: colour("soft"), "font-size": 9, "min-zoomed-font-size": 7,
-        "text-background-color": colour("back"), "text-background-opacity": 0.8,
-        "text-background-padding": 1,
+        label: "data(label)", color: colour("soft"), "font-size": 10, "min-zoomed-font-size": 7,
+        "text-wrap": "wrap", "text-max-width": 90,
+        "text-background-color": colour("back"), "text-background-opacity": 0.85,
+        "text-background-padding": 2,
       },
     },
     ...["degraded", "failure", "tcp", "config", "idle"].map((state) => ({
@@ -70,6 +75,7 @@ export function looks(isLarge) {
     })),
     { selector: 'edge[state = "config"]', style: { "line-style": "dashed" } },
     { selector: 'edge[state = "idle"]', style: { "line-style": "dotted" } },
+    { selector: "edge[?covered]", style: { display: "none" } },
     { selector: ".faded", style: { opacity: 0.15 } },
     {
       selector: "node.found",
@@ -86,6 +92,19 @@ export function looks(isLarge) {
     { selector: ".hidden", style: { display: "none" } },
   ];
 }
+
+// Above the node, where no label is.
+const badges = {
+  selector: "node[badges][badges != '']",
+  style: {
+    "background-image": (node) => badgePicture(node.data("badges")).uri,
+    "background-width": (node) => badgePicture(node.data("badges")).width,
+    "background-height": (node) => badgePicture(node.data("badges")).height,
+    "background-fit": "none", "background-clip": "none", "background-image-containment": "over",
+    "background-position-x": "50%", "background-offset-y": -14, "background-position-y": 0,
+    "background-image-opacity": 1, "bounds-expansion": 14,
+  },
+};
 
 // The page's theme: as the system has it until somebody chooses.
 export function setTheme(choice) {

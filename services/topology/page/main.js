@@ -1,6 +1,6 @@
 // The page: puts its parts together.
 
-import { keyOf, kindName, nodeName } from "./describe.js";
+import { keyOf, kindName, nodeTitle } from "./describe.js";
 import { byId, make } from "./dom.js";
 import { drawForm, Filters } from "./filters.js";
 import { Graph } from "./graph.js";
@@ -121,7 +121,7 @@ function choose(chosen, { isFocus = false } = {}) {
   if (chosen !== null) openTab("details");
   panel.show(selection, shown, marks);
   const node = chosen?.type === "node" ? shown.nodes.get(chosen.id) : undefined;
-  byId("spoken").textContent = node ? `${kindName(node)} ${nodeName(node)}, ${node.namespace ?? ""}` : "";
+  byId("spoken").textContent = node ? `${kindName(node)} ${nodeTitle(node)}, ${node.namespace ?? ""}` : "";
 }
 
 // From a finding or drift to its object, in the graph too where it is there.

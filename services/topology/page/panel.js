@@ -1,8 +1,8 @@
 // The details of what is selected: a node, an edge, or an object that findings or drift name.
 
 import {
-  clock, compact, configText, edgeLabel, edgeTraffic, health, healthName, keyOf, kindName, nodeName,
-  objectName, rateText,
+  clock, compact, configOf, configText, dateAndClock, edgeLabel, edgeTraffic, fullKind, health,
+  healthName, isConfiguration, keyOf, kindName, nodeTitle, objectName, rateText, telling,
 } from "./describe.js";
 import { facts, make, renew, table } from "./dom.js";
 
@@ -15,6 +15,8 @@ const FLAGS = {
   isInjected: "sidecar", isK8sGatewayAPI: "Gateway API", isOutOfMesh: "no sidecar",
   isOutside: "outside", isRoot: "entry", isServiceEntry: "service entry", isWaypoint: "waypoint",
 };
+
+const MODES = { report: "Reported only", heal: "To be put back" };
 
 export class Panel {
   // `choose` selects something else: {type, id} or {type: "object", object}.
@@ -50,7 +52,8 @@ export class Panel {
   // --- nodes ------------------------------------------------------------------------------------
 
   ofNode(node, store, marks) {
-    const edges = [...store.edges.values()];
+    const edges = telling([...store.edges.values()]
+      .filter((edge) => edge.source === node.id || edge.target === node.id));
     return [
       { name: "head", of: headOf(node), build: () => nodeHead(node) },
       this.traffic(node, store, edges),
@@ -66,7 +69,7 @@ export class Panel {
     const rows = (node.traffic ?? []).map(({ protocol, rates }) =>
       [protocol, ...["In", "Out"].map((way) => rates?.[`${protocol}${way}`] ?? ""), errorsIn(protocol, rates)]);
     const times = edges.filter((edge) => edge.target === node.id && edge.responseTime !== undefined)
-      .map((edge) => [nodeName(store.nodes.get(edge.source) ?? {}), `${edge.responseTime} ms`]);
+      .map((edge) => [nodeTitle(store.nodes.get(edge.source) ?? {}), `${edge.responseTime} ms`]);
     return (rows.length > 0 || times.length > 0) && {
       name: "traffic", of: [rows, times],
       build: () => make("section", {}, make("h3", {}, "Traffic"),
@@ -79,9 +82,9 @@ export class Panel {
   neighbours(title, edges, end, store) {
     const rows = edges.map((edge) => [edge, store.nodes.get(edge[end])]).filter(([, node]) => node);
     return rows.length > 0 && {
-      name: title, of: rows.map(([edge, node]) => [edge.id, nodeName(node), edgeText(edge)]),
+      name: title, of: rows.map(([edge, node]) => [edge.id, nodeTitle(node), edgeText(edge)]),
       build: () => make("section", {}, make("h3", {}, title), make("ul", {}, rows.map(([edge, node]) =>
-        make("li", {}, this.link(nodeName(node), { type: "node", id: node.id }), " ",
+        make("li", {}, this.link(nodeTitle(node), { type: "node", id: node.id }), " ",
           make("span", { class: "soft" }, edgeText(edge)))))),
     };
   }
@@ -97,10 +100,10 @@ export class Panel {
     const responses = [edge.traffic ?? []].flat().flatMap((one) => Object.entries(one.responses ?? {}));
     return [
       {
-        name: "edge", of: [edge, nodeName(source), nodeName(target)],
+        name: "edge", of: [edge, nodeTitle(source), nodeTitle(target)],
         build: () => make("section", {},
-          make("h2", {}, this.link(nodeName(source), { type: "node", id: edge.source }), " → ",
-            this.link(nodeName(target), { type: "node", id: edge.target })),
+          make("h2", {}, this.link(nodeTitle(source), { type: "node", id: edge.source }), " → ",
+            this.link(nodeTitle(target), { type: "node", id: edge.target })),
           facts([
             ["Traffic", edgeTraffic(edge).map((one) => `${one.protocol} ${rateText(one)}`).join(", ") || "none"],
             ["Health", healthName(health(edge))],
@@ -110,18 +113,20 @@ export class Panel {
             ["Source identity", edge.sourcePrincipal],
             ["Target identity", edge.destPrincipal],
             ["Waypoint", edge.waypoint?.direction],
+            ["Routed by", edge.config?.path],
             ["Configuration", configText(edge)],
           ]),
           responses.length > 0 && make("h3", {}, "Responses"),
           responses.length > 0 && table(["code", "flags", "hosts"], responses.map(([code, told]) =>
             [code, shares(told.flags), shares(told.hosts)]))),
       },
-      this.configs(edge.configs ?? [], store),
+      this.configs([configOf(edge)].filter(Boolean), store),
     ];
   }
 
   // --- objects ----------------------------------------------------------------------------------
 
+  // Other kinds than the mesh's own are not shown by the service.
   ofObject(object, store) {
     const key = keyOf(object);
     const about = (part) => [...store[part].values()].filter((item) => keyOf(item.object) === key);
@@ -129,7 +134,7 @@ export class Panel {
       { name: "object", of: object, build: () => make("section", {}, make("h2", {}, objectName(object))) },
       this.notes("Findings", about("findings"), findingNote),
       this.notes("Drift", about("drift"), driftNote),
-      this.configs([object], store, true),
+      this.configs([object].filter(isConfiguration), store, true),
     ];
   }
 
@@ -143,8 +148,9 @@ export class Panel {
   configs(objects, store, isOpen = false) {
     return objects.length > 0 && {
       name: "configs", of: [store.cluster, objects],
-      build: () => make("section", {}, make("h3", {}, "Configuration"), objects.map((object) =>
-        yamlOf(store.cluster, object, isOpen))),
+      build: () => make("section", {},
+        make("h3", {}, store.at === null ? "Configuration" : "Configuration, as it is now"),
+        objects.map((object) => yamlOf(store.cluster, object, isOpen))),
     };
   }
 }
@@ -158,7 +164,7 @@ function nodeHead(node) {
   const flags = Object.entries(FLAGS).filter(([flag]) => node[flag]).map(([, name]) => name);
   const labels = Object.entries(node.labels ?? {}).map(([name, value]) => `${name}=${value}`);
   return make("section", {},
-    make("h2", {}, nodeName(node)),
+    make("h2", {}, nodeTitle(node)),
     flags.length > 0 && make("p", { class: "tags" }, flags.map((flag) => make("span", {}, flag))),
     facts([
       ["Kind", kindName(node)], ["Namespace", node.namespace], ["Cluster", node.cluster],
@@ -186,8 +192,9 @@ const edgeText = (edge) => edgeTraffic(edge).map(rateText).join(", ") || configT
 function yamlOf(cluster, object, isOpen) {
   const text = make("pre", { tabindex: 0 }, "…");
   const load = async () => {
-    const { kind, namespace = "", name } = object;
-    const response = await fetch(`/api/object?${new URLSearchParams({ cluster, kind, namespace, name })}`);
+    const { namespace = "", name } = object;
+    const query = new URLSearchParams({ cluster, kind: fullKind(object), namespace, name });
+    const response = await fetch(`/api/object?${query}`);
     const told = await response.json();
     text.textContent = response.ok ? told.yaml : `${told.summary}\n${told.remedy}`;
   };
@@ -217,8 +224,8 @@ export function driftNote(drift) {
       make("div", {}, value("del", "−", change.wanted)), make("div", {}, value("ins", "+", change.found)))),
     drift.more > 0 && make("p", { class: "soft" }, `and ${drift.more} more fields`),
     drift.intent && make("p", { class: "soft" }, `Applied by ${drift.intent.kind || "Meshbus"}`
-      + (drift.intent.when ? ` at ${new Date(drift.intent.when).toLocaleString([], { hour12: false })}` : "")),
-    make("p", { class: "soft" }, [drift.mode, drift.healing].filter(Boolean).join(", ")));
+      + (drift.intent.when ? ` at ${dateAndClock(drift.intent.when)}` : "")),
+    make("p", { class: "soft" }, drift.healing ? `Healing: ${drift.healing}` : MODES[drift.mode] ?? drift.mode));
 }
 
 function aboutCluster(about) {
@@ -226,7 +233,8 @@ function aboutCluster(about) {
     ["State", about.state], ["", about.detail],
     ["Telemetry", about.telemetry && [about.telemetry.source, about.telemetry.state, about.telemetry.detail]
       .filter(Boolean).join(", ")],
-    ["Nodes", about.nodes], ["Edges", about.edges], ["Since", about.since],
+    ["Not readable", (about.refused ?? []).join(", ")],
+    ["Watched since", about.since && dateAndClock(about.since)],
   ]);
 }
 

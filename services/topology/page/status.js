@@ -1,5 +1,6 @@
 // The line at the bottom, the legend, and what stands where there is no graph.
 
+import { badgeLegend } from "./badges.js";
 import { clock, healthName } from "./describe.js";
 import { byId, make } from "./dom.js";
 import { HEALTHS } from "./looks.js";
@@ -81,5 +82,6 @@ export function drawLegend(container) {
     make("span", {}, "◌"), make("span", {}, "dashed border: no traffic"),
     make("span", { "data-colour": "degraded" }, "▒"), make("span", {}, "halo: findings"),
     make("span", { "data-colour": "notready" }, "●"), make("span", {}, "filled: drift"),
+    ...badgeLegend().flatMap(([uri, text]) => [make("img", { src: uri, alt: "" }), make("span", {}, text)]),
   );
 }
