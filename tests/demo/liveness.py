@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.testbed import loopback
@@ -34,6 +36,17 @@ class Page:
         found: list[dict[str, Any]] = self._get("/api/drift")["items"]
         return found
 
+    @contextmanager
+    def events(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """The event stream from now on, each event's data; what is over in a moment is seen too."""
+        address = f"{self.url}/api/events?cluster={self._token()}"
+        with urllib.request.urlopen(address, timeout=_WITHIN_S) as stream:
+            yield (
+                json.loads(line.removeprefix(b"data:"))
+                for line in stream
+                if line.startswith(b"data:")
+            )
+
     def until(self, what: Callable[[], Any], told: str) -> Any:
         """What `what` gives as soon as that is something."""
         deadline = time.monotonic() + _WITHIN_S
@@ -43,12 +56,15 @@ class Page:
             time.sleep(_POLL_S)
         return found
 
-    def _get(self, path: str, **query: str) -> Any:
+    def _token(self) -> str:
         if not self._cluster:
             known = json.loads(loopback.fetch(f"{self.url}/api/clusters"))["clusters"]
             self._cluster = known[0]["cluster"]
+        return self._cluster
+
+    def _get(self, path: str, **query: str) -> Any:
         words = "&".join(f"{name}={value}" for name, value in query.items())
-        return json.loads(loopback.fetch(f"{self.url}{path}?cluster={self._cluster}&{words}"))
+        return json.loads(loopback.fetch(f"{self.url}{path}?cluster={self._token()}&{words}"))
 
 
 def show_graph(page: Page, namespace: str) -> None:
@@ -101,11 +117,18 @@ def show_drift(page: Page, cluster: Cluster, namespace: str, name: str) -> None:
 
     wanted = weights()
     patch = [{"op": "replace", "path": "/spec/http/0/route/0/weight", "value": 55}]
-    cluster.kubectl(
-        *("patch", "virtualservice", name, "-n", namespace),
-        *("--type=json", f"--patch={json.dumps(patch)}"),
-    )
-    found = page.until(drifted, "the drift")[0]
+    with page.events() as events:
+        next(events)  # the list of clusters; what follows is from after now
+        cluster.kubectl(
+            *("patch", "virtualservice", name, "-n", namespace),
+            *("--type=json", f"--patch={json.dumps(patch)}"),
+        )
+        found = next(
+            item
+            for event in events
+            for item in _items(event.get("drift"))
+            if item["object"]["name"] == name
+        )
     change = found["changes"][0]
     print(
         f"  drift: {change['path']} is {change['found']} instead of {change['wanted']}, "
@@ -114,3 +137,8 @@ def show_drift(page: Page, cluster: Cluster, namespace: str, name: str) -> None:
     page.until(lambda: weights() == wanted, "the healed weights")
     page.until(lambda: not drifted(), "that the drift is over")
     print(f"  healed: the weights are {wanted} again")
+
+
+def _items(drift: dict[str, dict[str, Any] | None] | None) -> list[dict[str, Any]]:
+    """Of a snapshot or a delta: the drifts that there are."""
+    return [item for item in (drift or {}).values() if item is not None]

@@ -22,6 +22,10 @@ class Lookups:
         group, _, kind = key.kind.partition("/")
         resource = await self.resources.preferred(group, kind)
         if resource is None:
+            # Defined since discovery was read last.
+            await self.resources.refresh()
+            resource = await self.resources.preferred(group, kind)
+        if resource is None:
             return None
         ref = Ref(resource.api_version, kind, key.namespace, key.name)
         try:

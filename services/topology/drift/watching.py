@@ -171,6 +171,12 @@ class Drifts:
             # Something newer came meanwhile, and is due.
             return
         if live is None:
+            if not isinstance(sight, _Gone) and known.item is None and not known.is_late:
+                # No watch has said so: the server may not serve a new kind everywhere yet.
+                known.is_late = True
+                self._agenda.add(key, after_s=self.patience_s)
+                return
+            known.is_late = False
             await self._drifted(key, known, intent, None)
             return
         if (live.get("metadata") or {}).get("deletionTimestamp"):

@@ -74,6 +74,26 @@ async def test_an_edit_is_told_and_ends_when_it_is_taken_back(world: World) -> N
         assert world.healed == []
 
 
+async def test_what_a_first_look_does_not_find_is_looked_for_again(world: World) -> None:
+    world.there.pop(KEY)
+    async with watched(world, patience_s=0.05) as drifts:
+        await intended(drifts, world)
+        assert world.told == []
+        world.there[KEY] = AS_APPLIED
+        before = world.lookups
+        await world.until(lambda: world.lookups > before)
+        assert world.told == []
+
+
+async def test_what_is_not_found_twice_is_gone(world: World) -> None:
+    world.there.pop(KEY)
+    async with watched(world, patience_s=0.05) as drifts:
+        drifts.intended(KEY, KEPT)
+        await world.until(lambda: world.told)
+        assert world.last["kind"] == "deleted"
+        assert world.lookups >= 2
+
+
 async def test_what_is_as_applied_costs_no_request(world: World) -> None:
     async with watched(world) as drifts:
         drifts.intended(KEY, KEPT)
