@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.topology import kinds
+from services.topology.forms import entries
 from services.topology.graph import routing as routes
 from services.topology.hosts import covers, full, service_of
 from services.topology.objects import Config, Key, Service
@@ -29,18 +30,18 @@ class Client:
             service: Service | None = self.state.get(kinds.SERVICE, *name)
             if service is not None:
                 return service
-        entries = [
+        found = [
             (-len(pattern), entry.created, entry.key, entry)
             for entry in self.state.all(kinds.SERVICE_ENTRY)
             if self._is_visible(entry)
-            for pattern in entry.spec.get("hosts") or ()
+            for pattern in entries(entry.spec.get("hosts"))
             if covers(str(pattern), host)
         ]
-        return min(entries, key=lambda found: found[:3])[3] if entries else None
+        return min(found, key=lambda one: one[:3])[3] if found else None
 
     def _is_visible(self, config: Config) -> bool:
         """Whether its `exportTo` lets clients of the namespace see an object."""
-        exported = config.spec.get("exportTo") or ("*",)
+        exported = entries(config.spec.get("exportTo")) or ("*",)
         return any(
             space in ("*", self.namespace) or (space == "." and config.namespace == self.namespace)
             for space in exported

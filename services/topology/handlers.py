@@ -14,7 +14,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from services.chassis.errors import ClusterNotWatched, MalformedRequest, MeshbusError
+from services.chassis.errors import (
+    ClusterNotWatched,
+    MalformedRequest,
+    MeshbusError,
+    shortened,
+)
 from services.topology import compliance, kinds, paths
 from services.topology.analysis import vetting
 from services.topology.drift.watching import Drifts
@@ -187,7 +192,7 @@ class Handlers:
 
     def _view(self, asked: dict[str, Any]) -> ClusterView:
         """The cluster of a question: by token or by name; the only one when none is named."""
-        named = str(asked.get("cluster") or "")
+        named = _text(asked, "cluster") if asked.get("cluster") else ""
         views = self.views.clusters
         if named in views:
             return views[named]
@@ -199,7 +204,8 @@ class Handlers:
                 "several clusters are meant",
                 remedy=f"send `cluster`, one of {', '.join(sorted(v.cluster for v in found))}",
             )
-        raise ClusterNotWatched(f"cluster {named or 'of the question'} is not watched")
+        told = shortened(named) or "of the question"
+        raise ClusterNotWatched(f"cluster {told} is not watched")
 
 
 # --- answers of the owner ------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from services.topology.forms import entries
+
 DOMAIN = "cluster.local"
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
@@ -79,13 +81,13 @@ def qualified(reference: str, namespace: str) -> tuple[str, str]:
 
 def gateways_of(spec: Mapping[str, Any]) -> list[str]:
     """A VirtualService's gateways; none means the mesh."""
-    return [str(name) for name in spec.get("gateways") or (MESH,)]
+    return [str(name) for name in entries(spec.get("gateways")) or (MESH,)]
 
 
 def routes_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """A VirtualService's routes: path (`spec.http[0]`), protocol (`http`, `tls`, `tcp`), route."""
     for protocol in ("http", "tls", "tcp"):
-        for index, route in enumerate(spec.get(protocol) or ()):
+        for index, route in enumerate(entries(spec.get(protocol))):
             if isinstance(route, dict):
                 yield f"spec.{protocol}[{index}]", protocol, route
 
@@ -94,7 +96,7 @@ def destinations_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
     """A VirtualService's destinations, mirrors included: path of the destination, the destination
     (`host`, `subset`, `port`), and its weight (None where there is none)."""
     for path, _, route in routes_of(spec):
-        for index, split in enumerate(route.get("route") or ()):
+        for index, split in enumerate(entries(route.get("route"))):
             if isinstance(split, dict) and isinstance(split.get("destination"), dict):
                 yield (
                     f"{path}.route[{index}].destination",
@@ -103,6 +105,6 @@ def destinations_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
                 )
         if isinstance(route.get("mirror"), dict):
             yield f"{path}.mirror", route["mirror"], None
-        for index, mirror in enumerate(route.get("mirrors") or ()):
+        for index, mirror in enumerate(entries(route.get("mirrors"))):
             if isinstance(mirror, dict) and isinstance(mirror.get("destination"), dict):
                 yield f"{path}.mirrors[{index}].destination", mirror["destination"], None

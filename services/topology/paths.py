@@ -13,11 +13,12 @@ from typing import Any
 from services.topology import kinds
 from services.topology.analysis.lenses import Lens, Mesh
 from services.topology.clients import Client
+from services.topology.forms import mapping, mappings
 from services.topology.graph.routing import Way, subsets_of, ways
 from services.topology.hosts import full, service_of
 from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Endpoints, Key, Labels, Service, Workload
-from services.topology.security import action_of, policies_for, workload_mtls
+from services.topology.security import action_of, policies_for, selector_of, workload_mtls
 from services.topology.state import State, matches
 
 _ORDER = ("CUSTOM", "DENY", "ALLOW", "AUDIT")
@@ -113,7 +114,7 @@ class _Question:
         found = [
             gateway.key
             for gateway in self.state.all(kinds.GATEWAY)
-            if (selector := gateway.spec.get("selector")) and matches(selector, labels)
+            if (selector := selector_of(gateway)) and matches(selector, labels)
         ]
         gateway = self.state.get(kinds.K8S_GATEWAY, self.namespace, labels.get(GATEWAY_NAME, ""))
         return sorted([*found, *([gateway.key] if gateway is not None else [])])
@@ -136,7 +137,7 @@ class _Question:
         labels: Labels = {}
         subset = self._subset(rule, way)
         if subset is not None:
-            labels = subset.get("labels") or {}
+            labels = mapping(subset.get("labels"))
         policy = self._policy(rule, subset)
         workloads = self._workloads(target, labels)
         told: Told = {"path": way.path, "host": way.host, **way.details}
@@ -146,7 +147,7 @@ class _Question:
             "service": self._service(target),
             "destinationRule": _ref(rule.key) if rule is not None else None,
             "trafficPolicy": policy,
-            "clientTls": str((policy.get("tls") or {}).get("mode") or _DEFAULT_TLS),
+            "clientTls": str(mapping(policy.get("tls")).get("mode") or _DEFAULT_TLS),
             "workloads": [self._workload(workload) for workload in workloads],
             "readyEndpoints": self._endpoints(target),
         }
@@ -176,15 +177,15 @@ class _Question:
         if rule is None or way.subset not in subsets_of(rule):
             self.missing.append(f"no DestinationRule has the subset {way.subset} of {way.host}")
             return None
-        entries = (s for s in rule.spec.get("subsets") or () if isinstance(s, dict))
-        return next(entry for entry in entries if entry.get("name") == way.subset)
+        found = mappings(rule.spec.get("subsets"))
+        return next((entry for entry in found if entry.get("name") == way.subset), None)
 
     def _policy(self, rule: Config | None, subset: Mapping[str, Any] | None) -> Told:
         """The subset's traffic policy over the rule's, field by field; then that of the port."""
-        policy: Told = dict((rule.spec.get("trafficPolicy") if rule is not None else None) or {})
-        policy |= (subset or {}).get("trafficPolicy") or {}
-        for entry in policy.pop("portLevelSettings", None) or ():
-            if (entry.get("port") or {}).get("number") == self.port:
+        policy: Told = dict(mapping(rule.spec.get("trafficPolicy") if rule is not None else None))
+        policy |= mapping((subset or {}).get("trafficPolicy"))
+        for entry in mappings(policy.pop("portLevelSettings", None)):
+            if mapping(entry.get("port")).get("number") == self.port:
                 policy |= {name: value for name, value in entry.items() if name != "port"}
         return policy
 
@@ -193,7 +194,7 @@ class _Question:
         if isinstance(target, Service):
             selector = target.selector
         elif target is not None:
-            selector = (target.spec.get("workloadSelector") or {}).get("labels") or {}
+            selector = selector_of(target)
         if target is None or not selector:
             return []
         found = self.state.selected_workloads(target.namespace, selector)
@@ -241,7 +242,7 @@ class _Question:
             return None
         if isinstance(target, Service):
             return {**_ref(target.key), "ports": [port.number for port in target.ports]}
-        ports = (p for p in target.spec.get("ports") or () if isinstance(p, dict))
+        ports = mappings(target.spec.get("ports"))
         return {**_ref(target.key), "ports": [port.get("number") for port in ports]}
 
 

@@ -10,12 +10,12 @@ selector in the root namespace means no workload, as istiod has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from services.topology import kinds, tags
+from services.topology import forms, kinds, tags
 from services.topology.membership import GATEWAY_NAME
 from services.topology.objects import Config, Key, Labels
 from services.topology.state import matches
@@ -60,17 +60,17 @@ class Mtls:
 def selector_of(config: Config) -> Labels:
     """The labels by which a policy, a Sidecar or another object of the mesh chooses workloads."""
     spec = config.spec
-    found = spec.get("selector") or spec.get("workloadSelector") or {}
+    found = forms.mapping(spec.get("selector") or spec.get("workloadSelector"))
     if config.key.kind == kinds.GATEWAY:
         return found
-    labels: Labels = found.get("matchLabels") or found.get("labels") or {}
-    return labels
+    return forms.mapping(found.get("matchLabels") or found.get("labels"))
 
 
-def targets_of(config: Config) -> list[dict[str, Any]]:
+def targets_of(config: Config) -> list[Mapping[str, Any]]:
     """The objects that a policy is attached to by `targetRefs`."""
-    single = config.spec.get("targetRef")
-    return [*([single] if single else []), *(config.spec.get("targetRefs") or ())]
+    return forms.mappings([config.spec.get("targetRef")]) + forms.mappings(
+        config.spec.get("targetRefs")
+    )
 
 
 # --- mutual TLS -----------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def targets_of(config: Config) -> list[dict[str, Any]]:
 
 def mode_of(config: Config | None) -> Mode:
     """What a PeerAuthentication says itself."""
-    mode = ((config.spec.get("mtls") if config is not None else None) or {}).get("mode")
+    mode = forms.mapping(config.spec.get("mtls") if config is not None else None).get("mode")
     return Mode(mode) if mode in _SAID else Mode.UNSET
 
 
@@ -124,9 +124,9 @@ def workload_mtls(reads: Reads, namespace: str, labels: Labels, *, root: str) ->
     if mode is not Mode.UNSET:
         found = Mtls(mode, policy.key)
     ports = []
-    for port, settings in (policy.spec.get("portLevelMtls") or {}).items():
-        said = (settings or {}).get("mode")
-        if said in _SAID and said != found.mode:
+    for port, settings in forms.mapping(policy.spec.get("portLevelMtls")).items():
+        said = forms.mapping(settings).get("mode")
+        if said in _SAID and said != found.mode and str(port).isdecimal():
             ports.append((int(port), Mode(said)))
     return Mtls(found.mode, found.source, tuple(sorted(ports)))
 
@@ -162,7 +162,7 @@ def means(reads: Reads, policy: Config, namespace: str, labels: Labels) -> bool:
     return any(_is_target(reads, target, namespace, labels) for target in targets)
 
 
-def _is_target(reads: Reads, target: dict[str, Any], namespace: str, labels: Labels) -> bool:
+def _is_target(reads: Reads, target: Mapping[str, Any], namespace: str, labels: Labels) -> bool:
     name = str(target.get("name") or "")
     if target.get("kind") == "Gateway":
         return labels.get(GATEWAY_NAME) == name

@@ -158,8 +158,11 @@ async def test_wrong_questions_get_coded_errors(seen: Seeing, token: str) -> Non
     with pytest.raises(MalformedRequest, match="configuration"):
         await seen.ask("object", cluster=token, kind="/Secret", namespace="a", name="b")
     for verb in ("graph", "drift", "findings", "vet", "compliance"):
-        with pytest.raises(ClusterNotWatched):
-            await seen.ask(verb, cluster="nobody")
+        with pytest.raises(ClusterNotWatched) as refused:
+            await seen.ask(verb, cluster="nobody" * 10_000)
+        assert len(refused.value.summary) < 400
+        with pytest.raises(MalformedRequest, match="cluster"):
+            await seen.ask(verb, cluster=["*"])
 
 
 async def test_nothing_secret_is_watched_or_told(

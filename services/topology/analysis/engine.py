@@ -7,8 +7,9 @@ evaluates again the units that looked at what changed, and those whose own objec
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import structlog
 
@@ -19,6 +20,10 @@ from services.topology.objects import Change, Key
 from services.topology.state import State
 
 log = structlog.get_logger(__name__)
+
+_MOST_OF_A_CODE = 10
+"""Findings of one code that a unit may have. Some rules find each pair of objects: five hundred
+VirtualServices of one host would be a quarter of a million findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Analysis:
         found: frozenset[Finding] = frozenset()
         if obj is not None:
             try:
-                found = frozenset(rule.check(lens, obj))
+                found = frozenset(_few(unit.key, rule.check(lens, obj)))
             except Exception:
                 # An object of a form that nobody foresaw must not end the analysis of all others.
                 log.exception("rule_failed", codes=rule.codes, object=str(unit.key))
@@ -131,3 +136,15 @@ class Analysis:
             self._found[unit] = found
         else:
             self._found.pop(unit, None)
+
+
+def _few(about: Key, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first of each code, in an order that does not depend on how they were found. Those of
+    the object itself come first: each of the others has a unit of its own."""
+    found = sorted(set(findings), key=lambda one: (one.code, one.object != about, one))
+    for _, group in groupby(found, key=lambda one: one.code):
+        first = list(group)
+        yield from first[: _MOST_OF_A_CODE - 1]
+        for last in first[_MOST_OF_A_CODE - 1 : _MOST_OF_A_CODE]:
+            is_all = len(first) == _MOST_OF_A_CODE
+            yield last if is_all else replace(last, message=f"{last.message}; more like this")

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.topology.objects import Key
+
+_MOST_NAMES = 10
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first names of many. How many more there are is not told: each one more would change the
+    message of all objects that name it."""
+    *first, last = sorted(names)[: _MOST_NAMES + 1]
+    return ", ".join([*first, "and more" if len(first) == _MOST_NAMES else last])
 
 
 class Level(StrEnum):

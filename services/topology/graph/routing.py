@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.topology import kinds
+from services.topology.forms import entries, mapping, mappings
 from services.topology.hosts import (
     DOMAIN,
     MESH,
@@ -49,10 +50,10 @@ def mesh_hosts(config: Config) -> list[str]:
     if config.key.kind == kinds.VIRTUAL_SERVICE:
         if MESH not in gateways_of(spec):
             return []
-        return [full(str(host), space) for host in spec.get("hosts") or () if host != "*"]
+        return [full(str(host), space) for host in entries(spec.get("hosts")) if host != "*"]
     return [
         _service_host(parent, space)
-        for parent in _entries(spec.get("parentRefs"))
+        for parent in mappings(spec.get("parentRefs"))
         if parent.get("kind") == "Service"
     ]
 
@@ -68,7 +69,7 @@ def gateways(config: Config) -> list[Key]:
         ]
     return [
         Key(kinds.K8S_GATEWAY, str(ref.get("namespace") or space), str(ref.get("name") or ""))
-        for ref in _entries(spec.get("parentRefs"))
+        for ref in mappings(spec.get("parentRefs"))
         if ref.get("kind", "Gateway") == "Gateway"
     ]
 
@@ -101,9 +102,9 @@ def ways(config: Config) -> Iterator[Way]:
 
 
 def _gateway_api_ways(config: Config) -> Iterator[Way]:
-    for index, rule in enumerate(_entries(config.spec.get("rules"))):
-        timeout = (rule.get("timeouts") or {}).get("request")
-        for at, ref in enumerate(_entries(rule.get("backendRefs"))):
+    for index, rule in enumerate(mappings(config.spec.get("rules"))):
+        timeout = mapping(rule.get("timeouts")).get("request")
+        for at, ref in enumerate(mappings(rule.get("backendRefs"))):
             if ref.get("kind", "Service") != "Service" or not ref.get("name"):
                 continue
             details: dict[str, Any] = {"weight": ref["weight"]} if "weight" in ref else {}
@@ -114,8 +115,8 @@ def _gateway_api_ways(config: Config) -> Iterator[Way]:
                 host=_service_host(ref, config.namespace),
                 details=details,
             )
-        for at, entry in enumerate(_entries(rule.get("filters"))):
-            mirror: Any = (entry.get("requestMirror") or {}).get("backendRef")
+        for at, entry in enumerate(mappings(rule.get("filters"))):
+            mirror: Any = mapping(entry.get("requestMirror")).get("backendRef")
             if isinstance(mirror, dict) and mirror.get("name"):
                 yield Way(
                     path=f"spec.rules[{index}].filters[{at}]",
@@ -134,9 +135,9 @@ def fault_of(route: Mapping[str, Any]) -> str:
         entry = fault.get(kind)
         if not isinstance(entry, dict):
             continue
-        share = (entry.get("percentage") or {}).get("value", 0 if "percentage" in entry else 100)
+        share = mapping(entry.get("percentage")).get("value", 0 if "percentage" in entry else 100)
         length = f" {entry['fixedDelay']}" if entry.get("fixedDelay") else ""
-        told.append(f"{kind}{length} {share:g}%")
+        told.append(f"{kind}{length} {share:g}%" if isinstance(share, (int, float)) else kind)
     return ", ".join(told)
 
 
@@ -145,11 +146,11 @@ def badges(config: Config) -> dict[str, Any]:
     if config.key.kind != kinds.VIRTUAL_SERVICE:
         return _gateway_api_badges(config)
     found: dict[str, Any] = {
-        "hasVS": {"hostnames": [str(host) for host in config.spec.get("hosts") or ()]}
+        "hasVS": {"hostnames": [str(host) for host in entries(config.spec.get("hosts"))]}
     }
     for _, protocol, route in routes_of(config.spec):
         found["hasRequestRouting"] = True
-        if len(_entries(route.get("route"))) > 1:
+        if len(mappings(route.get("route"))) > 1:
             shifting = "hasTrafficShifting" if protocol == "http" else "hasTCPTrafficShifting"
             found[shifting] = True
         for name, badge in (
@@ -166,11 +167,11 @@ def badges(config: Config) -> dict[str, Any]:
 def _gateway_api_badges(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {"isK8sGatewayAPI": True}
     is_http = config.key.kind in (kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
-    for rule in _entries(config.spec.get("rules")):
+    for rule in mappings(config.spec.get("rules")):
         found["hasRequestRouting"] = True
-        if len(_entries(rule.get("backendRefs"))) > 1:
+        if len(mappings(rule.get("backendRefs"))) > 1:
             found["hasTrafficShifting" if is_http else "hasTCPTrafficShifting"] = True
-        if any(entry.get("requestMirror") for entry in _entries(rule.get("filters"))):
+        if any(entry.get("requestMirror") for entry in mappings(rule.get("filters"))):
             found["hasMirroring"] = True
         if rule.get("timeouts"):
             found["hasRequestTimeout"] = True
@@ -183,8 +184,8 @@ def breaks_circuits(rule: Config, version: str | None) -> bool:
     spec = rule.spec
     if _limits(spec.get("trafficPolicy")):
         return True
-    for subset in _entries(spec.get("subsets")):
-        labels = subset.get("labels") or {}
+    for subset in mappings(spec.get("subsets")):
+        labels = mapping(subset.get("labels"))
         if version in (None, "", labels.get("version")) and _limits(subset.get("trafficPolicy")):
             return True
     return False
@@ -193,22 +194,17 @@ def breaks_circuits(rule: Config, version: str | None) -> bool:
 def _limits(policy: Any) -> bool:
     if not isinstance(policy, dict):
         return False
-    policies = [policy, *_entries(policy.get("portLevelSettings"))]
+    policies = [policy, *mappings(policy.get("portLevelSettings"))]
     return any(p.get("connectionPool") or p.get("outlierDetection") for p in policies)
 
 
 def subsets_of(rule: Config) -> dict[str, Mapping[str, str]]:
     """Labels by name of subset."""
     return {
-        str(subset.get("name")): subset.get("labels") or {}
-        for subset in _entries(rule.spec.get("subsets"))
+        str(subset.get("name")): mapping(subset.get("labels"))
+        for subset in mappings(rule.spec.get("subsets"))
     }
 
 
 def _service_host(ref: Mapping[str, Any], namespace: str) -> str:
     return f"{ref.get('name')}.{ref.get('namespace') or namespace}.svc.{DOMAIN}"
-
-
-def _entries(value: Any) -> list[Mapping[str, Any]]:
-    """The mappings of a list, whatever was written there."""
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -44,8 +44,9 @@ export class Travel {
 
   draw() {
     const last = this.moments.length;
-    this.slider.max = String(last);
-    if (!this.isPast) this.slider.value = String(last);
+    // Without a past, now still stands at the right.
+    this.slider.max = String(last || 1);
+    if (!this.isPast) this.slider.value = this.slider.max;
     this.slider.disabled = last === 0;
     const text = this.isPast ? new Date(this.at).toLocaleString([], { hour12: false }) : "live";
     this.text.textContent = text;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.topology import kinds, tags
-from services.topology.analysis.findings import Finding, Level
+from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, shown, text
 from services.topology.analysis.lenses import Lens
@@ -76,7 +76,7 @@ def _conflicts(lens: Lens, config: Config) -> Iterator[Finding]:
         if rivals:
             message = (
                 f"Port {_number(server)} with hosts {', '.join(tags.texts(server, 'hosts'))} is "
-                f"also served by: {', '.join(sorted(rivals))}."
+                f"also served by: {listed(rivals)}."
             )
             yield CONFLICT.on(config.key, message, f"spec.servers[{index}]")
 

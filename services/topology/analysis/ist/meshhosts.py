@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.topology import hosts, kinds, tags
-from services.topology.analysis.findings import Finding, Level
+from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
 from services.topology.objects import Config
@@ -30,8 +30,8 @@ def _conflicts(lens: Lens, config: Config) -> Iterator[Finding]:
         if name in names[:index]:
             others.add(config.key)
         if others:
-            listed = ", ".join(f"{key.namespace}/{key.name}" for key in sorted(others))
-            message = f"Host {name} is also routed by: {listed}."
+            told = listed(f"{key.namespace}/{key.name}" for key in others)
+            message = f"Host {name} is also routed by: {told}."
             yield CONFLICTING_HOSTS.on(config.key, message, f"spec.hosts[{index}]")
 
 

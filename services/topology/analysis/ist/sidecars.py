@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.topology import kinds
-from services.topology.analysis.findings import Finding, Level
+from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.selectors import is_ambient, is_ambient_namespace, shared_pod
 from services.topology.analysis.ist.specs import labels, shown
@@ -56,7 +56,7 @@ def _check(lens: Lens, config: Config) -> Iterator[Finding]:
     shared = shared_pod([pod for pod in selected if not is_ambient(pod)], rivals)
     if shared is not None:
         pod, names = shared
-        message = f"{pod} is also selected by: {', '.join(names)}."
+        message = f"{pod} is also selected by: {listed(names)}."
         yield SAME_POD.on(config.key, message, path)
 
 
@@ -71,7 +71,7 @@ def _default(lens: Lens, config: Config) -> Iterator[Finding]:
         if other.key != config.key and not _selector(other)
     ]
     if others:
-        message = f"These have no selector either: {', '.join(sorted(others))}."
+        message = f"These have no selector either: {listed(others)}."
         yield SEVERAL_DEFAULTS.on(config.key, message, "spec.workloadSelector")
 
 

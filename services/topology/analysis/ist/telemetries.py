@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.topology import kinds
-from services.topology.analysis.findings import Finding, Level
+from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.selectors import shared_pod
 from services.topology.analysis.ist.specs import labels, part, parts, shown
@@ -47,7 +47,7 @@ def _selectors(lens: Lens, config: Config) -> Iterator[Finding]:
             if other.key != config.key and other.spec.get("selector") is None
         ]
         if others:
-            message = f"These have no selector either: {', '.join(sorted(others))}."
+            message = f"These have no selector either: {listed(others)}."
             yield SEVERAL_DEFAULTS.on(config.key, message, "spec.selector")
         return
     selector = _selector(config)
@@ -67,7 +67,7 @@ def _selectors(lens: Lens, config: Config) -> Iterator[Finding]:
     shared = shared_pod(selected, rivals)
     if shared is not None:
         pod, names = shared
-        message = f"{pod} is also selected by: {', '.join(names)}."
+        message = f"{pod} is also selected by: {listed(names)}."
         yield SAME_POD.on(config.key, message, "spec.selector.matchLabels")
 
 

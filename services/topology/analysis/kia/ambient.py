@@ -8,7 +8,7 @@ DestinationRules, what stands in the namespace of the Service.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from services.topology import hosts, kinds, tags
@@ -159,7 +159,7 @@ def policies(lens: Lens, config: Config) -> Iterator[Finding]:
         yield no_waypoint.on(config.key, f"namespace {config.namespace} uses no waypoint")
 
 
-def _is_enrolled(lens: Lens, config: Config, space: Any, targets: list[dict[str, Any]]) -> bool:
+def _is_enrolled(lens: Lens, config: Config, space: Any, targets: list[Mapping[str, Any]]) -> bool:
     if waypoint_of({}, space) is not None or any(t.get("kind") == "Gateway" for t in targets):
         return True
     services = [lens.service(config.namespace, str(target.get("name"))) for target in targets]
