@@ -26,7 +26,7 @@ from tests.topology.seeing import Follower, Seeing, seeing
 from tests.waiting import eventually
 
 SPACE = "default"
-TAKEOVER_S = 30.0
+TAKEOVER_S = 60.0
 
 
 @pytest.fixture

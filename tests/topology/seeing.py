@@ -57,7 +57,7 @@ class Follower:
             self.on_event(name, data)
         self._changed.set()
 
-    async def until(self, what: Callable[[Follower], Any], *, within_s: float = 30.0) -> Any:
+    async def until(self, what: Callable[[Follower], Any], *, within_s: float = 60.0) -> Any:
         """What `what` says of what is known, as soon as that is true."""
         async with asyncio.timeout(within_s):
             while not (found := what(self)):
@@ -93,7 +93,7 @@ class Seeing:
         """The answer of `mesh.topology.<verb>`; raises what it answered with."""
         return await ask(self.bus, question, service="topology", verb=verb, within=WITHIN)
 
-    async def watched(self, cluster: str, *, within_s: float = 30.0) -> None:
+    async def watched(self, cluster: str, *, within_s: float = 60.0) -> None:
         """Until the cluster is watched."""
         await eventually(
             lambda: self.is_watched(cluster), what=f"{cluster} to be watched", within_s=within_s
