@@ -92,6 +92,8 @@ class ClusterWatch:
     """Watches whose first list has not come."""
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Some kind was listed, or could not be."""
+    _listed: set[Watch] = field(default_factory=set)
+    """Watches that were allowed before: a refusal of these may be one of a server that starts."""
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
     _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _discover_until: float = 0.0
@@ -225,8 +227,12 @@ class ClusterWatch:
                 return
             except ClusterForbidden as error:
                 self.observer.refused(str(watch), error.summary)
+                # It answers, so it can be reached.
+                self.observer.trouble(str(watch), "")
                 # A server that has just started refuses what it will allow in a moment.
-                pause = min(pause * 2, _LONGEST_RETRY_S)
+                is_new = await self.client.is_starting() or watch in self._listed
+                self._listed.discard(watch)
+                pause = _RETRY_S if is_new else min(pause * 2, _LONGEST_RETRY_S)
             except MeshbusError as error:
                 self.observer.trouble(str(watch), error.summary)
                 pause = _RETRY_S
@@ -276,6 +282,7 @@ class ClusterWatch:
 
     def _list(self, watch: Watch, items: Iterable[_Seen]) -> None:
         items = list(items)
+        self._listed.add(watch)
         self._trouble(watch, None)
         self.observer.refused(str(watch), "")
         if watch.shows:
