@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.objects import Key
@@ -49,6 +49,8 @@ async def shop(server: Server) -> Server:
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium; its sandbox cannot be set up by root."""
+    # On a busy machine a browser takes its time; who waits for an event does not mind.
+    expect.set_options(timeout=30_000)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -63,7 +65,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty tab; the test fails on any error that its page reports."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     page = await context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if is_ours(message) else None)
