@@ -42,13 +42,14 @@ from services.topology.analysis.engine import Analysis
 from services.topology.clusterreports import ClusterReport
 from services.topology.drift.intended import is_of
 from services.topology.drift.watching import Drifts
-from services.topology.feeds import Item
 from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers
+from services.topology.meshes import istio_name
 from services.topology.objects import Key
 from services.topology.observing import Observer
 from services.topology.queries import queries
-from services.topology.renewing import Renewal, istio_name
+from services.topology.rendering import PastParts
+from services.topology.renewing import Renewal
 from services.topology.settings import TopologySettings
 from services.topology.state import State
 from services.topology.telemetry.envoy import EnvoyTelemetry
@@ -252,9 +253,9 @@ class _Questions:
         found: Mapping[str, Any] | None = await self.handlers.ask(cluster, "object", asked)
         return found
 
-    async def history(self, cluster: str, moment: datetime) -> Mapping[str, Mapping[str, Item]]:
+    async def history(self, cluster: str, moment: datetime) -> PastParts:
         view = await self.handlers.histories.past(cluster, moment)
-        return view.all()
+        return view.parts
 
     async def moments(self, cluster: str) -> Sequence[datetime]:
         return await self.handlers.histories.moments(cluster)

@@ -13,9 +13,9 @@ from datetime import datetime, timezone
 
 from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Mesh
 from services.topology.certificates import Certificate, MalformedCertificate, of_bundle, of_pem
 from services.topology.clusterreports import ClusterReport, Line, Root, read, to_json, totals
+from services.topology.meshes import mesh_of
 from services.topology.objects import Config, Key
 from services.topology.posture import postures
 from services.topology.reportpages import to_csv, to_html
@@ -36,8 +36,7 @@ def report(
     for finding in findings:
         about[finding.object] += 1
         levels[finding.level.value] += 1
-    settings = state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio")
-    root = Mesh.of(settings.spec if settings is not None else {}).root_namespace
+    root = mesh_of(state).root_namespace
     return ClusterReport(
         cluster=state.cluster,
         name=state.name,

@@ -12,29 +12,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-import orjson
-
 from services.chassis.errors import (
     ClusterNotWatched,
     MalformedRequest,
     MeshbusError,
     shortened,
 )
-from services.topology import compliance, kinds, paths
+from services.topology import compliance, kinds, paths, rendering
 from services.topology.analysis import vetting
 from services.topology.drift.watching import Drifts
 from services.topology.feeds import (
     DRIFT_PART,
     EDGES,
     FINDINGS_PART,
-    INFO_PART,
     NODES,
     Item,
     View,
     part_of,
 )
 from services.topology.objects import Config, Key
-from services.topology.observing import INFO_ID, Observer, item_of
+from services.topology.observing import Observer, item_of
 from services.topology.views import ClusterView, Views
 
 _WINDOW_S = 60
@@ -281,9 +278,7 @@ def _is_in(node: Item, spaces: frozenset[str]) -> bool:
 
 
 def _info(view: ClusterView) -> Item:
-    text = view.items(INFO_PART).get(INFO_ID)
-    known: Item = orjson.loads(text) if text else {"cluster": view.cluster, "state": "starting"}
-    return known
+    return {"state": "starting", **rendering.info(view)}
 
 
 def _by_object(item: Item) -> tuple[str, ...]:

@@ -77,13 +77,9 @@ class Observer:
 
     # --- what comes in --------------------------------------------------------------------------
 
-    def listed(self, kind: str, objects: Iterable[Object]) -> None:
-        """A whole kind as a list has it."""
-        self._came(self.state.replace(kind, objects))
-
-    def listed_in(self, kind: str, namespace: str, objects: Iterable[Object]) -> None:
-        """The same for a kind that is watched in one namespace only."""
-        self._came(self.state.replace(kind, objects, namespace=namespace))
+    def listed(self, kind: str, objects: Iterable[Object], *, namespace: str = "") -> None:
+        """A whole kind, or all of it in one namespace, as a list has it."""
+        self._came(self.state.replace(kind, objects, namespace=namespace or None))
 
     def put(self, obj: Object) -> None:
         """An object that came or changed."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.topology import kinds
-from services.topology.analysis.lenses import Lens, Mesh
+from services.topology.analysis.lenses import Lens
 from services.topology.clients import Client
 from services.topology.forms import mapping, mappings
 from services.topology.graph.routing import Way, subsets_of, ways
 from services.topology.hosts import full, service_of
 from services.topology.membership import GATEWAY_NAME
+from services.topology.meshes import Mesh
 from services.topology.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.security import action_of, policies_for, selector_of, workload_mtls
 from services.topology.state import State, matches

@@ -10,18 +10,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 
 from services.chassis.errors import InternalError, MeshbusError
-from services.topology import kinds
+from services.topology.meshes import istio_name
 from services.topology.observing import Observer
 from services.topology.state import State
 from services.topology.traffic import Flows, Telemetry
-
-DEFAULT_NAME = "Kubernetes"
-"""What Istio calls a cluster that nobody named."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,17 +76,3 @@ def own(flows: Flows, state: State) -> Flows:
         for key, flow in flows.items()
         if key.source.cluster in known or key.destination.cluster in known
     }
-
-
-def istio_name(state: State) -> str:
-    """What Istio calls the cluster: from the injector's values, which every istiod has."""
-    for config in state.all(kinds.CONFIG_MAP):
-        if not config.name.startswith("istio-sidecar-injector"):
-            continue
-        found: Any = config.spec.get("values")
-        # People write these values: anything may stand there.
-        for step in ("global", "multiCluster", "clusterName"):
-            found = found.get(step) if isinstance(found, dict) else None
-        if found and isinstance(found, str):
-            return found
-    return DEFAULT_NAME

@@ -51,13 +51,6 @@ class ClusterView:
         for text in self.items(part).values():
             yield orjson.loads(text)
 
-    def all(self) -> dict[str, dict[str, Item]]:
-        """Everything, decoded."""
-        return {
-            part: {ident: orjson.loads(text) for ident, text in items.items()}
-            for part, items in self.parts.items()
-        }
-
 
 Listener = Callable[[Delta], None]
 """Gets each delta after the view has it."""

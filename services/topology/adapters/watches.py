@@ -30,8 +30,8 @@ from services.chassis.kube.resources import Resource, Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages.facts import CONFIGURATION_GROUPS
 from services.topology import kinds
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE
 from services.topology.drift.watching import Drifts
+from services.topology.meshes import SYSTEM_NAMESPACE
 from services.topology.objects import Key, Object
 from services.topology.observing import Observer
 from services.topology.reading import Reader
@@ -287,10 +287,7 @@ class ClusterWatch:
         self.observer.refused(str(watch), "")
         if watch.shows:
             records = [seen.record for seen in items if seen.record is not None]
-            if watch.namespace:
-                self.observer.listed_in(watch.kind, watch.namespace, records)
-            else:
-                self.observer.listed(watch.kind, records)
+            self.observer.listed(watch.kind, records, namespace=watch.namespace)
         raws = [seen.raw for seen in items if seen.raw is not None]
         self.drifts.relisted(watch.kind, raws, namespace=watch.namespace)
         if watch.kind == _DEFINITION:
@@ -311,10 +308,7 @@ class ClusterWatch:
     def _forget(self, watch: Watch) -> None:
         """Everything of a collection that is not there any more."""
         if watch.shows:
-            if watch.namespace:
-                self.observer.listed_in(watch.kind, watch.namespace, ())
-            else:
-                self.observer.listed(watch.kind, ())
+            self.observer.listed(watch.kind, (), namespace=watch.namespace)
         self.drifts.relisted(watch.kind, (), namespace=watch.namespace)
 
     def _trouble(self, watch: Watch, error: MeshbusError | None) -> None:

@@ -7,11 +7,12 @@ so a rule cannot depend on what is not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.topology import kinds, tags
+from services.topology.meshes import SETTINGS, SYSTEM_NAMESPACE, Mesh
 from services.topology.objects import Change, Key, Labels, Namespace, Pod, Service, Workload
 from services.topology.state import State, matches
 
@@ -84,37 +85,8 @@ class Lens:
 
     def mesh(self) -> Mesh:
         """The mesh's own settings."""
-        found = self.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio")
+        found = self.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, SETTINGS)
         return Mesh.of(found.spec if found is not None else {})
-
-
-SYSTEM_NAMESPACE = "istio-system"
-
-
-@dataclass(frozen=True, slots=True)
-class Mesh:
-    """What MeshConfig says, as far as rules ask; Istio's defaults where it is silent."""
-
-    root_namespace: str = SYSTEM_NAMESPACE
-    trust_domain: str = "cluster.local"
-    auto_mtls: bool = True
-    is_known: bool = False
-    """Whether a MeshConfig was found."""
-    config: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Mesh:
-        """From the record of the ConfigMap: `reading.py` has parsed its YAML."""
-        config = data.get("mesh")
-        if not isinstance(config, dict):
-            return cls()
-        return cls(
-            root_namespace=str(config.get("rootNamespace") or SYSTEM_NAMESPACE),
-            trust_domain=str(config.get("trustDomain") or "cluster.local"),
-            auto_mtls=config.get("enableAutoMtls") is not False,
-            is_known=True,
-            config=config,
-        )
 
 
 _OVER = ("Succeeded", "Failed")

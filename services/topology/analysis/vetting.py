@@ -15,8 +15,8 @@ from typing import Any
 
 from services.topology import hosts, images, kinds, protocols, tags
 from services.topology.analysis.findings import Level
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Mesh
 from services.topology.membership import is_captured, is_ztunnel
+from services.topology.meshes import SYSTEM_NAMESPACE, mesh_of
 from services.topology.objects import Key, Pod, Service
 from services.topology.state import State
 
@@ -96,7 +96,7 @@ class _Pods:
 
     @classmethod
     def of(cls, state: State) -> _Pods:
-        system_spaces = {root_of(state), SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
+        system_spaces = {mesh_of(state).root_namespace, SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
         alive = [p for p in state.all(kinds.POD) if p.phase not in ("Succeeded", "Failed")]
         user = tuple(p for p in alive if p.namespace not in system_spaces)
         return cls(
@@ -110,11 +110,6 @@ class _Pods:
         for pod in self.mesh:
             found[pod.owner or pod.key].append(pod)
         return dict(sorted(found.items()))
-
-
-def root_of(state: State) -> str:
-    settings = state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio")
-    return Mesh.of(settings.spec if settings is not None else {}).root_namespace
 
 
 def _is_in_mesh(pod: Pod) -> bool:

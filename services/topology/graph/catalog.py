@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.topology import kinds
+from services.topology.forms import mapping
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Labelled, Named, Selectors, patterns
 from services.topology.graph.units import Unit, matters, objects_of, read, unit_of
@@ -170,8 +171,8 @@ class Catalog:
         if service is not None and service.selector and service.type != "ExternalName":
             found.append(service.selector)
         if entry is not None:
-            labels = _mapping(entry.spec.get("workloadSelector")).get("labels")
-            texts_only = {k: v for k, v in _mapping(labels).items() if isinstance(v, str)}
+            labels = mapping(entry.spec.get("workloadSelector")).get("labels")
+            texts_only = {k: v for k, v in mapping(labels).items() if isinstance(v, str)}
             if texts_only:
                 found.append(texts_only)
         return tuple(found)
@@ -230,7 +231,3 @@ class Catalog:
 def hosts_of(entry: Config) -> frozenset[str]:
     """A ServiceEntry's hosts."""
     return frozenset(texts(entry.spec, "hosts"))
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

@@ -33,14 +33,12 @@ from services.topology.graph.roads import Roads
 from services.topology.graph.scopes import SCOPED
 from services.topology.graph.showing import Shown
 from services.topology.graph.units import Unit
-from services.topology.objects import Change, Config, Key
+from services.topology.meshes import istio_name, mesh_of
+from services.topology.objects import Change, Key
 from services.topology.state import State
 from services.topology.traffic import Flows
 
 log = structlog.get_logger(__name__)
-
-SYSTEM_NAMESPACE = "istio-system"
-_DEFAULT_CLUSTER = "Kubernetes"
 
 
 class Graph:
@@ -50,7 +48,7 @@ class Graph:
         self.state = state
         self._cluster = state.name or state.cluster
         self._catalog = Catalog(state)
-        self._configuration = Configuration(self._catalog, _root(state))
+        self._configuration = Configuration(self._catalog, mesh_of(state).root_namespace)
         self._facts = Facts(self._catalog, self._configuration)
         self._roads = Roads(self._catalog, self._cluster, self._aliases())
         self._moment = 0
@@ -114,7 +112,7 @@ class Graph:
 
     def _settings(self, dirty: Dirty) -> None:
         """The mesh's own settings: the one change that may touch everything."""
-        root = _root(self.state)
+        root = mesh_of(self.state).root_namespace
         if root != self._configuration.root:
             self._configuration.root = root
             objects = [found for kind in SCOPED for found in self.state.all(kind)]
@@ -125,14 +123,7 @@ class Graph:
 
     def _aliases(self) -> frozenset[str]:
         """Names by which telemetry may call this cluster."""
-        found = self.state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio-sidecar-injector")
-        name = _DEFAULT_CLUSTER
-        values: Any = found.spec.get("values") if found is not None else None
-        for step in ("global", "multiCluster", "clusterName"):
-            values = values.get(step) if isinstance(values, dict) else None
-        if isinstance(values, str) and values:
-            name = values
-        return frozenset((self.state.name, self.state.cluster, name)) - {""}
+        return frozenset((self.state.name, self.state.cluster, istio_name(self.state))) - {""}
 
     # --- from things to nodes and edges ---------------------------------------------------------
 
@@ -238,11 +229,3 @@ class Graph:
 
 def _notes(unit: Unit) -> tuple[str, str | None]:
     return unit.app, unit.annotations.get(ANNOTATION)
-
-
-def _root(state: State) -> str:
-    """The namespace whose policies act on the whole mesh."""
-    found: Config | None = state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio")
-    mesh = found.spec.get("mesh") if found is not None else None
-    root = mesh.get("rootNamespace") if isinstance(mesh, dict) else None
-    return str(root or SYSTEM_NAMESPACE)

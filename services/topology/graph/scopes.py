@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.topology import kinds
+from services.topology.forms import mapping
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import EVERYWHERE, Selectors
 from services.topology.membership import GATEWAY_NAME
@@ -68,9 +69,9 @@ def scope_of(config: Config, root: str) -> Scope:
     if targets:
         return _targeted(space, [target for target in targets if isinstance(target, dict)])
     if kind in _BY_WORKLOAD_SELECTOR:
-        selector = _labels(_mapping(spec.get("workloadSelector")).get("labels"))
+        selector = _labels(mapping(spec.get("workloadSelector")).get("labels"))
     else:
-        selector = _labels(_mapping(spec.get("selector")).get("matchLabels"))
+        selector = _labels(mapping(spec.get("selector")).get("matchLabels"))
     is_everywhere = space == root and (not selector or kind in _SELECT_FROM_ROOT)
     return Scope(EVERYWHERE if is_everywhere else space, (selector,) if selector else ())
 
@@ -152,7 +153,3 @@ class Scopes:
 
 def _labels(value: Any) -> Labels:
     return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from services.topology import kinds
+from services.topology.meshes import DEFAULT_NAME, istio_name
 from services.topology.objects import Config, Key
-from services.topology.renewing import DEFAULT_NAME, istio_name, own
+from services.topology.renewing import own
 from services.topology.state import State
 from services.topology.traffic import Called, Flow, FlowKey, Peer, Protocol
 

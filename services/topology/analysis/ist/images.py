@@ -6,7 +6,8 @@ import yaml
 
 from services.topology import kinds
 from services.topology.analysis.ist.specs import Spec, labels, part, text
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Lens
+from services.topology.analysis.lenses import Lens
+from services.topology.meshes import SYSTEM_NAMESPACE
 from services.topology.objects import Container, Pod
 from services.topology.state import matches
 

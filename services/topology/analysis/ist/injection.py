@@ -19,8 +19,9 @@ from services.topology.analysis.ist.meshed import (
 from services.topology.analysis.ist.specs import part, parts, text
 from services.topology.analysis.ist.system import IGNORED_NAMESPACES
 from services.topology.analysis.ist.webhooks import is_istio, selects
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Lens
+from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
+from services.topology.meshes import SYSTEM_NAMESPACE
 from services.topology.objects import Key, Namespace, Pod, Workload
 
 NOT_INJECTED = Entry(

@@ -10,8 +10,9 @@ from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.destinations import destination
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, text
-from services.topology.analysis.lenses import SYSTEM_NAMESPACE, Lens
+from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
+from services.topology.meshes import SYSTEM_NAMESPACE
 from services.topology.objects import Config
 from services.topology.state import matches
 
