@@ -28,7 +28,7 @@ $(PAGE): deploy/vendoring.py | $(READY)
 page: $(PAGE) ## what the topology's page needs, beside it
 
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/python -m tests.system.demo
 
 test: check $(PAGE) ## everything that CI runs
 	@$(BIN)/python -m tests.testbed.building

@@ -30,13 +30,13 @@ from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
 from tests.bench import loads, topologies, translations
 from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
-from tests.system.generations import Generation, GenerationClient
-from tests.system.meshery import Meshery
-from tests.system.stored import admin_bus
 from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster, kubectl_path
+from tests.testbed.generations import Generation, GenerationClient
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION, KUBERNETES_VERSION
 from tests.testbed.stack import ROOT, Stack
+from tests.testbed.stored import admin_bus
 
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 LOADS_PAGE = PAGE.with_name("performance-tests.md")

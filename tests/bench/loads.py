@@ -20,11 +20,11 @@ from services.chassis.messages import Event
 from services.perf.measurements import Measurement, merged
 from services.perf.results import fortio_result
 from services.perf.tallies import Tally, TallyMessage
-from tests.perf.rig import Rig, rigged, smp
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends
 from tests.testbed.building import binary
-from tests.waiting import eventually
+from tests.testbed.perfrigs import Rig, rigged, smp
+from tests.testbed.waiting import eventually
 
 RATE = 100
 CONNECTIONS = 4

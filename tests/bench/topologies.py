@@ -25,10 +25,10 @@ from services.chassis.messages import ClusterRecord
 from tests.bench.crowds import crowd, namespace_of, post, service
 from tests.bench.loads import Figure
 from tests.bench.measuring import peak_memory_mib, percentile
-from tests.system.meshery import Meshery
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.seeing import Seeing, seeing
 from tests.testbed.stack import Stack
-from tests.topology.seeing import Seeing, seeing
 
 METHOD = (
     "The API server, etcd, NATS, the service and the clients share the machine. `Registered to "

@@ -20,8 +20,8 @@ from services.translator.documents import read_input
 from services.translator.findings import errors
 from services.translator.manifests import read_request, translated
 from tests.bench.measuring import peak_memory_mib
-from tests.system.generations import GenerationClient
 from tests.testbed.building import distributions_folder, gateway_api_folder
+from tests.testbed.generations import GenerationClient
 from tests.testbed.recipe import ISTIO_VERSION
 
 SMI_OBJECTS = 1000

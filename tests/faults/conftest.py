@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.system.conftest import PURGE
-from tests.system.meshery import Meshery
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery, without_istio
 from tests.testbed.stack import Stack
 
 ACK_WAIT_S = 3
@@ -28,14 +26,6 @@ def frail(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
 async def client(frail: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
     """A connected Meshery; the cluster is without Istio before and after."""
     async with Meshery(frail.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
-        await _bare(connected, cluster)
+        await without_istio(connected, cluster)
         yield connected
-        await _bare(connected, cluster)
-
-
-async def _bare(meshery: Meshery, cluster: Cluster) -> None:
-    final = await meshery.run("istio", delete=True, body=PURGE)
-    assert not final.failed, final.event
-    await asyncio.to_thread(
-        cluster.kubectl, "delete", "namespace", "istio-system", "--ignore-not-found"
-    )
+        await without_istio(connected, cluster)

@@ -7,12 +7,12 @@ import json
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Phase
-from tests.system.bodies import no_pods_quota
-from tests.system.meshery import Meshery
-from tests.system.stored import stored_events
+from tests.testbed.bodies import no_pods_quota
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
+from tests.testbed.stored import stored_events
 
 
 async def test_a_waiting_install_is_cancelled(

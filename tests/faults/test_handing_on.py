@@ -10,12 +10,12 @@ import pytest
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Event, Phase
 from tests.faults.test_messages import GARBAGE
-from tests.system.meshery import Meshery
-from tests.system.stored import admin_bus, message_count, stored_events
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
-from tests.waiting import eventually
+from tests.testbed.stored import admin_bus, message_count, stored_events
+from tests.testbed.waiting import eventually
 
 VIRTUAL_SERVICE = json.dumps(
     {

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.system.bodies import no_pods_quota
-from tests.system.meshery import Meshery, Received
-from tests.system.stored import stored_events
+from tests.testbed.bodies import no_pods_quota
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery, Received
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import snapshot
 from tests.testbed.stack import Stack
+from tests.testbed.stored import stored_events
 
 WITHIN_S = 90.0
 GENERATED_NAMES = ("Pod", "EndpointSlice", "IPAddress")

@@ -10,12 +10,12 @@ import pytest
 from services.chassis.bus.connection import Bus
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Phase
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
-from tests.system.stored import admin_bus, message_count, stored_events
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus, message_count, stored_events
 
 GARBAGE = {
     "not a message": b"\x00\xff garbage",

@@ -15,15 +15,15 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology import wire
 from services.topology.adapters.feeds import last_sequence
 from services.topology.feeds import Delta, Stage
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
-from tests.system.shops import service
-from tests.system.stored import admin_bus
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.proxies import FaultProxy
+from tests.testbed.seeing import Follower, Seeing, seeing
+from tests.testbed.shops import service
 from tests.testbed.stack import Stack
-from tests.topology.seeing import Follower, Seeing, seeing
-from tests.waiting import eventually
+from tests.testbed.stored import admin_bus
+from tests.testbed.waiting import eventually
 
 SPACE = "default"
 TAKEOVER_S = 60.0

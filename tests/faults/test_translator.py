@@ -12,20 +12,20 @@ from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Phase
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
-from tests.system.shops import (
+from tests.testbed import smi
+from tests.testbed.bodies import config_map
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.shops import (
     SHOP,
     found,
     istio_defined,
     manifest,
 )
-from tests.system.stored import admin_bus, message_count, stored_events
-from tests.testbed.clusters import Cluster
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack
-from tests.traffic import smi
-from tests.waiting import eventually
+from tests.testbed.stored import admin_bus, message_count, stored_events
+from tests.testbed.waiting import eventually
 
 VERSION = "networking.istio.io/v1"
 WITHIN_S = 60.0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.system.meshery import Meshery
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery, without_istio
 from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger
-
-PURGE = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\nspec: {purge: true, force: true}\n"
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +36,6 @@ async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
 @pytest.fixture
 async def bare(meshery: Meshery, cluster: Cluster) -> AsyncIterator[Cluster]:
     """The shared cluster without Istio, before and after the test."""
-    await _bare(meshery, cluster)
+    await without_istio(meshery, cluster)
     yield cluster
-    await _bare(meshery, cluster)
-
-
-async def _bare(meshery: Meshery, cluster: Cluster) -> None:
-    final = await meshery.run("istio", delete=True, body=PURGE)
-    assert not final.failed, final.event
-    await asyncio.to_thread(
-        cluster.kubectl, "delete", "namespace", "istio-system", "--ignore-not-found"
-    )
+    await without_istio(meshery, cluster)

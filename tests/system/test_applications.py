@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from services.lifecycle.samples import BY_NAME
-from tests.system.bodies import config_map, no_pods_quota, options
-from tests.system.conftest import PURGE
-from tests.system.meshery import Meshery, Received
 from tests.system.test_rbac import PAGE
+from tests.testbed.bodies import PURGE, config_map, no_pods_quota, options
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery, Received
 from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
-from tests.waiting import eventually
+from tests.testbed.waiting import eventually
 
 SHOP = "shop"
 WARN = 1

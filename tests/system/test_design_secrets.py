@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from tests.system import designs
-from tests.system.generations import Generation, GenerationClient
-from tests.system.meshery import Meshery
-from tests.system.shops import done
 from tests.testbed.clusters import Cluster
+from tests.testbed.generations import Generation, GenerationClient
+from tests.testbed.meshery import Meshery
+from tests.testbed.shops import done
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.stack import Stack
-from tests.waiting import eventually
+from tests.testbed.waiting import eventually
 
 SECRET = {
     "apiVersion": "v1",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.system.bodies import config_map
-from tests.system.generations import Generation, GenerationClient, MessageStream, message_class
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.generations import Generation, GenerationClient, MessageStream, message_class
 from tests.testbed.stack import Stack
 
 

@@ -8,9 +8,9 @@ import random
 import grpc
 import pytest
 
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.snapshots import differences, snapshot
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: hostile}\n"

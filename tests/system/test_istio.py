@@ -9,10 +9,9 @@ import grpc
 import pytest
 
 from services.lifecycle.requests import PROFILES
-from tests.system.bodies import both, namespace, no_pods_quota, operator, options
-from tests.system.conftest import PURGE
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import PURGE, both, namespace, no_pods_quota, operator, options
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.system.bodies import config_map, options
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import config_map, options
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.snapshots import differences, snapshot
 
 DEFINITION = {

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.system.bodies import config_map
-from tests.system.conftest import PURGE
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import PURGE, config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack

@@ -25,7 +25,7 @@ from tests.testbed import loopback
 from tests.testbed.clusters import Cluster
 from tests.testbed.processes import BedError
 from tests.testbed.stack import Stack
-from tests.waiting import eventually
+from tests.testbed.waiting import eventually
 
 FINAL = {"done", "failed", "cancelled"}
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{by: hand}}\n"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.bodies import options
-from tests.system.meshery import Meshery
 from tests.testbed import building
+from tests.testbed.bodies import options
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
 from tests.testbed.stack import Stack
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import ROOT

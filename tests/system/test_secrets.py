@@ -7,10 +7,10 @@ import json
 
 import yaml
 
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
 from tests.testbed import loopback
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger
 

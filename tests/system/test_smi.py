@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.system.meshery import Meshery
-from tests.system.shops import (
+from tests.testbed import smi
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.shops import (
     DENY,
     SHOP,
     defined,
@@ -28,9 +30,7 @@ from tests.system.shops import (
     versions,
     workload,
 )
-from tests.testbed.clusters import Cluster
 from tests.testbed.snapshots import differences, snapshot
-from tests.traffic import smi
 
 ROUTES = smi.route_group(
     SHOP,

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.meshery import Meshery
-from tests.system.shops import (
+from tests.testbed import smi
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.shops import (
     DENY,
     SHOP,
     done,
@@ -24,10 +26,8 @@ from tests.system.shops import (
     told,
     workload,
 )
-from tests.testbed.clusters import Cluster
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack
-from tests.traffic import smi
 
 ROUTES = smi.route_group(SHOP, "routes", {"name": "read", "pathRegex": "/status"})
 TARGET = smi.target(SHOP, ROUTES, source=(SHOP, "front"), destination="books")

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from tests.system.bodies import config_map
-from tests.system.meshery import Meshery
-from tests.system.shops import SHOP, istio_defined, manifest, opened, service, workload
+from tests.testbed import smi
+from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import DISTRIBUTIONS
+from tests.testbed.shops import SHOP, istio_defined, manifest, opened, service, workload
 from tests.testbed.stack import Stack
-from tests.traffic import smi
 
 SPLIT = smi.split(SHOP, {"books-v1": 3, "books-v2": 1}, service="books")
 BROKEN = """\

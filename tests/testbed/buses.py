@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
+from services.chassis.bus.connection import Bus, connect
+from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
 from tests.testbed.processes import Process, wait_until, wheel_binary
 
@@ -13,6 +18,18 @@ DEFAULT_CONFIG = """\
 jetstream { sync_interval: always }
 feature_flags { js_ack_fc_v2: false }
 """
+
+
+@asynccontextmanager
+async def connected(
+    url: str, *, service: str = "tests", watchdog: timedelta = timedelta(seconds=5)
+) -> AsyncIterator[Bus]:
+    """A connection as services have it."""
+    bus = await connect(ChassisSettings(nats_url=url), service=service, watchdog=watchdog)
+    try:
+        yield bus
+    finally:
+        await bus.close()
 
 
 class NatsServer:

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from proto import generate, meshops_pb2
-from tests.system.generations import (
+from tests.testbed.generations import (
     Generation,
     GenerationClient,
     Method,

@@ -1,0 +1,1 @@
+"""The chassis with a real NATS, a real Kubernetes and a real Prometheus."""

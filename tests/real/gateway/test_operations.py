@@ -1,0 +1,389 @@
+"""ApplyOperation: checked, stored, published, answered; and never run twice."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.streams import call_api
+from services.chassis.messages import Command, Phase, Severity, Verb
+from tests.real.gateway.rig import (
+    Rig,
+    cluster_of,
+    eventually,
+    heard,
+    kubeconfig,
+    opened,
+    rigged,
+)
+from tests.testbed.generations import GenerationClient
+
+
+def fresh_id() -> str:
+    return str(uuid.uuid4())
+
+
+def asked(operation: str, *clusters: str, kind: str = "custom", **more: Any) -> dict[str, Any]:
+    return {
+        "opName": kind,
+        "operation_id": operation,
+        "kube_configs": [kubeconfig(name) for name in clusters],
+        **more,
+    }
+
+
+async def refusal(client: GenerationClient, fields: dict[str, Any]) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.call("ApplyOperation", fields)
+    return caught.value
+
+
+async def stored_command(rig: Rig, subject: str) -> Command:
+    message = await rig.bus.client.jetstream().get_last_msg("CMD", subject)
+    return envelopes.decode(Command, message.data or b"", message.headers)
+
+
+async def test_a_command_holds_what_was_asked(rig: Rig) -> None:
+    operation = fresh_id()
+    async with rig.client("F") as client:
+        answer = await client.call(
+            "ApplyOperation",
+            asked(
+                operation,
+                "holds",
+                namespace="shop",
+                username="someone",
+                custom_body="kind: List",
+                delete_op=True,
+                version="1.31.0",
+            ),
+        )
+    assert (answer.error, answer.operation_id) == ("", operation)
+    cluster = cluster_of("holds")
+    command = await stored_command(rig, f"cmd.lifecycle.{cluster}.apply.{operation}")
+    assert command.verb is Verb.DELETE
+    assert (command.namespace, command.username) == ("shop", "someone")
+    assert (command.body, command.version) == ("kind: List", "1.31.0")
+    assert (command.cluster, command.cluster_name) == (cluster, "holds")
+    assert command.credential == subjects.operation_credential(operation, cluster)
+    assert await rig.bucket("credentials").get(command.credential)
+
+
+async def test_an_operation_without_an_id_or_namespace_gets_both(rig: Rig) -> None:
+    async with rig.client("F") as client:
+        answer = await client.call("ApplyOperation", asked("", "nameless"))
+    assert uuid.UUID(answer.operation_id).version == 4
+    subject = f"cmd.lifecycle.{cluster_of('nameless')}.apply.{answer.operation_id}"
+    assert (await stored_command(rig, subject)).namespace == "default"
+
+
+async def test_the_same_id_twice_runs_once(rig: Rig) -> None:
+    operation = fresh_id()
+    async with rig.client("F") as client:
+        before = await rig.published()
+        calls = [client.call("ApplyOperation", asked(operation, "twice")) for _ in range(5)]
+        answers = await asyncio.gather(*calls)
+        assert {answer.operation_id for answer in answers} == {operation}
+        assert await rig.published() == before + 1
+        await rig.end_part(operation, cluster_of("twice"))
+        again = await client.call("ApplyOperation", asked(operation, "twice"))
+    assert again.operation_id == operation
+    assert await rig.published() == before + 1
+    key = subjects.operation_credential(operation, cluster_of("twice"))
+    # It is the worker's to delete.
+    assert await rig.bucket("credentials").get(key)
+
+
+async def test_a_repeat_after_the_end_leaves_no_credential(rig: Rig) -> None:
+    operation, cluster = fresh_id(), cluster_of("ended")
+    key = subjects.operation_credential(operation, cluster)
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", asked(operation, "ended"))
+        await rig.end_part(operation, cluster)
+        await rig.bucket("credentials").delete(key)
+        await client.call("ApplyOperation", asked(operation, "ended"))
+    assert await rig.bucket("credentials").get(key) is None
+
+
+async def test_an_id_stands_for_one_request(rig: Rig) -> None:
+    operation = fresh_id()
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", asked(operation, "reused"))
+        key = subjects.operation_credential(operation, cluster_of("reused"))
+        sealed = await rig.bucket("credentials").get(key)
+        for other in (
+            asked(operation, "reused", delete_op=True),
+            asked(operation, "reused", namespace="elsewhere"),
+            asked(operation, "reused", custom_body="a: b"),
+            asked(operation, "reused", version="1.30.2"),
+            asked(operation, "reused", "reused-too"),
+            asked(operation, "reused", kind="bookinfo"),
+        ):
+            error = await refusal(client, other)
+            assert error.code() is grpc.StatusCode.ALREADY_EXISTS
+            assert (error.details() or "").startswith("MB-1004: ")
+    # Neither swapped nor joined by another.
+    assert await rig.bucket("credentials").get(key) == sealed
+    other_key = subjects.operation_credential(operation, cluster_of("reused-too"))
+    assert await rig.bucket("credentials").get(other_key) is None
+
+
+async def test_what_a_crash_left_unpublished_is_published_by_a_repeat(rig: Rig) -> None:
+    template, operation = fresh_id(), fresh_id()
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", asked(template, "crashed"))
+        # The state of a gateway that died between the record and the command.
+        entry = await rig.bucket("ops").get(subjects.operation_key(template))
+        assert entry is not None
+        record = entry.value.replace(template.encode(), operation.encode())
+        await rig.bucket("ops").create(subjects.operation_key(operation), record)
+        await client.call("ApplyOperation", asked(operation, "crashed"))
+    assert f"cmd.lifecycle.{cluster_of('crashed')}.apply.{operation}" in await rig.commands()
+    key = subjects.operation_credential(operation, cluster_of("crashed"))
+    assert await rig.bucket("credentials").get(key)
+
+
+async def test_one_kubeconfig_given_twice_is_one_cluster(rig: Rig) -> None:
+    operation = fresh_id()
+    before = await rig.published()
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", asked(operation, "same", "same"))
+    assert await rig.published() == before + 1
+
+
+async def test_a_busy_cluster_names_the_holder_and_leaves_nothing(rig: Rig) -> None:
+    holder, operation = fresh_id(), fresh_id()
+    cluster = cluster_of("busy")
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", asked(holder, "busy", kind="istio"))
+        error = await refusal(client, asked(operation, "busy", kind="istio"))
+        assert error.code() is grpc.StatusCode.ABORTED
+        assert (error.details() or "").startswith("MB-2002: ")
+        assert holder in (error.details() or "")
+        assert "busy" in (error.details() or "")
+        assert await rig.bucket("ops").get(subjects.operation_key(operation)) is None
+        key = subjects.operation_credential(operation, cluster)
+        assert await rig.bucket("credentials").get(key) is None
+        # Manifests flow beside it, and the id is free again when the slot is.
+        await client.call("ApplyOperation", asked(fresh_id(), "busy"))
+        await rig.end_part(holder, cluster)
+        await client.call("ApplyOperation", asked(operation, "busy", kind="istio"))
+    command = await stored_command(rig, f"cmd.lifecycle.{cluster}.mesh")
+    assert command.operation == operation
+
+
+async def test_of_several_clusters_the_free_ones_run(fresh: Rig) -> None:
+    holder, operation = fresh_id(), fresh_id()
+    taken, free = cluster_of("taken"), cluster_of("free")
+    async with fresh.client("F") as client:
+        await client.call("ApplyOperation", asked(holder, "taken", kind="istio"))
+        answer = await client.call(
+            "ApplyOperation", asked(operation, "taken", "free", kind="istio")
+        )
+        assert answer.operation_id == operation
+        assert (await stored_command(fresh, f"cmd.lifecycle.{free}.mesh")).operation == operation
+        assert (await stored_command(fresh, f"cmd.lifecycle.{taken}.mesh")).operation == holder
+        failed = [e for e in await fresh.events_of(operation) if e.phase is Phase.FAILED]
+        assert [(e.cluster, e.error and e.error.code) for e in failed] == [(taken, "MB-2002")]
+        assert holder in failed[0].summary
+        # Asked again it answers the same, also when the slot has become free meanwhile.
+        await fresh.end_part(holder, taken)
+        before = await fresh.published()
+        await client.call("ApplyOperation", asked(operation, "taken", "free", kind="istio"))
+        assert await fresh.published() == before
+        told = await fresh.ask("operations", {"operation": operation})
+    assert told["parts"][taken]["state"] == "failed"
+    assert told["parts"][free] is None
+
+
+async def test_an_absent_worker_is_told_once_and_the_operation_waits(fresh: Rig) -> None:
+    operation = fresh_id()
+    async with fresh.client("F") as client:
+        stream = await opened(client)
+        await client.call("ApplyOperation", asked(operation, "alone", "also"))
+        (notice,) = await heard(stream, 1)
+    assert notice.event_type == 1
+    assert notice.operation_id == operation
+    assert "no lifecycle worker is connected" in notice.summary
+    assert "alone, also" in notice.summary
+    assert len(await fresh.commands()) == 2
+
+
+async def test_a_connected_worker_is_not_called_absent(fresh: Rig) -> None:
+    inbox = fresh.bus.client.new_inbox()
+    subscription = await fresh.bus.client.subscribe(inbox)
+    # A parked pull, as a worker has one.
+    await fresh.bus.client.publish(
+        "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle", b'{"batch": 1}', reply=inbox
+    )
+    first, second = fresh_id(), fresh_id()
+    async with fresh.client("F") as client:
+        stream = await opened(client)
+        await client.call("ApplyOperation", asked(first, "attended"))
+        await subscription.next_msg(timeout=5)
+        await client.call("ApplyOperation", asked(second, "attended"))
+        # Both checks are over when the registration, which begins after them, is there.
+        await eventually(
+            lambda: fresh.bucket("clusters").get(cluster_of("attended")), what="the cluster"
+        )
+        await fresh.tell("marker", 1, "the first event")
+        (only,) = await heard(stream, 1)
+    assert only.summary == "the first event"
+
+
+async def test_an_operation_that_nobody_begins_fails_at_its_deadline(tmp_path: Any) -> None:
+    settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
+    operation = fresh_id()
+    async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
+        stream = await opened(client)
+        await client.call("ApplyOperation", asked(operation, "late", kind="istio"))
+        notice, final = await heard(stream, 2)
+        assert notice.event_type == 1
+        assert (final.event_type, final.error_code) == (2, "MB-2007")
+        assert final.operation_id == operation
+        assert "late" in final.summary
+        told = await rig.ask("operations", {"operation": operation})
+        assert told["parts"][cluster_of("late")]["state"] == "failed"
+        assert await rig.commands() == []
+
+
+async def test_a_restart_keeps_watching_deadlines(tmp_path: Any) -> None:
+    settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
+    operation = fresh_id()
+    async with rigged(tmp_path, settings) as rig:
+        async with rig.client("F") as client:
+            await client.call("ApplyOperation", asked(operation, "late"))
+        rig.stack.processes["gateway"].kill()
+        rig.restart_gateway()
+
+        async def failed() -> bool:
+            events = await rig.events_of(operation)
+            return [e.severity for e in events if e.phase is Phase.FAILED] == [Severity.ERROR]
+
+        await eventually(failed, what="the final event")
+
+
+async def test_a_client_that_leaves_does_not_take_its_operation_along(rig: Rig) -> None:
+    operations = [fresh_id() for _ in range(40)]
+    async with rig.client("F") as client:
+        for number, operation in enumerate(operations):
+            call = asyncio.ensure_future(
+                client.call("ApplyOperation", asked(operation, f"left-{number}"))
+            )
+            await asyncio.sleep(number / 20_000)  # cancelled at another moment each time
+            call.cancel()
+            await asyncio.wait({call})
+        await client.call("ApplyOperation", asked(fresh_id(), "after"))
+
+    async def whole() -> bool:
+        """Every operation that left a record has its command, too."""
+        records = await rig.bucket("ops").keys()
+        commands = " ".join(await rig.commands())
+        begun = [op for op in operations if subjects.operation_key(op) in records]
+        return all(op in commands for op in begun)
+
+    await eventually(whole, what="no half operation")
+
+
+async def test_a_killed_gateway_loses_no_operation_and_runs_none_twice(fresh: Rig) -> None:
+    operations = [fresh_id() for _ in range(300)]
+
+    async def send(client: GenerationClient, operation: str) -> bool:
+        try:
+            await client.call("ApplyOperation", asked(operation, "killed"))
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    async with fresh.client("F") as client:
+        calls = [asyncio.ensure_future(send(client, op)) for op in operations]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        fresh.stack.processes["gateway"].kill()
+        first = await asyncio.gather(*calls)
+    assert not all(first), "the gateway was killed too late to be of use"
+    fresh.restart_gateway()
+    async with fresh.client("F") as client:
+        assert all(await asyncio.gather(*(send(client, op) for op in operations)))
+    assert await fresh.published() == len(operations)
+    assert len(await fresh.commands()) == len(operations)
+
+
+async def test_clusters_are_registered_on_first_use_and_can_be_forgotten(fresh: Rig) -> None:
+    cluster = cluster_of("kept")
+    async with fresh.client("F") as client:
+        await client.call("ApplyOperation", asked(fresh_id(), "kept"))
+
+        async def registered() -> Any:
+            return (await fresh.ask("clusters", {}))["clusters"]
+
+        (record,) = await eventually(registered, what="the cluster to be registered")
+        assert record["cluster"] == cluster
+        assert record["name"] == "kept"
+        assert record["server"] == "https://kept.example.invalid:6443"
+        key = subjects.registered_credential(cluster)
+        assert await fresh.bucket("credentials").get(key)
+        answer = await fresh.ask("deregister", {"cluster": cluster})
+        assert answer == {"cluster": cluster, "deregistered": True}
+        assert await fresh.ask("clusters", {}) == {"clusters": []}
+        assert await fresh.bucket("credentials").get(key) is None
+        # Its next operation registers it again.
+        await client.call("ApplyOperation", asked(fresh_id(), "kept"))
+        await eventually(registered, what="the cluster to be registered again")
+
+
+async def test_registering_is_a_setting(tmp_path: Any) -> None:
+    settings = {"MESHBUS_GATEWAY_REGISTER_CLUSTERS": "false"}
+    async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
+        stream = await opened(client)
+        await client.call("ApplyOperation", asked(fresh_id(), "unkept"))
+        await heard(stream, 1)  # the notice of the wait, which comes after it would have begun
+        assert await rig.ask("clusters", {}) == {"clusters": []}
+
+
+async def test_operations_can_be_asked_for(fresh: Rig) -> None:
+    first, second = fresh_id(), fresh_id()
+    async with fresh.client("F") as client:
+        for operation in (first, second):
+            await client.call("ApplyOperation", asked(operation, "told"))
+    listed = await fresh.ask("operations", {})
+    assert [o["request"]["operation"] for o in listed["operations"]] == [second, first]
+    assert await fresh.ask("operations", {"operation": "nobody's"}) == {"code": "MB-3004"}
+    assert await fresh.ask("operations", {"limit": 0}) == {"code": "MB-1001"}
+
+
+async def test_ids_that_are_no_subject_tokens_work(rig: Rig) -> None:
+    operation = "deploy of shop.prod / *.> ünïcode"
+    async with rig.client("F") as client:
+        answer = await client.call("ApplyOperation", asked(operation, "odd"))
+        again = await client.call("ApplyOperation", asked(operation, "odd"))
+    assert answer.operation_id == again.operation_id == operation
+    told = await rig.ask("operations", {"operation": operation})
+    assert told["request"]["operation"] == operation
+
+
+async def test_nats_away_is_said_and_the_same_id_works_afterwards(fresh: Rig) -> None:
+    operation = fresh_id()
+    async with fresh.client("F") as client:
+        fresh.stack.nats.kill()
+        error = await refusal(client, asked(operation, "away"))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert (error.details() or "").startswith("MB-2001: ")
+        fresh.stack.nats.start()
+        await fresh.bus.client.flush()
+
+        async def accepted() -> bool:
+            try:
+                await client.call("ApplyOperation", asked(operation, "away"))
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await eventually(accepted, what="the gateway to be back")
+    assert await fresh.published() == 1
+    answer = await call_api(fresh.bus.client, "STREAM.INFO.CMD", {})
+    assert answer["state"]["messages"] == 1

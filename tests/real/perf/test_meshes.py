@@ -1,0 +1,237 @@
+"""Tests in the mesh: through a real Envoy under istiod, asked for through the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from services.chassis.bus.connection import connect
+from services.perf.histograms import Histogram
+from services.perf.measurements import Measurement
+from tests.real.perf.doors import NAMESPACE, Door
+from tests.testbed.clusters import Cluster
+from tests.testbed.entries import istio_object
+from tests.testbed.meshery import Meshery
+from tests.testbed.perfrigs import Rig, smp
+from tests.testbed.stack import Stack
+
+DELAY_S = 0.02
+RATE = 100
+TOLERANCE = 0.1
+"""By so much the medians of the same load may differ, whatever the number of workers: the machine
+of the tests has two processors, and workers, Envoy, istiod and the target share them."""
+
+
+@pytest.fixture(scope="module")
+def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = {
+        "MESHBUS_ACK_WAIT": "6s",
+        "MESHBUS_PERF_LOST_AFTER": "5s",
+        "MESHBUS_PERF_START_WITHIN": "20s",
+    }
+    with Stack(tmp_path_factory.mktemp("meshes"), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def rig(stack: Stack) -> AsyncIterator[Rig]:
+    """The stack with four perf workers."""
+    bus = await connect(stack.settings("operator"), service="operator")
+    rig = Rig(stack, bus)
+    rig.add(3, first=2)
+    yield rig
+    await bus.close()
+
+
+@pytest.fixture(scope="module")
+def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with Door(tmp_path_factory.mktemp("door"), cluster=cluster, delay_s=DELAY_S) as door:
+        yield door
+
+
+@pytest.fixture
+async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
+    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
+        yield connected
+
+
+def median_us(measurement: Measurement) -> int:
+    return Histogram.of(measurement.tally.durations).percentile_us(50)
+
+
+async def test_the_number_of_workers_changes_no_figure(rig: Rig, door: Door) -> None:
+    measurements = []
+    for workers in (1, 2, 4):
+        door.backend.requests.clear()
+        body = smp(
+            door.url,
+            rps=RATE,
+            duration="10s",
+            connections=8,
+            client=door.client,
+            workers=workers,
+        )
+        measurement = await rig.measured(body)
+        counted = sum(measurement.tally.durations.counts)
+        assert counted == 10 * RATE == door.backend.requests.total()
+        assert measurement.workers == workers
+        assert measurement.tally.codes == {"200": counted}
+        assert measurement.actual_rate == pytest.approx(RATE, rel=0.01)
+        measurements.append(measurement)
+    medians = [median_us(measurement) for measurement in measurements]
+    assert max(medians) <= min(medians) * (1 + TOLERANCE), medians
+    found = await rig.ask("compare", before=measurements[0].run, after=measurements[2].run)
+    assert found["verdict"] != "regression", found["told"]
+
+
+async def test_meshery_runs_a_test(meshery: Meshery, stack: Stack, door: Door) -> None:
+    final = await meshery.run(
+        "performance-test", body=smp(door.url, rps=50, duration="3s", client=door.client)
+    )
+    assert not final.failed, final.event
+    assert final.event.summary.endswith("finished successfully on bed")
+    assert "p99" in final.event.details
+    removed = await meshery.run("performance-test", delete=True)
+    assert "removed" in removed.event.summary
+
+
+async def test_a_body_without_a_test_is_refused(meshery: Meshery, stack: Stack) -> None:
+    final = await meshery.run("performance-test", body="")
+    assert final.failed
+    assert final.event.error_code == "MB-6001"
+
+
+async def test_a_slower_route_is_rolled_back(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    """A delay of 30 %, as a fault that Envoy injects."""
+    before = door.stored_route()
+    final = await meshery.run("performance-gate", body=gate(door, delay_ms=DELAY_S * 1000 * 0.3))
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert door.stored_route() == before
+    told = "\n".join(r.event.summary for r in meshery.events)
+    for step in ("before the change", "Applied VirtualService", "after the change", "Rolled back"):
+        assert step in told, told
+
+
+async def test_a_route_that_is_no_slower_stays(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    """Told with a threshold that the noise of a busy machine does not reach."""
+    before = door.stored_route()
+    final = await meshery.run("performance-gate", body=gate(door, retries=1, threshold=1.0))
+    assert not final.failed, final.event
+    assert door.stored_route() == {**before, "retries": {"attempts": 1}}
+
+
+async def test_what_was_not_there_is_deleted_by_the_rollback(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster
+) -> None:
+    """A connection pool that is too small for the load: Envoy refuses what does not fit."""
+    pool = {
+        "tcp": {"maxConnections": 1},
+        "http": {"http1MaxPendingRequests": 1, "maxRequestsPerConnection": 1},
+    }
+    spec = {"host": door.host, "trafficPolicy": {"connectionPool": pool}}
+    rule = istio_object("DestinationRule", name="small", namespace=NAMESPACE, spec=spec)
+    final = await meshery.run("performance-gate", body=gate(door, change=json.dumps(rule)))
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
+
+
+async def test_one_operation_on_two_clusters_is_two_runs(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster, second_cluster: Cluster
+) -> None:
+    door.backend.requests.clear()
+    body = smp(door.url, rps=30, duration="2s", client=door.client, workers=1)
+    operation = await meshery.apply(
+        "performance-test",
+        body=body,
+        kubeconfigs=[cluster.kubeconfig_text, second_cluster.kubeconfig_text],
+    )
+    finals = await meshery.finals(operation, count=2, within_s=60.0)
+    assert not any(final.failed for final in finals)
+    assert door.backend.requests.total() == 120
+    runs = [
+        run["run"] for run in (await rig.ask("status"))["runs"] if run["operation"] == operation
+    ]
+    assert len(set(runs)) == 2
+
+
+async def test_a_cancelled_gate_is_rolled_back(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    before = door.stored_route()
+    operation = await meshery.apply("performance-gate", body=gate(door, delay_ms=5))
+    await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
+    assert door.stored_route() != before
+    [run] = [
+        run["run"]
+        for run in (await rig.ask("status"))["runs"]
+        if run["operation"] == operation
+        and run["kind"] == "performance-gate"
+        and "-before-" not in run["run"]
+        and "-after-" not in run["run"]
+    ]
+    assert (await rig.ask("cancel", run=run))["cancelling"]
+
+    def ended() -> list[str]:
+        told = [each.event for each in meshery.of(operation)]
+        return [e.suggested_remediation for e in told if "Cancelled while" in e.summary]
+
+    await meshery.until(lambda: bool(ended()), within_s=30.0)
+    assert "rolled back" in ended()[0]
+    assert door.stored_route() == before
+    assert (await rig.status(run))["state"] == "cancelled"
+
+
+async def test_a_gate_whose_worker_dies_is_taken_over(
+    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+) -> None:
+    """It is killed with the change applied; another worker measures, and rolls back."""
+    before = door.stored_route()
+    body = gate(door, delay_ms=DELAY_S * 1000 * 0.5)
+    operation = await meshery.apply("performance-gate", body=body)
+    await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
+    assert door.stored_route() != before
+    keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops")).split()
+    [key] = [key for key in keys if key.startswith(f"{operation}.")]
+    record = await asyncio.to_thread(stack.nats_cli, "kv", "get", "ops", key, "--raw")
+    stack.processes[json.loads(record)["worker"]].kill()
+    [final] = await meshery.finals(operation, within_s=90.0)
+    assert final.failed
+    assert final.event.error_code == "MB-6012"
+    assert door.stored_route() == before
+
+
+def _is_measuring_the_change(meshery: Meshery, operation: str) -> bool:
+    return any("Run 1 of 1 after" in each.event.summary for each in meshery.of(operation))
+
+
+def gate(
+    door: Door,
+    *,
+    delay_ms: float = 0,
+    retries: int = 0,
+    change: str = "",
+    threshold: float = 0.1,
+) -> str:
+    """The body of a gate whose change is the route with a delay or retries, or another one."""
+    route = door.route(delay_ms=delay_ms)
+    if retries:
+        route["spec"]["http"][0]["retries"] = {"attempts": retries}
+    return smp(
+        door.url,
+        rps=60,
+        duration="6s",
+        client=door.client,
+        workers=1,
+        change=change or json.dumps(route),
+        threshold=threshold,
+        settleSeconds=1,
+    )

@@ -1,0 +1,1 @@
+"""The feed and the ownership of clusters on a real NATS."""

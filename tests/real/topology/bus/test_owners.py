@@ -1,0 +1,172 @@
+"""Who watches which cluster: nothing but its end may end the tending of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from services.chassis.bus import records
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.leases import Leases
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.errors import ClusterUnreachable
+from services.chassis.messages import ClusterRecord
+from services.chassis.telemetry.metrics import Metrics
+from services.topology.adapters import owners
+from services.topology.adapters.feeds import Feed
+from services.topology.adapters.owners import Owners
+from services.topology.feeds import INFO_PART, NODES
+from services.topology.observing import INFO_ID
+from services.topology.views import Views
+from tests.testbed.buses import NatsServer
+from tests.testbed.waiting import eventually
+
+TTL = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Watcher:
+    """One replica; `deed` is what becomes of its watching, by the number of the try."""
+
+    bus: Bus
+    name: str
+    most: int = 100
+    within: timedelta = timedelta(seconds=10)
+    deed: Callable[[Feed, int], Awaitable[None]] | None = None
+    tries: int = 0
+    most_at_once: int = 0
+    watched: set[str] = field(default_factory=set)
+    views: Views = field(default_factory=Views)
+
+    async def observe(self, record: ClusterRecord, feed: Feed) -> None:
+        self.watched.add(record.cluster)
+        self.most_at_once = max(self.most_at_once, len(self.watched))
+        try:
+            self.tries += 1
+            if self.deed is not None:
+                await self.deed(feed, self.tries)
+            await feed.begin()
+            await asyncio.Event().wait()
+        finally:
+            self.watched.discard(record.cluster)
+
+    async def fingerprint(self, cluster: str) -> str:
+        return "same"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Owners]:
+        made = Owners(
+            bus=self.bus,
+            views=self.views,
+            leases=Leases(Bucket(self.bus, "leases", self.within), self.name, TTL / 6, beats=True),
+            clusters=Records(Bucket(self.bus, "clusters"), ClusterRecord),
+            observe=self.observe,
+            fingerprint=self.fingerprint,
+            # The bed is slow at times, and no test here is about a fence.
+            allowance=TTL * 10,
+            most=self.most,
+            metrics=Metrics(),
+        )
+        task = asyncio.create_task(made.run())
+        try:
+            yield made
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for pause in ("_AFTER_FAILURE_S", "_AFTER_DEFECT_S", "_LOOK_AGAIN_S"):
+        monkeypatch.setattr(owners, pause, 0.05)
+
+
+async def _registered(bus: Bus, *clusters: str) -> None:
+    known = Records(Bucket(bus, "clusters"), ClusterRecord)
+    for cluster in clusters:
+        await known.put(cluster, ClusterRecord(cluster=cluster, name=cluster, server="https://x"))
+
+
+async def test_no_more_clusters_are_watched_than_allowed(own_bus: Bus) -> None:
+    await _registered(own_bus, "c1", "c2", "c3", "c4")
+    first, second = Watcher(own_bus, "w1", most=2), Watcher(own_bus, "w2", most=2)
+    async with first.running(), second.running():
+        await eventually(lambda: len(first.watched | second.watched) == 4, what="all clusters")
+    assert (first.most_at_once, second.most_at_once) == (2, 2)
+
+
+async def test_a_waiting_replica_outlives_an_outage(
+    own_server: NatsServer, own_bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_TRY_TIMEOUT_S", 0.1)
+    await _registered(own_bus, "c1")
+    held = b'{"operation":"other","worker":"other","attempt":1}'
+    await Bucket(own_bus, "leases").put("watch.c1", held)
+    watcher = Watcher(own_bus, "w1", within=timedelta(seconds=0.1))
+    with capture_logs() as logs:
+        async with watcher.running() as made:
+            await eventually(lambda: "c1" in made._tasks, what="the cluster to be tended")
+            await asyncio.to_thread(own_server.kill)
+            await eventually(
+                lambda: any(entry["event"] == "cluster_not_watched" for entry in logs),
+                what="an outage that outlasts the patience",
+            )
+            await asyncio.to_thread(own_server.start)
+            await eventually(lambda: watcher.watched, what="the lease to be taken", within_s=20.0)
+
+
+async def test_a_defect_in_the_watching_is_told_and_gone_over(own_bus: Bus) -> None:
+    await _registered(own_bus, "c1")
+    states: list[str] = []
+
+    async def deed(feed: Feed, number: int) -> None:
+        if number == 1:
+            feed.fill({NODES: {"left": {"id": "left"}}})
+            raise KeyError("an object of a form that nobody foresaw")
+        states.append(_info(watcher)["state"])
+
+    watcher = Watcher(own_bus, "w1", deed=deed)
+    async with watcher.running():
+        await eventually(lambda: watcher.tries == 2 and watcher.watched, what="another try")
+        assert states == ["unreachable"]
+        await eventually(
+            lambda: not watcher.views.clusters["c1"].parts, what="nothing of the first try"
+        )
+
+
+async def test_the_same_failure_is_told_again_after_a_success(own_bus: Bus) -> None:
+    await _registered(own_bus, "c1")
+
+    async def deed(feed: Feed, number: int) -> None:
+        if number == 2:
+            await feed.begin()
+        if number <= 3:
+            raise ClusterUnreachable("cannot be reached")
+        states.append(_info(watcher).get("state", ""))
+
+    states: list[str] = []
+    watcher = Watcher(own_bus, "w1", deed=deed)
+    async with watcher.running():
+        await eventually(lambda: states, what="the fourth try")
+    assert states == ["unreachable"]
+
+
+async def test_a_record_that_cannot_be_read_hides_no_other(own_bus: Bus) -> None:
+    await Bucket(own_bus, "clusters").put("odd", b'{"schema_version": 9}')
+    await _registered(own_bus, "c1")
+    watcher = Watcher(own_bus, "w1")
+    async with watcher.running():
+        await eventually(lambda: watcher.watched == {"c1"}, what="the other cluster")
+
+
+def _info(watcher: Watcher) -> dict[str, str]:
+    text = watcher.views.clusters["c1"].items(INFO_PART).get(INFO_ID, b"{}")
+    found: dict[str, str] = orjson.loads(text)
+    return found

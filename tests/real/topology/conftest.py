@@ -1,0 +1,148 @@
+"""The page's server for each test, and one browser for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.topology.objects import Key
+from tests.real.topology.pages import Page as Metrics
+from tests.real.topology.samples import VIRTUAL_SERVICE, Shop
+from tests.real.topology.serving import Server
+from tests.testbed import loopback, packages
+from tests.testbed.bodies import config_map
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.prometheus import Prometheus
+from tests.testbed.proxies import FaultProxy
+from tests.testbed.seeing import Seeing, seeing
+from tests.testbed.stack import Stack
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A service that watches nothing yet."""
+    server = Server()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def shop(server: Server) -> Server:
+    """A service with the small mesh."""
+    server.past.objects[Key(VIRTUAL_SERVICE, "shop", "cart")] = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"hosts": ["cart"]},
+    }
+    server.begin(Shop.parts())
+    return server
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium; its sandbox cannot be set up by root."""
+    # On a busy machine a browser takes its time; who waits for an event does not mind.
+    expect.set_options(timeout=30_000)
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=packages.program("chromium"), args=arguments
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """An empty tab; the test fails on any error that its page reports."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    page = await context.new_page()
+    page.set_default_timeout(30_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if is_ours(message) else None)
+    yield page
+    await context.close()
+    assert problems == []
+
+
+def is_ours(message: object) -> bool:
+    """Whether a message of the console tells a fault of the page, not of the network."""
+    kind, text = getattr(message, "type", ""), getattr(message, "text", "")
+    return kind in ("error", "warning") and "Failed to load resource" not in text
+
+
+# --- the whole service beside a cluster ----------------------------------------------------------
+
+QUICK = {
+    "MESHBUS_ACK_WAIT": "5s",
+    "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s",
+    "MESHBUS_TOPOLOGY_TELEMETRY_WINDOW": "10s",
+    "MESHBUS_TOPOLOGY_PROMETHEUS_TIMEOUT": "2s",
+}
+"""A lease lives two ack waits, and takeovers are waited for."""
+
+
+@pytest.fixture(scope="session")
+def mesh_metrics() -> Iterator[Metrics]:
+    """What the mesh's proxies would show to Prometheus."""
+    shown = Metrics()
+    yield shown
+    shown.close()
+
+
+@pytest.fixture(scope="session")
+def mesh_prometheus(
+    mesh_metrics: Metrics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultProxy]:
+    """A Prometheus that scrapes them, behind a proxy that can fail."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets = {"proxies": [f"{loopback.HOST}:{mesh_metrics.port}"]}
+    with (
+        Prometheus(folder, targets) as running,
+        FaultProxy(urlsplit(running.url).port or 0) as proxy,
+    ):
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def topology_stack(
+    built: None, mesh_prometheus: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    settings = {**QUICK, "MESHBUS_TOPOLOGY_PROMETHEUS": f"http://{mesh_prometheus.address}"}
+    with Stack(tmp_path_factory.mktemp("topology"), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def topology_meshery(topology_stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
+    """A Meshery that has registered the shared cluster by a first operation."""
+    meshery = Meshery(topology_stack.gateway_address, [cluster.kubeconfig_text])
+    async with meshery.connected():
+        await meshery.run("custom", body=config_map("registered"))
+        await meshery.run("custom", body=config_map("registered"), delete=True)
+        yield meshery
+
+
+@pytest.fixture(scope="session")
+def token(cluster: Cluster) -> str:
+    """The shared cluster's token."""
+    return parse_kubeconfig(cluster.kubeconfig_text).cluster
+
+
+@pytest.fixture(scope="session")
+async def seen(
+    topology_stack: Stack, topology_meshery: Meshery, token: str
+) -> AsyncIterator[Seeing]:
+    """The topology service, which watches the shared cluster."""
+    async with seeing(topology_stack) as found:
+        await found.watched(token)
+        yield found

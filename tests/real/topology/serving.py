@@ -1,0 +1,111 @@
+"""The page's own server over views that a test fills, as the service does from its watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from services.chassis.errors import HistoryGone
+from services.chassis.health import Health
+from services.chassis.telemetry.metrics import Metrics
+from services.topology.adapters.pages import Pages
+from services.topology.feeds import Delta, Parts
+from services.topology.objects import Key
+from services.topology.rendering import PastParts
+from services.topology.views import ClusterView, Views
+from tests.real.topology.samples import CLUSTER
+from tests.testbed import loopback
+
+PAGE = Path("services/topology/page")
+
+
+@dataclass(slots=True)
+class Past:
+    """Implements `questions.Questions` over what was told."""
+
+    told: list[tuple[datetime, PastParts]] = field(default_factory=list)
+    objects: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
+
+    async def object(self, cluster: str, key: Key) -> Mapping[str, Any] | None:
+        return self.objects.get(key)
+
+    async def history(self, cluster: str, moment: datetime) -> PastParts:
+        found = [parts for at, parts in self.told if at <= moment]
+        if not found:
+            raise HistoryGone("nothing is kept of that time")
+        return found[-1]
+
+    async def moments(self, cluster: str) -> Sequence[datetime]:
+        return [at for at, _ in self.told]
+
+    async def compliance(self, cluster: str | None) -> Mapping[str, Any]:
+        return {"clusters": [cluster or "all"]}
+
+    async def compliance_csv(self, cluster: str | None) -> str:
+        return "cluster\nall\n"
+
+    async def compliance_html(self, cluster: str | None) -> str:
+        return "<!doctype html><title>Compliance</title><p>all</p>"
+
+
+@dataclass(slots=True)
+class Server:
+    """A topology service as a browser sees it; it can be ended and started again."""
+
+    views: Views = field(default_factory=Views)
+    past: Past = field(default_factory=Past)
+    port: int = field(default_factory=loopback.take_port)
+    most_streams: int = 20
+    ping_every_s: float = 15.0
+    pages: Pages | None = None
+    _runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{loopback.HOST}:{self.port}"
+
+    async def start(self) -> None:
+        self.pages = Pages(
+            views=self.views,
+            questions=self.past,
+            folder=PAGE,
+            most_streams=self.most_streams,
+            ping_every_s=self.ping_every_s,
+        )
+        self.pages.start()
+        health = Health(service="topology", metrics=Metrics(), is_starting=False)
+        health.pages = self.pages.answer
+        self._runner = await health.serve(host=loopback.HOST, port=self.port)
+
+    async def stop(self) -> None:
+        if self.pages is not None and self._runner is not None:
+            self.pages.close()
+            await self._runner.cleanup()
+
+    # --- what an owner does ---------------------------------------------------------------------
+
+    def begin(self, parts: Parts, *, cluster: str = CLUSTER, epoch: int = 7) -> None:
+        """The cluster is watched from now on, and this is what is there."""
+        view = ClusterView(cluster, epoch=epoch)
+        for part, items in parts.items():
+            for ident, item in items.items():
+                view.put(part, ident, item)
+        self.views.replace(view)
+        self._keep(view)
+
+    def change(self, parts: Parts, *, cluster: str = CLUSTER) -> Delta:
+        view = self.views.clusters[cluster]
+        delta = Delta(cluster=cluster, epoch=view.epoch, number=view.number + 1, parts=parts)
+        view.apply(delta)
+        self.views.tell(delta)
+        self._keep(view, delta.time)
+        return delta
+
+    def _keep(self, view: ClusterView, at: datetime | None = None) -> None:
+        copy = {part: dict(items) for part, items in view.parts.items()}
+        self.past.told.append((at or datetime.now(timezone.utc), copy))

@@ -1,0 +1,128 @@
+"""The watches of one cluster where something is not as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.chassis.kube import client as clients
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.objects import KubeObject
+from services.chassis.kube.resources import Resources
+from services.chassis.telemetry.metrics import Metrics
+from services.topology import kinds
+from services.topology.adapters.watches import ClusterWatch
+from services.topology.analysis.engine import Analysis
+from services.topology.graph.graph import Graph
+from services.topology.objects import Key, Object
+from services.topology.observing import Observer
+from services.topology.reading import Reader
+from services.topology.state import State
+from tests.testbed.clusters import Cluster
+from tests.testbed.proxies import FaultProxy
+from tests.testbed.shops import service
+from tests.testbed.waiting import eventually
+from tests.unit.topology.drift.worlds import World, intent, watched
+
+SPACE = "default"
+
+
+class Odd(Reader):
+    """Cannot read one object."""
+
+    def read(self, kind: str, obj: KubeObject) -> Object:
+        if obj["metadata"]["name"] == "odd":
+            raise KeyError("of a form that nobody foresaw")
+        return super().read(kind, obj)
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    with FaultProxy(urlsplit(cluster.server_url).port or 0) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def _watching(text: str, **options: Any) -> AsyncIterator[tuple[ClusterWatch, State]]:
+    state = State("c1")
+    observer = Observer(
+        state=state, graph=Graph(state), analysis=Analysis(state, ()), metrics=Metrics()
+    )
+    async with watched(World()) as drifts, KubeClient(parse_kubeconfig(text)) as client:
+        watch = ClusterWatch(
+            client=client, resources=Resources(client), observer=observer, drifts=drifts, **options
+        )
+        running = asyncio.create_task(watch.run())
+        try:
+            async with asyncio.timeout(20.0):
+                await watch.first_lists()
+            yield watch, state
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _services(cluster: Cluster, *names: str) -> AsyncIterator[None]:
+    path = f"/api/v1/namespaces/{SPACE}/services"
+    for name in names:
+        await asyncio.to_thread(cluster.api.request, "POST", path, service(name, SPACE))
+    try:
+        yield
+    finally:
+        for name in names:
+            await asyncio.to_thread(cluster.api.request, "DELETE", f"{path}/{name}")
+
+
+async def test_an_object_that_cannot_be_read_hides_no_other(cluster: Cluster) -> None:
+    with capture_logs() as logs:
+        async with (
+            _services(cluster, "odd", "listed"),
+            _watching(cluster.kubeconfig_text, reader=Odd()) as (_, state),
+        ):
+            assert state.get(kinds.SERVICE, SPACE, "listed")
+            async with _services(cluster, "watched"):
+                await eventually(
+                    lambda: state.get(kinds.SERVICE, SPACE, "watched"), what="a later one"
+                )
+    assert "object_unreadable" in [entry["event"] for entry in logs]
+
+
+async def test_discovery_that_fails_leaves_what_is_watched(
+    cluster: Cluster, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_RETRY_WITHIN", timedelta(seconds=0.2))
+    text = cluster.kubeconfig_through(f"https://{proxy.address}")
+    async with _watching(text) as (watch, state):
+        proxy.refuse()
+        proxy.cut()
+        watch._definitions_changed.set()
+        await eventually(
+            lambda: "discovery" in watch.observer._troubles, what="the failure", within_s=20.0
+        )
+        assert state.count(kinds.NAMESPACE)
+        proxy.heal()
+        await eventually(lambda: not watch.observer._troubles, what="all to go on", within_s=30.0)
+
+
+async def test_a_kind_of_many_namespaces_is_watched_by_one_connection(cluster: Cluster) -> None:
+    async with _watching(cluster.kubeconfig_text) as (watch, _):
+        for number in range(8):
+            obj = {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": "a", "namespace": f"n{number}"},
+            }
+            applied = intent(obj, {})
+            watch.drifts.intended(Key(applied.kind, applied.namespace, "a"), applied)
+        found = [one async for one, _ in watch._of_intents()]
+    assert [(one.kind, one.namespace) for one in found] == [("/ServiceAccount", "")]

@@ -1,0 +1,1 @@
+"""The translator, judged by real definitions, a real istiod and real Envoys."""

@@ -1,0 +1,1 @@
+"""What the definitions of Istio and of the Gateway API say, beside the API server's own word."""
