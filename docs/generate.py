@@ -46,9 +46,9 @@ from services.perf.wire import (
     ShardCommand,
     ShardResult,
 )
-from services.topology import kinds
 from services.topology.analysis.ist import catalog as ist
 from services.topology.analysis.kia import catalog as kia
+from services.topology.cluster import kinds
 from services.topology.settings import TopologySettings
 from services.translator.catalog import offered as translator_operations
 from services.translator.settings import TranslatorSettings

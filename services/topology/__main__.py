@@ -26,7 +26,6 @@ from services.chassis.messages import ClusterRecord
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
-from services.topology import compliance
 from services.topology.adapters import mirrors
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed
@@ -39,25 +38,26 @@ from services.topology.adapters.pages import Pages
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
-from services.topology.clusterreports import ClusterReport
+from services.topology.cluster.objects import Key
+from services.topology.cluster.state import State
 from services.topology.drift.intended import is_of
 from services.topology.drift.watching import Drifts
+from services.topology.feed.rendering import PastParts
+from services.topology.feed.views import ClusterView, Views
+from services.topology.feed.wire import SERVICE
 from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers
-from services.topology.meshes import istio_name
-from services.topology.objects import Key
+from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
 from services.topology.queries import queries
-from services.topology.rendering import PastParts
 from services.topology.renewing import Renewal
+from services.topology.reports import compliance
+from services.topology.reports.clusterreports import ClusterReport
 from services.topology.settings import TopologySettings
-from services.topology.state import State
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.identities import proxied_pods
 from services.topology.telemetry.prometheus import PrometheusTelemetry
-from services.topology.traffic import Telemetry
-from services.topology.views import ClusterView, Views
-from services.topology.wire import SERVICE
+from services.topology.telemetry.traffic import Telemetry
 
 HTTP_PORT = 9114
 # Every watch holds a connection: the kinds of a mesh, and those of what was applied.

@@ -18,10 +18,12 @@ from services.chassis.errors import (
     MeshbusError,
     shortened,
 )
-from services.topology import compliance, kinds, paths, rendering
 from services.topology.analysis import vetting
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key
 from services.topology.drift.watching import Drifts
-from services.topology.feeds import (
+from services.topology.feed import rendering
+from services.topology.feed.feeds import (
     DRIFT_PART,
     EDGES,
     FINDINGS_PART,
@@ -30,9 +32,10 @@ from services.topology.feeds import (
     View,
     part_of,
 )
-from services.topology.objects import Config, Key
+from services.topology.feed.views import ClusterView, Views
+from services.topology.mesh import paths
 from services.topology.observing import Observer, item_of
-from services.topology.views import ClusterView, Views
+from services.topology.reports import compliance
 
 _WINDOW_S = 60
 

@@ -21,11 +21,11 @@ from services.chassis.telemetry import metrics
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
-from services.topology.feeds import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
+from services.topology.cluster.objects import Change, Key, Object
+from services.topology.cluster.state import State
+from services.topology.feed.feeds import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
 from services.topology.graph.graph import Graph
-from services.topology.objects import Change, Key, Object
-from services.topology.state import State
-from services.topology.traffic import Flows
+from services.topology.telemetry.traffic import Flows
 
 _SLICE = 25
 _MOST_AT_ONCE = 500

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from services.topology.objects import Key
-from services.topology.rendering import PastParts
+from services.topology.cluster.objects import Key
+from services.topology.feed.rendering import PastParts
 
 
 class Questions(Protocol):

@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from services.chassis.errors import InternalError, MeshbusError
-from services.topology.meshes import istio_name
+from services.topology.cluster.state import State
+from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
-from services.topology.state import State
-from services.topology.traffic import Flows, Telemetry
+from services.topology.telemetry.traffic import Flows, Telemetry
 
 log = structlog.get_logger(__name__)
 

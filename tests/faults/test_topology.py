@@ -12,9 +12,9 @@ import pytest
 
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.topology import wire
 from services.topology.adapters.feeds import last_sequence
-from services.topology.feeds import Delta, Stage
+from services.topology.feed import wire
+from services.topology.feed.feeds import Delta, Stage
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery

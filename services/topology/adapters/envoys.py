@@ -22,7 +22,7 @@ from services.chassis.kube.client import KubeClient
 from services.topology.telemetry.envoy import Reading, Readings
 from services.topology.telemetry.identities import ProxiedPod, peer_of_node
 from services.topology.telemetry.stats import stats_of_json, stats_of_text
-from services.topology.traffic import Peer
+from services.topology.telemetry.traffic import Peer
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_TOLD = 3

@@ -19,9 +19,9 @@ from services.chassis.bus.leases import Fence
 from services.chassis.bus.publishing import retried
 from services.chassis.errors import BusUnavailable, LeaseLost, shortened
 from services.chassis.telemetry.metrics import CHANGES_TOLD, Metrics
-from services.topology import wire
-from services.topology.feeds import Delta, Parts, Stage, Topic
-from services.topology.views import ClusterView, Views
+from services.topology.feed import wire
+from services.topology.feed.feeds import Delta, Parts, Stage, Topic
+from services.topology.feed.views import ClusterView, Views
 
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 5.0

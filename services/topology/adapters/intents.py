@@ -12,7 +12,7 @@ from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages.applied import AppliedObject, key_of, prefix_of, unpacked
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 _BUCKET = "intents"
 _OPERATION = "KV-Operation"

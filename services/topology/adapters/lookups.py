@@ -8,7 +8,7 @@ from services.chassis.errors import KindUnknown, NamespaceMissing, ObjectNotFoun
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 
 @dataclass(frozen=True, slots=True)

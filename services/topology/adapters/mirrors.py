@@ -15,10 +15,10 @@ import structlog
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
 from services.chassis.errors import HistoryGone, InvalidMessage
-from services.topology import wire
 from services.topology.adapters.feeds import last_message, last_sequence
-from services.topology.feeds import Delta, Stage, Topic
-from services.topology.views import ClusterView, Views
+from services.topology.feed import wire
+from services.topology.feed.feeds import Delta, Stage, Topic
+from services.topology.feed.views import ClusterView, Views
 
 _LAST_CHANGES = 1000
 

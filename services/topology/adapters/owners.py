@@ -31,9 +31,9 @@ from services.chassis.messages import ClusterRecord
 from services.chassis.telemetry.metrics import CLUSTERS_OWNED, Metrics
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.mirrors import follow
-from services.topology.feeds import INFO_PART, Item
+from services.topology.feed.feeds import INFO_PART, Item
+from services.topology.feed.views import ClusterView, Views
 from services.topology.observing import INFO_ID, UNREACHABLE
-from services.topology.views import ClusterView, Views
 
 _LOOK_EVERY_S = 30.0
 _STORED_AFTER_S = 0.25

@@ -15,14 +15,14 @@ from aiohttp import web
 
 from services.chassis import errors
 from services.chassis.errors import MeshbusError, Status
-from services.topology import rendering
 from services.topology.adapters.guarding import Refused, check, refused
 from services.topology.adapters.streams import Streams
-from services.topology.feeds import DRIFT_PART, FINDINGS_PART, View
-from services.topology.following import Following
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
+from services.topology.feed import rendering
+from services.topology.feed.feeds import DRIFT_PART, FINDINGS_PART, View
+from services.topology.feed.following import Following
+from services.topology.feed.views import ClusterView, Views
 from services.topology.questions import Questions
-from services.topology.views import ClusterView, Views
 
 _HEADERS = {
     "Content-Security-Policy": (

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from services.chassis.errors import TooManyStreams
-from services.topology.backlogs import parsed_position
-from services.topology.feeds import View
-from services.topology.following import Follower, Following
+from services.topology.feed.backlogs import parsed_position
+from services.topology.feed.feeds import View
+from services.topology.feed.following import Follower, Following
 
 _LONGEST_WRITE_S = 30.0
 _RETRY = b"retry: 1000\n\n"

@@ -29,12 +29,12 @@ from services.chassis.kube.objects import KubeObject
 from services.chassis.kube.resources import Resource, Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages.facts import CONFIGURATION_GROUPS
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Object
+from services.topology.cluster.reading import Reader
 from services.topology.drift.watching import Drifts
-from services.topology.meshes import SYSTEM_NAMESPACE
-from services.topology.objects import Key, Object
+from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 from services.topology.observing import Observer
-from services.topology.reading import Reader
 
 _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 _SETTLE_S = 0.2

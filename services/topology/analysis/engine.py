@@ -16,8 +16,8 @@ import structlog
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens, marks_of
 from services.topology.analysis.rules import Rule
-from services.topology.objects import Change, Key
-from services.topology.state import State
+from services.topology.cluster.objects import Change, Key
+from services.topology.cluster.state import State
 
 log = structlog.get_logger(__name__)
 

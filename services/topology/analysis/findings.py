@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 _MOST_NAMES = 10
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.topology import kinds, tags
-from services.topology.meshes import SETTINGS, SYSTEM_NAMESPACE, Mesh
-from services.topology.objects import Change, Key, Labels, Namespace, Pod, Service, Workload
-from services.topology.state import State, matches
+from services.topology.cluster import kinds, tags
+from services.topology.cluster.objects import Change, Key, Labels, Namespace, Pod, Service, Workload
+from services.topology.cluster.state import State, matches
+from services.topology.mesh.meshes import SETTINGS, SYSTEM_NAMESPACE, Mesh
 
 ALL = "*"
 """As a mark's name: all objects of a kind and namespace; as its namespace: of all namespaces."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.lenses import Lens
-from services.topology.objects import Change, Key
+from services.topology.cluster.objects import Change, Key
 
 Check = Callable[[Lens, Any], Iterable[Finding]]
 """Gets a lens and the record of an object of one of the rule's kinds."""

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.topology import hosts, images, kinds, protocols, tags
 from services.topology.analysis.findings import Level
-from services.topology.membership import is_captured, is_ztunnel
-from services.topology.meshes import SYSTEM_NAMESPACE, mesh_of
-from services.topology.objects import Key, Pod, Service
-from services.topology.state import State
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Key, Pod, Service
+from services.topology.cluster.state import State
+from services.topology.mesh import images, protocols
+from services.topology.mesh.membership import is_captured, is_ztunnel
+from services.topology.mesh.meshes import SYSTEM_NAMESPACE, mesh_of
 
 VETTERS = (
     "podsinmesh",

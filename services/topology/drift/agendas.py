@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 _PARALLEL = 8
 

@@ -16,11 +16,11 @@ import orjson
 from services.chassis.kube.managedfields import own_entry
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages.applied import AppliedObject
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.state import State
 from services.topology.drift.healing import Patience
 from services.topology.drift.items import Healing
-from services.topology.feeds import Item
-from services.topology.state import State
+from services.topology.feed.feeds import Item
 
 _SETTLED = timedelta(seconds=10)
 """Much more than an apply and the record of it are apart, and than clocks differ."""

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from services.chassis.messages.applied import AppliedObject
+from services.topology.cluster.objects import Key
 from services.topology.drift.comparing import Difference, DriftKind, Verdict
-from services.topology.feeds import Item
-from services.topology.objects import Key
+from services.topology.feed.feeds import Item
 
 _MOST_CHANGES = 50
 

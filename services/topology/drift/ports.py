@@ -6,7 +6,7 @@ from typing import Protocol
 
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages.applied import AppliedObject
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 
 class Intents(Protocol):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from services.topology import kinds
-from services.topology.forms import mapping
+from services.topology.cluster import kinds
+from services.topology.cluster.forms import mapping
+from services.topology.cluster.hosts import DOMAIN, service_of
+from services.topology.cluster.objects import Change, Config, Key, Labels, Pod, Service
+from services.topology.cluster.state import State
+from services.topology.cluster.tags import texts
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Labelled, Named, Selectors, patterns
 from services.topology.graph.units import Unit, matters, objects_of, read, unit_of
-from services.topology.hosts import DOMAIN, service_of
-from services.topology.objects import Change, Config, Key, Labels, Pod, Service
-from services.topology.state import State
-from services.topology.tags import texts
 
 
 @dataclass(slots=True)

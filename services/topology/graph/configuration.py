@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.hosts import covers, service_of
+from services.topology.cluster.objects import Change, Config, Key
 from services.topology.graph.catalog import Catalog, Stirred
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Named, patterns
@@ -22,13 +24,11 @@ from services.topology.graph.links import (
     place_of,
     units_in,
 )
-from services.topology.graph.routing import (
+from services.topology.graph.scopes import SCOPED, Scopes, scope_of
+from services.topology.mesh.routing import (
     ROUTING,
     hosts_named,
 )
-from services.topology.graph.scopes import SCOPED, Scopes, scope_of
-from services.topology.hosts import covers, service_of
-from services.topology.objects import Change, Config, Key
 
 log = structlog.get_logger(__name__)
 

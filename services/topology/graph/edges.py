@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from services.topology.feeds import View
+from services.topology.cluster.objects import Key, Labels
+from services.topology.feed.feeds import View
 from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import DEFAULT, Limits, of_requests, tolerances
 from services.topology.graph.ids import (
@@ -34,7 +35,6 @@ from services.topology.graph.loads import (
 )
 from services.topology.graph.nodes import Nodes
 from services.topology.graph.roads import Road
-from services.topology.objects import Key, Labels
 
 Data = dict[str, Any]
 IDLE = ""

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key, Labels
 from services.topology.graph.catalog import Catalog, hosts_of
 from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import Status
 from services.topology.graph.ids import Name
-from services.topology.graph.routing import ROUTING, badges, breaks_circuits
 from services.topology.graph.units import Unit
-from services.topology.membership import GATEWAY_NAME, is_waypoint
-from services.topology.objects import Config, Key, Labels
+from services.topology.mesh.membership import GATEWAY_NAME, is_waypoint
+from services.topology.mesh.routing import ROUTING, badges, breaks_circuits
 
 Data = dict[str, Any]
 _MOST_KEPT = 2_000

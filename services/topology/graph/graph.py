@@ -14,8 +14,10 @@ from typing import Any
 
 import structlog
 
-from services.topology import kinds
-from services.topology.feeds import EDGES, NODES, Item, Parts, View, part_of
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change, Key
+from services.topology.cluster.state import State
+from services.topology.feed.feeds import EDGES, NODES, Item, Parts, View, part_of
 from services.topology.graph.catalog import Catalog, Stirred
 from services.topology.graph.configuration import Configuration, Dirty
 from services.topology.graph.edges import IDLE, Edges, FiguresOf, Wires
@@ -33,10 +35,8 @@ from services.topology.graph.roads import Roads
 from services.topology.graph.scopes import SCOPED
 from services.topology.graph.showing import Shown
 from services.topology.graph.units import Unit
-from services.topology.meshes import istio_name, mesh_of
-from services.topology.objects import Change, Key
-from services.topology.state import State
-from services.topology.traffic import Flows
+from services.topology.mesh.meshes import istio_name, mesh_of
+from services.topology.telemetry.traffic import Flows
 
 log = structlog.get_logger(__name__)
 

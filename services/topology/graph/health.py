@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import lru_cache
 from math import fsum
 
-from services.topology.objects import Labels
+from services.topology.cluster.objects import Labels
 
 ANNOTATION = "health.kiali.io/rate"
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TypeAlias
 
-from services.topology.feeds import View
-from services.topology.traffic import Called, Peer
+from services.topology.feed.feeds import View
+from services.topology.telemetry.traffic import Called, Peer
 
 NodeKey: TypeAlias = tuple[str, str, str, str]
 """Form (below), cluster, namespace, name."""

@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from services.topology.objects import Labels
-from services.topology.state import matches
+from services.topology.cluster.objects import Labels
+from services.topology.cluster.state import matches
 
 T = TypeVar("T", bound=Hashable)
 Pair = tuple[str, str]

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key, Labels
+from services.topology.cluster.state import matches
 from services.topology.graph.catalog import Catalog
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Named, patterns
-from services.topology.graph.routing import Way, gateways, mesh_hosts, subsets_of, ways
 from services.topology.graph.scopes import Scope, Scopes
-from services.topology.objects import Config, Key, Labels
-from services.topology.state import matches
+from services.topology.mesh.routing import Way, gateways, mesh_hosts, subsets_of, ways
 
 Mark: TypeAlias = tuple[str, str, str]
 HOST, SERVICE, UNIT, RULE, GATEWAY = "host", "service", "unit", "rule", "gateway"

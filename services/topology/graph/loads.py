@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from math import fsum
 from typing import Any
 
-from services.topology.traffic import Flow, FlowKey, Protocol
+from services.topology.telemetry.traffic import Flow, FlowKey, Protocol
 
 NO_RESPONSE = ("-", "0", "")
 _QUANTILE = "95"

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.topology.feeds import View
+from services.topology.cluster.hosts import service_of
+from services.topology.feed.feeds import View
 from services.topology.graph.catalog import Catalog
 from services.topology.graph.ids import (
     NOBODY,
@@ -19,8 +20,7 @@ from services.topology.graph.ids import (
     service_node,
 )
 from services.topology.graph.loads import Load
-from services.topology.hosts import service_of
-from services.topology.traffic import Called, Flow, FlowKey, Peer
+from services.topology.telemetry.traffic import Called, Flow, FlowKey, Peer
 
 T = TypeVar("T")
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology import kinds
-from services.topology.forms import mapping
+from services.topology.cluster import kinds
+from services.topology.cluster.forms import mapping
+from services.topology.cluster.objects import Config, Key, Labels
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import EVERYWHERE, Selectors
-from services.topology.membership import GATEWAY_NAME
-from services.topology.objects import Config, Key, Labels
+from services.topology.mesh.membership import GATEWAY_NAME
 
 POLICIES = (
     kinds.AUTHORIZATION_POLICY,

@@ -8,7 +8,7 @@ from typing import TypeVar
 import orjson
 import structlog
 
-from services.topology.feeds import Item, View
+from services.topology.feed.feeds import Item, View
 from services.topology.graph.boxes import Boxes, box_data
 from services.topology.graph.edges import IDLE, PROTOCOLS, Edges, Wires
 from services.topology.graph.ids import BOX, SERVICE, EdgeKey, NodeKey, edge_id, node_id

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Labels, Pod, Runs, Workload
+from services.topology.cluster.state import State
 from services.topology.graph.ids import Name
-from services.topology.membership import is_captured
-from services.topology.objects import Key, Labels, Pod, Runs, Workload
-from services.topology.state import State
+from services.topology.mesh.membership import is_captured
 
 _OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
 _OVER = ("Succeeded", "Failed")

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.topology import hosts
+from services.topology.cluster import hosts
 from services.topology.telemetry import stats
 from services.topology.telemetry.edges import BLACK_HOLE, PASSTHROUGH, IsWaypoint
 from services.topology.telemetry.quantiles import AVERAGE, Bounds, quantiles
 from services.topology.telemetry.queries import COUNT, SUM
 from services.topology.telemetry.stats import OfCluster
-from services.topology.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
 
 _INBOUND_PASSTHROUGH = "InboundPassthrough"
 _OUTBOUND = ("outbound", "inbound-vip")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.topology.telemetry.queries import ENDS, SEPARATOR
-from services.topology.traffic import Called, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Called, FlowKey, Peer, Protocol
 
 UNKNOWN = "unknown"
 PROTOCOLS = tuple(Protocol)

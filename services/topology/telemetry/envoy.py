@@ -23,7 +23,7 @@ from services.topology.telemetry.quantiles import Bounds, bounds_of
 from services.topology.telemetry.queries import BOUND, DURATIONS, EDGE, REQUESTS, TOLD, Amount
 from services.topology.telemetry.stats import OfCluster, OfEdge, Stats
 from services.topology.telemetry.tallies import Tallies
-from services.topology.traffic import Flow, FlowKey, Flows, Peer
+from services.topology.telemetry.traffic import Flow, FlowKey, Flows, Peer
 
 Rates: TypeAlias = tuple[Peer, Mapping[OfCluster | OfEdge, float]]
 """Of one proxy."""

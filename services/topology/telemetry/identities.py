@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.topology import kinds
-from services.topology.objects import Pod
-from services.topology.state import State
-from services.topology.traffic import Peer
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Pod
+from services.topology.cluster.state import State
+from services.topology.telemetry.traffic import Peer
 
 _CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _CANONICAL_REVISION = (

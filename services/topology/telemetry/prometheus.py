@@ -14,7 +14,7 @@ from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoi
 from services.topology.telemetry.quantiles import bounds_of
 from services.topology.telemetry.queries import Amount
 from services.topology.telemetry.tallies import Tallies
-from services.topology.traffic import Flows
+from services.topology.telemetry.traffic import Flows
 
 _REQUESTS = "requests"
 _DURATIONS = "response times"

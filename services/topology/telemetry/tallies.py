@@ -24,7 +24,7 @@ from services.topology.telemetry.queries import (
     TOLD,
     Amount,
 )
-from services.topology.traffic import Answers, Flow, FlowKey, Flows, Peer, Protocol
+from services.topology.telemetry.traffic import Answers, Flow, FlowKey, Flows, Peer, Protocol
 
 Name = TypeVar("Name")
 

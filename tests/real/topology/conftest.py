@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 from tests.real.topology.pages import Page as Metrics
 from tests.real.topology.samples import VIRTUAL_SERVICE, Shop
 from tests.real.topology.serving import Server

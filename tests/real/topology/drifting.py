@@ -33,9 +33,9 @@ from services.lifecycle.inventory import OWNED_KINDS
 from services.topology.adapters.healing import LifecycleHealer
 from services.topology.adapters.intents import IntentBucket
 from services.topology.adapters.lookups import Lookups
+from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
-from services.topology.feeds import DRIFT_PART, Item, Parts
-from services.topology.objects import Key
+from services.topology.feed.feeds import DRIFT_PART, Item, Parts
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
 

@@ -14,10 +14,10 @@ from services.chassis.errors import HistoryGone
 from services.chassis.health import Health
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters.pages import Pages
-from services.topology.feeds import Delta, Parts
-from services.topology.objects import Key
-from services.topology.rendering import PastParts
-from services.topology.views import ClusterView, Views
+from services.topology.cluster.objects import Key
+from services.topology.feed.feeds import Delta, Parts
+from services.topology.feed.rendering import PastParts
+from services.topology.feed.views import ClusterView, Views
 from tests.real.topology.samples import CLUSTER
 from tests.testbed import loopback
 

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 from services.chassis.bus.reading import OrderedReader
-from services.topology import wire
 from services.topology.adapters.feeds import last_sequence
-from services.topology.feeds import Stage, Topic
+from services.topology.feed import wire
+from services.topology.feed.feeds import Stage, Topic
 from tests.testbed.bodies import PURGE
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
 from services.topology.analysis.ist.catalog import ENTRIES
+from services.topology.cluster import kinds
 from tests.testbed import building
 from tests.testbed.clusters import Cluster
 from tests.testbed.recipe import ISTIO_VERSION

@@ -15,7 +15,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.identities import ProxiedPod
-from services.topology.traffic import Answers, Called, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Answers, Called, FlowKey, Peer, Protocol
 from tests.testbed import building, entries, loopback
 from tests.testbed.backends import Backends
 from tests.testbed.clusters import Cluster

@@ -13,7 +13,7 @@ from aiohttp import web
 from services.chassis.errors import TelemetryUnavailable
 from services.chassis.prometheus import PrometheusApi
 from services.topology.telemetry.prometheus import PrometheusTelemetry
-from services.topology.traffic import Called, Flow, Flows, Peer, Protocol
+from services.topology.telemetry.traffic import Called, Flow, Flows, Peer, Protocol
 from tests.real.topology.pages import Page, edge
 from tests.testbed import loopback
 from tests.testbed.processes import wait_until

@@ -18,14 +18,14 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.objects import KubeObject
 from services.chassis.kube.resources import Resources
 from services.chassis.telemetry.metrics import Metrics
-from services.topology import kinds
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.engine import Analysis
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Object
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
 from services.topology.graph.graph import Graph
-from services.topology.objects import Key, Object
 from services.topology.observing import Observer
-from services.topology.reading import Reader
-from services.topology.state import State
 from tests.testbed.clusters import Cluster
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.shops import service

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.topology import compliance, kinds, paths
 from services.topology.analysis import vetting
-from services.topology.reading import Reader
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
+from services.topology.mesh import paths
+from services.topology.reports import compliance
 
 _ODD: tuple[Any, ...] = (None, "text", 7, [1], {"a": 1}, [], {}, [{}], [None], "", {"a": None})
 _PLAIN: dict[str, dict[str, Any]] = {

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
-from services.topology.meshes import DEFAULT_NAME, istio_name
-from services.topology.objects import Config, Key
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key
+from services.topology.cluster.state import State
+from services.topology.mesh.meshes import DEFAULT_NAME, istio_name
 from services.topology.renewing import own
-from services.topology.state import State
-from services.topology.traffic import Called, Flow, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Called, Flow, FlowKey, Peer, Protocol
 
 
 def _state(name: str = "") -> State:

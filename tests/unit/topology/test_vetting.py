@@ -8,7 +8,7 @@ import pytest
 
 from services.topology.analysis.findings import Level
 from services.topology.analysis.vetting import VETTERS, Note, notes, summary
-from services.topology.state import State
+from services.topology.cluster.state import State
 from tests.unit.topology.analysis.kia.cases import (
     NETWORKING,
     WITH_PROXY,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.specs import text
 from services.topology.analysis.ist.system import IGNORED_NAMESPACES
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Change, Config, Service
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change, Config, Service
 
 NEGATIVE = Entry(
     code="IST0171",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.destinations import destination
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, shown, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import kinds, tags
+from services.topology.cluster.objects import Config
 
 _TLS_CAUSE = (
     "Without `caCertificates` the proxy takes whatever certificate the server shows, so "

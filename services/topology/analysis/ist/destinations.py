@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.ist.specs import labels, parts
 from services.topology.analysis.lenses import Lens
-from services.topology.objects import Config, Labels
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config, Labels
 
 _EXPORT_TO = "networking.istio.io/exportTo"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.specs import Spec, part, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config
 
 RELATIVE = Entry(
     code="IST0151",

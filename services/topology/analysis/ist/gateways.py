@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds, tags
 from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, shown, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config, Labels
-from services.topology.state import matches
+from services.topology.cluster import kinds, tags
+from services.topology.cluster.objects import Config, Labels
+from services.topology.cluster.state import matches
 
 CONFLICT = Entry(
     code="IST0145",

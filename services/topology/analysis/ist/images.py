@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import yaml
 
-from services.topology import kinds
 from services.topology.analysis.ist.specs import Spec, labels, part, text
 from services.topology.analysis.lenses import Lens
-from services.topology.meshes import SYSTEM_NAMESPACE
-from services.topology.objects import Container, Pod
-from services.topology.state import matches
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Container, Pod
+from services.topology.cluster.state import matches
+from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 
 _OWN_IMAGE = "sidecar.istio.io/proxyImage"
 _OWN_CONFIG = "proxy.istio.io/config"

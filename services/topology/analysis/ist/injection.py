@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.images import is_expected, wanted_image
 from services.topology.analysis.ist.meshed import (
@@ -21,8 +20,9 @@ from services.topology.analysis.ist.system import IGNORED_NAMESPACES
 from services.topology.analysis.ist.webhooks import is_istio, selects
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.meshes import SYSTEM_NAMESPACE
-from services.topology.objects import Key, Namespace, Pod, Workload
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Namespace, Pod, Workload
+from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 
 NOT_INJECTED = Entry(
     code="IST0102",

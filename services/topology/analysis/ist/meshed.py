@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.topology.analysis.lenses import Lens
-from services.topology.objects import Change, Container, Runs
+from services.topology.cluster.objects import Change, Container, Runs
 
 PROXY = "istio-proxy"
 INJECTION = "istio-injection"

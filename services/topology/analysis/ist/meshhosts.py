@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
 
 CONFLICTING_HOSTS = Entry(
     code="IST0109",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.rules import Entry
-from services.topology.objects import Key
+from services.topology.cluster.objects import Key
 
 NOT_FOUND = Entry(
     code="IST0101",

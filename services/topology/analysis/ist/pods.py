@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.meshed import PROXY, applications, is_in_mesh, matters
 from services.topology.analysis.ist.system import IGNORED_NAMESPACES, is_control_plane
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Runs, Service, Workload
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Runs, Service, Workload
 
 SEVERAL_PROTOCOLS = Entry(
     code="IST0116",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.meshed import is_in_mesh, matters
 from services.topology.analysis.ist.missing import not_found
@@ -12,8 +11,9 @@ from services.topology.analysis.ist.selectors import is_ambient
 from services.topology.analysis.ist.specs import labels, part, parts, shown
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config, Workload
-from services.topology.tags import texts
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Workload
+from services.topology.cluster.tags import texts
 
 NO_WORKLOADS = Entry(
     code="IST0127",

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.specs import Spec, part, parts, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config
 
 UNREACHABLE = Entry(
     code="IST0130",

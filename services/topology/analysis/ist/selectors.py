@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.topology.analysis.lenses import Lens
-from services.topology.objects import Config, Key, Labels, Pod
-from services.topology.state import matches
+from services.topology.cluster.objects import Config, Key, Labels, Pod
+from services.topology.cluster.state import matches
 
 _REDIRECTION = "ambient.istio.io/redirection"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.specs import part, parts, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
 
 NO_ADDRESSES = Entry(
     code="IST0134",

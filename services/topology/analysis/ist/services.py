@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.system import IGNORED_NAMESPACES, is_control_plane
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Port, Service
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Port, Service
 
 NO_PROTOCOL = Entry(
     code="IST0118",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level, listed
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.selectors import is_ambient, is_ambient_namespace, shared_pod
 from services.topology.analysis.ist.specs import labels, shown
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config, Labels
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Labels
 
 SAME_POD = Entry(
     code="IST0110",

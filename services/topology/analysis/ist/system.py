@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.topology.objects import Kept
+from services.topology.cluster.objects import Kept
 
 IGNORED_NAMESPACES = frozenset(
     {"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}

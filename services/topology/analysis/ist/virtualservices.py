@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.destinations import destination
 from services.topology.analysis.ist.missing import not_found
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.meshes import SYSTEM_NAMESPACE
-from services.topology.objects import Config
-from services.topology.state import matches
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
+from services.topology.cluster.state import matches
+from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 
 PORT_REQUIRED = Entry(
     code="IST0112",

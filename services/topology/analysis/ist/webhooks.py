@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import product
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.ist.meshed import INJECT, INJECTION, REVISION
 from services.topology.analysis.ist.specs import Spec, labels, part, parts, text
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config, Labels
-from services.topology.state import matches
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Labels
+from services.topology.cluster.state import matches
 
 INVALID = Entry(
     code="IST0139",

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.registry import service_at
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.membership import WAYPOINT_CLASSES, wants_ambient, waypoint_of
-from services.topology.objects import Config
-from services.topology.security import selector_of, targets_of
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
+from services.topology.mesh.membership import WAYPOINT_CLASSES, wants_ambient, waypoint_of
+from services.topology.mesh.security import selector_of, targets_of
 
 _ENROL = "Label the namespace or the Service istio.io/use-waypoint=<name of a waypoint>."
 _NO_WAYPOINT = (

@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.mtls import speaks_mtls
 from services.topology.analysis.kia.registry import is_known, is_listed
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.membership import NETWORK
-from services.topology.meshes import Mesh
-from services.topology.objects import Config
-from services.topology.security import targets_of
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
+from services.topology.mesh.membership import NETWORK
+from services.topology.mesh.meshes import Mesh
+from services.topology.mesh.security import targets_of
 
 NO_NAMESPACE = Entry(
     code="KIA0101",

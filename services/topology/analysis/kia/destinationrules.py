@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.registry import entries_for, is_known, service_at
 from services.topology.analysis.kia.selections import running
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config, Labels
-from services.topology.security import selector_of
-from services.topology.state import matches
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config, Labels
+from services.topology.cluster.state import matches
+from services.topology.mesh.security import selector_of
 
 SEVERAL = Entry(
     code="KIA0201",

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config
 
 NO_PARENT = Entry(
     code="KIA1401",

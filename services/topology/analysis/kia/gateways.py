@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.selections import selects_anywhere
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
-from services.topology.security import selector_of
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
+from services.topology.mesh.security import selector_of
 
 SEVERAL = Entry(
     code="KIA0301",

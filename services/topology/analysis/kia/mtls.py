@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.registry import is_mesh_wide, whole_namespace
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
-from services.topology.security import (
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config
+from services.topology.mesh.security import (
     Mode,
     Mtls,
     mesh_mtls,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from services.topology import hosts, kinds, tags
 from services.topology.analysis.lenses import Lens
-from services.topology.objects import Config, Service
+from services.topology.cluster import hosts, kinds, tags
+from services.topology.cluster.objects import Config, Service
 
 _MESH_WIDE = {"*", "*.local", "*.cluster.local", f"*.svc.{hosts.DOMAIN}"}
 

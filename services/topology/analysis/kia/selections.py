@@ -6,11 +6,11 @@ zero, or of a selector that means nothing.
 
 from __future__ import annotations
 
-from services.topology import kinds
 from services.topology.analysis.lenses import Lens
-from services.topology.membership import wants_ambient, wants_sidecar
-from services.topology.objects import Change, Labels, Pod, Runs
-from services.topology.state import matches
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change, Labels, Pod, Runs
+from services.topology.cluster.state import matches
+from services.topology.mesh.membership import wants_ambient, wants_sidecar
 
 _OVER = ("Succeeded", "Failed")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.selections import can_both, selects, selects_anywhere
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Config
-from services.topology.security import selector_of, targets_of
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config
+from services.topology.mesh.security import selector_of, targets_of
 
 _ONE_PER_WORKLOAD = (kinds.PEER_AUTHENTICATION, kinds.REQUEST_AUTHENTICATION, kinds.SIDECAR)
 _MESH_WIDE = (kinds.AUTHORIZATION_POLICY, kinds.REQUEST_AUTHENTICATION)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds, protocols
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.selections import is_in_mesh, running
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.objects import Change, Port, Runs, Service
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change, Port, Runs, Service
+from services.topology.mesh import protocols
 
 BAD_NAME = Entry(
     code="KIA0601",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.topology import kinds
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.ambient import is_policy_of_requests
 from services.topology.analysis.kia.selections import (
@@ -19,7 +18,9 @@ from services.topology.analysis.kia.selections import (
 )
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import Entry, Rule
-from services.topology.membership import (
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Labels, Pod, Runs
+from services.topology.mesh.membership import (
     DATAPLANE,
     is_captured,
     is_gateway,
@@ -29,8 +30,7 @@ from services.topology.membership import (
     wants_sidecar,
     waypoint_of,
 )
-from services.topology.objects import Labels, Pod, Runs
-from services.topology.security import means, policies_for
+from services.topology.mesh.security import means, policies_for
 
 UNCOVERED = Entry(
     code="KIA1301",

@@ -13,11 +13,11 @@ import pytest
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.errors import HistoryGone, LeaseLost
-from services.topology import wire
 from services.topology.adapters import feeds, mirrors
 from services.topology.adapters.feeds import Feed
-from services.topology.feeds import Delta, Parts, Topic
-from services.topology.views import ClusterView, Views
+from services.topology.feed import wire
+from services.topology.feed.feeds import Delta, Parts, Topic
+from services.topology.feed.views import ClusterView, Views
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
 

@@ -22,9 +22,9 @@ from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters import owners
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.owners import Owners
-from services.topology.feeds import INFO_PART, NODES
+from services.topology.feed.feeds import INFO_PART, NODES
+from services.topology.feed.views import Views
 from services.topology.observing import INFO_ID
-from services.topology.views import Views
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
 

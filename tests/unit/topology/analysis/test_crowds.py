@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import listed
-from services.topology.reading import Reader
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
 
 _CROWD = 60
 _SPECS: dict[str, dict[str, Any]] = {

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.topology import kinds
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.ist.catalog import ENTRIES, RULES
 from services.topology.analysis.rules import Rule
-from services.topology.objects import Key, Object
-from services.topology.reading import Reader
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Object
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
 from tests.unit.topology.analysis.ist.cases.all import ALL
 from tests.unit.topology.analysis.ist.worlds import findings_of, kind_of, world
 

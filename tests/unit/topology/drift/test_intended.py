@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from services.chassis.messages.applied import AppliedObject
-from services.topology import kinds
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Namespace
+from services.topology.cluster.state import State
 from services.topology.drift.intended import is_of
-from services.topology.objects import Key, Namespace
-from services.topology.state import State
 
 
 def _applied(identity: str) -> AppliedObject:

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from services.chassis.errors import BusUnavailable
 from services.chassis.kube.objects import KubeObject
+from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
-from services.topology.objects import Key
 from tests.unit.topology.drift.worlds import (
     HTTP_GONE,
     KEY,

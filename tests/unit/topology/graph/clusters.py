@@ -7,11 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology import kinds
-from services.topology.feeds import EDGES, NODES, Parts, View, part_of
-from services.topology.graph.graph import Graph
-from services.topology.graph.ids import NodeKey, node_id
-from services.topology.objects import (
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import (
     Change,
     Config,
     Container,
@@ -23,8 +20,11 @@ from services.topology.objects import (
     Service,
     Workload,
 )
-from services.topology.state import State
-from services.topology.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
+from services.topology.cluster.state import State
+from services.topology.feed.feeds import EDGES, NODES, Parts, View, part_of
+from services.topology.graph.graph import Graph
+from services.topology.graph.ids import NodeKey, node_id
+from services.topology.telemetry.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
 
 CLUSTER = "east"
 NS = "shop"

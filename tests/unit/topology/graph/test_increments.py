@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.topology import kinds
-from services.topology.objects import Config, Key, Object, Pod, Service, Workload
-from services.topology.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key, Object, Pod, Service, Workload
+from services.topology.telemetry.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
 from tests.unit.topology.graph.clusters import PLAIN, PROXY, Followed, endpoints, fresh
 
 SPACES = ("a", "istio-system")

@@ -15,7 +15,7 @@ from services.topology.graph.health import (
     tolerances,
 )
 from services.topology.graph.loads import number
-from services.topology.traffic import Answers, Flow, FlowKey, Protocol
+from services.topology.telemetry.traffic import Answers, Flow, FlowKey, Protocol
 from tests.unit.topology.graph.clusters import (
     NS,
     UNKNOWN,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
-from services.topology.feeds import NODES, View, part_of
+from services.topology.cluster import kinds
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
+from services.topology.feed.feeds import NODES, View, part_of
 from services.topology.graph.graph import Graph
-from services.topology.reading import Reader
-from services.topology.state import State
 
 WEB = {
     "metadata": {"name": "web", "namespace": "shop"},

@@ -6,11 +6,11 @@ from hashlib import sha256
 
 import pytest
 
-from services.topology import kinds
-from services.topology.feeds import View
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key
+from services.topology.feed.feeds import View
 from services.topology.graph.ids import edge_id, node_id, text_of
-from services.topology.objects import Key
-from services.topology.traffic import Called, Flow, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Called, Flow, FlowKey, Peer, Protocol
 from tests.unit.topology.graph.clusters import (
     CLUSTER,
     NS,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
-from services.topology.feeds import View
-from services.topology.objects import Key
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key
+from services.topology.feed.feeds import View
 from tests.unit.topology.graph.clusters import (
     NS,
     Followed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.topology.telemetry.edges import Edges, is_named_waypoint
-from services.topology.traffic import Called, Peer, Protocol
+from services.topology.telemetry.traffic import Called, Peer, Protocol
 from tests.unit.topology.telemetry.told import (
     HOST,
     NO_DESTINATION,

@@ -12,7 +12,15 @@ from services.chassis.errors import TelemetryUnavailable
 from services.topology.telemetry.clusters import called_of
 from services.topology.telemetry.envoy import EnvoyTelemetry, Reading, Readings
 from services.topology.telemetry.stats import OfCluster, OfEdge, Stats
-from services.topology.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol, Telemetry
+from services.topology.telemetry.traffic import (
+    Answers,
+    Called,
+    Flow,
+    FlowKey,
+    Peer,
+    Protocol,
+    Telemetry,
+)
 from tests.unit.topology.telemetry.told import AT, HOST, PAGE, REVIEWS, SERVICE, text
 
 EDGE = Peer("Kubernetes", "mesh", "edge-1", "edge")

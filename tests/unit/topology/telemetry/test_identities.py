@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from services.topology import kinds
-from services.topology.objects import Container, Key, Pod
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Container, Key, Pod
+from services.topology.cluster.state import State
 from services.topology.telemetry.identities import peer_of_node, proxied_pods
-from services.topology.traffic import Peer
+from services.topology.telemetry.traffic import Peer
 
 PROXY = Container("istio-proxy")
 LABELS = {"app": "page", "version": "v1"}

@@ -7,7 +7,7 @@ import pytest
 from services.chassis.errors import TelemetryUnavailable
 from services.chassis.prometheus import Sample
 from services.topology.telemetry.prometheus import PrometheusTelemetry
-from services.topology.traffic import FlowKey, Protocol, Telemetry
+from services.topology.telemetry.traffic import FlowKey, Protocol, Telemetry
 from tests.unit.topology.telemetry.told import (
     AT,
     PAGE,

@@ -9,7 +9,7 @@ from services.topology.telemetry.edges import Edges
 from services.topology.telemetry.quantiles import bounds_of
 from services.topology.telemetry.queries import Amount
 from services.topology.telemetry.tallies import Tallies, code_of
-from services.topology.traffic import Answers, Flow, FlowKey, Peer, Protocol
+from services.topology.telemetry.traffic import Answers, Flow, FlowKey, Peer, Protocol
 from tests.unit.topology.telemetry.told import (
     HOST,
     NO_DESTINATION,

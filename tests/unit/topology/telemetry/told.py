@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from services.chassis.prometheus import MetricsError, Sample
 from services.topology.telemetry import queries
 from services.topology.telemetry.queries import Amount
-from services.topology.traffic import Called, Peer
+from services.topology.telemetry.traffic import Called, Peer
 
 AT = datetime(2026, 9, 1, 12, tzinfo=timezone.utc)
 HOST = "reviews.shop.svc.cluster.local"

@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from services.topology import kinds
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.ist.catalog import RULES
-from services.topology.objects import Change, Key
-from services.topology.reading import Reader
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change, Key
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
 
 _VERSIONS = {
     "": "v1",

@@ -10,9 +10,9 @@ import yaml
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.kia.catalog import RULES
-from services.topology.objects import Change, Object
-from services.topology.reading import Reader
-from services.topology.state import State
+from services.topology.cluster.objects import Change, Object
+from services.topology.cluster.reading import Reader
+from services.topology.cluster.state import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import pytest
 
-from services.topology import kinds
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Level
 from services.topology.analysis.kia.catalog import ENTRIES, NOT_IMPLEMENTED, RULES
-from services.topology.objects import Change
-from services.topology.state import State
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Change
+from services.topology.cluster.state import State
 from tests.unit.topology.analysis.kia import ambients, policies, traffic
 from tests.unit.topology.analysis.kia.cases import (
     SIDECARS,

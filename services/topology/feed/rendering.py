@@ -1,0 +1,160 @@
+"""Answers about a cluster as JSON texts: the graph in the vendor's shape, snapshots, lists.
+
+Items are texts in the views already; an answer puts them together and decodes none, except when it
+has to leave some out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, TypeAlias
+
+import orjson
+
+from services.topology.feed.feeds import (
+    DRIFT_PART,
+    EDGES,
+    FINDINGS_PART,
+    INFO_PART,
+    NODES,
+    Item,
+    View,
+    part_of,
+)
+from services.topology.feed.views import ClusterView, Views
+
+PastParts: TypeAlias = Mapping[str, Mapping[str, Item | bytes]]
+"""Part → id → the item or its JSON, such as a view's own parts."""
+
+
+def parts_of(view: View) -> dict[str, str]:
+    """What a client of one view of the graph gets: the name in its events → the part."""
+    return {
+        "nodes": part_of(view, NODES),
+        "edges": part_of(view, EDGES),
+        "findings": FINDINGS_PART,
+        "drift": DRIFT_PART,
+        "info": INFO_PART,
+    }
+
+
+def head(cluster: str, view: View, *, position: tuple[int, int]) -> bytes:
+    """The fields that every event begins with, without braces."""
+    return b'"cluster":%b,"graphType":"%b","epoch":%d,"number":%d' % (
+        orjson.dumps(cluster),
+        view.encode(),
+        *position,
+    )
+
+
+def snapshot(view: ClusterView, graph_type: View, *, position: tuple[int, int]) -> bytes:
+    """Everything of one view: nodes and edges as lists (each knows its id), the rest by id."""
+    parts = parts_of(graph_type)
+    return b'{%b,"nodes":%b,"edges":%b,"findings":%b,"drift":%b,"info":%b}' % (
+        head(view.cluster, graph_type, position=position),
+        _list(view.items(parts["nodes"]).values()),
+        _list(view.items(parts["edges"]).values()),
+        _map(view.items(FINDINGS_PART)),
+        _map(view.items(DRIFT_PART)),
+        _map(view.items(INFO_PART)),
+    )
+
+
+def past(cluster: str, graph_type: View, *, parts: PastParts, moment: str) -> bytes:
+    """A snapshot of what was; in the same shape, with its moment for the position."""
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            ident: orjson.Fragment(item) if isinstance(item, bytes) else item
+            for ident, item in parts.get(part, {}).items()
+        }
+        for name, part in parts_of(graph_type).items()
+    }
+    lists = {name: list(found.pop(name).values()) for name in ("nodes", "edges")}
+    return orjson.dumps(
+        {"cluster": cluster, "graphType": graph_type, "at": moment, **lists, **found}
+    )
+
+
+def graph(
+    view: ClusterView,
+    graph_type: View,
+    *,
+    window_s: int,
+    namespaces: Set[str] = frozenset(),
+    now_s: float | None = None,
+) -> bytes:
+    """The vendor's shape; of some namespaces only, with the neighbours that lie outside of them."""
+    parts = parts_of(graph_type)
+    nodes: Iterable[bytes] = view.items(parts["nodes"]).values()
+    edges: Iterable[bytes] = view.items(parts["edges"]).values()
+    if namespaces:
+        nodes, edges = _within(namespaces, nodes, edges)
+    return b'{"timestamp":%d,"duration":%d,"graphType":"%b","elements":{"nodes":%b,"edges":%b}}' % (
+        int(time.time() if now_s is None else now_s),
+        window_s,
+        graph_type.encode(),
+        _list(b'{"data":%b}' % text for text in nodes),
+        _list(b'{"data":%b}' % text for text in edges),
+    )
+
+
+def items(view: ClusterView, part: str) -> bytes:
+    """One part as a list, with where it stands."""
+    return b'{"cluster":%b,"epoch":%d,"number":%d,"items":%b}' % (
+        orjson.dumps(view.cluster),
+        view.epoch,
+        view.number,
+        _list(view.items(part).values()),
+    )
+
+
+def info(view: ClusterView) -> Item:
+    """What is known of the cluster itself."""
+    found = next(view.decoded(INFO_PART), {})
+    return {"cluster": view.cluster, **found}
+
+
+def clusters(views: Views) -> bytes:
+    """All clusters, by name."""
+    found = [info(view) for view in views.clusters.values()]
+    return orjson.dumps(sorted(found, key=lambda one: str(one.get("name") or one["cluster"])))
+
+
+def _list(texts: Iterable[bytes]) -> bytes:
+    return b"[%b]" % b",".join(texts)
+
+
+def _map(texts: Mapping[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(key), texts[key]) for key in texts)
+
+
+def _within(
+    namespaces: Set[str], nodes: Iterable[bytes], edges: Iterable[bytes]
+) -> tuple[list[bytes], list[bytes]]:
+    by_id: dict[str, Item] = {node["id"]: node for node in map(orjson.loads, nodes)}
+    inside = {ident for ident, node in by_id.items() if node.get("namespace") in namespaces}
+    kept_edges, kept = [], set(inside)
+    for text in edges:
+        edge = orjson.loads(text)
+        ends = {edge["source"], edge["target"]}
+        if ends & inside:
+            kept |= ends
+            kept_edges.append(text)
+    for ident in list(kept):
+        kept |= _boxes_around(ident, by_id)
+    chosen = []
+    for ident, node in by_id.items():
+        if ident in kept:
+            is_outside = ident not in inside and not node.get("isBox")
+            chosen.append(orjson.dumps({**node, "isOutside": True} if is_outside else node))
+    return chosen, kept_edges
+
+
+def _boxes_around(ident: str, by_id: Mapping[str, Item]) -> set[str]:
+    """Ids of the boxes that a node lies in."""
+    found: set[str] = set()
+    while (parent := str(by_id.get(ident, {}).get("parent", ""))) in by_id and parent not in found:
+        found.add(parent)
+        ident = parent
+    return found

@@ -1,0 +1,87 @@
+"""What this process knows of every cluster, ready to be answered: each item as its JSON text.
+
+Texts take a third of the memory of decoded items, and an answer is a concatenation. The worker that
+owns a cluster fills its own view; all others follow the feed on the bus (`adapters/mirrors.py`), so
+that every replica answers for every cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from services.topology.feed.feeds import Delta, Item
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """The parts of one cluster at one moment of its feed."""
+
+    cluster: str
+    epoch: int = 0
+    number: int = 0
+    parts: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Part → id → the item's JSON."""
+
+    def put(self, part: str, ident: str, item: Item | None) -> bool:
+        """Stores one item; False when that changes nothing."""
+        items = self.parts.setdefault(part, {})
+        if item is None:
+            return items.pop(ident, None) is not None
+        text = orjson.dumps(item)
+        if items.get(ident) == text:
+            return False
+        # A copy: orjson's own buffer was larger, and the allocator does not get the rest back.
+        items[ident] = bytes(memoryview(text))
+        return True
+
+    def apply(self, delta: Delta) -> None:
+        """Takes over a delta of the feed."""
+        self.epoch, self.number = delta.epoch, delta.number
+        for part, items in delta.parts.items():
+            for ident, item in items.items():
+                self.put(part, ident, item)
+
+    def items(self, part: str) -> Mapping[str, bytes]:
+        return self.parts.get(part, {})
+
+    def decoded(self, part: str) -> Iterator[Item]:
+        for text in self.items(part).values():
+            yield orjson.loads(text)
+
+
+Listener = Callable[[Delta], None]
+"""Gets each delta after the view has it."""
+
+
+@dataclass(slots=True)
+class Views:
+    """All clusters, and who listens to what changes."""
+
+    clusters: dict[str, ClusterView] = field(default_factory=dict)
+    _listeners: set[Listener] = field(default_factory=set)
+
+    def view(self, cluster: str) -> ClusterView | None:
+        return self.clusters.get(cluster)
+
+    def replace(self, view: ClusterView) -> None:
+        """A cluster's view is another one from now on; listeners take it anew."""
+        self.clusters[view.cluster] = view
+        self.tell(Delta(cluster=view.cluster, epoch=view.epoch, number=1, parts={}))
+
+    def forget(self, cluster: str) -> None:
+        """The cluster is not registered any more."""
+        view = self.clusters.pop(cluster, None)
+        if view is not None:
+            self.tell(Delta(cluster=cluster, epoch=view.epoch, number=1, parts={}))
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Calls `listener` for each delta from now on; returns the function that ends that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def tell(self, delta: Delta) -> None:
+        for listener in list(self._listeners):
+            listener(delta)

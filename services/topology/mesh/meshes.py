@@ -1,0 +1,63 @@
+"""A mesh's own settings, as istiod's ConfigMaps in the system namespace say them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.topology.cluster import kinds
+from services.topology.cluster.state import State
+
+SYSTEM_NAMESPACE = "istio-system"
+SETTINGS = "istio"
+"""Name of the ConfigMap with MeshConfig."""
+DEFAULT_NAME = "Kubernetes"
+"""What Istio calls a cluster that nobody named."""
+_INJECTOR = "istio-sidecar-injector"
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """What MeshConfig says, as far as anybody asks; Istio's defaults where it is silent."""
+
+    root_namespace: str = SYSTEM_NAMESPACE
+    trust_domain: str = "cluster.local"
+    auto_mtls: bool = True
+    is_known: bool = False
+    """Whether a MeshConfig was found."""
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Mesh:
+        """From the record of the ConfigMap: `reading.py` has parsed its YAML."""
+        config = data.get("mesh")
+        if not isinstance(config, dict):
+            return cls()
+        return cls(
+            root_namespace=str(config.get("rootNamespace") or SYSTEM_NAMESPACE),
+            trust_domain=str(config.get("trustDomain") or "cluster.local"),
+            auto_mtls=config.get("enableAutoMtls") is not False,
+            is_known=True,
+            config=config,
+        )
+
+
+def mesh_of(state: State) -> Mesh:
+    """The mesh of a cluster."""
+    found = state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, SETTINGS)
+    return Mesh.of(found.spec if found is not None else {})
+
+
+def istio_name(state: State) -> str:
+    """What Istio calls the cluster: from the injector's values, which every istiod has."""
+    injectors = [c for c in state.all(kinds.CONFIG_MAP) if c.name.startswith(_INJECTOR)]
+    # In an order of their own, so that the answer does not depend on which one came first.
+    for config in sorted(injectors, key=lambda config: config.key):
+        found: Any = config.spec.get("values")
+        # People write these values: anything may stand there.
+        for step in ("global", "multiCluster", "clusterName"):
+            found = found.get(step) if isinstance(found, dict) else None
+        if found and isinstance(found, str):
+            return found
+    return DEFAULT_NAME

@@ -1,0 +1,2 @@
+"""The compliance report: mutual TLS, authorization and certificates of every workload, as data,
+HTML and CSV."""
