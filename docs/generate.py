@@ -32,9 +32,9 @@ from services.chassis.messages import (
 from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import CATALOGUE
 from services.gateway.settings import GatewaySettings
-from services.lifecycle.catalog import INJECTION, MESH
-from services.lifecycle.inventory import OWNED_KINDS
-from services.lifecycle.samples import APPLICATIONS, Application
+from services.lifecycle.applications.samples import APPLICATIONS, Application
+from services.lifecycle.cluster.inventory import OWNED_KINDS
+from services.lifecycle.operations import INJECTION, MESH
 from services.lifecycle.settings import LifecycleSettings
 from services.perf.catalog import GATE, TEST
 from services.perf.settings import PerfSettings

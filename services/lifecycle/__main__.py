@@ -25,15 +25,15 @@ from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.adapters.samples import Samples
 from services.lifecycle.adapters.stores import AppliedBucket, CredentialStore, IntentBucket
-from services.lifecycle.applications import Applications
-from services.lifecycle.catalog import offered
+from services.lifecycle.applications.applying import Applications
 from services.lifecycle.handlers import SERVICE, Handlers
-from services.lifecycle.installing import Installer
+from services.lifecycle.mesh.installing import Installer
+from services.lifecycle.mesh.rendering import Rendering
+from services.lifecycle.mesh.uninstalling import Uninstaller
+from services.lifecycle.mesh.upgrades import UpgradeChecks
+from services.lifecycle.operations import offered
 from services.lifecycle.queries import Answers
-from services.lifecycle.rendering import Rendering
 from services.lifecycle.settings import LifecycleSettings
-from services.lifecycle.uninstalling import Uninstaller
-from services.lifecycle.upgrades import UpgradeChecks
 
 HTTP_PORT = 9111
 

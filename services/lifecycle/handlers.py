@@ -40,13 +40,14 @@ from services.chassis.operations.endings import (
     first_error,
 )
 from services.chassis.operations.progress import Progress
-from services.lifecycle.applied import AppliedStore, Ledger
-from services.lifecycle.engine import Engine
-from services.lifecycle.inventory import Surveyor
-from services.lifecycle.planning import by_kind, listing
-from services.lifecycle.plans import carrying_out
-from services.lifecycle.samples import BY_NAME
-from services.lifecycle.work import Connection, Operation, Work
+from services.lifecycle.applications.samples import BY_NAME
+from services.lifecycle.cluster.connections import Connection
+from services.lifecycle.cluster.inventory import Surveyor
+from services.lifecycle.manifests.engine import Engine
+from services.lifecycle.manifests.objects import by_kind, listing
+from services.lifecycle.manifests.plans import carrying_out
+from services.lifecycle.manifests.records import AppliedStore, Ledger
+from services.lifecycle.work import Operation, Work
 
 log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import Command, DryRunQuestion, FactsQuestion
-from services.lifecycle.facts import dry_run, gather
+from services.lifecycle.cluster.connections import Connection
+from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.handlers import Handlers
-from services.lifecycle.work import Connection
 
 
 @dataclass(frozen=True, slots=True)

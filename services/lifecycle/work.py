@@ -4,42 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from services.chassis.bus.leases import Fence
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.resources import Resources
-from services.chassis.messages import AdvertisedOperation, Command, MeshFact
+from services.chassis.messages import AdvertisedOperation, Command
 from services.chassis.operations.endings import Result
 from services.chassis.operations.progress import Progress
-from services.lifecycle.engine import Engine
-from services.lifecycle.inventory import Surveyor
+from services.lifecycle.cluster.inventory import Surveyor
+from services.lifecycle.manifests.engine import Engine
 
-__all__ = ["Connection", "Operation", "Result", "Run", "Work"]
-
-
-@dataclass(slots=True)
-class Connection:
-    """One cluster through one credential."""
-
-    client: KubeClient
-    resources: Resources
-    served: dict[str, list[str]] = field(default_factory=dict)
-    """Versions by kind, as in `ClusterFacts`, when the cluster was last surveyed."""
-    meshes: list[MeshFact] = field(default_factory=list)
-    """The installed revisions at that time."""
-    surveyed: float = float("-inf")
-    """When that was, in the loop's time."""
-    _uid: str = ""
-
-    async def identity(self) -> str:
-        """The cluster's own identity, whatever its address: the UID of kube-system."""
-        if not self._uid:
-            namespace = await self.client.get(
-                "/api/v1/namespaces/kube-system", subject="Namespace kube-system"
-            )
-            self._uid = str(namespace["metadata"]["uid"])
-        return self._uid
+__all__ = ["Operation", "Result", "Run", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.lifecycle.samples import BY_NAME
+from services.lifecycle.applications.samples import BY_NAME
 from tests.system.test_rbac import PAGE
 from tests.testbed.bodies import PURGE, config_map, no_pods_quota, options
 from tests.testbed.clusters import Cluster

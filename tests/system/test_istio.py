@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.lifecycle.requests import PROFILES
+from services.lifecycle.mesh.requests import PROFILES
 from tests.testbed.bodies import PURGE, both, namespace, no_pods_quota, operator, options
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery

@@ -19,7 +19,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.resources import Resources
 from services.chassis.telemetry import redaction
 from services.chassis.telemetry.metrics import Metrics
-from services.lifecycle.work import Connection
+from services.lifecycle.cluster.connections import Connection
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from services.chassis.errors import RenderFailed, shortened
 from services.chassis.telemetry import traces
-from services.lifecycle.versions import Version
+from services.lifecycle.cluster.versions import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from services.chassis.errors import ManifestMalformed, SampleMissing
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
-from services.lifecycle.versions import Version
+from services.lifecycle.cluster.versions import Version
 
 SIZE_LIMIT_BYTES = 2 * 1024 * 1024
-_BUNDLE = "services.lifecycle.bundled"
+_BUNDLE = "services.lifecycle.applications.bundled"
 _CACHED = 32
 
 

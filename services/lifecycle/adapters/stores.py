@@ -12,7 +12,7 @@ from services.chassis.bus.records import Bucket
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages import Command
 from services.chassis.messages.applied import AppliedObject, unpacked
-from services.lifecycle.intents import Intent
+from services.lifecycle.manifests.intents import Intent
 
 log = structlog.get_logger(__name__)
 

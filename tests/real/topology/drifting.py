@@ -29,7 +29,7 @@ from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages import Command, OperationRecord, OperationState, SlotKind
 from services.chassis.messages.applied import prefix_of
-from services.lifecycle.inventory import OWNED_KINDS
+from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.topology.adapters.healing import LifecycleHealer
 from services.topology.adapters.intents import IntentBucket
 from services.topology.adapters.lookups import Lookups

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.lifecycle import ownership
-from services.lifecycle.inventory import Found, Inventory
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import Found, Inventory
 
 API_VERSIONS = {
     "Deployment": "apps/v1",
@@ -34,30 +34,30 @@ def found(obj: KubeObject) -> Found:
 def plane(revision: str, version: str) -> Found:
     """A control plane that istioctl or Meshbus installed."""
     labels = {
-        ownership.COMPONENT: ownership.PILOT,
-        ownership.REVISION: revision,
-        ownership.VERSION: version,
+        istio.COMPONENT: istio.PILOT,
+        istio.REVISION: revision,
+        istio.VERSION: version,
     }
     return found(thing("Deployment", f"istiod-{revision}", labels, namespace="istio-system"))
 
 
 def foreign_plane(revision: str | None) -> Found:
     """A control plane that another tool installed."""
-    labels = {"app": "istiod"} | ({ownership.REVISION: revision} if revision else {})
+    labels = {"app": "istiod"} | ({istio.REVISION: revision} if revision else {})
     return found(thing("Deployment", "istiod", labels, namespace="istio-system"))
 
 
 def tag(name: str, revision: str) -> Found:
     labels = {
-        ownership.COMPONENT: ownership.PILOT,
-        ownership.TAG: name,
-        ownership.REVISION: revision,
+        istio.COMPONENT: istio.PILOT,
+        istio.TAG: name,
+        istio.REVISION: revision,
     }
     return found(thing("MutatingWebhookConfiguration", f"istio-revision-tag-{name}", labels))
 
 
 def definition(name: str, version: str) -> Found:
-    labels = {ownership.COMPONENT: ownership.BASE, ownership.VERSION: version}
+    labels = {istio.COMPONENT: istio.BASE, istio.VERSION: version}
     return found(thing("CustomResourceDefinition", name, labels))
 
 

@@ -10,18 +10,18 @@ import pytest
 from services.chassis.errors import SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Category, SlotKind
-from services.lifecycle import ownership
 from services.lifecycle.adapters.samples import SIZE_LIMIT_BYTES, Samples
-from services.lifecycle.addons import Identity, identity
-from services.lifecycle.applications import Applications
-from services.lifecycle.inventory import Inventory
-from services.lifecycle.samples import (
+from services.lifecycle.applications.addons import Identity, identity
+from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.samples import (
     APPLICATIONS,
     Mesh,
     choose_distribution,
     is_in_mesh,
     mesh_of,
 )
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import Inventory
 from tests.unit.lifecycle.samples import foreign_plane, found, inventory, plane, tag, thing
 
 AVAILABLE = ("1.31.0", "1.30.3", "1.30.1", "1.31.2-rc.1")
@@ -51,7 +51,7 @@ def test_operations_are_those_of_the_older_adapter() -> None:
 
 
 def helm_plane(version_labels: dict[str, str], *, revision: str = "") -> Inventory:
-    named = {ownership.REVISION: revision} if revision else {}
+    named = {istio.REVISION: revision} if revision else {}
     labels = {"app": "istiod", **named, **version_labels}
     return inventory(
         foreign=(found(thing("Deployment", "istiod", labels, namespace="mesh")),),
@@ -103,15 +103,15 @@ def test_the_mesh_that_samples_have_to_fit(cluster: Inventory, mesh: Mesh) -> No
 
 def test_the_mesh_is_where_its_control_plane_is() -> None:
     labels = {
-        ownership.COMPONENT: ownership.PILOT,
-        ownership.REVISION: "default",
-        ownership.VERSION: "1.31.0",
+        istio.COMPONENT: istio.PILOT,
+        istio.REVISION: "default",
+        istio.VERSION: "1.31.0",
         # What all objects say; here they say something else than the plane's own place.
-        ownership.OWNER_NAMESPACE: "istio-system",
+        istio.OWNER_NAMESPACE: "istio-system",
     }
     moved = found(thing("Deployment", "istiod", labels, namespace="mesh-two"))
     assert mesh_of(inventory(moved)) == Mesh("1.31.0", "mesh-two")
-    leftover = found(thing("ConfigMap", "istio", {**labels, ownership.OWNER_NAMESPACE: "three"}))
+    leftover = found(thing("ConfigMap", "istio", {**labels, istio.OWNER_NAMESPACE: "three"}))
     assert mesh_of(inventory(leftover)) == Mesh("1.31.0", "three")
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject, Ref
-from services.lifecycle.addons import expose, exposed_services, identity, move, shared
-from services.lifecycle.belongings import APPLICATION, mark
-from services.lifecycle.options import Options, addon_options, application_options
-from services.lifecycle.samples import BY_NAME
+from services.lifecycle.applications.addons import expose, exposed_services, identity, move, shared
+from services.lifecycle.applications.labels import APPLICATION, mark
+from services.lifecycle.applications.options import Options, addon_options, application_options
+from services.lifecycle.applications.samples import BY_NAME
 from tests.unit.lifecycle.samples import thing
 
 OPTIONS = "apiVersion: meshbus.io/v1\nkind: {kind}\nspec: {{{spec}}}\n"

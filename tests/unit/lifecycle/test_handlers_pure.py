@@ -22,8 +22,8 @@ from services.chassis.operations.endings import Result, failure_event, first_err
 from services.chassis.operations.progress import Progress
 from services.chassis.telemetry.redaction import MASK, registered
 from services.lifecycle.handlers import doing
-from services.lifecycle.manifests import _defined_here, read_manifest
-from services.lifecycle.rendering import planned_object
+from services.lifecycle.manifests.applying import _defined_here, read_manifest
+from services.lifecycle.manifests.objects import planned_object
 
 
 def letter(subject: str, **fields: object) -> DeadLetter:

@@ -9,10 +9,9 @@ import pytest
 
 from services.chassis.kube.applying import Applied
 from services.chassis.kube.objects import KubeObject, Ref
-from services.lifecycle.intents import AppliedRecord, Intent, is_proven, key_of, recorded
-from services.lifecycle.inventory import Inventory
-from services.lifecycle.planning import PlannedObject
-from services.lifecycle.rendering import planned_object
+from services.lifecycle.cluster.inventory import Inventory
+from services.lifecycle.manifests.intents import AppliedRecord, Intent, is_proven, key_of, recorded
+from services.lifecycle.manifests.objects import PlannedObject, planned_object
 from tests.unit.lifecycle.samples import found, inventory, thing
 
 LABELS = {"istio.io/rev": "default", "app": "istiod"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.messages import Category, Plan, SlotKind, Step, StepKind
-from services.lifecycle.plans import _groups, carrying_out
+from services.lifecycle.manifests.plans import _groups, carrying_out
 
 
 def step(

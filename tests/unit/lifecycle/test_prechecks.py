@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from services.chassis.errors import PrecheckRefused, RevisionInUse, RevisionUnknown
-from services.lifecycle.inventory import Inventory
-from services.lifecycle.prechecks import (
+from services.lifecycle.cluster.inventory import Inventory
+from services.lifecycle.mesh.prechecks import (
     Findings,
     check_install,
     check_uninstall,
     kubernetes_minor,
     revisions_to_remove,
 )
-from services.lifecycle.requests import MeshRequest
+from services.lifecycle.mesh.requests import MeshRequest
 from tests.unit.lifecycle.samples import definition, foreign_plane, inventory, plane, tag
 
 DEFAULT = MeshRequest()

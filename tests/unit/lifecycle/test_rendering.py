@@ -12,9 +12,10 @@ import pytest
 
 from services.chassis.errors import OverlayMalformed, RenderFailed
 from services.chassis.kube.objects import Ref
-from services.lifecycle import ownership
-from services.lifecycle.rendering import RenderedMesh, Rendering, overlay_for, planned_object
-from services.lifecycle.requests import MeshRequest
+from services.lifecycle.cluster import istio
+from services.lifecycle.manifests.objects import planned_object
+from services.lifecycle.mesh.rendering import RenderedMesh, Rendering, overlay_for
+from services.lifecycle.mesh.requests import MeshRequest
 
 HUB = "docker.io/istio"
 DEFAULT = MeshRequest()
@@ -165,8 +166,8 @@ async def test_the_manifest_becomes_labelled_objects() -> None:
     assert str(crd.ref) == "CustomResourceDefinition gateways.networking.istio.io"
     assert config.ref == Ref("v1", "ConfigMap", "istio-system", "istio")
     assert (crd.component, config.component) == ("Base", "Pilot")
-    assert ownership.REVISION not in dict(crd.labels)
-    assert dict(config.labels)[ownership.REVISION] == "canary"
+    assert istio.REVISION not in dict(crd.labels)
+    assert dict(config.labels)[istio.REVISION] == "canary"
     assert dict(config.annotations) == {"note": "kept"}
     assert orjson.loads(config.body)["data"] == {"mesh": "a: b\n"}
     assert orjson.loads(last.body)["data"] == {"mesh": "c: d\n\n"}
@@ -214,11 +215,11 @@ async def test_what_changes_the_text_or_the_labels_is_rendered_anew(
     assert len(recorded.asked) == 2
     assert second.version == version
     labels = dict(second.objects[1].labels)
-    assert labels[ownership.VERSION] == version
-    assert labels[ownership.REVISION] == request_.revision
-    assert labels[ownership.OWNER_NAMESPACE] == request_.namespace
+    assert labels[istio.VERSION] == version
+    assert labels[istio.REVISION] == request_.revision
+    assert labels[istio.OWNER_NAMESPACE] == request_.namespace
     # The first one's objects are untouched by the second's labels.
-    assert dict(first.objects[1].labels)[ownership.VERSION] == "1.31.0"
+    assert dict(first.objects[1].labels)[istio.VERSION] == "1.31.0"
 
 
 async def test_a_document_that_two_meshes_share_is_read_once() -> None:

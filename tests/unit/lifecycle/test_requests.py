@@ -15,7 +15,7 @@ from services.chassis.errors import (
     OverlayRefused,
     ProfileUnknown,
 )
-from services.lifecycle.requests import PROFILES, MeshRequest, parse_request
+from services.lifecycle.mesh.requests import PROFILES, MeshRequest, parse_request
 
 OPERATOR = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
 OPTIONS = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import VersionUnknown
-from services.lifecycle.versions import (
+from services.lifecycle.cluster.versions import (
     SUPPORTED_KUBERNETES,
     Version,
     choose,

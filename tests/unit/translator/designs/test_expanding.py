@@ -9,7 +9,7 @@ import pytest
 
 from services.chassis.errors import DesignMalformed
 from services.chassis.messages.plans import Step, StepKind
-from services.lifecycle.requests import parse_request
+from services.lifecycle.mesh.requests import parse_request
 from services.translator.designs import Expansion, expand, read_declarations, read_design, read_oam
 from tests.unit.translator.designs.samples import (
     configuration,

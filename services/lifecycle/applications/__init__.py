@@ -1,0 +1,1 @@
+"""Sample applications and add-ons, from Istio's distributions and from manifests of our own."""

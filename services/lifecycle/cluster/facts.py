@@ -1,0 +1,224 @@
+"""What a cluster has, for those who must not look themselves: answers to `mesh.lifecycle.facts`.
+
+Lifecycle opens the credential, so lifecycle reads; the translator gets nothing but the facts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
+from services.chassis.kube.applying import FIELD_MANAGER
+from services.chassis.kube.client import APPLY_PATCH, KubeClient
+from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
+from services.chassis.messages import (
+    ClusterFacts,
+    FactsQuestion,
+    ServiceFact,
+    ServicePort,
+    WorkloadFact,
+)
+from services.lifecycle.cluster.connections import Connection
+from services.lifecycle.cluster.control_planes import read_meshes, read_planes
+from services.lifecycle.cluster.lists import list_all, stripped
+
+_CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
+# A Deployment puts it on the pods of its ReplicaSets.
+_DEPLOYMENT_HASH = "pod-template-hash"
+# Meshery deploys a design by one call for each component.
+_SURVEY_KEPT_S = 3.0
+# Kinds of these groups are what a translation chooses versions of.
+_GROUPS = (
+    "networking.istio.io",
+    "security.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "inference.networking.k8s.io",
+    "split.smi-spec.io",
+    "access.smi-spec.io",
+    "specs.smi-spec.io",
+)
+
+
+async def gather(connection: Connection, question: FactsQuestion) -> ClusterFacts:
+    """The facts that `question` asks for; raises a `ClusterError` when the cluster cannot tell."""
+    client = connection.client
+    # Plain objects only get a version and definitions by it; with SMI, each fact changes the rules.
+    if question.namespaces or question.kinds or connection.surveyed < _now() - _SURVEY_KEPT_S:
+        await _survey(connection)
+    served = connection.served
+    services, workloads, objects = await asyncio.gather(
+        _all(_services(client, namespace) for namespace in question.namespaces),
+        _all(_workloads(client, namespace) for namespace in question.namespaces),
+        _all(
+            _objects(connection, kind, selector=selector)
+            for kinds, selector in (
+                (question.kinds, ""),
+                (question.managed_kinds, f"{MANAGED_BY}={MANAGER}"),
+            )
+            for kind in kinds
+            # Nothing else: whoever may ask must not read Secrets by it.
+            if kind in served
+        ),
+    )
+    if question.planes:
+        objects += await read_planes(connection)
+    return ClusterFacts(
+        meshes=connection.meshes,
+        served=served,
+        services=services,
+        workloads=workloads,
+        read_namespaces=question.namespaces,
+        objects=objects,
+    )
+
+
+async def _all(reads: Any) -> list[Any]:
+    return [one for found in await asyncio.gather(*reads) for one in found]
+
+
+async def _survey(connection: Connection) -> None:
+    """What the cluster serves, and which Istio it has."""
+    connection.served, connection.meshes = await asyncio.gather(
+        _served(connection), read_meshes(connection.client)
+    )
+    connection.surveyed = _now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _served(connection: Connection) -> dict[str, list[str]]:
+    # Kept discovery is only renewed by a miss, and a definition that came since makes none.
+    await connection.resources.refresh()
+    served: dict[str, list[str]] = {}
+    for group in _GROUPS:
+        for resource in await connection.resources.of_group(group):
+            served.setdefault(f"{group}/{resource.kind}", []).append(
+                resource.api_version.rpartition("/")[2]
+            )
+    return served
+
+
+# --- services and workloads ----------------------------------------------------------------------
+
+
+async def _services(client: KubeClient, namespace: str) -> list[ServiceFact]:
+    items = await list_all(client, f"/api/v1/namespaces/{namespace}/services")
+    return [_service(item, namespace) for item in items]
+
+
+def _service(item: KubeObject, namespace: str) -> ServiceFact:
+    spec = item.get("spec") or {}
+    ports = [
+        ServicePort(
+            port=port["port"],
+            name=port.get("name") or "",
+            protocol=port.get("protocol") or "TCP",
+            app_protocol=port.get("appProtocol") or "",
+            target_port=str(port.get("targetPort") or port["port"]),
+        )
+        for port in spec.get("ports") or []
+    ]
+    name = item["metadata"]["name"]
+    return ServiceFact(
+        namespace=namespace, name=name, ports=ports, selector=spec.get("selector") or {}
+    )
+
+
+async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
+    *controllers, pods = await asyncio.gather(
+        *(
+            list_all(client, f"/apis/apps/v1/namespaces/{namespace}/{name}")
+            for name in _CONTROLLERS
+        ),
+        list_all(client, f"/api/v1/namespaces/{namespace}/pods"),
+    )
+    kinds = ("Deployment", "StatefulSet", "DaemonSet")
+    found = [
+        _workload(item["spec"]["template"], item, namespace=namespace, kind=kind)
+        for kind, items in zip(kinds, controllers, strict=True)
+        for item in items
+    ]
+    others = [pod for pod in pods if not _is_of_controller(pod) and not _has_ended(pod)]
+    return found + [_workload(pod, pod, namespace=namespace, kind="Pod") for pod in others]
+
+
+def _is_of_controller(pod: KubeObject) -> bool:
+    """Whether one of the controllers that are read stands for it; a Job's pod speaks for itself."""
+    owners = {str(owner.get("kind")) for owner in pod["metadata"].get("ownerReferences") or []}
+    if "ReplicaSet" in owners:
+        return _DEPLOYMENT_HASH in labels_of(pod)
+    return bool(owners & {"StatefulSet", "DaemonSet"})
+
+
+def _has_ended(pod: KubeObject) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _workload(
+    template: KubeObject, owner: KubeObject, *, namespace: str, kind: str
+) -> WorkloadFact:
+    spec = template.get("spec") or {}
+    selector = (owner["spec"].get("selector") or {}) if kind != "Pod" else {}
+    return WorkloadFact(
+        namespace=namespace,
+        kind=kind,
+        name=owner["metadata"]["name"],
+        service_account=spec.get("serviceAccountName") or "default",
+        labels=labels_of(template),
+        selector=selector.get("matchLabels") or {},
+    )
+
+
+# --- objects -------------------------------------------------------------------------------------
+
+
+async def _objects(connection: Connection, kind: str, *, selector: str) -> list[KubeObject]:
+    """All objects of a kind without what only the server needs."""
+    group, _, name = kind.rpartition("/")
+    resource = await connection.resources.preferred(group, name)
+    if resource is None or "list" not in resource.verbs:
+        return []
+    try:
+        items = await list_all(connection.client, resource.collection(), selector=selector)
+    except (ObjectNotFound, KindUnknown):
+        return []
+    return [stripped(item, resource.api_version, name) for item in items]
+
+
+async def configuration(connection: Connection) -> list[KubeObject]:
+    """All objects of the kinds that hold a mesh's configuration, and the mesh's own settings."""
+    served = await _served(connection)
+    kinds = [kind for kind in served if not kind.partition("/")[0].endswith(".smi-spec.io")]
+    found = await _all(_objects(connection, kind, selector="") for kind in kinds)
+    return found + await read_planes(connection)
+
+
+async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list[str]:
+    """What the API server says to each object in a dry run; "" where it takes it."""
+    return list(await asyncio.gather(*(_tried(connection, obj) for obj in objects)))
+
+
+async def _tried(connection: Connection, obj: KubeObject) -> str:
+    ref = Ref.of(obj)
+    try:
+        resource = await connection.resources.find(ref.api_version, ref.kind)
+        await connection.client.request(
+            "PATCH",
+            resource.path(ref),
+            query={"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"},
+            body=orjson.dumps(obj),
+            content_type=APPLY_PATCH,
+            subject=str(ref),
+        )
+    except ClusterError as error:
+        return error.summary
+    return ""

@@ -1,0 +1,222 @@
+"""The apply engine: waves of parallel server-side applies, waits on watches, parallel deletions.
+
+It checks the fence before every write, so that a worker that lost its claim stops at the next
+object, and it skips what is proven to be there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from services.chassis.errors import KindUnknown, MeshbusError
+from services.chassis.kube.applying import Applied, Applier
+from services.chassis.kube.objects import Ref
+from services.chassis.kube.readiness import PREDICATES, Readiness
+from services.chassis.telemetry import traces
+from services.lifecycle.manifests.objects import CRD, PlannedObject, Wave
+from services.lifecycle.manifests.records import Ledger
+
+_KIND_PATIENCE_S = 10.0
+_DEFINITIONS_TIMEOUT = timedelta(seconds=60)
+_NUDGE_EVERY = timedelta(seconds=4)
+
+
+class Fence(Protocol):
+    """Raises when this worker may not write any more."""
+
+    def check(self) -> None: ...
+
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work`; ends it when the fence falls."""
+        ...
+
+
+T = TypeVar("T")
+
+Skip = Callable[[PlannedObject], bool]
+"""True for an object that is proven to be in the cluster as planned."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an operation has done so far."""
+
+    applied: dict[Ref, Applied] = field(default_factory=dict)
+    unchanged: list[Ref] = field(default_factory=list)
+    deleted: list[Ref] = field(default_factory=list)
+    taken_over: dict[Ref, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Writes to one cluster for one operation."""
+
+    applier: Applier
+    readiness: Readiness
+    fence: Fence
+    parallel: int
+    ledger: Ledger
+    outcome: Outcome = field(default_factory=Outcome)
+
+    async def apply_wave(
+        self,
+        wave: Wave,
+        objects: Sequence[PlannedObject],
+        *,
+        skip: Skip,
+        take_over: bool = False,
+    ) -> int:
+        """Applies the wave's objects side by side; returns how many were sent."""
+        wanted: list[PlannedObject] = []
+        for planned in objects:
+            if skip(planned):
+                self.outcome.unchanged.append(planned.ref)
+            else:
+                wanted.append(planned)
+
+        async def apply(planned: PlannedObject) -> None:
+            applied = await self._patient(planned, take_over=take_over)
+            self.outcome.applied[planned.ref] = applied
+            self.ledger.applied(planned, applied.obj)
+            if applied.taken_over:
+                self.outcome.taken_over[planned.ref] = applied.taken_over
+
+        with traces.span(f"wave {wave.title}", attributes={"objects": len(wanted)}):
+            await self._side_by_side(apply, wanted)
+        return len(wanted)
+
+    async def delete_all(self, refs: Iterable[Ref], *, cascade: str = "Background") -> list[Ref]:
+        """Deletes objects side by side; returns those that were there."""
+        refs = list(refs)
+        self.fence.check()
+        await self.ledger.forget(refs, kinds=await self._defined(refs))
+        removed: list[Ref] = []
+
+        async def delete(ref: Ref) -> None:
+            self.fence.check()
+            if await self.applier.delete(ref, cascade=cascade):
+                removed.append(ref)
+                self.outcome.deleted.append(ref)
+
+        with traces.span("delete", attributes={"cascade": cascade}):
+            await self._side_by_side(delete, refs)
+        return removed
+
+    async def _defined(self, refs: Iterable[Ref]) -> dict[Ref, str]:
+        """The kinds, as `group/Kind`, that the definitions among `refs` define."""
+        defined: dict[Ref, str] = {}
+        for ref in refs:
+            if ref.group_kind == CRD:
+                plural, _, group = ref.name.partition(".")
+                kind = await self.applier.resources.kind_of(group, plural)
+                if kind is not None:
+                    defined[ref] = f"{group}/{kind}"
+        return defined
+
+    async def established(self, objects: Iterable[PlannedObject]) -> set[Ref]:
+        """Waits for the definitions among `objects`; returns those that are not served in time."""
+        refs = [p.ref for p in objects if p.ref.group_kind == CRD]
+        if not refs:
+            return set()
+
+        async def ignore(_ref: Ref) -> None:
+            return None
+
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _DEFINITIONS_TIMEOUT.total_seconds()
+        late = set(refs)
+        with traces.span("wait for definitions"):
+            while loop.time() < deadline:
+                late = await self.fence.guard(
+                    self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=ignore)
+                )
+                if not late:
+                    break
+                await self._nudge(late)
+        return late
+
+    async def _nudge(self, refs: Iterable[Ref]) -> None:
+        """Makes the API server look at definitions again.
+
+        One whose server restarted between accepting its names and establishing it is forgotten
+        until it changes; applying the same text again is no change.
+        """
+
+        async def touch(ref: object) -> None:
+            assert isinstance(ref, Ref)
+            self.fence.check()
+            await self.applier.touch(ref)
+
+        await self._side_by_side(touch, list(refs))
+
+    async def ready(
+        self,
+        objects: Iterable[PlannedObject],
+        *,
+        within: timedelta,
+        on_ready: Callable[[Ref], Awaitable[None]],
+    ) -> set[Ref]:
+        """Waits for the workloads among `objects`; returns those that are not ready in time."""
+        refs = [p.ref for p in objects if p.ref.group == "apps" and p.ref.group_kind in PREDICATES]
+        if not refs:
+            return set()
+        with traces.span("wait for workloads", attributes={"objects": len(refs)}):
+            return await self.fence.guard(
+                self.readiness.wait(refs, within=within, on_ready=on_ready)
+            )
+
+    async def gone(self, refs: Iterable[Ref], *, within: timedelta) -> set[Ref]:
+        """Waits until objects are gone; returns those that are still there when time is up."""
+        with traces.span("wait for deletions"):
+            return await self.fence.guard(self.readiness.wait_gone(refs, within=within))
+
+    async def _patient(self, planned: PlannedObject, *, take_over: bool) -> Applied:
+        """A definition that was just applied may take a moment until its kind is served."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (_KIND_PATIENCE_S if self._defines(planned.ref) else 0.0)
+        while True:
+            self.fence.check()
+            try:
+                return await self.applier.apply(planned.ref, planned.body, take_over=take_over)
+            except KindUnknown:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    def _defines(self, ref: Ref) -> bool:
+        """True when this operation applied the definition of the object's kind."""
+        return any(
+            other.group_kind == CRD and other.name.endswith(f".{ref.group}")
+            for other in self.outcome.applied
+        )
+
+    async def _side_by_side(
+        self, work: Callable[..., Awaitable[None]], items: Sequence[object]
+    ) -> None:
+        """At most `parallel` at once; the first error stops those that have not begun."""
+        gate = asyncio.Semaphore(self.parallel)
+        failed: list[MeshbusError] = []
+
+        async def one(item: object) -> None:
+            async with gate:
+                if failed:
+                    return
+                try:
+                    await work(item)
+                except MeshbusError as error:
+                    failed.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(one(item))
+        if failed:
+            raise failed[0]
+
+
+def never(_planned: PlannedObject) -> bool:
+    """Sends everything."""
+    return False

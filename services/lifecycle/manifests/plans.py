@@ -1,0 +1,234 @@
+"""Plans: what the translator made of a request, carried out step by step.
+
+A step is either objects to write or one of lifecycle's own operations, run as if it had been asked
+for alone. Steps are idempotent, so a repeat finishes what an earlier attempt began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timezone
+from itertools import groupby
+
+from services.chassis.errors import (
+    ClusterBusy,
+    DeadlineExpired,
+    KindUnknown,
+    ObjectNotFound,
+    PlanRefused,
+)
+from services.chassis.kube.objects import MANAGED_BY, MANAGER, Ref, labels_of
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Category,
+    Phase,
+    Plan,
+    SlotKind,
+    Step,
+    StepKind,
+    Verb,
+)
+from services.lifecycle.manifests.applying import apply_objects, delete_objects, place, refuse_twins
+from services.lifecycle.manifests.objects import PlannedObject, listing, planned_object
+from services.lifecycle.work import Operation, Result, Work
+
+_PAUSE_FOR_THE_MESH_S = 1.0
+
+
+def carrying_out(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
+    """`plan` as an operation of its own."""
+
+    async def run(work: Work) -> Result:
+        return await _Carrier(work, plan, operations).run()
+
+    advertised = AdvertisedOperation(
+        name="plan",
+        description="A translated request",
+        category=Category.CUSTOM,
+        slot=SlotKind.APPLY,
+        is_listed=False,
+    )
+    return Operation(advertised, run)
+
+
+@dataclasses.dataclass(slots=True)
+class _Carrier:
+    """One plan on one cluster."""
+
+    work: Work
+    plan: Plan
+    operations: Mapping[str, Operation]
+    lines: list[str] = dataclasses.field(default_factory=list)
+    created: int = 0
+    removed: int = 0
+    absent: int = 0
+
+    async def run(self) -> Result:
+        groups = list(_groups(self.plan.steps))
+        await self._look_ahead()
+        for number, steps in enumerate(groups, start=1):
+            if len(groups) > 1:
+                self._tell_step(number, len(groups), steps)
+            await self._group(steps)
+        return Result(self.plan.summary, self._details(), self._numbers())
+
+    async def _look_ahead(self) -> None:
+        """A kind that the cluster lacks is found before the first write, not half way.
+
+        A plan that installs the mesh brings kinds of its own.
+        """
+        steps = self.plan.steps
+        if any(step.kind is StepKind.MESH for step in steps):
+            return
+        written = [s for s in steps if s.kind is StepKind.MANIFEST and not s.is_deletion]
+        await place(self.work, [obj for step in written for obj in step.objects])
+
+    async def _group(self, steps: Sequence[Step]) -> None:
+        if steps[0].kind is not StepKind.MANIFEST:
+            for step in steps:
+                await self._operation(step)
+        elif steps[0].is_deletion:
+            await self._delete(steps)
+        else:
+            await self._apply(steps)
+
+    async def _apply(self, steps: Sequence[Step]) -> None:
+        planned = await self._planned(steps)
+        await apply_objects(self.work, planned)
+        applied = self.work.engine.outcome.applied
+        self.created += sum(1 for one in planned if applied[one.ref].created)
+        self.lines += [f"{one.ref} deployed successfully" for one in planned]
+        await self._remove_obsolete(steps)
+
+    async def _delete(self, steps: Sequence[Step]) -> None:
+        planned = await self._planned(steps)
+        deletion = await delete_objects(self.work, planned)
+        removed = set(deletion.removed)
+        self.removed += len(removed)
+        self.absent += deletion.absent
+        self.lines += [
+            f"{one.ref} removed successfully" if one.ref in removed else f"{one.ref} was not there"
+            for one in planned
+        ]
+
+    async def _planned(self, steps: Sequence[Step]) -> list[PlannedObject]:
+        objects = [obj for step in steps for obj in step.objects]
+        await place(self.work, objects, is_deletion=steps[0].is_deletion)
+        planned = [planned_object(obj) for obj in objects]
+        refuse_twins(planned)
+        return planned
+
+    async def _remove_obsolete(self, steps: Sequence[Step]) -> None:
+        """What the new objects replace goes after they are there, so that no gap opens."""
+        objects = [obj for step in steps for obj in step.obsolete]
+        if not objects:
+            return
+        await place(self.work, objects, is_deletion=True)
+        refs = [Ref.of(obj) for obj in objects]
+        ours = await asyncio.gather(*(self._is_ours(ref) for ref in refs))
+        removed = await self.work.engine.delete_all(
+            [ref for ref, mine in zip(refs, ours, strict=True) if mine]
+        )
+        if removed:
+            self.work.progress.tell(
+                Phase.PRUNED,
+                f"Replaced {len(removed)} objects of an earlier operation",
+                listing(removed),
+                numbers={"objects": len(removed)},
+            )
+
+    async def _is_ours(self, ref: Ref) -> bool:
+        try:
+            resource = await self.work.resources.find(ref.api_version, ref.kind)
+            live = await self.work.client.get(resource.path(ref), subject=str(ref))
+        except (ObjectNotFound, KindUnknown):
+            return False
+        return labels_of(live).get(MANAGED_BY) == MANAGER
+
+    async def _operation(self, step: Step) -> None:
+        name = step.name if step.kind is StepKind.APPLICATION else step.kind.value
+        operation = self.operations.get(name)
+        if operation is None:
+            raise PlanRefused(f"lifecycle offers no operation {name!r} for {step.title}")
+        command = self.work.command.model_copy(
+            update={
+                "kind": name,
+                "verb": Verb.DELETE if step.is_deletion else Verb.APPLY,
+                "namespace": step.namespace or self.work.command.namespace,
+                "version": step.version,
+                "body": step.body,
+                "plan": None,
+            }
+        )
+        work = dataclasses.replace(self.work, command=command)
+        if operation.advertised.slot is SlotKind.MESH:
+            async with _patient_mesh(work):
+                result = await operation.run(work)
+        else:
+            result = await operation.run(work)
+        self.lines.append(result.summary)
+
+    def _tell_step(self, number: int, of: int, steps: Sequence[Step]) -> None:
+        titles = ", ".join(step.title for step in steps[:12])
+        more = f" and {len(steps) - 12} more" if len(steps) > 12 else ""
+        self.work.progress.note(f"Step {number} of {of}: {titles}{more}")
+
+    def _details(self) -> str:
+        parts = [self.plan.details] if self.plan.details else []
+        if self.plan.reports_lines:
+            return "\n".join([*parts, *self.lines])
+        outcome = self.work.engine.outcome
+        if outcome.applied:
+            count = len(outcome.applied)
+            parts.append(
+                f"{count} objects: {self.created} created, {count - self.created} configured; "
+                + listing(list(outcome.applied))
+            )
+        if self.removed or self.absent:
+            parts.append(f"{self.removed} objects deleted, {self.absent} were not there")
+        return "; ".join(parts)
+
+    def _numbers(self) -> tuple[tuple[str, float], ...]:
+        return (
+            ("objects", len(self.work.engine.outcome.applied)),
+            ("created", self.created),
+            ("deleted", self.removed),
+            ("absent", self.absent),
+            ("seconds", self.work.progress.seconds),
+        )
+
+
+def _groups(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    """Steps to carry out together: manifests of one level side by side, others one by one."""
+
+    def key(numbered: tuple[int, Step]) -> tuple[object, ...]:
+        number, step = numbered
+        if step.kind is not StepKind.MANIFEST or step.level == 0:
+            return (number,)
+        return ("level", step.level, step.is_deletion)
+
+    for _, group in groupby(enumerate(steps), key):
+        yield [step for _, step in group]
+
+
+@asynccontextmanager
+async def _patient_mesh(work: Work) -> AsyncIterator[None]:
+    """The mesh's lease, waited for until the command's deadline: nobody is there to try again."""
+    async with AsyncExitStack() as stack:
+        told = False
+        while True:
+            try:
+                await stack.enter_async_context(work.mesh())
+                break
+            except ClusterBusy as busy:
+                if work.command.deadline <= datetime.now(timezone.utc):
+                    raise DeadlineExpired(f"the mesh was never free: {busy.summary}") from None
+                if not told:
+                    work.progress.note(f"Waiting: {busy.summary}")
+                    told = True
+                work.fence.check()
+                await asyncio.sleep(_PAUSE_FOR_THE_MESH_S)
+        yield

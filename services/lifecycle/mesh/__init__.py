@@ -1,0 +1,1 @@
+"""Istio itself: installed, upgraded and removed by revision; namespaces labelled for injection."""

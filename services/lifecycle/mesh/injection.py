@@ -1,0 +1,74 @@
+"""The operation `label-namespace`: sidecar injection for a namespace; foreign labels stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from services.chassis.errors import MeshbusError, NamespaceMissing, ObjectNotFound
+from services.chassis.kube.client import MERGE_PATCH
+from services.chassis.kube.objects import Ref, labels_of
+from services.chassis.messages import Verb
+from services.lifecycle.cluster import istio
+from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.work import Result, Work
+
+
+async def label_namespace(work: Work, request: MeshRequest) -> Result:
+    """Sets or clears the injection label; a named revision or tag uses `istio.io/rev`."""
+    namespace = work.command.namespace
+    wanted = labels_for(request, work.command.verb)
+    ref = Ref("v1", "Namespace", "", namespace)
+    resource = await work.resources.find("v1", "Namespace")
+    # A merge patch touches these keys and nothing else, whoever set the others.
+    body = orjson.dumps({"metadata": {"labels": wanted}})
+    work.fence.check()
+    kept = await work.engine.ledger.relabelling(ref)
+    try:
+        answer = await work.client.request(
+            "PATCH",
+            resource.path(ref),
+            query={"fieldManager": "meshbus"},
+            body=body,
+            content_type=MERGE_PATCH,
+            subject=str(ref),
+        )
+    except (ObjectNotFound, NamespaceMissing):
+        raise NamespaceMissing(f"namespace {namespace} does not exist", subject=str(ref)) from None
+    except MeshbusError:
+        if kept is not None:
+            await work.engine.ledger.restored(kept)
+        raise
+    if kept is not None:
+        await work.engine.ledger.relabelled(kept, wanted, answer.json())
+    return _result(namespace, wanted, labels_of(answer.json()), work.command.verb)
+
+
+def labels_for(request: MeshRequest, verb: Verb) -> dict[str, str | None]:
+    """The labels to set; None deletes one.
+
+    `istio-injection` wins over `istio.io/rev` in Istio, so naming a revision has to clear it.
+    """
+    by_revision = request.revision_given and request.revision != istio.DEFAULT_REVISION
+    if verb is Verb.DELETE:
+        return {istio.REVISION if by_revision else istio.INJECTION: None}
+    if by_revision:
+        return {istio.REVISION: request.revision, istio.INJECTION: None}
+    return {istio.INJECTION: "enabled"}
+
+
+def _result(namespace: str, wanted: dict[str, Any], labels: dict[str, str], verb: Verb) -> Result:
+    if verb is Verb.DELETE:
+        return Result(
+            f"Label removed on {namespace} namespace",
+            f"ISTIO-INJECTION label removed on {namespace} namespace; pods that run keep their "
+            "sidecars until they restart",
+        )
+    name, value = next((k, v) for k, v in wanted.items() if v is not None)
+    others = len([key for key in labels if key not in wanted])
+    return Result(
+        f"Label updated on {namespace} namespace",
+        f"ISTIO-INJECTION label enabled on {namespace} namespace ({name}={value}; {others} other "
+        "labels stay); pods that run get their sidecars when they restart",
+    )

@@ -1,0 +1,349 @@
+"""Install and upgrade: checks, plan, waves, readiness, pruning. One function a step.
+
+A repeat finishes what an earlier attempt began: every step is idempotent and nothing depends on
+how far the last one came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.chassis.errors import NotReadyInTime, ObjectNotFound, StillDeleting
+from services.chassis.kube.objects import Ref
+from services.chassis.messages import Phase
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import Found, Inventory
+from services.lifecycle.cluster.versions import choose
+from services.lifecycle.manifests.intents import Intent, is_proven, recorded
+from services.lifecycle.manifests.objects import (
+    PlannedObject,
+    Wave,
+    by_kind,
+    in_waves,
+    listing,
+    planned_object,
+)
+from services.lifecycle.manifests.readiness import why_not_ready
+from services.lifecycle.mesh.prechecks import check_install, kubernetes_minor
+from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
+from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.upgrades import UpgradeChecks
+from services.lifecycle.mesh.webhooks import with_live_failure_policy
+from services.lifecycle.work import Result, Work
+
+_NETWORK_LABEL = "topology.istio.io/network"
+
+
+class IntentStore(Protocol):
+    """The memory of what was applied where."""
+
+    async def load(self, cluster: str, revision: str) -> Intent | None: ...
+
+    async def save(self, cluster: str, intent: Intent) -> None: ...
+
+    async def forget(self, cluster: str, revision: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an install is about to do."""
+
+    request: MeshRequest
+    version: str
+    previous: str
+    """Version of this revision before; "" for a fresh one."""
+    tags: tuple[str, ...]
+    objects: tuple[PlannedObject, ...]
+    proven: frozenset[Ref]
+    stale: tuple[Found, ...]
+    intent: Intent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Installer:
+    """Brings one revision of Istio into a cluster, or changes it."""
+
+    rendering: Rendering
+    intents: IntentStore
+    versions: Sequence[str]
+    checks: UpgradeChecks
+
+    async def install(self, work: Work, request: MeshRequest) -> Result:
+        version = choose(work.command.version, self.versions)
+        plan = await self._planned(work, request, version)
+        _tell_plan(work, plan)
+        await self._carry_out(work, plan)
+        await self._prune(work, plan)
+        intent = recorded(
+            plan.objects,
+            work.engine.outcome.applied,
+            before=plan.intent,
+            revision=request.revision,
+            version=version,
+        )
+        # First what was applied: the intent is what lets a repeat leave objects out.
+        await work.engine.ledger.settle()
+        await self.intents.save(work.command.cluster, intent)
+        return _result(work, plan)
+
+    async def _planned(self, work: Work, request: MeshRequest, version: str) -> Plan:
+        inventory, server, intent = await asyncio.gather(
+            work.surveyor.inventory(),
+            work.client.get("/version", subject="the API server's version"),
+            self.intents.load(work.command.cluster, request.revision),
+        )
+        minor = kubernetes_minor(server)
+        findings = check_install(
+            request, version=version, inventory=inventory, kubernetes_minor=minor
+        )
+        current = _leaving(request, inventory)
+        if current and current != version:
+            told = await self.checks.check(work, current=current, target=version)
+            findings.refusals += told.refusals
+            findings.warnings += told.warnings
+        warnings = findings.settle(force=request.force)
+        tags = _tags(request, inventory)
+        work.progress.tell(
+            Phase.CHECKED,
+            f"Checked: Kubernetes 1.{minor}, {_installed(inventory)}",
+            _moves(request, tags, inventory),
+        )
+        for text in warnings:
+            work.progress.warn(f"Check: {text}")
+        mesh = await self.rendering.mesh(request, version=version, tags=tags)
+        return await self._plan(work, request, mesh, inventory, intent, tags)
+
+    async def _plan(
+        self,
+        work: Work,
+        request: MeshRequest,
+        mesh: RenderedMesh,
+        inventory: Inventory,
+        intent: Intent | None,
+        tags: tuple[str, ...],
+    ) -> Plan:
+        kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
+        namespace = await _missing_namespace(work, request)
+        objects = (*([namespace] if namespace else []), *kept)
+        wanted = {_identity(planned.ref) for planned in mesh.objects}
+        stale = tuple(
+            found
+            for found in inventory.of_revision(request.revision)
+            if _identity(found.ref) not in wanted and _may_prune(found)
+        )
+        proven = [planned for planned in kept if is_proven(planned, intent, inventory)]
+        for planned in proven:
+            work.engine.ledger.unchanged(planned, inventory.objects[planned.ref].obj)
+        return Plan(
+            request=request,
+            version=mesh.version,
+            previous=inventory.revisions().get(request.revision, ""),
+            tags=tags,
+            objects=objects,
+            proven=frozenset(planned.ref for planned in proven),
+            stale=stale,
+            intent=intent,
+        )
+
+    async def _carry_out(self, work: Work, plan: Plan) -> None:
+        def skip(planned: PlannedObject) -> bool:
+            return planned.ref in plan.proven
+
+        waves = in_waves(plan.objects)
+        fresh_definitions = [p for p in plan.objects if not skip(p)]
+        async with asyncio.TaskGroup() as group:
+            established: asyncio.Task[set[Ref]] | None = None
+            for number, (wave, objects) in enumerate(waves, start=1):
+                if wave is Wave.CUSTOM_RESOURCES and established is not None:
+                    _require_established(await established)
+                if wave is Wave.WEBHOOKS:
+                    objects = await with_live_failure_policy(work.client, objects, skip=skip)
+                sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
+                _tell_wave(work, wave, number, len(waves), len(objects), sent)
+                # While the cluster works on the wave, what was applied is kept.
+                group.create_task(work.engine.ledger.settle_meanwhile())
+                if wave is Wave.FOUNDATIONS:
+                    established = group.create_task(work.engine.established(fresh_definitions))
+                await self._await_ready(work, plan, objects)
+            if established is not None:
+                _require_established(await established)
+
+    async def _await_ready(self, work: Work, plan: Plan, objects: Sequence[PlannedObject]) -> None:
+        async def tell(ref: Ref) -> None:
+            work.progress.tell(
+                Phase.READY,
+                f"{ref} is ready",
+                numbers={"seconds": work.progress.seconds},
+            )
+
+        timeout = plan.request.readiness_timeout
+        late = await work.engine.ready(objects, within=timeout, on_ready=tell)
+        if late:
+            first = min(late)
+            reason = await why_not_ready(work.client, work.resources, first)
+            raise NotReadyInTime(
+                f"not ready after {timeout.total_seconds():.0f} s: {listing(sorted(late))}",
+                cause=reason,
+                subject=str(first),
+            )
+
+    async def _prune(self, work: Work, plan: Plan) -> None:
+        if not plan.stale:
+            return
+        removed = await work.engine.delete_all([found.ref for found in plan.stale])
+        work.progress.tell(
+            Phase.PRUNED,
+            f"Pruned {len(removed)} objects that this version no longer has",
+            listing(removed),
+            numbers={"objects": len(removed)},
+        )
+
+
+def _leaving(request: MeshRequest, inventory: Inventory) -> str:
+    """The version that the users' objects live with now; "" for a fresh mesh.
+
+    A canary beside an older revision gets the same objects, and its definitions replace the older
+    ones, so its neighbour's version counts where it has none of its own.
+    """
+    revisions = inventory.revisions()
+    own = revisions.get(request.revision, "")
+    return own or min(filter(None, revisions.values()), default="")
+
+
+def _tags(request: MeshRequest, inventory: Inventory) -> tuple[str, ...]:
+    """Named tags exactly; else those that the revision has, and the default one for the first."""
+    if request.tags is not None:
+        return request.tags
+    current = inventory.tags()
+    kept = [tag for tag, revision in current.items() if revision == request.revision]
+    first = not inventory.revisions() and request.revision != istio.DEFAULT_REVISION
+    if first and istio.DEFAULT_TAG not in current:
+        kept.append(istio.DEFAULT_TAG)
+    return tuple(sorted(kept))
+
+
+def _installed(inventory: Inventory) -> str:
+    revisions = inventory.revisions()
+    if not revisions:
+        return "no Istio installed yet"
+    parts = [f"revision {name} ({version or '?'})" for name, version in sorted(revisions.items())]
+    return "installed: " + ", ".join(parts)
+
+
+def _moves(request: MeshRequest, tags: tuple[str, ...], inventory: Inventory) -> str:
+    current = inventory.tags()
+    moved = [
+        f"tag {tag} moves from revision {current[tag]} to {request.revision}"
+        for tag in tags
+        if current.get(tag, request.revision) != request.revision
+    ]
+    return "; ".join(moved)
+
+
+async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject | None:
+    """The system namespace when the cluster lacks it, marked as ours; a dying one is awaited."""
+    ref = Ref("v1", "Namespace", "", request.namespace)
+    resource = await work.resources.find("v1", "Namespace")
+    try:
+        live = await work.client.get(resource.path(ref), subject=str(ref))
+    except ObjectNotFound:
+        live = None
+    if live is not None and live["metadata"].get("deletionTimestamp"):
+        work.progress.note(f"Waiting until the old namespace {request.namespace} is gone")
+        if await work.engine.gone([ref], within=request.readiness_timeout):
+            raise StillDeleting(
+                f"namespace {request.namespace} is still being deleted", subject=str(ref)
+            )
+        live = None
+    if live is not None:
+        return None
+    metadata: dict[str, Any] = {
+        "name": request.namespace,
+        "annotations": {istio.CREATED_BY: work.command.operation},
+    }
+    network = _network(request)
+    if network:
+        metadata["labels"] = {_NETWORK_LABEL: network}
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    istio.claim_namespace(made)
+    return planned_object(made)
+
+
+def _network(request: MeshRequest) -> str:
+    values = request.overlay.get("values")
+    settings = values.get("global") if isinstance(values, dict) else None
+    network = settings.get("network") if isinstance(settings, dict) else None
+    return network if isinstance(network, str) else ""
+
+
+def _identity(ref: Ref) -> tuple[str, str, str, str]:
+    """An object whatever the version of its API."""
+    return (ref.group, ref.kind, ref.namespace, ref.name)
+
+
+def _may_prune(found: Found) -> bool:
+    owned_by_another = bool(found.obj["metadata"].get("ownerReferences"))
+    kept = found.labels.get(istio.NOT_PRUNED) == "true"
+    return not owned_by_another and not kept
+
+
+def _require_established(late: set[Ref]) -> None:
+    if late:
+        first = min(late)
+        raise NotReadyInTime(
+            f"not established after a minute: {listing(sorted(late))}",
+            cause="the API server did not accept the definitions' names",
+            subject=str(first),
+        )
+
+
+def _tell_plan(work: Work, plan: Plan) -> None:
+    total, proven = len(plan.objects), len(plan.proven)
+    action = f"upgrade from {plan.previous} to" if _is_upgrade(plan) else "install"
+    tags = f", tags {', '.join(plan.tags)}" if plan.tags else ""
+    work.progress.tell(
+        Phase.PLANNED,
+        f"Plan: {action} Istio {plan.version}, profile {plan.request.profile}, "
+        f"revision {plan.request.revision}{tags}: {total} objects, {total - proven} to send",
+        by_kind(planned.ref for planned in plan.objects),
+        numbers={
+            "objects": total,
+            "unchanged": proven,
+            "to_prune": len(plan.stale),
+        },
+    )
+
+
+def _tell_wave(work: Work, wave: Wave, number: int, of: int, objects: int, sent: int) -> None:
+    work.progress.tell(
+        Phase.WAVE,
+        f"Wave {number} of {of}, {wave.title}: {sent} applied, {objects - sent} unchanged",
+        numbers={"objects": objects, "applied": sent, "seconds": work.progress.seconds},
+    )
+
+
+def _is_upgrade(plan: Plan) -> bool:
+    return bool(plan.previous) and plan.previous != plan.version
+
+
+def _result(work: Work, plan: Plan) -> Result:
+    outcome = work.engine.outcome
+    sent, unchanged = len(outcome.applied), len(outcome.unchanged)
+    origin = f" (upgraded from {plan.previous})" if _is_upgrade(plan) else ""
+    tags = f", tags {', '.join(plan.tags)}" if plan.tags else ""
+    return Result(
+        f"Istio service mesh {plan.version} installed successfully{origin}",
+        f"The Istio mesh is now installed: version {plan.version}, revision "
+        f"{plan.request.revision}{tags}, profile {plan.request.profile}; {sent} objects applied, "
+        f"{unchanged} unchanged, {len(plan.stale)} pruned in {work.progress.seconds:.2f} s",
+        (
+            ("objects", len(plan.objects)),
+            ("applied", sent),
+            ("unchanged", unchanged),
+            ("pruned", len(plan.stale)),
+            ("seconds", work.progress.seconds),
+        ),
+    )

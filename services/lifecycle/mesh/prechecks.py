@@ -1,0 +1,130 @@
+"""What is looked at before the first write: pure rules over the request and the inventory.
+
+`force` overrides a refusal; a warning never stops anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.chassis.errors import PrecheckRefused, RevisionInUse, RevisionUnknown
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import Inventory
+from services.lifecycle.cluster.versions import Version, kubernetes_range, unsafe_step
+from services.lifecycle.mesh.requests import MeshRequest
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the checks say: `refusals` stop an operation that is not forced."""
+
+    refusals: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def settle(self, *, force: bool) -> list[str]:
+        """The warnings to tell; raises `PrecheckRefused` for the refusals unless forced."""
+        if self.refusals and not force:
+            raise PrecheckRefused(
+                "the mesh is left as it is: " + "; ".join(self.refusals),
+                cause="the change is not safe for what runs in the cluster",
+            )
+        return [f"forced although {text}" for text in self.refusals] + self.warnings
+
+
+def check_install(
+    request: MeshRequest, *, version: str, inventory: Inventory, kubernetes_minor: int
+) -> Findings:
+    """Server version, downgrade, jump, other installers, and neighbours of another version."""
+    findings = Findings()
+    _check_kubernetes(findings, version=version, minor=kubernetes_minor)
+    revisions = inventory.revisions()
+    current = revisions.get(request.revision, "")
+    step = unsafe_step(current, version) if current else ""
+    if step:
+        findings.refusals.append(f"revision {request.revision} would go from {step}")
+    for plane in inventory.foreign_planes:
+        revision = plane.labels.get(istio.REVISION, istio.DEFAULT_REVISION)
+        if revision == request.revision:
+            findings.refusals.append(
+                f"revision {revision} was installed by another tool ({plane.ref})"
+            )
+        else:
+            findings.warnings.append(f"another tool installed revision {revision} ({plane.ref})")
+    for revision, other in revisions.items():
+        apart = revision != request.revision and _lines_apart(other, version) > 1
+        if apart:
+            findings.warnings.append(
+                f"revision {revision} ({other}) is more than one minor version away: move "
+                "workloads in steps, a proxy may not be newer than its control plane"
+            )
+    return findings
+
+
+def check_uninstall(*, revisions: Sequence[str], inventory: Inventory, force: bool) -> None:
+    """Refuses to take a revision away from under its tags while others could hold them."""
+    others = [name for name in inventory.revisions() if name not in revisions]
+    held = sorted(tag for tag, target in inventory.tags().items() if target in revisions)
+    if held and others and not force:
+        raise RevisionInUse(
+            f"revision {', '.join(revisions)} still has the tag{'s' if len(held) > 1 else ''} "
+            f"{', '.join(held)}",
+            remedy=(
+                f"move {'them' if len(held) > 1 else 'it'} first: install revision {others[0]} "
+                f"with `tags: [{', '.join(held)}]`; or send `force: true`"
+            ),
+        )
+
+
+def revisions_to_remove(request: MeshRequest, inventory: Inventory) -> tuple[str, ...]:
+    """The revisions that a deletion means; none when nothing is installed.
+
+    Without a name a purge means all; else it is the only one, or the unnamed one, because anything
+    else would be a guess.
+    """
+    revisions = sorted(inventory.revisions())
+    if request.revision_given:
+        if request.revision not in revisions and revisions:
+            raise RevisionUnknown(
+                f"revision {request.revision} is not installed; installed: {', '.join(revisions)}"
+            )
+        return (request.revision,) if revisions else ()
+    if len(revisions) <= 1 or request.purge:
+        return tuple(revisions)
+    if istio.DEFAULT_REVISION in revisions:
+        return (istio.DEFAULT_REVISION,)
+    raise RevisionUnknown(
+        f"several revisions are installed: {', '.join(revisions)}",
+        cause="the request does not say which one to remove",
+        remedy="name it: spec.revision of the IstioOperator or of the LifecycleOptions",
+    )
+
+
+def _check_kubernetes(findings: Findings, *, version: str, minor: int) -> None:
+    supported = kubernetes_range(version)
+    if supported is None or minor == 0:
+        return
+    lowest, highest = supported
+    if minor < lowest:
+        findings.refusals.append(
+            f"Istio {version} needs Kubernetes 1.{lowest}, the cluster has 1.{minor}"
+        )
+    elif minor > highest:
+        findings.warnings.append(
+            f"Istio {version} was not tested with Kubernetes 1.{minor} (supported up to "
+            f"1.{highest})"
+        )
+
+
+def _lines_apart(one: str, other: str) -> int:
+    first, second = Version.parse(one), Version.parse(other)
+    if first is None or second is None:
+        return 0
+    return abs(first.minor - second.minor) if first.major == second.major else 99
+
+
+def kubernetes_minor(version: dict[str, str]) -> int:
+    """The minor number in an answer of `/version` ("33+" on some clouds); 0 when unreadable."""
+    found = re.match(r"\d+", str(version.get("minor", "")))
+    return int(found[0]) if found else 0

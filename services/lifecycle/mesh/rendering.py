@@ -1,0 +1,133 @@
+"""From a request to the objects of a mesh: the overlay's text, and the rendered manifest taken in.
+
+Rendered meshes are cached by (version, input). Single documents are cached by their text as well:
+the 15 CRDs are nine tenths of every manifest and the same in all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import orjson
+
+from services.chassis.errors import OverlayMalformed
+from services.chassis.kube.manifests import parse_trusted_document
+from services.lifecycle.cluster import istio
+from services.lifecycle.manifests.objects import PlannedObject, planned_object
+from services.lifecycle.mesh.requests import MeshRequest
+
+_CACHED_MESHES = 16
+_CACHED_DOCUMENTS = 512
+
+
+class Renderer(Protocol):
+    """What can make a manifest of an overlay."""
+
+    async def render(self, version: str, overlay: bytes) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedMesh:
+    """All objects of one revision, labelled, ready to be sent."""
+
+    version: str
+    objects: tuple[PlannedObject, ...]
+
+
+def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> bytes:
+    """The IstioOperator (JSON) that makes istioctl render what the request asks for."""
+    spec = copy.deepcopy(request.overlay)
+    spec["profile"] = request.profile
+    spec.setdefault("hub", hub)
+    values = spec.setdefault("values", {})
+    if not isinstance(values, dict):
+        raise OverlayMalformed("spec.values of the IstioOperator is not a mapping")
+    if request.revision != istio.DEFAULT_REVISION:
+        spec["revision"] = request.revision
+        # The default validator belongs to whichever revision has the default tag.
+        values["defaultRevision"] = request.revision if istio.DEFAULT_TAG in tags else ""
+    if tags:
+        values["revisionTags"] = sorted(tags)
+    operator = {
+        "apiVersion": "install.istio.io/v1alpha1",
+        "kind": "IstioOperator",
+        "metadata": {"namespace": request.namespace},
+        "spec": spec,
+    }
+    return orjson.dumps(operator, option=orjson.OPT_SORT_KEYS)
+
+
+@dataclass(slots=True)
+class Rendering:
+    """Renders with a memory."""
+
+    renderer: Renderer
+    hub: str
+    _meshes: OrderedDict[str, RenderedMesh] = field(default_factory=OrderedDict)
+    _documents: OrderedDict[str, PlannedObject] = field(default_factory=OrderedDict)
+    _running: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    async def mesh(
+        self, request: MeshRequest, *, version: str, tags: tuple[str, ...]
+    ) -> RenderedMesh:
+        """The objects of `request` in `version`, with the given revision tags."""
+        overlay = overlay_for(request, tags=tags, hub=self.hub)
+        key = f"{version}:{hashlib.sha256(overlay).hexdigest()}"
+        lock = self._running.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._cached(key, request, version=version, overlay=overlay)
+        finally:
+            if not lock.locked():
+                self._running.pop(key, None)
+
+    async def _cached(
+        self, key: str, request: MeshRequest, *, version: str, overlay: bytes
+    ) -> RenderedMesh:
+        known = self._meshes.get(key)
+        if known is not None:
+            self._meshes.move_to_end(key)
+            return known
+        text = await self.renderer.render(version, overlay)
+        mesh = RenderedMesh(version, await self._objects(text, request, version))
+        self._meshes[key] = mesh
+        if len(self._meshes) > _CACHED_MESHES:
+            self._meshes.popitem(last=False)
+        return mesh
+
+    async def _objects(
+        self, text: str, request: MeshRequest, version: str
+    ) -> tuple[PlannedObject, ...]:
+        objects = []
+        for document in text.removesuffix("\n").removesuffix("\n---").split("\n---\n"):
+            if not document.strip().strip("-").strip():
+                continue
+            # The line's end belongs to a literal that ends the document.
+            planned = self._object(f"{document}\n", request, version)
+            if planned is not None:
+                objects.append(planned)
+            # One document is a few milliseconds; heartbeats run between them.
+            await asyncio.sleep(0)
+        return tuple(objects)
+
+    def _object(self, document: str, request: MeshRequest, version: str) -> PlannedObject | None:
+        identity = f"{request.revision}:{version}:{request.namespace}:{document}"
+        key = hashlib.sha256(identity.encode()).hexdigest()
+        known = self._documents.get(key)
+        if known is not None:
+            self._documents.move_to_end(key)
+            return known
+        obj = parse_trusted_document(document)
+        if obj is None:
+            return None
+        istio.claim(obj, revision=request.revision, version=version, namespace=request.namespace)
+        planned = planned_object(obj)
+        self._documents[key] = planned
+        if len(self._documents) > _CACHED_DOCUMENTS:
+            self._documents.popitem(last=False)
+        return planned

@@ -1,0 +1,53 @@
+"""The operations that lifecycle offers, by the names, categories and texts that Meshery shows."""
+
+from __future__ import annotations
+
+from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
+from services.lifecycle.applications.applying import Applications
+from services.lifecycle.manifests.applying import run_manifest
+from services.lifecycle.mesh.injection import label_namespace
+from services.lifecycle.mesh.installing import Installer
+from services.lifecycle.mesh.requests import parse_request
+from services.lifecycle.mesh.uninstalling import Uninstaller
+from services.lifecycle.work import Operation, Result, Work
+
+MESH = AdvertisedOperation(
+    name="istio", description="Istio Service Mesh", category=Category.INSTALL, slot=SlotKind.MESH
+)
+INJECTION = AdvertisedOperation(
+    name="label-namespace",
+    description="Automatic Sidecar Injection",
+    category=Category.CONFIGURE,
+    slot=SlotKind.APPLY,
+)
+MANIFEST = AdvertisedOperation(
+    # For people with the nats CLI; the gateway's `custom` goes through the translator.
+    name="manifest",
+    description="A manifest as it is",
+    category=Category.CUSTOM,
+    slot=SlotKind.APPLY,
+    is_listed=False,
+)
+
+
+def offered(
+    *, installer: Installer, uninstaller: Uninstaller, applications: Applications
+) -> dict[str, Operation]:
+    """Operation by name."""
+
+    async def run_mesh(work: Work) -> Result:
+        request = parse_request(work.command.body)
+        if work.command.verb is Verb.DELETE:
+            return await uninstaller.uninstall(work, request)
+        return await installer.install(work, request)
+
+    async def run_label(work: Work) -> Result:
+        return await label_namespace(work, parse_request(work.command.body))
+
+    operations = [
+        Operation(MESH, run_mesh),
+        Operation(INJECTION, run_label),
+        Operation(MANIFEST, run_manifest),
+        *applications.operations(),
+    ]
+    return {operation.advertised.name: operation for operation in operations}
