@@ -36,9 +36,8 @@ from services.lifecycle.applications.samples import APPLICATIONS, Application
 from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.lifecycle.operations import INJECTION, MESH
 from services.lifecycle.settings import LifecycleSettings
-from services.perf.catalog import GATE, TEST
-from services.perf.settings import PerfSettings
-from services.perf.wire import (
+from services.perf.operations.catalog import GATE, TEST
+from services.perf.runs.wire import (
     ReadyAnswer,
     ReadyQuestion,
     Report,
@@ -46,6 +45,7 @@ from services.perf.wire import (
     ShardCommand,
     ShardResult,
 )
+from services.perf.settings import PerfSettings
 from services.topology.analysis.ist import catalog as ist
 from services.topology.analysis.kia import catalog as kia
 from services.topology.cluster import kinds

@@ -29,20 +29,20 @@ from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
 from services.perf.adapters.pages import Pages
 from services.perf.adapters.stores import BusStore
-from services.perf.baselines import BaselineRecord
-from services.perf.catalog import offered
-from services.perf.correlation import Metrics
-from services.perf.gating import Gates
+from services.perf.comparison.baselines import BaselineRecord
+from services.perf.definitions.loads import GeneratorName
 from services.perf.generators.ports import Generator
 from services.perf.handlers import SERVICE, Handlers
-from services.perf.loads import GeneratorName
+from services.perf.operations.catalog import offered
+from services.perf.operations.gating import Gates
+from services.perf.operations.trials import Trials
 from services.perf.queries import Answers
-from services.perf.runs import Runs
-from services.perf.seating import Patience
+from services.perf.runs.runs import Runs
+from services.perf.runs.seating import Patience
+from services.perf.runs.wire import RollAnswer
+from services.perf.runs.working import ShardWorker
 from services.perf.settings import PerfSettings
-from services.perf.trials import Trials
-from services.perf.wire import RollAnswer
-from services.perf.working import ShardWorker
+from services.perf.telemetry.correlation import Metrics
 
 HTTP_PORT = 9113
 

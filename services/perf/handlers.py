@@ -20,8 +20,8 @@ from services.chassis.operations.claims import Claims
 from services.chassis.operations.commands import processing, read_command
 from services.chassis.operations.endings import Result, failure_event
 from services.chassis.operations.progress import Progress
-from services.perf.ports import Stop
-from services.perf.work import NO_CLUSTER, Mesh, Operation, Work
+from services.perf.runs.ports import Stop
+from services.perf.runs.work import NO_CLUSTER, Mesh, Operation, Work
 
 SERVICE = "perf"
 

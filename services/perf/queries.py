@@ -24,15 +24,15 @@ from services.chassis.errors import (
     RunUnknown,
 )
 from services.chassis.messages import Command, SlotKind
-from services.perf.baselines import BaselineRecord
-from services.perf.catalog import TEST
-from services.perf.comparing import compare
-from services.perf.configs import read_test
-from services.perf.exports import hdr_log, hgrm
-from services.perf.measurements import Measurement
-from services.perf.results import fortio_result, smp_result
-from services.perf.wire import RunRecord
-from services.perf.work import NO_CLUSTER, run_of
+from services.perf.comparison.baselines import BaselineRecord
+from services.perf.comparison.comparing import compare
+from services.perf.definitions.configs import read_test
+from services.perf.measurements.measurements import Measurement
+from services.perf.operations.catalog import TEST
+from services.perf.results.exports import hdr_log, hgrm
+from services.perf.results.results import fortio_result, smp_result
+from services.perf.runs.wire import RunRecord
+from services.perf.runs.work import NO_CLUSTER, run_of
 
 _WITHIN = timedelta(seconds=5)
 _WAITING = timedelta(minutes=30)

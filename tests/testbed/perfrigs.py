@@ -15,7 +15,7 @@ import yaml
 
 from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus, connect
-from services.perf.measurements import Measurement
+from services.perf.measurements.measurements import Measurement
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
 

@@ -18,8 +18,8 @@ from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.errors import BusUnavailable, shortened
-from services.perf.ports import Stop
-from services.perf.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
+from services.perf.runs.ports import Stop
+from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
 
 _ROLL_CALL_S = 0.1
 _READY_WITHIN_S = 1.0

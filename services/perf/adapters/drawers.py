@@ -9,8 +9,8 @@ import sys
 import orjson
 
 from services.chassis.errors import InternalError
-from services.perf.comparing import Comparison
-from services.perf.measurements import Measurement
+from services.perf.comparison.comparing import Comparison
+from services.perf.measurements.measurements import Measurement
 
 _WITHIN_S = 30.0
 
@@ -25,7 +25,7 @@ async def drawn(measurement: Measurement, form: str, comparison: Comparison | No
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.perf.drawing",
+        "services.perf.results.drawing",
         form,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from services.chassis.errors import GeneratorMissing
 from services.chassis.operations.endings import first_error
 from services.perf.adapters.processes import Ended, Limits, Pipe, carried_out, in_memory
+from services.perf.definitions.loads import Load
 from services.perf.generators import failures, fortio, wrk2
 from services.perf.generators.accesslogs import LogReader
-from services.perf.loads import Load
-from services.perf.tallies import Tally
+from services.perf.measurements.tallies import Tally
 
 _SLACK_S = 1.0
 _SLACK = 0.1

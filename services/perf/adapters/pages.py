@@ -18,11 +18,11 @@ from services.chassis.bus.subjects import token
 from services.chassis.errors import MeshbusError
 from services.perf.adapters.drawers import drawn
 from services.perf.adapters.stores import BusStore
-from services.perf.comparing import compare
-from services.perf.exports import hdr_log
-from services.perf.measurements import Measurement
-from services.perf.results import fortio_result, smp_result
-from services.perf.wire import RunRecord
+from services.perf.comparison.comparing import compare
+from services.perf.measurements.measurements import Measurement
+from services.perf.results.exports import hdr_log
+from services.perf.results.results import fortio_result, smp_result
+from services.perf.runs.wire import RunRecord
 
 _MOST_RUNS = 200
 _LIST = (

@@ -15,11 +15,11 @@ from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.bus.streams import PERF_TTL
 from services.chassis.bus.subjects import token
 from services.chassis.messages.models import Message
-from services.perf.baselines import BaselineRecord
-from services.perf.gating import GateRecord
-from services.perf.measurements import Measurement
-from services.perf.results import fortio_result
-from services.perf.wire import RunRecord, ShardResult, Step
+from services.perf.comparison.baselines import BaselineRecord
+from services.perf.measurements.measurements import Measurement
+from services.perf.operations.gating import GateRecord
+from services.perf.results.results import fortio_result
+from services.perf.runs.wire import RunRecord, ShardResult, Step
 
 M = TypeVar("M", bound=Message)
 

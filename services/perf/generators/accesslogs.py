@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from services.chassis.errors import GeneratorFailed
+from services.perf.definitions.loads import Load, Protocol
 from services.perf.generators.fortio import threads
-from services.perf.loads import Load, Protocol
-from services.perf.tallies import Tally
+from services.perf.measurements.tallies import Tally
 
 NO_ANSWER = "-1"
 OTHER_ECHO = "MISMATCH"

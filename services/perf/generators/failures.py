@@ -21,7 +21,7 @@ from services.chassis.errors import (
     shortened,
 )
 from services.chassis.telemetry.redaction import MASK, redacted_text
-from services.perf.loads import Target
+from services.perf.definitions.loads import Target
 
 _URL = re.compile(r"\b(\w+://)(?:[^\s\"'/?@]*@)?([^\s\"'/?]*)[^\s\"']*")
 _SHORTEST_SECRET = 3

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import orjson
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.loads import Load, Protocol
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import Load, Protocol
+from services.perf.measurements.tallies import Tally
 
 _OVERRUN = 0.01
 """So much longer than planned may a process take for the calls that are left over."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from services.perf.loads import Load
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import Load
+from services.perf.measurements.tallies import Tally
 
 
 class Generator(Protocol):

@@ -24,9 +24,9 @@ import re
 from dataclasses import dataclass, field
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.histograms import Histogram
-from services.perf.loads import Load, Protocol
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import Load, Protocol
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.tallies import Tally
 
 ANSWERED = "2xx or 3xx"
 REFUSED = "4xx or 5xx"

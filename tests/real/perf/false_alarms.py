@@ -23,10 +23,10 @@ from datetime import datetime, timezone
 from itertools import combinations
 
 from services.perf.adapters.generators import FortioGenerator
-from services.perf.comparing import Comparison, Outcome, compare
-from services.perf.loads import GeneratorName, Load, Protocol, Target
-from services.perf.measurements import Measurement, StageResult
-from services.perf.tallies import Tally
+from services.perf.comparison.comparing import Comparison, Outcome, compare
+from services.perf.definitions.loads import GeneratorName, Load, Protocol, Target
+from services.perf.measurements.measurements import Measurement, StageResult
+from services.perf.measurements.tallies import Tally
 from tests.testbed.building import binary
 from tests.testbed.loopback import HOST, take_port
 

@@ -33,11 +33,11 @@ from services.chassis.errors import (
 )
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.processes import Limits, Pipe, carried_out, in_memory
+from services.perf.definitions.loads import Load, Protocol, Target
 from services.perf.generators import fortio
 from services.perf.generators.accesslogs import LogReader
-from services.perf.histograms import Histogram
-from services.perf.loads import Load, Protocol, Target
-from services.perf.tallies import Tally
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.tallies import Tally
 from tests.testbed import loopback, pki
 from tests.testbed.backends import Backend, Backends
 from tests.testbed.building import binary
@@ -510,8 +510,8 @@ async def test_a_killed_worker_takes_its_generators_along(
     program = textwrap.dedent(f"""
         import uvloop
         from services.perf.adapters.generators import FortioGenerator
-        from services.perf.loads import Load
-        from services.perf.tallies import Tally
+        from services.perf.definitions.loads import Load
+        from services.perf.measurements.tallies import Tally
         load = Load.model_validate_json({one.model_dump_json()!r})
         uvloop.run(FortioGenerator({generator.program!r}).run(load, Tally()))
     """)

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from services.chassis.bus.connection import connect
-from services.perf.histograms import Histogram
-from services.perf.measurements import Measurement
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.measurements import Measurement
 from tests.real.perf.doors import NAMESPACE, Door
 from tests.testbed.clusters import Cluster
 from tests.testbed.entries import istio_object

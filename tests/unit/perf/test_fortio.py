@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import GeneratorFailed, LoadTestMalformed
+from services.perf.definitions.loads import Load, Protocol, Target
 from services.perf.generators import fortio
 from services.perf.generators.accesslogs import NO_ANSWER, TOO_LATE, LogReader, code_of
-from services.perf.loads import Load, Protocol, Target
-from services.perf.tallies import Tally
+from services.perf.measurements.tallies import Tally
 
 BEGAN_NS = 1_795_515_011_359_051_923
 PATHS = fortio.Paths(log="/dev/fd/5")

@@ -13,7 +13,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.perf.histograms import (
+from services.perf.measurements.histograms import (
     LONGEST_US,
     Histogram,
     HistogramMessage,

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.perf.measurements import (
+from services.perf.measurements.measurements import (
     Measurement,
     MissingShard,
     StageResult,
     interval_of,
     merged,
 )
-from services.perf.tallies import Tally
-from services.perf.timelines import timeline
+from services.perf.measurements.tallies import Tally
+from services.perf.measurements.timelines import timeline
 from tests.unit.perf.samples import UNUSUAL, measurement, tally
 
 

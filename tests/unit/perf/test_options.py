@@ -8,9 +8,9 @@ import pytest
 
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.kube.manifests import parse_documents
-from services.perf.loads import Objective, Saturation, Stage
-from services.perf.options import KIND, PerformanceOptions, read_options
-from services.perf.saturating import most_steps
+from services.perf.definitions.loads import Objective, Saturation, Stage
+from services.perf.definitions.options import KIND, PerformanceOptions, read_options
+from services.perf.runs.saturating import most_steps
 
 
 def read(**spec: Any) -> PerformanceOptions:
@@ -35,7 +35,7 @@ def test_nothing_is_needed() -> None:
 
 
 def test_the_example_of_the_module_can_be_read() -> None:
-    from services.perf import options as module
+    from services.perf.definitions import options as module
 
     assert module.__doc__ is not None
     example = module.__doc__.partition("\n\n")[2].partition("\nIt is read here")[0]

@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from services.perf.charts import VARIABLES
-from services.perf.comparing import compare
-from services.perf.measurements import MissingShard, StageResult
-from services.perf.pages import html
-from services.perf.tallies import Tally
-from services.perf.verdicts import Confidence, Place, Share, Verdict
+from services.perf.comparison.comparing import compare
+from services.perf.measurements.measurements import MissingShard, StageResult
+from services.perf.measurements.tallies import Tally
+from services.perf.results.charts import VARIABLES
+from services.perf.results.pages import html
+from services.perf.telemetry.verdicts import Confidence, Place, Share, Verdict
 from tests.unit.perf.samples import HOSTILE, STARTED, UNUSUAL, measurement, tally
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}

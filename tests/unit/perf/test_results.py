@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proto import smp_pb2
-from services.perf.buckets import fortio_histogram, resolution_of
-from services.perf.histograms import LONGEST_US, Histogram
-from services.perf.loads import GeneratorName, Protocol
-from services.perf.measurements import MissingShard, StageResult
-from services.perf.results import fortio_result, smp_result, summary, told_ms, told_number
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.measurements.histograms import LONGEST_US, Histogram
+from services.perf.measurements.measurements import MissingShard, StageResult
+from services.perf.measurements.tallies import Tally
+from services.perf.results.buckets import fortio_histogram, resolution_of
+from services.perf.results.results import fortio_result, smp_result, summary, told_ms, told_number
 from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, tally
 
 # fortio's default bounds in milliseconds, as its sources and its results have them.

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.perf.loads import Objective, Saturation, Stage
-from services.perf.saturating import Search, judge, most_steps
-from services.perf.tallies import Tally
+from services.perf.definitions.loads import Objective, Saturation, Stage
+from services.perf.measurements.tallies import Tally
+from services.perf.runs.saturating import Search, judge, most_steps
 
 
 def searched(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.loads import Load, LoadTest, Shard, Stage, Target
-from services.perf.sharding import LEAST_REQUESTS, apportioned, requests_of, shards
+from services.perf.definitions.loads import Load, LoadTest, Shard, Stage, Target
+from services.perf.definitions.sharding import LEAST_REQUESTS, apportioned, requests_of, shards
 
 
 def load_test(*weights: float, connections: int = 4, stages: list[Stage] | None = None) -> LoadTest:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.perf.measurements import merged
-from services.perf.tallies import Tally, TallyMessage
+from services.perf.measurements.measurements import merged
+from services.perf.measurements.tallies import Tally, TallyMessage
 from tests.unit.perf.samples import tally
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 import pytest
 
 from services.chassis.prometheus import Sample
-from services.perf.distributions import Distribution, distributions_of, merged
-from services.perf.splits import At, Point, Split, split
-from services.perf.verdicts import (
+from services.perf.telemetry.distributions import Distribution, distributions_of, merged
+from services.perf.telemetry.splits import At, Point, Split, split
+from services.perf.telemetry.verdicts import (
     Confidence,
     Edge,
     Evidence,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from services.chassis.errors import LoadTestMalformed
+from services.perf.definitions.loads import Load, Protocol, Target
 from services.perf.generators import wrk2
-from services.perf.loads import Load, Protocol, Target
-from services.perf.tallies import Tally
+from services.perf.measurements.tallies import Tally
 
 RECORDED = Path(__file__).with_name("recorded")
 

@@ -1,0 +1,1 @@
+"""Compares runs: whether a change of the mesh made a service slower, or chance did."""

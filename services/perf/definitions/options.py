@@ -1,0 +1,285 @@
+"""What SMP has no field for: a document of its own beside the test, as LifecycleOptions are.
+
+apiVersion: meshbus.io/v1
+kind: PerformanceOptions
+spec:
+  workers: 4                  # those that are free where not set
+  onLostWorker: rerun         # or report
+  http2: false
+  timeoutSeconds: 10
+  insecure: false             # takes any certificate
+  targets: [{url: "http://checkout.shop.svc/", weight: 3}]
+  stages: [{rate: 50, durationSeconds: 60}]
+  ramp: {from: 50, to: 500, steps: 10, durationSeconds: 300}
+  saturation: {lowest: 50, highest: 5000, stepSeconds: 15, precision: 0.05}
+  objective: {p99Ms: 250, errorRatio: 0.01, rateRatio: 0.95}
+  prometheus: http://prometheus.istio-system.svc:9090
+  service: checkout.shop
+  baseline: nightly
+  change: |                   # of a gate: the manifest that is tried
+    …
+  threshold: 0.1
+  settleSeconds: 5
+  repeats: 1
+  rollback: true
+
+It is read here and not by `bodies.read_options`, which tells the first problem only and has the
+translator's code and guide in its error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from services.perf.definitions.addresses import checked_url
+from services.perf.definitions.loads import Objective as Wanted
+from services.perf.definitions.loads import Saturation as Bounds
+from services.perf.definitions.loads import Stage
+from services.perf.definitions.problems import names_of, refuse, told
+from services.perf.definitions.sharding import LEAST_REQUESTS, requests_of
+from services.perf.runs.saturating import most_steps
+
+KIND = "PerformanceOptions"
+MOST_RATE = 1_000_000
+MOST_TARGETS = 64
+MOST_STAGES = 256
+MOST_WORKERS = 256
+LONGEST_S = 24 * 3600.0
+LEAST_PRECISION = 0.005
+_CHANGE_LIMIT = 1_000_000
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SERVICE = re.compile(rf"{_LABEL}\.{_LABEL}")
+
+
+def no_flag(value: Any) -> Any:
+    """`true` is no number, although Python takes it for 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _base_url(text: str) -> str:
+    if not text:
+        return text
+    if urlsplit(checked_url(text)).query:
+        raise ValueError("must be a base URL without a query")
+    return text
+
+
+def _service(text: str) -> str:
+    if text and not _SERVICE.fullmatch(text):
+        raise ValueError("must be name.namespace, such as checkout.shop")
+    return text
+
+
+def _baseline(text: str) -> str:
+    if text and not _NAME.fullmatch(text):
+        raise ValueError("must be a name of at most 63 letters, digits and . _ -")
+    return text
+
+
+def checked_stage(rate: float, duration_s: float) -> Stage:
+    """Raises `ValueError` for a stage that generators cannot make exactly."""
+    stage = Stage(rate=rate, duration_s=duration_s)
+    if rate and requests_of(stage) < LEAST_REQUESTS:
+        raise ValueError(
+            f"the rate and the duration come to fewer than {LEAST_REQUESTS} requests, which is the "
+            "least that a generator makes"
+        )
+    return stage
+
+
+Number = Annotated[float, BeforeValidator(no_flag), Field(allow_inf_nan=False)]
+Rate = Annotated[Number, Field(gt=0, le=MOST_RATE)]
+Seconds = Annotated[Number, Field(ge=1, le=LONGEST_S)]
+Milliseconds = Annotated[Number, Field(gt=0, le=3_600_000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TargetOption(_Part):
+    """One of several endpoints; protocol, headers and body are the client's."""
+
+    url: str
+    weight: Number = Field(default=1.0, ge=1e-6, le=1e6)
+
+
+class StageOption(_Part):
+    rate: Number = Field(ge=0, le=MOST_RATE)
+    """0 means as fast as the connections allow."""
+    durationSeconds: Seconds  # noqa: N815
+
+    @model_validator(mode="after")
+    def _makes_requests(self) -> StageOption:
+        self.stage()
+        return self
+
+    def stage(self) -> Stage:
+        return checked_stage(self.rate, self.durationSeconds)
+
+
+class Ramp(_Part):
+    """Stages of one length, from one rate to another in even steps."""
+
+    first: Rate = Field(alias="from")
+    to: Rate
+    steps: int = Field(default=10, ge=2, le=MOST_STAGES)
+    durationSeconds: Seconds  # noqa: N815
+    """Of all steps together."""
+
+    @model_validator(mode="after")
+    def _steps_are_long_enough(self) -> Ramp:
+        if self.durationSeconds < self.steps:
+            raise ValueError("each step must last a second or more")
+        self.stages()
+        return self
+
+    def stages(self) -> list[Stage]:
+        rise = (self.to - self.first) / (self.steps - 1)
+        duration_s = self.durationSeconds / self.steps
+        rates = [round(self.first + rise * step, 6) for step in range(self.steps)]
+        return [checked_stage(rate, duration_s) for rate in rates]
+
+
+class Saturation(_Part):
+    lowest: Rate
+    highest: Rate
+    stepSeconds: Seconds = 10.0  # noqa: N815
+    precision: Number = Field(default=0.05, ge=LEAST_PRECISION, le=0.5)
+
+    @model_validator(mode="after")
+    def _can_be_searched(self) -> Saturation:
+        if self.highest <= self.lowest:
+            raise ValueError("highest must be above lowest")
+        checked_stage(self.lowest, self.stepSeconds)
+        longest_s = most_steps(self.bounds()) * self.stepSeconds
+        if longest_s > LONGEST_S:
+            raise ValueError(
+                f"the search could take {longest_s:g} s, the limit is {LONGEST_S:g} s; shorten "
+                "the steps, narrow the bounds or ask for less precision"
+            )
+        return self
+
+    def bounds(self) -> Bounds:
+        return Bounds(
+            lowest=self.lowest,
+            highest=self.highest,
+            step_duration_s=self.stepSeconds,
+            precision=self.precision,
+        )
+
+
+class Objective(_Part):
+    p50Ms: Milliseconds | None = None  # noqa: N815
+    p90Ms: Milliseconds | None = None  # noqa: N815
+    p99Ms: Milliseconds | None = None  # noqa: N815
+    errorRatio: Annotated[Number, Field(ge=0, le=1)] | None = 0.01  # noqa: N815
+    """null where errors do not matter."""
+    rateRatio: Number = Field(default=0.95, ge=0, le=1)  # noqa: N815
+
+    def wanted(self) -> Wanted:
+        return Wanted(
+            p50_ms=self.p50Ms,
+            p90_ms=self.p90Ms,
+            p99_ms=self.p99Ms,
+            error_ratio=self.errorRatio,
+            rate_ratio=self.rateRatio,
+        )
+
+
+class PerformanceOptions(BaseModel):
+    """Checked options. Field names are the document's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
+    """0 takes those that are free."""
+    onLostWorker: Literal["rerun", "report"] = "rerun"  # noqa: N815
+    http2: bool = False
+    timeoutSeconds: Number = Field(default=10.0, ge=0.001, le=3600)  # noqa: N815
+    """Of one request."""
+    insecure: bool = False
+    targets: list[TargetOption] = Field(default_factory=list, max_length=MOST_TARGETS)
+    """Instead of the test's own URLs."""
+    stages: list[StageOption] = Field(default_factory=list, max_length=MOST_STAGES)
+    """Instead of the test's own rate and duration, as `ramp` and `saturation` are."""
+    ramp: Ramp | None = None
+    saturation: Saturation | None = None
+    objective: Objective | None = None
+    prometheus: Annotated[str, AfterValidator(_base_url)] = ""
+    service: Annotated[str, AfterValidator(_service)] = ""
+    """`name.namespace`."""
+    baseline: Annotated[str, AfterValidator(_baseline)] = ""
+    change: str = Field(default="", max_length=_CHANGE_LIMIT, repr=False)
+    """Manifest that a gate tries."""
+    threshold: Number = Field(default=0.1, gt=0, le=10)
+    """The share by which a figure may get worse."""
+    settleSeconds: Number = Field(default=5.0, ge=0, le=3600)  # noqa: N815
+    """From the change to the next run."""
+    rollback: bool = True
+    repeats: int = Field(default=1, ge=1, le=5)
+    """Runs before the change, and as many after it."""
+
+    @model_validator(mode="after")
+    def _has_one_course(self) -> PerformanceOptions:
+        if bool(self.stages) + (self.ramp is not None) + (self.saturation is not None) > 1:
+            raise ValueError("stages, ramp and saturation exclude each other")
+        if sum(stage.durationSeconds for stage in self.stages) > LONGEST_S:
+            raise ValueError(f"the stages last longer than {LONGEST_S:g} s together")
+        return self
+
+    @property
+    def course(self) -> list[Stage]:
+        """The stages that stand here, written out; empty where the test's own count."""
+        if self.ramp is not None:
+            return self.ramp.stages()
+        return [stage.stage() for stage in self.stages]
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "targets": TargetOption,
+    "stages": StageOption,
+    "ramp": Ramp,
+    "saturation": Saturation,
+    "objective": Objective,
+}
+
+
+def parse_options(document: dict[str, Any]) -> tuple[PerformanceOptions | None, list[str]]:
+    """The options in a PerformanceOptions document, or all that is wrong with them."""
+    extra = sorted(set(document) - {"apiVersion", "kind", "metadata", "spec"})
+    found = [f"{KIND}: what stands beside spec belongs into it"] if extra else []
+    spec = document.get("spec")
+    try:
+        options = PerformanceOptions.model_validate({} if spec is None else spec, strict=True)
+    except ValidationError as error:
+        return None, found + told(error, place="spec", names_at=_names_at)
+    return (None if found else options), found
+
+
+def read_options(document: dict[str, Any]) -> PerformanceOptions:
+    """The options; raises `LoadTestMalformed` with all that is wrong."""
+    options, problems = parse_options(document)
+    if options is None:
+        refuse(problems)
+    return options
+
+
+def _names_at(location: tuple[int | str, ...]) -> list[str]:
+    owner = _PARTS.get(str(location[0])) if len(location) > 1 else None
+    return names_of(owner or PerformanceOptions)

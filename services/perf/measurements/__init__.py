@@ -1,0 +1,1 @@
+"""What was counted: latencies, requests and failures of shards, merged into those of a run."""

@@ -1,0 +1,189 @@
+"""What a generator counts, by the interval in which each request began.
+
+Two times are kept for each request. Its *duration* is what the generator measured, from sending to
+the answer. Its *response time* begins when the constant rate wanted it sent: where a stalled target
+holds up the requests behind it, the wait is in there too, and that is what makes the figure free of
+coordinated omission.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from services.chassis.messages.models import Piece
+from services.perf.measurements.histograms import Histogram, HistogramMessage
+
+
+class IntervalMessage(Piece):
+    """One interval as it travels."""
+
+    index: int
+    durations: HistogramMessage
+    codes: dict[str, int]
+    failed: int
+
+
+class TallyMessage(Piece):
+    """A tally as it travels."""
+
+    interval_s: float
+    durations: HistogramMessage
+    responses: HistogramMessage
+    failures: HistogramMessage
+    codes: dict[str, int]
+    intervals: list[IntervalMessage] = Field(default_factory=list)
+    began_s: float | None = None
+    ended_s: float = 0.0
+    sockets: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+@dataclass(slots=True)
+class Interval:
+    """The requests that began in one interval."""
+
+    durations: Histogram = field(default_factory=Histogram)
+    codes: Counter[str] = field(default_factory=Counter)
+    """Answers by status code; what got none is "-1", as fortio has it."""
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """All requests of a generator, a shard or a run."""
+
+    interval_s: float = 1.0
+    durations: Histogram = field(default_factory=Histogram)
+    responses: Histogram = field(default_factory=Histogram)
+    failures: Histogram = field(default_factory=Histogram)
+    """Durations of the failed requests, which are in `durations` as well."""
+    codes: Counter[str] = field(default_factory=Counter)
+    intervals: dict[int, Interval] = field(default_factory=dict)
+    """By index: 0 is the one that begins with the run."""
+    began_s: float | None = None
+    """When the first request was sent, in seconds after the run's start."""
+    ended_s: float = 0.0
+    """When the last answer came, in seconds after the run's start."""
+    sockets: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+    @property
+    def requests(self) -> int:
+        return self.durations.count
+
+    @property
+    def failed(self) -> int:
+        return self.failures.count
+
+    def request(
+        self, *, at_s: float, duration_us: int, late_us: int, code: str, is_ok: bool
+    ) -> None:
+        """Counts one request that was sent `at_s` after the run's start, `late_us` behind time."""
+        self.durations.record(duration_us)
+        self.responses.record(duration_us + max(0, late_us))
+        self.codes[code] += 1
+        self.ended_s = max(self.ended_s, at_s + duration_us / 1e6)
+        if self.began_s is None or at_s < self.began_s:
+            self.began_s = at_s
+        index = max(0, int(at_s / self.interval_s))
+        interval = self.intervals.get(index)
+        if interval is None:
+            interval = self.intervals[index] = Interval()
+        interval.durations.record(duration_us)
+        interval.codes[code] += 1
+        if not is_ok:
+            self.failures.record(duration_us)
+            interval.failed += 1
+
+    def merge(self, other: Tally) -> None:
+        """Adds another tally of the same run and interval length."""
+        self.durations.merge(other.durations)
+        self.responses.merge(other.responses)
+        self.failures.merge(other.failures)
+        self.codes.update(other.codes)
+        for index, theirs in other.intervals.items():
+            mine = self.intervals.setdefault(index, Interval())
+            mine.durations.merge(theirs.durations)
+            mine.codes.update(theirs.codes)
+            mine.failed += theirs.failed
+        self._span(other.began_s, other.ended_s)
+        self.sockets += other.sockets
+        self.bytes_received += other.bytes_received
+        self.bytes_sent += other.bytes_sent
+
+    def _span(self, began_s: float | None, ended_s: float) -> None:
+        if began_s is not None:
+            self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
+        self.ended_s = max(self.ended_s, ended_s)
+
+    def merge_message(self, message: TallyMessage) -> None:
+        """Adds a tally as it travels, straight into the histograms of this one.
+
+        For a few of them; `measurements.merged` is faster for many.
+        """
+        self.durations.merge_message(message.durations)
+        self.responses.merge_message(message.responses)
+        self.failures.merge_message(message.failures)
+        for theirs in message.intervals:
+            mine = self.intervals.get(theirs.index)
+            if mine is None:
+                mine = self.intervals[theirs.index] = Interval()
+            mine.durations.merge_message(theirs.durations)
+            mine.codes.update(theirs.codes)
+            mine.failed += theirs.failed
+        self.take_counts(message)
+
+    def take_counts(self, message: TallyMessage) -> None:
+        """Adds all of a tally but its histograms and intervals."""
+        self.codes.update(message.codes)
+        self._span(message.began_s, message.ended_s)
+        self.sockets += message.sockets
+        self.bytes_received += message.bytes_received
+        self.bytes_sent += message.bytes_sent
+
+    def interval_messages(self, *, since: int = 0) -> list[IntervalMessage]:
+        """The intervals from index `since` on, in order."""
+        return [
+            IntervalMessage(
+                index=index,
+                durations=interval.durations.message(),
+                codes=dict(interval.codes),
+                failed=interval.failed,
+            )
+            for index, interval in sorted(self.intervals.items())
+            if index >= since
+        ]
+
+    def message(self) -> TallyMessage:
+        return TallyMessage(
+            interval_s=self.interval_s,
+            durations=self.durations.message(),
+            responses=self.responses.message(),
+            failures=self.failures.message(),
+            codes=dict(self.codes),
+            intervals=self.interval_messages(),
+            began_s=self.began_s,
+            ended_s=self.ended_s,
+            sockets=self.sockets,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+        )
+
+    @classmethod
+    def of(cls, message: TallyMessage) -> Tally:
+        tally = cls(interval_s=message.interval_s)
+        tally.merge_message(message)
+        return tally
+
+    def add_interval(self, message: IntervalMessage) -> None:
+        """Takes an interval in place of what was there for it."""
+        self.intervals[message.index] = Interval(
+            durations=Histogram.of(message.durations),
+            codes=Counter(message.codes),
+            failed=message.failed,
+        )

@@ -1,0 +1,124 @@
+"""The operation `performance-test`: one run, and its comparison with a baseline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.chassis.messages import Verb
+from services.chassis.operations.endings import Result
+from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
+from services.perf.comparison.comparing import Outcome, compare
+from services.perf.definitions.configs import read_test
+from services.perf.definitions.loads import LoadTest
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.measurements import Measurement
+from services.perf.results.results import summary
+from services.perf.runs.runs import Runs
+from services.perf.runs.work import Work
+
+
+class Baselines(Protocol):
+    """Where baselines are kept."""
+
+    async def baseline(self, key: str) -> BaselineRecord | None: ...
+
+    async def baseline_records(self) -> Sequence[BaselineRecord]: ...
+
+    async def baseline_measurements(self, record: BaselineRecord) -> Sequence[Measurement]: ...
+
+    async def save_baseline(
+        self, key: str, record: BaselineRecord, measurement: Measurement
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Runs tests for commands."""
+
+    runs: Runs
+    baselines: Baselines
+
+    async def run(self, work: Work) -> Result:
+        command = work.command
+        if command.verb is Verb.DELETE:
+            return Result(
+                f"Performance test removed successfully{work.place}",
+                "A test leaves nothing behind; results go after their time to live.",
+            )
+        test, _options = read_test(command.body)
+        work.progress.note(f"Performance test started: {_told(test)}{work.place}")
+        measurement = await self.measured(work, test, work.run)
+        lines = [summary(measurement), *measurement.warnings]
+        lines += [f"missing: {hole.reason}" for hole in measurement.missing]
+        if test.baseline:
+            lines.append(await self.compared(test.baseline, measurement))
+        lines.append(
+            f"Run {work.run}: nats object get perf results/{work.run}.json; "
+            "mesh.perf.results has other forms"
+        )
+        name = f" {test.name}" if test.name else ""
+        whole = "" if measurement.is_complete else ", with parts missing"
+        return Result(
+            f"Performance test{name} finished successfully{whole}{work.place}",
+            "\n".join(lines),
+            _numbers(measurement),
+        )
+
+    async def measured(self, work: Work, test: LoadTest, run: str) -> Measurement:
+        return await self.runs.measured(work, test, run=run)
+
+    async def compared(self, name: str, measurement: Measurement) -> str:
+        """The comparison with the baseline of this name, which begins with this run if there is
+        none. A baseline of the same configuration counts before those of others."""
+        key = baseline_key(name, measurement.service, measurement.fingerprint)
+        record = await self.baselines.baseline(key)
+        note = ""
+        if record is None:
+            others = [
+                each
+                for each in await self.baselines.baseline_records()
+                if (each.name, each.service) == (name, measurement.service)
+            ]
+            record = max(others, key=lambda each: each.stored, default=None)
+            note = " (the mesh's configuration has changed since)" if record else ""
+        earlier = await self.baselines.baseline_measurements(record) if record else []
+        earlier = [each for each in earlier if each.run != measurement.run]
+        if not earlier:
+            await self._keep(key, None, name, measurement)
+            return f"Kept as the baseline {name}"
+        comparison = await asyncio.to_thread(compare, earlier, [measurement])
+        if note:
+            await self._keep(key, None, name, measurement)
+        elif comparison.verdict is Outcome.SAME:
+            await self._keep(key, record, name, measurement)
+        return f"Compared with the baseline {name}{note}: {comparison.told()}"
+
+    async def _keep(
+        self, key: str, record: BaselineRecord | None, name: str, measurement: Measurement
+    ) -> None:
+        kept = extended(record, name=name, measurement=measurement)
+        if measurement.run in kept.runs:  # a full baseline stays as it is
+            await self.baselines.save_baseline(key, kept, measurement)
+
+
+def _told(test: LoadTest) -> str:
+    rate = ", ".join(f"{stage.rate:g}/s for {stage.duration_s:g} s" for stage in test.stages)
+    if test.saturation is not None:
+        rate = f"the highest rate from {test.saturation.lowest:g} to {test.saturation.highest:g}/s"
+    return f"{rate} over {test.connections} connections with {test.generator}"
+
+
+def _numbers(measurement: Measurement) -> tuple[tuple[str, float], ...]:
+    durations = Histogram.of(measurement.tally.durations)
+    return (
+        ("requests", durations.count),
+        ("failed", sum(measurement.tally.failures.counts)),
+        ("rate", measurement.actual_rate),
+        ("p50_ms", durations.percentile_us(50) / 1000),
+        ("p90_ms", durations.percentile_us(90) / 1000),
+        ("p99_ms", durations.percentile_us(99) / 1000),
+        ("seconds", measurement.duration_s),
+    )

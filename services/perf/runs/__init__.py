@@ -1,0 +1,1 @@
+"""Conducts runs: shards handed to workers, started together, gathered into one measurement."""

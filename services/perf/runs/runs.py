@@ -1,0 +1,265 @@
+"""Runs: a test from its shards to its result.
+
+A run that is asked for again under the same id is not made again: what was measured is read back,
+and what was interrupted goes on. That is what makes a redelivered command harmless, and lets a gate
+be taken over by another worker between two of its runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from services.chassis.errors import (
+    BusUnavailable,
+    GeneratorMissing,
+    LeaseLost,
+    MeshbusError,
+    WorkersMissing,
+)
+from services.chassis.operations.endings import first_error
+from services.perf.comparison.baselines import fingerprint
+from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
+from services.perf.definitions.sharding import shards
+from services.perf.measurements.histograms import Histogram
+from services.perf.measurements.measurements import Measurement, interval_of, merged
+from services.perf.runs.conducting import Conductor
+from services.perf.runs.ports import Channels, Clock, Store
+from services.perf.runs.saturating import Search, judge
+from services.perf.runs.seating import Patience, Seats, StepOutcome
+from services.perf.runs.summing import measured_by, requests_in
+from services.perf.runs.telling import live, told
+from services.perf.runs.wire import RunRecord, RunState, Step
+from services.perf.runs.work import Mesh, Work
+from services.perf.telemetry.correlation import Metrics, correlate
+
+_FACTS_WITHIN_S = 10.0
+_MOST_UNSURE_STEPS = 2
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One run under way."""
+
+    work: Work
+    test: LoadTest
+    record: RunRecord
+    interval_s: float
+    outcomes: list[tuple[Sequence[Stage], StepOutcome]] = field(default_factory=list)
+    seats: Seats | None = None
+    """Of the running step."""
+    steps: int = 0
+
+    def news(self, line: str) -> None:
+        self.work.progress.warn(f"{line}{self.work.place}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Makes runs with whatever workers are there."""
+
+    channels: Channels
+    store: Store
+    clock: Clock
+    patience: Patience
+    progress_every: timedelta
+    scrape_interval: timedelta
+    """Of Prometheus: for so long after a run its last requests may not be seen."""
+    metrics_of: Callable[[str], Metrics | None]
+    """Telemetry by the base URL that a test names; "" stands for the configured one."""
+
+    async def measured(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
+        """Runs `test` to its end and keeps the result; a run that is kept is only read."""
+        kept = await self.store.measurement(run)
+        if kept is not None:
+            return kept
+        asked = await self.store.run(run)
+        record = RunRecord.of(
+            work.command,
+            run=run,
+            test=asked.test if asked else "",
+            name=test.name,
+            duration_s=test.duration_s,
+            state=RunState.WAITING,
+        )
+        await self.store.save_run(record)
+        try:
+            return await self._measured(work, test, record)
+        except Exception as raised:
+            error = first_error(raised)
+            if isinstance(error, LeaseLost | BusUnavailable):
+                raise  # the run goes on, here or in another worker
+            await self.store.save_run(record.ended_by(error))
+            raise
+
+    async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
+        metrics = self.metrics_of(test.prometheus)  # a bad address is told before the load
+        print_of_mesh = await work.fence.guard(_fingerprint(work.mesh))
+        running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
+        rate = None
+        async with told(
+            self.store,
+            lambda: self._live(running),
+            every=self.progress_every,
+            tell=lambda line: work.progress.note(f"{line}{work.place}"),
+        ):
+            if test.saturation is not None:
+                rate = await self._searched(running, test.objective or Objective())
+            else:
+                outcome = await self._step(running, test.stages)
+                running.outcomes.append((test.stages, outcome))
+        measurement = measured_by(
+            test,
+            running.outcomes,
+            run=record.run,
+            cluster=work.command.cluster_name if work.mesh is not None else "",
+            fingerprint=print_of_mesh,
+            saturation_rate=rate,
+            interval_s=running.interval_s,
+        )
+        _refuse_unanswered(running, measurement)
+        correlation = await self._correlation(work, metrics, measurement)
+        workers = sorted({w for _, outcome in running.outcomes for w in outcome.workers})
+        return await self._kept(
+            record.model_copy(update={"workers": workers}),
+            measurement.model_copy(update={"correlation": correlation}),
+        )
+
+    async def _kept(self, record: RunRecord, measurement: Measurement) -> Measurement:
+        name = await self.store.save_measurement(measurement)
+        done = {
+            "state": RunState.DONE,
+            "started": measurement.started,
+            "elapsed_s": measurement.duration_s,
+            "requests": sum(measurement.tally.durations.counts),
+            "failed": sum(measurement.tally.failures.counts),
+            "rate": round(measurement.actual_rate, 1),
+            "p99_ms": Histogram.of(measurement.tally.durations).percentile_us(99) / 1000,
+            "result": name,
+            "missing": measurement.missing,
+        }
+        await self.store.save_run(record.model_copy(update=done))
+        return measurement
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _step(self, running: _Run, stages: Sequence[Stage]) -> StepOutcome:
+        """Shards that start together; a step that a predecessor began is gone on with."""
+        test = running.test
+        running.steps += 1
+        former = await self.store.step(running.record.run, running.steps)
+        workers = len(former.attempts) if former else test.workers or await self._free(test)
+        while True:
+            cut = shards(test, workers, stages=stages)
+            try:
+                return await self._conducted(running, cut, former)
+            except WorkersMissing:
+                seated = len(running.seats.workers) if running.seats else 0
+                if test.workers or not await self.channels.roll_call():
+                    raise
+                # Other runs took the workers that were free a moment ago.
+                if seated:
+                    running.news(f"{seated} of {workers} workers came; they share the load")
+                else:
+                    running.news("All workers are busy with other runs; the run waits")
+                workers = max(1, seated)
+                running.steps += 1
+                former = await self.store.step(running.record.run, running.steps)
+
+    async def _conducted(
+        self, running: _Run, cut: Sequence[Shard], former: Step | None
+    ) -> StepOutcome:
+        seats = Seats(number=running.steps, interval_s=running.interval_s, patience=self.patience)
+        running.seats = seats
+        conductor = Conductor(
+            run=running.record.run,
+            generator=running.test.generator,
+            on_lost_worker=running.test.on_lost_worker,
+            seats=seats,
+            channels=self.channels,
+            store=self.store,
+            clock=self.clock,
+            fence=running.work.fence,
+            on_news=running.news,
+        )
+        return await running.work.fence.guard(conductor.conduct(cut, former))
+
+    async def _free(self, test: LoadTest) -> int:
+        """How many workers could take shards; raises `GeneratorMissing` when none could."""
+        answers = await self.channels.roll_call()
+        able = [answer for answer in answers if test.generator in answer.generators]
+        if answers and not able:
+            raise GeneratorMissing(f"no perf worker has the generator {test.generator}")
+        return max(1, sum(answer.free for answer in able))
+
+    async def _searched(self, running: _Run, objective: Objective) -> float:
+        """The highest rate that holds the objective; 0 when not even the lowest does."""
+        saturation = running.test.saturation
+        assert saturation is not None
+        search = Search(saturation)
+        unsure = 0
+        while (rate := search.next_rate()) is not None:
+            stage = Stage(rate=rate, duration_s=saturation.step_duration_s)
+            outcome = await self._step(running, [stage])
+            if (outcome.rerun or outcome.missing) and unsure < _MOST_UNSURE_STEPS:
+                unsure += 1  # its load was not there at one time, so it says nothing about the rate
+                running.news(f"{rate:g} requests/s is tried again: a worker was lost")
+                continue
+            running.outcomes.append(([stage], outcome))
+            tally = merged((p.tally for p in outcome.parts), interval_s=running.interval_s)
+            holds, reason = judge(stage, tally, duration_s=outcome.seconds, objective=objective)
+            search.record(rate, holds)
+            verdict = "holds" if holds else f"does not hold: {reason}"
+            running.work.progress.note(f"{rate:g} requests/s {verdict}{running.work.place}")
+        return search.result
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    def _live(self, running: _Run) -> RunRecord:
+        before = sum(requests_in(outcome.parts) for _, outcome in running.outcomes)
+        return live(running.record, running.seats, before=before, clock=self.clock)
+
+    async def _correlation(
+        self, work: Work, metrics: Metrics | None, measurement: Measurement
+    ) -> dict[str, object] | None:
+        """What telemetry says; it is asked after the scrape that sees the run's last requests."""
+        if metrics is None:
+            return None
+        ended = measurement.started + timedelta(seconds=measurement.duration_s)
+        scraped = ended + self.scrape_interval
+        wait_s = min(scraped.timestamp() - self.clock(), self.scrape_interval.total_seconds())
+        await work.fence.guard(asyncio.sleep(max(0.0, wait_s)))
+        verdict = await correlate(
+            metrics, measurement=measurement, window=(measurement.started, scraped)
+        )
+        first, *others = verdict.told().splitlines()
+        work.progress.note(f"Telemetry: {first}{work.place}", "\n".join(others))
+        return verdict.model_dump(mode="json")
+
+
+async def _fingerprint(mesh: Mesh | None) -> str:
+    """Of the mesh's configuration; "" when it cannot be read, which is no reason not to test."""
+    if mesh is None:
+        return ""
+    try:
+        async with asyncio.timeout(_FACTS_WITHIN_S):
+            served = await mesh.facts()
+            facts = await mesh.facts(kinds=served.configuration_kinds())
+    except (MeshbusError, TimeoutError) as error:
+        log.warning("configuration_unknown", reason=str(error))
+        return ""
+    return fingerprint(facts.objects, [found.version for found in facts.meshes])
+
+
+def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
+    """Raises why, when a generator failed and not one request was answered."""
+    errors = [error for _, outcome in running.outcomes for error in outcome.errors]
+    tally = measurement.tally
+    if errors and sum(tally.failures.counts) == sum(tally.durations.counts):
+        raise errors[0]
