@@ -22,8 +22,8 @@ from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.chassis.operations.endings import Result
 from services.translator.contexts import installed_version, schemas_for
-from services.translator.findings import errors
 from services.translator.options import Options
+from services.translator.reports import errors
 from services.translator.translating import Context, steps_for, translate
 from services.translator.work import Work
 

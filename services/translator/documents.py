@@ -17,8 +17,8 @@ from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import read_documents, unpacked
 from services.chassis.kube.objects import Ref
 from services.translator.designs import is_design
-from services.translator.findings import Finding, Path
 from services.translator.options import Options, is_options, parse_options
+from services.translator.reports import Finding, Path
 
 _Identity: TypeAlias = tuple[str, str, str, str]
 

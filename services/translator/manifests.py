@@ -25,8 +25,8 @@ from services.translator.designs import (
     read_oam,
 )
 from services.translator.documents import Input, read_input
-from services.translator.findings import Finding, Level, errors
 from services.translator.options import Options
+from services.translator.reports import Finding, Level, errors
 from services.translator.translating import (
     Translation,
     steps_of,

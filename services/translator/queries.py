@@ -15,8 +15,8 @@ from services.chassis.errors import MalformedRequest, SchemasMissing
 from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpacked
 from services.chassis.kube.objects import KubeObject
 from services.translator.contexts import installed_version
-from services.translator.findings import errors
 from services.translator.manifests import read_request, translated
+from services.translator.reports import errors
 from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report
@@ -54,8 +54,8 @@ class Answers:
         return {
             "objects": objects,
             "yaml": dump_manifest(objects),
-            "report": [line.told() for line in translation.lines],
-            "findings": [finding.told() for finding in translation.findings],
+            "report": [line.as_json() for line in translation.lines],
+            "findings": [finding.as_json() for finding in translation.findings],
             "steps": [step.title for step in translation.steps],
         }
 
@@ -64,7 +64,7 @@ class Answers:
         translation = await self._translated(asked)
         return {
             "valid": not errors(translation.findings),
-            "findings": [finding.told() for finding in translation.findings],
+            "findings": [finding.as_json() for finding in translation.findings],
         }
 
     async def upgrade(self, asked: dict[str, Any]) -> dict[str, Any]:

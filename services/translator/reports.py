@@ -1,19 +1,80 @@
-"""The report of a translation: what became what, and what was left out and why."""
+"""What a translation reports: findings about objects, and which object became which.
+
+`Report` is the one accumulator: a step of a translation takes it and adds objects, lines and
+findings to it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from services.chassis.kube.objects import KubeObject, Ref
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where in an object: keys of mappings and places in lists, from the root."""
+
+
+class Level(StrEnum):
+    """`error` keeps an object from being applied; a warning is told; `info` changes nothing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One finding about one place of one object."""
+
+    level: Level
+    rule: str
+    """The rule that the object breaks: `schema`, `cel`, a code of istioctl's (IST…), or our own."""
+    subject: Ref
+    path: Path = ()
+    message: str
+    remedy: str = ""
+    document: int = 0
+    """Number of the document in the input, from 1; 0 when it came from elsewhere."""
+    line: int = 0
+    """Line in the input, from 1."""
+
+    @property
+    def place(self) -> str:
+        return dotted(self.path)
+
+    def at(self, *, document: int, line: int) -> Finding:
+        return replace(self, document=document, line=line)
+
+    def __str__(self) -> str:
+        """Such as `line 12: VirtualService default/a: spec.http[0].route: is required`."""
+        where = f"line {self.line}: " if self.line else ""
+        place = f"{self.place}: " if self.path else ""
+        return f"{where}{self.subject}: {place}{self.message}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "level": self.level.value,
+            "rule": self.rule,
+            "object": str(self.subject),
+            "path": self.place,
+            "message": self.message,
+            "remedy": self.remedy,
+            "document": self.document,
+            "line": self.line,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One source object, or one part of it, and its fate."""
+    """One source object, or one part of it, and what became of it."""
 
     source: str
     """Such as `TrafficSplit shop/checkout`."""
     targets: tuple[str, ...] = ()
-    """The objects that it became; none when it was left out."""
+    """The objects that it became; empty when it was left out."""
     note: str = ""
     """Why it was left out, or what is worth knowing about how it was translated."""
 
@@ -23,6 +84,89 @@ class Line:
             return f"{self.source} needed nothing of its own"
         return f"{self.source} {fate}" + (f" ({self.note})" if self.note else "")
 
-    def told(self) -> dict[str, Any]:
-        """As JSON."""
+    def as_json(self) -> dict[str, Any]:
         return {"source": self.source, "targets": list(self.targets), "note": self.note}
+
+
+_SEVERAL = Ref("", "", "", "")
+
+
+@dataclass(slots=True)
+class Report:
+    """What an object became and what was found about it; an error keeps it from being translated.
+
+    A report about several objects has no subject of its own and collects those of single objects.
+    """
+
+    subject: Ref = _SEVERAL
+    base: Path = ()
+    """Prefix of every finding's path."""
+    objects: list[KubeObject] = field(default_factory=list)
+    """The objects that the subject became."""
+    kept: list[KubeObject] = field(default_factory=list)
+    """Objects that stay in the cluster when the subject is deleted."""
+    lines: list[Line] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(finding.level is Level.ERROR for finding in self.findings)
+
+    def error(self, path: Path, message: str, *, rule: str = "schema", remedy: str = "") -> None:
+        self._add(Level.ERROR, path, message, rule=rule, remedy=remedy)
+
+    def warning(self, path: Path, message: str, *, rule: str, remedy: str = "") -> None:
+        self._add(Level.WARNING, path, message, rule=rule, remedy=remedy)
+
+    def info(self, path: Path, message: str, *, rule: str, remedy: str = "") -> None:
+        self._add(Level.INFO, path, message, rule=rule, remedy=remedy)
+
+    def note(self, part: str, note: str) -> None:
+        """Adds a line about one part of the subject."""
+        self.lines.append(Line(source=f"{self.subject}, {part}", note=note))
+
+    def left_out(self, part: str, note: str, *, path: Path, rule: str) -> None:
+        """Adds a line and a warning: a part of the subject was not translated."""
+        self.note(part, note)
+        self.warning(path, f"{part}: {note}", rule=rule)
+
+    def became(self, note: str) -> None:
+        """Puts the subject's own line before those about its parts."""
+        targets = tuple(str(Ref.of(obj)) for obj in self.objects)
+        self.lines.insert(0, Line(source=str(self.subject), targets=targets, note=note))
+
+    def collect(self, other: Report) -> None:
+        """Takes over everything that another report holds."""
+        self.objects += other.objects
+        self.kept += other.kept
+        self.lines += other.lines
+        self.findings += other.findings
+
+    def _add(self, level: Level, path: Path, message: str, *, rule: str, remedy: str) -> None:
+        self.findings.append(
+            Finding(
+                level=level,
+                rule=rule,
+                subject=self.subject,
+                path=self.base + path,
+                message=message,
+                remedy=remedy,
+            )
+        )
+
+
+def dotted(path: Path) -> str:
+    """Such as `spec.http[0].match`; a key that is no word stands in quotes."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.replace("_", "").replace("-", "").isalnum():
+            text += f".{part}" if text else part
+        else:
+            text += f'["{part}"]'
+    return text
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level is Level.ERROR]

@@ -7,9 +7,8 @@ at once; one error keeps everything from being applied.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import ClusterFacts, Step, StepKind
@@ -21,9 +20,8 @@ from services.translator.designs import Expansion
 from services.translator.documents import Input
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
-from services.translator.findings import Finding, Level
 from services.translator.options import Options
-from services.translator.reports import Line
+from services.translator.reports import Finding, Level, Line, Report
 from services.translator.served import in_served_version
 from services.translator.smi import is_smi
 
@@ -127,19 +125,14 @@ def smi_objects(steps: Iterable[Step]) -> list[KubeObject]:
 
 def translate(steps: Sequence[Step], context: Context) -> Translation:
     """The steps with everything in them in Istio's current words."""
-    collected = _Collected(context)
-    translated = _from_smi(smi_objects(steps), context)
-    collected.lines += translated.lines
-    collected.findings += translated.findings
-    done = [found for step in steps if (found := collected.plain(step)) is not None]
-    made = collected.made(translated, steps)
-    return Translation(
-        tuple(_with_made(done, made)), tuple(collected.lines), tuple(collected.findings)
-    )
+    report = _from_smi(smi_objects(steps), context)
+    done = [found for step in steps if (found := _plain_step(step, context, report)) is not None]
+    made = _made_step(report, steps, context)
+    return Translation(tuple(_with_made(done, made)), tuple(report.lines), tuple(report.findings))
 
 
-def _from_smi(given: list[KubeObject], context: Context) -> smi.SmiTranslation:
-    translated = smi.translate(
+def _from_smi(given: list[KubeObject], context: Context) -> Report:
+    report = smi.translate(
         given,
         # What stays in the cluster has no say in what goes.
         known=[] if context.is_deletion else known_smi(context.facts),
@@ -147,13 +140,14 @@ def _from_smi(given: list[KubeObject], context: Context) -> smi.SmiTranslation:
         options=context.options,
         trust_domain=context.trust_domain,
     )
-    if not context.is_deletion:
-        return translated
-    # An object that could not be translated any more can still be deleted.
-    findings = tuple(finding for finding in translated.findings if finding.level is not Level.ERROR)
-    kept = [str(Ref.of(obj)) for obj in translated.kept]
-    notes = [Line(source=name, note="it stays: access is denied by default") for name in kept]
-    return dataclasses.replace(translated, findings=findings, lines=(*translated.lines, *notes))
+    if context.is_deletion:
+        # An object that could not be translated any more can still be deleted.
+        report.findings = [one for one in report.findings if one.level is not Level.ERROR]
+        report.lines += [
+            Line(source=str(Ref.of(obj)), note="it stays: access is denied by default")
+            for obj in report.kept
+        ]
+    return report
 
 
 def known_smi(facts: ClusterFacts) -> list[KubeObject]:
@@ -161,71 +155,58 @@ def known_smi(facts: ClusterFacts) -> list[KubeObject]:
     return [obj for obj in facts.objects if is_smi(obj)]
 
 
-@dataclass(slots=True)
-class _Collected:
-    """One translation under way."""
-
-    context: Context
-    lines: list[Line] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    def plain(self, step: Step) -> Step | None:
-        """A step without its SMI objects, unless the cluster keeps those; None when empty."""
-        if step.kind is not StepKind.MANIFEST:
-            return step
-        served = self.context.facts.served
-        kept = [obj for obj in step.objects if not is_smi(obj) or _group_kind(obj) in served]
-        if not kept:
-            return None
-        return step.model_copy(
-            update={
-                "title": step.title if len(kept) == len(step.objects) else _title(kept),
-                "objects": [self.object(obj) for obj in kept],
-                "obsolete": [in_served_version(obj, served) for obj in step.obsolete],
-            }
-        )
-
-    def made(self, translated: smi.SmiTranslation, steps: Sequence[Step]) -> Step | None:
-        """The step with what the SMI objects became, and with what it replaces."""
-        context = self.context
-        objects = [self.object(obj) for obj in translated.objects]
-        stale = _stale(translated, steps, context)
-        if context.is_deletion:
-            objects += stale
-        else:
-            objects += [self.object(obj) for obj in translated.kept]
-        if not objects and not stale:
-            return None
-        return Step(
-            title=_title(objects or stale),
-            objects=objects,
-            obsolete=[] if context.is_deletion else stale,
-            is_deletion=context.is_deletion,
-            level=max((step.level for step in steps if any(map(is_smi, step.objects))), default=0),
-        )
-
-    def object(self, obj: KubeObject) -> KubeObject:
-        """One object in its current form and a served version; what is wrong is noted."""
-        context = self.context
-        current = modernized(
-            obj, target=context.version or None, root_namespace=context.root_namespace
-        )
-        told = in_served_version(current.obj, context.facts.served)
-        if context.is_deletion:
-            return told
-        self.findings += current.findings
-        if context.schemas is not None:
-            self.findings += validate(told, schemas=context.schemas)
-        self.findings += check_filter(
-            told, target=context.version or None, root_namespace=context.root_namespace
-        )
-        self.findings += check_plugin(told)
-        return told
+def _plain_step(step: Step, context: Context, report: Report) -> Step | None:
+    """A step without its SMI objects, unless the cluster keeps those; None when it is empty."""
+    if step.kind is not StepKind.MANIFEST:
+        return step
+    served = context.facts.served
+    kept = [obj for obj in step.objects if not is_smi(obj) or _group_kind(obj) in served]
+    if not kept:
+        return None
+    return step.model_copy(
+        update={
+            "title": step.title if len(kept) == len(step.objects) else _title(kept),
+            "objects": [_current(obj, context, report) for obj in kept],
+            "obsolete": [in_served_version(obj, served) for obj in step.obsolete],
+        }
+    )
 
 
-def _stale(
-    translated: smi.SmiTranslation, steps: Sequence[Step], context: Context
-) -> list[KubeObject]:
+def _made_step(report: Report, steps: Sequence[Step], context: Context) -> Step | None:
+    """The step with what the SMI objects became, and with what it replaces."""
+    stale = _stale(report, steps, context)
+    objects = [_current(obj, context, report) for obj in report.objects]
+    if context.is_deletion:
+        objects += stale
+    else:
+        objects += [_current(obj, context, report) for obj in report.kept]
+    if not objects and not stale:
+        return None
+    return Step(
+        title=_title(objects or stale),
+        objects=objects,
+        obsolete=[] if context.is_deletion else stale,
+        is_deletion=context.is_deletion,
+        level=max((step.level for step in steps if any(map(is_smi, step.objects))), default=0),
+    )
+
+
+def _current(obj: KubeObject, context: Context, report: Report) -> KubeObject:
+    """One object in its current form and a served version; what is wrong goes into `report`."""
+    target, root = context.version or None, context.root_namespace
+    modern = modernized(obj, target=target, root_namespace=root)
+    current = in_served_version(modern.obj, context.facts.served)
+    if context.is_deletion:
+        return current
+    report.findings += modern.findings
+    if context.schemas is not None:
+        report.findings += validate(current, schemas=context.schemas)
+    report.findings += check_filter(current, target=target, root_namespace=root)
+    report.findings += check_plugin(current)
+    return current
+
+
+def _stale(report: Report, steps: Sequence[Step], context: Context) -> list[KubeObject]:
     """What earlier translations of the same sources left and this one no longer makes.
 
     A TrafficTarget has a policy for each workload of its destination; when the workloads change,
@@ -233,8 +214,8 @@ def _stale(
     """
     sources = {smi.origin_of(Ref.of(obj)) for obj in smi_objects(steps)}
     # Also what the cluster keeps is made anew when its routes are in the request.
-    sources |= {annotations_of(obj)[smi.TRANSLATED_FROM] for obj in translated.objects}
-    made = {_identity(obj) for obj in (*translated.objects, *translated.kept)}
+    sources |= {annotations_of(obj)[smi.TRANSLATED_FROM] for obj in report.objects}
+    made = {_identity(obj) for obj in (*report.objects, *report.kept)}
     return [
         obj
         for obj in context.facts.objects

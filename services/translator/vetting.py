@@ -19,8 +19,8 @@ from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
-from services.translator.findings import Finding, Level, errors
 from services.translator.options import Options
+from services.translator.reports import Finding, Level, errors
 from services.translator.work import Work
 
 _OF_TOPOLOGY = (

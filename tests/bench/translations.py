@@ -17,8 +17,8 @@ import yaml
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.translator.adapters.distributions import Distributions
 from services.translator.documents import read_input
-from services.translator.findings import errors
 from services.translator.manifests import read_request, translated
+from services.translator.reports import errors
 from tests.bench.measuring import peak_memory_mib
 from tests.testbed.building import distributions_folder, gateway_api_folder
 from tests.testbed.generations import GenerationClient

@@ -15,7 +15,7 @@ import orjson
 from services.translator.definitions.expressions import Compiler, Rules
 from services.translator.definitions.shaping import Shape, shape_of
 from services.translator.definitions.structures import Schema
-from services.translator.findings import Path
+from services.translator.reports import Path
 
 
 @dataclass(slots=True)

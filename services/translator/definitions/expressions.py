@@ -19,7 +19,7 @@ import orjson
 
 from services.translator.definitions.functions import FUNCTIONS, NATIVE, OVERRIDING
 from services.translator.definitions.structures import Schema
-from services.translator.findings import Path
+from services.translator.reports import Path
 
 
 class Outcome(StrEnum):

@@ -5,16 +5,16 @@ All findings come at once, in the order of the object, each with its place and i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.definitions.checks import duplicates
+from services.translator.definitions.checks import Check, duplicates
 from services.translator.definitions.expressions import Outcome
 from services.translator.definitions.forms import Form
 from services.translator.definitions.schemas import Definition, Schemas
 from services.translator.definitions.wording import BLOCKING, Problem, listed, near, problems
-from services.translator.findings import Finding, Level, Path
+from services.translator.reports import Finding, Path, Report
 
 SCHEMA = "schema"
 CEL = "cel"
@@ -29,19 +29,22 @@ def validate(obj: KubeObject, *, schemas: Schemas) -> list[Finding]:
     Raises `SchemasMissing` when the kind's definition cannot be read, and nothing else, whatever
     stands in the object.
     """
-    subject = _subject(obj)
+    report = Report(_subject(obj))
+    subject = report.subject
     definition = schemas.find(subject.group, subject.kind)
     if definition is None:
-        return _unknown_kind(subject, schemas)
+        _check_kind(report, schemas.kinds_of(subject.group))
+        return report.findings
     version = subject.api_version.rpartition("/")[2]
     if version not in definition.versions:
-        return [_unknown_version(subject, definition)]
+        _refuse_version(report, definition)
+        return report.findings
     form = schemas.form(definition, version)
-    found = [
-        *_by_schema(obj, form, subject),
-        *(_unread(pattern, subject) for pattern in form.unread_patterns),
-    ]
-    return _sorted(found, obj) if found else found
+    _check_form(obj, form, report)
+    for pattern in form.unread_patterns:
+        message = f"the pattern {pattern} was not checked here; the API server checks it"
+        report.info((), message, rule=UNCHECKED)
+    return _sorted(report.findings, obj)
 
 
 def _subject(obj: KubeObject) -> Ref:
@@ -50,59 +53,45 @@ def _subject(obj: KubeObject) -> Ref:
     return Ref.of(obj if isinstance(metadata, dict) else {**obj, "metadata": {}})
 
 
-def _unknown_kind(subject: Ref, schemas: Schemas) -> list[Finding]:
-    kinds = schemas.kinds_of(subject.group)
+def _check_kind(report: Report, kinds: Sequence[str]) -> None:
+    """A kind without a definition is wrong where its group has other kinds."""
     if not kinds:
-        return []
-    close = near(subject.kind, kinds)
-    return [
-        Finding(
-            level=Level.ERROR,
-            rule=VERSION,
-            subject=subject,
-            path=("kind",),
-            message=f"{subject.group} has no kind `{subject.kind}`",
-            remedy=f"write {close}" if close else f"write one of {listed(kinds)}",
-        )
-    ]
-
-
-def _unknown_version(subject: Ref, definition: Definition) -> Finding:
-    group = subject.group
-    served = [f"{group}/{version}" for version in definition.versions]
-    return Finding(
-        level=Level.ERROR,
+        return
+    group, kind = report.subject.group_kind
+    close = near(kind, kinds)
+    report.error(
+        ("kind",),
+        f"{group} has no kind `{kind}`",
         rule=VERSION,
-        subject=subject,
-        path=("apiVersion",),
-        message=f"{subject.kind} is not served as {subject.api_version}",
+        remedy=f"write {close}" if close else f"write one of {listed(kinds)}",
+    )
+
+
+def _refuse_version(report: Report, definition: Definition) -> None:
+    subject = report.subject
+    served = [f"{subject.group}/{version}" for version in definition.versions]
+    report.error(
+        ("apiVersion",),
+        f"{subject.kind} is not served as {subject.api_version}",
+        rule=VERSION,
         remedy=f"write {served[0]}" if len(served) == 1 else f"write one of {listed(served)}",
     )
 
 
-def _unread(pattern: str, subject: Ref) -> Finding:
-    return Finding(
-        level=Level.INFO,
-        rule=UNCHECKED,
-        subject=subject,
-        message=f"the pattern {pattern} was not checked here; the API server checks it",
-    )
-
-
-def _by_schema(obj: KubeObject, form: Form, subject: Ref) -> Iterator[Finding]:
+def _check_form(obj: KubeObject, form: Form, report: Report) -> None:
     completed = form.completed(obj)
     blocked: set[Path] = set()
     try:
         if not form.validator.is_valid(completed):
             for problem in problems(form.validator, form.schema, completed):
                 blocked |= _around(problem)
-                yield _finding(problem, subject)
+                report.error(problem.path, problem.message, rule=SCHEMA, remedy=problem.remedy)
     except (ValueError, TypeError, RecursionError):
         # A key that is no text, a half of a surrogate pair, a hundred nested lists: no JSON.
-        yield _finding(Problem((), "holds something that cannot be written as JSON"), subject)
+        report.error((), "holds something that cannot be written as JSON", rule=SCHEMA)
         return
     if form.checks is not None:
-        yield from _by_checks(completed, form, subject, blocked)
+        _run_checks(completed, form.checks, report, blocked=blocked)
 
 
 def _around(problem: Problem) -> set[Path]:
@@ -112,52 +101,32 @@ def _around(problem: Problem) -> set[Path]:
     return {problem.path[:length] for length in range(len(problem.path) + 1)}
 
 
-def _finding(problem: Problem, subject: Ref) -> Finding:
-    return Finding(
-        level=Level.ERROR,
-        rule=SCHEMA,
-        subject=subject,
-        path=problem.path,
-        message=problem.message,
-        remedy=problem.remedy,
-    )
-
-
-def _by_checks(obj: KubeObject, form: Form, subject: Ref, blocked: set[Path]) -> Iterator[Finding]:
-    if form.checks is None:
-        return
-    for path, value, check in form.checks.walk(obj):
+def _run_checks(obj: KubeObject, checks: Check, report: Report, *, blocked: set[Path]) -> None:
+    for path, value, check in checks.walk(obj):
         if check.keys is not None:
             for place, earlier in duplicates(value, check.keys):
-                yield _finding(_duplicate(path, place, earlier, check.keys), subject)
+                shared = (
+                    f"has the same {', '.join(check.keys)} as" if check.keys else "is the same as"
+                )
+                message = f"{shared} item {earlier} of the list; no two may"
+                report.error((*path, place), message, remedy="take one of them out")
         if check.rules is not None and path not in blocked:
             for outcome, rule, message in check.rules.broken(check.seen(value)):
-                yield _broken(subject, (*path, *rule.field), outcome, message)
+                _tell_outcome(report, (*path, *rule.field), outcome, message)
 
 
-def _duplicate(path: Path, place: int, earlier: int, keys: tuple[str, ...]) -> Problem:
-    shared = f"has the same {', '.join(keys)} as" if keys else "is the same as"
-    message = f"{shared} item {earlier} of the list; no two may"
-    return Problem((*path, place), message, "take one of them out")
-
-
-def _broken(subject: Ref, path: Path, outcome: Outcome, message: str) -> Finding:
-    level, rule, words = {
-        Outcome.BROKEN: (Level.ERROR, CEL, "{}"),
-        Outcome.BROKEN_WHEN_NEW: (Level.WARNING, CEL, "{} (holds for a new object)"),
-        Outcome.TRANSITION: (
-            Level.INFO,
-            UNCHECKED,
-            "only the API server can compare with the object as it was: {}",
-        ),
-        Outcome.UNCHECKED: (
-            Level.INFO,
-            UNCHECKED,
-            "a rule was not checked here, the API server checks it: {}",
-        ),
-    }[outcome]
-    text = words.replace("{}", message)
-    return Finding(level=level, rule=rule, subject=subject, path=path, message=text)
+def _tell_outcome(report: Report, path: Path, outcome: Outcome, message: str) -> None:
+    match outcome:
+        case Outcome.BROKEN:
+            report.error(path, message, rule=CEL)
+        case Outcome.BROKEN_WHEN_NEW:
+            report.warning(path, f"{message} (holds for a new object)", rule=CEL)
+        case Outcome.TRANSITION:
+            text = f"only the API server can compare with the object as it was: {message}"
+            report.info(path, text, rule=UNCHECKED)
+        case Outcome.UNCHECKED:
+            text = f"a rule was not checked here, the API server checks it: {message}"
+            report.info(path, text, rule=UNCHECKED)
 
 
 def _sorted(findings: list[Finding], obj: KubeObject) -> list[Finding]:

@@ -12,7 +12,7 @@ import jsonschema_rs
 
 from services.translator.definitions.formats import IN_WORDS
 from services.translator.definitions.structures import RE2, Schema
-from services.translator.findings import Path, dotted
+from services.translator.reports import Path, dotted
 
 PROBLEM_LIMIT = 100
 _NAMES_SHOWN = 12

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.findings import Path
 from services.translator.istio.reading import mapping, pod_path
+from services.translator.reports import Path
 
 _INJECT = "sidecar.istio.io/inject"
 _BY_TELEMETRY = "use a Telemetry with tagOverrides"

@@ -21,8 +21,8 @@ from services.translator.deprecations.traffic import (
     rewrite_gateway,
     rewrite_sidecar,
 )
-from services.translator.findings import Finding, Level
 from services.translator.istio.reading import Minor, group_kind, inner, minor_of, text, told_minor
+from services.translator.reports import Finding
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
@@ -126,7 +126,7 @@ def modernized(
         rewrite_annotations(rewriting)
     # After the fields, because a form may be what keeps an object from its kind's current version.
     _rewrite_version(rewriting)
-    return Modernized(obj=rewriting.obj, findings=tuple(rewriting.findings))
+    return Modernized(obj=rewriting.obj, findings=tuple(rewriting.report.findings))
 
 
 def _rewrite_version(rewriting: Rewriting) -> None:
@@ -146,10 +146,9 @@ def _rewrite_version(rewriting: Rewriting) -> None:
         )
         return
     obj["apiVersion"] = f"{group}/{promotion.current}"
-    rewriting.tell(
-        Level.INFO,
-        "api-version",
+    rewriting.report.info(
         ("apiVersion",),
         f"{version} was written as {promotion.current}, which Istio {told_minor(promotion.since)} "
         "and newer read",
+        rule="api-version",
     )

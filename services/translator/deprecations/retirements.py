@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.findings import Level
 from services.translator.istio.reading import group_kind, inner, mapping, name_of, text
 
 _AUTHENTICATION = "authentication.istio.io"
@@ -64,12 +63,11 @@ def rewrite_retired(rewriting: Rewriting) -> bool:
             _rewrite_policy(rewriting, kind=kind, mode=mode)
             return True
     since, successor = gone
-    rewriting.tell(
-        Level.ERROR,
-        "gone",
+    rewriting.report.error(
         ("kind",),
         f"Istio {since} and newer have no {kind} of {group}",
-        f"use {successor}",
+        rule="gone",
+        remedy=f"use {successor}",
     )
     return True
 

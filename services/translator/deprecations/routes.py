@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.findings import Path
 from services.translator.istio.reading import entries, inner, mapping, texts
+from services.translator.reports import Path
 
 # Former field of a route or destination: where it belongs in `headers`.
 _HEADERS = {

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.extensions.patches import Checks, check_matched_names, check_value
-from services.translator.findings import Finding, Level, Path
+from services.translator.extensions.patches import check_matched_names, check_value
 from services.translator.istio.patterns import Pattern
 from services.translator.istio.reading import (
     entries,
@@ -19,8 +18,10 @@ from services.translator.istio.reading import (
     inner,
     minor_of,
     namespace_of,
+    subject_of,
     text,
 )
+from services.translator.reports import Finding, Path, Report
 
 _ROUTES = frozenset({"ROUTE_CONFIGURATION", "HTTP_ROUTE"})
 _REPLACEABLE = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST"})
@@ -38,82 +39,78 @@ def check_filter(
     """
     if group_kind(obj) != ("networking.istio.io", "EnvoyFilter"):
         return []
-    checks = Checks(obj)
+    report = Report(subject_of(obj))
     spec = inner(obj, "spec")
-    _check_form(checks, spec)
-    _check_scope(checks, spec, is_root=namespace_of(obj) == root_namespace)
+    _check_form(report, spec)
+    _check_scope(report, spec, is_root=namespace_of(obj) == root_namespace)
     versioned: set[str] = set()
     for index, patch in entries(spec.get("configPatches")):
         path = ("spec", "configPatches", index)
-        _check_operation(checks, spec, patch, path=path, versioned=versioned)
-        _check_versions(checks, patch, path=path, target=target)
-        check_matched_names(checks, patch, path=path)
-        check_value(checks, patch, path=path)
+        _check_operation(report, spec, patch, path=path, versioned=versioned)
+        _check_versions(report, patch, path=path, target=target)
+        check_matched_names(report, patch, path=path)
+        check_value(report, patch, path=path)
         if _version_pattern(patch):
             versioned.add(_patched_name(patch))
-    return checks.found
+    return report.findings
 
 
-def _check_form(checks: Checks, spec: dict[str, Any]) -> None:
+def _check_form(report: Report, spec: dict[str, Any]) -> None:
     for field, successor in (("filters", "configPatches"), ("workloadLabels", "workloadSelector")):
         if field in spec:
-            checks.tell(
-                Level.ERROR,
-                "filter/form",
+            report.error(
                 ("spec", field),
                 "was removed from EnvoyFilter; what it says has no effect",
-                f"write it as {successor}",
+                rule="filter/form",
+                remedy=f"write it as {successor}",
             )
 
 
-def _check_scope(checks: Checks, spec: dict[str, Any], *, is_root: bool) -> None:
+def _check_scope(report: Report, spec: dict[str, Any], *, is_root: bool) -> None:
     references = spec.get("targetRefs")
     if spec.get("workloadSelector") is not None and references:
-        checks.tell(
-            Level.ERROR,
-            "filter/scope",
+        report.error(
             ("spec", "targetRefs"),
             "stands beside workloadSelector; only one of them may be set",
-            "keep targetRefs for gateways and waypoints, workloadSelector for other workloads",
+            rule="filter/scope",
+            remedy="keep targetRefs for gateways and waypoints, workloadSelector for other "
+            "workloads",
         )
     if references or inner(spec, "workloadSelector", "labels"):
         return
     if is_root:
-        checks.tell(
-            Level.WARNING,
-            "filter/mesh-wide",
+        report.warning(
             ("spec",),
             "selects no workloads in the root namespace, so it patches every proxy of the mesh",
-            "set workloadSelector or targetRefs",
+            rule="filter/mesh-wide",
+            remedy="set workloadSelector or targetRefs",
         )
     else:
-        checks.tell(
-            Level.INFO,
-            "filter/namespace-wide",
+        report.info(
             ("spec",),
             "selects no workloads, so it patches every proxy of its namespace",
+            rule="filter/namespace-wide",
         )
 
 
 def _check_operation(
-    checks: Checks, spec: dict[str, Any], patch: dict[str, Any], *, path: Path, versioned: set[str]
+    report: Report, spec: dict[str, Any], patch: dict[str, Any], *, path: Path, versioned: set[str]
 ) -> None:
     operation = text(inner(patch, "patch").get("operation"))
     target = text(patch.get("applyTo"))
     place: Path = (*path, "patch", "operation")
     if operation in ("ADD", "REMOVE") and target in _ROUTES:
         code = "IST0153" if operation == "ADD" else "IST0154"
-        checks.tell(
-            Level.ERROR, code, place, f"{operation} is ignored for {target}", "use MERGE instead"
+        report.error(
+            place, f"{operation} is ignored for {target}", rule=code, remedy="use MERGE instead"
         )
         return
     if operation == "REPLACE" and target not in _REPLACEABLE:
-        checks.tell(
-            Level.ERROR,
-            "IST0152",
+        report.error(
             place,
             f"REPLACE works on {', '.join(sorted(_REPLACEABLE))}, not on {target or 'nothing'}",
-            "use MERGE, or REMOVE and ADD",
+            rule="IST0152",
+            remedy="use MERGE, or REMOVE and ADD",
         )
         return
     if operation not in ("REMOVE", "REPLACE", "INSERT_BEFORE", "INSERT_AFTER"):
@@ -121,21 +118,20 @@ def _check_operation(
     if spec.get("priority"):
         return
     if _patched_name(patch) in versioned:
-        checks.tell(
-            Level.WARNING,
-            "IST0155",
+        report.warning(
             place,
             f"{operation} is relative to a filter that an earlier patch changes for some proxy "
             "versions only, and no priority is set",
-            "set priority, so that the order of the patches is fixed",
+            rule="IST0155",
+            remedy="set priority, so that the order of the patches is fixed",
         )
     else:
-        checks.tell(
-            Level.WARNING,
-            "IST0151",
+        report.warning(
             place,
             f"{operation} depends on what other EnvoyFilters did before, and no priority is set",
-            "set priority, or use an operation that is not relative (ADD, INSERT_FIRST, MERGE)",
+            rule="IST0151",
+            remedy="set priority, or use an operation that is not relative (ADD, INSERT_FIRST, "
+            "MERGE)",
         )
 
 
@@ -150,7 +146,7 @@ def _version_pattern(patch: dict[str, Any]) -> str:
 
 
 def _check_versions(
-    checks: Checks, patch: dict[str, Any], *, path: Path, target: str | None
+    report: Report, patch: dict[str, Any], *, path: Path, target: str | None
 ) -> None:
     pattern = _version_pattern(patch)
     if not pattern:
@@ -158,30 +154,27 @@ def _check_versions(
     place: Path = (*path, "match", "proxy", "proxyVersion")
     compiled = Pattern.of(pattern)
     if compiled is None:
-        checks.tell(
-            Level.ERROR,
-            "filter/version-match",
+        report.error(
             place,
             "is no expression that Istio can use (RE2, up to 1024 characters), so the patch "
             "applies to no proxy",
+            rule="filter/version-match",
         )
         return
     if all(compiled.finds(probe) for probe in _PROBES):
-        checks.tell(
-            Level.WARNING,
-            "filter/version-match",
+        report.warning(
             place,
             "matches every version, so it protects from no upgrade",
-            "leave it out, or name the versions that the patch was tested with",
+            rule="filter/version-match",
+            remedy="leave it out, or name the versions that the patch was tested with",
         )
     elif target is not None and not compiled.finds(_full(target)):
-        checks.tell(
-            Level.WARNING,
-            "filter/version-match",
+        report.warning(
             place,
             f"does not match {target}: the patch silently stops applying to proxies of that "
             "version",
-            "test the patch with that version and let the expression match it",
+            rule="filter/version-match",
+            remedy="test the patch with that version and let the expression match it",
         )
 
 

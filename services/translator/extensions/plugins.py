@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import Finding, Level, Path
 from services.translator.istio.reading import entries, group_kind, inner, mapping, subject_of, text
+from services.translator.reports import Finding, Path, Report
 
 GROUP = "extensions.istio.io"
 KINDS = ("WasmPlugin", "TrafficExtension")
@@ -32,31 +32,11 @@ _SECRET_VALUE = re.compile(
 )
 
 
-class _Checks:
-    """The findings about one plugin. Addresses are never quoted: they may hold credentials."""
-
-    def __init__(self, obj: KubeObject, base: Path) -> None:
-        self.found: list[Finding] = []
-        self._subject = subject_of(obj)
-        self._base = base
-
-    def tell(self, level: Level, rule: str, path: Path, message: str, remedy: str = "") -> None:
-        self.found.append(
-            Finding(
-                level=level,
-                rule=f"plugin/{rule}",
-                subject=self._subject,
-                path=(*self._base, *path),
-                message=message,
-                remedy=remedy,
-            )
-        )
-
-
 def check_plugin(obj: KubeObject) -> list[Finding]:
     """What is unsafe or worth knowing about a WasmPlugin or TrafficExtension; else nothing.
 
-    The schema's business (fields, phases, matches) is not looked at.
+    The schema's business (fields, phases, matches) is not looked at. Addresses are never quoted:
+    they may hold credentials.
     """
     group, kind = group_kind(obj)
     if group != GROUP or kind not in KINDS:
@@ -68,56 +48,52 @@ def check_plugin(obj: KubeObject) -> list[Finding]:
         module, base = spec["wasm"], _WASM
     else:
         module, base = spec, ("spec",)
-    checks = _Checks(obj, base)
-    _check_module(checks, module)
-    _check_failing(checks, module, phase=text(spec.get("phase")))
-    _check_environment(checks, module)
-    return checks.found
+    report = Report(subject_of(obj), base)
+    _check_module(report, module)
+    _check_failing(report, module, phase=text(spec.get("phase")))
+    _check_environment(report, module)
+    return report.findings
 
 
-def _check_module(checks: _Checks, module: dict[str, Any]) -> None:
+def _check_module(report: Report, module: dict[str, Any]) -> None:
     checksum = text(module.get("sha256"))
     if checksum and not _DIGEST.match(checksum):
-        checks.tell(
-            Level.ERROR,
-            "checksum-form",
+        report.error(
             ("sha256",),
             "is not a SHA-256 sum of 64 digits, 0-9 and a-f",
-            "write the sum as `sha256sum` prints it, without a prefix",
+            rule="plugin/checksum-form",
+            remedy="write the sum as `sha256sum` prints it, without a prefix",
         )
     url = text(module.get("url"))
     parts = _split(url)
     if parts is None:
         if url:
-            checks.tell(Level.ERROR, "address", ("url",), "cannot be read as an address")
+            report.error(("url",), "cannot be read as an address", rule="plugin/address")
         return
     if "@" in parts.netloc:
-        checks.tell(
-            Level.WARNING,
-            "credentials",
+        report.warning(
             ("url",),
             "holds credentials that everyone who reads the object can see",
-            "put them into a Secret and name it in imagePullSecret",
+            rule="plugin/credentials",
+            remedy="put them into a Secret and name it in imagePullSecret",
         )
     if parts.scheme in ("http", "https"):
-        _check_download(checks, scheme=parts.scheme, checksum=checksum)
+        _check_download(report, scheme=parts.scheme, checksum=checksum)
     elif parts.scheme == "oci":
-        _check_image(checks, module, path=parts.path, checksum=checksum)
+        _check_image(report, module, path=parts.path, checksum=checksum)
     elif parts.scheme == "file":
-        checks.tell(
-            Level.INFO,
-            "local-file",
+        report.info(
             ("url",),
             "the module is read from the proxy's own file system",
-            "see to it that every selected proxy has the file",
+            rule="plugin/local-file",
+            remedy="see to it that every selected proxy has the file",
         )
     else:
-        checks.tell(
-            Level.ERROR,
-            "address",
+        report.error(
             ("url",),
             "has a scheme that Istio does not know",
-            "use oci, https, http or file",
+            rule="plugin/address",
+            remedy="use oci, https, http or file",
         )
 
 
@@ -131,111 +107,101 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
-def _check_download(checks: _Checks, *, scheme: str, checksum: str) -> None:
+def _check_download(report: Report, *, scheme: str, checksum: str) -> None:
     if not checksum:
-        checks.tell(
-            Level.WARNING,
-            "unpinned",
+        report.warning(
             ("url",),
             "the module is fetched without a checksum: who controls the address runs code in "
             "the proxies",
-            "set sha256",
+            rule="plugin/unpinned",
+            remedy="set sha256",
         )
     if scheme == "http":
-        checks.tell(
-            Level.WARNING,
-            "plain-http",
+        report.warning(
             ("url",),
             "the module is fetched over plain HTTP",
-            "use https or oci",
+            rule="plugin/plain-http",
+            remedy="use https or oci",
         )
 
 
-def _check_image(checks: _Checks, module: dict[str, Any], *, path: str, checksum: str) -> None:
+def _check_image(report: Report, module: dict[str, Any], *, path: str, checksum: str) -> None:
     image, _, digest = path.partition("@")
     if digest:
-        _check_digest(checks, digest=digest, checksum=checksum)
+        _check_digest(report, digest=digest, checksum=checksum)
         return
     if checksum:
         return
     tag = image.rpartition("/")[2].partition(":")[2] or "latest"
     policy = text(module.get("imagePullPolicy"))
     if tag.lower() in _MUTABLE_TAGS:
-        checks.tell(
-            Level.WARNING,
-            "mutable-tag",
+        report.warning(
             ("url",),
             "the image's tag moves, so proxies may run different code",
-            "name the image by its digest, or set sha256",
+            rule="plugin/mutable-tag",
+            remedy="name the image by its digest, or set sha256",
         )
     elif policy == "Always":
-        checks.tell(
-            Level.WARNING,
-            "mutable-tag",
+        report.warning(
             ("imagePullPolicy",),
             "a tag that is always pulled again may bring other code at any time",
-            "name the image by its digest, or set sha256",
+            rule="plugin/mutable-tag",
+            remedy="name the image by its digest, or set sha256",
         )
     elif policy != "IfNotPresent":
-        checks.tell(
-            Level.INFO,
-            "unpinned",
+        report.info(
             ("url",),
             "the image is named by a tag, with neither a digest nor a pull policy",
-            "name the image by its digest, set sha256, or set imagePullPolicy: IfNotPresent",
+            rule="plugin/unpinned",
+            remedy="name the image by its digest, set sha256, or set imagePullPolicy: IfNotPresent",
         )
 
 
-def _check_digest(checks: _Checks, *, digest: str, checksum: str) -> None:
+def _check_digest(report: Report, *, digest: str, checksum: str) -> None:
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or not _DIGEST.match(value):
-        checks.tell(
-            Level.ERROR,
-            "checksum-form",
+        report.error(
             ("url",),
             "the image's digest is not `sha256:` and 64 digits, 0-9 and a-f",
+            rule="plugin/checksum-form",
         )
     elif checksum and checksum != value:
-        checks.tell(
-            Level.ERROR,
-            "checksum-differs",
+        report.error(
             ("sha256",),
             "is not the digest that the address names, so the module is never loaded",
-            "leave sha256 out",
+            rule="plugin/checksum-differs",
+            remedy="leave sha256 out",
         )
 
 
-def _check_failing(checks: _Checks, module: dict[str, Any], *, phase: str) -> None:
+def _check_failing(report: Report, module: dict[str, Any], *, phase: str) -> None:
     strategy = text(module.get("failStrategy"))
     if not strategy:
-        checks.tell(
-            Level.INFO,
-            "fail-strategy",
+        report.info(
             ("failStrategy",),
             "is not set, so FAIL_CLOSE holds: while the module cannot be loaded or has crashed, "
             "requests are answered with an error",
-            "set failStrategy: FAIL_OPEN where the plugin guards nothing",
+            rule="plugin/fail-strategy",
+            remedy="set failStrategy: FAIL_OPEN where the plugin guards nothing",
         )
     elif strategy == "FAIL_OPEN" and phase in _GUARDING_PHASES:
-        checks.tell(
-            Level.WARNING,
-            "fail-strategy",
+        report.warning(
             ("failStrategy",),
             f"a plugin of phase {phase} that fails open lets everything pass while it fails",
-            "set failStrategy: FAIL_CLOSE",
+            rule="plugin/fail-strategy",
+            remedy="set failStrategy: FAIL_CLOSE",
         )
 
 
-def _check_environment(checks: _Checks, module: dict[str, Any]) -> None:
+def _check_environment(report: Report, module: dict[str, Any]) -> None:
     for index, variable in entries(mapping(module.get("vmConfig")).get("env")):
         value = text(variable.get("value"))
         if not value:
             continue
         if _SECRET_NAME.search(text(variable.get("name"))) or _SECRET_VALUE.search(value):
-            checks.tell(
-                Level.WARNING,
-                "secret-in-environment",
+            report.warning(
                 ("vmConfig", "env", index, "value"),
                 "looks like a secret that everyone who reads the object can see",
-                "use valueFrom: HOST and give the proxy the variable from a Secret",
+                rule="plugin/secret-in-environment",
+                remedy="use valueFrom: HOST and give the proxy the variable from a Secret",
             )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from services.chassis.errors import OptionsMalformed, shortened
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.findings import Path
+from services.translator.reports import Path
 
 Minor: TypeAlias = tuple[int, int]
 """Such as (1, 31)."""

@@ -3,7 +3,6 @@
 from services.translator.smi.naming import TRANSLATED_FROM, origin_of
 from services.translator.smi.translating import (
     SMI_KINDS,
-    SmiTranslation,
     is_smi,
     namespaces_of,
     translate,
@@ -12,7 +11,6 @@ from services.translator.smi.translating import (
 __all__ = [
     "SMI_KINDS",
     "TRANSLATED_FROM",
-    "SmiTranslation",
     "is_smi",
     "namespaces_of",
     "origin_of",

@@ -14,10 +14,11 @@ from __future__ import annotations
 import re
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.smi.models import ACCESS_GROUP, Account, Findings, Kind, Target
+from services.translator.reports import Report
+from services.translator.smi.models import ACCESS_GROUP, Account, Kind, Target
 from services.translator.smi.naming import derived_name, digest_of, made, origin_of
 from services.translator.smi.permitting import Permission, permissions_of
-from services.translator.smi.results import Result, Surroundings
+from services.translator.smi.results import Surroundings
 from services.translator.smi.selecting import selectors_of
 
 _API_VERSION = "security.istio.io/v1"
@@ -29,34 +30,32 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9._]*[a-z0-9])?\Z")
 _MTLS = "sources are known by their mTLS certificates, so plaintext clients are denied"
 
 
-def translated_target(target: Target, around: Surroundings) -> Result:
-    """The target's policies, what denies by default, and what was found on the way."""
-    result = Result()
-    findings = Findings(target.ref)
-    _check_mesh(target, around, findings)
-    permissions = permissions_of(target, around, findings)
-    selectors = selectors_of(target, around, findings)
+def translated_target(target: Target, around: Surroundings) -> Report:
+    """The target's policies, and in `kept` those that deny by default."""
+    report = Report(target.ref)
+    _check_mesh(target, around, report)
+    permissions = permissions_of(target, around, report)
+    selectors = selectors_of(target, around, report)
     if len(permissions) > _RULES_LIMIT:
-        findings.error(
+        report.error(
             target.body,
             f"needs more than the {_RULES_LIMIT} rules that an AuthorizationPolicy takes",
             rule="unsupported",
         )
-    result.findings += findings.found
-    if findings.has_errors:
-        result.became(target.ref, note=findings.found[0].message)
-        return result
-    result.objects += [_allowing(target, permissions, selector, around) for selector in selectors]
-    result.kept += _denying(target.destination, selectors, around)
-    result.became(target.ref, note=_MTLS if result.objects else findings.found[0].message)
-    return result
+    if report.has_errors:
+        report.became(report.findings[0].message)
+        return report
+    report.objects += [_allowing(target, permissions, selector, around) for selector in selectors]
+    report.kept += _denying(target.destination, selectors, around)
+    report.became(_MTLS if report.objects else report.findings[0].message)
+    return report
 
 
-def _check_mesh(target: Target, around: Surroundings, findings: Findings) -> None:
+def _check_mesh(target: Target, around: Surroundings, report: Report) -> None:
     namespace = target.destination.namespace
     roots = {mesh.namespace for mesh in around.facts.meshes} or {_USUAL_ROOT}
     if namespace in roots:
-        findings.error(
+        report.error(
             target.place,
             f"policies in {namespace} hold for the whole mesh, not for one workload",
             rule="unsupported",
@@ -64,7 +63,7 @@ def _check_mesh(target: Target, around: Surroundings, findings: Findings) -> Non
         )
     if not _TRUST_DOMAIN.match(around.trust_domain):
         # A wildcard in it would let in other domains.
-        findings.error((), "the mesh's trust domain is no domain name", rule="trust-domain")
+        report.error((), "the mesh's trust domain is no domain name", rule="trust-domain")
 
 
 def _allowing(

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from services.chassis.errors import shortened
-from services.translator.findings import Path
-from services.translator.smi.models import Findings, Named
+from services.translator.reports import Path, Report
+from services.translator.smi.models import Named
 from services.translator.smi.naming import is_subdomain
 
 _PORTS = range(1, 65536)
 
 
-class Fields(Findings):
+class Fields(Report):
     """Findings about one object, and the readers that make them.
 
     A reader of something that is wrong adds a finding and returns something empty of the right
@@ -24,7 +24,7 @@ class Fields(Findings):
 
     @property
     def version(self) -> str:
-        return self.ref.api_version.rpartition("/")[2]
+        return self.subject.api_version.rpartition("/")[2]
 
     def mapping(self, value: Any, path: Path) -> dict[str, Any]:
         if isinstance(value, dict):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import Ref
+from services.translator.reports import Report
 from services.translator.smi.matching import http_route_matches
-from services.translator.smi.models import Backend
+from services.translator.smi.models import ROOT, Backend
 from services.translator.smi.naming import derived_name, made, origin_of
 from services.translator.smi.protocols import Protocol
-from services.translator.smi.results import Result, Surroundings
-from services.translator.smi.splitting import Plan, Portion, Telling
+from services.translator.smi.results import Surroundings
+from services.translator.smi.splitting import Plan, Portion
 from services.translator.smi.weights import fitted
 
 _GROUP = "gateway.networking.k8s.io"
@@ -33,20 +34,20 @@ _EVERYTHING_LAST = {"path": {"type": "RegularExpression", "value": ".*"}}
 class HttpRoutes:
     """Writes one plan."""
 
-    __slots__ = ("_around", "_plan", "_telling")
+    __slots__ = ("_around", "_plan", "_report")
 
-    def __init__(self, plan: Plan, *, around: Surroundings, telling: Telling) -> None:
+    def __init__(self, plan: Plan, *, around: Surroundings, report: Report) -> None:
         self._plan = plan
         self._around = around
-        self._telling = telling
+        self._report = report
 
-    def write(self, result: Result) -> None:
+    def write(self) -> None:
         """Adds a route for each port that the Gateway API has one for."""
         if self._plan.split.gateways:
-            self._telling.left_out(
+            self._report.left_out(
                 "gateways",
                 "a route with a Service as its parent is for the mesh only",
-                backend=None,
+                path=ROOT,
                 rule="unsupported",
             )
         for portion in self._plan.portions:
@@ -55,13 +56,13 @@ class HttpRoutes:
             elif len(portion.backends) > _BACKENDS_LIMIT:
                 self._refuse(f"more than {_BACKENDS_LIMIT} backends")
             elif portion.protocol.carries_http:
-                self._add_http(portion, portion.port, result)
+                self._add_http(portion, portion.port)
             elif portion.protocol is Protocol.TCP:
-                self._add_tcp(portion, portion.port, result)
+                self._add_tcp(portion, portion.port)
             else:
                 self._leave(portion, "TLS ports are only translated into a VirtualService")
 
-    def _add_http(self, portion: Portion, port: int, result: Result) -> None:
+    def _add_http(self, portion: Portion, port: int) -> None:
         shared = self._references(portion.backends, port)
         rules: list[dict[str, Any]] = [{"backendRefs": shared}]
         if self._plan.matches is not None:
@@ -72,10 +73,10 @@ class HttpRoutes:
                 {"matches": [_EVERYTHING_LAST], "backendRefs": default},
             ]
         if portion.protocol is Protocol.DETECTED:
-            self._telling.line(
+            self._report.note(
                 f"port {port}", "its protocol is found out at run time; only HTTP is split"
             )
-        self._add("HTTPRoute", f"{_GROUP}/v1", port, rules, result)
+        self._add("HTTPRoute", f"{_GROUP}/v1", port, rules)
 
     def _conditions(self) -> list[dict[str, Any]]:
         matches = self._plan.matches or ()
@@ -88,28 +89,26 @@ class HttpRoutes:
             self._refuse(f"more than {_MATCHES_LIMIT} matches, each method counted")
         return conditions
 
-    def _add_tcp(self, portion: Portion, port: int, result: Result) -> None:
+    def _add_tcp(self, portion: Portion, port: int) -> None:
         versions = self._around.facts.served.get(f"{_GROUP}/TCPRoute", [])
         if self._plan.matches is not None:
             root = self._plan.split.root
-            self._telling.line(
+            self._report.note(
                 f"port {port}", f"matches are about HTTP; connections keep going to {root}"
             )
         elif not versions:
             self._leave(portion, "the cluster does not serve TCPRoute of the Gateway API")
         else:
             rules = [{"backendRefs": self._references(portion.backends, port)}]
-            self._add("TCPRoute", f"{_GROUP}/{newest(versions)}", port, rules, result)
+            self._add("TCPRoute", f"{_GROUP}/{newest(versions)}", port, rules)
 
-    def _add(
-        self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]], result: Result
-    ) -> None:
+    def _add(self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]]) -> None:
         split = self._plan.split
         name = derived_name(split.ref.name, f"split-{port}")
         parent = {"group": "", "kind": "Service", "name": split.root, "port": port}
         ref = Ref(api_version, kind, split.ref.namespace, name)
         spec = {"parentRefs": [parent], "rules": rules}
-        result.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+        self._report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
 
     def _references(self, backends: Sequence[Backend], port: int) -> list[dict[str, Any]]:
         shares = fitted([one.weight for one in backends], largest=_LARGEST_WEIGHT)
@@ -120,24 +119,24 @@ class HttpRoutes:
 
     def _tell_without_ports(self) -> None:
         root = f"{self._plan.split.ref.namespace}/{self._plan.split.root}"
-        self._telling.left_out(
+        self._report.left_out(
             "all ports",
             f"a route of the Gateway API names its port, and those of the Service {root} are "
             "not known",
-            backend=None,
+            path=ROOT,
             rule="reference",
         )
 
     def _leave(self, portion: Portion, note: str) -> None:
-        self._telling.left_out(
+        self._report.left_out(
             f"port {portion.port}",
             f"{note}; its connections keep going to {self._plan.split.root}",
-            backend=None,
+            path=ROOT,
             rule="unsupported",
         )
 
     def _refuse(self, what: str) -> None:
-        self._telling.findings.error(
+        self._report.error(
             ("spec",),
             f"has {what}; an HTTPRoute takes no more",
             rule="unsupported",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from services.chassis.kube.objects import Ref
-from services.translator.findings import Finding, Level, Path
+from services.translator.reports import Path
 
 SPLIT_GROUP = "split.smi-spec.io"
 ACCESS_GROUP = "access.smi-spec.io"
 SPECS_GROUP = "specs.smi-spec.io"
+ROOT: Path = ("spec", "service")
+"""Where a TrafficSplit names its root Service."""
 
 
 class Kind(StrEnum):
@@ -133,28 +135,3 @@ class PortRoute:
     ref: Ref
     ports: tuple[int, ...] = ()
     name: str = ""
-
-
-@dataclass(slots=True)
-class Findings:
-    """Collects what is wrong with one object; with errors it is not translated."""
-
-    ref: Ref
-    found: list[Finding] = field(default_factory=list)
-
-    def error(self, path: Path, message: str, *, rule: str = "schema", remedy: str = "") -> None:
-        self._add(Level.ERROR, path, message, rule=rule, remedy=remedy)
-
-    def warning(self, path: Path, message: str, *, rule: str, remedy: str = "") -> None:
-        self._add(Level.WARNING, path, message, rule=rule, remedy=remedy)
-
-    @property
-    def has_errors(self) -> bool:
-        return any(finding.level is Level.ERROR for finding in self.found)
-
-    def _add(self, level: Level, path: Path, message: str, *, rule: str, remedy: str) -> None:
-        self.found.append(
-            Finding(
-                level=level, rule=rule, subject=self.ref, path=path, message=message, remedy=remedy
-            )
-        )

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.errors import shortened
+from services.translator.reports import Report
 from services.translator.smi.matching import HOST
 from services.translator.smi.models import (
-    Findings,
     HttpMatch,
     Key,
     Kind,
@@ -67,30 +67,28 @@ class _Chosen:
     rule: Rule
 
 
-def permissions_of(
-    target: Target, around: Surroundings, findings: Findings
-) -> tuple[Permission, ...]:
-    """What `target` allows; with errors in `findings` the answer is not to be used."""
+def permissions_of(target: Target, around: Surroundings, report: Report) -> tuple[Permission, ...]:
+    """What `target` allows; with errors in `report` the answer is not to be used."""
     matches: list[_Chosen] = []
     routes: list[PortRoute] = []
     for rule in target.rules:
-        found = _referred(rule, target, around, findings)
+        found = _referred(rule, target, around, report)
         if isinstance(found, RouteGroup):
-            matches += [_Chosen(match, rule) for match in _named(rule, found, findings)]
+            matches += [_Chosen(match, rule) for match in _named(rule, found, report)]
         elif found is not None:
             routes.append(found)
-            _check_named(rule, found, findings)
-    ports = _ports(target, routes, findings)
+            _check_named(rule, found, report)
+    ports = _ports(target, routes, report)
     if all(rule.kind != Kind.HTTP_ROUTES for rule in target.rules):
         return (Permission(({"ports": ports},) if ports else ()),)
-    return _http_permissions(matches, ports, findings)
+    return _http_permissions(matches, ports, report)
 
 
 def _referred(
-    rule: Rule, target: Target, around: Surroundings, findings: Findings
+    rule: Rule, target: Target, around: Surroundings, report: Report
 ) -> RouteGroup | PortRoute | None:
     if rule.kind == Kind.UDP_ROUTE:
-        findings.error(
+        report.error(
             (*rule.path, "kind"),
             "Istio's proxies do not see UDP, so access over it can be neither allowed nor denied",
             rule="unsupported",
@@ -100,17 +98,17 @@ def _referred(
     key = Key(rule.kind, target.ref.namespace, rule.name)
     found = around.groups.get(key) or around.port_routes.get(key)
     if found is None:
-        around.tell_missing(key, (*rule.path, "name"), findings)
+        around.tell_missing(key, (*rule.path, "name"), report)
     return found
 
 
-def _named(rule: Rule, group: RouteGroup, findings: Findings) -> list[HttpMatch]:
+def _named(rule: Rule, group: RouteGroup, report: Report) -> list[HttpMatch]:
     if not rule.matches:
         return list(group.matches)
     by_name = {match.name: match for match in group.matches}
     for named in rule.matches:
         if named.name not in by_name:
-            findings.error(
+            report.error(
                 named.path,
                 f"{group.ref} has no match {shortened(named.name)}",
                 rule="reference",
@@ -119,11 +117,11 @@ def _named(rule: Rule, group: RouteGroup, findings: Findings) -> list[HttpMatch]
     return [by_name[named.name] for named in rule.matches if named.name in by_name]
 
 
-def _check_named(rule: Rule, route: PortRoute, findings: Findings) -> None:
+def _check_named(rule: Rule, route: PortRoute, report: Report) -> None:
     """A TCPRoute has one set of matches, with a name or none."""
     for named in rule.matches:
         if named.name != route.name:
-            findings.error(
+            report.error(
                 named.path,
                 f"{route.ref} has no match {shortened(named.name)}",
                 rule="reference",
@@ -131,14 +129,14 @@ def _check_named(rule: Rule, route: PortRoute, findings: Findings) -> None:
             )
 
 
-def _ports(target: Target, routes: Sequence[PortRoute], findings: Findings) -> list[str]:
+def _ports(target: Target, routes: Sequence[PortRoute], report: Report) -> list[str]:
     """The ports that all rules are limited to; none means no limit."""
     listed: set[int] = set()
     if routes and all(route.ports for route in routes):
         listed = {port for route in routes for port in route.ports}
     if target.port is not None:
         if listed and target.port not in listed:
-            findings.error(
+            report.error(
                 (*target.place, "port"),
                 f"port {target.port} is in no TCPRoute of the rules, so nothing would be allowed",
                 rule="ports",
@@ -151,13 +149,13 @@ def _ports(target: Target, routes: Sequence[PortRoute], findings: Findings) -> l
 
 
 def _http_permissions(
-    matches: Iterable[_Chosen], ports: list[str], findings: Findings
+    matches: Iterable[_Chosen], ports: list[str], report: Report
 ) -> tuple[Permission, ...]:
     plain: list[dict[str, Any]] = []
     found: list[Permission] = []
     for chosen in matches:
-        operation = _operation(chosen, ports, findings)
-        conditions = _conditions(chosen, findings)
+        operation = _operation(chosen, ports, report)
+        conditions = _conditions(chosen, report)
         if conditions:
             found.append(Permission((operation,), conditions))
         elif operation not in plain:
@@ -166,9 +164,9 @@ def _http_permissions(
     return tuple(together + [one for at, one in enumerate(found) if one not in found[:at]])
 
 
-def _operation(chosen: _Chosen, ports: list[str], findings: Findings) -> dict[str, Any]:
+def _operation(chosen: _Chosen, ports: list[str], report: Report) -> dict[str, Any]:
     operation: dict[str, Any] = {}
-    paths = _paths(chosen, findings)
+    paths = _paths(chosen, report)
     if chosen.match.methods:
         operation["methods"] = list(chosen.match.methods)
     elif not paths:
@@ -181,7 +179,7 @@ def _operation(chosen: _Chosen, ports: list[str], findings: Findings) -> dict[st
     return operation
 
 
-def _paths(chosen: _Chosen, findings: Findings) -> list[str]:
+def _paths(chosen: _Chosen, report: Report) -> list[str]:
     """The paths that mean what the pattern means; none means every path."""
     pattern = chosen.match.path_regex
     if pattern is None:
@@ -191,7 +189,7 @@ def _paths(chosen: _Chosen, findings: Findings) -> list[str]:
     paths: set[str] = set()
     for some in written:
         if some is None:
-            _refuse(chosen, f"the path {pattern}", _PATHS_TAKEN, findings)
+            _refuse(chosen, f"the path {pattern}", _PATHS_TAKEN, report)
             return []
         if not some:
             return []
@@ -243,14 +241,14 @@ def _is_writable(text: str) -> bool:
     return not any(letter in text for letter in "*{}")
 
 
-def _conditions(chosen: _Chosen, findings: Findings) -> tuple[dict[str, Any], ...]:
+def _conditions(chosen: _Chosen, report: Report) -> tuple[dict[str, Any], ...]:
     conditions: list[dict[str, Any]] = []
     for name, pattern in chosen.match.headers:
         forms = value_forms(pattern)
         written = [value_pattern(form) for form in forms] if forms is not None else [None]
         values = [value for value in written if value is not None]
         if len(values) < len(written):
-            _refuse(chosen, f"the header {name} {pattern}", _VALUES_TAKEN, findings)
+            _refuse(chosen, f"the header {name} {pattern}", _VALUES_TAKEN, report)
         # Envoy has no header `host`. `hosts` of an operation would ignore upper and lower case.
         key = ":authority" if name == HOST else name
         conditions.append({"key": f"request.headers[{key}]", "values": sorted(set(values))})
@@ -274,8 +272,8 @@ def value_pattern(form: Form) -> str | None:
     return None
 
 
-def _refuse(chosen: _Chosen, what: str, taken: str, findings: Findings) -> None:
-    findings.error(
+def _refuse(chosen: _Chosen, what: str, taken: str, report: Report) -> None:
+    report.error(
         chosen.rule.path,
         f"match {shortened(chosen.match.name)}: {shortened(what)} cannot be said in an "
         "AuthorizationPolicy, which knows no regular expressions",

@@ -15,7 +15,7 @@ from typing import Any
 
 from services.chassis.errors import shortened
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
-from services.translator.findings import Finding, Path
+from services.translator.reports import Finding, Path
 from services.translator.smi import weights
 from services.translator.smi.fields import Fields
 from services.translator.smi.models import (
@@ -61,10 +61,10 @@ class Reading:
     def read(self, obj: KubeObject, *, cluster_domain: str) -> None:
         fields = Fields(Ref.of(obj))
         key = key_of(obj)
-        self.present[key] = fields.ref
+        self.present[key] = fields.subject
         if _is_known(fields):
             self._keep(key, obj, fields, cluster_domain)
-        self.findings[key] = fields.found
+        self.findings[key] = fields.findings
 
     def _keep(self, key: Key, obj: KubeObject, fields: Fields, cluster_domain: str) -> None:
         read: Split | Target | RouteGroup | PortRoute | None
@@ -104,7 +104,7 @@ def destination_namespace(obj: KubeObject) -> str:
 
 
 def _is_known(fields: Fields) -> bool:
-    ref = fields.ref
+    ref = fields.subject
     served = VERSIONS.get((ref.group, ref.kind))
     version = ref.api_version.rpartition("/")[2]
     if served is None:
@@ -155,7 +155,7 @@ def _read_split(obj: KubeObject, fields: Fields, cluster_domain: str) -> Split:
                 rule="self-reference",
                 remedy="give the current version a Service of its own and name that one",
             )
-    return Split(ref=fields.ref, root=root, backends=backends, groups=groups, gateways=gateways)
+    return Split(ref=fields.subject, root=root, backends=backends, groups=groups, gateways=gateways)
 
 
 def _read_backends(
@@ -199,7 +199,7 @@ def _service(holder: dict[str, Any], path: Path, fields: Fields, cluster_domain:
     if not host:
         return ""
     name, _, rest = host.partition(".")
-    namespace = fields.ref.namespace
+    namespace = fields.subject.namespace
     if rest not in ("", namespace, f"{namespace}.svc", f"{namespace}.svc.{cluster_domain}"):
         fields.error(
             place,
@@ -257,7 +257,7 @@ def _read_target(obj: KubeObject, fields: Fields) -> Target:
         for path, item in fields.items(spec, rules_name, base, is_required=True)
     )
     return Target(
-        ref=fields.ref,
+        ref=fields.subject,
         destination=account,
         sources=tuple(sorted(set(sources))),
         rules=rules,
@@ -278,7 +278,7 @@ def _account(holder: dict[str, Any], path: Path, fields: Fields) -> Account:
     name = fields.text(holder, "name", path)
     if name and not is_subdomain(name):
         fields.error((*path, "name"), f"{shortened(name)} is no name of a ServiceAccount")
-    namespace = fields.ref.namespace
+    namespace = fields.subject.namespace
     if holder.get("namespace"):
         namespace = fields.text(holder, "namespace", path)
         if namespace and not is_label(namespace):

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.chassis.errors import shortened
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import Path
+from services.translator.reports import Path
 from services.translator.smi.fields import Fields
 from services.translator.smi.models import HttpMatch, PortRoute, RouteGroup
 from services.translator.smi.patterns import problem_of
@@ -28,7 +28,7 @@ def read_route_group(obj: KubeObject, fields: Fields) -> RouteGroup:
             f"stands beside spec, where {fields.version} does not look",
             remedy="move it below spec",
         )
-        return RouteGroup(ref=fields.ref, matches=())
+        return RouteGroup(ref=fields.subject, matches=())
     holder = obj if is_flat else fields.mapping(obj.get("spec"), base)
     matches = [
         _read_match(fields.mapping(item, path), path, fields)
@@ -39,7 +39,7 @@ def read_route_group(obj: KubeObject, fields: Fields) -> RouteGroup:
         if match.name and match.name in seen:
             fields.error((*match.path, "name"), f"there is another match {shortened(match.name)}")
         seen.add(match.name)
-    return RouteGroup(ref=fields.ref, matches=tuple(matches))
+    return RouteGroup(ref=fields.subject, matches=tuple(matches))
 
 
 def _read_match(holder: dict[str, Any], path: Path, fields: Fields) -> HttpMatch:
@@ -116,18 +116,18 @@ def read_port_route(obj: KubeObject, fields: Fields) -> PortRoute:
     if spec is not None and not isinstance(spec, dict):
         fields.error(("spec",), "is not a mapping")
     if matches is None:
-        return PortRoute(ref=fields.ref)
+        return PortRoute(ref=fields.subject)
     path: Path = ("spec", "matches")
     if fields.version != "v1alpha4":
         fields.error(
             path,
-            f"{fields.ref.kind} has ports only since v1alpha4, this is {fields.version}",
+            f"{fields.subject.kind} has ports only since v1alpha4, this is {fields.version}",
             remedy="write it as v1alpha4",
         )
     holder = fields.mapping(matches, path)
     ports = [fields.port(item, at) for at, item in fields.items(holder, "ports", path)]
     return PortRoute(
-        ref=fields.ref,
+        ref=fields.subject,
         ports=tuple(sorted({port for port in ports if port is not None})),
         name=str(holder.get("name") or ""),
     )

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.chassis.messages.facts import WorkloadFact
-from services.translator.findings import Path
-from services.translator.smi.models import Findings, Target
+from services.translator.reports import Path, Report
+from services.translator.smi.models import Target
 from services.translator.smi.results import Surroundings
 
 ACCOUNT_LABEL = "meshbus.io/service-account"
@@ -42,19 +42,19 @@ _PASSING = frozenset(
 
 
 def selectors_of(
-    target: Target, around: Surroundings, findings: Findings
+    target: Target, around: Surroundings, report: Report
 ) -> tuple[dict[str, str], ...]:
-    """The labels of each set of pods that runs under the destination; if none, `findings` say why.
+    """The labels of each set of pods that runs under the destination; if none, `report` says why.
 
-    Raises nothing; what would select too much is an error in `findings`.
+    Raises nothing; what would select too much is an error in `report`.
     """
     account = target.destination
     if not around.facts.knows(account.namespace):
-        return _by_account_label(target, findings)
+        return _by_account_label(target, report)
     workloads = [one for one in around.facts.workloads if one.namespace == account.namespace]
     ours = [one for one in workloads if _account_of(one) == account.name]
     if not ours:
-        findings.warning(
+        report.warning(
             target.place,
             f"no workload runs under {account} yet, so nothing is allowed",
             rule="workload",
@@ -63,15 +63,15 @@ def selectors_of(
     selectors: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for workload in sorted(ours, key=lambda one: (one.kind, one.name)):
         selector = _selector_of(workload)
-        if _is_exclusive(selector, workload, workloads, place=target.place, findings=findings):
+        if _is_exclusive(selector, workload, workloads, place=target.place, report=report):
             selectors[tuple(sorted(selector.items()))] = selector
     return tuple(selectors[labels] for labels in sorted(selectors))
 
 
-def _by_account_label(target: Target, findings: Findings) -> tuple[dict[str, str], ...]:
+def _by_account_label(target: Target, report: Report) -> tuple[dict[str, str], ...]:
     account = target.destination
     if len(account.name) > _LABEL_VALUE_LIMIT:
-        findings.warning(
+        report.warning(
             (*target.place, "name"),
             f"nothing is known about {account}, and its name is too long for a label, so nothing "
             "is allowed",
@@ -79,7 +79,7 @@ def _by_account_label(target: Target, findings: Findings) -> tuple[dict[str, str
             remedy="translate with a cluster that has the workload",
         )
         return ()
-    findings.warning(
+    report.warning(
         target.place,
         f"nothing is known about {account}, so only pods with the label "
         f"{ACCOUNT_LABEL}: {account.name} are opened",
@@ -102,11 +102,11 @@ def _is_exclusive(
     workloads: list[WorkloadFact],
     *,
     place: Path,
-    findings: Findings,
+    report: Report,
 ) -> bool:
     who = f"{workload.kind} {workload.namespace}/{workload.name}"
     if not selector:
-        findings.error(
+        report.error(
             place,
             f"{who} has no labels to select it by, and a policy for it would open the namespace",
             rule="workload",
@@ -120,7 +120,7 @@ def _is_exclusive(
     ]
     for other in others:
         labels = ", ".join(f"{name}={value}" for name, value in selector.items())
-        findings.error(
+        report.error(
             place,
             f"the labels of {who} ({labels}) select {other.kind} {other.namespace}/{other.name} "
             f"too, which runs under ServiceAccount {_account_of(other)}",

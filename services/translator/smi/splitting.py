@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.messages.facts import ServiceFact
-from services.translator.reports import Line
-from services.translator.smi.models import Backend, Findings, HttpMatch, Key, Kind, Split
+from services.translator.reports import Report
+from services.translator.smi.models import ROOT, Backend, HttpMatch, Key, Kind, Split
 from services.translator.smi.protocols import Protocol, protocol_of
-from services.translator.smi.results import Result, Surroundings
+from services.translator.smi.results import Surroundings
 
 _LATER = "apply the split again when it is there"
 
@@ -49,45 +49,28 @@ class Plan:
     """None when every request is split; otherwise only these, and the rest goes to the root."""
 
 
-@dataclass(slots=True)
-class Telling:
-    """Says about a part of a split that it was left out: a line for the report, and a warning."""
-
-    split: Split
-    findings: Findings
-    result: Result
-
-    def left_out(self, part: str, note: str, *, backend: Backend | None, rule: str) -> None:
-        path = backend.path if backend is not None else ("spec", "service")
-        self.line(part, note)
-        self.findings.warning(path, f"{part}: {note}", rule=rule)
-
-    def line(self, part: str, note: str) -> None:
-        self.result.lines.append(Line(source=f"{self.split.ref}, {part}", note=note))
-
-
-def planned(split: Split, around: Surroundings, telling: Telling) -> Plan:
-    """The split's portions and matches; what is wrong goes into `telling`."""
-    _check_other_splits(split, around, telling.findings)
-    backends = _existing(split, around, telling)
-    matches = _matches(split, around, telling.findings)
+def planned(split: Split, around: Surroundings, report: Report) -> Plan:
+    """The split's portions and matches; what is wrong goes into `report`."""
+    _check_other_splits(split, around, report)
+    backends = _existing(split, around, report)
+    matches = _matches(split, around, report)
     root = around.service(split.ref.namespace, split.root)
     if root is None or not root.ports:
-        _tell_unknown_root(split, around, telling)
+        _tell_unknown_root(split, around, report)
         portions = [Portion(None, Protocol.HTTP, backends)]
     else:
-        portions = _portions(root, backends, around, telling)
+        portions = _portions(root, backends, around, report)
     return Plan(split, tuple(portions), matches)
 
 
-def _check_other_splits(split: Split, around: Surroundings, findings: Findings) -> None:
+def _check_other_splits(split: Split, around: Surroundings, report: Report) -> None:
     namespace = split.ref.namespace
     rivals = around.splits[namespace, split.root]
     if len(rivals) > 1:
         # One of them is enough to say why: a finding for each pair would be endless.
         rival = next(one for one in rivals if one.ref != split.ref)
         more = f" and {len(rivals) - 2} more" if len(rivals) > 2 else ""
-        findings.error(
+        report.error(
             ("spec", "service"),
             f"{rival.ref}{more} {'split' if more else 'splits'} the Service {split.root} too",
             rule="conflict",
@@ -96,7 +79,7 @@ def _check_other_splits(split: Split, around: Surroundings, findings: Findings) 
     for backend in split.backends:
         others = around.splits.get((namespace, backend.service))
         if others:
-            findings.warning(
+            report.warning(
                 backend.path,
                 f"{others[-1].ref} splits {backend.service} for its own clients only; "
                 "splits do not cascade",
@@ -104,7 +87,7 @@ def _check_other_splits(split: Split, around: Surroundings, findings: Findings) 
             )
 
 
-def _existing(split: Split, around: Surroundings, telling: Telling) -> tuple[Backend, ...]:
+def _existing(split: Split, around: Surroundings, report: Report) -> tuple[Backend, ...]:
     namespace = split.ref.namespace
     if not around.facts.knows(namespace):
         return split.backends
@@ -113,21 +96,19 @@ def _existing(split: Split, around: Surroundings, telling: Telling) -> tuple[Bac
         if around.service(namespace, backend.service) is not None:
             found.append(backend)
         elif backend.weight:
-            telling.left_out(
+            report.left_out(
                 f"backend {backend.service}",
                 f"there is no Service {namespace}/{backend.service}; {_LATER}",
-                backend=backend,
+                path=backend.path,
                 rule="reference",
             )
         else:
             # SMI's rollout names the next version with weight 0 before it exists.
-            telling.line(f"backend {backend.service}", "it has weight 0 and is not there yet")
+            report.note(f"backend {backend.service}", "it has weight 0 and is not there yet")
     return tuple(found)
 
 
-def _matches(
-    split: Split, around: Surroundings, findings: Findings
-) -> tuple[HttpMatch, ...] | None:
+def _matches(split: Split, around: Surroundings, report: Report) -> tuple[HttpMatch, ...] | None:
     if not split.groups:
         return None
     matches: list[HttpMatch] = []
@@ -137,11 +118,11 @@ def _matches(
         if group is not None:
             matches += group.matches
         else:
-            around.tell_missing(key, named.path, findings)
+            around.tell_missing(key, named.path, report)
     for match in matches:
         names = [name for name, _ in match.headers]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            findings.error(
+            report.error(
                 ("spec", "matches"),
                 f"the match {match.name} has two patterns for the header {name}; "
                 "a route of Istio takes one",
@@ -151,49 +132,49 @@ def _matches(
     return tuple(matches)
 
 
-def _tell_unknown_root(split: Split, around: Surroundings, telling: Telling) -> None:
+def _tell_unknown_root(split: Split, around: Surroundings, report: Report) -> None:
     namespace = split.ref.namespace
     where = f"{namespace}/{split.root}"
     if around.facts.knows(namespace):
-        telling.left_out(
+        report.left_out(
             "ports",
             f"there is no Service {where} with ports, so all its ports are taken for HTTP; "
             + _LATER,
-            backend=None,
+            path=ROOT,
             rule="reference",
         )
     else:
-        telling.line("ports", f"the Service {where} is not known, so all its ports count as HTTP")
+        report.note("ports", f"the Service {where} is not known, so all its ports count as HTTP")
 
 
 def _portions(
-    root: ServiceFact, backends: tuple[Backend, ...], around: Surroundings, telling: Telling
+    root: ServiceFact, backends: tuple[Backend, ...], around: Surroundings, report: Report
 ) -> list[Portion]:
     portions: list[Portion] = []
     for port in sorted(root.ports, key=lambda port: port.port):
         protocol = protocol_of(port)
         if protocol is Protocol.UNROUTABLE:
-            telling.line(f"port {port.port}", f"it is {port.protocol}, which Istio does not route")
+            report.note(f"port {port.port}", f"it is {port.protocol}, which Istio does not route")
             continue
         sharing = tuple(
             backend
             for backend in backends
-            if _has_port(backend, port.port, root.namespace, around, telling)
+            if _has_port(backend, port.port, root.namespace, around, report)
         )
         if sharing:
             portions.append(Portion(port.port, protocol, sharing))
         else:
-            telling.left_out(
+            report.left_out(
                 f"port {port.port}",
                 f"no backend has it, so its requests keep going to {root.name}",
-                backend=None,
+                path=ROOT,
                 rule="ports",
             )
     return portions
 
 
 def _has_port(
-    backend: Backend, port: int, namespace: str, around: Surroundings, telling: Telling
+    backend: Backend, port: int, namespace: str, around: Surroundings, report: Report
 ) -> bool:
     service = around.service(namespace, backend.service)
     if service is None and not around.facts.knows(namespace):
@@ -201,10 +182,10 @@ def _has_port(
     ports = service.ports if service is not None else []
     if any(one.port == port and protocol_of(one) is not Protocol.UNROUTABLE for one in ports):
         return True
-    telling.left_out(
+    report.left_out(
         f"backend {backend.service}",
         f"it has no port {port}, so it gets nothing of that port",
-        backend=backend,
+        path=backend.path,
         rule="ports",
     )
     return False

@@ -7,16 +7,14 @@ with errors becomes nothing; the caller refuses the whole request for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.findings import Finding, Level
 from services.translator.options import Options
-from services.translator.reports import Line
+from services.translator.reports import Line, Report
 from services.translator.smi.access import translated_target
 from services.translator.smi.httproutes import HttpRoutes
-from services.translator.smi.models import Findings, Key, Kind, Split, Target
+from services.translator.smi.models import Key, Kind, Split, Target
 from services.translator.smi.naming import is_label
 from services.translator.smi.reading import (
     VERSIONS,
@@ -25,28 +23,14 @@ from services.translator.smi.reading import (
     key_of,
     references_of,
 )
-from services.translator.smi.results import Result, Surroundings
-from services.translator.smi.splitting import Telling, planned
+from services.translator.smi.results import Surroundings
+from services.translator.smi.splitting import planned
 from services.translator.smi.virtualservices import VirtualServices
 
 SMI_KINDS: tuple[str, ...] = tuple(f"{group}/{kind}" for group, kind in VERSIONS)
 """The kinds that are translated, each as `group/Kind`."""
 _MOST_USES = 20_000
 _SMI_DOMAIN = ".smi-spec.io"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmiTranslation:
-    """What SMI objects became."""
-
-    objects: tuple[KubeObject, ...]
-    """Made out of the request's objects, and out of known ones that refer to a route group or
-    TCPRoute of the request, because what they say has changed."""
-    kept: tuple[KubeObject, ...]
-    """Policies that deny by default: to be applied with the rest, and to stay when the request is
-    a deletion, because what no TrafficTarget allows any more must be denied again."""
-    lines: tuple[Line, ...]
-    findings: tuple[Finding, ...]
 
 
 def is_smi(obj: KubeObject) -> bool:
@@ -77,8 +61,14 @@ def translate(
     facts: ClusterFacts,
     options: Options,
     trust_domain: str,
-) -> SmiTranslation:
-    """What `given` becomes; objects of `known` count unless `given` has them too."""
+) -> Report:
+    """What `given` becomes; objects of `known` count unless `given` has them too.
+
+    The report's objects are made out of the request's, and out of known ones that refer to a route
+    group or TCPRoute of the request, because what they say has changed. Policies that deny by
+    default are in `kept`: a deletion applies them too, because what no TrafficTarget allows any
+    more must be denied again.
+    """
     reading = Reading()
     changed = _read_all(given, reading, options)
     _read_all([obj for obj in known if key_of(obj) not in changed], reading, options)
@@ -92,37 +82,36 @@ def translate(
         trust_domain=trust_domain,
     )
     to_translate = _to_translate(changed, reading)
-    refused = _too_much(to_translate, reading)
-    if refused is not None:
-        return SmiTranslation(objects=(), kept=(), lines=(), findings=(refused,))
-    results = [_translated(read, around) for read in to_translate]
-    results += [_untranslated(changed, reading, to_translate)]
+    report = Report()
+    if _check_size(to_translate, reading, report):
+        return report
+    for read in to_translate:
+        report.collect(_translated(read, around))
+    report.lines += _untranslated(changed, reading, to_translate)
     told = changed | {key for read in to_translate for key in (_key(read), *references_of(read))}
-    findings = [finding for key in told for finding in reading.findings.get(key, ())]
-    findings += [finding for result in results for finding in result.findings]
-    return SmiTranslation(
-        objects=_ordered(obj for result in results for obj in result.objects),
-        kept=_ordered(obj for result in results for obj in result.kept),
-        lines=tuple(line for result in results for line in result.lines),
-        findings=tuple(sorted(findings, key=lambda one: (one.subject, one.place, one.message))),
-    )
+    report.findings += [finding for key in told for finding in reading.findings.get(key, ())]
+    report.findings.sort(key=lambda one: (one.subject, one.place, one.message))
+    report.objects, report.kept = _ordered(report.objects), _ordered(report.kept)
+    return report
 
 
-def _too_much(reads: Sequence[Split | Target], reading: Reading) -> Finding | None:
+def _check_size(reads: Sequence[Split | Target], reading: Reading, report: Report) -> bool:
     """Keeps a small request from becoming an endless one: each use of a group writes it out."""
     uses = 0
     for read in reads:
         groups = [reading.groups[key] for key in references_of(read) if key in reading.groups]
         uses += sum(len(group.matches) for group in groups)
         if uses > _MOST_USES:
-            return Finding(
-                level=Level.ERROR,
+            refused = Report(read.ref)
+            refused.error(
+                (),
+                f"the request's objects use more than {_MOST_USES} matches of route groups",
                 rule="size",
-                subject=read.ref,
-                message=f"the request's objects use more than {_MOST_USES} matches of route groups",
                 remedy="split the request into several",
             )
-    return None
+            report.collect(refused)
+            return True
+    return False
 
 
 def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options) -> set[Key]:
@@ -133,9 +122,9 @@ def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options)
         if key not in read:
             reading.read(obj, cluster_domain=options.clusterDomain)
         elif read[key] != obj:
-            twice = Findings(Ref.of(obj))
+            twice = Report(Ref.of(obj))
             twice.error((), f"{key} stands in the request twice", rule="conflict")
-            reading.findings[key] += twice.found
+            reading.findings[key] += twice.findings
         read.setdefault(key, obj)
     return set(read)
 
@@ -162,56 +151,53 @@ def _key(read: Split | Target) -> Key:
     return Key(read.ref.kind, read.ref.namespace, read.ref.name)
 
 
-def _translated(read: Split | Target, around: Surroundings) -> Result:
+def _translated(read: Split | Target, around: Surroundings) -> Report:
     return translated_target(read, around) if isinstance(read, Target) else _split(read, around)
 
 
-def _split(split: Split, around: Surroundings) -> Result:
-    result = Result()
-    findings = Findings(split.ref)
-    telling = Telling(split, findings, result)
-    plan = planned(split, around, telling)
-    if not findings.has_errors:
+def _split(split: Split, around: Surroundings) -> Report:
+    report = Report(split.ref)
+    plan = planned(split, around, report)
+    if not report.has_errors:
         if around.options.form == "gateway-api":
-            HttpRoutes(plan, around=around, telling=telling).write(result)
+            HttpRoutes(plan, around=around, report=report).write()
         else:
             domain = around.options.clusterDomain
-            VirtualServices(plan, cluster_domain=domain, telling=telling).write(result)
-    if findings.has_errors:
-        result.objects.clear()
-    result.findings += findings.found
-    reason = next((finding.message for finding in findings.found), "no port is left to split")
-    result.became(split.ref, note="" if result.objects else reason)
-    return result
+            VirtualServices(plan, cluster_domain=domain, report=report).write()
+    if report.has_errors:
+        report.objects.clear()
+    reason = next((finding.message for finding in report.findings), "no port is left to split")
+    report.became("" if report.objects else reason)
+    return report
 
 
 def _untranslated(
     changed: set[Key], reading: Reading, translated: Sequence[Split | Target]
-) -> Result:
+) -> list[Line]:
     """Lines about objects that become nothing by themselves."""
     users: dict[Key, list[str]] = {}
     for read in translated:
         for key in references_of(read):
             users.setdefault(key, []).append(str(read.ref))
-    result = Result()
+    lines: list[Line] = []
     for key in sorted(changed & reading.findings.keys(), key=str):
         ref = reading.present[key]
         if reading.findings[key] and key.kind not in (Kind.SPLIT, Kind.TARGET):
-            result.lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+            lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
         elif key.kind == Kind.UDP_ROUTE:
-            result.lines.append(Line(source=str(ref), note="Istio's proxies do not see UDP"))
+            lines.append(Line(source=str(ref), note="Istio's proxies do not see UDP"))
         elif key in reading.groups or key in reading.port_routes:
             used = (
                 ", ".join(dict.fromkeys(users.get(key, ()))) or "no TrafficTarget or TrafficSplit"
             )
             note = f"it has no effect of its own; it is used by {used}"
-            result.lines.append(Line(source=str(ref), note=note))
+            lines.append(Line(source=str(ref), note=note))
         elif key not in reading.splits and key not in reading.targets:
-            result.lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
-    return result
+            lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+    return lines
 
 
-def _ordered(objects: Iterable[KubeObject]) -> tuple[KubeObject, ...]:
+def _ordered(objects: Iterable[KubeObject]) -> list[KubeObject]:
     """Each object once, in an order of their own."""
     by_ref = {Ref.of(obj): obj for obj in objects}
-    return tuple(by_ref[ref] for ref in sorted(by_ref))
+    return [by_ref[ref] for ref in sorted(by_ref)]

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from services.chassis.kube.objects import Ref
+from services.translator.reports import Report
 from services.translator.smi.matching import virtual_service_match
-from services.translator.smi.models import Backend
+from services.translator.smi.models import ROOT, Backend
 from services.translator.smi.naming import derived_name, made, origin_of
 from services.translator.smi.protocols import Protocol
-from services.translator.smi.results import Result
-from services.translator.smi.splitting import Plan, Portion, Telling
+from services.translator.smi.splitting import Plan, Portion
 from services.translator.smi.weights import fitted
 
 _API_VERSION = "networking.istio.io/v1"
@@ -32,14 +32,14 @@ _NOBODY = 503
 class VirtualServices:
     """Writes one plan."""
 
-    __slots__ = ("_domain", "_plan", "_telling")
+    __slots__ = ("_domain", "_plan", "_report")
 
-    def __init__(self, plan: Plan, *, cluster_domain: str, telling: Telling) -> None:
+    def __init__(self, plan: Plan, *, cluster_domain: str, report: Report) -> None:
         self._plan = plan
         self._domain = cluster_domain
-        self._telling = telling
+        self._report = report
 
-    def write(self, result: Result) -> None:
+    def write(self) -> None:
         """Adds the VirtualService, unless no port is left that could be split."""
         split = self._plan.split
         http = [route for portion in self._plan.portions for route in self._http(portion)]
@@ -53,7 +53,7 @@ class VirtualServices:
         hosts = [self._host(split.root), *(self._other_names() if tls else ())]
         spec: dict[str, Any] = {"hosts": hosts, "gateways": [_MESH, *split.gateways]}
         spec |= {kind: found for kind, found in routes.items() if found}
-        result.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+        self._report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
 
     # ---- HTTP ------------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class VirtualServices:
     def _shared(self, portion: Portion) -> dict[str, Any]:
         receivers = portion.receivers
         if not receivers:
-            self._telling.line(
+            self._report.note(
                 _port_text(portion), f"all weights are 0, so requests are answered {_NOBODY}"
             )
             return {"directResponse": {"status": _NOBODY}}
@@ -116,11 +116,11 @@ class VirtualServices:
             return
         root = self._plan.split.root
         names = [self._host(root), *self._other_names()]
-        self._telling.left_out(
+        self._report.left_out(
             _port_text(portion),
             f"it is routed by the name that clients ask for: one of {', '.join(names)}; "
             f"connections that ask for {root} alone are closed",
-            backend=None,
+            path=ROOT,
             rule="tls",
         )
         yield {
@@ -133,16 +133,16 @@ class VirtualServices:
         root = self._plan.split.root
         if self._plan.matches is not None:
             what = "connections other than HTTP" if portion.protocol.carries_http else "connections"
-            self._telling.line(
+            self._report.note(
                 _port_text(portion), f"matches are about HTTP; {what} keep going to {root}"
             )
             return False
         if not portion.receivers:
-            self._telling.left_out(
+            self._report.left_out(
                 _port_text(portion),
                 "all weights are 0, but Istio has no rule that refuses connections; "
                 f"they keep going to {root}",
-                backend=None,
+                path=ROOT,
                 rule="weights",
             )
             return False

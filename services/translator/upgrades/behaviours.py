@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import Level, Path
 from services.translator.istio.reading import Minor, told_minor
+from services.translator.reports import Level, Path
 from services.translator.upgrades.meshes import Mesh
 
 Places: TypeAlias = Callable[[KubeObject, Mesh], Iterable[Path]]

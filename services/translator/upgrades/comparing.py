@@ -12,8 +12,8 @@ from services.chassis.kube.objects import KubeObject
 from services.translator.definitions.schemas import Definition, Schemas
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
-from services.translator.findings import Finding, Level, errors
 from services.translator.istio.reading import group_kind, minor_of, subject_of, text, told_minor
+from services.translator.reports import Finding, Level, errors
 from services.translator.upgrades.reports import Change
 
 

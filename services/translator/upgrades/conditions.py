@@ -8,7 +8,6 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.deprecations.traffic import traffic_policies
-from services.translator.findings import Path
 from services.translator.istio.reading import (
     at,
     copied,
@@ -21,6 +20,7 @@ from services.translator.istio.reading import (
     text,
     walked,
 )
+from services.translator.reports import Path
 from services.translator.upgrades.meshes import Mesh, gateways_of, identity
 
 NETWORKING = "networking.istio.io"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.translator.findings import Level
+from services.translator.reports import Level
 from services.translator.upgrades.behaviours import Behaviour
 from services.translator.upgrades.conditions import (
     GATEWAY_API,

@@ -10,7 +10,6 @@ from typing import Any
 from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import parse_documents
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import Path
 from services.translator.istio.reading import (
     containers,
     entries,
@@ -22,6 +21,7 @@ from services.translator.istio.reading import (
     text,
     texts,
 )
+from services.translator.reports import Path
 
 DEFAULT_ROOT = "istio-system"
 _CORE = ("", "ConfigMap")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import Path
 from services.translator.istio.reading import (
     at,
     containers,
@@ -18,6 +17,7 @@ from services.translator.istio.reading import (
     pod_path,
     text,
 )
+from services.translator.reports import Path
 from services.translator.upgrades.behaviours import Places
 from services.translator.upgrades.meshes import Mesh, MeshConfig, environment, identity
 

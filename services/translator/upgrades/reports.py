@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.findings import Level, Path, dotted
 from services.translator.istio.reading import Minor, minor_of
+from services.translator.reports import Level, Path, dotted
 
 _SEVERITY = (Level.ERROR, Level.WARNING, Level.INFO)
 

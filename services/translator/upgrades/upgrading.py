@@ -12,8 +12,8 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.definitions.schemas import Schemas
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
-from services.translator.findings import Finding, Level, Path
 from services.translator.istio.reading import group_kind, minor_of, subject_of, told_minor
+from services.translator.reports import Finding, Level, Path
 from services.translator.upgrades.behaviours import Behaviour
 from services.translator.upgrades.comparing import Step, definition_changes
 from services.translator.upgrades.histories import behaviours_between

@@ -12,8 +12,8 @@ from services.chassis.errors import ManifestMalformed, OptionsMalformed
 from services.chassis.kube.manifests import DOCUMENT_LIMIT, SIZE_LIMIT_BYTES, parse_manifest
 from services.chassis.kube.objects import Ref
 from services.translator.documents import read_input
-from services.translator.findings import Finding, Level, Path
 from services.translator.options import Options
+from services.translator.reports import Finding, Level, Path
 
 THREE = """\
 # the shop's mesh

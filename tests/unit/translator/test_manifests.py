@@ -22,7 +22,6 @@ from services.chassis.messages import ClusterFacts, MeshFact, Phase, Severity, S
 from services.translator import smi
 from services.translator.catalog import offered
 from services.translator.contexts import installed_version
-from services.translator.findings import Finding, Level
 from services.translator.manifests import (
     doing_custom,
     doing_design,
@@ -31,6 +30,7 @@ from services.translator.manifests import (
     run_custom,
     run_design,
 )
+from services.translator.reports import Finding, Level
 from services.translator.smi import TRANSLATED_FROM
 from services.translator.translating import MADE_KINDS
 from tests.unit.translator.designs import samples as designs

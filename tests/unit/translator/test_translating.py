@@ -16,9 +16,9 @@ from services.chassis.messages import ClusterFacts, MeshFact, Step, StepKind
 from services.translator.definitions.schemas import Schemas
 from services.translator.designs import expand, read_design
 from services.translator.documents import read_input
-from services.translator.findings import Level
 from services.translator.options import Options
 from services.translator.policies import MutualTls, other_modes
+from services.translator.reports import Level
 from services.translator.smi import TRANSLATED_FROM
 from services.translator.translating import (
     Context,

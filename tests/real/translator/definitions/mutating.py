@@ -9,7 +9,7 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.definitions.structures import Schema
-from services.translator.findings import Path
+from services.translator.reports import Path
 
 _VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 1, 70_000, 2**31, 2**40, 1.5, "", "x", "80", "true", "ä" * 10, "x" * 300),

@@ -26,8 +26,8 @@ from services.translator.definitions.checks import Check
 from services.translator.definitions.schemas import Definition, Schemas
 from services.translator.definitions.validating import UNCHECKED, validate
 from services.translator.definitions.versions import in_version
-from services.translator.findings import errors
 from services.translator.options import Options
+from services.translator.reports import errors
 from tests.real.translator.definitions.judged import OBJECTS, ROUTES, made
 from tests.real.translator.definitions.mutating import mutated
 from tests.real.translator.definitions.translating import random_objects

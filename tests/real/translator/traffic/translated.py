@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.findings import Level
 from services.translator.options import Options
-from services.translator.smi import SmiTranslation, translate
+from services.translator.reports import Level, Report
+from services.translator.smi import translate
 from tests.testbed import entries
 from tests.testbed.clusters import Cluster
 
@@ -45,7 +45,7 @@ class Translated:
             del self._known[Ref.of(obj)]
         self._settle()
 
-    def _translate(self, objects: tuple[KubeObject, ...]) -> SmiTranslation:
+    def _translate(self, objects: tuple[KubeObject, ...]) -> Report:
         translation = translate(
             objects,
             known=list(self._known.values()),

@@ -8,7 +8,7 @@ from typing import Any
 from services.chassis.kube.objects import KubeObject
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
-from services.translator.findings import Finding
+from services.translator.reports import Finding
 
 GROUP = "things.example"
 

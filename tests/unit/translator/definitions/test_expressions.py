@@ -9,7 +9,7 @@ import pytest
 
 from services.translator.definitions.expressions import Compiler, field_path
 from services.translator.definitions.shaping import escaped
-from services.translator.findings import Level
+from services.translator.reports import Level
 from tests.unit.translator.definitions.samples import findings, told, with_field
 
 TEXT = {"type": "string"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.translator.findings import Level
+from services.translator.reports import Level
 from tests.unit.translator.definitions.samples import findings, told, with_field
 
 TEXT = {"type": "string"}

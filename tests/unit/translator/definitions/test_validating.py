@@ -12,7 +12,7 @@ from services.chassis.kube.objects import Ref
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.definitions.wording import PROBLEM_LIMIT
-from services.translator.findings import Level
+from services.translator.reports import Level
 from tests.unit.translator.definitions.samples import GROUP, definition, thing, told
 
 TEXT = {"type": "string"}

@@ -10,7 +10,7 @@ import pytest
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject
 from services.translator.deprecations.modernizing import PROMOTIONS, modernized
-from services.translator.findings import Level
+from services.translator.reports import Level
 from tests.unit.translator.objects import (
     deployment,
     destination_rule,

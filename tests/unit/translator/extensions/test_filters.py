@@ -10,7 +10,7 @@ import pytest
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject
 from services.translator.extensions.filters import check_filter
-from services.translator.findings import Level
+from services.translator.reports import Level
 from tests.unit.translator.objects import envoy_filter, networking, patch
 
 LUA = {

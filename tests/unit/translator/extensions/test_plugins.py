@@ -143,7 +143,7 @@ def test_secrets_are_never_quoted(module: dict[str, Any]) -> None:
     given = obj("extensions.istio.io/v1alpha1", "WasmPlugin", module)
     found = check_plugin(given)
     assert found
-    assert "hunter2" not in repr([finding.told() for finding in found])
+    assert "hunter2" not in repr([finding.as_json() for finding in found])
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from services.chassis.messages.facts import (
     ServicePort,
     WorkloadFact,
 )
-from services.translator.findings import Level
 from services.translator.options import Options
-from services.translator.smi import SmiTranslation, translate
+from services.translator.reports import Level, Report
+from services.translator.smi import translate
 
 NAMESPACE = "shop"
 DOMAIN = "cluster.local"
@@ -161,7 +161,7 @@ def translated(
     about: ClusterFacts | None = None,
     trust_domain: str = DOMAIN,
     **options: Any,
-) -> SmiTranslation:
+) -> Report:
     return translate(
         given,
         known=known,
@@ -171,20 +171,20 @@ def translated(
     )
 
 
-def spec_of(translation: SmiTranslation, index: int = 0) -> dict[str, Any]:
+def spec_of(translation: Report, index: int = 0) -> dict[str, Any]:
     assert errors_of(translation) == []
     spec: dict[str, Any] = translation.objects[index]["spec"]
     return spec
 
 
-def errors_of(translation: SmiTranslation) -> list[tuple[str, str]]:
+def errors_of(translation: Report) -> list[tuple[str, str]]:
     """Place and rule of each error."""
     return [(one.place, one.rule) for one in translation.findings if one.level is Level.ERROR]
 
 
-def warnings_of(translation: SmiTranslation) -> list[tuple[str, str]]:
+def warnings_of(translation: Report) -> list[tuple[str, str]]:
     return [(one.place, one.rule) for one in translation.findings if one.level is Level.WARNING]
 
 
-def told(translation: SmiTranslation) -> str:
+def told(translation: Report) -> str:
     return "\n".join(str(line) for line in translation.lines)

@@ -63,7 +63,7 @@ def test_a_target_becomes_a_policy_of_its_destination() -> None:
             ],
         },
     }
-    assert made.findings == ()
+    assert made.findings == []
     assert f"TrafficTarget shop/reach-api became AuthorizationPolicy shop/{name}" in told(made)
     assert "plaintext clients are denied" in told(made)
 
@@ -151,7 +151,7 @@ def test_labels_that_select_another_account_are_refused() -> None:
     workloads = [workload("api", app="all"), workload("db", app="all", tier="db")]
     made = translated(target(), group(match("a")), about=facts(workloads=workloads))
     assert errors_of(made) == [("spec.destination", "workload")]
-    assert made.objects == ()
+    assert made.objects == []
     assert "select Deployment shop/db too, which runs under ServiceAccount db" in told(made)
 
 
@@ -159,12 +159,12 @@ def test_a_workload_without_labels_is_refused() -> None:
     bare = workload("api", kind="Pod").model_copy(update={"labels": {"pod-template-hash": "a"}})
     made = translated(target(), group(match("a")), about=facts(workloads=[bare]))
     assert errors_of(made) == [("spec.destination", "workload")]
-    assert made.objects == ()
+    assert made.objects == []
 
 
 def test_no_workload_yet_allows_nothing_and_denies_already() -> None:
     made = translated(target(), group(match("a")), about=facts(workloads=[workload("web")]))
-    assert (made.objects, errors_of(made)) == ((), [])
+    assert (made.objects, errors_of(made)) == ([], [])
     assert warnings_of(made) == [("spec.destination", "workload")]
     assert [one["spec"] for one in made.kept] == [{}]
 
@@ -178,7 +178,7 @@ def test_without_facts_only_labelled_pods_are_opened() -> None:
 def test_without_facts_a_long_name_opens_nothing() -> None:
     given = target(destination=account("a" * 64))
     made = translated(given, group(match("a")), about=facts(known=[]))
-    assert (made.objects, errors_of(made)) == ((), [])
+    assert (made.objects, errors_of(made)) == ([], [])
     assert warnings_of(made) == [("spec.destination.name", "workload")]
 
 
@@ -192,14 +192,14 @@ def test_a_destination_in_the_meshs_own_namespace_is_refused(
     given = target(destination=account("istiod", namespace))
     made = translated(given, group(match("a")), about=facts(known=[], meshes=meshes))
     assert errors_of(made) == [("spec.destination", "unsupported")]
-    assert (made.objects, made.kept) == ((), ())
+    assert (made.objects, made.kept) == ([], [])
 
 
 @pytest.mark.parametrize("domain", ["*", "*.corp", "", "a/b"])
 def test_a_trust_domain_with_a_wildcard_is_refused(domain: str) -> None:
     made = translated(target(), group(match("a")), about=API, trust_domain=domain)
     assert errors_of(made) == [("", "trust-domain")]
-    assert made.objects == ()
+    assert made.objects == []
 
 
 # ---- Rules ---------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_any_path_is_still_http_only(pattern: str) -> None:
 def test_paths_that_cannot_be_said_are_refused(pattern: str) -> None:
     made = translated(target(), group(match("bad", pattern)), about=API)
     assert errors_of(made) == [("spec.rules[0]", "regex")]
-    assert (made.objects, made.kept) == ((), ())
+    assert (made.objects, made.kept) == ([], [])
     assert "write paths such as /x, /x$, /x/.*" in made.findings[0].remedy
 
 
@@ -287,7 +287,7 @@ def test_headers_that_can_be_said(case: str) -> None:
 def test_headers_that_cannot_be_said_are_refused(pattern: str) -> None:
     made = translated(target(), group(match("a", x=pattern)), about=API)
     assert errors_of(made) == [("spec.rules[0]", "regex")]
-    assert made.objects == ()
+    assert made.objects == []
 
 
 def test_the_host_is_the_authority() -> None:
@@ -339,7 +339,7 @@ def test_a_route_with_errors_opens_nothing() -> None:
         ("spec.matches.ports[0]", "ports"),
         ("spec.rules[0].name", "reference"),
     }
-    assert made.objects == ()
+    assert made.objects == []
 
 
 # ---- Ports ---------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_udp_is_refused_in_a_target_and_left_out_alone() -> None:
     made = translated(target(rules=[rule("UDPRoute", "datagrams")]), udp_route(53), about=API)
     assert errors_of(made) == [("spec.rules[0].kind", "unsupported")]
     alone = translated(udp_route(53))
-    assert (alone.objects, alone.findings) == ((), ())
+    assert (alone.objects, alone.findings) == ([], [])
     assert told(alone) == "UDPRoute shop/datagrams was left out (Istio's proxies do not see UDP)"
 
 

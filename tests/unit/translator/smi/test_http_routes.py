@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.smi import SmiTranslation
+from services.translator.reports import Report
 from services.translator.smi.httproutes import newest
 from tests.unit.translator.smi.samples import (
     errors_of,
@@ -27,7 +27,7 @@ TCP_ROUTES = "gateway.networking.k8s.io/TCPRoute"
 DEFAULT = {"path": {"type": "RegularExpression", "value": ".*"}}
 
 
-def routed(*given: Any, about: ClusterFacts | None = None, **options: Any) -> SmiTranslation:
+def routed(*given: Any, about: ClusterFacts | None = None, **options: Any) -> Report:
     return translated(*given, about=about, form="gateway-api", **options)
 
 
@@ -41,7 +41,7 @@ PARENT = {"group": "", "kind": "Service", "name": "web", "port": 80}
 
 def test_a_split_becomes_a_route_of_its_root() -> None:
     made = routed(split())
-    assert made.findings == ()
+    assert made.findings == []
     (route,) = made.objects
     assert (route["apiVersion"], route["kind"]) == ("gateway.networking.k8s.io/v1", "HTTPRoute")
     assert route["metadata"]["name"] == "canary-split-80"
@@ -131,7 +131,7 @@ def test_limits_of_the_api() -> None:
 def test_tcp_ports_need_a_kind_that_is_served() -> None:
     about = facts(services=services(port(5432, "tcp")))
     made = routed(split(), about=about)
-    assert (made.objects, errors_of(made)) == ((), [])
+    assert (made.objects, errors_of(made)) == ([], [])
     assert warnings_of(made) == [("spec.service", "unsupported")]
     served = {TCP_ROUTES: ["v1alpha2", "v1"]}
     made = routed(split(), about=about.model_copy(update={"served": served}))
@@ -159,7 +159,7 @@ def test_what_has_no_route_is_told() -> None:
 @pytest.mark.parametrize("about", [facts(), facts(known=[])])
 def test_without_ports_there_is_no_route(about: ClusterFacts) -> None:
     made = routed(split(), about=about)
-    assert (made.objects, errors_of(made)) == ((), [])
+    assert (made.objects, errors_of(made)) == ([], [])
     assert "all ports was left out (a route of the Gateway API names its port" in told(made)
 
 

@@ -251,7 +251,7 @@ def test_shape_errors(case: str) -> None:
     one, expected = SHAPES[case]
     made = translated(one, known=[] if case.startswith("ports") else [tcp_route()], about=API)
     assert errors_of(made) == expected
-    assert made.objects == ()
+    assert made.objects == []
     assert f"{Ref.of(one)} was left out (" in told(made)
 
 
@@ -380,7 +380,7 @@ def test_namespaces_whose_facts_are_needed() -> None:
 
 def test_routes_alone_are_told() -> None:
     made = translated(group(match("a")), tcp_route())
-    assert (made.objects, made.kept, made.findings) == ((), (), ())
+    assert (made.objects, made.kept, made.findings) == ([], [], [])
     assert told(made).splitlines() == [
         f"{one} was left out (it has no effect of its own; it is used by no TrafficTarget or "
         "TrafficSplit)"
@@ -389,13 +389,13 @@ def test_routes_alone_are_told() -> None:
 
 
 def test_an_error_in_a_known_object_that_nobody_uses_is_not_told() -> None:
-    assert translated(split(), known=[group(name="broken")]).findings == ()
+    assert translated(split(), known=[group(name="broken")]).findings == []
 
 
 def test_an_error_in_a_known_object_that_is_used_is_told() -> None:
     made = translated(split(matches=["broken"]), known=[group(name="broken")])
     assert ("spec.matches", "schema") in errors_of(made)
-    assert made.objects == ()
+    assert made.objects == []
 
 
 def test_a_request_that_writes_out_too_much_is_refused_before_it_is_written() -> None:
@@ -405,4 +405,4 @@ def test_a_request_that_writes_out_too_much_is_refused_before_it_is_written() ->
     assert errors_of(translation) == []
     refused = translated(routes, *targets, about=API)
     assert errors_of(refused) == [("", "size")]
-    assert (refused.objects, refused.kept) == ((), ())
+    assert (refused.objects, refused.kept) == ([], [])

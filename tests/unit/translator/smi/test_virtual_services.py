@@ -42,8 +42,8 @@ def shared(number: int | None) -> list[dict[str, Any]]:
 
 def test_a_split_becomes_one_virtual_service() -> None:
     made = translated(split())
-    assert made.findings == ()
-    assert made.kept == ()
+    assert made.findings == []
+    assert made.kept == []
     assert list(made.objects) == [
         {
             "apiVersion": "networking.istio.io/v1",
@@ -191,7 +191,7 @@ def test_all_weights_zero_answers_503() -> None:
 def test_all_weights_zero_leaves_tcp_to_the_root() -> None:
     about = facts(services=services(port(80, "tcp")))
     made = translated(split(backends=[("web-v1", 0), ("web-v2", 0)]), about=about)
-    assert (made.objects, errors_of(made)) == ((), [])
+    assert (made.objects, errors_of(made)) == ([], [])
     assert warnings_of(made) == [("spec.service", "weights")]
     assert "port 80 was left out (all weights are 0, but Istio has no rule" in told(made)
 
@@ -241,14 +241,14 @@ def test_a_backend_that_is_not_there_is_left_out() -> None:
 def test_a_backend_of_weight_0_need_not_be_there_yet() -> None:
     given = split(backends=[("web-v1", 100), ("web-v2", 0)])
     made = translated(given, about=facts(services=services(port(80))[:2]))
-    assert made.findings == ()
+    assert made.findings == []
     assert "backend web-v2 was left out (it has weight 0 and is not there yet)" in told(made)
 
 
 def test_without_facts_every_port_counts_as_http() -> None:
     made = translated(split(), about=facts(known=[]))
     assert spec_of(made)["http"] == [{"route": shared(None)}]
-    assert made.findings == ()
+    assert made.findings == []
     assert "is not known, so all its ports count as HTTP" in told(made)
 
 
@@ -259,7 +259,7 @@ def test_without_facts_every_port_counts_as_http() -> None:
 def test_two_splits_of_one_root_contradict(is_known: bool) -> None:
     first, second = split("one"), split("two")
     made = translated(first, known=[second]) if is_known else translated(first, second)
-    assert made.objects == ()
+    assert made.objects == []
     messages = [str(one) for one in made.findings if one.rule == "conflict"]
     assert len(messages) == (1 if is_known else 2)
     assert "TrafficSplit shop/one: spec.service: TrafficSplit shop/two splits" in messages[0]
@@ -273,7 +273,7 @@ def test_many_splits_of_one_root_are_one_finding_each() -> None:
 
 
 def test_a_known_split_of_the_same_name_is_replaced() -> None:
-    assert translated(split(), known=[split(backends=[("web-v1", 1)])]).findings == ()
+    assert translated(split(), known=[split(backends=[("web-v1", 1)])]).findings == []
 
 
 def test_a_split_of_another_namespace_is_no_conflict() -> None:
@@ -285,7 +285,7 @@ def test_a_split_of_another_namespace_is_no_conflict() -> None:
 def test_a_split_cannot_refer_to_itself() -> None:
     made = translated(split(backends=[("web-v1", 1), ("web", 9)]))
     assert errors_of(made) == [("spec.backends[1].service", "self-reference")]
-    assert made.objects == ()
+    assert made.objects == []
 
 
 def test_splits_do_not_cascade() -> None:
@@ -383,7 +383,7 @@ def test_a_match_for_everything_needs_no_other_route() -> None:
 def test_a_missing_group_is_an_error() -> None:
     made = translated(split(matches=["nowhere"]))
     assert errors_of(made) == [("spec.matches[0].name", "reference")]
-    assert made.objects == ()
+    assert made.objects == []
 
 
 def test_a_known_split_is_translated_again_when_its_group_changes() -> None:
@@ -395,4 +395,4 @@ def test_a_known_split_is_translated_again_when_its_group_changes() -> None:
 
 def test_a_known_split_stays_alone_otherwise() -> None:
     known = [split(matches=["others"]), group(match("a"), name="others")]
-    assert translated(group(match("a", "/new")), known=known, about=WEB).objects == ()
+    assert translated(group(match("a", "/new")), known=known, about=WEB).objects == []

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.findings import dotted
 from services.translator.istio.reading import subject_of
+from services.translator.reports import dotted
 from services.translator.upgrades.behaviours import Behaviour
 from services.translator.upgrades.histories import BEHAVIOURS, behaviours_between
 from services.translator.upgrades.meshes import Mesh
