@@ -24,7 +24,7 @@ from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.adapters.samples import Samples
-from services.lifecycle.adapters.stores import AppliedBucket, CredentialStore, IntentBucket
+from services.lifecycle.adapters.stores import CredentialStore
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.handlers import SERVICE, Handlers
 from services.lifecycle.mesh.installing import Installer
@@ -51,7 +51,6 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
     connections = Connections(chassis.metrics, own.client_idle, settings.insecure_kubeconfigs)
-    intents = IntentBucket(Bucket(bus, "intents"))
     records = Records(Bucket(bus, "ops"), OperationRecord)
     credentials = CredentialStore(opener)
     endings = Endings(
@@ -78,15 +77,14 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         operations=offered(
             installer=Installer(
                 Rendering(distributions, own.hub),
-                intents,
                 versions,
                 UpgradeChecks(upgrade_report(bus)),
             ),
-            uninstaller=Uninstaller(intents),
+            uninstaller=Uninstaller(),
             applications=Applications(Samples(own.distributions), versions),
         ),
         parallel_writes=own.parallel_writes,
-        applied=AppliedBucket(Bucket(bus, "intents")),
+        applied=Bucket(bus, "intents"),
     )
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(

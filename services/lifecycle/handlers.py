@@ -15,6 +15,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.pulling import Delivery
+from services.chassis.bus.records import Bucket
 from services.chassis.errors import (
     AttemptsExhausted,
     DeadlineExpired,
@@ -46,7 +47,7 @@ from services.lifecycle.cluster.inventory import Surveyor
 from services.lifecycle.manifests.engine import Engine
 from services.lifecycle.manifests.objects import by_kind, listing
 from services.lifecycle.manifests.plans import carrying_out
-from services.lifecycle.manifests.records import AppliedStore, Ledger
+from services.lifecycle.manifests.records import Ledger
 from services.lifecycle.work import Operation, Work
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ class Handlers:
     leases: Leases
     operations: Mapping[str, Operation]
     parallel_writes: int
-    applied: AppliedStore
+    applied: Bucket
 
     async def handle(self, delivery: Delivery) -> None:
         """One command; returning means it is done with, for better or worse."""

@@ -36,6 +36,8 @@ class AppliedObject(Message):
     name: str
     object: dict[str, Any]
     """As it was sent."""
+    digest: str = ""
+    """Of the text that was sent last: a repeat with the same text may skip the object."""
     uid: str = ""
     resource_version: str = ""
     generation: int = 0

@@ -7,35 +7,23 @@ object, and it skips what is proven to be there already.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
 
-from services.chassis.errors import KindUnknown, MeshbusError
+from services.chassis.bus.leases import Fence
+from services.chassis.errors import KindUnknown
 from services.chassis.kube.applying import Applied, Applier
 from services.chassis.kube.objects import Ref
 from services.chassis.kube.readiness import PREDICATES, Readiness
 from services.chassis.telemetry import traces
 from services.lifecycle.manifests.objects import CRD, PlannedObject, Wave
-from services.lifecycle.manifests.records import Ledger
+from services.lifecycle.manifests.records import Ledger, side_by_side
 
 _KIND_PATIENCE_S = 10.0
 _DEFINITIONS_TIMEOUT = timedelta(seconds=60)
 _NUDGE_EVERY = timedelta(seconds=4)
 
-
-class Fence(Protocol):
-    """Raises when this worker may not write any more."""
-
-    def check(self) -> None: ...
-
-    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits `work`; ends it when the fence falls."""
-        ...
-
-
-T = TypeVar("T")
 
 Skip = Callable[[PlannedObject], bool]
 """True for an object that is proven to be in the cluster as planned."""
@@ -86,7 +74,7 @@ class Engine:
                 self.outcome.taken_over[planned.ref] = applied.taken_over
 
         with traces.span(f"wave {wave.title}", attributes={"objects": len(wanted)}):
-            await self._side_by_side(apply, wanted)
+            await side_by_side(apply, wanted, parallel=self.parallel)
         return len(wanted)
 
     async def delete_all(self, refs: Iterable[Ref], *, cascade: str = "Background") -> list[Ref]:
@@ -103,7 +91,7 @@ class Engine:
                 self.outcome.deleted.append(ref)
 
         with traces.span("delete", attributes={"cascade": cascade}):
-            await self._side_by_side(delete, refs)
+            await side_by_side(delete, refs, parallel=self.parallel)
         return removed
 
     async def _defined(self, refs: Iterable[Ref]) -> dict[Ref, str]:
@@ -146,12 +134,11 @@ class Engine:
         until it changes; applying the same text again is no change.
         """
 
-        async def touch(ref: object) -> None:
-            assert isinstance(ref, Ref)
+        async def touch(ref: Ref) -> None:
             self.fence.check()
             await self.applier.touch(ref)
 
-        await self._side_by_side(touch, list(refs))
+        await side_by_side(touch, refs, parallel=self.parallel)
 
     async def ready(
         self,
@@ -193,28 +180,6 @@ class Engine:
             other.group_kind == CRD and other.name.endswith(f".{ref.group}")
             for other in self.outcome.applied
         )
-
-    async def _side_by_side(
-        self, work: Callable[..., Awaitable[None]], items: Sequence[object]
-    ) -> None:
-        """At most `parallel` at once; the first error stops those that have not begun."""
-        gate = asyncio.Semaphore(self.parallel)
-        failed: list[MeshbusError] = []
-
-        async def one(item: object) -> None:
-            async with gate:
-                if failed:
-                    return
-                try:
-                    await work(item)
-                except MeshbusError as error:
-                    failed.append(error)
-
-        async with asyncio.TaskGroup() as group:
-            for item in items:
-                group.create_task(one(item))
-        if failed:
-            raise failed[0]
 
 
 def never(_planned: PlannedObject) -> bool:

@@ -1,8 +1,14 @@
-"""What an operation applied, kept object by object: the intents that topology measures drift by.
+"""What lifecycle applied: one record for each object, in the bucket `intents`.
 
-Kept as the API server answered, not as read afterwards: what somebody changes right after our write
-would be taken for ours. Forgotten before an object is deleted, so that our own deletion is no
-drift. Secrets are not kept.
+Two readers stand on it. Topology measures drift by it. A repeat of an install skips an object by
+it, on proof only: the record has the same text, and the live object is the very one that the record
+saw (same UID) and untouched since (same resource version; or, since status writes change that, the
+same generation with all our labels and annotations there). An object without a record is sent
+again, which is slower and just as right.
+
+A record holds the API server's answer to our write and no later read: a change that somebody makes
+right after our write would pass for ours. It is forgotten before its object is deleted, so that our
+own deletion is no drift. Secrets have no record.
 """
 
 from __future__ import annotations
@@ -10,14 +16,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 
-from services.chassis.errors import ClusterError, MeshbusError
+from services.chassis.bus import envelopes
+from services.chassis.bus.records import Bucket
+from services.chassis.errors import ClusterError, InvalidMessage, MeshbusError
 from services.chassis.kube.managedfields import own_entry
-from services.chassis.kube.objects import KubeObject, Ref, annotations_of
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
 from services.chassis.messages.applied import (
     DRIFT,
@@ -31,81 +39,67 @@ from services.chassis.messages.applied import (
     namespace_token,
     packed,
     prefix_of,
+    unpacked,
 )
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, PlannedObject
 
 _PARALLEL = 16
 _SECRET = ("", "Secret")
+_AT_EACH_WRITE = ("digest", "uid", "resource_version", "generation", "fields", "time")
+"""Fields that each write of an object renews, also one that puts it back."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 log = structlog.get_logger(__name__)
 
 
-class AppliedStore(Protocol):
-    """Keys and values of the bucket `intents`."""
-
-    async def load(self, key: str) -> AppliedObject | None: ...
-
-    async def save(self, key: str, value: bytes) -> None: ...
-
-    async def forget(self, key: str) -> None: ...
-
-    async def keys(self, prefix: str) -> set[str]:
-        """All keys under `prefix`; some of them may be forgotten already."""
-        ...
-
-
 @dataclass(slots=True)
 class Ledger:
-    """The memory of one operation on one cluster."""
+    """The records that one operation reads and writes on one cluster."""
 
-    store: AppliedStore
+    bucket: Bucket
     command: Command
     identity: Callable[[], Awaitable[str]] | None = None
-    """Tells the cluster's own identity, which its address does not."""
-    _applied: dict[Ref, tuple[bytes, KubeObject]] = field(default_factory=dict)
-    _unchanged: dict[Ref, tuple[bytes, KubeObject]] = field(default_factory=dict)
+    """Reads the cluster's own identity, which its address does not tell."""
+    _pending: dict[Ref, tuple[PlannedObject, KubeObject]] = field(default_factory=dict)
+
+    async def proven(
+        self, objects: Iterable[PlannedObject], live: Mapping[Ref, KubeObject]
+    ) -> frozenset[Ref]:
+        """Which of `objects` the cluster has exactly as planned, and need not be sent."""
+        there = [planned for planned in objects if planned.ref in live]
+        records = await side_by_side(self._load, [p.ref for p in there], parallel=_PARALLEL)
+        return frozenset(
+            planned.ref
+            for planned, record in zip(there, records, strict=True)
+            if record is not None and is_proven(planned, record, live[planned.ref])
+        )
 
     def applied(self, planned: PlannedObject, answer: KubeObject) -> None:
-        """The API server took an object; `answer` is what it made of it."""
+        """Notes an applied object and the API server's answer, to be kept by `settle`."""
         if planned.ref.group_kind != _SECRET:
-            self._applied[planned.ref] = planned.body, answer
-
-    def unchanged(self, planned: PlannedObject, live: KubeObject) -> None:
-        """An object was found as planned; `live` may be its metadata alone."""
-        if planned.ref.group_kind != _SECRET:
-            self._unchanged[planned.ref] = planned.body, live
+            self._pending[planned.ref] = planned, answer
 
     async def settle(self) -> None:
-        """Keeps what was applied since the last call, and what was found and is not kept yet.
-
-        It may run beside further applies: a record says what was done, not what is to come.
-        """
-        applied, self._applied = self._applied, {}
-        unchanged, self._unchanged = self._unchanged, {}
+        """Keeps what was applied since the last call; it may run beside further applies."""
+        pending, self._pending = self._pending, {}
         try:
-            uid = await self._identity() if applied or unchanged else ""
-            records = [self._record(ref, *pair, uid) for ref, pair in applied.items()]
-            if unchanged:
-                known = await self.store.keys(prefix_of(self.command.cluster))
-                records += [
-                    self._record(ref, *pair, uid)
-                    for ref, pair in unchanged.items()
-                    if ref not in applied and self._key(ref) not in known
-                ]
-            await _side_by_side(self._keep, records)
+            uid = await self._identity() if pending else ""
+            records = [self._record(*pair, uid) for pair in pending.values()]
+            await side_by_side(self._keep, records, parallel=_PARALLEL)
         except BaseException:
             # The next call keeps them; what was applied since is newer.
-            self._applied = applied | self._applied
-            self._unchanged = unchanged | self._unchanged
+            self._pending = pending | self._pending
             raise
 
     async def settle_meanwhile(self) -> None:
-        """The same beside the work, which must not end because the bus is away for a moment."""
+        """Settles beside the work; a bus that is away for a moment does not end the operation."""
         try:
             await self.settle()
-        except* MeshbusError as errors:
-            log.warning("intents_kept_later", objects=len(errors.exceptions))
+        except MeshbusError as error:
+            log.warning("intents_kept_later", reason=error.summary)
 
     async def forget(self, refs: Iterable[Ref], *, kinds: Mapping[Ref, str]) -> None:
         """Forgets objects that are about to be deleted, and what goes with them.
@@ -115,22 +109,24 @@ class Ledger:
         refs = list(refs)
         if not refs:
             return
-        known = await self.store.keys(prefix_of(self.command.cluster))
+        # Deleted keys are listed as well.
+        known = set(await self.bucket.keys(matching=f"{prefix_of(self.command.cluster)}.>"))
         doomed: set[str] = set()
         for ref in refs:
-            self._applied.pop(ref, None)
-            self._unchanged.pop(ref, None)
+            self._pending.pop(ref, None)
             doomed.add(self._key(ref))
             if ref.group_kind == NAMESPACE:
                 doomed |= {key for key in known if _namespace_in(key) == namespace_token(ref.name)}
             elif ref.group_kind == CRD and ref in kinds:
                 doomed |= {key for key in known if _kind_in(key) == kind_token(kinds[ref])}
-        await _side_by_side(self.store.forget, sorted(doomed & known))
+        await side_by_side(self.bucket.delete, sorted(doomed & known), parallel=_PARALLEL)
 
     async def still_intended(self, planned: Sequence[PlannedObject]) -> list[PlannedObject]:
-        """What of `planned` this operation, which puts objects back, may still write: what was
-        deleted or applied anew since it was asked for stays as it is."""
-        records = [await self.store.load(self._key(one.ref)) for one in planned]
+        """What of `planned` a healing operation may still write.
+
+        Objects that were deleted or applied anew since it was asked for stay as they are.
+        """
+        records = [await self._load(one.ref) for one in planned]
         return [
             one
             for one, record in zip(planned, records, strict=True)
@@ -138,21 +134,20 @@ class Ledger:
         ]
 
     async def relabelling(self, ref: Ref) -> AppliedObject | None:
-        """What is kept of an object whose labels are about to change at our own hands; forgotten
-        until `relabelled`."""
-        record = await self.store.load(self._key(ref))
+        """Takes out the record of an object whose labels we are about to change."""
+        record = await self._load(ref)
         if record is not None:
-            await self.store.forget(self._key(ref))
+            await self.bucket.delete(self._key(ref))
         return record
 
     async def restored(self, record: AppliedObject) -> None:
-        """Keeps a record again as it was: nothing has become of the change."""
+        """Puts a record back as it was, after a change that failed."""
         await self._keep(record)
 
     async def relabelled(
         self, record: AppliedObject, labels: Mapping[str, str | None], answer: KubeObject
     ) -> None:
-        """Keeps it again: labels that it has are now what was set, or none."""
+        """Puts the record back with the changed labels; labels that it lacks are not added."""
         intended = dict(record.object)
         metadata = dict(intended.get("metadata") or {})
         own = dict(metadata.get("labels") or {})
@@ -163,22 +158,43 @@ class Ledger:
             else:
                 own[name] = value
         intended["metadata"] = {**metadata, "labels": own}
-        await self._keep(record.model_copy(update={"object": intended, **_seen(answer)}))
+        # No operation sent this text, so none is proven by it.
+        changed = {"object": intended, "digest": "", **_seen(answer)}
+        await self._keep(record.model_copy(update=changed))
+
+    async def _load(self, ref: Ref) -> AppliedObject | None:
+        return await self._stored(self._key(ref))
+
+    async def _stored(self, key: str) -> AppliedObject | None:
+        entry = await self.bucket.get(key)
+        if entry is None or not entry.value:
+            return None
+        try:
+            return unpacked(entry.value)
+        except InvalidMessage:
+            # Written by another version of ours: the next apply writes it again.
+            return None
 
     async def _keep(self, record: AppliedObject) -> None:
         key = key_of(
             self.command.cluster, kind=record.kind, namespace=record.namespace, name=record.name
         )
         if is_healing(record.operation):
-            before = await self.store.load(key)
+            before = await self._stored(key)
             if before is not None:
-                # Put back is not intended anew: who wanted the object, and how, stays.
-                kept = ("uid", "resource_version", "generation", "fields", "time")
-                record = before.model_copy(update={name: getattr(record, name) for name in kept})
-        await self.store.save(key, packed(record, body=orjson.dumps(record.object)))
+                # Putting an object back does not change who wanted it, and in which form.
+                renewed = {name: getattr(record, name) for name in _AT_EACH_WRITE}
+                record = before.model_copy(update=renewed)
+        value = packed(record, body=orjson.dumps(record.object))
+        if len(value) > envelopes.MAX_BODY_BYTES:
+            # It would not fit into a message: its drift goes unseen, the operation goes on.
+            log.warning("intent_too_large", key=key, bytes=len(value))
+            await self.bucket.delete(key)
+        else:
+            await self.bucket.put(key, value)
 
     async def _identity(self) -> str:
-        """ "" for who may not read it."""
+        """The cluster's identity; "" with credentials that may not read it."""
         if self.identity is None:
             return ""
         try:
@@ -186,17 +202,18 @@ class Ledger:
         except ClusterError:
             return ""
 
-    def _record(self, ref: Ref, body: bytes, answer: KubeObject, uid: str) -> AppliedObject:
-        obj = orjson.loads(body)
-        labels = (obj.get("metadata") or {}).get("labels") or {}
+    def _record(self, planned: PlannedObject, answer: KubeObject, uid: str) -> AppliedObject:
+        obj, ref = orjson.loads(planned.body), planned.ref
+        labels, annotations = labels_of(obj), annotations_of(obj)
         is_of_mesh = istio.COMPONENT in labels
-        mode = annotations_of(obj).get(DRIFT, "")
-        ignored = annotations_of(obj).get(DRIFT_IGNORE, "")
+        mode = annotations.get(DRIFT, "")
+        ignored = annotations.get(DRIFT_IGNORE, "")
         return AppliedObject(
             kind=_kind(ref),
             namespace=ref.namespace,
             name=ref.name,
             object=obj,
+            digest=planned.digest,
             **_seen(answer),
             identity=uid,
             operation=self.command.operation,
@@ -210,6 +227,51 @@ class Ledger:
 
     def _key(self, ref: Ref) -> str:
         return key_of(self.command.cluster, kind=_kind(ref), namespace=ref.namespace, name=ref.name)
+
+
+def is_proven(planned: PlannedObject, record: AppliedObject, live: KubeObject) -> bool:
+    """True when the cluster has the object exactly as planned."""
+    metadata = live["metadata"]
+    if record.digest != planned.digest or metadata.get("uid") != record.uid:
+        return False
+    if metadata.get("resourceVersion") == record.resource_version:
+        return True
+    generation = int(metadata.get("generation") or 0)
+    return (
+        generation > 0
+        and generation == record.generation
+        and _contains(labels_of(live), planned.labels)
+        and _contains(annotations_of(live), planned.annotations)
+    )
+
+
+async def side_by_side(
+    work: Callable[[T], Awaitable[R]], items: Iterable[T], *, parallel: int
+) -> list[R]:
+    """Runs at most `parallel` at once; the first error stops those that have not begun."""
+    gate = asyncio.Semaphore(parallel)
+    failed: list[MeshbusError] = []
+    results: dict[int, R] = {}
+
+    async def one(number: int, item: T) -> None:
+        async with gate:
+            if failed:
+                return
+            try:
+                results[number] = await work(item)
+            except MeshbusError as error:
+                failed.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for number, item in enumerate(items):
+            group.create_task(one(number, item))
+    if failed:
+        raise failed[0]
+    return [results[number] for number in sorted(results)]
+
+
+def _contains(live: Mapping[str, str], wanted: Iterable[tuple[str, str]]) -> bool:
+    return all(live.get(name) == value for name, value in wanted)
 
 
 def _kind(ref: Ref) -> str:
@@ -235,15 +297,3 @@ def _namespace_in(key: str) -> str:
 
 def _kind_in(key: str) -> str:
     return key.split(".")[3]
-
-
-async def _side_by_side(work: Callable[[Any], Awaitable[None]], items: Iterable[Any]) -> None:
-    gate = asyncio.Semaphore(_PARALLEL)
-
-    async def one(item: Any) -> None:
-        async with gate:
-            await work(item)
-
-    async with asyncio.TaskGroup() as group:
-        for item in items:
-            group.create_task(one(item))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from services.chassis.errors import NotReadyInTime, ObjectNotFound, StillDeleting
 from services.chassis.kube.objects import Ref
@@ -17,7 +17,6 @@ from services.chassis.messages import Phase
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.inventory import Found, Inventory
 from services.lifecycle.cluster.versions import choose
-from services.lifecycle.manifests.intents import Intent, is_proven, recorded
 from services.lifecycle.manifests.objects import (
     PlannedObject,
     Wave,
@@ -37,16 +36,6 @@ from services.lifecycle.work import Result, Work
 _NETWORK_LABEL = "topology.istio.io/network"
 
 
-class IntentStore(Protocol):
-    """The memory of what was applied where."""
-
-    async def load(self, cluster: str, revision: str) -> Intent | None: ...
-
-    async def save(self, cluster: str, intent: Intent) -> None: ...
-
-    async def forget(self, cluster: str, revision: str) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What an install is about to do."""
@@ -59,7 +48,6 @@ class Plan:
     objects: tuple[PlannedObject, ...]
     proven: frozenset[Ref]
     stale: tuple[Found, ...]
-    intent: Intent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +55,6 @@ class Installer:
     """Brings one revision of Istio into a cluster, or changes it."""
 
     rendering: Rendering
-    intents: IntentStore
     versions: Sequence[str]
     checks: UpgradeChecks
 
@@ -77,23 +64,12 @@ class Installer:
         _tell_plan(work, plan)
         await self._carry_out(work, plan)
         await self._prune(work, plan)
-        intent = recorded(
-            plan.objects,
-            work.engine.outcome.applied,
-            before=plan.intent,
-            revision=request.revision,
-            version=version,
-        )
-        # First what was applied: the intent is what lets a repeat leave objects out.
-        await work.engine.ledger.settle()
-        await self.intents.save(work.command.cluster, intent)
         return _result(work, plan)
 
     async def _planned(self, work: Work, request: MeshRequest, version: str) -> Plan:
-        inventory, server, intent = await asyncio.gather(
+        inventory, server = await asyncio.gather(
             work.surveyor.inventory(),
             work.client.get("/version", subject="the API server's version"),
-            self.intents.load(work.command.cluster, request.revision),
         )
         minor = kubernetes_minor(server)
         findings = check_install(
@@ -114,7 +90,7 @@ class Installer:
         for text in warnings:
             work.progress.warn(f"Check: {text}")
         mesh = await self.rendering.mesh(request, version=version, tags=tags)
-        return await self._plan(work, request, mesh, inventory, intent, tags)
+        return await self._plan(work, request, mesh, inventory, tags)
 
     async def _plan(
         self,
@@ -122,7 +98,6 @@ class Installer:
         request: MeshRequest,
         mesh: RenderedMesh,
         inventory: Inventory,
-        intent: Intent | None,
         tags: tuple[str, ...],
     ) -> Plan:
         kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
@@ -134,18 +109,15 @@ class Installer:
             for found in inventory.of_revision(request.revision)
             if _identity(found.ref) not in wanted and _may_prune(found)
         )
-        proven = [planned for planned in kept if is_proven(planned, intent, inventory)]
-        for planned in proven:
-            work.engine.ledger.unchanged(planned, inventory.objects[planned.ref].obj)
+        live = {ref: found.obj for ref, found in inventory.objects.items()}
         return Plan(
             request=request,
             version=mesh.version,
             previous=inventory.revisions().get(request.revision, ""),
             tags=tags,
             objects=objects,
-            proven=frozenset(planned.ref for planned in proven),
+            proven=await work.engine.ledger.proven(kept, live),
             stale=stale,
-            intent=intent,
         )
 
     async def _carry_out(self, work: Work, plan: Plan) -> None:

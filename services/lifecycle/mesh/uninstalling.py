@@ -17,7 +17,6 @@ from services.chassis.messages import Phase
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.inventory import Found, Inventory
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, Wave, by_kind, listing, wave_of
-from services.lifecycle.mesh.installing import IntentStore
 from services.lifecycle.mesh.prechecks import check_uninstall, revisions_to_remove
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.work import Result, Work
@@ -62,8 +61,6 @@ class Removal:
 class Uninstaller:
     """Takes one revision of Istio out of a cluster."""
 
-    intents: IntentStore
-
     async def uninstall(self, work: Work, request: MeshRequest) -> Result:
         inventory = await work.surveyor.inventory()
         revisions = revisions_to_remove(request, inventory)
@@ -78,8 +75,6 @@ class Uninstaller:
         await self._carry_out(work, removal)
         system = inventory.namespace(request.namespace)
         namespace = await self._end(work, system) if removal.is_last else ""
-        for revision in revisions:
-            await self.intents.forget(work.command.cluster, revision)
         return _result(work, removal, namespace)
 
     async def _plan(

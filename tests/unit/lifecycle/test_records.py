@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import orjson
 import pytest
 
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.records import Bucket, Entry
 from services.chassis.errors import BusUnavailable, InvalidMessage
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command
@@ -28,26 +31,29 @@ FIELDS: dict[str, Any] = {"f:data": {"f:a": {}}}
 CLUSTER = "c1"
 
 
-@dataclass
-class Store:
+@dataclass(frozen=True)
+class Store(Bucket):
     """The bucket, in memory; like it, it lists keys that were forgotten."""
 
+    bus: Bus = field(default=cast("Bus", None))
+    name: str = "intents"
     values: dict[str, bytes | None] = field(default_factory=dict)
-    listings: int = 0
+    listings: list[str] = field(default_factory=list)
 
-    async def load(self, key: str) -> AppliedObject | None:
+    async def get(self, key: str) -> Entry | None:
         value = self.values.get(key)
-        return unpacked(value) if value is not None else None
+        return Entry(value, 1) if value is not None else None
 
-    async def save(self, key: str, value: bytes) -> None:
+    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
         self.values[key] = value
+        return 1
 
-    async def forget(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
         self.values[key] = None
 
-    async def keys(self, prefix: str) -> set[str]:
-        self.listings += 1
-        return {key for key in self.values if key.startswith(f"{prefix}.")}
+    async def keys(self, *, matching: str = ">") -> list[str]:
+        self.listings.append(matching)
+        return sorted(key for key in self.values if key.startswith(matching.removesuffix(">")))
 
     @property
     def kept(self) -> set[str]:
@@ -111,9 +117,9 @@ def key(one: PlannedObject) -> str:
 
 
 async def kept(store: Store, one: PlannedObject) -> AppliedObject:
-    record = await store.load(key(one))
-    assert record is not None
-    return record
+    value = store.values[key(one)]
+    assert value is not None
+    return unpacked(value)
 
 
 async def test_a_record_has_what_drift_is_measured_by() -> None:
@@ -150,15 +156,22 @@ async def test_secrets_are_not_kept() -> None:
     assert store.values == {}
 
 
-async def test_what_was_unchanged_is_kept_once() -> None:
+async def test_what_is_proven_keeps_its_record() -> None:
     store, old, new = Store(), planned("old"), planned("new")
     await keep(store, old)
     book = ledger(store, operation="op-2")
-    book.unchanged(old, answer(old))
-    book.unchanged(new, answer(new))
+    live = {one.ref: answer(one) for one in (old, new)}
+    assert await book.proven([old, new], live) == {old.ref}
+    book.applied(new, answer(new))
     await book.settle()
     assert (await kept(store, old)).operation == "op-1"
     assert (await kept(store, new)).operation == "op-2"
+
+
+async def test_a_record_that_cannot_be_read_proves_nothing() -> None:
+    store, one = Store(), planned("a")
+    store.values[key(one)] = b"{}"
+    assert await ledger(store).proven([one], {one.ref: answer(one)}) == frozenset()
 
 
 async def test_settling_twice_writes_once() -> None:
@@ -218,7 +231,7 @@ async def test_a_definition_takes_along_what_is_of_its_kind() -> None:
 async def test_nothing_to_forget_asks_nothing() -> None:
     store = Store()
     await ledger(store).forget([], kinds={})
-    assert store.listings == 0
+    assert store.listings == []
 
 
 async def test_another_cluster_s_records_are_left_alone() -> None:
@@ -247,6 +260,8 @@ async def test_what_is_put_back_stays_the_same_intent() -> None:
     assert (after.operation, after.operation_kind) == ("op-1", "custom")
     assert after.object == before.object
     assert (after.uid, after.fields) == ("u2", {"f:y": {}})
+    # What was sent is another text: a repeat of the first one has to send it.
+    assert await book.proven([one], {one.ref: answer(one, uid="u2")}) == frozenset()
 
 
 async def test_a_late_repair_restores_nothing_that_is_not_wanted_any_more() -> None:
@@ -274,6 +289,7 @@ async def test_relabelling_a_namespace_changes_its_intent() -> None:
     assert after.object["metadata"]["labels"] == {"team": "a"}
     assert after.fields == {"f:z": {}}
     assert after.operation == "op-1"
+    assert await book.proven([one], {one.ref: answer(one)}) == frozenset()
     assert await book.relabelling(Ref("v1", "Namespace", "", "unknown")) is None
 
 
@@ -305,16 +321,28 @@ def test_keys_are_safe_subjects() -> None:
         assert not set(text) & set(" *>\t")
 
 
-@dataclass
+def test_keys_tell_objects_apart() -> None:
+    names = [
+        ("/ConfigMap", "a", "b"),
+        ("/ConfigMap", "", "b"),
+        ("/Secret", "a", "b"),
+        ("apps/ConfigMap", "a", "b"),
+        ("/ConfigMap", "a", "c"),
+    ]
+    keys = {key_of("c1", kind=kind, namespace=place, name=name) for kind, place, name in names}
+    assert len(keys) == len(names)
+
+
+@dataclass(frozen=True)
 class Frail(Store):
     """The bucket while the bus is away."""
 
-    is_away: bool = True
+    away: list[bool] = field(default_factory=lambda: [True])
 
-    async def save(self, key: str, value: bytes) -> None:
-        if self.is_away:
+    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+        if self.away:
             raise BusUnavailable("writing did not reach NATS")
-        await super().save(key, value)
+        return await super().put(key, value)
 
 
 async def test_what_could_not_be_kept_meanwhile_is_kept_later() -> None:
@@ -325,6 +353,6 @@ async def test_what_could_not_be_kept_meanwhile_is_kept_later() -> None:
     await kept.settle_meanwhile()
     assert store.kept == set()
     kept.applied(second, answer(second))
-    store.is_away = False
+    store.away.clear()
     await kept.settle()
     assert store.kept == {"first", "second"}

@@ -1,0 +1,177 @@
+"""The proof that lets a repeat send nothing: every doubt means sending."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from services.chassis.kube.objects import KubeObject
+from services.chassis.messages import Command
+from services.chassis.messages.applied import AppliedObject, key_of, packed
+from services.lifecycle.manifests.objects import PlannedObject, planned_object
+from services.lifecycle.manifests.records import Ledger
+from tests.unit.lifecycle.samples import thing
+from tests.unit.lifecycle.test_records import Store
+
+LABELS = {"istio.io/rev": "default", "app": "istiod"}
+ANNOTATIONS = {"note": "a"}
+SENT = {
+    **thing("Deployment", "istiod", LABELS, namespace="istio-system", annotations=ANNOTATIONS),
+    "spec": {"replicas": 1},
+}
+PLANNED = planned_object(SENT)
+
+
+def live(**metadata: Any) -> KubeObject:
+    """The object as the server has it after the apply, with changes; None takes a field away."""
+    obj = copy.deepcopy(SENT)
+    filled = {"uid": "u-1", "resourceVersion": "10", "generation": 1, **metadata}
+    obj["metadata"].update(filled)
+    obj["metadata"] = {name: value for name, value in obj["metadata"].items() if value is not None}
+    return obj
+
+
+def record(**changed: Any) -> AppliedObject:
+    fields = {"digest": PLANNED.digest, "uid": "u-1", "resource_version": "10", "generation": 1}
+    names = {"kind": "apps/Deployment", "namespace": "istio-system", "name": "istiod"}
+    return AppliedObject(**{**names, "object": SENT, "operation": "op", **fields, **changed})
+
+
+PROVEN: dict[str, tuple[AppliedObject, KubeObject]] = {
+    "untouched": (record(), live()),
+    "only its status changed": (record(), live(resourceVersion="11")),
+    "a foreign label added": (
+        record(),
+        live(resourceVersion="11", labels={**LABELS, "other": "x"}),
+    ),
+    "a foreign annotation added": (
+        record(),
+        live(resourceVersion="11", annotations={**ANNOTATIONS, "other": "x"}),
+    ),
+    "untouched and without a generation": (record(generation=0), live(generation=None)),
+}
+
+NOT_PROVEN: dict[str, tuple[AppliedObject | None, KubeObject | None]] = {
+    "no intent": (None, live()),
+    "no record": (None, live()),
+    "not in the cluster": (record(), None),
+    "neither": (None, None),
+    "another text": (record(digest="other"), live()),
+    "another object of the name": (record(), live(uid="u-2")),
+    "another object, same version": (record(uid="u-0"), live()),
+    "no UID": (record(), live(uid=None)),
+    "changed spec": (record(), live(resourceVersion="11", generation=2)),
+    "changed and changed back": (record(), live(resourceVersion="12", generation=3)),
+    "generation lower than ours": (
+        record(generation=5),
+        live(resourceVersion="11", generation=4),
+    ),
+    "changed label": (
+        record(),
+        live(resourceVersion="11", labels={**LABELS, "app": "other"}),
+    ),
+    "removed label": (record(), live(resourceVersion="11", labels={"app": "istiod"})),
+    "no label left": (record(), live(resourceVersion="11", labels=None)),
+    "changed annotation": (
+        record(),
+        live(resourceVersion="11", annotations={"note": "b"}),
+    ),
+    "no annotation left": (record(), live(resourceVersion="11", annotations=None)),
+    "changed and without a generation": (
+        record(generation=0),
+        live(resourceVersion="11", generation=None),
+    ),
+    "version gone from the metadata": (
+        record(),
+        live(resourceVersion=None, generation=None),
+    ),
+}
+
+
+async def proven(
+    planned: PlannedObject, known: AppliedObject | None, seen: KubeObject | None
+) -> bool:
+    """Whether a ledger with this record takes the object for proven."""
+    store = Store()
+    if known is not None:
+        key = key_of("c1", kind=known.kind, namespace=known.namespace, name=known.name)
+        store.values[key] = packed(known, body=orjson.dumps(known.object))
+    book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"))
+    refs = await book.proven([planned], {planned.ref: seen} if seen is not None else {})
+    return refs == {planned.ref}
+
+
+@pytest.mark.parametrize("case", PROVEN)
+async def test_proven(case: str) -> None:
+    assert await proven(PLANNED, *PROVEN[case])
+
+
+@pytest.mark.parametrize("case", NOT_PROVEN)
+async def test_not_proven(case: str) -> None:
+    assert not await proven(PLANNED, *NOT_PROVEN[case])
+
+
+async def test_an_object_of_another_namespace_is_another_object() -> None:
+    other = copy.deepcopy(SENT)
+    other["metadata"]["namespace"] = "mesh"
+    assert not await proven(planned_object(other), record(), live())
+
+
+# ---- The record after an operation ---------------------------------------------------------------
+
+OTHER = planned_object(thing("ConfigMap", "istio", namespace="istio-system"))
+
+
+async def applied(store: Store, answer: KubeObject, *, planned: PlannedObject = PLANNED) -> Ledger:
+    """A ledger that has kept one applied object."""
+    book = Ledger(store, Command(operation="op", kind="istio", cluster="c1"))
+    book.applied(planned, answer)
+    await book.settle()
+    return book
+
+
+async def test_what_was_applied_is_proven_as_the_server_has_it() -> None:
+    answer = live(resourceVersion="20", generation=3)
+    book = await applied(Store(), answer)
+    assert await book.proven([PLANNED], {PLANNED.ref: answer}) == {PLANNED.ref}
+
+
+async def test_what_was_unchanged_keeps_its_proof() -> None:
+    store, answer = Store(), live()
+    await applied(store, answer)
+    book = await applied(store, {**thing("ConfigMap", "istio")}, planned=OTHER)
+    assert await book.proven([PLANNED], {PLANNED.ref: answer}) == {PLANNED.ref}
+
+
+async def test_what_was_neither_applied_nor_known_is_not_proven() -> None:
+    answer = live()
+    book = await applied(Store(), answer)
+    there = {PLANNED.ref: answer, OTHER.ref: thing("ConfigMap", "istio")}
+    assert await book.proven([PLANNED, OTHER], there) == {PLANNED.ref}
+
+
+async def test_what_was_deleted_is_not_proven() -> None:
+    store, answer = Store(), live()
+    book = await applied(store, answer)
+    await book.forget([PLANNED.ref], kinds={})
+    assert await book.proven([PLANNED], {PLANNED.ref: answer}) == frozenset()
+
+
+async def test_an_object_without_a_generation_is_proven_by_its_version() -> None:
+    answer = live(generation=None)
+    book = await applied(Store(), answer)
+    assert await book.proven([PLANNED], {PLANNED.ref: answer}) == {PLANNED.ref}
+    touched = live(generation=None, resourceVersion="11")
+    assert await book.proven([PLANNED], {PLANNED.ref: touched}) == frozenset()
+
+
+async def test_a_text_that_is_changed_on_the_way_is_proven_by_the_planned_one() -> None:
+    """A live `failurePolicy: Fail` is kept over a repeat, and the repeat is one all the same."""
+    answer = live()
+    sent = replace(PLANNED, body=orjson.dumps({**SENT, "spec": {"replicas": 2}}))
+    book = await applied(Store(), answer, planned=sent)
+    assert await book.proven([PLANNED], {PLANNED.ref: answer}) == {PLANNED.ref}
