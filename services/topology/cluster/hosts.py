@@ -16,21 +16,12 @@ MESH = "mesh"
 """The gateway that stands for all sidecars."""
 
 
-def full(host: str, namespace: str) -> str:
-    """The host's full name as seen from `namespace`; wildcards and foreign names stay."""
-    if not host or host.startswith("*") or "." in host:
-        parts = host.split(".")
-        # `reviews.prod` and `reviews.prod.svc` are understood by Kubernetes' own resolver only.
-        if len(parts) == 3 and parts[2] == "svc":
-            return f"{host}.{DOMAIN}"
-        return host
-    return f"{host}.{namespace}.svc.{DOMAIN}"
-
-
 def expanded(host: str, namespace: str) -> str:
-    """The full name that Istio itself makes of a host: of a name without dots, and of no other.
+    """The full name that Istio makes of a host as seen from `namespace`.
 
-    `full` also understands `reviews.prod.svc`, which Istio takes for a name outside the cluster.
+    A name without dots gets the namespace and the cluster's domain, and no other name does:
+    `reviews.prod` and `reviews.prod.svc` are understood by Kubernetes' own resolver alone. Istio
+    takes them for names outside the cluster.
     """
     if not host or "." in host or host.startswith("*"):
         return host

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import entries
-from services.topology.cluster.hosts import covers, full, service_of
+from services.topology.cluster.hosts import covers, expanded, service_of
 from services.topology.cluster.objects import Config, Key, Service
 from services.topology.cluster.state import State
 from services.topology.mesh import routing as routes
@@ -66,7 +66,7 @@ class Client:
             if not set(self.gateways) & set(routes.gateways(config)):
                 return None
             name = "hosts" if config.key.kind == kinds.VIRTUAL_SERVICE else "hostnames"
-            hosts = [full(str(h), config.namespace) for h in config.spec.get(name) or ("*",)]
+            hosts = [expanded(str(h), config.namespace) for h in config.spec.get(name) or ("*",)]
         patterns = [pattern for pattern in hosts if covers(pattern, host)]
         return min(patterns, key=lambda p: (p.startswith("*"), -len(p)), default=None)
 
@@ -79,7 +79,7 @@ class Client:
             rules: list[Config] = list(self.state.all(kinds.DESTINATION_RULE, space))
             found: list[tuple[tuple[bool, int, str, str], Config]] = []
             for rule in rules:
-                pattern = full(str(rule.spec.get("host") or ""), space)
+                pattern = expanded(str(rule.spec.get("host") or ""), space)
                 if pattern and covers(pattern, host) and self._is_visible(rule):
                     width = (pattern.startswith("*"), -len(pattern), rule.created, rule.name)
                     found.append((width, rule))

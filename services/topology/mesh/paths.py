@@ -13,7 +13,7 @@ from typing import Any
 from services.topology.analysis.lenses import Lens
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import mapping, mappings
-from services.topology.cluster.hosts import full, service_of
+from services.topology.cluster.hosts import expanded, service_of
 from services.topology.cluster.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.cluster.state import State, matches
 from services.topology.mesh.clients import Client
@@ -54,7 +54,7 @@ class _Question:
         if self.source and "/" in self.source:
             self.namespace = self.source.partition("/")[0]
         self.mesh = Lens(self.state).mesh()
-        self.host = full(self.asked, self.namespace)
+        self.host = expanded(self.asked, self.namespace)
         if service_of(self.host) is None and (short := self._with_namespace()):
             self.host = short
         self.client = Client(
@@ -65,8 +65,9 @@ class _Question:
         )
 
     def _with_namespace(self) -> str:
-        """`reviews.prod` means a service only where there is one."""
-        name, _, space = self.asked.partition(".")
+        """`reviews.prod` and `reviews.prod.svc`, as a client's resolver completes them, mean a
+        Service only where there is one."""
+        name, _, space = self.asked.removesuffix(".svc").partition(".")
         found = self.state.get(kinds.SERVICE, space, name) if space else None
         return found.host if found is not None else ""
 

@@ -13,7 +13,7 @@ from services.topology.cluster.hosts import (
     DOMAIN,
     MESH,
     destinations_of,
-    full,
+    expanded,
     gateways_of,
     qualified,
     routes_of,
@@ -39,7 +39,7 @@ class Way:
 def hosts_named(config: Config) -> frozenset[str]:
     """Full names of the hosts that an object acts on."""
     if config.key.kind == kinds.DESTINATION_RULE:
-        host = full(str(config.spec.get("host") or ""), config.namespace)
+        host = expanded(str(config.spec.get("host") or ""), config.namespace)
         return frozenset((host,) if host else ())
     return frozenset((*mesh_hosts(config), *(way.host for way in ways(config))))
 
@@ -50,7 +50,7 @@ def mesh_hosts(config: Config) -> list[str]:
     if config.key.kind == kinds.VIRTUAL_SERVICE:
         if MESH not in gateways_of(spec):
             return []
-        return [full(str(host), space) for host in entries(spec.get("hosts")) if host != "*"]
+        return [expanded(str(host), space) for host in entries(spec.get("hosts")) if host != "*"]
     return [
         _service_host(parent, space)
         for parent in mappings(spec.get("parentRefs"))
@@ -95,7 +95,7 @@ def ways(config: Config) -> Iterator[Way]:
             details["timeout"] = str(route["timeout"])
         yield Way(
             path=where,
-            host=full(str(host), config.namespace),
+            host=expanded(str(host), config.namespace),
             subset=str(destination.get("subset") or ""),
             details=details,
         )
