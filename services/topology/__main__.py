@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,16 @@ from services.topology.adapters.pages import Pages
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
-from services.topology.cluster.objects import Key
 from services.topology.cluster.state import State
 from services.topology.drift.intended import is_of
 from services.topology.drift.watching import Drifts
-from services.topology.feed.rendering import PastParts
-from services.topology.feed.views import ClusterView, Views
+from services.topology.feed.views import Views
 from services.topology.feed.wire import SERVICE
 from services.topology.graph.graph import Graph
-from services.topology.handlers import Handlers, Owned, OwnerHandlers
+from services.topology.handlers import Handlers, Owned, OwnerHandlers, queries
 from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
-from services.topology.queries import queries
 from services.topology.renewing import Renewal
-from services.topology.reports import compliance
-from services.topology.reports.clusterreports import ClusterReport
 from services.topology.settings import TopologySettings
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.identities import proxied_pods
@@ -62,7 +58,6 @@ from services.topology.telemetry.traffic import Telemetry
 HTTP_PORT = 9114
 # Every watch holds a connection: the kinds of a mesh, and those of what was applied.
 _CONNECTIONS = 96
-_REPORT_STYLE = "/static/report.css"
 _MOST_ANSWER_BYTES = 128 * 1024 * 1024
 
 
@@ -78,7 +73,13 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     views = Views()
     owner_handlers = OwnerHandlers()
     forwarding = Forwarding(bus=bus, handlers=owner_handlers)
-    handlers = Handlers(views=views, ask=forwarding.ask, histories=_Histories(chassis))
+    handlers = Handlers(
+        views=views,
+        ask=forwarding.ask,
+        past=partial(mirrors.past, bus),
+        moments=partial(mirrors.changed, bus),
+        window_s=int(own.telemetry_window.total_seconds()),
+    )
     observing = _Observing(chassis=chassis, opener=opener, owned=owner_handlers.owned)
     owners = Owners(
         bus=bus,
@@ -94,12 +95,10 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         metrics=chassis.metrics,
     )
     pages = Pages(
-        views=views,
-        questions=_Questions(handlers, chassis),
+        handlers=handlers,
         folder=Path(str(resources.files("services.topology") / "page")),
         most_streams=own.most_streams,
         hosts=frozenset(filter(None, (name.strip() for name in own.hosts.split(",")))),
-        window_s=int(own.telemetry_window.total_seconds()),
     )
     pages.start()
     service = await serve_queries(
@@ -226,51 +225,6 @@ async def _together(parts: Sequence[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Histories:
-    """Implements `handlers.Histories`."""
-
-    chassis: Chassis[TopologySettings]
-
-    async def past(self, cluster: str, moment: datetime) -> ClusterView:
-        return await mirrors.past(self.chassis.bus, cluster=cluster, moment=moment)
-
-    async def moments(self, cluster: str) -> Sequence[datetime]:
-        return await mirrors.changed(self.chassis.bus, cluster)
-
-
-@dataclass(frozen=True, slots=True)
-class _Questions:
-    """Implements `questions.Questions`."""
-
-    handlers: Handlers
-    chassis: Chassis[TopologySettings]
-
-    async def object(self, cluster: str, key: Key) -> Mapping[str, Any] | None:
-        asked = {"kind": key.kind, "namespace": key.namespace, "name": key.name}
-        found: Mapping[str, Any] | None = await self.handlers.ask(cluster, "object", asked)
-        return found
-
-    async def history(self, cluster: str, moment: datetime) -> PastParts:
-        view = await self.handlers.histories.past(cluster, moment)
-        return view.parts
-
-    async def moments(self, cluster: str) -> Sequence[datetime]:
-        return await self.handlers.histories.moments(cluster)
-
-    async def compliance(self, cluster: str | None) -> Mapping[str, Any]:
-        return await self.handlers.compliance({"cluster": cluster} if cluster else {})
-
-    async def compliance_csv(self, cluster: str | None) -> str:
-        return compliance.to_csv(await self._reports(cluster))
-
-    async def compliance_html(self, cluster: str | None) -> str:
-        return compliance.to_html(await self._reports(cluster), stylesheet=_REPORT_STYLE)
-
-    async def _reports(self, cluster: str | None) -> list[ClusterReport]:
-        return compliance.read(await self.compliance(cluster))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any
 
+import orjson
+
+from services.chassis.bus.queries import Query
 from services.chassis.errors import (
     ClusterNotWatched,
     MalformedRequest,
@@ -25,19 +28,14 @@ from services.topology.drift.watching import Drifts
 from services.topology.feed import rendering
 from services.topology.feed.feeds import (
     DRIFT_PART,
-    EDGES,
     FINDINGS_PART,
-    NODES,
     Item,
     View,
-    part_of,
 )
 from services.topology.feed.views import ClusterView, Views
 from services.topology.mesh import paths
 from services.topology.observing import Observer, item_of
 from services.topology.reports import compliance
-
-_WINDOW_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +50,10 @@ Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
 """Asks the owner of a cluster: token, verb, question."""
 
 
-class Histories(Protocol):
-    """The feed of the past."""
-
-    async def past(self, cluster: str, moment: datetime) -> ClusterView: ...
-
-    async def moments(self, cluster: str) -> Sequence[datetime]: ...
+Past = Callable[[str, datetime], Awaitable[ClusterView]]
+"""A cluster as it was at a moment; raises `HistoryGone`."""
+Moments = Callable[[str], Awaitable[Sequence[datetime]]]
+"""When a cluster's graph changed, oldest first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,17 +89,20 @@ class OwnerHandlers:
 
 @dataclass(slots=True, kw_only=True)
 class Handlers:
-    """Questions to the service. `ask` reaches the owner of a cluster."""
+    """Questions to the service, by `mesh.topology.*` and by HTTP."""
 
     views: Views
     ask: Ask
-    histories: Histories
+    past: Past
+    moments: Moments
+    window_s: int = 60
+    """What the rates on the graph are taken over."""
 
     async def clusters(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What is known of each registered cluster."""
         return {"clusters": [_info(view) for view in self.views.clusters.values()]}
 
-    async def graph(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def graph(self, asked: dict[str, Any]) -> orjson.Fragment:
         """A graph in Kiali's vendor JSON, of now or of a moment."""
         view = await self._at(asked)
         try:
@@ -112,23 +111,11 @@ class Handlers:
             raise MalformedRequest(
                 "graphType is not one that there is", remedy=f"send one of {', '.join(View)}"
             ) from None
-        spaces = _names(asked, "namespaces")
-        nodes = [n for n in view.decoded(part_of(kind, NODES)) if _is_in(n, spaces)]
-        ids = {node["id"] for node in nodes}
-        edges = [
-            edge
-            for edge in view.decoded(part_of(kind, EDGES))
-            if edge["source"] in ids and edge["target"] in ids
-        ]
-        return {
-            "timestamp": int(datetime.now(timezone.utc).timestamp()),
-            "duration": _WINDOW_S,
-            "graphType": kind,
-            "elements": {
-                "nodes": [{"data": node} for node in nodes],
-                "edges": [{"data": edge} for edge in edges],
-            },
-        }
+        return orjson.Fragment(self.graph_text(view, kind, _names(asked, "namespaces")))
+
+    def graph_text(self, view: ClusterView, kind: View, namespaces: frozenset[str]) -> bytes:
+        """The graph of the namespaces (of all without any) and their neighbours, as JSON."""
+        return rendering.graph(view, kind, window_s=self.window_s, namespaces=namespaces)
 
     async def findings(self, asked: dict[str, Any]) -> dict[str, Any]:
         view = await self._at(asked)
@@ -188,7 +175,7 @@ class Handlers:
             raise MalformedRequest("`at` is not a time", remedy="send RFC 3339") from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-        return await self.histories.past(view.cluster, moment)
+        return await self.past(view.cluster, moment)
 
     def _view(self, asked: dict[str, Any]) -> ClusterView:
         """The cluster of a question: by token or by name; the only one when none is named."""
@@ -206,6 +193,38 @@ class Handlers:
             )
         told = shortened(named) or "of the question"
         raise ClusterNotWatched(f"cluster {told} is not watched")
+
+
+def queries(handlers: Handlers) -> list[Query]:
+    """The questions. `cluster` is a token or a name, and needed when several are registered."""
+    of, at = '"cluster": CLUSTER', '"at": TIME'
+    return [
+        Query("clusters", "{}", handlers.clusters),
+        Query(
+            "graph",
+            f'{{{of}, "graphType": "versionedApp", "namespaces": [NAME], {at}}}',
+            handlers.graph,
+        ),
+        Query(
+            "path",
+            f'{{{of}, "source": "NAMESPACE/WORKLOAD", "host": HOST, "port": NUMBER}}',
+            handlers.path,
+        ),
+        Query("drift", f"{{{of}, {at}}}", handlers.drift),
+        Query("heal", f'{{{of}, "drift": ID}}', handlers.heal),
+        Query(
+            "findings",
+            f'{{{of}, "namespaces": [NAME], "codes": [CODE], {at}}}',
+            handlers.findings,
+        ),
+        Query("vet", f"{{{of}}}", handlers.vet),
+        Query("compliance", f"{{{of}}}", handlers.compliance),
+        Query(
+            "object",
+            f'{{{of}, "kind": "GROUP/KIND", "namespace": NAME, "name": NAME}}',
+            handlers.object,
+        ),
+    ]
 
 
 # --- answers of the owner ------------------------------------------------------------------------
@@ -274,10 +293,6 @@ def _names(asked: Mapping[str, Any], name: str) -> frozenset[str]:
     if not isinstance(value, Iterable) or not all(isinstance(one, str) for one in value):
         raise MalformedRequest(f"{name} is not a list of names", remedy=f'send {{"{name}": [..]}}')
     return frozenset(value)
-
-
-def _is_in(node: Item, spaces: frozenset[str]) -> bool:
-    return not spaces or node.get("namespace") in spaces
 
 
 def _info(view: ClusterView) -> Item:

@@ -88,7 +88,7 @@ async def moments(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
     return found
 
 
-async def past(bus: Bus, *, cluster: str, moment: datetime) -> ClusterView:
+async def past(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
     """The view of a cluster as it was; raises `HistoryGone`."""
     before = [place for at, place in await moments(bus, cluster) if at <= moment]
     if not before:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
 from services.topology.feed.feeds import DRIFT_PART, FINDINGS_PART, View
 from services.topology.feed.following import Following
-from services.topology.feed.views import ClusterView, Views
-from services.topology.questions import Questions
+from services.topology.feed.views import ClusterView
+from services.topology.handlers import Handlers
+from services.topology.reports import compliance
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -58,6 +58,9 @@ _TYPES = {
 _FILE = re.compile(r"(?:[a-z0-9_-]+/)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(js|mjs|css|svg|txt)")
 """No path of this form leaves the folder."""
 
+_REPORT_STYLE = "/static/report.css"
+"""The page's security policy forbids inline styles."""
+
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -65,21 +68,18 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Pages:
     """Answers requests. `start` before the first one, `close` before the listener is closed."""
 
-    views: Views
-    questions: Questions
+    handlers: Handlers
     folder: Path
     most_streams: int
     hosts: frozenset[str] = frozenset()
     """Names besides `localhost` that this service is reached by."""
-    window_s: int = 60
-    """What the rates on the graph are taken over."""
     ping_every_s: float = 15.0
     following: Following = field(init=False)
     _streams: Streams = field(init=False)
     _routes: dict[str, _Answer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.following = Following(views=self.views)
+        self.following = Following(views=self.handlers.views)
         self._streams = Streams(
             following=self.following, most=self.most_streams, ping_every_s=self.ping_every_s
         )
@@ -136,14 +136,12 @@ class Pages:
     # --- live -----------------------------------------------------------------------------------
 
     async def _clusters(self, _request: web.Request) -> web.StreamResponse:
-        return _json(b'{"clusters":%b}' % rendering.clusters(self.views))
+        return _json(b'{"clusters":%b}' % rendering.clusters(self.handlers.views))
 
     async def _graph(self, request: web.Request) -> web.StreamResponse:
         namespaces = frozenset(filter(None, request.query.get("namespaces", "").split(",")))
         view, graph_type = self._view(request), _graph_type(request)
-        return _json(
-            rendering.graph(view, graph_type, window_s=self.window_s, namespaces=namespaces)
-        )
+        return _json(self.handlers.graph_text(view, graph_type, namespaces))
 
     async def _findings(self, request: web.Request) -> web.StreamResponse:
         return _json(rendering.items(self._view(request), FINDINGS_PART))
@@ -159,9 +157,9 @@ class Pages:
 
     def _view(self, request: web.Request) -> ClusterView:
         cluster = request.query.get("cluster", "")
-        if not cluster and len(self.views.clusters) == 1:
-            return next(iter(self.views.clusters.values()))
-        view = self.views.view(cluster)
+        if not cluster and len(self.handlers.views.clusters) == 1:
+            return next(iter(self.handlers.views.clusters.values()))
+        view = self.handlers.views.view(cluster)
         if view is None:
             name = errors.shortened(cluster) or "(none named)"
             raise errors.ClusterNotWatched(f"there is no graph of cluster {name}")
@@ -170,41 +168,36 @@ class Pages:
     # --- questions ------------------------------------------------------------------------------
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
-        query = request.query
-        key = Key(query.get("kind", ""), query.get("namespace", ""), query.get("name", ""))
-        found = await self.questions.object(self._view(request).cluster, key)
+        asked = {name: request.query.get(name, "") for name in ("kind", "namespace", "name")}
+        found = await self.handlers.ask(self._view(request).cluster, "object", asked)
         if found is None:
+            key = Key(**asked)
             raise errors.ObjectNotFound(f"there is no {errors.shortened(str(key))}")
-        text = yaml.dump(dict(found), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(found, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
         return _json(orjson.dumps({"object": found, "yaml": text}))
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
         view, graph_type, moment = self._view(request), _graph_type(request), _moment(request)
-        parts = await self.questions.history(view.cluster, moment)
-        text = moment.isoformat()
-        # A large past takes long to encode; the live streams must not wait for it.
-        return _json(
-            await asyncio.to_thread(
-                rendering.past, view.cluster, graph_type, parts=parts, moment=text
-            )
-        )
+        then = await self.handlers.past(view.cluster, moment)
+        return _json(rendering.past(then, graph_type, moment=moment.isoformat()))
 
     async def _moments(self, request: web.Request) -> web.StreamResponse:
-        moments = await self.questions.moments(self._view(request).cluster)
+        moments = await self.handlers.moments(self._view(request).cluster)
         return _json(orjson.dumps({"moments": [moment.isoformat() for moment in moments]}))
 
     async def _compliance(self, request: web.Request) -> web.StreamResponse:
-        cluster = self._view(request).cluster if request.query.get("cluster") else None
+        asked = {"cluster": self._view(request).cluster} if request.query.get("cluster") else {}
+        answer = await self.handlers.compliance(asked)
         match request.path.rpartition(".")[2]:
             case "json":
-                return _json(orjson.dumps(await self.questions.compliance(cluster)))
+                return _json(orjson.dumps(answer))
             case "csv":
-                text = await self.questions.compliance_csv(cluster)
                 headers = _HEADERS | {
                     "Content-Disposition": 'attachment; filename="compliance.csv"'
                 }
+                text = compliance.to_csv(compliance.read(answer))
                 return web.Response(text=text, content_type="text/csv", headers=headers)
-        text = await self.questions.compliance_html(cluster)
+        text = compliance.to_html(compliance.read(answer), stylesheet=_REPORT_STYLE)
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
 

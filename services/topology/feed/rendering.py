@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Set
-from typing import Any, TypeAlias
 
 import orjson
 
@@ -23,9 +22,6 @@ from services.topology.feed.feeds import (
     part_of,
 )
 from services.topology.feed.views import ClusterView, Views
-
-PastParts: TypeAlias = Mapping[str, Mapping[str, Item | bytes]]
-"""Part → id → the item or its JSON, such as a view's own parts."""
 
 
 def parts_of(view: View) -> dict[str, str]:
@@ -50,29 +46,28 @@ def head(cluster: str, view: View, *, position: tuple[int, int]) -> bytes:
 
 def snapshot(view: ClusterView, graph_type: View, *, position: tuple[int, int]) -> bytes:
     """Everything of one view: nodes and edges as lists (each knows its id), the rest by id."""
+    return _whole(head(view.cluster, graph_type, position=position), view, graph_type)
+
+
+def past(view: ClusterView, graph_type: View, *, moment: str) -> bytes:
+    """A snapshot of what was; in the same shape, with its moment for the position."""
+    head = b'"cluster":%b,"graphType":"%b","at":%b' % (
+        orjson.dumps(view.cluster),
+        graph_type.encode(),
+        orjson.dumps(moment),
+    )
+    return _whole(head, view, graph_type)
+
+
+def _whole(head: bytes, view: ClusterView, graph_type: View) -> bytes:
     parts = parts_of(graph_type)
     return b'{%b,"nodes":%b,"edges":%b,"findings":%b,"drift":%b,"info":%b}' % (
-        head(view.cluster, graph_type, position=position),
+        head,
         _list(view.items(parts["nodes"]).values()),
         _list(view.items(parts["edges"]).values()),
         _map(view.items(FINDINGS_PART)),
         _map(view.items(DRIFT_PART)),
         _map(view.items(INFO_PART)),
-    )
-
-
-def past(cluster: str, graph_type: View, *, parts: PastParts, moment: str) -> bytes:
-    """A snapshot of what was; in the same shape, with its moment for the position."""
-    found: dict[str, dict[str, Any]] = {
-        name: {
-            ident: orjson.Fragment(item) if isinstance(item, bytes) else item
-            for ident, item in parts.get(part, {}).items()
-        }
-        for name, part in parts_of(graph_type).items()
-    }
-    lists = {name: list(found.pop(name).values()) for name in ("nodes", "edges")}
-    return orjson.dumps(
-        {"cluster": cluster, "graphType": graph_type, "at": moment, **lists, **found}
     )
 
 

@@ -15,9 +15,11 @@ from services.chassis.health import Health
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters.pages import Pages
 from services.topology.cluster.objects import Key
+from services.topology.cluster.state import State
 from services.topology.feed.feeds import Delta, Parts
-from services.topology.feed.rendering import PastParts
 from services.topology.feed.views import ClusterView, Views
+from services.topology.handlers import Handlers
+from services.topology.reports import compliance
 from tests.real.topology.samples import CLUSTER
 from tests.testbed import loopback
 
@@ -26,31 +28,28 @@ PAGE = Path("services/topology/page")
 
 @dataclass(slots=True)
 class Past:
-    """Implements `questions.Questions` over what was told."""
+    """What an owner answers, and what the bus keeps of the feed."""
 
-    told: list[tuple[datetime, PastParts]] = field(default_factory=list)
+    told: list[tuple[datetime, ClusterView]] = field(default_factory=list)
     objects: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
 
-    async def object(self, cluster: str, key: Key) -> Mapping[str, Any] | None:
-        return self.objects.get(key)
+    async def ask(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
+        match verb:
+            case "object":
+                return self.objects.get(Key(**asked))
+            case "compliance":
+                report = compliance.report(State(cluster, "kind-shop"), findings=())
+                return compliance.to_json([report])["clusters"][0]
+        raise AssertionError(f"the page asks no {verb}")
 
-    async def history(self, cluster: str, moment: datetime) -> PastParts:
-        found = [parts for at, parts in self.told if at <= moment]
+    async def past(self, cluster: str, moment: datetime) -> ClusterView:
+        found = [view for at, view in self.told if at <= moment]
         if not found:
             raise HistoryGone("nothing is kept of that time")
         return found[-1]
 
     async def moments(self, cluster: str) -> Sequence[datetime]:
         return [at for at, _ in self.told]
-
-    async def compliance(self, cluster: str | None) -> Mapping[str, Any]:
-        return {"clusters": [cluster or "all"]}
-
-    async def compliance_csv(self, cluster: str | None) -> str:
-        return "cluster\nall\n"
-
-    async def compliance_html(self, cluster: str | None) -> str:
-        return "<!doctype html><title>Compliance</title><p>all</p>"
 
 
 @dataclass(slots=True)
@@ -71,8 +70,12 @@ class Server:
 
     async def start(self) -> None:
         self.pages = Pages(
-            views=self.views,
-            questions=self.past,
+            handlers=Handlers(
+                views=self.views,
+                ask=self.past.ask,
+                past=self.past.past,
+                moments=self.past.moments,
+            ),
             folder=PAGE,
             most_streams=self.most_streams,
             ping_every_s=self.ping_every_s,
@@ -108,4 +111,5 @@ class Server:
 
     def _keep(self, view: ClusterView, at: datetime | None = None) -> None:
         copy = {part: dict(items) for part, items in view.parts.items()}
-        self.past.told.append((at or datetime.now(timezone.utc), copy))
+        kept = ClusterView(view.cluster, epoch=view.epoch, number=view.number, parts=copy)
+        self.past.told.append((at or datetime.now(timezone.utc), kept))

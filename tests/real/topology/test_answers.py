@@ -99,9 +99,16 @@ async def test_other_answers(client: aiohttp.ClientSession, shop: Server) -> Non
         moment,
         ["IST0101/cart"],
     )
-    assert await ask(client, shop, "/compliance.json") == (200, {"clusters": ["all"]})
-    assert await ask(client, shop, "/compliance.csv?cluster=c1") == (200, "cluster\nall\n")
-    assert "<title>Compliance</title>" in (await ask(client, shop, "/compliance"))[1]
+    status, told = await ask(client, shop, "/compliance.json")
+    assert (status, told["missing"]) == (200, [])
+    assert [(one["cluster"], one["name"]) for one in told["clusters"]] == [(CLUSTER, "kind-shop")]
+    status, told = await ask(client, shop, "/compliance.csv?cluster=c1")
+    assert (status, told.splitlines()[0].split(",")[0]) == (200, "cluster")
+    status, told = await ask(client, shop, "/compliance")
+    assert status == 200
+    assert "<title>" in told
+    assert "kind-shop" in told
+    assert 'href="/static/report.css"' in told
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 from playwright.async_api import Page, expect
 
 from services.topology.feed.feeds import View
+from services.topology.feed.views import ClusterView
 from tests.real.topology.samples import CLUSTER, Shop, drift, edge, finding, info, node, parts
 from tests.real.topology.serving import Server
 
@@ -299,7 +300,7 @@ async def test_time_travel(page: Page, shop: Server) -> None:
     await expect(page.locator("#moment-text")).to_have_text("live")
     assert await page.evaluate(_MOVED) == []
     # A past that is not kept says so, and the page stays as it is.
-    shop.past.told[:] = [(datetime.now(timezone.utc) + timedelta(hours=1), {})]
+    shop.past.told[:] = [(datetime.now(timezone.utc) + timedelta(hours=1), ClusterView(CLUSTER))]
     await page.locator("#moment").focus()
     await page.keyboard.press("Home")
     await expect(page.locator("#status")).to_contain_text("nothing is kept of that time")
