@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.definitions.versions import in_version, newest_first
+from services.translator.definitions.schemas import newest_first
 
 
 def in_served_version(obj: KubeObject, served: Mapping[str, Sequence[str]]) -> KubeObject:
@@ -16,4 +16,5 @@ def in_served_version(obj: KubeObject, served: Mapping[str, Sequence[str]]) -> K
     if not versions or ref.api_version.rpartition("/")[2] in versions:
         return obj
     newest = newest_first(versions)[0]
-    return in_version(obj, f"{ref.group}/{newest}" if ref.group else newest)
+    # All versions of one Istio kind have one schema, so nothing else changes.
+    return {**obj, "apiVersion": f"{ref.group}/{newest}" if ref.group else newest}

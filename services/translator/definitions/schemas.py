@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import jsonschema_rs
 import yaml
 
 from services.chassis.errors import SchemasMissing
 from services.chassis.kube.manifests import parse_trusted_document
 from services.chassis.kube.objects import KubeObject
-from services.translator.definitions.expressions import Compiler
-from services.translator.definitions.forms import Form
-from services.translator.definitions.structures import Schema
-from services.translator.definitions.versions import newest_first
+from services.translator.definitions.rules import Checks, checks_of
+from services.translator.definitions.structures import Schema, json_schema, validator_of
+from services.translator.definitions.values import Defaults, completed, defaults_of
 
 _SEPARATOR = re.compile(r"^---(?:\s.*)?$", re.MULTILINE)
 _IS_DEFINITION = re.compile(r"""^["']?kind["']?:\s*["']?CustomResourceDefinition\b""", re.MULTILINE)
@@ -33,7 +33,12 @@ _NAMES = re.compile(r"^  names:[ \t]*\n((?:    .*\n|[ \t]*\n)+)", re.MULTILINE)
 _KIND = re.compile(rf"^    kind:[ \t]*{_WORD}", re.MULTILINE)
 # Prose is two thirds of a definition, and nothing here reads it.
 _PROSE = ("description", "example", "externalDocs", "title")
+_VERSION = re.compile(r"v([0-9]{1,9})(?:(alpha|beta)([0-9]{1,9}))?\Z")
+_STAGES = {None: 0, "beta": 1, "alpha": 2}
 _ANYTHING: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,30 @@ class Definition:
         return (self.group, self.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """One structural schema, made ready to judge objects."""
+
+    schema: Schema
+    """The JSON Schema that `validator` was made of."""
+    validator: jsonschema_rs.Validator
+    unread_patterns: tuple[str, ...]
+    """Patterns in the schema that no engine here can read."""
+    defaults: Defaults | None
+    checks: Checks | None
+
+    @classmethod
+    def of(cls, structural: Schema) -> CompiledSchema:
+        schema = json_schema(structural)
+        validator, unread = validator_of(schema)
+        return cls(schema, validator, unread, defaults_of(structural), checks_of(structural))
+
+    def completed(self, obj: KubeObject) -> KubeObject:
+        """`obj` with the defaults that the API server would add."""
+        whole: KubeObject = obj if self.defaults is None else completed(obj, self.defaults)
+        return whole
+
+
 class Schemas:
     """The definitions of one Istio version, or of several projects together."""
 
@@ -63,10 +92,7 @@ class Schemas:
         """`documents`: the YAML text of each kind's definition. See `read`."""
         self._documents = documents
         self._definitions: dict[tuple[str, str], Definition] = {}
-        self._forms: dict[int, Form] = {}
-        self._compiler = Compiler()
-        # Two threads may ask for the same kind; parsing it twice would only waste time, but the
-        # forms are found by the identity of the schema, so there may be only one.
+        self._compiled: dict[int, CompiledSchema] = {}
         self._lock = threading.RLock()
 
     @classmethod
@@ -97,32 +123,38 @@ class Schemas:
         Raises `SchemasMissing` when its text cannot be read.
         """
         key = (group, kind)
-        known = self._definitions.get(key)
-        if known is None and key in self._documents:
-            with self._lock:
-                known = self._definitions.get(key)
-                if known is None:
-                    parsed = _parsed(self._documents[key], what=f"{kind} ({group})")
-                    known = self._definitions[key] = _definition(parsed)
-        return known
+        if key not in self._documents:
+            return None
+        return self._once(
+            self._definitions,
+            key,
+            lambda: _definition(_parsed(self._documents[key], what=f"{kind} ({group})")),
+        )
 
-    def form(self, definition: Definition, version: str) -> Form:
+    def compiled(self, definition: Definition, version: str) -> CompiledSchema:
         """What judges objects of a kind in one of its versions; raises `SchemasMissing`."""
         structural = definition.schemas[version]
-        known = self._forms.get(id(structural))
-        if known is None:
+
+        def compile_schema() -> CompiledSchema:
+            try:
+                return CompiledSchema.of(structural)
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                what = f"{definition.kind} ({definition.group}/{version})"
+                raise _unreadable(what) from None
+
+        return self._once(self._compiled, id(structural), compile_schema)
+
+    def _once(self, known: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+        """Makes a value only once, although threads ask for it at the same time.
+
+        Compiled schemas are found by the identity of the definition's schema, so a second
+        definition of the same kind would do more than waste time.
+        """
+        if key not in known:
             with self._lock:
-                known = self._forms.get(id(structural))
-                if known is None:
-                    known = self._forms[id(structural)] = _form(definition, version, self._compiler)
-        return known
-
-
-def _form(definition: Definition, version: str, compiler: Compiler) -> Form:
-    try:
-        return Form.of(definition.schemas[version], compiler)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise _unreadable(f"{definition.kind} ({definition.group}/{version})") from None
+                if key not in known:
+                    known[key] = make()
+        return known[key]
 
 
 def _unreadable(what: str) -> SchemasMissing:
@@ -176,26 +208,43 @@ def _schemas(versions: list[Any]) -> dict[str, Schema]:
     schemas: dict[str, Schema] = {}
     for version in versions:
         given = (version.get("schema") or {}).get("openAPIV3Schema")
-        schema = without_prose(given) if isinstance(given, dict) else _ANYTHING
+        schema = _without_prose(given) if isinstance(given, dict) else _ANYTHING
         same = next((known for known in schemas.values() if known == schema), schema)
         schemas[version["name"]] = same
     return schemas
 
 
-def without_prose(schema: Schema) -> Schema:
+def _without_prose(schema: Schema) -> Schema:
     """A structural schema without its descriptions; fields that are called so stay."""
     result: Schema = {}
     for name, part in schema.items():
         if name in _PROSE:
             continue
         if name == "properties" and isinstance(part, dict):
-            result[name] = {key: without_prose(value) for key, value in part.items()}
+            result[name] = {key: _without_prose(value) for key, value in part.items()}
         elif name in ("default", "enum", "x-kubernetes-validations"):
             result[name] = part
         elif isinstance(part, dict):
-            result[name] = without_prose(part)
+            result[name] = _without_prose(part)
         elif isinstance(part, list):
-            result[name] = [without_prose(p) if isinstance(p, dict) else p for p in part]
+            result[name] = [_without_prose(p) if isinstance(p, dict) else p for p in part]
         else:
             result[name] = part
     return result
+
+
+def newest_first(versions: Iterable[str]) -> tuple[str, ...]:
+    """The versions by Kubernetes' priority: stable, beta, alpha, and the higher number first.
+
+    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#version-priority
+    Names that are no Kubernetes version come last, by alphabet.
+    """
+    return tuple(sorted(set(versions), key=_priority))
+
+
+def _priority(version: str) -> tuple[int, int, int, str]:
+    parsed = _VERSION.match(version)
+    if parsed is None:
+        return (len(_STAGES), 0, 0, version)
+    major, stage, minor = parsed.groups()
+    return (_STAGES[stage], -int(major), -int(minor or 0), version)

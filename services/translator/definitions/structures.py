@@ -4,7 +4,7 @@ A structural schema is OpenAPI 3 with extensions of its own
 (https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema).
 Three things differ on purpose from a plain translation: fields that Kubernetes would prune without
 a word are errors here, as with `fieldValidation=Strict`; `status` is not looked at, for it is not
-the user's; and `x-kubernetes-list-type` and CEL rules are left to `checks`, which need the object.
+the user's; and `x-kubernetes-list-type` and CEL rules are left to `rules`, which need the object.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def json_schema(structural: Schema) -> Schema:
     return {**schema, "required": required} if required else schema
 
 
-def compiled(schema: Schema) -> tuple[jsonschema_rs.Validator, tuple[str, ...]]:
+def validator_of(schema: Schema) -> tuple[jsonschema_rs.Validator, tuple[str, ...]]:
     """The validator of a JSON Schema, and the patterns in it that no engine here can read."""
     try:
         return _validator(schema), ()

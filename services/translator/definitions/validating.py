@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.definitions.checks import Check, duplicates
-from services.translator.definitions.expressions import Outcome
-from services.translator.definitions.forms import Form
-from services.translator.definitions.schemas import Definition, Schemas
+from services.translator.definitions.rules import Checks, Outcome
+from services.translator.definitions.schemas import CompiledSchema, Definition, Schemas
 from services.translator.definitions.wording import BLOCKING, Problem, listed, near, problems
 from services.translator.reports import Finding, Path, Report
 
@@ -39,9 +37,9 @@ def validate(obj: KubeObject, *, schemas: Schemas) -> list[Finding]:
     if version not in definition.versions:
         _refuse_version(report, definition)
         return report.findings
-    form = schemas.form(definition, version)
-    _check_form(obj, form, report)
-    for pattern in form.unread_patterns:
+    compiled = schemas.compiled(definition, version)
+    _check_schema(obj, compiled, report)
+    for pattern in compiled.unread_patterns:
         message = f"the pattern {pattern} was not checked here; the API server checks it"
         report.info((), message, rule=UNCHECKED)
     return _sorted(report.findings, obj)
@@ -78,20 +76,20 @@ def _refuse_version(report: Report, definition: Definition) -> None:
     )
 
 
-def _check_form(obj: KubeObject, form: Form, report: Report) -> None:
-    completed = form.completed(obj)
+def _check_schema(obj: KubeObject, compiled: CompiledSchema, report: Report) -> None:
+    completed = compiled.completed(obj)
     blocked: set[Path] = set()
     try:
-        if not form.validator.is_valid(completed):
-            for problem in problems(form.validator, form.schema, completed):
+        if not compiled.validator.is_valid(completed):
+            for problem in problems(compiled.validator, compiled.schema, completed):
                 blocked |= _around(problem)
                 report.error(problem.path, problem.message, rule=SCHEMA, remedy=problem.remedy)
     except (ValueError, TypeError, RecursionError):
         # A key that is no text, a half of a surrogate pair, a hundred nested lists: no JSON.
         report.error((), "holds something that cannot be written as JSON", rule=SCHEMA)
         return
-    if form.checks is not None:
-        _run_checks(completed, form.checks, report, blocked=blocked)
+    if compiled.checks is not None:
+        _run_checks(completed, compiled.checks, report, blocked=blocked)
 
 
 def _around(problem: Problem) -> set[Path]:
@@ -101,21 +99,18 @@ def _around(problem: Problem) -> set[Path]:
     return {problem.path[:length] for length in range(len(problem.path) + 1)}
 
 
-def _run_checks(obj: KubeObject, checks: Check, report: Report, *, blocked: set[Path]) -> None:
+def _run_checks(obj: KubeObject, checks: Checks, report: Report, *, blocked: set[Path]) -> None:
     for path, value, check in checks.walk(obj):
-        if check.keys is not None:
-            for place, earlier in duplicates(value, check.keys):
-                shared = (
-                    f"has the same {', '.join(check.keys)} as" if check.keys else "is the same as"
-                )
-                message = f"{shared} item {earlier} of the list; no two may"
-                report.error((*path, place), message, remedy="take one of them out")
-        if check.rules is not None and path not in blocked:
-            for outcome, rule, message in check.rules.broken(check.seen(value)):
-                _tell_outcome(report, (*path, *rule.field), outcome, message)
+        for place, earlier in check.duplicates(value):
+            shared = f"has the same {', '.join(check.keys)} as" if check.keys else "is the same as"
+            message = f"{shared} item {earlier} of the list; no two may"
+            report.error((*path, place), message, rule=SCHEMA, remedy="take one of them out")
+        if path not in blocked:
+            for outcome, rule, message in check.broken(value):
+                _report_outcome(report, (*path, *rule.field), outcome, message)
 
 
-def _tell_outcome(report: Report, path: Path, outcome: Outcome, message: str) -> None:
+def _report_outcome(report: Report, path: Path, outcome: Outcome, message: str) -> None:
     match outcome:
         case Outcome.BROKEN:
             report.error(path, message, rule=CEL)
@@ -124,7 +119,7 @@ def _tell_outcome(report: Report, path: Path, outcome: Outcome, message: str) ->
         case Outcome.TRANSITION:
             text = f"only the API server can compare with the object as it was: {message}"
             report.info(path, text, rule=UNCHECKED)
-        case Outcome.UNCHECKED:
+        case Outcome.NOT_EVALUATED:
             text = f"a rule was not checked here, the API server checks it: {message}"
             report.info(path, text, rule=UNCHECKED)
 

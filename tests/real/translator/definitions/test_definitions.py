@@ -22,10 +22,9 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator import smi
-from services.translator.definitions.checks import Check
+from services.translator.definitions.rules import Check, Checks
 from services.translator.definitions.schemas import Definition, Schemas
 from services.translator.definitions.validating import UNCHECKED, validate
-from services.translator.definitions.versions import in_version
 from services.translator.options import Options
 from services.translator.reports import errors
 from tests.real.translator.definitions.judged import OBJECTS, ROUTES, made
@@ -185,21 +184,22 @@ def test_no_rule_and_no_pattern_is_beyond_us(built: None, version: str) -> None:
     for group_kind in schemas.kinds():
         definition = definition_of(schemas, *group_kind)
         for name in definition.versions:
-            form = schemas.form(definition, name)
-            assert form.unread_patterns == ()
-            for check in _all_checks(form.checks):
-                if check.rules is not None:
-                    counted += 1
-                    assert check.rules.problems() == [], group_kind
+            compiled = schemas.compiled(definition, name)
+            assert compiled.unread_patterns == ()
+            for check in _all_checks(compiled.checks):
+                counted += bool(check.rules)
+                problems = [rule.expression.problem for rule in check.rules]
+                assert not any(problems), (group_kind, problems)
 
     assert counted > 50
 
 
-def _all_checks(check: Check | None) -> Iterator[Check]:
-    if check is None:
+def _all_checks(checks: Checks | None) -> Iterator[Check]:
+    if checks is None:
         return
-    yield check
-    for below in (*check.properties.values(), check.items, check.others):
+    if checks.own is not None:
+        yield checks.own
+    for below in (*checks.properties.values(), checks.items, checks.others):
         yield from _all_checks(below)
 
 
@@ -228,7 +228,7 @@ async def test_the_samples_are_valid_in_every_version(
         if not group.endswith(ISTIO):
             continue
         for version in definition_of(schemas, group, kind).versions:
-            made = placed(in_version(obj, f"{group}/{version}"), schemas)
+            made = placed({**obj, "apiVersion": f"{group}/{version}"}, schemas)
             assert validate(made, schemas=schemas) == []
             assert await refusal(defined, schemas, made) == ""
 

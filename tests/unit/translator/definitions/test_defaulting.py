@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.translator.definitions.defaulting import defaults_of
+from services.translator.definitions.values import completed, defaults_of
 
 PART = {
     "type": "object",
@@ -40,7 +40,7 @@ WHOLE = {"kind": "Service", "weight": 1, "deep": {"a": 1, "b": 2}}
 
 
 @pytest.mark.parametrize(
-    ("given", "completed"),
+    ("given", "expected"),
     [
         pytest.param({}, WHOLE, id="all are missing"),
         pytest.param({"kind": "A", "weight": 0}, {**WHOLE, "kind": "A", "weight": 0}, id="some"),
@@ -51,15 +51,15 @@ WHOLE = {"kind": "Service", "weight": 1, "deep": {"a": 1, "b": 2}}
         pytest.param("text", "text", id="a wrong type stays"),
     ],
 )
-def test_where_defaults_come(given: Any, completed: Any) -> None:
+def test_where_defaults_come(given: Any, expected: Any) -> None:
     defaults = defaults_of(SCHEMA)
     assert defaults is not None
     obj = {"spec": {"items": [given], "named": {"n": given}}, "status": {}}
     before = copy.deepcopy(obj)
 
-    found = defaults.applied(obj)
+    found = completed(obj, defaults)
 
-    assert found == {"spec": {"items": [completed], "named": {"n": completed}}, "status": {}}
+    assert found == {"spec": {"items": [expected], "named": {"n": expected}}, "status": {}}
     assert obj == before
 
 
@@ -68,7 +68,7 @@ def test_what_needs_no_default_is_shared() -> None:
     assert defaults is not None
     obj = {"spec": {"items": [WHOLE], "plain": "x"}, "other": {}}
 
-    assert defaults.applied(obj) is obj
+    assert completed(obj, defaults) is obj
 
 
 def test_a_schema_without_defaults_has_none() -> None:

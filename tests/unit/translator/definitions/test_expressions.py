@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.translator.definitions.expressions import Compiler, field_path
-from services.translator.definitions.shaping import escaped
+from services.translator.definitions.expressions import compiled
+from services.translator.definitions.rules import field_path
+from services.translator.definitions.values import escaped
 from services.translator.reports import Level
 from tests.unit.translator.definitions.samples import findings, told, with_field
 
@@ -296,9 +297,7 @@ def test_rules_are_left_out_where_they_would_fail_in_the_wake(
 
 
 def test_each_expression_is_compiled_once() -> None:
-    compiler = Compiler()
-
-    assert compiler.expression("self > 1") is compiler.expression("self > 1")
+    assert compiled("self > 1") is compiled("self > 1")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from services.chassis.errors import SchemasMissing
-from services.translator.definitions.schemas import Definition, Schemas
+from services.translator.definitions.schemas import Definition, Schemas, newest_first
 from tests.unit.translator.definitions.samples import GROUP, definition
 
 PRINTED = """\
@@ -99,7 +99,7 @@ def test_prose_is_dropped_and_fields_called_so_are_kept() -> None:
 
     assert widget.schemas["v1"] == {"type": "object", "properties": {"spec": spec}}
     assert widget.schemas["v1"] is widget.schemas["v1alpha1"]
-    assert schemas.form(widget, "v1") is schemas.form(widget, "v1alpha1")
+    assert schemas.compiled(widget, "v1") is schemas.compiled(widget, "v1alpha1")
 
 
 def test_several_texts_and_other_ways_to_write_them() -> None:
@@ -145,16 +145,16 @@ def test_a_damaged_schema_is_a_coded_error() -> None:
     schemas = Schemas.read([definition({"type": "object", "properties": {"x": {"type": "wrong"}}})])
 
     with pytest.raises(SchemasMissing, match="cannot be used"):
-        schemas.form(found(schemas, GROUP, "Thing"), "v1")
+        schemas.compiled(found(schemas, GROUP, "Thing"), "v1")
 
 
-def test_many_threads_get_one_form() -> None:
+def test_many_threads_get_one_compiled_schema() -> None:
     schemas = Schemas.read([PRINTED])
-    start, forms = threading.Barrier(8), []
+    start, compiled = threading.Barrier(8), []
 
     def ask() -> None:
         start.wait()
-        forms.append(schemas.form(found(schemas, "parts.example", "Widget"), "v1"))
+        compiled.append(schemas.compiled(found(schemas, "parts.example", "Widget"), "v1"))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -162,5 +162,14 @@ def test_many_threads_get_one_form() -> None:
     for thread in threads:
         thread.join()
 
-    assert len(forms) == 8
-    assert len({id(form) for form in forms}) == 1
+    assert len(compiled) == 8
+    assert len({id(schema) for schema in compiled}) == 1
+
+
+def test_order_of_versions() -> None:
+    mixed = ["v1alpha3", "v1beta1", "v2", "v11", "v1", "v1beta2", "v2alpha1", "foo", "bar", "v1"]
+
+    assert newest_first(mixed) == (
+        *("v11", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "v1alpha3"),
+        *("bar", "foo"),
+    )
