@@ -52,7 +52,7 @@ from services.topology.cluster import kinds
 from services.topology.settings import TopologySettings
 from services.translator.catalog import offered as translator_operations
 from services.translator.settings import TranslatorSettings
-from services.translator.upgrades.histories import BEHAVIOURS
+from services.translator.upgrades.behaviours import BEHAVIOURS
 
 ROOT = Path(__file__).resolve().parents[1]
 _ISTIO_GROUPS = [

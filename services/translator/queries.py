@@ -95,7 +95,7 @@ class Answers:
             current_schemas=await self._schemas(current),
             target_schemas=await self._schemas(target),
         )
-        return report.told()
+        return report.as_json()
 
     async def versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
         """Versions whose definitions are here, newest first."""

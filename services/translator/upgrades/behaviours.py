@@ -1,31 +1,28 @@
-"""What a minor version of Istio does differently, as data: one `Behaviour` for each change.
-
-The changes are those of the upgrade notes in releasenotes/notes of istio/istio and of the
-compatibility profiles in manifests/helm-profiles; the words are ours. What only concerns the
-layout of the Helm charts is left out, because Meshbus does not install by them.
-"""
+"""What a minor version of Istio does differently: one `Behaviour` for each entry of
+`behaviours.yaml`, which also says where the entries come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from importlib.resources import files
+from typing import Any
 
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import Minor, told_minor
-from services.translator.reports import Level, Path
+from services.translator.istio.reading import Minor, minor_of, told_minor
+from services.translator.reports import Level
+from services.translator.upgrades import conditions
+from services.translator.upgrades.conditions import Condition
 from services.translator.upgrades.meshes import Mesh
-
-Places: TypeAlias = Callable[[KubeObject, Mesh], Iterable[Path]]
-"""Where a change touches an object; nowhere when it does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """One change. It is about objects (`places`) or about a mesh as a whole (`concerns`).
-
-    `rewrite` gives a copy of an object that behaves under the new version as it did before.
-    """
+    """One change. It is about objects (`places`) or about a mesh as a whole (`concerns`)."""
 
     minor: Minor
     """The first version that has the change."""
@@ -36,9 +33,10 @@ class Behaviour:
     remedy: str = ""
     kind: tuple[str, str] | None = None
     """Group and kind of the objects that it is about; None for objects of several kinds."""
-    places: Places | None = None
+    places: Condition | None = None
     concerns: Callable[[Mesh], bool] | None = None
     rewrite: Callable[[KubeObject], KubeObject] | None = None
+    """Gives a copy of an object that behaves under the new version as the object did before."""
 
     def __post_init__(self) -> None:
         if (self.places is None) == (self.concerns is None):
@@ -47,3 +45,63 @@ class Behaviour:
     @property
     def rule(self) -> str:
         return f"upgrade/{told_minor(self.minor)}/{self.key}"
+
+
+class _Entry(BaseModel):
+    """One entry of the file; its conditions are names of functions in `conditions`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: str
+    level: str
+    kind: str = ""
+    where: str | dict[str, list[str]] = ""
+    mesh: str = ""
+    rewrite: str = ""
+    reason: str
+    remedy: str = ""
+
+    def behaviour(self, *, minor: Minor, key: str) -> Behaviour:
+        group, _, kind = self.kind.rpartition("/")
+        return Behaviour(
+            minor=minor,
+            key=key,
+            title=self.title,
+            level=Level(self.level),
+            reason=self.reason,
+            remedy=self.remedy,
+            kind=(group, kind) if kind else None,
+            places=self._places(),
+            concerns=_function(self.mesh),
+            rewrite=_function(self.rewrite),
+        )
+
+    def _places(self) -> Condition | None:
+        places: Condition | None
+        if isinstance(self.where, str):
+            places = _function(self.where)
+        else:
+            [(name, arguments)] = self.where.items()
+            places = _function(name)(*arguments)
+        return places
+
+
+def _function(name: str) -> Any:
+    return getattr(conditions, name) if name else None
+
+
+def _read() -> Iterator[Behaviour]:
+    text = files(__package__).joinpath("behaviours.yaml").read_text()
+    table = TypeAdapter(dict[str, dict[str, _Entry]]).validate_python(yaml.load(text, Loader))
+    for version, entries in table.items():
+        for key, entry in entries.items():
+            yield entry.behaviour(minor=minor_of(version), key=key)
+
+
+BEHAVIOURS: tuple[Behaviour, ...] = tuple(_read())
+"""All known changes, oldest first."""
+
+
+def behaviours_between(current: Minor, target: Minor) -> tuple[Behaviour, ...]:
+    """The changes after `current` up to and with `target`, oldest first."""
+    return tuple(known for known in BEHAVIOURS if current < known.minor <= target)

@@ -1,15 +1,17 @@
-"""Which objects about traffic a change of Istio touches, and where."""
+"""The conditions and rewrites that `behaviours.yaml` names: which objects a change of Istio
+touches, at which places, and the form in which an object behaves as it did before."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.deprecations.traffic import traffic_policies
 from services.translator.istio.reading import (
     at,
+    containers,
     copied,
     entries,
     group_kind,
@@ -17,20 +19,59 @@ from services.translator.istio.reading import (
     mapping,
     namespace_of,
     placed_texts,
+    pod_path,
     text,
     walked,
 )
 from services.translator.reports import Path
-from services.translator.upgrades.meshes import Mesh, gateways_of, identity
+from services.translator.upgrades.meshes import (
+    Mesh,
+    MeshConfig,
+    environment,
+    gateways_of,
+    identity,
+)
 
-NETWORKING = "networking.istio.io"
+Condition: TypeAlias = Callable[[KubeObject, Mesh], Iterable[Path]]
+"""Finds where a change touches an object; yields nothing for an object that it spares."""
+
 GATEWAY_API = "gateway.networking.k8s.io"
 FORMER_GATEWAY_LABEL = "istio.io/gateway-name"
 GATEWAY_LABEL = "gateway.networking.k8s.io/gateway-name"
 
+_NATIVE_SIDECARS_SINCE = 33
+"""The Kubernetes minor from which on istiod turns native sidecars on by itself."""
+
+_HUBS = {
+    "gcr.io/istio-release/": "docker.io/istio/",
+    "registry.istio.io/release/": "docker.io/istio/",
+}
+
+_FORMER_HUB = re.compile(r"(gcr\.io/istio-release|registry\.istio\.io)(?![\w.-])")
+_EXCLUDED_PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"
+_EXCLUDED_RANGES = "traffic.sidecar.istio.io/excludeOutboundIPRanges"
 _FORMER_ATTRIBUTES = re.compile(
     r"wasm\.(down|up)stream_peer|(?<![\w.\"'])(istio_\w+|node|(down|up)stream_peer)(?=[.\[\s=!)]|\Z)"
 )
+
+
+# ---- The mesh as a whole -------------------------------------------------------------------------
+
+
+def any_mesh(mesh: Mesh) -> bool:
+    return True
+
+
+def is_ambient(mesh: Mesh) -> bool:
+    return mesh.is_ambient
+
+
+def has_native_sidecars(mesh: Mesh) -> bool:
+    """Whether every node can have them; a mesh of unknown nodes counts as one that can."""
+    return mesh.kubernetes_minor == 0 or mesh.kubernetes_minor >= _NATIVE_SIDECARS_SINCE
+
+
+# ---- Traffic and configuration -------------------------------------------------------------------
 
 
 def always(obj: KubeObject, mesh: Mesh) -> Iterable[Path]:
@@ -203,3 +244,100 @@ def registered_entries(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
     label = "networking.istio.io/tunnel"
     if mesh.is_ambient and is_registered and label not in mapping(metadata.get("labels")):
         yield ("metadata", "labels")
+
+
+# ---- Settings, workloads and Services ------------------------------------------------------------
+
+
+def default_tracing(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """The Service that Istio sent spans to by default, unless the mesh names a tracer."""
+    is_default = identity(obj) == f"{mesh.root_namespace}/zipkin"
+    named = any(
+        mapping(config.values.get("defaultConfig")).get("tracing") for config in mesh.configs
+    )
+    if is_default and not named:
+        yield ("metadata", "name")
+
+
+def discovery_selectors(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    config = MeshConfig.of(obj)
+    if config and config.values.get("discoverySelectors"):
+        yield ("data", "mesh", "discoverySelectors")
+
+
+def excluded_dns(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Pods whose traffic to a DNS server may now bypass the proxy."""
+    pod = pod_path(obj)
+    if pod is None:
+        return
+    path: Path = (*pod, "metadata", "annotations")
+    annotations = at(obj, path)
+    ports = {port.strip() for port in text(annotations.get(_EXCLUDED_PORTS)).split(",")}
+    if "53" in ports:
+        yield (*path, _EXCLUDED_PORTS)
+    if text(annotations.get(_EXCLUDED_RANGES)).strip():
+        yield (*path, _EXCLUDED_RANGES)
+
+
+def providers(*names: str) -> Condition:
+    """Extension providers of these sorts in the mesh's settings, and Telemetries that use them."""
+
+    def used(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+        config = MeshConfig.of(obj)
+        if config is not None:
+            for name in names:
+                yield from (path for path, _ in config.providers(name))
+                if name in inner(dict(config.values), "defaultConfig", "tracing"):
+                    yield ("data", "mesh", "defaultConfig", "tracing", name)
+            return
+        if group_kind(obj) != ("telemetry.istio.io", "Telemetry"):
+            return
+        known = {
+            provider
+            for config in mesh.configs
+            for name in names
+            for _, provider in config.providers(name)
+        }
+        for index, tracing in entries(inner(obj, "spec").get("tracing")):
+            for place, provider in entries(tracing.get("providers")):
+                if text(provider.get("name")) in known:
+                    yield ("spec", "tracing", index, "providers", place, "name")
+
+    return used
+
+
+def variables(*names: str) -> Condition:
+    """Environment variables of istiod, in its Deployment."""
+
+    def set_there(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+        labels = inner(obj, "metadata", "labels")
+        if group_kind(obj) == ("apps", "Deployment") and labels.get("app") == "istiod":
+            yield from (path for path, name in environment(obj) if name in names)
+
+    return set_there
+
+
+def former_hubs(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Images of workloads and plugins, and settings, from registries that are switched off."""
+    for path, container in containers(obj):
+        if _FORMER_HUB.search(text(container.get("image"))):
+            yield (*path, "image")
+    for path in (("spec", "url"), ("spec", "wasm", "url"), ("spec", "hub")):
+        if group_kind(obj)[0].endswith("istio.io") and _FORMER_HUB.search(
+            text(at(obj, path[:-1]).get(path[-1]))
+        ):
+            yield path
+    if group_kind(obj) == ("", "ConfigMap"):
+        for key, value in mapping(obj.get("data")).items():
+            if _FORMER_HUB.search(text(value)):
+                yield ("data", str(key))
+
+
+def with_current_hubs(obj: KubeObject) -> KubeObject:
+    changed: KubeObject = copied(obj)
+    for _, container in containers(changed):
+        image = text(container.get("image"))
+        for former, current in _HUBS.items():
+            if image.startswith(former):
+                container["image"] = current + image.removeprefix(former)
+    return changed

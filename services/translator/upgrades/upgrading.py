@@ -1,39 +1,33 @@
-"""What an upgrade of Istio would break, change or leave behind, told before it is done.
+"""What an upgrade of Istio would break, change or leave behind, reported before it is done.
 
-Objects are held against the definitions of both versions, so that what is wrong already is not
-blamed on the upgrade, and against what each minor between them does differently.
+Objects are checked against the definitions of both versions, so that an error that is there already
+is not blamed on the upgrade, and against what each minor between them does differently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.definitions.schemas import Schemas
+from services.translator.definitions.validating import validate
+from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
-from services.translator.istio.reading import group_kind, minor_of, subject_of, told_minor
-from services.translator.reports import Finding, Level, Path
-from services.translator.upgrades.behaviours import Behaviour
-from services.translator.upgrades.comparing import Step, definition_changes
-from services.translator.upgrades.histories import behaviours_between
+from services.translator.istio.reading import group_kind, minor_of, subject_of, text, told_minor
+from services.translator.reports import Finding, Level, Path, errors
+from services.translator.upgrades.behaviours import Behaviour, behaviours_between
 from services.translator.upgrades.meshes import DEFAULT_ROOT, Mesh
-from services.translator.upgrades.reports import Change, UpgradeReport, order
+from services.translator.upgrades.reports import Change, UpgradeReport
 
 _GROUPS = ("istio.io", "gateway.networking.k8s.io", "smi-spec.io")
 _SUFFIXES = (".istio.io", ".smi-spec.io", ".networking.k8s.io", ".networking.x-k8s.io")
 _OTHERS = frozenset(
     {
-        ("", "ConfigMap"),
-        ("", "Namespace"),
-        ("", "Pod"),
-        ("", "Service"),
-        ("apps", "DaemonSet"),
-        ("apps", "Deployment"),
-        ("apps", "ReplicaSet"),
-        ("apps", "StatefulSet"),
-        ("batch", "CronJob"),
-        ("batch", "Job"),
+        *(("", kind) for kind in ("ConfigMap", "Namespace", "Pod", "Service")),
+        *(("apps", kind) for kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")),
+        *(("batch", kind) for kind in ("CronJob", "Job")),
     }
 )
 
@@ -51,31 +45,30 @@ def upgrade_report(
     """What going from Istio `current` to `target` (such as 1.30.0 and 1.31.0) does to a mesh.
 
     Only objects of Istio, the Gateway API and SMI are looked at, and the core kinds that concern a
-    mesh. Without `current_schemas` every object is taken to be valid now, as what lies in a cluster
-    is; without `target_schemas` the definitions are not compared. For the same minor, or an older
-    target, only the definitions are compared: whether a downgrade may be is not asked here.
+    mesh. Without `current_schemas` every object counts as valid now, as objects in a cluster are;
+    without `target_schemas` the definitions are not compared. For the same minor, or an older
+    target, only the definitions are compared: whether a downgrade is possible is not asked here.
 
     Raises `OptionsMalformed` for what is no version, and `SchemasMissing` for a damaged definition.
     """
     relevant = [obj for obj in objects if _is_relevant(obj)]
-    before, after = minor_of(current), minor_of(target)
-    step = Step(
+    upgrade = _Upgrade(
         current=current,
         target=target,
         root_namespace=root_namespace,
         current_schemas=current_schemas,
         target_schemas=target_schemas,
     )
-    changes: list[Change] = []
-    for obj in relevant:
-        changes.extend(definition_changes(obj, step))
+    changes = [change for obj in relevant for change in upgrade.definition_changes(obj)]
+    before, after = minor_of(current), minor_of(target)
     if before < after:
         mesh = Mesh.of(relevant, root_namespace=root_namespace, kubernetes_minor=kubernetes_minor)
-        changes.extend(_by_behaviour(relevant, mesh, behaviours_between(before, after)))
-        changes.extend(_unreadable(mesh))
-        for obj in relevant:
-            changes.extend(_by_care(obj, step))
-    return UpgradeReport(current=current, target=target, changes=tuple(sorted(changes, key=order)))
+        for behaviour in behaviours_between(before, after):
+            changes += _behaviour_changes(behaviour, relevant, mesh)
+        changes += _unreadable_settings(mesh)
+        changes += [change for obj in relevant for change in upgrade.extension_changes(obj)]
+    changes.sort(key=lambda change: change.order)
+    return UpgradeReport(current=current, target=target, changes=tuple(changes))
 
 
 def _is_relevant(obj: KubeObject) -> bool:
@@ -83,77 +76,130 @@ def _is_relevant(obj: KubeObject) -> bool:
     return group in _GROUPS or group.endswith(_SUFFIXES) or (group, kind) in _OTHERS
 
 
-def _by_behaviour(
-    objects: Sequence[KubeObject], mesh: Mesh, behaviours: Sequence[Behaviour]
-) -> Iterator[Change]:
-    for behaviour in behaviours:
-        if behaviour.concerns is not None and behaviour.concerns(mesh):
-            whole = Ref(
-                api_version="meshbus.io/v1", kind="Mesh", namespace="", name=mesh.root_namespace
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upgrade:
+    """Compares objects under the current and the target version."""
+
+    current: str
+    target: str
+    root_namespace: str
+    current_schemas: Schemas | None
+    target_schemas: Schemas | None
+
+    def definition_changes(self, obj: KubeObject) -> Iterator[Change]:
+        """What the definitions of the current version have and those of the target have not."""
+        lost = list(self._lost(obj))
+        rewritten = self._rewritten(obj) if lost else None
+        for finding in lost:
+            if rewritten is not None:
+                finding = replace(finding, remedy="apply the rewritten object")
+            yield Change(finding=finding, since=self._since, rewritten=rewritten)
+
+    def extension_changes(self, obj: KubeObject) -> Iterator[Change]:
+        """What the target changes for EnvoyFilters, and what is fragile in extensions anyway."""
+        root = self.root_namespace
+        before = check_filter(obj, target=self.current, root_namespace=root)
+        known = {(found.path, found.rule) for found in before}
+        for found in check_filter(obj, target=self.target, root_namespace=root):
+            is_new = (found.path, found.rule) not in known
+            yield Change(finding=found, since=self._since if is_new else "")
+        for found in check_plugin(obj):
+            yield Change(finding=found, since="")
+
+    @property
+    def _since(self) -> str:
+        return told_minor(minor_of(self.target))
+
+    def _lost(self, obj: KubeObject) -> Iterator[Finding]:
+        if self.target_schemas is None:
+            return
+        group, kind = group_kind(obj)
+        version = text(obj.get("apiVersion")).rpartition("/")[2]
+        if self.current_schemas is not None:
+            now = self.current_schemas.find(group, kind)
+            if now is None or version not in now.versions:
+                return
+        elif not self.target_schemas.kinds_of(group):
+            return
+        then = self.target_schemas.find(group, kind)
+        if then is None:
+            yield Finding(
+                level=Level.ERROR,
+                rule="kind",
+                subject=subject_of(obj),
+                path=("kind",),
+                message=f"Istio {self.target} has no {kind} of {group}",
+                remedy=self._successor(obj),
             )
-            yield _change(behaviour, subject=whole, path=())
-        if behaviour.places is None:
-            continue
-        for obj in mesh.all(*behaviour.kind) if behaviour.kind else objects:
-            paths = list(behaviour.places(obj, mesh))
-            rewritten = behaviour.rewrite(obj) if behaviour.rewrite and paths else None
-            for path in paths:
-                yield _change(
-                    behaviour,
-                    subject=subject_of(obj),
-                    path=path,
-                    rewritten=rewritten if rewritten != obj else None,
-                )
+        elif version not in then.versions:
+            served = ", ".join(f"{group}/{version}" for version in then.versions)
+            yield Finding(
+                level=Level.ERROR,
+                rule="api-version",
+                subject=subject_of(obj),
+                path=("apiVersion",),
+                message=f"{obj['apiVersion']} is not served any more, only {served}",
+                remedy=f"write it as {served}",
+            )
+        else:
+            known = {(found.path, found.rule) for found in _wrong(obj, self.current_schemas)}
+            wrong = _wrong(obj, self.target_schemas)
+            yield from (found for found in wrong if (found.path, found.rule) not in known)
+
+    def _rewritten(self, obj: KubeObject) -> KubeObject | None:
+        """The object in today's forms; None when that changes nothing or the target refuses it."""
+        modern = modernized(obj, target=self.target, root_namespace=self.root_namespace).obj
+        schemas = self.target_schemas
+        if modern == obj or schemas is None or schemas.find(*group_kind(modern)) is None:
+            return None
+        return None if _wrong(modern, schemas) else modern
+
+    def _successor(self, obj: KubeObject) -> str:
+        """Which kind to use instead; "" when none is known."""
+        found = modernized(obj, target=self.target, root_namespace=self.root_namespace).findings
+        return next((finding.remedy for finding in found if finding.rule == "gone"), "")
 
 
-def _change(
-    behaviour: Behaviour, *, subject: Ref, path: Path, rewritten: KubeObject | None = None
-) -> Change:
-    return Change(
-        subject=subject,
-        path=path,
+def _wrong(obj: KubeObject, schemas: Schemas | None) -> Sequence[Finding]:
+    return errors(validate(obj, schemas=schemas)) if schemas is not None else ()
+
+
+def _behaviour_changes(
+    behaviour: Behaviour, objects: Sequence[KubeObject], mesh: Mesh
+) -> Iterator[Change]:
+    if behaviour.concerns is not None and behaviour.concerns(mesh):
+        yield _change(behaviour, Ref("meshbus.io/v1", "Mesh", "", mesh.root_namespace), ())
+    if behaviour.places is None:
+        return
+    for obj in mesh.all(*behaviour.kind) if behaviour.kind else objects:
+        paths = list(behaviour.places(obj, mesh))
+        rewritten = behaviour.rewrite(obj) if behaviour.rewrite and paths else None
+        for path in paths:
+            change = _change(behaviour, subject_of(obj), path)
+            yield replace(change, rewritten=None if rewritten == obj else rewritten)
+
+
+def _change(behaviour: Behaviour, subject: Ref, path: Path) -> Change:
+    finding = Finding(
         level=behaviour.level,
         rule=behaviour.rule,
-        since=told_minor(behaviour.minor),
-        reason=f"{behaviour.title}: {behaviour.reason}",
+        subject=subject,
+        path=path,
+        message=f"{behaviour.title}: {behaviour.reason}",
         remedy=behaviour.remedy,
-        rewritten=rewritten,
     )
+    return Change(finding=finding, since=told_minor(behaviour.minor))
 
 
-def _unreadable(mesh: Mesh) -> Iterator[Change]:
+def _unreadable_settings(mesh: Mesh) -> Iterator[Change]:
     for config in mesh.configs:
         if not config.is_readable:
-            yield Change(
-                subject=subject_of(config.obj),
-                path=("data", "mesh"),
+            finding = Finding(
                 level=Level.WARNING,
                 rule="mesh-config",
-                since="",
-                reason="the mesh's settings cannot be read, so they were not looked at",
+                subject=subject_of(config.obj),
+                path=("data", "mesh"),
+                message="the mesh's settings cannot be read, so they were not looked at",
                 remedy="write them as one YAML document",
             )
-
-
-def _by_care(obj: KubeObject, step: Step) -> Iterator[Change]:
-    """EnvoyFilters and plugins: what the target changes for them, and what was fragile before."""
-    root = step.root_namespace
-    before = check_filter(obj, target=step.current, root_namespace=root)
-    known = {(finding.path, finding.rule) for finding in before}
-    for finding in check_filter(obj, target=step.target, root_namespace=root):
-        is_new = (finding.path, finding.rule) not in known
-        yield _finding(finding, since=step.since if is_new else "")
-    for finding in check_plugin(obj):
-        yield _finding(finding, since="")
-
-
-def _finding(finding: Finding, *, since: str) -> Change:
-    return Change(
-        subject=finding.subject,
-        path=finding.path,
-        level=finding.level,
-        rule=finding.rule,
-        since=since,
-        reason=finding.message,
-        remedy=finding.remedy,
-    )
+            yield Change(finding=finding, since="")

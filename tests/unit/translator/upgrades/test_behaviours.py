@@ -12,8 +12,7 @@ import pytest
 from services.chassis.kube.objects import KubeObject
 from services.translator.istio.reading import subject_of
 from services.translator.reports import dotted
-from services.translator.upgrades.behaviours import Behaviour
-from services.translator.upgrades.histories import BEHAVIOURS, behaviours_between
+from services.translator.upgrades.behaviours import BEHAVIOURS, Behaviour, behaviours_between
 from services.translator.upgrades.meshes import Mesh
 from services.translator.upgrades.reports import Change
 from services.translator.upgrades.upgrading import upgrade_report
@@ -545,7 +544,7 @@ def told(rule: str, objects: Sequence[KubeObject], *, kubernetes_minor: int) -> 
         target_schemas=None,
         kubernetes_minor=kubernetes_minor,
     )
-    return [change for change in report.changes if change.rule == rule]
+    return [change for change in report.changes if change.finding.rule == rule]
 
 
 def test_every_change_has_a_case() -> None:
@@ -561,11 +560,11 @@ def test_a_change_tells_what_it_touches(rule: str, case: Case) -> None:
     assert list(case.touched) == before
     if BY_RULE[rule].concerns is not None:
         [change] = changes
-        assert str(change.subject) == "Mesh istio-system"
+        assert str(change.finding.subject) == "Mesh istio-system"
         return
     first = subject_of(case.touched[0])
-    here = [change for change in changes if change.subject == first]
-    assert {dotted(change.path) for change in here} == set(case.places)
+    here = [change for change in changes if change.finding.subject == first]
+    assert {dotted(change.finding.path) for change in here} == set(case.places)
     assert all(change.rewritten == case.rewritten for change in here)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,7 +101,7 @@ def test_no_object_makes_a_report_fail(given_objects: list[KubeObject]) -> None:
         current_schemas=None,
         target_schemas=None,
     )
-    assert report.to_json()
+    assert orjson.dumps(report.as_json())
     for obj in given_objects:
         check_filter(obj, target="1.31.0")
         check_plugin(obj)
