@@ -26,7 +26,7 @@ from services.chassis.errors import (
 from services.chassis.messages import Command, SlotKind
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.comparison.comparing import compare
-from services.perf.definitions.configs import read_test
+from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.operations.catalog import TEST
 from services.perf.results.exports import hdr_log, hgrm

@@ -1,10 +1,10 @@
 """The forms in which people write a test: SMP's messages, and the query of Meshery's own page.
 
 What depends on one field is checked here; what depends on several, or on the options beside the
-test, is `configs`' part. SMP's fields go by their proto names or by their JSON names, enums by name
-or number, and 64-bit numbers may be text, as proto's JSON has them. A field that is empty is one
-that is not there, because proto cannot tell the two apart. Generated proto classes were rejected:
-their parser stops at the first problem and quotes values in its errors.
+test, is checked in `reading`. SMP's fields go by their proto names or by their JSON names, enums by
+name or number, and 64-bit numbers may be text, as proto's JSON has them. A field that is empty is
+one that is not there, because proto cannot tell the two apart. Generated proto classes were
+rejected: their parser stops at the first problem and quotes values in its errors.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -23,26 +21,29 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from services.perf.definitions.addresses import checked_endpoint
 from services.perf.definitions.fields import (
     MOST_CONNECTIONS,
+    MOST_RATE,
+    MOST_TARGETS,
     Body,
     Certificates,
     Cookies,
+    Duration,
     Generator,
     Headers,
     Labels,
-    Length,
     MeshType,
+    Number,
     PlainText,
     Speech,
     Text,
     Whole,
+    checked_endpoint,
     mapping,
     seconds,
 )
 from services.perf.definitions.loads import GeneratorName, Protocol
-from services.perf.definitions.options import MOST_RATE, MOST_TARGETS, Number
+from services.perf.definitions.options import Written
 
 HAS_TARGETS = "has_targets"
 HAS_COURSE = "has_course"
@@ -65,10 +66,8 @@ def _url(text: str) -> str:
     return checked_endpoint(text, Protocol.HTTP1) if text else text
 
 
-class Form(BaseModel):
-    """Unknown fields are errors, empty ones are as if they were not there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Form(Written):
+    """Its empty fields are as if they were not there."""
 
     is_proto: ClassVar[bool] = True
     """Whether the names of proto's JSON are taken as well."""
@@ -147,7 +146,7 @@ class SmpTest(Form):
     name: Text = ""
     labels: Labels = Field(default_factory=dict)
     clients: list[Client] = Field(min_length=1, max_length=MOST_TARGETS)
-    duration: Length | None = Field(default=None, validate_default=True)
+    duration: Duration | None = Field(default=None, validate_default=True)
 
     @field_validator("duration")
     @classmethod
@@ -169,6 +168,12 @@ class SmpFile(Form):
 
     test: SmpTest
     mesh: SmpMesh = Field(default_factory=SmpMesh)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those of the mesh and of the test; the test's own win."""
+        version = {"mesh_version": self.mesh.version} if self.mesh.version else {}
+        return {**self.mesh.labels, **version, **self.test.labels}
 
 
 def _unit(value: Any) -> str:
@@ -230,9 +235,9 @@ class MesheryQuery(Form):
             )
         return False
 
-    def client(self) -> Client:
-        """The same as SMP has it."""
-        return Client.model_construct(
+    def as_smp(self) -> SmpFile:
+        """The same as an SMP file has it; its fields are checked already."""
+        client = Client.model_construct(
             load_generator=self.loadGenerator,
             connections=max(1, self.c),
             rps=max(0.0, self.qps),
@@ -242,3 +247,5 @@ class MesheryQuery(Form):
             content_type=self.contentType,
             endpoint_urls=[self.url] if self.url else [],
         )
+        test = SmpTest.model_construct(name=self.name, clients=[client], duration=self.t)
+        return SmpFile.model_construct(test=test, mesh=SmpMesh.model_construct(type=self.mesh))

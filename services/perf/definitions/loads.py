@@ -1,16 +1,23 @@
 """What a test asks for, in the terms of this service: targets, stages, objectives.
 
-A test is read from the forms that people send (`configs`) and cut into shards (`sharding`). All of
-it travels in messages, so these are pydantic models; every quantity has its unit in its name.
+A test is read from the forms that people send (`reading`) and cut into shards (`runs.sharding`).
+All of it travels in messages, so these are pydantic models; every quantity has its unit in its
+name.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from pydantic import Field
 
 from services.chassis.messages.models import Message, Piece
+
+LEAST_REQUESTS = 2
+"""Of one process of a generator."""
+LEAST_PRECISION = 0.001
+"""Finer than this no load test can tell two rates apart."""
 
 
 class Protocol(StrEnum):
@@ -62,6 +69,11 @@ class Stage(Piece):
     """Requests per second; 0 means as fast as the connections allow."""
     duration_s: float
 
+    @property
+    def requests(self) -> int:
+        """How many requests it comes to; 0 where it has no rate."""
+        return round(self.rate * self.duration_s)
+
 
 class Objective(Piece):
     """What the target must hold; of a field that is None nothing is asked."""
@@ -83,6 +95,17 @@ class Saturation(Piece):
     step_duration_s: float = 10.0
     precision: float = 0.05
     """The search ends when the bounds differ by less than this share of the upper one."""
+
+    @property
+    def most_steps(self) -> int:
+        """The search never takes more steps than this, however they come out.
+
+        Doublings from the lowest to the highest rate, then halvings of a gap that is at most as
+        wide as its lower bound; each rate at most twice.
+        """
+        upward = 1 + math.ceil(math.log2(max(1.0, self.highest / self.lowest)))
+        halvings = math.ceil(math.log2(1 / max(LEAST_PRECISION, self.precision)))
+        return 2 * (upward + max(0, halvings))
 
 
 class LoadTest(Message):

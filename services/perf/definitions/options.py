@@ -30,45 +30,38 @@ translator's code and guide in its error.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.perf.definitions.addresses import checked_url
-from services.perf.definitions.loads import Objective as Wanted
-from services.perf.definitions.loads import Saturation as Bounds
-from services.perf.definitions.loads import Stage
-from services.perf.definitions.problems import names_of, refuse, told
-from services.perf.definitions.sharding import LEAST_REQUESTS, requests_of
-from services.perf.runs.saturating import most_steps
+from services.perf.definitions.fields import (
+    LONGEST_S,
+    MOST_RATE,
+    MOST_TARGETS,
+    Milliseconds,
+    Number,
+    Rate,
+    Seconds,
+    checked_url,
+)
+from services.perf.definitions.loads import LEAST_REQUESTS, Objective, Saturation, Stage
 
 KIND = "PerformanceOptions"
-MOST_RATE = 1_000_000
-MOST_TARGETS = 64
-MOST_STAGES = 256
-MOST_WORKERS = 256
-LONGEST_S = 24 * 3600.0
-LEAST_PRECISION = 0.005
+_MOST_STAGES = 256
+_MOST_WORKERS = 256
+_LEAST_PRECISION = 0.005
 _CHANGE_LIMIT = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _SERVICE = re.compile(rf"{_LABEL}\.{_LABEL}")
 
 
-def no_flag(value: Any) -> Any:
-    """`true` is no number, although Python takes it for 1."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
+class Written(BaseModel):
+    """A part of a test as people write it: an unknown field is an error, and no error shows what
+    was written, because it may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _base_url(text: str) -> str:
@@ -94,7 +87,7 @@ def _baseline(text: str) -> str:
 def checked_stage(rate: float, duration_s: float) -> Stage:
     """Raises `ValueError` for a stage that generators cannot make exactly."""
     stage = Stage(rate=rate, duration_s=duration_s)
-    if rate and requests_of(stage) < LEAST_REQUESTS:
+    if rate and stage.requests < LEAST_REQUESTS:
         raise ValueError(
             f"the rate and the duration come to fewer than {LEAST_REQUESTS} requests, which is the "
             "least that a generator makes"
@@ -102,24 +95,14 @@ def checked_stage(rate: float, duration_s: float) -> Stage:
     return stage
 
 
-Number = Annotated[float, BeforeValidator(no_flag), Field(allow_inf_nan=False)]
-Rate = Annotated[Number, Field(gt=0, le=MOST_RATE)]
-Seconds = Annotated[Number, Field(ge=1, le=LONGEST_S)]
-Milliseconds = Annotated[Number, Field(gt=0, le=3_600_000)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TargetOption(_Part):
+class TargetOption(Written):
     """One of several endpoints; protocol, headers and body are the client's."""
 
     url: str
     weight: Number = Field(default=1.0, ge=1e-6, le=1e6)
 
 
-class StageOption(_Part):
+class StageOption(Written):
     rate: Number = Field(ge=0, le=MOST_RATE)
     """0 means as fast as the connections allow."""
     durationSeconds: Seconds  # noqa: N815
@@ -133,17 +116,17 @@ class StageOption(_Part):
         return checked_stage(self.rate, self.durationSeconds)
 
 
-class Ramp(_Part):
+class RampOption(Written):
     """Stages of one length, from one rate to another in even steps."""
 
     first: Rate = Field(alias="from")
     to: Rate
-    steps: int = Field(default=10, ge=2, le=MOST_STAGES)
+    steps: int = Field(default=10, ge=2, le=_MOST_STAGES)
     durationSeconds: Seconds  # noqa: N815
     """Of all steps together."""
 
     @model_validator(mode="after")
-    def _steps_are_long_enough(self) -> Ramp:
+    def _steps_are_long_enough(self) -> RampOption:
         if self.durationSeconds < self.steps:
             raise ValueError("each step must last a second or more")
         self.stages()
@@ -156,18 +139,18 @@ class Ramp(_Part):
         return [checked_stage(rate, duration_s) for rate in rates]
 
 
-class Saturation(_Part):
+class SaturationOption(Written):
     lowest: Rate
     highest: Rate
     stepSeconds: Seconds = 10.0  # noqa: N815
-    precision: Number = Field(default=0.05, ge=LEAST_PRECISION, le=0.5)
+    precision: Number = Field(default=0.05, ge=_LEAST_PRECISION, le=0.5)
 
     @model_validator(mode="after")
-    def _can_be_searched(self) -> Saturation:
+    def _can_be_searched(self) -> SaturationOption:
         if self.highest <= self.lowest:
             raise ValueError("highest must be above lowest")
         checked_stage(self.lowest, self.stepSeconds)
-        longest_s = most_steps(self.bounds()) * self.stepSeconds
+        longest_s = self.bounds().most_steps * self.stepSeconds
         if longest_s > LONGEST_S:
             raise ValueError(
                 f"the search could take {longest_s:g} s, the limit is {LONGEST_S:g} s; shorten "
@@ -175,8 +158,8 @@ class Saturation(_Part):
             )
         return self
 
-    def bounds(self) -> Bounds:
-        return Bounds(
+    def bounds(self) -> Saturation:
+        return Saturation(
             lowest=self.lowest,
             highest=self.highest,
             step_duration_s=self.stepSeconds,
@@ -184,7 +167,7 @@ class Saturation(_Part):
         )
 
 
-class Objective(_Part):
+class ObjectiveOption(Written):
     p50Ms: Milliseconds | None = None  # noqa: N815
     p90Ms: Milliseconds | None = None  # noqa: N815
     p99Ms: Milliseconds | None = None  # noqa: N815
@@ -192,8 +175,8 @@ class Objective(_Part):
     """null where errors do not matter."""
     rateRatio: Number = Field(default=0.95, ge=0, le=1)  # noqa: N815
 
-    def wanted(self) -> Wanted:
-        return Wanted(
+    def wanted(self) -> Objective:
+        return Objective(
             p50_ms=self.p50Ms,
             p90_ms=self.p90Ms,
             p99_ms=self.p99Ms,
@@ -202,12 +185,10 @@ class Objective(_Part):
         )
 
 
-class PerformanceOptions(BaseModel):
+class PerformanceOptions(Written):
     """Checked options. Field names are the document's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
+    workers: int = Field(default=0, ge=0, le=_MOST_WORKERS)
     """0 takes those that are free."""
     onLostWorker: Literal["rerun", "report"] = "rerun"  # noqa: N815
     http2: bool = False
@@ -216,11 +197,11 @@ class PerformanceOptions(BaseModel):
     insecure: bool = False
     targets: list[TargetOption] = Field(default_factory=list, max_length=MOST_TARGETS)
     """Instead of the test's own URLs."""
-    stages: list[StageOption] = Field(default_factory=list, max_length=MOST_STAGES)
+    stages: list[StageOption] = Field(default_factory=list, max_length=_MOST_STAGES)
     """Instead of the test's own rate and duration, as `ramp` and `saturation` are."""
-    ramp: Ramp | None = None
-    saturation: Saturation | None = None
-    objective: Objective | None = None
+    ramp: RampOption | None = None
+    saturation: SaturationOption | None = None
+    objective: ObjectiveOption | None = None
     prometheus: Annotated[str, AfterValidator(_base_url)] = ""
     service: Annotated[str, AfterValidator(_service)] = ""
     """`name.namespace`."""
@@ -249,37 +230,3 @@ class PerformanceOptions(BaseModel):
         if self.ramp is not None:
             return self.ramp.stages()
         return [stage.stage() for stage in self.stages]
-
-
-_PARTS: dict[str, type[BaseModel]] = {
-    "targets": TargetOption,
-    "stages": StageOption,
-    "ramp": Ramp,
-    "saturation": Saturation,
-    "objective": Objective,
-}
-
-
-def parse_options(document: dict[str, Any]) -> tuple[PerformanceOptions | None, list[str]]:
-    """The options in a PerformanceOptions document, or all that is wrong with them."""
-    extra = sorted(set(document) - {"apiVersion", "kind", "metadata", "spec"})
-    found = [f"{KIND}: what stands beside spec belongs into it"] if extra else []
-    spec = document.get("spec")
-    try:
-        options = PerformanceOptions.model_validate({} if spec is None else spec, strict=True)
-    except ValidationError as error:
-        return None, found + told(error, place="spec", names_at=_names_at)
-    return (None if found else options), found
-
-
-def read_options(document: dict[str, Any]) -> PerformanceOptions:
-    """The options; raises `LoadTestMalformed` with all that is wrong."""
-    options, problems = parse_options(document)
-    if options is None:
-        refuse(problems)
-    return options
-
-
-def _names_at(location: tuple[int | str, ...]) -> list[str]:
-    owner = _PARTS.get(str(location[0])) if len(location) > 1 else None
-    return names_of(owner or PerformanceOptions)

@@ -1,15 +1,15 @@
-"""Everything that is wrong with a test, told at once, and without a word of what was written.
+"""The words for all that is wrong with a test, without a word of what was written.
 
-People correct a file in one go instead of one error at a time. Pydantic finds the problems; its
-words are put into ours here, because some of them quote the value, and a value may be a secret.
+Pydantic finds the problems; its words are put into ours here, because some of them quote the value,
+and a value may be a secret.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -47,22 +47,17 @@ def refuse(problems: Sequence[str]) -> NoReturn:
     raise LoadTestMalformed(f"{shown}; and {more} more" if more > 0 else shown)
 
 
-def told(
-    error: ValidationError, *, place: str, names_at: Callable[[tuple[int | str, ...]], list[str]]
-) -> list[str]:
-    """Each problem as `place: what is wrong`. `names_at` knows the fields that may stand beside
-    the one at a location."""
-    found = []
+def problems_in(error: ValidationError, model: type[BaseModel], *, place: str) -> Iterator[str]:
+    """Each problem as `place: what is wrong`."""
     for each in error.errors(include_input=False, include_url=False):
         location = each["loc"]
         if each["type"] == "extra_forbidden":
-            found.append(_unknown(place, location, names_at(location)))
+            yield _unknown(place, location, _names_at(model, location[:-1]))
         else:
-            found.append(f"{path(place, location) or 'the test'}: {_words(each)}")
-    return found
+            yield f"{_path(place, location) or 'the test'}: {_words(each)}"
 
 
-def path(place: str, location: Iterable[int | str]) -> str:
+def _path(place: str, location: Iterable[int | str]) -> str:
     """Such as `test.clients[0].rps`."""
     text = place
     for part in location:
@@ -75,9 +70,20 @@ def path(place: str, location: Iterable[int | str]) -> str:
     return text
 
 
-def names_of(model: type[BaseModel]) -> list[str]:
-    """The names that a document may use for the model's fields."""
+def _names_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The names of the fields that may stand at a location within the model's document."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        model = next(_models(field.annotation), model) if field else model
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a field's type, such as that of `list[Client]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -94,10 +100,10 @@ def _folded(name: str) -> str:
 def _unknown(place: str, location: tuple[int | str, ...], known: list[str]) -> str:
     name = str(location[-1])
     if not _WORD.match(name):
-        return f"{path(place, location[:-1]) or 'the test'}: a field has a name that no field has"
+        return f"{_path(place, location[:-1]) or 'the test'}: a field has a name that no field has"
     close = near(name, known)
     hint = f"did you mean {close}?" if close else f"there are {', '.join(known)}"
-    return f"{path(place, location)}: unknown field, {hint}"
+    return f"{_path(place, location)}: unknown field, {hint}"
 
 
 def _words(error: Any) -> str:

@@ -29,9 +29,9 @@ from services.chassis.messages import ClusterFacts, ErrorReport, Verb
 from services.chassis.messages.models import Message
 from services.chassis.operations.endings import Result, first_error
 from services.perf.comparison.comparing import Comparison, Outcome, compare
-from services.perf.definitions.configs import read_test
 from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.options import PerformanceOptions
+from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.results import summary
 from services.perf.runs.wire import RunRecord, RunState

@@ -11,8 +11,8 @@ from services.chassis.messages import Verb
 from services.chassis.operations.endings import Result
 from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
 from services.perf.comparison.comparing import Outcome, compare
-from services.perf.definitions.configs import read_test
 from services.perf.definitions.loads import LoadTest
+from services.perf.definitions.reading import read_test
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.results import summary

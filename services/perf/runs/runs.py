@@ -24,13 +24,13 @@ from services.chassis.errors import (
 from services.chassis.operations.endings import first_error
 from services.perf.comparison.baselines import fingerprint
 from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
-from services.perf.definitions.sharding import shards
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement, interval_of, merged
 from services.perf.runs.conducting import Conductor
 from services.perf.runs.ports import Channels, Clock, Store
 from services.perf.runs.saturating import Search, judge
 from services.perf.runs.seating import Patience, Seats, StepOutcome
+from services.perf.runs.sharding import shards
 from services.perf.runs.summing import measured_by, requests_in
 from services.perf.runs.telling import live, told
 from services.perf.runs.wire import RunRecord, RunState, Step

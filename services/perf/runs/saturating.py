@@ -13,25 +13,10 @@ either hundreds of steps or gives a coarse answer. Each step costs its whole dur
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from services.perf.definitions.loads import Objective, Saturation, Stage
+from services.perf.definitions.loads import LEAST_PRECISION, Objective, Saturation, Stage
 from services.perf.measurements.tallies import Tally
-
-LEAST_PRECISION = 0.001
-"""Finer than this no load test can tell two rates apart."""
-
-
-def most_steps(saturation: Saturation) -> int:
-    """The search never asks for more steps than this, whatever the answers are.
-
-    Doublings from the lowest to the highest rate, then halvings of a gap that is at most as wide as
-    its lower bound; each rate at most twice.
-    """
-    upward = 1 + math.ceil(math.log2(max(1.0, saturation.highest / saturation.lowest)))
-    halvings = math.ceil(math.log2(1 / max(LEAST_PRECISION, saturation.precision)))
-    return 2 * (upward + max(0, halvings))
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,12 +10,21 @@ import pytest
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.kube.manifests import parse_documents
 from services.perf.definitions.loads import Objective, Saturation, Stage
-from services.perf.definitions.options import KIND, PerformanceOptions, read_options
-from services.perf.runs.saturating import most_steps
+from services.perf.definitions.options import KIND, PerformanceOptions
+from services.perf.definitions.reading import read_test
+
+HEAD = {"apiVersion": "meshbus.io/v1", "kind": KIND}
 
 
 def read(**spec: Any) -> PerformanceOptions:
-    return read_options({"apiVersion": "meshbus.io/v1", "kind": KIND, "spec": spec})
+    return read_options({**HEAD, "spec": spec})
+
+
+def read_options(document: dict[str, Any]) -> PerformanceOptions:
+    """The options of a document beside a test that has nothing wrong with it."""
+    client = {"rps": 20, "endpoint_urls": ["http://checkout.shop.svc/"]}
+    test = {"name": "a test", "duration": "30s", "clients": [client]}
+    return read_test(f"{json.dumps({'test': test})}\n---\n{json.dumps(document)}")[1]
 
 
 def refused(**spec: Any) -> str:
@@ -26,7 +36,7 @@ def refused(**spec: Any) -> str:
 def test_nothing_is_needed() -> None:
     documents: list[dict[str, Any]] = [{}, {"spec": None}, {"spec": {}}, {"metadata": {"a": "b"}}]
     for document in documents:
-        assert read_options(document) == PerformanceOptions()
+        assert read_options({**HEAD, **document}) == PerformanceOptions()
     options = PerformanceOptions()
     assert (options.workers, options.onLostWorker, options.timeoutSeconds) == (0, "rerun", 10)
     assert (options.threshold, options.settleSeconds, options.repeats) == (0.1, 5, 1)
@@ -81,7 +91,7 @@ def test_objective_and_saturation_in_the_services_terms() -> None:
 
 def test_the_longest_search_lasts_a_day() -> None:
     bounds: dict[str, Any] = {"lowest": 1, "highest": 1_000_000, "precision": 0.005}
-    fits = 86_400 // most_steps(Saturation(lowest=1, highest=1_000_000, precision=0.005))
+    fits = 86_400 // Saturation(lowest=1, highest=1_000_000, precision=0.005).most_steps
     read(saturation={**bounds, "stepSeconds": fits})
     assert "shorten the steps" in refused(saturation={**bounds, "stepSeconds": fits + 1})
 
@@ -148,12 +158,12 @@ def test_what_is_refused(spec: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("spec", [[], "workers: 4", 7])
 def test_a_spec_that_is_no_mapping(spec: Any) -> None:
     with pytest.raises(LoadTestMalformed, match="spec: must be a mapping"):
-        read_options({"spec": spec})
+        read_options({**HEAD, "spec": spec})
 
 
 def test_what_stands_beside_the_spec_is_not_dropped() -> None:
     with pytest.raises(LoadTestMalformed, match="belongs into it"):
-        read_options({"kind": KIND, "spec": {}, "workers": 4})
+        read_options({**HEAD, "spec": {}, "workers": 4})
 
 
 def test_everything_is_told_at_once() -> None:

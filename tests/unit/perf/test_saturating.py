@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.perf.definitions.loads import Objective, Saturation, Stage
 from services.perf.measurements.tallies import Tally
-from services.perf.runs.saturating import Search, judge, most_steps
+from services.perf.runs.saturating import Search, judge
 
 
 def searched(
@@ -23,7 +23,7 @@ def searched(
     steps = []
     while (rate := search.next_rate()) is not None:
         steps.append((rate, holds(rate)))
-        assert len(steps) <= most_steps(saturation)
+        assert len(steps) <= saturation.most_steps
         search.record(*steps[-1])
     return search, steps
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.definitions.loads import Load, LoadTest, Shard, Stage, Target
-from services.perf.definitions.sharding import LEAST_REQUESTS, apportioned, requests_of, shards
+from services.perf.definitions.loads import LEAST_REQUESTS, Load, LoadTest, Shard, Stage, Target
+from services.perf.runs.sharding import apportioned, shards
 
 
 def load_test(*weights: float, connections: int = 4, stages: list[Stage] | None = None) -> LoadTest:
@@ -181,7 +181,7 @@ def test_what_holds_of_every_cut(
     whole = sum(map(Fraction, weights))
     for number, stage in enumerate(stages):
         loads = loads_of(cut, number)
-        assert sum(load.requests for load in loads) == requests_of(stage)
+        assert sum(load.requests for load in loads) == stage.requests
         assert sum(load.connections for load in loads) <= max(connections, len(loads))
         sums = by_target(cut, number)
         for shard in cut:
@@ -189,7 +189,7 @@ def test_what_holds_of_every_cut(
             assert indexes
             assert len(set(indexes)) == len(indexes)
         for index, weight in enumerate(weights):
-            exact = requests_of(stage) * Fraction(weight) / whole
+            exact = stage.requests * Fraction(weight) / whole
             assert abs(sums.get(index, 0) - exact) < 1 + Fraction(1, 1000)
         for load in loads:
             assert load.target == test.targets[load.index]

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.definitions.configs import read_test
 from services.perf.definitions.fields import seconds
+from services.perf.definitions.forms import SmpTest
 from services.perf.definitions.loads import (
     GeneratorName,
     LoadTest,
@@ -23,6 +24,7 @@ from services.perf.definitions.loads import (
     Target,
 )
 from services.perf.definitions.options import PerformanceOptions
+from services.perf.definitions.reading import read_test
 from tests.testbed.pki import Authority
 
 URL = "http://checkout.shop.svc/"
@@ -664,6 +666,13 @@ def test_options_with_a_slip_in_their_head_are_not_dropped(
 def test_values_are_not_told(fields: dict[str, Any]) -> None:
     with pytest.raises(LoadTestMalformed) as raised:
         read_test(body(client(**fields)))
+    assert CANARY not in str(raised.value)
+
+
+def test_not_even_pydantics_own_error_shows_what_was_written() -> None:
+    with pytest.raises(ValidationError) as raised:
+        SmpTest.model_validate({"clients": [client(headers={"a": [CANARY]}, body=[CANARY])]})
+    assert raised.value.error_count() == 3
     assert CANARY not in str(raised.value)
 
 

@@ -17,10 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.chassis.errors import LoadTestMalformed
-from services.perf.definitions.loads import Load, LoadTest, Shard, Stage
-
-LEAST_REQUESTS = 2
-"""Of one process of a generator."""
+from services.perf.definitions.loads import LEAST_REQUESTS, Load, LoadTest, Shard, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +60,6 @@ def shards(test: LoadTest, workers: int, *, stages: Sequence[Stage] | None = Non
     ]
 
 
-def requests_of(stage: Stage) -> int:
-    """How many requests a stage is; 0 where it has no rate."""
-    return round(stage.rate * stage.duration_s)
-
-
 def apportioned(total: int, weights: Sequence[float], *, least: int = 0) -> list[int]:
     """`total` in whole numbers, by weight with the largest remainder, none below `least`.
 
@@ -94,7 +86,7 @@ def _portions(test: LoadTest, stage: Stage) -> list[_Portion]:
     requests = [0] * len(weights)
     indexes = list(range(len(weights)))
     if stage.rate:
-        requests = apportioned(requests_of(stage), weights)
+        requests = apportioned(stage.requests, weights)
         indexes = [index for index in indexes if requests[index]]
         if not indexes:
             return []
