@@ -23,9 +23,9 @@ from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
-from services.lifecycle.adapters.samples import Samples
 from services.lifecycle.adapters.stores import CredentialStore
 from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.samples import Samples
 from services.lifecycle.handlers import SERVICE, Handlers
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering

@@ -1,7 +1,19 @@
-"""Sample applications and add-ons as operations: applied, pruned, waited for, taken away whole.
+"""Sample applications and add-ons as operations: applied, pruned, awaited, and removed whole.
 
-Sample applications go to the request's namespace, add-ons to the mesh's. An apply ends when the
-workloads are ready; a repeat changes nothing. A deletion takes everything but the namespace.
+Sample applications go to the request's namespace, add-ons to the mesh's. Applying ends when the
+workloads are ready; repeating it changes nothing. A label with the operation's name marks every
+object: by it a deletion finds objects of an earlier version of the sample, a repeat prunes them,
+and two add-ons with Services of the same names tell whose they are. The namespace always stays.
+
+A request's body may hold the operation's options:
+
+    apiVersion: meshbus.io/v1
+    kind: ApplicationOptions
+    spec: {gateway: true, readinessTimeoutSeconds: 120}
+
+    apiVersion: meshbus.io/v1
+    kind: AddonOptions
+    spec: {expose: false, readinessTimeoutSeconds: 120}
 """
 
 from __future__ import annotations
@@ -9,66 +21,92 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
-from services.chassis.errors import (
-    KindUnknown,
-    NamespaceMissing,
-    NotReadyInTime,
-    ObjectNotFound,
-    SampleMissing,
-)
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.chassis.errors import KindUnknown, NamespaceMissing, ObjectNotFound, SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import AdvertisedOperation, Phase, SlotKind, Verb
-from services.lifecycle.applications.addons import expose, identity, move, shared
-from services.lifecycle.applications.labels import ROUTES, belongings, leftovers, mark
-from services.lifecycle.applications.messages import (
-    installed,
-    removed,
-    warn_of_openings,
-    warn_of_takings,
-)
-from services.lifecycle.applications.options import Options, addon_options, application_options
+from services.chassis.operations.bodies import find_options
 from services.lifecycle.applications.samples import (
+    APPLICATION,
     APPLICATIONS,
     BY_NAME,
     Application,
-    choose_distribution,
-    is_in_mesh,
-    mesh_of,
+    Samples,
+    expose,
+    exposed_services,
+    mark,
+    move,
+    shared,
 )
-from services.lifecycle.manifests.applying import apply_objects, delete_objects, place, tell_plan
-from services.lifecycle.manifests.objects import PlannedObject, listing, planned_object
-from services.lifecycle.manifests.readiness import why_not_ready
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import mesh_of
+from services.lifecycle.cluster.versions import choose_distribution
+from services.lifecycle.manifests.applying import (
+    Deletion,
+    apply_objects,
+    delete_objects,
+    place,
+    tell_plan,
+)
+from services.lifecycle.manifests.objects import PlannedObject, identity, listing, planned_object
+from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.work import Operation, Result, Work
 
+_ROUTES = "networking.istio.io"
+_NAMESPACED = (
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("", "Service"),
+    ("", "ServiceAccount"),
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    (_ROUTES, "Gateway"),
+    (_ROUTES, "VirtualService"),
+)
+_CLUSTER_SCOPED = (
+    ("rbac.authorization.k8s.io", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+)
 
-class SampleSource(Protocol):
-    """Manifests, parsed; the objects are the caller's own to change. Raises `SampleMissing`."""
 
-    async def distributed(self, version: str, path: str) -> list[KubeObject]: ...
+class ApplicationOptions(BaseModel):
+    """Options of a sample application."""
 
-    async def bundled(self, name: str) -> list[KubeObject]: ...
+    model_config = ConfigDict(extra="forbid")
+
+    gateway: bool = True
+    """Whether the mesh's ingress gateway leads to it."""
+    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """Where an application goes, and which distribution it comes from ("" for our own)."""
+class AddonOptions(BaseModel):
+    """Options of an add-on."""
 
-    namespace: str
-    version: str = ""
+    model_config = ConfigDict(extra="forbid")
+
+    expose: bool = False
+    """Whether its Service gets a load balancer."""
+    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
+
+
+Options = ApplicationOptions | AddonOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Applications:
     """Applies and deletes sample applications and add-ons."""
 
-    samples: SampleSource
+    samples: Samples
     versions: Sequence[str]
 
     def operations(self) -> list[Operation]:
-        """All of them, as the catalog shows them."""
+        """An operation for each application."""
         return [
             Operation(
                 AdvertisedOperation(
@@ -84,144 +122,244 @@ class Applications:
 
     async def run(self, application: Application, work: Work) -> Result:
         """Applies or deletes `application`, as the command's verb says."""
-        options = _options(application, work)
-        site = await self._site(application, work)
-        work = _moved(work, site.namespace)
-        if work.command.verb is Verb.DELETE:
-            return await self._remove(application, work, site)
-        return await self._install(application, work, site, options)
+        options = options_of(application, work.command.body)
+        if options is None:
+            options = AddonOptions() if application.is_addon else ApplicationOptions()
+            if work.command.body.strip():
+                work.progress.note(
+                    f"{application.name} takes no manifest: the request's body is left out"
+                )
+        namespace, version = work.command.namespace, ""
+        if application.files:
+            mesh = mesh_of(await work.surveyor.inventory())
+            version, warning = choose_distribution(mesh.version, self.versions)
+            if warning:
+                work.progress.warn(f"{application.name}: {warning}")
+            namespace = mesh.namespace if application.is_addon else namespace
+        command = work.command.model_copy(update={"namespace": namespace})
+        moved = dataclasses.replace(work, command=command)
+        instance = _Instance(application, moved, self.samples, version)
+        if command.verb is Verb.DELETE:
+            return await instance.remove()
+        return await instance.install(options)
 
-    async def _site(self, application: Application, work: Work) -> _Site:
-        if not application.files:
-            return _Site(work.command.namespace)
-        mesh = mesh_of(await work.surveyor.inventory())
-        version, warning = choose_distribution(mesh.version, self.versions)
-        if warning:
-            work.progress.warn(f"{application.name}: {warning}")
-        return _Site(mesh.namespace if application.is_addon else work.command.namespace, version)
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    """An application in one namespace of one cluster."""
+
+    application: Application
+    work: Work
+    samples: Samples
+    version: str
+    """Of the distribution that its manifests come from; "" for manifests of our own."""
+
+    @property
+    def namespace(self) -> str:
+        return self.work.command.namespace
 
     # --- applying ---------------------------------------------------------------------------------
 
-    async def _install(
-        self, application: Application, work: Work, site: _Site, options: Options
-    ) -> Result:
-        objects = await self._objects(application, site, options)
-        await _check_namespace(application, work, site)
-        await _place(work, objects)
-        rivals = await self._rivals(application, work, site)
+    async def install(self, options: Options) -> Result:
+        objects = await self._objects(self.application, options)
+        await self._check_namespace()
+        await _place(self.work, objects)
+        rivals = await self._rivals()
         planned = [planned_object(obj) for obj in objects]
-        tell_plan(work, planned)
-        await apply_objects(work, planned)
-        warn_of_openings(application, work, objects)
-        warn_of_takings(application, work, objects, rivals)
-        await _await_ready(work, planned, options)
-        await _prune(application, work, site, planned)
-        origin = f"from the samples of Istio {site.version}" if site.version else "of Meshbus' own"
-        return installed(application, work, site.namespace, planned, origin=origin)
+        tell_plan(self.work, planned)
+        await apply_objects(self.work, planned)
+        self._warn_of_load_balancers(objects)
+        self._warn_of_taken_services(objects, rivals)
+        within = timedelta(seconds=options.readinessTimeoutSeconds)
+        await await_ready(self.work, planned, within=within)
+        await self._prune(planned)
+        return self._installed(planned)
 
     async def _objects(
-        self, application: Application, site: _Site, options: Options
+        self, application: Application, options: Options | None = None
     ) -> list[KubeObject]:
         """The application's objects as they are to be, but for namespaces that they do not name."""
         objects = [
             obj
             for file in application.files
-            for obj in await self.samples.distributed(site.version, file)
+            for obj in await self.samples.distributed(self.version, file)
         ]
         if not application.files:
             objects = await self.samples.bundled(application.name)
-        if not options.gateway:
-            objects = [obj for obj in objects if Ref.of(obj).group != ROUTES]
+        if isinstance(options, ApplicationOptions) and not options.gateway:
+            objects = [obj for obj in objects if Ref.of(obj).group != _ROUTES]
         if application.is_addon:
-            move(objects, site.namespace)
-            expose(objects, application.service if options.expose else "")
+            move(objects, self.namespace)
+            is_exposed = isinstance(options, AddonOptions) and options.expose
+            expose(objects, application.service if is_exposed else "")
         mark(objects, application)
         return objects
 
-    async def _rivals(self, application: Application, work: Work, site: _Site) -> list[KubeObject]:
+    async def _check_namespace(self) -> None:
+        """Refuses a missing namespace; warns of a sample application outside the mesh."""
+        ref = Ref("v1", "Namespace", "", self.namespace)
+        resource = await self.work.resources.find("v1", "Namespace")
+        is_addon, name = self.application.is_addon, self.application.name
+        try:
+            namespace = await self.work.client.get(resource.path(ref), subject=str(ref))
+        except (ObjectNotFound, NamespaceMissing):
+            raise NamespaceMissing(
+                f"namespace {self.namespace} does not exist",
+                remedy="install Istio first" if is_addon else "create the namespace first",
+                subject=str(ref),
+            ) from None
+        if not is_addon and not istio.is_in_mesh(labels_of(namespace)):
+            self.work.progress.warn(
+                f"Namespace {self.namespace} asks for no sidecars, so {name} runs outside the mesh",
+                "The operation label-namespace turns injection on; pods get sidecars when they "
+                "restart",
+            )
+
+    async def _rivals(self) -> list[KubeObject]:
         """The objects of the add-on with the same Services, if its Deployment is there."""
-        rival = BY_NAME.get(application.rival)
+        rival = BY_NAME.get(self.application.rival)
         if rival is None:
             return []
         try:
-            objects = await self._objects(rival, site, Options())
+            objects = await self._objects(rival)
         except SampleMissing:
             return []
         refs = [Ref.of(obj) for obj in objects]
         deployments = [ref for ref in refs if ref.group_kind == ("apps", "Deployment")]
-        found = await work.surveyor.select([("apps", "Deployment")], namespace=site.namespace)
+        found = await self.work.surveyor.select([("apps", "Deployment")], namespace=self.namespace)
         names = {one.ref.name for one in found}
         return objects if any(ref.name in names for ref in deployments) else []
 
+    def _warn_of_load_balancers(self, objects: Sequence[KubeObject]) -> None:
+        opened = exposed_services(objects) if self.application.is_addon else []
+        if opened:
+            self.work.progress.warn(
+                f"{listing(opened)} can be reached from outside the cluster without authentication",
+                "Apply the add-on again without `expose: true` to close it",
+            )
+
+    def _warn_of_taken_services(
+        self, objects: Sequence[KubeObject], rivals: Sequence[KubeObject]
+    ) -> None:
+        taken = [Ref.of(obj) for obj in shared(objects, rivals)]
+        rival, name = self.application.rival, self.application.name
+        if taken:
+            self.work.progress.warn(
+                f"{rival} is installed too: {listing(taken)} now lead to {name}",
+                f"When {name} goes, {rival} gets them back",
+            )
+
+    async def _prune(self, planned: Sequence[PlannedObject]) -> None:
+        stale = await self._unwanted(planned)
+        if not stale:
+            return
+        pruned = await self.work.engine.delete_all(stale)
+        self.work.progress.tell(
+            Phase.PRUNED,
+            f"Pruned {len(pruned)} objects that {self.application.name} does not have any more",
+            listing(pruned),
+            numbers={"objects": len(pruned)},
+        )
+
     # --- deleting ---------------------------------------------------------------------------------
 
-    async def _remove(self, application: Application, work: Work, site: _Site) -> Result:
-        objects = await self._objects(application, site, Options())
-        kept = await self._give_back(application, work, site, objects)
+    async def remove(self) -> Result:
+        objects = await self._objects(self.application)
+        kept = await self._give_back(objects)
         spared = {identity(ref) for ref in kept}
-        objects = await _served(work, objects)
-        await _place(work, objects)
+        objects = await _served(self.work, objects)
+        await _place(self.work, objects)
         planned = [planned_object(obj) for obj in objects]
-        extra = await leftovers(work, application, namespace=site.namespace, planned=planned)
-        planned += [PlannedObject(ref, b"") for ref in extra]
+        planned += [PlannedObject(ref, b"") for ref in await self._unwanted(planned)]
         planned = [one for one in planned if identity(one.ref) not in spared]
-        tell_plan(work, planned)
-        deletion = await delete_objects(work, planned)
-        return removed(application, work, site.namespace, deletion, kept)
+        tell_plan(self.work, planned)
+        deletion = await delete_objects(self.work, planned)
+        return self._removed(deletion, kept)
 
-    async def _give_back(
-        self, application: Application, work: Work, site: _Site, objects: Sequence[KubeObject]
-    ) -> list[Ref]:
-        """Leaves what both have to the other add-on, in the other's form."""
-        rivals = await self._rivals(application, work, site)
-        theirs = shared(objects, rivals)
+    async def _give_back(self, objects: Sequence[KubeObject]) -> list[Ref]:
+        """Leaves objects that another add-on has too to it, in the other's form."""
+        theirs = shared(objects, await self._rivals())
         if not theirs:
             return []
-        rival, kinds = BY_NAME[application.rival], [Ref.of(obj).group_kind for obj in theirs]
-        owned = await belongings(work, rival, namespace=site.namespace, kinds=list(set(kinds)))
-        held = {identity(ref) for ref in owned}
+        rival, kinds = BY_NAME[self.application.rival], {Ref.of(obj).group_kind for obj in theirs}
+        held = {identity(ref) for ref in await self._labelled(rival, list(kinds))}
         returned = [obj for obj in theirs if identity(Ref.of(obj)) not in held]
         if returned:
-            work.progress.warn(
-                f"{application.rival} is installed: it gets back what both have",
+            self.work.progress.warn(
+                f"{rival.name} is installed: it gets back what both have",
                 listing([Ref.of(obj) for obj in returned]),
             )
-            await apply_objects(work, [planned_object(obj) for obj in returned])
+            await apply_objects(self.work, [planned_object(obj) for obj in returned])
         return [Ref.of(obj) for obj in theirs]
 
+    # --- objects by label -------------------------------------------------------------------------
 
-def _options(application: Application, work: Work) -> Options:
-    body = work.command.body
-    options = addon_options(body) if application.is_addon else application_options(body)
-    if body.strip() and not options.is_given:
-        work.progress.note(f"{application.name} takes no manifest: the request's body is left out")
-    return options
+    async def _unwanted(self, planned: Sequence[PlannedObject]) -> list[Ref]:
+        """The application's objects in the cluster that are not in `planned`."""
+        wanted = {identity(one.ref) for one in planned}
+        scoped = _CLUSTER_SCOPED if self.application.is_addon else ()
+        found = await self._labelled(self.application, (*_NAMESPACED, *scoped))
+        return [ref for ref in found if identity(ref) not in wanted]
 
+    async def _labelled(
+        self, application: Application, kinds: Sequence[tuple[str, str]]
+    ) -> list[Ref]:
+        """An application's objects in the cluster.
 
-def _moved(work: Work, namespace: str) -> Work:
-    """The same work in a namespace."""
-    command = work.command.model_copy(update={"namespace": namespace})
-    return dataclasses.replace(work, command=command)
-
-
-async def _check_namespace(application: Application, work: Work, site: _Site) -> None:
-    """Applications need a namespace that is there; a sample wants to be in the mesh, too."""
-    ref = Ref("v1", "Namespace", "", site.namespace)
-    resource = await work.resources.find("v1", "Namespace")
-    try:
-        namespace = await work.client.get(resource.path(ref), subject=str(ref))
-    except (ObjectNotFound, NamespaceMissing):
-        raise NamespaceMissing(
-            f"namespace {site.namespace} does not exist",
-            remedy="install Istio first" if application.is_addon else "create the namespace first",
-            subject=str(ref),
-        ) from None
-    if not application.is_addon and not is_in_mesh(labels_of(namespace)):
-        work.progress.warn(
-            f"Namespace {site.namespace} asks for no sidecars, so {application.name} runs outside "
-            "the mesh",
-            "The operation label-namespace turns injection on; pods get sidecars when they restart",
+        An add-on is looked for in all namespaces: it moves with the mesh.
+        """
+        found = await self.work.surveyor.select(
+            kinds,
+            selector=f"{APPLICATION}={application.name}",
+            namespace="" if application.is_addon else self.namespace,
         )
+        return [one.ref for one in found]
+
+    # --- results ----------------------------------------------------------------------------------
+    # Summaries are those of Meshery's older adapter, except that a deletion says "removed": by this
+    # word Meshery tells a deletion from a deployment.
+
+    def _installed(self, planned: Sequence[PlannedObject]) -> Result:
+        applied, name = self.work.engine.outcome.applied, self.application.name
+        created = sum(1 for one in planned if applied[one.ref].created)
+        version = self.version
+        origin = f"from the samples of Istio {version}" if version else "of Meshbus' own"
+        counts = (
+            f"{len(planned)} objects {origin}: {created} created, {len(planned) - created} "
+            f"configured; {listing([one.ref for one in planned])}"
+        )
+        numbers = (
+            ("objects", len(planned)),
+            ("created", created),
+            ("seconds", self.work.progress.seconds),
+        )
+        if self.application.is_addon:
+            summary = f"Successfully installed {name}"
+            return Result(
+                summary, f"{summary} in the {self.namespace} namespace: {counts}", numbers
+            )
+        return Result(
+            f"{name} application installed successfully",
+            f"The {name} application is now installed in the {self.namespace} namespace: {counts}",
+            numbers,
+        )
+
+    def _removed(self, deletion: Deletion, kept: Sequence[Ref]) -> Result:
+        name = self.application.name
+        title = name if self.application.is_addon else f"{name} application"
+        staying = f". {listing(kept)} stay for {self.application.rival}" if kept else ""
+        return Result(
+            f"{title} removed successfully",
+            f"The {title} is now removed from the {self.namespace} namespace: {deletion}{staying}",
+            deletion.numbers(self.work),
+        )
+
+
+def options_of(application: Application, body: str) -> Options | None:
+    """The options in a request's body, None without any; raises `OptionsMalformed`."""
+    if application.is_addon:
+        return find_options(body, "AddonOptions", AddonOptions)
+    return find_options(body, "ApplicationOptions", ApplicationOptions)
 
 
 async def _place(work: Work, objects: Sequence[KubeObject]) -> None:
@@ -247,35 +385,3 @@ async def _served(work: Work, objects: Iterable[KubeObject]) -> list[KubeObject]
             continue
         served.append(obj)
     return served
-
-
-async def _prune(
-    application: Application, work: Work, site: _Site, planned: Sequence[PlannedObject]
-) -> None:
-    stale = await leftovers(work, application, namespace=site.namespace, planned=planned)
-    if not stale:
-        return
-    pruned = await work.engine.delete_all(stale)
-    work.progress.tell(
-        Phase.PRUNED,
-        f"Pruned {len(pruned)} objects that {application.name} does not have any more",
-        listing(pruned),
-        numbers={"objects": len(pruned)},
-    )
-
-
-async def _await_ready(work: Work, planned: Sequence[PlannedObject], options: Options) -> None:
-    async def tell(ref: Ref) -> None:
-        work.progress.tell(
-            Phase.READY, f"{ref} is ready", numbers={"seconds": work.progress.seconds}
-        )
-
-    timeout = options.readiness_timeout
-    late = await work.engine.ready(planned, within=timeout, on_ready=tell)
-    if late:
-        first = min(late)
-        raise NotReadyInTime(
-            f"not ready after {timeout.total_seconds():.0f} s: {listing(sorted(late))}",
-            cause=await why_not_ready(work.client, work.resources, first),
-            subject=str(first),
-        )

@@ -1,24 +1,44 @@
-"""Sample applications and add-ons: what there is, and whose distribution they come from.
+"""Sample applications and add-ons: which there are, their manifests, and what is changed in them.
 
 Names, categories and texts are those of Meshery's older adapter (internal/config/operations.go in
-meshery/meshery-istio). Unlike it, samples come from the distribution of the installed version:
-an add-on of another version may not understand the mesh.
+meshery/meshery-istio). Unlike it, samples come from the distribution of the installed version: an
+add-on of another version may not understand the mesh. Istio's samples name `istio-system`
+throughout, and some of them were once exposed by hand or by that adapter; here add-ons go to the
+namespace of the mesh and stay inside the cluster unless the request asks otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import copy
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from pathlib import Path
 
-from services.chassis.errors import SampleMissing
+from cachetools import LRUCache
+
+from services.chassis.errors import ManifestMalformed, SampleMissing
+from services.chassis.kube.manifests import parse_manifest
+from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Category
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.inventory import Found, Inventory
 from services.lifecycle.cluster.versions import Version
+from services.lifecycle.manifests.objects import identity
 
-_OLDEST = Version(0, 0, 0)
-_HELM_VERSION = "app.kubernetes.io/version"
-_HELM_CHART = "helm.sh/chart"
+APPLICATION = "meshbus.io/application"
+"""Label of an application's objects; its value is the operation's name."""
+SIZE_LIMIT_BYTES = 2 * 1024 * 1024
+
+_BUNDLE = resources.files("services.lifecycle.applications") / "bundled"
+# The largest one (Grafana's dashboards, 240 kB) takes 6 ms to parse.
+_CACHED = 32
+_SERVICE = ("", "Service")
+_CLUSTER_IP, _LOAD_BALANCER = "ClusterIP", "LoadBalancer"
+# As a whole word: `kiali-istio-system` is the name of something else.
+_NAMED = re.compile(rf"(?<![\w-]){re.escape(istio.SYSTEM_NAMESPACE)}(?![\w-])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,78 +104,117 @@ APPLICATIONS: tuple[Application, ...] = (
 BY_NAME = {application.name: application for application in APPLICATIONS}
 
 
+# --- manifests ------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Mesh:
-    """What samples have to fit. `version` is "" when the cluster does not tell one."""
+class Samples:
+    """Reads samples of the distributions in one folder."""
 
-    version: str = ""
-    namespace: str = istio.SYSTEM_NAMESPACE
+    folder: Path
+    _parsed: LRUCache[tuple[str, str], list[KubeObject]] = field(
+        default_factory=lambda: LRUCache(_CACHED)
+    )
 
+    async def distributed(self, version: str, path: str) -> list[KubeObject]:
+        """A copy of the objects of `<version>/samples/<path>`; raises `SampleMissing`."""
+        return await self._objects((version, path), partial(self._read, version, path))
 
-def mesh_of(inventory: Inventory) -> Mesh:
-    """The unnamed revision, else the one with the default tag, else the newest.
+    async def bundled(self, name: str) -> list[KubeObject]:
+        """A copy of the objects of a manifest of our own."""
+        return await self._objects(("", name), partial(_read_bundled, name))
 
-    A control plane of another installer counts as well.
-    """
-    versions = inventory.revisions()
-    meshes = {name: Mesh(text, _home(inventory, name)) for name, text in versions.items()}
-    for plane in inventory.foreign_planes:
-        revision = plane.labels.get(istio.REVISION, istio.DEFAULT_REVISION)
-        meshes.setdefault(revision, Mesh(_foreign_version(plane), plane.ref.namespace))
-    if not meshes:
-        return Mesh(namespace=inventory.namespace(istio.SYSTEM_NAMESPACE))
-    for name in (istio.DEFAULT_REVISION, inventory.tags().get(istio.DEFAULT_TAG, "")):
-        if name in meshes:
-            return meshes[name]
-    newest = max(meshes, key=lambda name: (Version.parse(meshes[name].version) or _OLDEST, name))
-    return meshes[newest]
+    async def _objects(self, key: tuple[str, str], read: Callable[[], str]) -> list[KubeObject]:
+        parsed = self._parsed.get(key)
+        if parsed is None:
+            parsed = await asyncio.to_thread(_parsed, read, " ".join(part for part in key if part))
+            self._parsed[key] = parsed
+        return copy.deepcopy(parsed)
 
-
-def is_in_mesh(labels: Mapping[str, str]) -> bool:
-    """Whether pods of a namespace with these labels get sidecars or the ambient mesh."""
-    if istio.INJECTION in labels:
-        return labels[istio.INJECTION] == "enabled"
-    return bool(labels.get(istio.REVISION)) or labels.get(istio.DATAPLANE_MODE) == "ambient"
-
-
-def _home(inventory: Inventory, revision: str) -> str:
-    """The namespace of the revision's control plane."""
-    for found in inventory.of_revision(revision):
-        is_plane = found.labels.get(istio.COMPONENT) == istio.PILOT
-        if is_plane and found.ref.kind == "Deployment":
-            return found.ref.namespace
-    return inventory.namespace(istio.SYSTEM_NAMESPACE)
-
-
-def _foreign_version(plane: Found) -> str:
-    chart = plane.labels.get(_HELM_CHART, "").removeprefix("istiod-")
-    return plane.labels.get(_HELM_VERSION) or chart
+    def _read(self, version: str, path: str) -> str:
+        """The file's text; a path that leads out of the version's samples counts as missing."""
+        if Version.parse(version) is None:
+            raise SampleMissing(f"{version[:64]!r} is not a version of Istio")
+        root = (self.folder / version / "samples").resolve()
+        file = (root / path).resolve()
+        if not file.is_relative_to(root) or not file.is_file():
+            raise SampleMissing(f"Istio {version} has no samples/{path}")
+        with file.open("rb") as opened:
+            content = opened.read(SIZE_LIMIT_BYTES + 1)
+        if len(content) > SIZE_LIMIT_BYTES:
+            raise SampleMissing(
+                f"samples/{path} of Istio {version} has more than {SIZE_LIMIT_BYTES} bytes",
+                cause="no sample of a release is that large",
+            )
+        return content.decode("utf-8", "replace")
 
 
-def choose_distribution(installed: str, available: Sequence[str]) -> tuple[str, str]:
-    """The distribution to take samples from, and what to warn of ("" for nothing).
-
-    Raises `SampleMissing` when there is none of the installed minor version.
-    """
-    parsed = {v: text for text in available if (v := Version.parse(text)) is not None}
-    listing = ", ".join(parsed[v] for v in sorted(parsed, reverse=True)) or "none"
-    wanted = Version.parse(installed)
-    if not parsed:
-        raise SampleMissing("there is no Istio distribution to take samples from")
-    if wanted is None:
-        newest = parsed[max(parsed)]
-        found = f"Istio {installed!r}" if installed else "no Istio"
-        return newest, f"the cluster shows {found}, so the samples are those of Istio {newest}"
-    if wanted in parsed:
-        return parsed[wanted], ""
-    near = [v for v in parsed if v.line == wanted.line]
-    if not near:
-        minor = f"{wanted.major}.{wanted.minor}"
+def _parsed(read: Callable[[], str], what: str) -> list[KubeObject]:
+    try:
+        return parse_manifest(read())
+    except ManifestMalformed as error:
         raise SampleMissing(
-            f"Istio {wanted} is installed, and no distribution of Istio {minor} is available; "
-            f"available: {listing}",
-            cause="samples of another minor version may not fit the mesh",
-            remedy=f"add a distribution folder of Istio {minor}, or upgrade the mesh",
-        )
-    nearest = parsed[max(near, key=lambda v: (-abs(v.patch - wanted.patch), v.is_release, v))]
-    return nearest, f"Istio {wanted} is installed, the samples are those of Istio {nearest}"
+            f"the sample {what} cannot be used: {error.summary}", cause=error.cause
+        ) from None
+    except OSError as error:
+        raise SampleMissing(
+            f"the sample {what} cannot be read", cause=str(error.strerror)
+        ) from None
+
+
+def _read_bundled(name: str) -> str:
+    return (_BUNDLE / f"{name}.yaml").read_text("utf-8")
+
+
+# --- changes --------------------------------------------------------------------------------------
+
+
+def mark(objects: Iterable[KubeObject], application: Application) -> None:
+    """Puts the label on the objects, in place; their pods do not get it."""
+    for obj in objects:
+        obj["metadata"]["labels"] = {**labels_of(obj), APPLICATION: application.name}
+
+
+def move(objects: Iterable[KubeObject], namespace: str) -> None:
+    """Moves a sample's objects to `namespace`, in place; cluster-scoped ones stay what they are.
+
+    Bindings follow their accounts, and the texts of ConfigMaps (Kiali's root namespace, Grafana's
+    queries) name the mesh's namespace too.
+    """
+    for obj in objects:
+        if obj["metadata"].get("namespace"):
+            obj["metadata"]["namespace"] = namespace
+        for subject in obj.get("subjects") or []:
+            if subject.get("namespace"):
+                subject["namespace"] = namespace
+        if obj["kind"] == "ConfigMap" and namespace != istio.SYSTEM_NAMESPACE:
+            obj["data"] = {
+                name: _NAMED.sub(namespace, text) for name, text in (obj.get("data") or {}).items()
+            }
+
+
+def expose(objects: Iterable[KubeObject], name: str) -> None:
+    """Gives the Service `name` a load balancer ("" for none) and closes the others, in place.
+
+    The type is always sent: a field that is left out keeps the value of another manager.
+    """
+    for obj in objects:
+        if Ref.of(obj).group_kind == _SERVICE:
+            is_exposed = bool(name) and obj["metadata"]["name"] == name
+            obj["spec"]["type"] = _LOAD_BALANCER if is_exposed else _CLUSTER_IP
+
+
+def exposed_services(objects: Iterable[KubeObject]) -> list[Ref]:
+    """The Services that are open to the outside."""
+    refs = [(Ref.of(obj), obj) for obj in objects]
+    return [
+        ref
+        for ref, obj in refs
+        if ref.group_kind == _SERVICE and obj["spec"].get("type") == _LOAD_BALANCER
+    ]
+
+
+def shared(ours: Sequence[KubeObject], theirs: Sequence[KubeObject]) -> list[KubeObject]:
+    """Those of `theirs` that `ours` has as well."""
+    mine = {identity(Ref.of(obj)) for obj in ours}
+    return [obj for obj in theirs if identity(Ref.of(obj)) in mine]

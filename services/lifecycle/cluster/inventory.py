@@ -17,6 +17,9 @@ from services.chassis.kube.resources import Resources
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.versions import Version
 
+_OLDEST = Version(0, 0, 0)
+_HELM_VERSION = "app.kubernetes.io/version"
+_HELM_CHART = "helm.sh/chart"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 # Every kind that some profile or chart of Istio renders (group, kind).
@@ -118,6 +121,47 @@ class Inventory:
             return False
         there, ours = Version.parse(found.version), Version.parse(version)
         return there is not None and ours is not None and there > ours
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The control plane that add-ons and samples have to fit; `version` "" when it tells none."""
+
+    version: str = ""
+    namespace: str = istio.SYSTEM_NAMESPACE
+
+
+def mesh_of(inventory: Inventory) -> Mesh:
+    """The unnamed revision, else the one with the default tag, else the newest.
+
+    A control plane of another installer counts as well.
+    """
+    versions = inventory.revisions()
+    meshes = {name: Mesh(text, _home(inventory, name)) for name, text in versions.items()}
+    for plane in inventory.foreign_planes:
+        revision = plane.labels.get(istio.REVISION, istio.DEFAULT_REVISION)
+        meshes.setdefault(revision, Mesh(_foreign_version(plane), plane.ref.namespace))
+    if not meshes:
+        return Mesh(namespace=inventory.namespace(istio.SYSTEM_NAMESPACE))
+    for name in (istio.DEFAULT_REVISION, inventory.tags().get(istio.DEFAULT_TAG, "")):
+        if name in meshes:
+            return meshes[name]
+    newest = max(meshes, key=lambda name: (Version.parse(meshes[name].version) or _OLDEST, name))
+    return meshes[newest]
+
+
+def _home(inventory: Inventory, revision: str) -> str:
+    """The namespace of the revision's control plane."""
+    for found in inventory.of_revision(revision):
+        is_plane = found.labels.get(istio.COMPONENT) == istio.PILOT
+        if is_plane and found.ref.kind == "Deployment":
+            return found.ref.namespace
+    return inventory.namespace(istio.SYSTEM_NAMESPACE)
+
+
+def _foreign_version(plane: Found) -> str:
+    chart = plane.labels.get(_HELM_CHART, "").removeprefix("istiod-")
+    return plane.labels.get(_HELM_VERSION) or chart
 
 
 @dataclass(slots=True)

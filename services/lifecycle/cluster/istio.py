@@ -6,6 +6,8 @@ Install sets the labels that istioctl sets, so that either tool recognizes what 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from services.chassis.kube.objects import KubeObject, labels_of
 
 COMPONENT = "operator.istio.io/component"
@@ -87,3 +89,10 @@ def revision_of(obj: KubeObject) -> str | None:
     if labels.get(COMPONENT) == BASE and REVISION not in labels:
         return None
     return labels.get(REVISION) or DEFAULT_REVISION
+
+
+def is_in_mesh(labels: Mapping[str, str]) -> bool:
+    """Whether pods of a namespace with these labels get sidecars or the ambient mesh."""
+    if INJECTION in labels:
+        return labels[INJECTION] == "enabled"
+    return bool(labels.get(REVISION)) or labels.get(DATAPLANE_MODE) == "ambient"

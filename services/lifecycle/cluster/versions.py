@@ -7,10 +7,10 @@ minor at a time (https://istio.io/latest/docs/releases/supported-releases/).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.chassis.errors import VersionUnknown
+from services.chassis.errors import SampleMissing, VersionUnknown
 
 _PATTERN = re.compile(r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:-([0-9A-Za-z.-]{1,32}))?\Z")
 
@@ -72,6 +72,35 @@ def choose(wanted: str, available: Iterable[str]) -> str:
             f"Istio {wanted.strip()[:64]!r} is not available; available: {listing}"
         )
     return str(version)
+
+
+def choose_distribution(installed: str, available: Sequence[str]) -> tuple[str, str]:
+    """The distribution to take samples from, and what to warn of ("" for nothing).
+
+    Raises `SampleMissing` when there is none of the installed minor version.
+    """
+    parsed = {v: text for text in available if (v := Version.parse(text)) is not None}
+    listing = ", ".join(parsed[v] for v in sorted(parsed, reverse=True)) or "none"
+    wanted = Version.parse(installed)
+    if not parsed:
+        raise SampleMissing("there is no Istio distribution to take samples from")
+    if wanted is None:
+        newest = parsed[max(parsed)]
+        found = f"Istio {installed!r}" if installed else "no Istio"
+        return newest, f"the cluster shows {found}, so the samples are those of Istio {newest}"
+    if wanted in parsed:
+        return parsed[wanted], ""
+    near = [v for v in parsed if v.line == wanted.line]
+    if not near:
+        minor = f"{wanted.major}.{wanted.minor}"
+        raise SampleMissing(
+            f"Istio {wanted} is installed, and no distribution of Istio {minor} is available; "
+            f"available: {listing}",
+            cause="samples of another minor version may not fit the mesh",
+            remedy=f"add a distribution folder of Istio {minor}, or upgrade the mesh",
+        )
+    nearest = parsed[max(near, key=lambda v: (-abs(v.patch - wanted.patch), v.is_release, v))]
+    return nearest, f"Istio {wanted} is installed, the samples are those of Istio {nearest}"
 
 
 def unsafe_step(current: str, wanted: str) -> str:

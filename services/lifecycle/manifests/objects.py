@@ -61,6 +61,9 @@ _WORKLOADS = frozenset(
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy"})
 
 
+Identity = tuple[str, str, str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedObject:
     """One object ready to be sent: its JSON and the labels and annotations in it."""
@@ -84,6 +87,11 @@ def planned_object(obj: dict[str, Any]) -> PlannedObject:
         labels=tuple(labels_of(obj).items()),
         annotations=tuple(annotations_of(obj).items()),
     )
+
+
+def identity(ref: Ref) -> Identity:
+    """An object whatever the version of its API."""
+    return (ref.group, ref.kind, ref.namespace, ref.name)
 
 
 def wave_of(ref: Ref, component: str = "") -> Wave:

@@ -1,15 +1,41 @@
-"""Why a workload is not ready, in a sentence: from its conditions, pods and containers."""
+"""Waiting for workloads, and why one is not ready: from its conditions, pods and containers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
-from services.chassis.errors import ClusterError, shortened
+from services.chassis.errors import ClusterError, NotReadyInTime, shortened
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
+from services.chassis.messages import Phase
+from services.lifecycle.manifests.objects import PlannedObject, listing
+from services.lifecycle.work import Work
 
 _UNKNOWN = "its pods gave no reason"
+
+
+async def await_ready(work: Work, objects: Iterable[PlannedObject], *, within: timedelta) -> None:
+    """Waits for the workloads among `objects`, each told when it is ready.
+
+    Raises `NotReadyInTime` with the likeliest reason.
+    """
+
+    async def tell(ref: Ref) -> None:
+        work.progress.tell(
+            Phase.READY, f"{ref} is ready", numbers={"seconds": work.progress.seconds}
+        )
+
+    late = await work.engine.ready(objects, within=within, on_ready=tell)
+    if late:
+        first = min(late)
+        raise NotReadyInTime(
+            f"not ready after {within.total_seconds():.0f} s: {listing(sorted(late))}",
+            cause=await why_not_ready(work.client, work.resources, first),
+            subject=str(first),
+        )
 
 
 async def why_not_ready(client: KubeClient, resources: Resources, ref: Ref) -> str:

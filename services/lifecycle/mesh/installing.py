@@ -21,11 +21,12 @@ from services.lifecycle.manifests.objects import (
     PlannedObject,
     Wave,
     by_kind,
+    identity,
     in_waves,
     listing,
     planned_object,
 )
-from services.lifecycle.manifests.readiness import why_not_ready
+from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.mesh.prechecks import check_install, kubernetes_minor
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
@@ -103,11 +104,11 @@ class Installer:
         kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
         namespace = await _missing_namespace(work, request)
         objects = (*([namespace] if namespace else []), *kept)
-        wanted = {_identity(planned.ref) for planned in mesh.objects}
+        wanted = {identity(planned.ref) for planned in mesh.objects}
         stale = tuple(
             found
             for found in inventory.of_revision(request.revision)
-            if _identity(found.ref) not in wanted and _may_prune(found)
+            if identity(found.ref) not in wanted and _may_prune(found)
         )
         live = {ref: found.obj for ref, found in inventory.objects.items()}
         return Plan(
@@ -139,28 +140,9 @@ class Installer:
                 group.create_task(work.engine.ledger.settle_meanwhile())
                 if wave is Wave.FOUNDATIONS:
                     established = group.create_task(work.engine.established(fresh_definitions))
-                await self._await_ready(work, plan, objects)
+                await await_ready(work, objects, within=plan.request.readiness_timeout)
             if established is not None:
                 _require_established(await established)
-
-    async def _await_ready(self, work: Work, plan: Plan, objects: Sequence[PlannedObject]) -> None:
-        async def tell(ref: Ref) -> None:
-            work.progress.tell(
-                Phase.READY,
-                f"{ref} is ready",
-                numbers={"seconds": work.progress.seconds},
-            )
-
-        timeout = plan.request.readiness_timeout
-        late = await work.engine.ready(objects, within=timeout, on_ready=tell)
-        if late:
-            first = min(late)
-            reason = await why_not_ready(work.client, work.resources, first)
-            raise NotReadyInTime(
-                f"not ready after {timeout.total_seconds():.0f} s: {listing(sorted(late))}",
-                cause=reason,
-                subject=str(first),
-            )
 
     async def _prune(self, work: Work, plan: Plan) -> None:
         if not plan.stale:
@@ -249,11 +231,6 @@ def _network(request: MeshRequest) -> str:
     settings = values.get("global") if isinstance(values, dict) else None
     network = settings.get("network") if isinstance(settings, dict) else None
     return network if isinstance(network, str) else ""
-
-
-def _identity(ref: Ref) -> tuple[str, str, str, str]:
-    """An object whatever the version of its API."""
-    return (ref.group, ref.kind, ref.namespace, ref.name)
 
 
 def _may_prune(found: Found) -> bool:

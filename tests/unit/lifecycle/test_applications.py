@@ -10,18 +10,13 @@ import pytest
 from services.chassis.errors import SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Category, SlotKind
-from services.lifecycle.adapters.samples import SIZE_LIMIT_BYTES, Samples
-from services.lifecycle.applications.addons import Identity, identity
 from services.lifecycle.applications.applying import Applications
-from services.lifecycle.applications.samples import (
-    APPLICATIONS,
-    Mesh,
-    choose_distribution,
-    is_in_mesh,
-    mesh_of,
-)
+from services.lifecycle.applications.samples import APPLICATIONS, SIZE_LIMIT_BYTES, Samples
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.inventory import Inventory
+from services.lifecycle.cluster.inventory import Inventory, Mesh, mesh_of
+from services.lifecycle.cluster.istio import is_in_mesh
+from services.lifecycle.cluster.versions import choose_distribution
+from services.lifecycle.manifests.objects import Identity, identity
 from tests.unit.lifecycle.samples import foreign_plane, found, inventory, plane, tag, thing
 
 AVAILABLE = ("1.31.0", "1.30.3", "1.30.1", "1.31.2-rc.1")

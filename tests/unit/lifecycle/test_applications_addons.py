@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject, Ref
-from services.lifecycle.applications.addons import expose, exposed_services, identity, move, shared
-from services.lifecycle.applications.labels import APPLICATION, mark
-from services.lifecycle.applications.options import Options, addon_options, application_options
-from services.lifecycle.applications.samples import BY_NAME
+from services.lifecycle.applications.applying import (
+    AddonOptions,
+    ApplicationOptions,
+    options_of,
+)
+from services.lifecycle.applications.samples import (
+    APPLICATION,
+    BY_NAME,
+    expose,
+    exposed_services,
+    mark,
+    move,
+    shared,
+)
+from services.lifecycle.manifests.objects import identity
 from tests.unit.lifecycle.samples import thing
 
 OPTIONS = "apiVersion: meshbus.io/v1\nkind: {kind}\nspec: {{{spec}}}\n"
@@ -134,19 +144,25 @@ def test_objects_are_marked_and_pods_are_not() -> None:
     ids=["empty", "blank", "a manifest", "no YAML", "noise", "a list", "another's options"],
 )
 def test_bodies_of_others_are_left_alone(body: str) -> None:
-    assert application_options(body) == addon_options(body) == Options()
+    assert options_of(BY_NAME["bookinfo"], body) is None
+    assert options_of(BY_NAME["kiali-addon"], body) is None
 
 
 def test_options_of_a_sample_application() -> None:
     spec = "gateway: false, readinessTimeoutSeconds: 5"
-    assert application_options(OPTIONS.format(kind="ApplicationOptions", spec=spec)) == Options(
-        gateway=False, readiness_timeout=timedelta(seconds=5), is_given=True
-    )
+    body = OPTIONS.format(kind="ApplicationOptions", spec=spec)
+    wanted = ApplicationOptions(gateway=False, readinessTimeoutSeconds=5)
+    assert options_of(BY_NAME["bookinfo"], body) == wanted
+
+
+def test_options_have_defaults() -> None:
+    assert ApplicationOptions().model_dump() == {"gateway": True, "readinessTimeoutSeconds": 120}
+    assert AddonOptions().model_dump() == {"expose": False, "readinessTimeoutSeconds": 120}
 
 
 def test_options_of_an_add_on_stand_among_other_documents() -> None:
     body = "kind: Other\n---\n" + OPTIONS.format(kind="AddonOptions", spec="expose: true")
-    assert addon_options(body) == Options(expose=True, is_given=True)
+    assert options_of(BY_NAME["kiali-addon"], body) == AddonOptions(expose=True)
 
 
 @pytest.mark.parametrize(
@@ -159,5 +175,5 @@ def test_options_of_an_add_on_stand_among_other_documents() -> None:
 )
 def test_options_that_cannot_be_used_are_named(kind: str, spec: str, word: str) -> None:
     with pytest.raises(OptionsMalformed) as refused:
-        addon_options(OPTIONS.format(kind=kind, spec=spec))
+        options_of(BY_NAME["kiali-addon"], OPTIONS.format(kind=kind, spec=spec))
     assert word in refused.value.summary

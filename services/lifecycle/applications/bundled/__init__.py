@@ -1,1 +1,0 @@
-"""Manifests of our own, for the sample applications that no Istio distribution brings."""
