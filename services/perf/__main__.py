@@ -42,7 +42,7 @@ from services.perf.runs.seating import Patience
 from services.perf.runs.wire import RollAnswer
 from services.perf.runs.working import ShardWorker
 from services.perf.settings import PerfSettings
-from services.perf.telemetry.correlation import Metrics
+from services.perf.telemetry.findings import Metrics
 
 HTTP_PORT = 9113
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field
 
@@ -60,6 +61,11 @@ class TargetResult(Piece):
     weight: float
     tally: TallyMessage
 
+    @property
+    def address(self) -> SplitResult:
+        """The URL taken apart; of `host:port` as well, which has no scheme."""
+        return urlsplit(self.url if "//" in self.url else f"//{self.url}")
+
 
 class Measurement(Message):
     """One run. Everything that a result page, an export or a comparison needs, and no secret."""
@@ -104,8 +110,13 @@ class Measurement(Message):
 
     @property
     def actual_rate(self) -> float:
-        count = sum(self.tally.durations.counts)
-        return count / self.duration_s if self.duration_s > 0 else 0.0
+        return self.tally.requests / self.duration_s if self.duration_s > 0 else 0.0
+
+    @property
+    def services(self) -> list[str]:
+        """The service under test; where the test names none, the hosts of the targets."""
+        hosts = (target.address.hostname for target in self.targets)
+        return [self.service] if self.service else [host for host in hosts if host]
 
 
 def interval_of(duration_s: float) -> float:

@@ -41,6 +41,14 @@ class TallyMessage(Piece):
     bytes_received: int = 0
     bytes_sent: int = 0
 
+    @property
+    def requests(self) -> int:
+        return sum(self.durations.counts)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.counts)
+
 
 @dataclass(slots=True)
 class Interval:

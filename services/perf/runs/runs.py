@@ -35,7 +35,8 @@ from services.perf.runs.summing import measured_by, requests_in
 from services.perf.runs.telling import live, told
 from services.perf.runs.wire import RunRecord, RunState, Step
 from services.perf.runs.work import Mesh, Work
-from services.perf.telemetry.correlation import Metrics, correlate
+from services.perf.telemetry.correlation import correlate
+from services.perf.telemetry.findings import Metrics
 
 _FACTS_WITHIN_S = 10.0
 _MOST_UNSURE_STEPS = 2

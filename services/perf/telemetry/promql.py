@@ -1,4 +1,4 @@
-"""PromQL as text: how much counters grew in a run's window, exactly and for all targets at once.
+"""How much counters and histograms grew in a run's window: the queries, and how answers are read.
 
 `increase()` was rejected as the rule. It extrapolates to the window's borders, it loses the first
 sample of a series that the run itself brought to life, and it needs two samples inside the window.
@@ -15,13 +15,19 @@ Prometheus adds the series up, so an answer has one sample for each group and no
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
-SUM = "sum"
+from services.chassis.prometheus import Sample
+
+_SUM = "sum"
 """In the place of a bucket's bound: the sum of the observed values."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,12 @@ class Window:
     end: datetime
 
     @property
-    def seconds(self) -> float:
-        return (self.end - self.start).total_seconds()
-
-    @property
     def text(self) -> str:
         """As a PromQL duration."""
-        return f"{max(1, round(self.seconds * 1000))}ms"
+        return f"{max(1, round((self.end - self.start).total_seconds() * 1000))}ms"
+
+
+# --- queries -------------------------------------------------------------------------------------
 
 
 def grown(selector: str, *, window: Window, by: Sequence[str]) -> str:
@@ -57,7 +62,7 @@ def histogram(metric: str, *, window: Window, by: Sequence[str], matchers: str =
     total = grown(f"{metric}_sum{labels}", window=window, by=by)
     return (
         f"({buckets} and on ({', '.join(by)}) {count})"
-        f' or label_replace({total}, "le", "{SUM}", "", "")'
+        f' or label_replace({total}, "le", "{_SUM}", "", "")'
     )
 
 
@@ -91,3 +96,74 @@ def quoted(text: str) -> str:
     """A PromQL string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Distribution:
+    """A histogram as Prometheus has it: cumulative buckets and a sum.
+
+    Means are exact as far as the proxies' sums are: Envoy counts whole milliseconds, so that each
+    time is up to one millisecond too short. Quantiles lie somewhere within a bucket; they are for
+    display, and are never subtracted from each other.
+    """
+
+    buckets: dict[float, float] = field(default_factory=dict)
+    """Upper bound to the count of all values up to it."""
+    total: float = 0.0
+
+    def add(self, bound: str, value: float) -> None:
+        """Counts one sample of `histogram`; bounds that are no numbers are left out."""
+        if bound == _SUM:
+            self.total += value
+            return
+        try:
+            number = float(bound)
+        except ValueError:
+            return
+        self.buckets[number] = self.buckets.get(number, 0.0) + value
+
+    @property
+    def count(self) -> float:
+        return max(self.buckets.values(), default=0.0)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else 0.0
+
+    def quantile(self, share: float) -> float:
+        """As `histogram_quantile`: linear within a bucket, and the last bound beyond all."""
+        wanted = share * self.count
+        low, below = 0.0, 0.0
+        for bound, upto in sorted(self.buckets.items()):
+            if upto >= wanted and upto > below:
+                if math.isinf(bound):
+                    return low
+                return low + (bound - low) * (wanted - below) / (upto - below)
+            # Buckets of pods that were set back may decrease by rounding.
+            low, below = bound, max(below, upto)
+        return low
+
+
+def merged(distributions: Iterable[Distribution]) -> Distribution:
+    """One of all; histograms of different bounds would not add up, and the mesh has one set."""
+    whole = Distribution()
+    for one in distributions:
+        whole.total += one.total
+        for bound, count in one.buckets.items():
+            whole.buckets[bound] = whole.buckets.get(bound, 0.0) + count
+    return whole
+
+
+def distributions_of(
+    samples: Iterable[Sample], key: Callable[[Mapping[str, str]], Key]
+) -> dict[Key, Distribution]:
+    """Answers of `histogram`, by what `key` makes of the labels."""
+    found: dict[Key, Distribution] = {}
+    for sample in samples:
+        if math.isfinite(sample.value):
+            distribution = found.setdefault(key(sample.labels), Distribution())
+            distribution.add(sample.labels.get("le", ""), sample.value)
+    return {key: one for key, one in found.items() if one.count}

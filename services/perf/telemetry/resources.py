@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from services.chassis.prometheus import Sample
-from services.perf.telemetry.distributions import distributions_of
-from services.perf.telemetry.promql import Window, any_of, histogram, quoted
-from services.perf.telemetry.verdicts import Evidence, Saturated
+from services.perf.telemetry.findings import Findings
+from services.perf.telemetry.promql import any_of, distributions_of, histogram, quoted
 
 CPU = "container_cpu_usage_seconds_total"
 MEMORY = "container_memory_working_set_bytes"
@@ -26,141 +26,101 @@ _NEAR_LIMIT = 0.8
 _THROTTLED_SHARE = 0.05
 _MOST_TOLD = 5
 _CONTAINER = ("namespace", "pod", "container")
+_BY = ", ".join(_CONTAINER)
 _MESH_NAMESPACE = "istio-system"
 _MESH_PODS = ("istiod", "ztunnel", "waypoint")
 
-Containers = dict[tuple[str, ...], float]
+
+async def see_containers(findings: Findings, workloads: Collection[str]) -> None:
+    """Processor and memory of the run's workloads and of the mesh's own pods."""
+    if not findings.has(CPU, tells="processor and memory of proxies and applications"):
+        await _see_processes(findings)
+        return
+    pods, window = _pods(workloads), findings.window.text
+    inside = f"{{{pods}}}[{window}]"
+    cpu = f"sum by ({_BY}) (rate({CPU}{inside}))"
+    memory = f"max by ({_BY}) (max_over_time({MEMORY}{inside}))"
+    throttled = (
+        f"sum by ({_BY}) (increase({THROTTLED}{inside}))"
+        f" / sum by ({_BY}) (increase({PERIODS}{inside}))"
+    )
+    limited = f'{LIMITS}{{resource=~"cpu|memory",{pods}}}[{window}]'
+    limits = f"max by ({_BY}, resource) (last_over_time({limited}))"
+    cores, bytes_used, held_back, bounds = await asyncio.gather(
+        findings.ask(cpu, what=CPU),
+        findings.ask(memory, what=MEMORY),
+        findings.ask(throttled if THROTTLED in findings.names else "", what="throttling"),
+        findings.ask(limits if LIMITS in findings.names else "", what=LIMITS),
+    )
+    if findings.has(LIMITS, tells="limits of containers"):
+        most = {(*_container(s), s.labels.get("resource", "")): s.value for s in bounds}
+        for what, used, query in (("cpu", cores, cpu), ("memory", bytes_used, memory)):
+            for container, value in _containers(used):
+                limit = most.get((*container, what), 0.0)
+                share = value / limit if limit else 0.0
+                if share >= _NEAR_LIMIT:
+                    text = f"{_named(container)} used {share:.0%} of its {what} limit"
+                    findings.fill(what, "/".join(container), share, text=text, query=query)
+    for container, share in _containers(held_back):
+        if share >= _THROTTLED_SHARE:  # False for the NaN of a container without periods
+            text = f"was held back by its cpu limit in {share:.0%} of the periods"
+            text = f"{_named(container)} {text}"
+            findings.fill("cpu_throttled", "/".join(container), share, text=text, query=throttled)
+    for container, value in sorted(_containers(cores), key=lambda item: -item[1])[:_MOST_TOLD]:
+        text = f"{_named(container)} used {value:.2f} cores"
+        findings.see(text, value, query=cpu, digits=None)
+    if not cores:
+        findings.missing.append(f"{CPU}: two samples in the window, of these pods")
 
 
-def cpu_query(workloads: Iterable[str], window: Window) -> str:
-    """Cores in use on average, by container of these workloads and of the mesh."""
-    return f"{_by()} (rate({CPU}{{{_pods(workloads)}}}[{window.text}]))"
+async def _see_processes(findings: Findings) -> None:
+    """What processes report of themselves, where containers are not scraped."""
+    window = findings.window.text
+    cpu = f"sum by (job, instance) (rate({PROCESS_CPU}[{window}]))"
+    memory = f"max by (job, instance) (max_over_time({ENVOY_MEMORY}[{window}]))"
+    for metric, used in ((PROCESS_CPU, cpu), (ENVOY_MEMORY, memory)):
+        query = f"topk({_MOST_TOLD}, {used})" if metric in findings.names else ""
+        for labels, value in await findings.ask(query, what=metric):
+            told = f"{value:.2f} cores" if metric == PROCESS_CPU else f"{value / 1e6:.0f} MB"
+            where = f"{labels.get('job', '')} at {labels.get('instance', '')}"
+            findings.see(f"{where} used {told}", value, query=query, digits=None)
 
 
-def memory_query(workloads: Iterable[str], window: Window) -> str:
-    """Bytes in use at most."""
-    return f"{_by('max')} (max_over_time({MEMORY}{{{_pods(workloads)}}}[{window.text}]))"
+async def see_istiod(findings: Findings) -> None:
+    """How long istiod took to bring changes to the proxies, where it is scraped."""
+    known = [metric for metric in ISTIOD_TIMES if f"{metric}_count" in findings.names]
+    if not known:
+        names = " and ".join(ISTIOD_TIMES)
+        findings.missing.append(f"{names}: how long istiod took to bring changes to the proxies")
+    for metric in known:
+        query = histogram(metric, window=findings.window, by=("job",))
+        samples = await findings.ask(query, what=metric)
+        for one in distributions_of(samples, lambda labels: labels.get("job", "")).values():
+            text = (
+                f"istiod took {one.mean * 1000:.0f} ms on average {ISTIOD_TIMES[metric]} "
+                f"({one.count:.0f} in the window, p99 {one.quantile(0.99) * 1000:.0f} ms)"
+            )
+            findings.see(text, one.mean, query=query, digits=6)
 
 
-def throttled_query(workloads: Iterable[str], window: Window) -> str:
-    """Share of the scheduler's periods in which a container was held back."""
-    inside = f"{{{_pods(workloads)}}}[{window.text}]"
-    return f"{_by()} (increase({THROTTLED}{inside})) / {_by()} (increase({PERIODS}{inside}))"
+def _containers(samples: Iterable[Sample]) -> list[tuple[tuple[str, ...], float]]:
+    """Values by namespace, pod and container, in their order."""
+    return sorted((_container(sample), sample.value) for sample in samples)
 
 
-def limits_query(workloads: Iterable[str], window: Window) -> str:
-    """Limits in cores and bytes."""
-    pods = _pods(workloads)
-    inside = f'{LIMITS}{{resource=~"cpu|memory",{pods}}}[{window.text}]'
-    return f"max by ({', '.join((*_CONTAINER, 'resource'))}) (last_over_time({inside}))"
+def _container(sample: Sample) -> tuple[str, ...]:
+    return tuple(sample.labels.get(label, "") for label in _CONTAINER)
 
 
-def process_cpu_query(window: Window) -> str:
-    """Cores in use by the busiest processes, where no container is scraped."""
-    return f"topk({_MOST_TOLD}, sum by (job, instance) (rate({PROCESS_CPU}[{window.text}])))"
+def _named(container: tuple[str, ...]) -> str:
+    namespace, pod, name = container
+    return f"{name} of {pod}.{namespace}"
 
 
-def envoy_memory_query(window: Window) -> str:
-    """Bytes that the largest proxies hold."""
-    inside = f"max_over_time({ENVOY_MEMORY}[{window.text}])"
-    return f"topk({_MOST_TOLD}, max by (job, instance) ({inside}))"
-
-
-def istiod_query(metric: str, window: Window) -> str:
-    return histogram(metric, window=window, by=("job",))
-
-
-def containers_of(samples: Iterable[Sample], *, resource: str = "") -> Containers:
-    """Values by namespace, pod and container; of the limits, those of one resource."""
-    return {
-        tuple(sample.labels.get(label, "") for label in _CONTAINER): sample.value
-        for sample in samples
-        if sample.labels.get("resource", "") == resource
-    }
-
-
-def near_limits(used: Containers, limits: Containers, *, what: str, query: str) -> list[Saturated]:
-    """Containers that used most of what they may."""
-    found = []
-    for container, value in sorted(used.items()):
-        share = value / limits[container] if limits.get(container) else 0.0
-        if share >= _NEAR_LIMIT:
-            text = f"{_told(container)} used {share:.0%} of its {what} limit"
-            found.append(_saturated(what, container, share, text=text, query=query))
-    return found
-
-
-def throttled(shares: Containers, *, query: str) -> list[Saturated]:
-    """Containers that the scheduler held back."""
-    return [
-        _saturated(
-            "cpu_throttled",
-            container,
-            share,
-            text=f"{_told(container)} was held back by its cpu limit in {share:.0%} of the periods",
-            query=query,
-        )
-        for container, share in sorted(shares.items())
-        if share >= _THROTTLED_SHARE  # False for the NaN of a container without periods
-    ]
-
-
-def busiest(used: Containers, *, query: str) -> list[Evidence]:
-    """The containers that used most of a processor."""
-    descending = sorted(used.items(), key=lambda item: -item[1])[:_MOST_TOLD]
-    return [
-        Evidence(text=f"{_told(container)} used {value:.2f} cores", query=query, value=value)
-        for container, value in descending
-    ]
-
-
-def processes(samples: Iterable[Sample], *, unit: str, query: str) -> list[Evidence]:
-    """Answers by job and instance: cores, or bytes told in MB."""
-    found = []
-    for sample in samples:
-        where = f"{sample.labels.get('job', '')} at {sample.labels.get('instance', '')}"
-        told = f"{sample.value:.2f} cores" if unit == "cores" else f"{sample.value / 1e6:.0f} MB"
-        found.append(Evidence(text=f"{where} used {told}", query=query, value=sample.value))
-    return found
-
-
-def istiod_times(samples: Iterable[Sample], *, metric: str, query: str) -> list[Evidence]:
-    """How long istiod took, if it sent anything in the window."""
-    return [
-        Evidence(
-            text=f"istiod took {one.mean * 1000:.0f} ms on average {ISTIOD_TIMES[metric]} "
-            f"({one.count:.0f} in the window, p99 {one.quantile(0.99) * 1000:.0f} ms)",
-            query=query,
-            value=round(one.mean, 6),
-        )
-        for one in distributions_of(samples, _job).values()
-    ]
-
-
-def _job(labels: Mapping[str, str]) -> str:
-    return labels.get("job", "")
-
-
-def _by(aggregate: str = "sum") -> str:
-    return f"{aggregate} by ({', '.join(_CONTAINER)})"
-
-
-def _pods(workloads: Iterable[str]) -> str:
+def _pods(workloads: Collection[str]) -> str:
     """Matchers of the pods of workloads, each `name.namespace`, and of the mesh's own."""
     pairs = [workload.rpartition(".") for workload in sorted(workloads)]
     names = "|".join(re.escape(name) for name in (*_MESH_PODS, *(pair[0] for pair in pairs)))
     namespaces = any_of([_MESH_NAMESPACE, *(pair[2] for pair in pairs)])
     pods = quoted(f"({names})-.+")
     return f'container!="",container!="POD",namespace=~{namespaces},pod=~{pods}'
-
-
-def _told(container: tuple[str, ...]) -> str:
-    namespace, pod, name = container
-    return f"{name} of {pod}.{namespace}"
-
-
-def _saturated(
-    what: str, container: tuple[str, ...], value: float, *, text: str, query: str
-) -> Saturated:
-    where = "/".join(container)
-    return Saturated(what=what, where=where, value=round(value, 4), text=text, query=query)

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 import pytest
 
 from services.chassis.prometheus import Sample
-from services.perf.telemetry.distributions import Distribution, distributions_of, merged
-from services.perf.telemetry.splits import At, Point, Split, split
+from services.perf.telemetry.promql import Distribution, distributions_of, merged
+from services.perf.telemetry.shares import At, Point, Split, split
 from services.perf.telemetry.verdicts import (
     Confidence,
     Edge,

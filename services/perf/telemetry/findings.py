@@ -1,13 +1,15 @@
-"""The port to Prometheus, and what was asked of it for one run with what came of it."""
+"""Collects the answers about one run's window from which its verdict is made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from services.chassis.prometheus import MetricsError, Sample
 from services.perf.telemetry.promql import Window
+from services.perf.telemetry.shares import Point
 from services.perf.telemetry.verdicts import Edge, Evidence, Saturated
 
 
@@ -20,12 +22,14 @@ class Metrics(Protocol):
 
 @dataclass(slots=True)
 class Findings:
-    """Collects what a verdict will hold. Telemetry that fails makes it poorer, and is told."""
+    """What a verdict will hold. A query that fails makes it poorer, and is listed as missing."""
 
     metrics: Metrics
     window: Window
     names: set[str] = field(default_factory=set)
     """Metrics that Prometheus has at the window's end."""
+    guess: str = ""
+    """How the service under test was found, where the test named none that the mesh knows."""
     evidence: list[Evidence] = field(default_factory=list)
     saturated: list[Saturated] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -42,18 +46,31 @@ class Findings:
             return []
 
     def has(self, name: str, *, tells: str) -> bool:
-        """Whether there is such a metric; if not, what it would have told is told as missing."""
+        """Whether there is such a metric; if not, what it would have told is listed as missing."""
         if name in self.names:
             return True
         self.missing.append(f"{name}: {tells}")
         return False
 
-    def see(self, text: str, value: float, *, query: str = "") -> None:
+    def see(self, text: str, value: float, *, query: str = "", digits: int | None = 3) -> None:
         """Keeps a number; without a query it is the generator's own."""
-        self.evidence.append(Evidence(text=text, query=query, value=round(value, 3)))
+        rounded = value if digits is None else round(value, digits)
+        self.evidence.append(Evidence(text=text, query=query, value=rounded))
+
+    def see_point(self, point: Point, *, query: str, to: str = "") -> Point:
+        """Keeps the mean of a point."""
+        text = f"{point.at}: {point.requests:.0f} requests{to}, mean {point.mean_ms:.1f} ms"
+        self.see(text, point.mean_ms, query=query)
+        return point
 
     def fill(self, what: str, where: str, value: float, *, text: str, query: str) -> None:
         """Keeps something that was full."""
         self.saturated.append(
             Saturated(what=what, where=where, value=round(value, 4), text=text, query=query)
         )
+
+
+def guessed(counts: Mapping[str, float]) -> tuple[str, str]:
+    """The service with most requests, and the doubt that comes with taking it."""
+    service = max(counts, key=lambda name: counts[name])
+    return service, f"the service under test was not named; {service} got most requests"

@@ -1,0 +1,189 @@
+"""Envoy's own statistics as Prometheus has them: which metrics there are, and how they are asked.
+
+Istio's proxies name a cluster in the label `cluster_name`. An Envoy without Istio's bootstrap takes
+the label `envoy_cluster_name`, and cuts names at the first dot: what follows becomes a part of the
+metric's name, as in `envoy_cluster_shop_svc_cluster_local_upstream_rq_time{envoy_cluster_name=
+"outbound|80||checkout"}`. Both are read, so each metric that Prometheus has is asked for by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.perf.telemetry.promql import Window, grown, histogram, named
+
+OVERFLOWS = {
+    "upstream_rq_pending_overflow": "requests refused because too many waited for a connection",
+    "upstream_cx_overflow": "connections refused by the limit of connections",
+    "upstream_cx_pool_overflow": "connections refused by the limit of connection pools",
+    "upstream_rq_retry_overflow": "retries refused by the limit of retries",
+}
+PENDING = "upstream_rq_pending_active"
+UPSTREAM_TIME = "upstream_rq_time_count"
+DOWNSTREAM_TIME = "downstream_rq_time_count"
+ANSWERS = "upstream_rq"
+NAMES = (
+    f"envoy_cluster_(.+_)?({UPSTREAM_TIME}|{ANSWERS}|{PENDING}|{'|'.join(OVERFLOWS)})"
+    f"|envoy_http_(.+_)?{DOWNSTREAM_TIME}"
+)
+"""Pattern of all metrics that are read here."""
+
+_NAME = re.compile(
+    rf"envoy_(?:cluster|http)_(?:(?P<scope>.+)_)?(?P<what>upstream_\w+|{DOWNSTREAM_TIME})"
+)
+# Envoy counts these a second time, for its own and for other callers.
+_COUNTED_TWICE = re.compile(r"(?:^|_)(?:internal|external|canary)$")
+_MOST_NAMES = 10
+_METRIC = "meshbus_metric"
+_PROXY = ("job", "instance")
+_CLUSTER = ("cluster_name", "envoy_cluster_name")
+_LISTENER = ("http_conn_manager_prefix", "envoy_http_conn_manager_prefix")
+_CODE = ("response_code", "envoy_response_code")
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A metric of Envoy's, taken apart."""
+
+    metric: str
+    scope: str
+    """Of the cluster's or listener's name, where Envoy put it into the metric's."""
+    what: str
+
+    @classmethod
+    def of(cls, metric: str) -> Statistic | None:
+        match = _NAME.fullmatch(metric)
+        if not match or _COUNTED_TWICE.search(match["scope"] or ""):
+            return None
+        return cls(metric, match["scope"] or "", match["what"])
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster at one proxy."""
+
+    proxy: tuple[str, ...]
+    pod: str
+    name: str
+    """As Envoy has it; where the metric's name held a part, dots may stand as underscores."""
+
+    @classmethod
+    def of(cls, labels: Labels) -> Cluster:
+        return cls(proxy_of(labels), labels.get("pod", ""), _name(labels, _CLUSTER).strip(";_"))
+
+    @property
+    def direction(self) -> str:
+        """`outbound`, `inbound` or `inbound-vip` (a waypoint's)."""
+        return self.name.split("|")[0] if "|" in self.name else "outbound"
+
+    @property
+    def host(self) -> str:
+        return self.name.split("|")[-1].strip(";_")
+
+    def leads_to(self, services: Iterable[str]) -> bool:
+        return any(_begins(self.host, service) for service in services)
+
+
+# --- queries: each is empty when there is no such metric -----------------------------------------
+
+
+def upstream_query(names: Iterable[str], services: Sequence[str], window: Window) -> str:
+    """How long clusters took."""
+    by = (*_PROXY, "pod", *_CLUSTER)
+    return _times(_of_services(names, services, [UPSTREAM_TIME]), by=by, window=window)
+
+
+def downstream_query(names: Iterable[str], ports: Collection[str], window: Window) -> str:
+    """How long listeners took."""
+    chosen = _chosen(names, [DOWNSTREAM_TIME], lambda scope: port_of(scope) in ports)
+    return _times(chosen, by=(*_PROXY, *_LISTENER), window=window)
+
+
+def counters_query(names: Iterable[str], services: Sequence[str], window: Window) -> str:
+    """Answers by status, and what circuit breakers refused."""
+    by = (*_CLUSTER, *_CODE)
+    chosen = _of_services(names, services, [ANSWERS, *OVERFLOWS])
+    return named(((m, grown(m, window=window, by=by)) for m in chosen), label=_METRIC)
+
+
+def pending_query(names: Iterable[str], services: Sequence[str], window: Window) -> str:
+    """How many requests waited for a connection at the worst moment that was scraped."""
+    by = ", ".join(_CLUSTER)
+    peaks = (
+        (metric, f"max by ({by}) (max_over_time({metric}[{window.text}])) > 0")
+        for metric in _of_services(names, services, [PENDING])
+    )
+    return named(peaks, label=_METRIC)
+
+
+def _times(metrics: Iterable[str], *, by: Sequence[str], window: Window) -> str:
+    return named(
+        ((m, histogram(m.removesuffix("_count"), window=window, by=by)) for m in metrics),
+        label=_METRIC,
+    )
+
+
+def _of_services(names: Iterable[str], services: Sequence[str], what: Sequence[str]) -> list[str]:
+    """Metrics that may be of the services' clusters."""
+    ends = [service.partition(".")[2] for service in services]
+    return _chosen(names, what, lambda scope: any(_begins(scope, end) for end in ends))
+
+
+def _chosen(
+    names: Iterable[str], what: Sequence[str], is_wanted: Callable[[str], bool]
+) -> list[str]:
+    """Metrics of all clusters or listeners, and of the others those wanted, or all if none is."""
+    found = [one for one in map(Statistic.of, sorted(names)) if one and one.what in what]
+    scoped = [one for one in found if one.scope]
+    wanted = [one for one in scoped if is_wanted(one.scope)]
+    chosen = [*(one for one in found if not one.scope), *(wanted or scoped)[:_MOST_NAMES]]
+    return [one.metric for one in chosen]
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def statistic_of(labels: Labels) -> Statistic | None:
+    """The metric that a sample is of."""
+    return Statistic.of(labels.get(_METRIC, ""))
+
+
+def proxy_of(labels: Labels) -> tuple[str, ...]:
+    return tuple(labels.get(label, "") for label in _PROXY)
+
+
+def listener_of(labels: Labels) -> str:
+    return _name(labels, _LISTENER)
+
+
+def code_of(labels: Labels) -> str:
+    """Status of the answers; empty for other counters."""
+    return _first(labels, _CODE)
+
+
+def port_of(listener: str) -> str:
+    return listener.strip(";_").rpartition("_")[2]
+
+
+def _name(labels: Labels, among: Sequence[str]) -> str:
+    """The name of a cluster or listener, with the part that is in the metric's name."""
+    statistic = statistic_of(labels)
+    scope = statistic.scope if statistic else ""
+    return ".".join(part for part in (_first(labels, among), scope) if part)
+
+
+def _first(labels: Labels, among: Sequence[str]) -> str:
+    return next((labels[label] for label in among if labels.get(label)), "")
+
+
+def _begins(name: str, start: str) -> bool:
+    """Compares by words, because Envoy writes every other character as an underscore."""
+    return f"{_words(name)}_".startswith(f"{_words(start)}_") if start else False
+
+
+def _words(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
