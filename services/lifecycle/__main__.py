@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,13 +11,11 @@ from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
-from services.chassis.bus.pulling import PullWorker, finished
+from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
-from services.chassis.bus.records import Bucket, Records
-from services.chassis.messages import OperationRecord
+from services.chassis.bus.records import Bucket
 from services.chassis.operations.advertising import advertise
-from services.chassis.operations.claims import Claims
-from services.chassis.operations.endings import Endings
+from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
@@ -26,7 +23,7 @@ from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.adapters.stores import CredentialStore
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.applications.samples import Samples
-from services.lifecycle.handlers import SERVICE, Handlers
+from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
 from services.lifecycle.mesh.uninstalling import Uninstaller
@@ -51,26 +48,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
     connections = Connections(chassis.metrics, own.client_idle, settings.insecure_kubeconfigs)
-    records = Records(Bucket(bus, "ops"), OperationRecord)
     credentials = CredentialStore(opener)
-    endings = Endings(
-        publisher=chassis.publisher,
-        records=records,
-        service=SERVICE,
-        worker=settings.instance,
-        claims=True,
-        metrics=chassis.metrics,
-        forget=credentials.forget,
-    )
     handlers = Handlers(
-        claims=Claims(
-            bus=bus,
-            publisher=chassis.publisher,
-            records=records,
-            endings=endings,
-            metrics=chassis.metrics,
-            ack_wait=settings.ack_wait,
-        ),
         credentials=credentials,
         connections=connections,
         leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
@@ -86,15 +65,21 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         parallel_writes=own.parallel_writes,
         applied=Bucket(bus, "intents"),
     )
-    letters = DeadLetters(chassis.publisher)
-    worker = PullWorker(
-        bus, "CMD", "lifecycle", handlers.handle, letters.bury_delivery, slots=own.slots
+    runner = Runner.of(
+        chassis,
+        handlers.operations,
+        work=handlers.work,
+        changes=changes,
+        planned=handlers.planned,
+        forget=credentials.forget,
     )
+    letters = DeadLetters(chassis.publisher)
+    worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
     mover = PullWorker(
         bus,
         "ADV",
         "dlq-mover",
-        Mover(letters, handlers.mourn).handle,
+        Mover(letters, runner.fail_exhausted).handle,
         letters.bury_delivery,
         slots=1,
     )
@@ -106,19 +91,15 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         bus,
         service="lifecycle",
         description="Installs, upgrades and removes Istio; applies manifests",
-        queries=Answers(handlers, versions).queries(),
+        queries=Answers(handlers, runner.claims, versions).queries(),
     )
-    consuming = [
-        asyncio.create_task(worker.run(), name="commands"),
-        asyncio.create_task(mover.run(), name="dead-letters"),
-    ]
     try:
-        yield
+        async with consuming(worker, mover, grace=settings.drain_grace):
+            try:
+                yield
+            finally:
+                await service.stop()
     finally:
-        await service.stop()
-        worker.drain()
-        mover.drain()
-        await finished(consuming, within=settings.drain_grace)
         await connections.close()
 
 

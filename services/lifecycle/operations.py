@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
+from collections.abc import Callable
+
+from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.manifests.applying import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
@@ -45,9 +47,14 @@ def offered(
         return await label_namespace(work, parse_request(work.command.body))
 
     operations = [
-        Operation(MESH, run_mesh),
-        Operation(INJECTION, run_label),
-        Operation(MANIFEST, run_manifest),
+        Operation(MESH, run_mesh, _changing("Istio service mesh")),
+        Operation(INJECTION, run_label, lambda command: f"labeling {command.namespace}"),
+        Operation(MANIFEST, run_manifest, _changing("the manifest", applying="deploying")),
         *applications.operations(),
     ]
     return {operation.advertised.name: operation for operation in operations}
+
+
+def _changing(what: str, *, applying: str = "installing") -> Callable[[Command], str]:
+    """What an operation that applies or deletes `what` is doing."""
+    return lambda command: f"{'removing' if command.verb is Verb.DELETE else applying} {what}"

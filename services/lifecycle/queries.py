@@ -13,6 +13,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import Command, DryRunQuestion, FactsQuestion
+from services.chassis.operations.claims import Claims
 from services.lifecycle.cluster.connections import Connection
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.handlers import Handlers
@@ -23,6 +24,7 @@ class Answers:
     """The answers of one worker; any replica can give them."""
 
     handlers: Handlers
+    claims: Claims
     versions: Sequence[str]
 
     def queries(self) -> list[Query]:
@@ -41,7 +43,7 @@ class Answers:
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The record of an operation on one cluster."""
         operation, cluster = _names(asked)
-        stored = await self.handlers.claims.records.get(subjects.operation_key(operation, cluster))
+        stored = await self.claims.stored(operation, cluster)
         if stored is None:
             raise ObjectNotFound(f"no worker has seen operation {operation} on cluster {cluster}")
         record: dict[str, Any] = stored[0].model_dump(mode="json", exclude={"final"})
@@ -50,7 +52,7 @@ class Answers:
     async def cancel(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Asks a running operation to stop at its next step."""
         operation, cluster = _names(asked)
-        return {"cancelling": await self.handlers.claims.cancel(operation, cluster)}
+        return {"cancelling": await self.claims.cancel(operation, cluster)}
 
     async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What a cluster has that a translation depends on."""

@@ -1,21 +1,23 @@
-"""What an operation works with: one command, one cluster, one story."""
+"""What an operation works with: one command, one cluster, and the progress that it reports."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from services.chassis.bus.leases import Fence
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.resources import Resources
-from services.chassis.messages import AdvertisedOperation, Command
-from services.chassis.operations.endings import Result
+from services.chassis.messages import Command
+from services.chassis.operations import running
+from services.chassis.operations.completion import Result
 from services.chassis.operations.progress import Progress
 from services.lifecycle.cluster.inventory import Surveyor
 from services.lifecycle.manifests.engine import Engine
 
-__all__ = ["Operation", "Result", "Run", "Work"]
+__all__ = ["Operation", "Result", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,5 @@ class Work:
     """Holds the cluster's mesh for a block; raises `ClusterBusy` when another operation does."""
 
 
-Run = Callable[[Work], Awaitable[Result]]
-"""Carries one operation out on one cluster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation that this worker offers."""
-
-    advertised: AdvertisedOperation
-    run: Run
+Operation: TypeAlias = running.Operation[Work, Result]
+"""An operation that lifecycle offers."""

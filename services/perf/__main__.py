@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timezone
 
 import structlog
 
 from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.objects import Objects
-from services.chassis.bus.pulling import PullWorker, finished
+from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
 from services.chassis.operations.advertising import advertise
-from services.chassis.operations.claims import Claims
-from services.chassis.operations.endings import Endings
+from services.chassis.operations.running import Runner
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.perf.adapters.channels import BusChannels
@@ -76,20 +73,24 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
-    handlers = _handlers(chassis, store, runs, channels)
-    letters = DeadLetters(chassis.publisher)
-    commands = PullWorker(
-        bus, "CMD", "perf", handlers.handle, letters.bury_delivery, slots=own.runs
+    trials = Trials(runs, store)
+    operations = offered(trials=trials, gates=Gates(trials.measured, store))
+    runner = Runner.of(
+        chassis,
+        operations,
+        work=_handlers(chassis, channels).work,
+        forget=forgetting(Bucket(bus, "credentials")),
+        resumes=True,
     )
+    letters = DeadLetters(chassis.publisher)
+    commands = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.runs)
     parts = PullWorker(
         bus, "CMD", "perf-shards", shards.handle, letters.bury_delivery, slots=max(1, own.slots)
     )
-    await advertise(
-        bus, SERVICE, [operation.advertised for operation in handlers.operations.values()]
-    )
+    await advertise(bus, SERVICE, [operation.advertised for operation in operations.values()])
 
     async def cancel(operation: str, cluster: str, kind: str) -> bool:
-        is_running = await handlers.claims.cancel(operation, cluster, kind=kind)
+        is_running = await runner.claims.cancel(operation, cluster, kind=kind)
         await channels.cancel(operation, cluster)
         return is_running
 
@@ -101,22 +102,19 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
             publisher=chassis.publisher, results=store, cancel_operation=cancel, drawn=drawn
         ).queries(),
     )
-    workers = [(commands, "commands"), *([(parts, "shards")] if own.slots else [])]
-    consuming = [asyncio.create_task(worker.run(), name=name) for worker, name in workers]
+    workers = [commands, parts] if own.slots else [commands]
 
     def present() -> RollAnswer:
         return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
 
     chassis.health.pages = Pages(store).answer
-    try:
-        # A worker that drains is not counted upon any more.
-        async with channels.answering(present):
-            yield
-    finally:
-        await service.stop()
-        commands.drain()
-        parts.drain()
-        await finished(consuming, within=settings.drain_grace)
+    async with consuming(*workers, grace=settings.drain_grace):
+        try:
+            # A worker that drains is not counted upon any more.
+            async with channels.answering(present):
+                yield
+        finally:
+            await service.stop()
 
 
 def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
@@ -133,40 +131,17 @@ def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
     return found
 
 
-def _handlers(
-    chassis: Chassis[PerfSettings], store: BusStore, runs: Runs, channels: BusChannels
-) -> Handlers:
-    bus, settings = chassis.bus, chassis.settings
-    records = Records(Bucket(bus, "ops"), OperationRecord)
-
-    trials = Trials(runs, store)
+def _handlers(chassis: Chassis[PerfSettings], channels: BusChannels) -> Handlers:
+    records = Records(Bucket(chassis.bus, "ops"), OperationRecord)
     return Handlers(
-        claims=Claims(
-            bus=bus,
-            publisher=chassis.publisher,
-            records=records,
-            endings=Endings(
-                publisher=chassis.publisher,
-                records=records,
-                service=SERVICE,
-                worker=settings.instance,
-                claims=True,
-                metrics=chassis.metrics,
-                forget=forgetting(Bucket(bus, "credentials")),
-            ),
-            metrics=chassis.metrics,
-            ack_wait=settings.ack_wait,
-        ),
-        operations=offered(trials=trials, gates=Gates(trials.measured, store)),
         mesh_of=lambda command: MeshOfCommand(
-            bus=bus,
+            bus=chassis.bus,
             publisher=chassis.publisher,
             records=records,
             command=command,
             within=chassis.own.gate_timeout,
         ),
         cancelling=channels.cancelling,
-        now=lambda: datetime.now(timezone.utc),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,18 +11,18 @@ import structlog
 
 from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
-from services.chassis.bus.pulling import PullWorker, finished
+from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
-from services.chassis.bus.records import Bucket, Records
-from services.chassis.messages import Command, OperationRecord
+from services.chassis.bus.records import Bucket
+from services.chassis.messages import Command
 from services.chassis.operations.advertising import advertise
-from services.chassis.operations.endings import Endings
 from services.chassis.operations.progress import Progress
+from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.translator.adapters.distributions import Distributions
 from services.translator.adapters.lifecycle import ClusterOfCommand
 from services.translator.catalog import offered
-from services.translator.handlers import SERVICE, Handlers
+from services.translator.handlers import SERVICE, Handlers, changes
 from services.translator.queries import Answers
 from services.translator.settings import TranslatorSettings
 
@@ -45,7 +44,6 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     definitions = Distributions(own.distributions, own.gateway_api)
     if not definitions.versions():
         log.warning("no_definitions", folder=str(own.distributions))
-    records = Records(Bucket(bus, "ops"), OperationRecord)
 
     def cluster_of(command: Command, progress: Progress) -> ClusterOfCommand:
         return ClusterOfCommand(bus, command, own.facts_timeout, progress)
@@ -54,45 +52,29 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         question = Command(operation="question", kind="question", cluster=token)
         return ClusterOfCommand(bus, question, own.facts_timeout)
 
-    handlers = Handlers(
-        publisher=chassis.publisher,
-        records=records,
-        endings=Endings(
-            publisher=chassis.publisher,
-            records=records,
-            service=SERVICE,
-            worker=settings.instance,
-            claims=False,
-            metrics=chassis.metrics,
-            forget=forgetting(Bucket(bus, "credentials")),
-        ),
-        definitions=definitions,
-        cluster_of=cluster_of,
-        operations=offered(),
-        metrics=chassis.metrics,
-        ack_wait=settings.ack_wait,
-        now=now,
+    operations = offered()
+    runner = Runner.of(
+        chassis,
+        operations,
+        work=Handlers(definitions=definitions, cluster_of=cluster_of, now=now).work,
+        changes=changes,
+        forget=forgetting(Bucket(bus, "credentials")),
+        is_exclusive=False,
     )
     letters = DeadLetters(chassis.publisher)
-    worker = PullWorker(
-        bus, "CMD", SERVICE, handlers.handle, letters.bury_delivery, slots=own.slots
-    )
-    await advertise(
-        bus, SERVICE, [operation.advertised for operation in handlers.operations.values()]
-    )
+    worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
+    await advertise(bus, SERVICE, [operation.advertised for operation in operations.values()])
     service = await serve_queries(
         bus,
         service=SERVICE,
         description="Translates SMI, Meshery designs and intents; validates Istio's objects",
         queries=Answers(definitions, registered).queries(),
     )
-    consuming = asyncio.create_task(worker.run(), name="commands")
-    try:
-        yield
-    finally:
-        await service.stop()
-        worker.drain()
-        await finished([consuming], within=settings.drain_grace)
+    async with consuming(worker, grace=settings.drain_grace):
+        try:
+            yield
+        finally:
+            await service.stop()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ The first ones are the older adapter's; the traffic intents are those that it ha
 
 from __future__ import annotations
 
-from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
+from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
 from services.translator import routing
 from services.translator.conformance import run_conformance
 from services.translator.intents import (
@@ -63,12 +63,12 @@ def offered() -> dict[str, Operation]:
         Operation(
             _advertised("smi_conformance", "SMI Conformance", Category.VALIDATE),
             run_conformance,
-            lambda _verb: "running the Smi conformance test",
+            lambda _command: "running the Smi conformance test",
         ),
         Operation(
             _advertised("istio-vet", "Analyze Running Configuration", Category.VALIDATE),
             run_vet,
-            lambda _verb: "analyzing the running configuration",
+            lambda _command: "analyzing the running configuration",
         ),
         *(_traffic(name, description, intent) for name, description, intent in _ROUTING),
     ]
@@ -82,8 +82,8 @@ def _policy(name: str, description: str, run: Run) -> Operation:
 def _traffic(name: str, description: str, intent: Routing) -> Operation:
     words = Words(description)
 
-    def doing(verb: Verb) -> str:
-        return f"{'removing' if verb is Verb.DELETE else 'deploying'} {name}"
+    def doing(command: Command) -> str:
+        return f"{'removing' if command.verb is Verb.DELETE else 'deploying'} {name}"
 
     return Operation(
         _advertised(name, description, Category.CONFIGURE), route(intent, words), doing

@@ -20,7 +20,7 @@ import orjson
 
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
-from services.chassis.operations.endings import Result
+from services.chassis.operations.completion import Result
 from services.translator.contexts import installed_version, schemas_for
 from services.translator.options import Options
 from services.translator.reports import errors

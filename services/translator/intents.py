@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
-from services.chassis.messages import ClusterFacts, Plan, Step, Verb
+from services.chassis.messages import ClusterFacts, Command, Plan, Step, Verb
 from services.chassis.operations.bodies import find_options
 from services.translator import policies, routing
 from services.translator.policies import MutualTls, PolicyOptions
@@ -30,8 +30,9 @@ class Words:
         done = "removed" if verb is Verb.DELETE else "deployed"
         return f"{self.subject} {done} successfully"
 
-    def failing(self, verb: Verb) -> str:
-        return f"{'removing' if verb is Verb.DELETE else 'deploying'} {self.subject.lower()}"
+    def failing(self, command: Command) -> str:
+        action = "removing" if command.verb is Verb.DELETE else "deploying"
+        return f"{action} {self.subject.lower()}"
 
 
 POLICY = Words("Policy")
@@ -148,4 +149,4 @@ def _plan(
         # A mode that is taken away takes the place of no other.
         obsolete=[] if is_deletion else [in_served_version(obj, facts.served) for obj in obsolete],
     )
-    return Plan(steps=[step], summary=words.summary(verb), failing=words.failing(verb))
+    return Plan(steps=[step], summary=words.summary(verb), failing=words.failing(work.command))

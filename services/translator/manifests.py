@@ -15,7 +15,7 @@ from services.chassis.errors import (
     ObjectsInvalid,
 )
 from services.chassis.kube.objects import KubeObject, Ref
-from services.chassis.messages import Phase, Plan, Verb
+from services.chassis.messages import Command, Phase, Plan, Verb
 from services.translator.contexts import Knowing, context_of
 from services.translator.designs import (
     Design,
@@ -63,16 +63,16 @@ async def run_custom(work: Work) -> Plan:
         work,
         request,
         summary=f"Manifest {done} successfully",
-        failing=doing_custom(command.verb),
+        failing=doing_custom(command),
     )
 
 
-def doing_custom(verb: Verb) -> str:
-    return f"{'removing' if verb is Verb.DELETE else 'deploying'} custom operation"
+def doing_custom(command: Command) -> str:
+    return f"{'removing' if command.verb is Verb.DELETE else 'deploying'} custom operation"
 
 
-def doing_design(verb: Verb) -> str:
-    return f"{'removing' if verb is Verb.DELETE else 'deploying'} the design"
+def doing_design(command: Command) -> str:
+    return f"{'removing' if command.verb is Verb.DELETE else 'deploying'} the design"
 
 
 async def run_design(work: Work) -> Plan:
@@ -93,7 +93,7 @@ async def run_design(work: Work) -> Plan:
         work,
         request,
         summary=f"Design{name} {done} successfully",
-        failing=doing_design(command.verb),
+        failing=doing_design(command),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from services.chassis.errors import BusUnavailable, ClusterNotWatched, WorkerUnavailable
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Phase, Severity
-from services.chassis.operations.endings import Result
+from services.chassis.operations.completion import Result
 from services.translator.contexts import schemas_for
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate

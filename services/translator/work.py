@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import AdvertisedOperation, ClusterFacts, Command, Plan, Verb
-from services.chassis.operations.endings import Result
+from services.chassis.messages import ClusterFacts, Command, Plan
+from services.chassis.operations import running
+from services.chassis.operations.completion import Result
 from services.chassis.operations.progress import Progress
 from services.translator.definitions.schemas import Schemas
 
@@ -63,11 +64,5 @@ Outcome: TypeAlias = Plan | Result
 Run: TypeAlias = Callable[[Work], Awaitable[Outcome]]
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation that the translator offers."""
-
-    advertised: AdvertisedOperation
-    run: Run
-    doing: Callable[[Verb], str]
-    """Completes "Error while …" for a failure; it must not say that something is gone."""
+Operation: TypeAlias = running.Operation[Work, Outcome]
+"""An operation that the translator offers."""

@@ -38,9 +38,6 @@ class DeadLetter:
     body: bytes
 
 
-Mourner = Callable[[DeadLetter, AttemptsExhausted], Awaitable[None]]
-
-
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
     """Writes to DLQ, once for each message of the stream."""
@@ -84,8 +81,8 @@ class Mover:
     """Handles the advisories in ADV."""
 
     letters: DeadLetters
-    mourn: Mourner
-    """Marks the letter's operation as failed and tells its clients."""
+    fail: Callable[[DeadLetter, AttemptsExhausted], Awaitable[None]]
+    """Fails the letter's operation and tells its clients."""
 
     async def handle(self, delivery: Delivery) -> None:
         """One advisory; only exhausted deliveries leave something to move."""
@@ -108,7 +105,7 @@ class Mover:
         await self.letters.bury(
             letter, stream_sequence=sequence, code=error.code, reason=error.summary
         )
-        await self.mourn(letter, error)
+        await self.fail(letter, error)
         await context.delete_msg("CMD", sequence)
 
 

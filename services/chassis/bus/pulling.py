@@ -289,6 +289,18 @@ class PullWorker:
             raise
 
 
+@asynccontextmanager
+async def consuming(*workers: PullWorker, grace: timedelta) -> AsyncIterator[None]:
+    """Runs workers for the block; then lets what they have in hand end within `grace`."""
+    tasks = [asyncio.create_task(worker.run(), name=worker.consumer) for worker in workers]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.drain()
+        await finished(tasks, within=grace)
+
+
 async def finished(tasks: Sequence[asyncio.Task[None]], *, within: timedelta) -> None:
     """Lets draining workers end; what is not done in time is handed to another process."""
     _, unfinished = await asyncio.wait(tasks, timeout=within.total_seconds())

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.chassis.errors import KindUnknown, NamespaceMissing, ObjectNotFound, SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
-from services.chassis.messages import AdvertisedOperation, Phase, SlotKind, Verb
+from services.chassis.messages import AdvertisedOperation, Command, Phase, SlotKind, Verb
 from services.chassis.operations.bodies import find_options
 from services.lifecycle.applications.samples import (
     APPLICATION,
@@ -116,6 +116,7 @@ class Applications:
                     slot=SlotKind.APPLY,
                 ),
                 partial(self.run, application),
+                partial(_doing, application),
             )
             for application in APPLICATIONS
         ]
@@ -385,3 +386,8 @@ async def _served(work: Work, objects: Iterable[KubeObject]) -> list[KubeObject]
             continue
         served.append(obj)
     return served
+
+
+def _doing(application: Application, command: Command) -> str:
+    what = application.name if application.is_addon else f"{application.name} application"
+    return f"{'removing' if command.verb is Verb.DELETE else 'installing'} {what}"

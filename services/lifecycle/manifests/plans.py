@@ -51,7 +51,7 @@ def carrying_out(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
         slot=SlotKind.APPLY,
         is_listed=False,
     )
-    return Operation(advertised, run)
+    return Operation(advertised, run, lambda _command: plan.failing)
 
 
 @dataclasses.dataclass(slots=True)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from services.chassis.errors import GeneratorMissing
-from services.chassis.operations.endings import first_error
+from services.chassis.operations.completion import first_error
 from services.perf.adapters.processes import Ended, Limits, Pipe, carried_out, in_memory
 from services.perf.definitions.loads import Load
 from services.perf.generators import failures, fortio, wrk2

@@ -28,7 +28,7 @@ GATE = AdvertisedOperation(
 def offered(*, trials: Trials, gates: Gates) -> dict[str, Operation]:
     """Operation by name."""
     operations = [
-        Operation(TEST, trials.run, lambda _verb: "running the performance test"),
-        Operation(GATE, gates.run, lambda _verb: "gating the change"),
+        Operation(TEST, trials.run, lambda _command: "running the performance test"),
+        Operation(GATE, gates.run, lambda _command: "gating the change"),
     ]
     return {operation.advertised.name: operation for operation in operations}

@@ -27,7 +27,7 @@ from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ErrorReport, Verb
 from services.chassis.messages.models import Message
-from services.chassis.operations.endings import Result, first_error
+from services.chassis.operations.completion import Result, first_error
 from services.perf.comparison.comparing import Comparison, Outcome, compare
 from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.options import PerformanceOptions

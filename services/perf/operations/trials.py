@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.chassis.messages import Verb
-from services.chassis.operations.endings import Result
+from services.chassis.operations.completion import Result
 from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
 from services.perf.comparison.comparing import Outcome, compare
 from services.perf.definitions.loads import LoadTest

@@ -21,7 +21,7 @@ from services.chassis.errors import (
     MeshbusError,
     WorkersMissing,
 )
-from services.chassis.operations.endings import first_error
+from services.chassis.operations.completion import first_error
 from services.perf.comparison.baselines import fingerprint
 from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements.histograms import Histogram

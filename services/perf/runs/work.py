@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from services.chassis.bus.leases import Fence
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import AdvertisedOperation, ClusterFacts, Command, Verb
-from services.chassis.operations.endings import Result
+from services.chassis.messages import ClusterFacts, Command
+from services.chassis.operations import running
+from services.chassis.operations.completion import Result
 from services.chassis.operations.progress import Progress
 
 NO_CLUSTER = "none"
@@ -53,17 +54,8 @@ class Work:
         return f" on {name}" if self.mesh is not None else ""
 
 
-Run = Callable[[Work], Awaitable[Result]]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation that this worker offers."""
-
-    advertised: AdvertisedOperation
-    run: Run
-    doing: Callable[[Verb], str]
-    """Completes "Error while …"."""
+Operation: TypeAlias = running.Operation[Work, Result]
+"""An operation that perf offers."""
 
 
 def run_of(command: Command) -> str:

@@ -26,7 +26,7 @@ from services.chassis.errors import (
     OperationCancelled,
 )
 from services.chassis.messages import ErrorReport
-from services.chassis.operations.endings import first_error
+from services.chassis.operations.completion import first_error
 from services.chassis.telemetry import metrics, traces
 from services.perf.definitions.loads import GeneratorName
 from services.perf.generators.ports import Generator

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import orjson
 import pytest
+from services.lifecycle.adapters.samples import Samples
 
 from services.chassis.bus import subjects
 from services.chassis.bus.deadletters import DeadLetter
@@ -18,12 +22,16 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import Command, Event, Phase, Severity, Verb
 from services.chassis.operations.commands import read_letter
-from services.chassis.operations.endings import Result, failure_event, first_error, success_event
+from services.chassis.operations.completion import Result, failure_event, first_error, success_event
 from services.chassis.operations.progress import Progress
+from services.chassis.operations.running import doing
 from services.chassis.telemetry.redaction import MASK, registered
-from services.lifecycle.handlers import doing
+from services.lifecycle.applications.applying import Applications
 from services.lifecycle.manifests.applying import _defined_here, read_manifest
 from services.lifecycle.manifests.objects import planned_object
+from services.lifecycle.mesh.installing import Installer
+from services.lifecycle.mesh.uninstalling import Uninstaller
+from services.lifecycle.operations import offered
 
 
 def letter(subject: str, **fields: object) -> DeadLetter:
@@ -108,6 +116,13 @@ def test_a_defect_shows_its_kind_and_not_its_text(raised: Exception) -> None:
 
 # ---- The last event ------------------------------------------------------------------------------
 
+OPERATIONS = offered(
+    # Their words are asked for, and none is run.
+    installer=cast(Installer, None),
+    uninstaller=cast(Uninstaller, None),
+    applications=Applications(Samples(Path("/nonexistent")), ()),
+)
+
 
 class Nowhere:
     """Progress that nobody reads."""
@@ -129,13 +144,17 @@ def progress(kind: str = "istio", *, verb: Verb = Verb.APPLY) -> Progress:
         ("label-namespace", Verb.DELETE, "Error while labeling shop"),
         ("manifest", Verb.APPLY, "Error while deploying the manifest"),
         ("manifest", Verb.DELETE, "Error while removing the manifest"),
+        ("bookinfo", Verb.APPLY, "Error while installing bookinfo application"),
+        ("bookinfo", Verb.DELETE, "Error while removing bookinfo application"),
+        ("kiali-addon", Verb.APPLY, "Error while installing kiali-addon"),
         ("other", Verb.APPLY, "Error while running other"),
     ],
 )
 def test_a_failure_in_the_adapter_s_words(kind: str, verb: Verb, summary: str) -> None:
     error = ClusterForbidden("pods is forbidden", subject="Pod a/b")
     story = progress(kind, verb=verb)
-    event = failure_event(story, error, doing=doing(story.command), applied="Nothing was changed.")
+    words = doing(OPERATIONS.get(kind), story.command)
+    event = failure_event(story, error, doing=words, applied="Nothing was changed.")
     assert (event.phase, event.severity) == (Phase.FAILED, Severity.ERROR)
     assert event.is_final
     assert event.summary == summary

@@ -10,7 +10,7 @@ import pytest
 
 from services.chassis.kube.objects import Ref
 from services.chassis.messages import ClusterFacts, MeshFact
-from services.chassis.operations.endings import Result
+from services.chassis.operations.completion import Result
 from services.translator.conformance import (
     cases,
     run_conformance,

@@ -18,7 +18,15 @@ from services.chassis.errors import (
     SchemasMissing,
 )
 from services.chassis.kube.objects import Ref
-from services.chassis.messages import ClusterFacts, MeshFact, Phase, Severity, StepKind, Verb
+from services.chassis.messages import (
+    ClusterFacts,
+    Command,
+    MeshFact,
+    Phase,
+    Severity,
+    StepKind,
+    Verb,
+)
 from services.translator import smi
 from services.translator.catalog import offered
 from services.translator.contexts import installed_version
@@ -561,7 +569,8 @@ async def test_a_large_manifest_is_the_same_plan_as_its_parts() -> None:
 
 @pytest.mark.parametrize("verb", list(Verb))
 def test_a_failure_never_says_that_something_is_gone(verb: Verb) -> None:
-    for text in (doing_custom(verb), doing_design(verb)):
+    command = Command(operation="op", kind="custom", verb=verb)
+    for text in (doing_custom(command), doing_design(command)):
         assert "removed" not in text
         assert text.startswith("removing" if verb is Verb.DELETE else "deploying")
 

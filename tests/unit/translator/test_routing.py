@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
-from services.chassis.messages import ClusterFacts, Verb
+from services.chassis.messages import ClusterFacts, Command, Verb
 from services.translator import routing
 from services.translator.catalog import offered
 from services.translator.intents import Words, route
@@ -252,7 +252,8 @@ async def test_every_intent_is_offered(name: str) -> None:
     assert all(step.is_deletion for step in removal.steps)
     assert [s.objects for s in removal.steps] == [s.objects for s in plan.steps]
     assert removal.summary.endswith("removed successfully")
-    assert "removed" not in operation.doing(Verb.DELETE)
+    command = Command(operation="op", kind=name, verb=Verb.DELETE)
+    assert "removed" not in operation.doing(command)
 
 
 async def test_options_come_from_the_body() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, Event, MeshFact, Phase, Severity
-from services.chassis.operations.endings import Result
+from services.chassis.operations.completion import Result
 from services.translator.vetting import run_vet
 from tests.unit.translator.objects import destination_rule, envoy_filter, networking, patch
 from tests.unit.translator.worlds import World

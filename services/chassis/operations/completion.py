@@ -1,7 +1,7 @@
-"""How an operation ends: the terminal record, then the final event, then its credential's end.
+"""How an operation completes: its terminal record, then its final event, then its credential's end.
 
-The order makes a crash harmless: the record holds the final event, so whoever finds the record can
-tell the event again, and the credential goes when nobody needs it any more.
+The order makes a crash harmless: the record holds the final event, so the next worker that finds
+the record can publish the event again, and the credential goes when no step needs it any more.
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from services.chassis.bus import subjects
 from services.chassis.bus.publishing import Publisher
-from services.chassis.bus.pulling import Abandon
-from services.chassis.bus.records import Records, RevisionConflict
 from services.chassis.errors import (
     InternalError,
     LeaseLost,
@@ -28,13 +25,14 @@ from services.chassis.messages import (
     Phase,
     Severity,
 )
+from services.chassis.operations.claims import Claims
 from services.chassis.operations.progress import Progress
 from services.chassis.telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a finished operation tells its caller."""
+    """What a successful operation says in its final event."""
 
     summary: str
     details: str = ""
@@ -42,24 +40,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endings:
-    """Ends operations for one worker."""
+class Completion:
+    """Completes operations for one worker."""
 
     publisher: Publisher
-    records: Records[OperationRecord]
+    claims: Claims
     service: str
-    worker: str
-    claims: bool
-    """Whether this service's workers claim an operation in its record before they work on it. Where
-    they do not, a record that is there is somebody else's and stays as it is."""
     metrics: metrics.Metrics
     forget: Callable[[Command], Awaitable[None]]
     """Deletes the credential that came with the operation."""
 
-    async def end(
+    async def complete(
         self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
     ) -> None:
-        """Ends `command`; raises `Abandon` when a later attempt has taken it over."""
+        """Stores and publishes the end; raises `Abandon` when a later attempt has taken over."""
         state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
         if isinstance(error, OperationCancelled):
             state = OperationState.CANCELLED
@@ -70,45 +64,24 @@ class Endings:
             cluster_name=command.cluster_name,
             state=state,
             attempt=progress.attempt,
-            worker=self.worker,
+            worker=self.claims.worker,
             summary=final.summary,
             error=final.error,
             final=final,
         )
-        await self._store(record)
+        await self.claims.close(record)
         await self.publisher.event(final)
         self.metrics.count(metrics.EVENTS, final.phase)
         await self.forget(command)
 
-    async def told_again(self, command: Command, stored: OperationRecord | None) -> bool:
-        """Whether the operation had ended before; its final event is then told once more.
+    async def repeat(self, command: Command, stored: OperationRecord) -> None:
+        """Publishes the final event of an operation that had ended before once more.
 
-        An end that another service wrote is that service's to tell, on a subject of its own.
+        An end that another service wrote is published by that service, on a subject of its own.
         """
-        if stored is None or not stored.state.is_terminal:
-            return False
         if stored.final is not None and stored.final.service == self.service:
             await self.publisher.event(stored.final)
         await self.forget(command)
-        return True
-
-    async def _store(self, record: OperationRecord) -> None:
-        """Writes the terminal record, unless somebody else has the operation by now."""
-        key = subjects.operation_key(record.operation, record.cluster)
-        while True:
-            stored = await self.records.get(key)
-            if stored is not None and stored[0] == record:
-                return  # an earlier try arrived after all
-            if stored is not None and (stored[0].attempt > record.attempt or not self.claims):
-                raise Abandon
-            try:
-                if stored is None:
-                    await self.records.create(key, record)
-                else:
-                    await self.records.update(key, record, revision=stored[1])
-                return
-            except RevisionConflict:
-                continue
 
 
 def first_error(raised: BaseException) -> MeshbusError:

@@ -1,0 +1,273 @@
+"""Runs the operations that a worker offers: claim, work, final event, acknowledgement.
+
+Each step is safe to repeat, and the order makes a crash harmless: RUNNING in `ops`
+(compare-and-swap), idempotent work, the terminal record with the final event inside, the final
+event on the bus, and then the acknowledgement. A redelivery that finds a terminal record only
+publishes its event again.
+
+A service whose work has no effect before its end claims nothing (`Claims.is_exclusive`): a
+redelivered command is worked on again, and what comes of it is dropped by message id or by the
+record that is there by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from services.chassis.bus.deadletters import DeadLetter
+from services.chassis.bus.leases import Fence
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Abandon, Delivery
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.errors import (
+    AttemptsExhausted,
+    BusUnavailable,
+    ClusterBusy,
+    DeadlineExpired,
+    InternalError,
+    InvalidMessage,
+    LeaseLost,
+    MeshbusError,
+    RequestTooLarge,
+    UnknownOperation,
+)
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Command,
+    Event,
+    OperationRecord,
+    Plan,
+    SlotKind,
+)
+from services.chassis.operations.claims import Claims
+from services.chassis.operations.commands import processing, read_command, read_letter
+from services.chassis.operations.completion import (
+    Completion,
+    Result,
+    failure_event,
+    first_error,
+    success_event,
+)
+from services.chassis.operations.progress import Progress
+from services.chassis.service import Chassis
+from services.chassis.telemetry import metrics
+
+_HAND_ON_WITHIN = timedelta(seconds=20)
+
+log = structlog.get_logger(__name__)
+
+W = TypeVar("W")
+R_co = TypeVar("R_co", bound=Result | Plan, covariant=True)
+
+
+# Without slots: Python 3.11 cannot call the alias of a generic class that is frozen and slotted.
+@dataclass(frozen=True)
+class Operation(Generic[W, R_co]):
+    """An operation that a service offers: `run` does it with the service's own work object."""
+
+    advertised: AdvertisedOperation
+    run: Callable[[W], Awaitable[R_co]]
+    doing: Callable[[Command], str]
+    """Completes "Error while …" in a failure's event; it must not say that something is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt of one worker at a command."""
+
+    command: Command
+    advertised: AdvertisedOperation
+    progress: Progress
+    fence: Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner(Generic[W]):
+    """Runs the commands of one worker."""
+
+    service: str
+    publisher: Publisher
+    metrics: metrics.Metrics
+    claims: Claims
+    completion: Completion
+    operations: Mapping[str, Operation[W, Result | Plan]]
+    work: Callable[[Attempt], AbstractAsyncContextManager[W]]
+    """Makes what an operation works with, for the time that it runs."""
+    changes: Callable[[W | None], str]
+    """Says what an attempt had changed when it failed; None when its work was never made."""
+    planned: Callable[[Plan], Operation[W, Result]] | None
+    """Makes an operation of a command's plan; None for a service that carries out no plans."""
+    resumes: bool
+    """True where the deadline is the first attempt's alone: a later one goes on with its work."""
+
+    @classmethod
+    def of(
+        cls,
+        chassis: Chassis[Any],
+        operations: Mapping[str, Operation[W, Result | Plan]],
+        *,
+        work: Callable[[Attempt], AbstractAsyncContextManager[W]],
+        forget: Callable[[Command], Awaitable[None]],
+        changes: Callable[[W | None], str] = lambda _work: "",
+        planned: Callable[[Plan], Operation[W, Result]] | None = None,
+        is_exclusive: bool = True,
+        resumes: bool = False,
+    ) -> Runner[W]:
+        """The runner of a service, over the bus of its chassis."""
+        claims = Claims(
+            bus=chassis.bus,
+            records=Records(Bucket(chassis.bus, "ops"), OperationRecord),
+            worker=chassis.settings.instance,
+            ack_wait=chassis.settings.ack_wait,
+            is_exclusive=is_exclusive,
+        )
+        return cls(
+            service=chassis.service,
+            publisher=chassis.publisher,
+            metrics=chassis.metrics,
+            claims=claims,
+            completion=Completion(
+                publisher=chassis.publisher,
+                claims=claims,
+                service=chassis.service,
+                metrics=chassis.metrics,
+                forget=forget,
+            ),
+            operations=operations,
+            work=work,
+            changes=changes,
+            planned=planned,
+            resumes=resumes,
+        )
+
+    async def handle(self, delivery: Delivery) -> None:
+        """Runs the command of a delivery; on return it is done with, in success or in failure.
+
+        Raises `Abandon` when another worker has it, and `BusUnavailable` when the end could not be
+        stored: the command then comes again.
+        """
+        command = read_command(delivery)
+        with processing(delivery, command, service=self.service):
+            stored = await self.claims.stored(command.operation, command.cluster)
+            if stored is not None and stored[0].state.is_terminal:
+                await self.completion.repeat(command, stored[0])
+                return
+            if stored is not None and not self.claims.is_exclusive:
+                return  # the service that the command was handed on to has it
+            claim = await self.claims.take(command, delivery, stored)
+            await self._attempt(delivery, command, claim)
+
+    async def fail_exhausted(self, letter: DeadLetter, error: AttemptsExhausted) -> None:
+        """Fails the operation of a command whose every delivery has failed."""
+        try:
+            command = read_letter(letter)
+        except InvalidMessage:
+            return
+        stored = await self.claims.stored(command.operation, command.cluster)
+        if stored is not None and stored[0].state.is_terminal:
+            return
+        attempt = stored[0].attempt + 1 if stored else 1
+        progress = Progress(self.publisher, command, attempt, service=self.service)
+        words = doing(self._operation(command), command)
+        final = failure_event(progress, error, doing=words, applied="")
+        await self.completion.complete(command, progress, final, error)
+
+    async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
+        """Runs the operation between its first and its last event."""
+        began = time.monotonic()
+        progress = Progress(self.publisher, command, claim.attempt, service=self.service)
+        progress.start()
+        self.metrics.add(metrics.RUNNING, 1)
+        try:
+            async with self.claims.kept(delivery, claim) as fence:
+                outcome, error = await self._outcome(progress, fence)
+                await progress.close()
+                if isinstance(outcome, Plan):
+                    error = await self._hand_on(command, outcome)
+                    if error is not None:
+                        outcome = self._failure(progress, error, None)
+                if isinstance(outcome, Event):
+                    await self.completion.complete(command, progress, outcome, error)
+        except BaseException:
+            progress.abandon()
+            raise
+        finally:
+            self.metrics.add(metrics.RUNNING, -1)
+            self.metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
+        ended = "handed_on" if isinstance(outcome, Plan) else "failed" if error else "done"
+        self.metrics.count(metrics.COMMANDS, command.kind, ended)
+        code = error.code if error else ""
+        log.info("operation_ended", outcome=ended, code=code, kind=command.kind)
+
+    async def _outcome(
+        self, progress: Progress, fence: Fence
+    ) -> tuple[Event | Plan, MeshbusError | None]:
+        """The final event and the error in it, or a plan to hand on.
+
+        A lost claim and a lost bus are raised instead: another delivery goes on.
+        """
+        command = progress.command
+        work: W | None = None
+        try:
+            operation = self._startable(progress)
+            attempt = Attempt(
+                command=command, advertised=operation.advertised, progress=progress, fence=fence
+            )
+            async with self.work(attempt) as work:
+                result = await operation.run(work)
+        except Exception as raised:
+            error = first_error(raised)
+            if isinstance(error, LeaseLost):
+                log.warning("claim_lost", reason=error.summary)
+                raise Abandon from raised
+            if isinstance(error, BusUnavailable):
+                raise error from raised
+            if isinstance(error, InternalError):
+                log.exception("operation_crashed", kind=command.kind)
+            return self._failure(progress, error, work), error
+        return (result if isinstance(result, Plan) else success_event(progress, result)), None
+
+    def _startable(self, progress: Progress) -> Operation[W, Result | Plan]:
+        """The command's operation, when it is offered and may still start."""
+        command = progress.command
+        operation = self._operation(command)
+        if operation is None:
+            raise UnknownOperation(f"{self.service} offers no operation {command.kind!r}")
+        goes_on = self.resumes and progress.attempt > 1
+        if not goes_on and command.deadline <= datetime.now(timezone.utc):
+            raise DeadlineExpired("the command was not started before its deadline")
+        return operation
+
+    def _operation(self, command: Command) -> Operation[W, Result | Plan] | None:
+        if command.plan is not None and self.planned is not None:
+            return self.planned(command.plan)
+        return self.operations.get(command.kind)
+
+    def _failure(self, progress: Progress, error: MeshbusError, work: W | None) -> Event:
+        words = doing(self._operation(progress.command), progress.command)
+        return failure_event(progress, error, doing=words, applied=self.changes(work))
+
+    async def _hand_on(self, command: Command, plan: Plan) -> MeshbusError | None:
+        """Publishes the same operation for lifecycle; returns the error if that can never work."""
+        translated = command.model_copy(update={"plan": plan, "body": ""})
+        try:
+            await self.publisher.command(
+                translated, service="lifecycle", slot=SlotKind.APPLY, within=_HAND_ON_WITHIN
+            )
+        except ClusterBusy:
+            return None  # it can only be its own: an earlier attempt has handed it on
+        except (DeadlineExpired, RequestTooLarge) as error:
+            return error
+        return None
+
+
+def doing(operation: Operation[Any, Any] | None, command: Command) -> str:
+    """Completes "Error while …"; None stands for an operation that the service does not offer."""
+    return operation.doing(command) if operation else f"running {command.kind}"
