@@ -1,0 +1,306 @@
+"""The runner of operations on a real server: the record, the final event, and the message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from nats.js.errors import NotFoundError
+from pydantic_settings import BaseSettings
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.deadletters import DeadLetter
+from services.chassis.bus.publishing import Publisher
+from services.chassis.errors import AttemptsExhausted, ClusterForbidden, LeaseLost
+from services.chassis.health import Health
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Category,
+    Command,
+    Event,
+    OperationRecord,
+    OperationState,
+    Phase,
+    Plan,
+    SlotKind,
+)
+from services.chassis.operations.completion import Result
+from services.chassis.operations.running import Attempt, Operation, Runner
+from services.chassis.service import Chassis
+from services.chassis.settings import ChassisSettings
+from services.chassis.telemetry.metrics import Metrics
+from tests.real.chassis.bus.queues import WITHIN, Queue, running
+from tests.testbed.waiting import eventually
+
+SERVICE = "perf"
+"""One whose events have a stream; the queue and the cluster are each test's own."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """What an operation of these tests works with: its attempt, and what it wrote."""
+
+    attempt: Attempt
+    written: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Shop:
+    """One service with the operations of these tests, and what it saw."""
+
+    queue: Queue
+    works: list[Bench] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+
+    @property
+    def cluster(self) -> str:
+        return f"c{self.queue.service}"
+
+    def runner(self, *, is_exclusive: bool = True, resumes: bool = False) -> Runner[Bench]:
+        metrics = Metrics()
+        chassis = Chassis(
+            service=SERVICE,
+            settings=ChassisSettings(instance="here", ack_wait=timedelta(seconds=30)),
+            own=BaseSettings(),
+            bus=self.queue.bus,
+            publisher=Publisher(self.queue.bus),
+            metrics=metrics,
+            health=Health(SERVICE, metrics),
+        )
+        return Runner.of(
+            chassis,
+            self._operations(),
+            work=self._work,
+            changes=lambda work: " ".join(work.written) if work else "Nothing.",
+            planned=None if not is_exclusive else self._planned,
+            forget=self._forget,
+            is_exclusive=is_exclusive,
+            resumes=resumes,
+        )
+
+    def command(self, kind: str, **fields: Any) -> Command:
+        return Command(operation="op", kind=kind, cluster=self.cluster, **fields)
+
+    async def ends(
+        self, command: Command, runner: Runner[Bench] | None = None
+    ) -> OperationRecord | None:
+        """The operation's record once its message has left the queue."""
+        runner = runner or self.runner()
+        async with running(self.queue.worker(runner.handle)):
+            await self._send(command)
+            await eventually(self._is_empty, what="the command to be done with")
+        stored = await runner.claims.stored(command.operation, command.cluster)
+        return stored[0] if stored else None
+
+    async def events(self) -> list[Event]:
+        """All events of the operation, in the order of the stream."""
+        subject = subjects.event(service=SERVICE, cluster=self.cluster, operation="op")
+        found: list[Event] = []
+        sequence = 1
+        while True:
+            try:
+                message = await self.queue.bus.client.jetstream().get_msg(
+                    "EVT", sequence, next=True, subject=subject
+                )
+            except NotFoundError:
+                return found
+            found.append(envelopes.decode(Event, message.data or b"", message.headers or {}))
+            sequence = (message.seq or 0) + 1
+
+    async def _send(self, command: Command) -> None:
+        body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        subject = subjects.apply_command(
+            service=self.queue.service, cluster=self.cluster, operation=command.operation
+        )
+        await Publisher(self.queue.bus).raw(subject, body, headers, within=WITHIN)
+
+    async def _is_empty(self) -> bool:
+        return await self.queue.stored() == 0
+
+    @asynccontextmanager
+    async def _work(self, attempt: Attempt) -> AsyncIterator[Bench]:
+        self.works.append(Bench(attempt))
+        yield self.works[-1]
+
+    async def _forget(self, command: Command) -> None:
+        self.forgotten.append(command.operation)
+
+    def _operations(self) -> Mapping[str, Operation[Bench, Result | Plan]]:
+        async def succeed(work: Bench) -> Result:
+            work.attempt.progress.note("half way")
+            return Result("all done", "with details", (("objects", 2),))
+
+        async def fail(work: Bench) -> Result:
+            work.written.append("One was written.")
+            raise ClusterForbidden("no right")
+
+        async def crash(work: Bench) -> Result:
+            raise KeyError("a secret")
+
+        async def plan(work: Bench) -> Plan:
+            return Plan(steps=[], summary="planned", failing="carrying out")
+
+        async def lose(work: Bench) -> Result:
+            if len(self.works) == 1:
+                raise LeaseLost("another worker")
+            return Result("done by the second")
+
+        runs = {"succeed": succeed, "fail": fail, "crash": crash, "plan": plan, "lose": lose}
+        return {name: _operation(name, run) for name, run in runs.items()}
+
+    def _planned(self, plan: Plan) -> Operation[Bench, Result]:
+        async def run(work: Bench) -> Result:
+            return Result(plan.summary)
+
+        return _operation("plan", run)
+
+
+def _operation(name: str, run: Any) -> Operation[Bench, Any]:
+    advertised = AdvertisedOperation(
+        name=name, description=name, category=Category.CUSTOM, slot=SlotKind.APPLY
+    )
+    return Operation(advertised, run, lambda command: f"doing {command.kind}")
+
+
+@pytest.fixture
+async def shop(queue: Queue) -> Shop:
+    return Shop(queue)
+
+
+async def test_success_is_recorded_told_and_acknowledged(shop: Shop) -> None:
+    record = await shop.ends(shop.command("succeed"))
+    assert record is not None
+    assert (record.state, record.attempt, record.worker) == (OperationState.SUCCEEDED, 1, "here")
+    note, final = await shop.events()
+    assert (note.summary, final.summary, final.details) == ("half way", "all done", "with details")
+    assert (final.phase, final.numbers) == (Phase.DONE, {"objects": 2.0})
+    assert record.final == final
+    assert shop.forgotten == ["op"]
+
+
+async def test_failure_says_what_was_done_until_then(shop: Shop) -> None:
+    record = await shop.ends(shop.command("fail"))
+    assert record is not None
+    assert record.state is OperationState.FAILED
+    [final] = await shop.events()
+    assert final.summary == "Error while doing fail"
+    assert final.details == "Error: no right. One was written."
+    assert final.error is not None
+    assert final.error.code == "MB-3003"
+
+
+async def test_defect_fails_the_operation_without_its_text(shop: Shop) -> None:
+    record = await shop.ends(shop.command("crash"))
+    assert record is not None
+    assert record.state is OperationState.FAILED
+    assert "secret" not in record.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        ("other", {}, "offers no operation 'other'"),
+        (
+            "succeed",
+            {"deadline": datetime.now(timezone.utc) - timedelta(seconds=1)},
+            "the command was not started before its deadline",
+        ),
+    ],
+)
+async def test_command_that_may_not_start_fails_without_work(
+    shop: Shop, kind: str, fields: dict[str, Any], words: str
+) -> None:
+    record = await shop.ends(shop.command(kind, **fields))
+    assert record is not None
+    assert record.error is not None
+    assert words in record.error.summary
+    assert record.final is not None
+    assert record.final.details.endswith("Nothing.")
+    assert shop.works == []
+
+
+async def test_later_attempt_may_go_on_after_the_deadline_where_work_resumes(shop: Shop) -> None:
+    runner = shop.runner(resumes=True)
+    late = shop.command("succeed", deadline=datetime.now(timezone.utc) - timedelta(seconds=1))
+    running_record = OperationRecord(
+        operation="op", kind="succeed", cluster=shop.cluster, state=OperationState.RUNNING
+    )
+    key = subjects.operation_key("op", shop.cluster)
+    await runner.claims.records.create(key, running_record)
+    record = await shop.ends(late, runner)
+    assert record is not None
+    assert (record.state, record.attempt) == (OperationState.SUCCEEDED, 2)
+
+
+async def test_ended_operation_is_told_again_and_not_run_again(shop: Shop) -> None:
+    command = shop.command("succeed")
+    first = await shop.ends(command)
+    second = await shop.ends(command)
+    assert first == second
+    assert len(shop.works) == 1
+    assert shop.forgotten == ["op", "op"]
+
+
+async def test_lost_claim_leaves_the_command_to_the_next_worker(own_bus: Bus, name: str) -> None:
+    queue = await Queue(own_bus, service=name).create(ack_wait=timedelta(milliseconds=300))
+    shop = Shop(queue)
+    record = await shop.ends(shop.command("lose"))
+    assert record is not None
+    assert (record.state, record.attempt) == (OperationState.SUCCEEDED, 2)
+
+
+async def test_cancelled_ahead_stops_at_the_first_check(shop: Shop) -> None:
+    runner = shop.runner()
+    assert await runner.claims.cancel("op", shop.cluster, kind="succeed")
+    record = await shop.ends(shop.command("succeed"), runner)
+    assert record is not None
+    # This operation writes nothing and so checks nothing; its fence has fallen all the same.
+    assert shop.works[0].attempt.fence.is_stopped
+
+
+async def test_plan_of_a_command_runs_whatever_its_kind(shop: Shop) -> None:
+    plan = Plan(steps=[], summary="carried out", failing="carrying out")
+    record = await shop.ends(shop.command("unknown", plan=plan))
+    assert record is not None
+    assert record.summary == "carried out"
+
+
+async def test_plan_is_handed_on_and_the_record_left_alone(shop: Shop) -> None:
+    record = await shop.ends(shop.command("plan", body="text"), shop.runner(is_exclusive=False))
+    assert record is None
+    subject = subjects.apply_command(service="lifecycle", cluster=shop.cluster, operation="op")
+    message = await shop.queue.bus.client.jetstream().get_last_msg("CMD", subject)
+    handed = envelopes.decode(Command, message.data or b"", message.headers or {})
+    assert handed.plan is not None
+    assert (handed.plan.summary, handed.kind, handed.body) == ("planned", "plan", "")
+    assert shop.forgotten == []
+
+
+async def test_service_that_claims_nothing_leaves_a_record_of_another(shop: Shop) -> None:
+    runner = shop.runner(is_exclusive=False)
+    theirs = OperationRecord(
+        operation="op", kind="plan", cluster=shop.cluster, state=OperationState.RUNNING
+    )
+    key = subjects.operation_key("op", shop.cluster)
+    await runner.claims.records.create(key, theirs)
+    assert await shop.ends(shop.command("plan"), runner) == theirs
+    assert shop.works == []
+
+
+async def test_exhausted_command_fails_its_operation_once(shop: Shop) -> None:
+    runner = shop.runner()
+    body, headers = envelopes.encode(shop.command("fail"), content_type=envelopes.MSGPACK)
+    subject = subjects.apply_command(
+        service=shop.queue.service, cluster=shop.cluster, operation="op"
+    )
+    letter = DeadLetter(subject, headers, body)
+    for _ in range(2):
+        await runner.fail_exhausted(letter, AttemptsExhausted("5 attempts failed"))
+    [final] = await shop.events()
+    assert final.summary == "Error while doing fail"
+    assert final.details == "Error: 5 attempts failed."
