@@ -7,7 +7,6 @@ from typing import cast
 
 import orjson
 import pytest
-from services.lifecycle.adapters.samples import Samples
 
 from services.chassis.bus import subjects
 from services.chassis.bus.deadletters import DeadLetter
@@ -27,6 +26,7 @@ from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import doing
 from services.chassis.telemetry.redaction import MASK, registered
 from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.samples import Samples
 from services.lifecycle.manifests.applying import _defined_here, read_manifest
 from services.lifecycle.manifests.objects import planned_object
 from services.lifecycle.mesh.installing import Installer
