@@ -15,10 +15,9 @@ import re
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.reports import Report
-from services.translator.smi.models import ACCESS_GROUP, Account, Kind, Target
+from services.translator.smi.models import ACCESS_GROUP, Account, Kind, Surroundings, Target
 from services.translator.smi.naming import derived_name, digest_of, made, origin_of
 from services.translator.smi.permitting import Permission, permissions_of
-from services.translator.smi.results import Surroundings
 from services.translator.smi.selecting import selectors_of
 
 _API_VERSION = "security.istio.io/v1"

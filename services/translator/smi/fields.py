@@ -1,8 +1,9 @@
-"""Reads fields of an SMI object and says what is wrong with them, each with its place."""
+"""Reads the fields of an SMI object and reports what is wrong with them, each with its place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.errors import shortened
@@ -13,53 +14,71 @@ from services.translator.smi.naming import is_subdomain
 _PORTS = range(1, 65536)
 
 
-class Fields(Report):
-    """Findings about one object, and the readers that make them.
+@dataclass(frozen=True, slots=True)
+class SpecFields:
+    """One mapping in an object, and its place.
 
-    A reader of something that is wrong adds a finding and returns something empty of the right
-    type, so that the rest of the object is read as well.
+    A field that is wrong is reported and reads as something empty of the right type, so that the
+    rest of the object is read as well.
     """
 
-    __slots__ = ()
+    value: dict[str, Any]
+    path: Path
+    report: Report
+
+    @classmethod
+    def of(cls, value: Any, path: Path, report: Report) -> SpecFields:
+        """The mapping at `path`; empty where there is none, which is reported."""
+        if isinstance(value, dict):
+            return cls(value, path, report)
+        report.error(path, "is required" if value is None else "is not a mapping")
+        return cls({}, path, report)
 
     @property
     def version(self) -> str:
-        return self.subject.api_version.rpartition("/")[2]
+        return self.report.subject.api_version.rpartition("/")[2]
 
-    def mapping(self, value: Any, path: Path) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self.error(path, "is required" if value is None else "is not a mapping")
-        return {}
+    @property
+    def namespace(self) -> str:
+        return self.report.subject.namespace
 
-    def text(self, holder: dict[str, Any], name: str, path: Path) -> str:
-        value = holder.get(name)
+    def error(self, name: str, message: str, *, rule: str = "schema", remedy: str = "") -> None:
+        """Reports an error in the field `name`."""
+        self.report.error((*self.path, name), message, rule=rule, remedy=remedy)
+
+    def inner(self, name: str) -> SpecFields:
+        return self.of(self.value.get(name), (*self.path, name), self.report)
+
+    def text(self, name: str) -> str:
+        value = self.value.get(name)
         if isinstance(value, str) and value:
             return value
-        self.error((*path, name), "is required" if value in (None, "") else "is not text")
+        self.error(name, "is required" if value in (None, "") else "is not text")
         return ""
 
-    def items(
-        self, holder: dict[str, Any], name: str, path: Path, *, is_required: bool = False
-    ) -> Iterator[tuple[Path, Any]]:
+    def items(self, name: str, *, is_required: bool = False) -> Iterator[tuple[Path, Any]]:
         """The items of a list with their places."""
-        value = holder.get(name)
-        place = (*path, name)
+        value = self.value.get(name)
         if value is not None and not isinstance(value, list):
-            self.error(place, "is not a list")
+            self.error(name, "is not a list")
             return
         if not value and is_required:
-            self.error(place, "needs at least one item")
+            self.error(name, "needs at least one item")
         for index, item in enumerate(value or ()):
-            yield (*place, index), item
+            yield (*self.path, name, index), item
 
-    def names(self, holder: dict[str, Any], name: str, path: Path) -> tuple[Named, ...]:
+    def mappings(self, name: str, *, is_required: bool = False) -> Iterator[SpecFields]:
+        """The items of a list of mappings."""
+        for path, item in self.items(name, is_required=is_required):
+            yield self.of(item, path, self.report)
+
+    def names(self, name: str) -> tuple[Named, ...]:
         found: list[Named] = []
-        for place, item in self.items(holder, name, path):
+        for path, item in self.items(name):
             if isinstance(item, str) and item:
-                found.append(Named(item, place))
+                found.append(Named(item, path))
             else:
-                self.error(place, "is not a name")
+                self.report.error(path, "is not a name")
         return tuple(found)
 
     def port(self, value: Any, path: Path) -> int | None:
@@ -67,23 +86,22 @@ class Fields(Report):
         number = int(value) if isinstance(value, str) and value.isdecimal() else value
         if isinstance(number, int) and not isinstance(number, bool) and number in _PORTS:
             return number
-        self.error(path, "is not a port from 1 to 65535", rule="ports")
+        self.report.error(path, "is not a port from 1 to 65535", rule="ports")
         return None
 
-    def reference(self, value: Any, path: Path, *, kinds: Sequence[str], group: str) -> Named:
-        """A reference by kind and name; the group may stand there but must be the right one."""
-        holder = self.mapping(value, path)
-        kind = self.text(holder, "kind", path)
+    def reference(self, *, kinds: Sequence[str], group: str) -> Named:
+        """A reference by kind and name; the group may be left out but must be the right one."""
+        kind = self.text("kind")
         if kind and kind not in kinds:
             self.error(
-                (*path, "kind"),
+                "kind",
                 f"{shortened(kind)} cannot be referred to here",
                 rule="unsupported",
                 remedy=f"name one of {', '.join(kinds)}",
             )
-        if holder.get("apiGroup") not in (None, "", group):
-            self.error((*path, "apiGroup"), f"is not {group}", rule="unsupported")
-        name = self.text(holder, "name", path)
+        if self.value.get("apiGroup") not in (None, "", group):
+            self.error("apiGroup", f"is not {group}", rule="unsupported")
+        name = self.text("name")
         if name and not is_subdomain(name):
-            self.error((*path, "name"), f"{shortened(name)} is no name that Kubernetes takes")
-        return Named(name, (*path, "name"))
+            self.error("name", f"{shortened(name)} is no name that Kubernetes takes")
+        return Named(name, (*self.path, "name"))

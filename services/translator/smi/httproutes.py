@@ -14,10 +14,9 @@ from typing import Any
 from services.chassis.kube.objects import Ref
 from services.translator.reports import Report
 from services.translator.smi.matching import http_route_matches
-from services.translator.smi.models import ROOT, Backend
+from services.translator.smi.models import ROOT, Backend, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of
 from services.translator.smi.protocols import Protocol
-from services.translator.smi.results import Surroundings
 from services.translator.smi.splitting import Plan, Portion
 from services.translator.smi.weights import fitted
 

@@ -1,12 +1,15 @@
-"""SMI objects as one model, whatever version they were written in."""
+"""SMI objects as one model, whatever their version, and what their translation looks at."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from services.chassis.kube.objects import Ref
-from services.translator.reports import Path
+from services.chassis.messages.facts import ClusterFacts, ServiceFact
+from services.translator.options import Options
+from services.translator.reports import Path, Report
 
 SPLIT_GROUP = "split.smi-spec.io"
 ACCESS_GROUP = "access.smi-spec.io"
@@ -135,3 +138,36 @@ class PortRoute:
     ref: Ref
     ports: tuple[int, ...] = ()
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the translation of an object looks at beside the object."""
+
+    sound: Mapping[Key, Split | Target | RouteGroup | PortRoute]
+    """The SMI objects without errors."""
+    present: Collection[Key]
+    """All SMI objects, also those with errors."""
+    splits: Mapping[tuple[str, str], Sequence[Split]]
+    """By their root's namespace and name, in an order of their own."""
+    facts: ClusterFacts
+    options: Options
+    trust_domain: str
+
+    def service(self, namespace: str, name: str) -> ServiceFact | None:
+        for service in self.facts.services_of(namespace):
+            if service.name == name:
+                return service
+        return None
+
+    def report_missing(self, key: Key, path: Path, report: Report) -> None:
+        """Reports why a reference to `key` leads nowhere."""
+        if key in self.present:
+            report.error(path, f"{key} has errors of its own", rule="reference")
+        else:
+            report.error(
+                path,
+                f"there is no {key}",
+                rule="reference",
+                remedy="put it into the same request",
+            )

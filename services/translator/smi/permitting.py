@@ -27,10 +27,10 @@ from services.translator.smi.models import (
     PortRoute,
     RouteGroup,
     Rule,
+    Surroundings,
     Target,
 )
 from services.translator.smi.patterns import Form, Wild, path_forms, value_forms
-from services.translator.smi.results import Surroundings
 
 _ONE = "{*}"
 _REST = "{**}"
@@ -96,10 +96,11 @@ def _referred(
         )
         return None
     key = Key(rule.kind, target.ref.namespace, rule.name)
-    found = around.groups.get(key) or around.port_routes.get(key)
-    if found is None:
-        around.tell_missing(key, (*rule.path, "name"), report)
-    return found
+    found = around.sound.get(key)
+    if isinstance(found, RouteGroup | PortRoute):
+        return found
+    around.report_missing(key, (*rule.path, "name"), report)
+    return None
 
 
 def _named(rule: Rule, group: RouteGroup, report: Report) -> list[HttpMatch]:

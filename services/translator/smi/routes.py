@@ -7,8 +7,8 @@ from typing import Any
 
 from services.chassis.errors import shortened
 from services.chassis.kube.objects import KubeObject
-from services.translator.reports import Path
-from services.translator.smi.fields import Fields
+from services.translator.reports import Path, Report
+from services.translator.smi.fields import SpecFields
 from services.translator.smi.models import HttpMatch, PortRoute, RouteGroup
 from services.translator.smi.patterns import problem_of
 
@@ -18,55 +18,55 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}\Z")
 _FLAT_VERSIONS = ("v1alpha1", "v1alpha2")
 
 
-def read_route_group(obj: KubeObject, fields: Fields) -> RouteGroup:
+def read_route_group(obj: KubeObject, report: Report) -> RouteGroup:
     """An HTTPRouteGroup; its matches moved below `spec` in v1alpha3."""
-    is_flat = fields.version in _FLAT_VERSIONS
-    base: Path = () if is_flat else ("spec",)
+    version = report.subject.api_version.rpartition("/")[2]
+    is_flat = version in _FLAT_VERSIONS
     if not is_flat and obj.get("spec") is None and "matches" in obj:
-        fields.error(
+        report.error(
             ("matches",),
-            f"stands beside spec, where {fields.version} does not look",
+            f"stands beside spec, where {version} does not look",
             remedy="move it below spec",
         )
-        return RouteGroup(ref=fields.subject, matches=())
-    holder = obj if is_flat else fields.mapping(obj.get("spec"), base)
-    matches = [
-        _read_match(fields.mapping(item, path), path, fields)
-        for path, item in fields.items(holder, "matches", base, is_required=True)
-    ]
+        return RouteGroup(ref=report.subject, matches=())
+    if is_flat:
+        holder = SpecFields(obj, (), report)
+    else:
+        holder = SpecFields.of(obj.get("spec"), ("spec",), report)
+    matches = [_read_match(item) for item in holder.mappings("matches", is_required=True)]
     seen: set[str] = set()
     for match in matches:
         if match.name and match.name in seen:
-            fields.error((*match.path, "name"), f"there is another match {shortened(match.name)}")
+            report.error((*match.path, "name"), f"there is another match {shortened(match.name)}")
         seen.add(match.name)
-    return RouteGroup(ref=fields.subject, matches=tuple(matches))
+    return RouteGroup(ref=report.subject, matches=tuple(matches))
 
 
-def _read_match(holder: dict[str, Any], path: Path, fields: Fields) -> HttpMatch:
-    name = fields.text(holder, "name", path)
-    pattern = holder.get("pathRegex")
+def _read_match(match: SpecFields) -> HttpMatch:
+    name = match.text("name")
+    pattern = match.value.get("pathRegex")
     if pattern is not None:
-        _check_pattern(pattern, (*path, "pathRegex"), fields)
+        _check_pattern(pattern, (*match.path, "pathRegex"), match.report)
     return HttpMatch(
         name=name,
         path_regex=pattern or None,
-        methods=_read_methods(holder, path, fields),
-        headers=_read_headers(holder, path, fields),
-        path=path,
+        methods=_read_methods(match),
+        headers=_read_headers(match),
+        path=match.path,
     )
 
 
-def _check_pattern(pattern: Any, path: Path, fields: Fields) -> None:
+def _check_pattern(pattern: Any, path: Path, report: Report) -> None:
     problem = problem_of(pattern) if isinstance(pattern, str) else "is not text"
     if problem:
-        fields.error(path, problem, rule="regex")
+        report.error(path, problem, rule="regex")
 
 
-def _read_methods(holder: dict[str, Any], path: Path, fields: Fields) -> tuple[str, ...]:
-    methods = fields.names(holder, "methods", path)
+def _read_methods(match: SpecFields) -> tuple[str, ...]:
+    methods = match.names("methods")
     for method in methods:
         if method.name not in (*METHODS, _ANY_METHOD):
-            fields.error(
+            match.report.error(
                 method.path,
                 f"{shortened(method.name)} is no method of SMI",
                 remedy=f"use * or one of {', '.join(METHODS)}",
@@ -75,59 +75,52 @@ def _read_methods(holder: dict[str, Any], path: Path, fields: Fields) -> tuple[s
     return () if _ANY_METHOD in names else tuple(sorted(names))
 
 
-def _read_headers(
-    holder: dict[str, Any], path: Path, fields: Fields
-) -> tuple[tuple[str, str], ...]:
+def _read_headers(match: SpecFields) -> tuple[tuple[str, str], ...]:
     """Headers stand in a list of mappings or, since v1alpha4, in one mapping; all have to fit."""
-    value = holder.get("headers")
-    place = (*path, "headers")
+    value = match.value.get("headers")
     if value is None:
         return ()
-    if fields.version == "v1alpha1":
-        fields.error(place, "HTTPRouteGroup has headers only since v1alpha2")
+    if match.version == "v1alpha1":
+        match.error("headers", "HTTPRouteGroup has headers only since v1alpha2")
         return ()
-    if isinstance(value, dict):
-        parts = [(place, value)]
-    else:
-        parts = [
-            (at, fields.mapping(item, at)) for at, item in fields.items(holder, "headers", path)
-        ]
-    headers: list[tuple[str, str]] = []
-    for at, part in parts:
-        for name, pattern in part.items():
-            _check_header(name, pattern, (*at, name), fields)
-            headers.append((str(name).lower(), str(pattern)))
-    return tuple(sorted(set(headers)))
+    parts = [match.inner("headers")] if isinstance(value, dict) else match.mappings("headers")
+    headers: set[tuple[str, str]] = set()
+    for part in parts:
+        for name, pattern in part.value.items():
+            _check_header(name, pattern, (*part.path, name), match.report)
+            headers.add((str(name).lower(), str(pattern)))
+    return tuple(sorted(headers))
 
 
-def _check_header(name: str, pattern: Any, path: Path, fields: Fields) -> None:
+def _check_header(name: str, pattern: Any, path: Path, report: Report) -> None:
     if not _HEADER_NAME.match(str(name)):
-        fields.error(path, "is no name of a header")
+        report.error(path, "is no name of a header")
     if pattern == "":
-        fields.error(path, "is empty", rule="regex", remedy="write .* for any value")
+        report.error(path, "is empty", rule="regex", remedy="write .* for any value")
     else:
-        _check_pattern(pattern, path, fields)
+        _check_pattern(pattern, path, report)
 
 
-def read_port_route(obj: KubeObject, fields: Fields) -> PortRoute:
+def read_port_route(obj: KubeObject, report: Report) -> PortRoute:
     """A TCPRoute or a UDPRoute; before v1alpha4 a TCPRoute was empty and meant every port."""
     spec = obj.get("spec")
-    matches = spec.get("matches") if isinstance(spec, dict) else None
     if spec is not None and not isinstance(spec, dict):
-        fields.error(("spec",), "is not a mapping")
+        report.error(("spec",), "is not a mapping")
+    matches = spec.get("matches") if isinstance(spec, dict) else None
     if matches is None:
-        return PortRoute(ref=fields.subject)
+        return PortRoute(ref=report.subject)
     path: Path = ("spec", "matches")
-    if fields.version != "v1alpha4":
-        fields.error(
+    kind, version = report.subject.kind, report.subject.api_version.rpartition("/")[2]
+    if version != "v1alpha4":
+        report.error(
             path,
-            f"{fields.subject.kind} has ports only since v1alpha4, this is {fields.version}",
+            f"{kind} has ports only since v1alpha4, this is {version}",
             remedy="write it as v1alpha4",
         )
-    holder = fields.mapping(matches, path)
-    ports = [fields.port(item, at) for at, item in fields.items(holder, "ports", path)]
+    holder = SpecFields.of(matches, path, report)
+    ports = {holder.port(item, at) for at, item in holder.items("ports")}
     return PortRoute(
-        ref=fields.subject,
-        ports=tuple(sorted({port for port in ports if port is not None})),
-        name=str(holder.get("name") or ""),
+        ref=report.subject,
+        ports=tuple(sorted(port for port in ports if port is not None)),
+        name=str(holder.value.get("name") or ""),
     )

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 
 from services.chassis.messages.facts import WorkloadFact
 from services.translator.reports import Path, Report
-from services.translator.smi.models import Target
-from services.translator.smi.results import Surroundings
+from services.translator.smi.models import Surroundings, Target
 
 ACCOUNT_LABEL = "meshbus.io/service-account"
 """Selects the pods of an account when nothing is known about its namespace."""

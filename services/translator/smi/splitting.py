@@ -18,9 +18,17 @@ from dataclasses import dataclass
 
 from services.chassis.messages.facts import ServiceFact
 from services.translator.reports import Report
-from services.translator.smi.models import ROOT, Backend, HttpMatch, Key, Kind, Split
+from services.translator.smi.models import (
+    ROOT,
+    Backend,
+    HttpMatch,
+    Key,
+    Kind,
+    RouteGroup,
+    Split,
+    Surroundings,
+)
 from services.translator.smi.protocols import Protocol, protocol_of
-from services.translator.smi.results import Surroundings
 
 _LATER = "apply the split again when it is there"
 
@@ -114,11 +122,11 @@ def _matches(split: Split, around: Surroundings, report: Report) -> tuple[HttpMa
     matches: list[HttpMatch] = []
     for named in split.groups:
         key = Key(Kind.HTTP_ROUTES, split.ref.namespace, named.name)
-        group = around.groups.get(key)
-        if group is not None:
+        group = around.sound.get(key)
+        if isinstance(group, RouteGroup):
             matches += group.matches
         else:
-            around.tell_missing(key, named.path, report)
+            around.report_missing(key, named.path, report)
     for match in matches:
         names = [name for name, _ in match.headers]
         for name in sorted({name for name in names if names.count(name) > 1}):

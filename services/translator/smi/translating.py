@@ -14,16 +14,23 @@ from services.translator.options import Options
 from services.translator.reports import Line, Report
 from services.translator.smi.access import translated_target
 from services.translator.smi.httproutes import HttpRoutes
-from services.translator.smi.models import Key, Kind, Split, Target
+from services.translator.smi.models import (
+    Key,
+    Kind,
+    PortRoute,
+    RouteGroup,
+    Split,
+    Surroundings,
+    Target,
+)
 from services.translator.smi.naming import is_label
-from services.translator.smi.reading import (
+from services.translator.smi.objects import (
     VERSIONS,
-    Reading,
+    SmiObjects,
     destination_namespace,
     key_of,
     references_of,
 )
-from services.translator.smi.results import Surroundings
 from services.translator.smi.splitting import planned
 from services.translator.smi.virtualservices import VirtualServices
 
@@ -69,40 +76,41 @@ def translate(
     default are in `kept`: a deletion applies them too, because what no TrafficTarget allows any
     more must be denied again.
     """
-    reading = Reading()
-    changed = _read_all(given, reading, options)
-    _read_all([obj for obj in known if key_of(obj) not in changed], reading, options)
+    read = SmiObjects()
+    changed = read.read(given, cluster_domain=options.clusterDomain)
+    others = [obj for obj in known if key_of(obj) not in changed]
+    read.read(others, cluster_domain=options.clusterDomain)
     around = Surroundings(
-        groups=reading.groups,
-        port_routes=reading.port_routes,
-        splits=_by_root(reading.splits.values()),
-        present=frozenset(reading.present),
+        sound=read.sound,
+        present=read.reports.keys(),
+        splits=read.splits(),
         facts=facts,
         options=options,
         trust_domain=trust_domain,
     )
-    to_translate = _to_translate(changed, reading)
+    to_translate = _to_translate(changed, read)
     report = Report()
-    if _check_size(to_translate, reading, report):
+    if _check_size(to_translate, read, report):
         return report
-    for read in to_translate:
-        report.collect(_translated(read, around))
-    report.lines += _untranslated(changed, reading, to_translate)
-    told = changed | {key for read in to_translate for key in (_key(read), *references_of(read))}
-    report.findings += [finding for key in told for finding in reading.findings.get(key, ())]
+    for one in to_translate:
+        report.collect(_translated(one, around))
+    report.lines += _untranslated(changed, read, to_translate)
+    told = changed | {key for one in to_translate for key in (_key(one), *references_of(one))}
+    for key in told & read.reports.keys():
+        report.collect(read.reports[key])
     report.findings.sort(key=lambda one: (one.subject, one.place, one.message))
     report.objects, report.kept = _ordered(report.objects), _ordered(report.kept)
     return report
 
 
-def _check_size(reads: Sequence[Split | Target], reading: Reading, report: Report) -> bool:
+def _check_size(to_translate: Sequence[Split | Target], read: SmiObjects, report: Report) -> bool:
     """Keeps a small request from becoming an endless one: each use of a group writes it out."""
     uses = 0
-    for read in reads:
-        groups = [reading.groups[key] for key in references_of(read) if key in reading.groups]
-        uses += sum(len(group.matches) for group in groups)
+    for one in to_translate:
+        groups = (read.sound.get(key) for key in references_of(one))
+        uses += sum(len(group.matches) for group in groups if isinstance(group, RouteGroup))
         if uses > _MOST_USES:
-            refused = Report(read.ref)
+            refused = Report(one.ref)
             refused.error(
                 (),
                 f"the request's objects use more than {_MOST_USES} matches of route groups",
@@ -114,37 +122,15 @@ def _check_size(reads: Sequence[Split | Target], reading: Reading, report: Repor
     return False
 
 
-def _read_all(objects: Iterable[KubeObject], reading: Reading, options: Options) -> set[Key]:
-    """Reads the objects in an order that does not depend on theirs."""
-    read: dict[Key, KubeObject] = {}
-    for obj in sorted(objects, key=lambda obj: (Ref.of(obj), repr(obj))):
-        key = key_of(obj)
-        if key not in read:
-            reading.read(obj, cluster_domain=options.clusterDomain)
-        elif read[key] != obj:
-            twice = Report(Ref.of(obj))
-            twice.error((), f"{key} stands in the request twice", rule="conflict")
-            reading.findings[key] += twice.findings
-        read.setdefault(key, obj)
-    return set(read)
-
-
-def _by_root(splits: Iterable[Split]) -> dict[tuple[str, str], list[Split]]:
-    found: dict[tuple[str, str], list[Split]] = {}
-    for split in sorted(splits, key=lambda split: split.ref):
-        found.setdefault((split.ref.namespace, split.root), []).append(split)
-    return found
-
-
-def _to_translate(changed: set[Key], reading: Reading) -> list[Split | Target]:
+def _to_translate(changed: set[Key], read: SmiObjects) -> list[Split | Target]:
     """The request's splits and targets, and known ones whose rules or matches changed."""
-    every: list[Split | Target] = [*reading.splits.values(), *reading.targets.values()]
     chosen = [
-        read
-        for read in every
-        if _key(read) in changed or any(key in changed for key in references_of(read))
+        one
+        for key, one in read.sound.items()
+        if isinstance(one, Split | Target)
+        and (key in changed or any(key in changed for key in references_of(one)))
     ]
-    return sorted(chosen, key=lambda read: read.ref)
+    return sorted(chosen, key=lambda one: one.ref)
 
 
 def _key(read: Split | Target) -> Key:
@@ -172,28 +158,26 @@ def _split(split: Split, around: Surroundings) -> Report:
 
 
 def _untranslated(
-    changed: set[Key], reading: Reading, translated: Sequence[Split | Target]
+    changed: set[Key], read: SmiObjects, translated: Sequence[Split | Target]
 ) -> list[Line]:
     """Lines about objects that become nothing by themselves."""
     users: dict[Key, list[str]] = {}
-    for read in translated:
-        for key in references_of(read):
-            users.setdefault(key, []).append(str(read.ref))
+    for one in translated:
+        for key in references_of(one):
+            users.setdefault(key, []).append(str(one.ref))
     lines: list[Line] = []
-    for key in sorted(changed & reading.findings.keys(), key=str):
-        ref = reading.present[key]
-        if reading.findings[key] and key.kind not in (Kind.SPLIT, Kind.TARGET):
-            lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+    for key in sorted(changed, key=str):
+        report = read.reports[key]
+        if report.findings and (key.kind not in (Kind.SPLIT, Kind.TARGET) or key not in read.sound):
+            note = report.findings[0].message
         elif key.kind == Kind.UDP_ROUTE:
-            lines.append(Line(source=str(ref), note="Istio's proxies do not see UDP"))
-        elif key in reading.groups or key in reading.port_routes:
-            used = (
-                ", ".join(dict.fromkeys(users.get(key, ()))) or "no TrafficTarget or TrafficSplit"
-            )
-            note = f"it has no effect of its own; it is used by {used}"
-            lines.append(Line(source=str(ref), note=note))
-        elif key not in reading.splits and key not in reading.targets:
-            lines.append(Line(source=str(ref), note=reading.findings[key][0].message))
+            note = "Istio's proxies do not see UDP"
+        elif isinstance(read.sound[key], RouteGroup | PortRoute):
+            by = ", ".join(dict.fromkeys(users.get(key, ()))) or "no TrafficTarget or TrafficSplit"
+            note = f"it has no effect of its own; it is used by {by}"
+        else:
+            continue
+        lines.append(Line(source=str(report.subject), note=note))
     return lines
 
 
