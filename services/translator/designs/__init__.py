@@ -2,7 +2,7 @@
 
 from services.translator.designs.components import Component, Design
 from services.translator.designs.expanding import Expansion, expand
-from services.translator.designs.reading import (
+from services.translator.designs.generations import (
     is_design,
     read_declarations,
     read_design,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.chassis.errors import DesignMalformed
 from services.translator.reports import Line
 
 COMPONENT_LIMIT = 1000
@@ -71,3 +72,30 @@ def is_bookkeeping(key: str) -> bool:
 def quoted(text: object) -> str:
     """A user's name for an error's text: in quotes, cut to 64 characters."""
     return repr(str(text)[:64])
+
+
+# ---- Problems ------------------------------------------------------------------------------------
+
+# A problem names the component and the field; it never repeats a value, because settings may hold
+# secrets. All problems are collected, so that one look at the error mends them all.
+
+_TOLD = 20
+
+
+class Problems:
+    """What is wrong, in the order in which it was found."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def add(self, label: str, text: str) -> None:
+        self._texts.append(f"{label}: {text}")
+
+    def settle(self) -> None:
+        """Raises `DesignMalformed` with every problem (the first twenty in words)."""
+        if not self._texts:
+            return
+        told = list(dict.fromkeys(self._texts))
+        more = len(told) - _TOLD
+        tail = f"; and {more} more problems" if more > 0 else ""
+        raise DesignMalformed("; ".join(told[:_TOLD]) + tail)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.plans import Step, StepKind
-from services.translator.designs.components import Component, Design
+from services.translator.designs.components import Component, Design, Problems
 from services.translator.designs.meshes import (
     addon_of,
     addon_step,
@@ -20,11 +20,11 @@ from services.translator.designs.meshes import (
     mesh_lines,
     mesh_step,
     revision_of,
+    trait_lines,
+    trait_steps,
 )
 from services.translator.designs.objects import build
 from services.translator.designs.ordering import Graph, drawn
-from services.translator.designs.problems import Problems
-from services.translator.designs.traits import trait_lines, trait_steps
 from services.translator.reports import Line
 
 _DEFINITION = "CustomResourceDefinition"

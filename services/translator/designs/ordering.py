@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.translator.designs.components import Component, quoted
-from services.translator.designs.problems import Problems
+from services.translator.designs.components import Component, Problems, quoted
 from services.translator.reports import Line
 
 _TOLD = 20

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import Ref
+from services.translator.definitions.versions import newest_first
 from services.translator.reports import Report
-from services.translator.smi.matching import http_route_matches
-from services.translator.smi.models import ROOT, Backend, Surroundings
+from services.translator.smi.models import ROOT, Backend, HttpMatch, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of
-from services.translator.smi.protocols import Protocol
-from services.translator.smi.splitting import Plan, Portion
+from services.translator.smi.patterns import Wild, anchored, path_forms, value_match
+from services.translator.smi.splitting import Plan, Portion, Protocol
 from services.translator.smi.weights import fitted
 
 _GROUP = "gateway.networking.k8s.io"
@@ -99,7 +99,7 @@ class HttpRoutes:
             self._leave(portion, "the cluster does not serve TCPRoute of the Gateway API")
         else:
             rules = [{"backendRefs": self._references(portion.backends, port)}]
-            self._add("TCPRoute", f"{_GROUP}/{newest(versions)}", port, rules)
+            self._add("TCPRoute", f"{_GROUP}/{newest_first(versions)[0]}", port, rules)
 
     def _add(self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]]) -> None:
         split = self._plan.split
@@ -143,26 +143,56 @@ class HttpRoutes:
         )
 
 
-def newest(versions: Sequence[str]) -> str:
-    """The most stable of a kind's versions, and of those the newest."""
-
-    def rank(version: str) -> tuple[int, int, int]:
-        number, stage, revision = _split_version(version)
-        return ({"": 2, "beta": 1, "alpha": 0}.get(stage, -1), number, revision)
-
-    return max(versions, key=rank)
-
-
-def _split_version(version: str) -> tuple[int, str, int]:
-    """Such as (1, "alpha", 2) of `v1alpha2`."""
-    for stage in ("alpha", "beta"):
-        number, found, revision = version.removeprefix("v").partition(stage)
-        if found and number.isdecimal() and revision.isdecimal():
-            return int(number), stage, int(revision)
-    number = version.removeprefix("v")
-    return (int(number), "", 0) if number.isdecimal() else (0, "?", 0)
-
-
 def _parts(matches: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     size = _MATCHES_PER_RULE
     return [matches[start : start + size] for start in range(0, len(matches), size)]
+
+
+def http_route_matches(match: HttpMatch) -> list[dict[str, Any]]:
+    """The conditions of an HTTPRoute's rule, of which one has to fit: a method has one each."""
+    condition: dict[str, Any] = {}
+    path = _path_match(match.path_regex)
+    if path:
+        condition["path"] = path
+    if match.headers:
+        condition["headers"] = [_header_match(*header) for header in match.headers]
+    if not match.methods:
+        return [condition]
+    return [{**condition, "method": method} for method in match.methods]
+
+
+def _path_match(path_regex: str | None) -> dict[str, str]:
+    """A PathPrefix goes by whole elements of the path, so only `/x(/.*)?$` and its kin are one."""
+    if path_regex is None:
+        return {}
+    forms = path_forms(path_regex) or ()
+    match forms:
+        case ((Wild.ANY,),):
+            return {}
+        case ((str(text),),) if _is_plain_path(text):
+            return {"type": "Exact", "value": text}
+    if len(forms) == 2:
+        exact, deeper = sorted(forms, key=len)
+        match exact, deeper:
+            case ((str(text),), (str(prefix), Wild.ANY)) if prefix == f"{text}/":
+                if _is_plain_path(text) and not text.endswith("/"):
+                    return {"type": "PathPrefix", "value": text}
+    return {"type": "RegularExpression", "value": anchored(path_regex)}
+
+
+def _is_plain_path(text: str) -> bool:
+    """Whether the Gateway API takes it for an Exact or PathPrefix path; it is strict about them."""
+    elements = text.split("/")
+    return (
+        text.startswith("/")
+        and text.isascii()
+        and "//" not in text
+        and not {".", ".."} & set(elements)
+        and all(letter.isalnum() or letter in "-/._~!$&'()*+,;=:@" for letter in text)
+    )
+
+
+def _header_match(name: str, pattern: str) -> dict[str, str]:
+    value = value_match(pattern)
+    kind = "Exact" if "exact" in value else "RegularExpression"
+    return {"type": kind, "name": name, "value": next(iter(value.values()))}

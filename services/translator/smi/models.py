@@ -14,6 +14,8 @@ from services.translator.reports import Path, Report
 SPLIT_GROUP = "split.smi-spec.io"
 ACCESS_GROUP = "access.smi-spec.io"
 SPECS_GROUP = "specs.smi-spec.io"
+HOST = "host"
+"""The header that HTTP/2 and Envoy know as the authority."""
 ROOT: Path = ("spec", "service")
 """Where a TrafficSplit names its root Service."""
 

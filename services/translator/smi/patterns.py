@@ -83,6 +83,14 @@ def value_forms(pattern: str) -> tuple[Form, ...] | None:
     return _forms(pattern, is_open=False)
 
 
+def value_match(pattern: str) -> dict[str, str]:
+    """A header's pattern as Istio writes it: plain text as `exact`, all else as `regex`."""
+    match value_forms(pattern):
+        case ((str(text),),):
+            return {"exact": text}
+    return {"regex": pattern}
+
+
 def _forms(pattern: str, *, is_open: bool) -> tuple[Form, ...] | None:
     try:
         alternatives = _Parser(pattern).parse()

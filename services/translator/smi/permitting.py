@@ -19,8 +19,8 @@ from typing import Any
 
 from services.chassis.errors import shortened
 from services.translator.reports import Report
-from services.translator.smi.matching import HOST
 from services.translator.smi.models import (
+    HOST,
     HttpMatch,
     Key,
     Kind,

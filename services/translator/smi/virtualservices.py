@@ -17,11 +17,10 @@ from typing import Any
 
 from services.chassis.kube.objects import Ref
 from services.translator.reports import Report
-from services.translator.smi.matching import virtual_service_match
-from services.translator.smi.models import ROOT, Backend
+from services.translator.smi.models import HOST, ROOT, Backend, HttpMatch
 from services.translator.smi.naming import derived_name, made, origin_of
-from services.translator.smi.protocols import Protocol
-from services.translator.smi.splitting import Plan, Portion
+from services.translator.smi.patterns import Wild, anchored, path_forms, value_match
+from services.translator.smi.splitting import Plan, Portion, Protocol
 from services.translator.smi.weights import fitted
 
 _API_VERSION = "networking.istio.io/v1"
@@ -184,3 +183,35 @@ def _with_match(match: list[dict[str, Any]], rule: dict[str, Any]) -> dict[str, 
 
 def _port_text(portion: Portion) -> str:
     return f"port {portion.port}" if portion.port is not None else "ports"
+
+
+def virtual_service_match(match: HttpMatch) -> dict[str, Any]:
+    """The condition of a VirtualService's HTTP route; {} fits every request."""
+    condition: dict[str, Any] = {}
+    uri = _path_match(match.path_regex)
+    if uri:
+        condition["uri"] = uri
+    if match.methods:
+        regex = "|".join(match.methods)
+        kind = "exact" if len(match.methods) == 1 else "regex"
+        condition["method"] = {kind: regex}
+    headers = {name: value_match(pattern) for name, pattern in match.headers}
+    authority = headers.pop(HOST, None)
+    if authority:
+        condition["authority"] = authority
+    if headers:
+        condition["headers"] = headers
+    return condition
+
+
+def _path_match(path_regex: str | None) -> dict[str, str]:
+    """A path that is plain text as a prefix or an exact path, which is cheaper to match."""
+    forms = path_forms(path_regex) if path_regex is not None else ((Wild.ANY,),)
+    match forms:
+        case ((Wild.ANY,),):
+            return {}
+        case ((str(text),),):
+            return {"exact": text}
+        case ((str(text), Wild.ANY),):
+            return {"prefix": text}
+    return {"regex": anchored(path_regex or "")}

@@ -19,7 +19,7 @@ from services.translator.designs import (
     read_design,
     read_oam,
 )
-from services.translator.designs.spelling import plain
+from services.translator.designs.settings import plain
 from tests.unit.translator.designs.samples import (
     configuration,
     definition,

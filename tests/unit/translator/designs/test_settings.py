@@ -8,8 +8,8 @@ import pytest
 
 from services.chassis.errors import DesignMalformed
 from services.translator.designs import expand, read_declarations, read_design
-from services.translator.designs.kinds import api_version_of, has_only_spec, is_cluster_scoped
-from services.translator.designs.spelling import plain, plain_key
+from services.translator.designs.objects import api_version_of, has_only_spec, is_cluster_scoped
+from services.translator.designs.settings import plain, plain_key
 from tests.unit.translator.designs.samples import (
     definition,
     plain_services,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.chassis.messages.facts import ClusterFacts
+from services.translator.definitions.versions import newest_first
 from services.translator.reports import Report
-from services.translator.smi.httproutes import newest
 from tests.unit.translator.smi.samples import (
     errors_of,
     facts,
@@ -180,4 +180,4 @@ def test_gateways_are_left_out() -> None:
     ],
 )
 def test_newest(versions: list[str], expected: str) -> None:
-    assert newest(versions) == expected
+    assert newest_first(versions)[0] == expected
