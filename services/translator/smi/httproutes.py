@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import Ref
-from services.translator.definitions.versions import newest_first
+from services.translator.definitions.schemas import newest_first
 from services.translator.reports import Report
 from services.translator.smi.models import ROOT, Backend, HttpMatch, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of

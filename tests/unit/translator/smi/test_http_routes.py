@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.definitions.versions import newest_first
+from services.translator.definitions.schemas import newest_first
 from services.translator.reports import Report
 from tests.unit.translator.smi.samples import (
     errors_of,
