@@ -21,17 +21,16 @@ from services.chassis.errors import MalformedRequest, MeshbusError
 from services.chassis.kube.client import KubeClient
 from services.topology.telemetry.envoy import Reading, Readings
 from services.topology.telemetry.identities import ProxiedPod, peer_of_node
-from services.topology.telemetry.stats import stats_of_json, stats_of_text
+from services.topology.telemetry.stats import stats_of
 from services.topology.telemetry.traffic import Peer
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_TOLD = 3
 _ADMIN_QUERY = {
-    "format": "json",
-    "histogram_buckets": "cumulative",
     "usedonly": "",
-    "filter": r"^cluster\..+\.upstream_(rq_(\d\d\d|time)|cx_[rt]x_bytes_total)$",
+    "filter": r"istio_|^cluster\..+\.upstream_(rq_(\d\d\d|time)|cx_[rt]x_bytes_total)$",
 }
+"""By Envoy's own names. The page of an Envoy is mostly about other things."""
 _SCRAPED_PORT = 15090
 
 
@@ -67,11 +66,12 @@ class EnvoyAdmins:
         where = urlsplit(url).netloc
         try:
             info, stats = await asyncio.gather(
-                self._get(f"{url}/server_info", {}), self._get(f"{url}/stats", _ADMIN_QUERY)
+                self._get(f"{url}/server_info", {}),
+                self._get(f"{url}/stats/prometheus", _ADMIN_QUERY),
             )
             peer = _peer(info)
             # A proxy of another name at the same address has counters of its own.
-            return Reading(f"{url} {peer}", peer, stats_of_json(stats))
+            return Reading(f"{url} {peer}", peer, stats_of(stats))
         except _Unreadable as error:
             return f"Envoy at {where} {error}"
         except ValueError:
@@ -137,7 +137,7 @@ class PodProxies:
             return f"the proxy of {where} cannot be read: {error.summary}"
         except _Unreadable as error:
             return f"the proxy of {where} {error}"
-        return Reading(pod.uid or where, pod.peer, stats_of_text(body))
+        return Reading(pod.uid or where, pod.peer, stats_of(body))
 
     async def _page(self, path: str) -> bytes:
         async with self._client.stream(

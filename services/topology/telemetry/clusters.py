@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from services.topology.cluster import hosts
 from services.topology.telemetry import stats
 from services.topology.telemetry.edges import BLACK_HOLE, PASSTHROUGH, IsWaypoint
-from services.topology.telemetry.quantiles import AVERAGE, Bounds, quantiles
-from services.topology.telemetry.queries import COUNT, SUM
+from services.topology.telemetry.quantiles import Bounds, quantiles
 from services.topology.telemetry.stats import OfCluster
 from services.topology.telemetry.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol
 
@@ -126,7 +125,7 @@ def _flow(sums: _Sums, ends: _Ends, *, bounds: Bounds, is_waypoint: IsWaypoint) 
     if sums.codes:
         host = ends.called.host
         answers = (Answers(code, _NONE, host, rate) for code, rate in sums.codes.items())
-        times = _times(sums.times, bounds)
+        times = quantiles(sums.times, bounds)
         return Flow(answers=tuple(answers), response_ms=times, waypoint=waypoint)
     if sums.bytes:
         return Flow(
@@ -135,14 +134,3 @@ def _flow(sums: _Sums, ends: _Ends, *, bounds: Bounds, is_waypoint: IsWaypoint) 
             waypoint=waypoint,
         )
     return None
-
-
-def _times(values: Mapping[str, float], bounds: Bounds) -> dict[str, float]:
-    """Quantiles; the admin interface tells neither count nor sum."""
-    if COUNT not in values:
-        count = max(values.values(), default=0.0)
-        values = {**values, COUNT: count}
-    found = quantiles(values, bounds)
-    if SUM not in values:
-        found.pop(AVERAGE, None)
-    return found

@@ -139,7 +139,7 @@ async def test_an_envoys_response_times_come_with_its_next_flush(
     await eventually(is_flushed, what="response times", within_s=_WITHIN_S)
     # Requests of other tests may be among them.
     assert 50 < found["99"] <= 100
-    assert "avg" not in found
+    assert 0 < found["avg"] <= 100
 
 
 async def test_a_restarted_envoy_begins_to_count_again(door: Door, admins: EnvoyAdmins) -> None:

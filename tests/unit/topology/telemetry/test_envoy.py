@@ -123,18 +123,21 @@ async def test_incoming_requests_that_a_caller_tells_are_not_told_twice() -> Non
 
 async def test_response_times_are_those_between_the_readings() -> None:
     cluster = f"outbound|80||{HOST}"
-    old = {of(cluster, b, what="upstream_rq_time"): 50.0 for b in ("25", "50", "100")}
+    old = {of(cluster, b, what="upstream_rq_time"): 50.0 for b in ("25", "50", "100", "count")}
+    old[of(cluster, "sum", what="upstream_rq_time")] = 1000.0
     old[of(cluster, "200")] = 50.0
     new = {
         of(cluster, "25", what="upstream_rq_time"): 50.0,
         of(cluster, "50", what="upstream_rq_time"): 60.0,
         of(cluster, "100", what="upstream_rq_time"): 60.0,
+        of(cluster, "count", what="upstream_rq_time"): 60.0,
+        of(cluster, "sum", what="upstream_rq_time"): 1380.0,
         of(cluster, "200"): 60.0,
     }
     bounds = ("10", "25", "50", "100")
     found = await flows_of([reading(EDGE, old, *bounds)], [reading(EDGE, new, *bounds)])
     (flow,) = found.values()
-    assert flow.response_ms == pytest.approx({"50": 37.5, "95": 48.75, "99": 49.75})
+    assert flow.response_ms == pytest.approx({"avg": 38.0, "50": 37.5, "95": 48.75, "99": 49.75})
 
 
 async def test_istios_counters_tell_both_ends_and_clusters_are_left_out() -> None:

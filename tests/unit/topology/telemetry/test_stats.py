@@ -1,62 +1,45 @@
-"""Envoy's two pages, taken apart."""
+"""Envoy's page for Prometheus, taken apart."""
 
 from __future__ import annotations
 
-import orjson
 import pytest
 
-from services.topology.telemetry.stats import OfCluster, OfEdge, stats_of_json, stats_of_text
+from services.topology.telemetry.stats import OfCluster, OfEdge, stats_of
 from tests.unit.topology.telemetry.told import SHOP, text
 
 CHECKOUT = "outbound|80||checkout.shop.svc.cluster.local"
 
 
-def json_of(*stats: tuple[str, object]) -> bytes:
-    named = [{"name": name, "value": value} for name, value in stats]
-    return orjson.dumps({"stats": named})
-
-
-def test_counters_of_clusters_from_json() -> None:
-    body = json_of(
-        (f"cluster.{CHECKOUT};.upstream_rq_200", 9),
-        (f"cluster.{CHECKOUT};.upstream_rq_503", 2),
-        (f"cluster.{CHECKOUT};.external.upstream_rq_200", 9),
-        (f"cluster.{CHECKOUT};.upstream_rq_2xx", 9),
-        (f"cluster.{CHECKOUT};.upstream_rq_total", 11),
-        (f"cluster.{CHECKOUT};.upstream_cx_tx_bytes_total", 3509),
-        (f"cluster.{CHECKOUT};.version_text", "2026/7"),
-        ("cluster.PassthroughCluster.upstream_cx_tx_bytes_total", 70),
-        ("listener.0.0.0.0_80.downstream_cx_total", 7),
+def test_bytes_of_a_cluster_with_requests_are_those_requests() -> None:
+    lines = (
+        f'envoy_cluster_upstream_rq{{response_code="200",cluster_name="{CHECKOUT};"}} 9',
+        f'envoy_cluster_upstream_rq{{response_code="503",cluster_name="{CHECKOUT};"}} 2',
+        f'envoy_cluster_external_upstream_rq{{response_code="200",cluster_name="{CHECKOUT};"}} 9',
+        f'envoy_cluster_upstream_rq_xx{{response_code_class="2",cluster_name="{CHECKOUT};"}} 9',
+        f'envoy_cluster_upstream_rq_total{{cluster_name="{CHECKOUT};"}} 11',
+        f'envoy_cluster_upstream_cx_tx_bytes_total{{cluster_name="{CHECKOUT};"}} 3509',
+        'envoy_cluster_upstream_cx_tx_bytes_total{cluster_name="PassthroughCluster"} 70',
+        'envoy_listener_downstream_cx_total{listener_address="0.0.0.0_80"} 7',
     )
-    # The bytes of a cluster with requests are those requests.
-    assert stats_of_json(body).counters == {
+    assert stats_of("\n".join(lines).encode()).counters == {
         OfCluster(CHECKOUT, "upstream_rq", "200"): 9,
         OfCluster(CHECKOUT, "upstream_rq", "503"): 2,
         OfCluster("PassthroughCluster", "upstream_cx_tx_bytes_total"): 70,
     }
 
 
-def test_response_times_from_json() -> None:
-    buckets = [{"upper_bound": b, "interval": 0, "cumulative": n} for b, n in ((0.5, 0), (3e5, 4))]
-    names = (
-        f"cluster.{CHECKOUT};.upstream_rq_time",
-        f"cluster.{CHECKOUT};.external.upstream_rq_time",
-    )
-    histograms = [{"name": name, "buckets": buckets} for name in names]
-    stats = stats_of_json(orjson.dumps({"stats": [{"histograms": histograms}]}))
-    assert stats.counters == {OfCluster(CHECKOUT, "upstream_rq_time", "300000"): 4}
-    assert stats.bounds == {"0.5", "300000"}
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"stats": 1}', b'{"stats": [{}]}', b"<p>"])
-def test_what_is_no_envoys_json_is_refused(body: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        stats_of_json(body)
-
-
-def test_quantiles_instead_of_buckets_are_passed_over() -> None:
-    body = b'{"stats": [{"histograms": {"supported_quantiles": [0, 25]}}]}'
-    assert stats_of_json(body).counters == {}
+def test_bounds_of_buckets_are_told_though_nothing_is_in_them() -> None:
+    name = "envoy_cluster_upstream_rq_time_bucket"
+    lines = [
+        f'{name}{{cluster_name="{CHECKOUT};",le="{bound}"}} {count}'
+        for bound, count in (("0.5", 0), ("300000", 4), ("+Inf", 4))
+    ]
+    stats = stats_of("\n".join(lines).encode())
+    assert stats.counters == {
+        OfCluster(CHECKOUT, "upstream_rq_time", "300000"): 4,
+        OfCluster(CHECKOUT, "upstream_rq_time", "+Inf"): 4,
+    }
+    assert stats.bounds == {"0.5", "300000", "+Inf"}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +74,7 @@ def test_quantiles_instead_of_buckets_are_passed_over() -> None:
     ],
 )
 def test_lines_about_clusters(line: str, expected: OfCluster) -> None:
-    assert stats_of_text(line.encode()).counters == {expected: 9}
+    assert stats_of(line.encode()).counters == {expected: 9}
 
 
 @pytest.mark.parametrize(
@@ -103,11 +86,13 @@ def test_lines_about_clusters(line: str, expected: OfCluster) -> None:
         'envoy_cluster_internal_upstream_rq{envoy_cluster_name="xds-grpc"} 9',
         "envoy_server_uptime{} 9",
         'envoy_cluster_upstream_rq{cluster_name="a"} nine',
+        'envoy_cluster_upstream_rq{cluster_name="a} 9',
+        "envoy_cluster_upstream_rq{cluster_name=a} 9",
         "envoy_cluster_upstream_rq 9",
     ],
 )
 def test_lines_that_tell_nothing(line: str) -> None:
-    counters = stats_of_text(line.encode()).counters
+    counters = stats_of(line.encode()).counters
     assert counters == {}
 
 
@@ -126,7 +111,7 @@ def test_istios_requests_tell_security_too() -> None:
         "source_principal": "spiffe://a",
     }
     line = _line("istio_requests_total", **told)
-    assert stats_of_text(line.encode()).counters == {
+    assert stats_of(line.encode()).counters == {
         OfEdge("istio_requests_total", text(), "destination|http|200||-"): 9,
         OfEdge("security of istio_requests_total", text(), "http|mutual_tls|spiffe://a|"): 9,
     }
@@ -134,7 +119,7 @@ def test_istios_requests_tell_security_too() -> None:
 
 def test_sources_know_no_security() -> None:
     line = _line("istio_requests_total", reporter="source")
-    (counter,) = stats_of_text(line.encode()).counters
+    (counter,) = stats_of(line.encode()).counters
     assert isinstance(counter, OfEdge)
     assert counter.metric == "istio_requests_total"
 
@@ -144,7 +129,7 @@ def test_istios_durations_are_those_of_successes() -> None:
     lines = [
         _line(name, response_code=code, request_protocol="http", le="25") for code in ("200", "503")
     ]
-    counted = stats_of_text("\n".join(lines).encode())
+    counted = stats_of("\n".join(lines).encode())
     duration = OfEdge("istio_request_duration_milliseconds", text(), "destination|http", "25")
     assert counted.counters == {duration: 9}
     assert counted.bounds == {"25"}
@@ -155,6 +140,6 @@ def test_lines_of_one_counter_add_up_and_quotes_are_unescaped() -> None:
         _line("istio_tcp_sent_bytes_total", reporter="source", pod=pod, destination_service=r"a\"b")
         for pod in ("one", "two")
     ]
-    assert stats_of_text("\n".join(lines).encode()).counters == {
+    assert stats_of("\n".join(lines).encode()).counters == {
         OfEdge("istio_tcp_sent_bytes_total", text(destination_service='a"b'), "source|"): 18
     }
