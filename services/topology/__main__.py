@@ -27,23 +27,21 @@ from services.chassis.messages import ClusterRecord
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
-from services.topology.adapters import mirrors
+from services.topology.adapters import feeds as mirrors
+from services.topology.adapters.applied import IntentBucket, LifecycleHealer, Lookups
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.forwarding import Forwarding
-from services.topology.adapters.healing import LifecycleHealer
-from services.topology.adapters.intents import IntentBucket
-from services.topology.adapters.lookups import Lookups
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
 from services.topology.cluster.state import State
-from services.topology.drift.intended import is_of
+from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts
+from services.topology.feed.deltas import SERVICE
 from services.topology.feed.views import Views
-from services.topology.feed.wire import SERVICE
 from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers, queries
 from services.topology.mesh.meshes import istio_name

@@ -26,7 +26,7 @@ from services.topology.cluster import kinds
 from services.topology.cluster.objects import Config, Key
 from services.topology.drift.watching import Drifts
 from services.topology.feed import rendering
-from services.topology.feed.feeds import (
+from services.topology.feed.deltas import (
     DRIFT_PART,
     FINDINGS_PART,
     Item,

@@ -23,7 +23,7 @@ from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
 from services.topology.cluster.objects import Change, Key, Object
 from services.topology.cluster.state import State
-from services.topology.feed.feeds import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
+from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
 from services.topology.graph.graph import Graph
 from services.topology.telemetry.traffic import Flows
 

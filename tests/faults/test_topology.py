@@ -13,8 +13,8 @@ import pytest
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.adapters.feeds import last_sequence
-from services.topology.feed import wire
-from services.topology.feed.feeds import Delta, Stage
+from services.topology.feed import deltas
+from services.topology.feed.deltas import Delta, Stage
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
@@ -185,9 +185,9 @@ async def _feed(stack: Stack, cluster: str) -> list[Delta]:
     async with admin_bus(stack) as bus:
         last = await last_sequence(bus, cluster)
         found: list[Delta] = []
-        reader = OrderedReader(bus, wire.STREAM, wire.every(cluster), 1).messages()
+        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), 1).messages()
         async for message in reader:
-            found.append(wire.decoded(message.body, message.headers))
+            found.append(deltas.decoded(message.body, message.headers))
             if message.sequence >= last:
                 break
         await reader.aclose()

@@ -7,20 +7,30 @@ goes on is refused by the server itself, whatever it believes about its own leas
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import nats.js.errors
+import structlog
 from nats.js.api import RawStreamMsg
 
 from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.bus.publishing import retried
-from services.chassis.errors import BusUnavailable, LeaseLost, shortened
+from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.errors import (
+    BusUnavailable,
+    HistoryGone,
+    InvalidMessage,
+    LeaseLost,
+    shortened,
+)
 from services.chassis.telemetry.metrics import CHANGES_TOLD, Metrics
-from services.topology.feed import wire
-from services.topology.feed.feeds import Delta, Parts, Stage, Topic
+from services.topology.feed import deltas
+from services.topology.feed.deltas import Delta, Parts, Stage, Topic
 from services.topology.feed.views import ClusterView, Views
 
 _WRONG_LAST_SEQUENCE = 10071
@@ -70,7 +80,7 @@ class Feed:
         return feed
 
     async def tell(self, topic: Topic, parts: Parts) -> None:
-        for piece in wire.cut(parts):
+        for piece in deltas.cut(parts):
             delta = self._delta(piece, topic, Stage.DELTA)
             await self._publish(delta)
             self.view.apply(delta)
@@ -85,7 +95,7 @@ class Feed:
     async def keep(self) -> None:
         """Called now and then: stores a checkpoint where the last one is old or forgotten."""
         age_s = asyncio.get_running_loop().time() - self._checkpoint_at
-        begin = wire.subject(self.view.cluster, Topic.CHECKPOINT, Stage.BEGIN)
+        begin = deltas.subject(self.view.cluster, Topic.CHECKPOINT, Stage.BEGIN)
         if (
             age_s > _CHECKPOINT_AGE_S
             or await last_message(self.bus, self.view.cluster, begin) is None
@@ -115,7 +125,7 @@ class Feed:
         """Stores everything as it is. It carries the number of the last delta, and none itself."""
         before = self._since
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.BEGIN))
-        for piece in wire.cut(self.view.parts):
+        for piece in deltas.cut(self.view.parts):
             await self._publish(self._delta(piece, Topic.CHECKPOINT, Stage.ITEMS))
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.END))
         self._checkpoint_bytes, self._since = self._since - before, 0
@@ -135,15 +145,15 @@ class Feed:
 
     async def _publish(self, delta: Delta) -> None:
         self.fence.check()
-        body, headers = wire.encoded(delta)
+        body, headers = deltas.encoded(delta)
         cluster = delta.cluster
-        subject = wire.subject(cluster, delta.topic, delta.stage)
+        subject = deltas.subject(cluster, delta.topic, delta.stage)
         self._messages += 1
         ident = f"{cluster}.{delta.epoch}.{self._messages}"
         headers |= {
             envelopes.MESSAGE_ID: ident,
             "Nats-Expected-Last-Subject-Sequence": str(self._last),
-            "Nats-Expected-Last-Subject-Sequence-Subject": wire.every(cluster),
+            "Nats-Expected-Last-Subject-Sequence-Subject": deltas.every(cluster),
         }
         tries = 0
 
@@ -190,9 +200,131 @@ async def last_message(bus: Bus, cluster: str, subject: str = "") -> RawStreamMs
         context = bus.client.jetstream(timeout=_TRY_TIMEOUT_S)
         try:
             return await context.get_last_msg(
-                wire.STREAM, subject or wire.every(cluster), direct=True
+                deltas.STREAM, subject or deltas.every(cluster), direct=True
             )
         except nats.js.errors.NotFoundError:
             return None
 
     return await retried(once, within=_WITHIN, what=f"reading the feed of {cluster}")
+
+
+_LAST_CHANGES = 1000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Replay:
+    """Builds a view from the messages of a feed, whichever worker told them."""
+
+    cluster: str
+    view: ClusterView | None = None
+    """Complete up to the last message; None until a checkpoint has come whole."""
+    _rising: ClusterView | None = None
+
+    def take(self, delta: Delta) -> bool:
+        """Takes the next message; True when the view is another one from here on."""
+        if self.view is not None and delta.epoch < self.view.epoch:
+            return False
+        match delta.stage:
+            case Stage.BEGIN:
+                known = self.view
+                # A checkpoint of what is known already says nothing new.
+                if known is None or known.epoch != delta.epoch or known.number != delta.number:
+                    self._rising = ClusterView(self.cluster)
+            case Stage.ITEMS if self._rising is not None:
+                self._rising.apply(delta)
+            case Stage.END if self._rising is not None:
+                self._rising.apply(delta)
+                self.view, self._rising = self._rising, None
+                return True
+            case Stage.DELTA if self.view is not None:
+                self.view.apply(delta)
+        return False
+
+
+async def follow(bus: Bus, views: Views, *, cluster: str) -> None:
+    """Keeps this process's view of a cluster that another worker owns; endless."""
+    replay = Replay(cluster)
+    start = await _last_checkpoint(bus, cluster)
+    reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start)
+    async with aclosing(reader.messages()) as messages:
+        async for message in messages:
+            delta = _read(message)
+            if delta is None:
+                continue
+            if replay.take(delta) and replay.view is not None:
+                views.replace(replay.view)
+            elif delta.stage is Stage.DELTA and replay.view is not None:
+                views.tell(delta)
+
+
+async def moments(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
+    """The checkpoints of a cluster: when, and where in the stream."""
+    subject = deltas.subject(cluster, Topic.CHECKPOINT, Stage.BEGIN)
+    last = await _last_checkpoint(bus, cluster)
+    if not last:
+        return []
+    found: list[tuple[datetime, int]] = []
+    async with aclosing(OrderedReader(bus, deltas.STREAM, subject, 1).messages()) as messages:
+        async for message in messages:
+            delta = _read(message)
+            if delta is not None:
+                found.append((delta.time, message.sequence))
+            if message.sequence >= last:
+                return found
+    return found
+
+
+async def past(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
+    """The view of a cluster as it was; raises `HistoryGone`."""
+    before = [place for at, place in await moments(bus, cluster) if at <= moment]
+    if not before:
+        raise HistoryGone(f"nothing is kept of the cluster at {moment:%Y-%m-%d %H:%M:%S} UTC")
+    replay = Replay(cluster)
+    async for delta in _told(bus, cluster, before[-1]):
+        # A checkpoint that began in time is taken whole.
+        if delta.time > moment and replay.view is not None:
+            break
+        replay.take(delta)
+    if replay.view is None:
+        raise HistoryGone("the record of that moment is not complete")
+    return replay.view
+
+
+async def changed(bus: Bus, cluster: str) -> list[datetime]:
+    """When something changed, oldest first: all checkpoints, and each of the last changes."""
+    places = await moments(bus, cluster)
+    if not places:
+        return []
+    start = max(places[0][1], await last_sequence(bus, cluster) - _LAST_CHANGES)
+    told = {delta.time async for delta in _told(bus, cluster, start)}
+    return sorted(told | {at for at, _ in places})
+
+
+async def _told(bus: Bus, cluster: str, start: int) -> AsyncIterator[Delta]:
+    """Everything told about a cluster from a place up to now."""
+    last = await last_sequence(bus, cluster)
+    reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start)
+    async with aclosing(reader.messages()) as messages:
+        async for message in messages:
+            delta = _read(message)
+            if delta is not None:
+                yield delta
+            if message.sequence >= last:
+                return
+
+
+async def _last_checkpoint(bus: Bus, cluster: str) -> int:
+    """Where the last checkpoint of a cluster begins; 0 when there is none."""
+    subject = deltas.subject(cluster, Topic.CHECKPOINT, Stage.BEGIN)
+    message = await last_message(bus, cluster, subject)
+    return (message.seq or 0) if message is not None else 0
+
+
+def _read(message: StoredMessage) -> Delta | None:
+    try:
+        return deltas.decoded(message.body, message.headers)
+    except InvalidMessage as error:
+        log.warning("feed_unreadable", sequence=message.sequence, reason=error.summary)
+        return None

@@ -29,9 +29,8 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import ClusterRecord
 from services.chassis.telemetry.metrics import CLUSTERS_OWNED, Metrics
-from services.topology.adapters.feeds import Feed
-from services.topology.adapters.mirrors import follow
-from services.topology.feed.feeds import INFO_PART, Item
+from services.topology.adapters.feeds import Feed, follow
+from services.topology.feed.deltas import INFO_PART, Item
 from services.topology.feed.views import ClusterView, Views
 from services.topology.observing import INFO_ID, UNREACHABLE
 

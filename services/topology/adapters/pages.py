@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 import yaml
 from aiohttp import web
 
 from services.chassis import errors
-from services.chassis.errors import MeshbusError, Status
-from services.topology.adapters.guarding import Refused, check, refused
+from services.chassis.errors import MalformedRequest, MeshbusError, Status
 from services.topology.adapters.streams import Streams
 from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
-from services.topology.feed.feeds import DRIFT_PART, FINDINGS_PART, View
+from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
 from services.topology.feed.following import Following
 from services.topology.feed.views import ClusterView
 from services.topology.handlers import Handlers
@@ -241,3 +242,51 @@ def _moment(request: web.Request) -> datetime:
             f"at {errors.shortened(text)!r} is no moment such as 2026-05-01T12:00:00Z"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+class Refused(Exception):
+    """Carries the HTTP status beside the error: that of our errors has no 403 and no 405."""
+
+    def __init__(self, status: int, error: MeshbusError) -> None:
+        super().__init__(str(error))
+        self.status = status
+        self.error = error
+
+
+def refused(status: int, summary: str, *, cause: str = "", remedy: str = "") -> Refused:
+    return Refused(status, MalformedRequest(summary, cause=cause, remedy=remedy))
+
+
+def check(request: web.Request, names: Set[str]) -> None:
+    """Raises unless the request is a question, to us by one of our names, and not foreign."""
+    if request.method not in ("GET", "HEAD"):
+        raise refused(405, "only GET is answered here")
+    if not _is_ours(request.host, names):
+        raise refused(
+            403,
+            "this name is not one of the service's",
+            cause="the request's Host is neither an address nor localhost nor configured",
+            remedy="open the page by its address, or configure the name",
+        )
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise refused(
+            403,
+            "a page of another site asked",
+            cause="the request's Origin is another one than its Host",
+            remedy="ask from the page itself, or from a program that is no browser",
+        )
+
+
+def _is_ours(host: str, names: Set[str]) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost") or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

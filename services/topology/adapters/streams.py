@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from services.chassis.errors import TooManyStreams
-from services.topology.feed.backlogs import parsed_position
-from services.topology.feed.feeds import View
-from services.topology.feed.following import Follower, Following
+from services.topology.feed.deltas import View
+from services.topology.feed.following import Follower, Following, parsed_position
 
 _LONGEST_WRITE_S = 30.0
 _RETRY = b"retry: 1000\n\n"

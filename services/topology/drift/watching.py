@@ -23,10 +23,9 @@ from services.topology.cluster.objects import Key
 from services.topology.drift.agendas import Agenda
 from services.topology.drift.comparing import Standing, Verdict, compared
 from services.topology.drift.fieldsets import without
-from services.topology.drift.intended import Intended, is_settled
-from services.topology.drift.items import Healing, ident_of, item_of
+from services.topology.drift.intents import Healing, Intended, ident_of, is_settled, item_of
 from services.topology.drift.ports import Healer, Intents, Objects
-from services.topology.feed.feeds import DRIFT_PART, Item, Parts
+from services.topology.feed.deltas import DRIFT_PART, Item, Parts
 
 _FIRST_LOOK_S = 0.2
 """After an intent came: by then a watch has mostly brought its object, and nobody has to ask."""

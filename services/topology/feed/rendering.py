@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Set
 
 import orjson
 
-from services.topology.feed.feeds import (
+from services.topology.feed.deltas import (
     DRIFT_PART,
     EDGES,
     FINDINGS_PART,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from services.topology.feed.feeds import Delta, Item
+from services.topology.feed.deltas import Delta, Item
 
 
 @dataclass(slots=True)

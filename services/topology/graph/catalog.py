@@ -13,7 +13,7 @@ from services.topology.cluster.state import State
 from services.topology.cluster.tags import texts
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Labelled, Named, Selectors, patterns
-from services.topology.graph.units import Unit, matters, objects_of, read, unit_of
+from services.topology.graph.workloads import Unit, matters, objects_of, read, unit_of
 
 
 @dataclass(slots=True)

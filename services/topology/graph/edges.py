@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import orjson
 
 from services.topology.cluster.objects import Key, Labels
-from services.topology.feed.feeds import View
-from services.topology.graph.configuration import Configuration
+from services.topology.feed.deltas import View
+from services.topology.graph.configuration import Configuration, Link, Thing
 from services.topology.graph.health import DEFAULT, Limits, of_requests, tolerances
 from services.topology.graph.ids import (
     NOBODY,
@@ -24,7 +24,6 @@ from services.topology.graph.ids import (
     service_node,
     workload_node,
 )
-from services.topology.graph.links import Link, Thing
 from services.topology.graph.loads import (
     Load,
     edge_details,
@@ -34,7 +33,7 @@ from services.topology.graph.loads import (
     responses,
 )
 from services.topology.graph.nodes import Nodes
-from services.topology.graph.roads import Road
+from services.topology.graph.traffic import Road
 
 Data = dict[str, Any]
 IDLE = ""

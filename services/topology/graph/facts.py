@@ -16,7 +16,7 @@ from services.topology.graph.catalog import Catalog, hosts_of
 from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import Status
 from services.topology.graph.ids import Name
-from services.topology.graph.units import Unit
+from services.topology.graph.workloads import Unit
 from services.topology.mesh.membership import GATEWAY_NAME, is_waypoint
 from services.topology.mesh.routing import ROUTING, badges, breaks_circuits
 

@@ -17,7 +17,7 @@ import structlog
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.state import State
-from services.topology.feed.feeds import EDGES, NODES, Item, Parts, View, part_of
+from services.topology.feed.deltas import EDGES, NODES, Item, Parts, View, part_of
 from services.topology.graph.catalog import Catalog, Stirred
 from services.topology.graph.configuration import Configuration, Dirty
 from services.topology.graph.edges import IDLE, Edges, FiguresOf, Wires
@@ -31,10 +31,10 @@ from services.topology.graph.ids import (
     workload_node,
 )
 from services.topology.graph.nodes import Nodes
-from services.topology.graph.roads import Roads
 from services.topology.graph.scopes import SCOPED
-from services.topology.graph.showing import Shown
-from services.topology.graph.units import Unit
+from services.topology.graph.traffic import Roads
+from services.topology.graph.views import Shown
+from services.topology.graph.workloads import Unit
 from services.topology.mesh.meshes import istio_name, mesh_of
 from services.topology.telemetry.traffic import Flows
 

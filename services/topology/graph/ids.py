@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TypeAlias
 
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from services.topology.telemetry.traffic import Called, Peer
 
 NodeKey: TypeAlias = tuple[str, str, str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from services.topology.graph.catalog import Catalog
 from services.topology.graph.facts import Facts, Known, merged, notes_of
 from services.topology.graph.health import (
@@ -30,8 +30,8 @@ from services.topology.graph.ids import (
     workload_form,
 )
 from services.topology.graph.loads import Load, node_traffic, requests
-from services.topology.graph.roads import Roads
-from services.topology.graph.units import Unit
+from services.topology.graph.traffic import Roads
+from services.topology.graph.workloads import Unit
 from services.topology.telemetry.traffic import Peer
 
 Data = dict[str, Any]

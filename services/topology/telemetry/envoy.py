@@ -9,21 +9,70 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from services.chassis.errors import TelemetryUnavailable
 from services.chassis.prometheus import Sample
 from services.topology.telemetry.clusters import flows_of_clusters
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
-from services.topology.telemetry.growth import Growth
 from services.topology.telemetry.quantiles import Bounds, bounds_of
 from services.topology.telemetry.queries import BOUND, DURATIONS, EDGE, REQUESTS, TOLD, Amount
 from services.topology.telemetry.stats import OfCluster, OfEdge, Stats
 from services.topology.telemetry.tallies import Tallies
 from services.topology.telemetry.traffic import Flow, FlowKey, Flows, Peer
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step(Generic[Name]):
+    start_s: float
+    end_s: float
+    grown: Mapping[Name, float]
+
+
+@dataclass(slots=True)
+class Growth(Generic[Name]):
+    """How fast the counters of one proxy grow. Each reading is compared with the one before it and
+    dropped; the differences are kept for as long as a window. A counter that is lower than before
+    was set back by a restart, and has counted what it says since then."""
+
+    read_s: float
+    """When the last reading was."""
+    _last: Mapping[Name, float]
+    _steps: deque[_Step[Name]] = field(default_factory=deque)
+
+    def add(self, counters: Mapping[Name, float], *, at_s: float) -> None:
+        """The next reading. A counter that the last one did not have stood at zero there."""
+        if at_s <= self.read_s:
+            return
+        grown: dict[Name, float] = {}
+        for name, value in counters.items():
+            before = self._last.get(name, 0.0)
+            difference = value - before if value >= before else value
+            if difference > 0:
+                grown[name] = difference
+        self._steps.append(_Step(self.read_s, at_s, grown))
+        self._last, self.read_s = counters, at_s
+
+    def rates(self, *, window_s: float) -> dict[Name, float]:
+        """Per second, over the steps of the window and at least the last one; empty after the first
+        reading."""
+        while len(self._steps) > 1 and self.read_s - self._steps[0].start_s > window_s:
+            self._steps.popleft()
+        if not self._steps:
+            return {}
+        seconds = self.read_s - self._steps[0].start_s
+        rates: dict[Name, float] = {}
+        for step in self._steps:
+            for name, value in step.grown.items():
+                rates[name] = rates.get(name, 0.0) + value / seconds
+        return rates
+
 
 Rates: TypeAlias = tuple[Peer, Mapping[OfCluster | OfEdge, float]]
 """Of one proxy."""

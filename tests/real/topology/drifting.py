@@ -30,12 +30,10 @@ from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages import Command, OperationRecord, OperationState, SlotKind
 from services.chassis.messages.applied import prefix_of
 from services.lifecycle.cluster.inventory import OWNED_KINDS
-from services.topology.adapters.healing import LifecycleHealer
-from services.topology.adapters.intents import IntentBucket
-from services.topology.adapters.lookups import Lookups
+from services.topology.adapters.applied import IntentBucket, LifecycleHealer, Lookups
 from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
-from services.topology.feed.feeds import DRIFT_PART, Item, Parts
+from services.topology.feed.deltas import DRIFT_PART, Item, Parts
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from services.topology.feed.feeds import (
+from services.topology.feed.deltas import (
     DRIFT_PART,
     EDGES,
     FINDINGS_PART,

@@ -16,7 +16,7 @@ from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters.pages import Pages
 from services.topology.cluster.objects import Key
 from services.topology.cluster.state import State
-from services.topology.feed.feeds import Delta, Parts
+from services.topology.feed.deltas import Delta, Parts
 from services.topology.feed.views import ClusterView, Views
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance

@@ -9,8 +9,8 @@ from typing import Any
 
 from services.chassis.bus.reading import OrderedReader
 from services.topology.adapters.feeds import last_sequence
-from services.topology.feed import wire
-from services.topology.feed.feeds import Stage, Topic
+from services.topology.feed import deltas
+from services.topology.feed.deltas import Stage, Topic
 from tests.testbed.bodies import PURGE
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
@@ -116,9 +116,9 @@ async def _drifts_since(stack: Stack, cluster: str, start: int) -> list[Any]:
     async with admin_bus(stack) as bus:
         last = await last_sequence(bus, cluster)
         assert last > start, "the installation was seen"
-        reader = OrderedReader(bus, wire.STREAM, wire.every(cluster), start + 1).messages()
+        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start + 1).messages()
         async for message in reader:
-            delta = wire.decoded(message.body, message.headers)
+            delta = deltas.decoded(message.body, message.headers)
             if (delta.topic, delta.stage) == (Topic.DRIFT, Stage.DELTA):
                 found.append(delta.parts)
             if message.sequence >= last:

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import Page, expect
 
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from services.topology.feed.views import ClusterView
 from tests.real.topology.samples import CLUSTER, Shop, drift, edge, finding, info, node, parts
 from tests.real.topology.serving import Server

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from services.topology.feed.feeds import View, part_of
+from services.topology.feed.deltas import View, part_of
 from tests.real.topology.samples import large
 from tests.real.topology.serving import Server
 from tests.real.topology.test_page import drawn

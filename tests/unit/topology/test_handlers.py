@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from services.topology.feed.feeds import EDGES, NODES, View, part_of
+from services.topology.feed.deltas import EDGES, NODES, View, part_of
 from services.topology.feed.views import ClusterView, Views
 from services.topology.handlers import Handlers
 

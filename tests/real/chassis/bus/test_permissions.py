@@ -32,7 +32,7 @@ from services.chassis.bus.records import Bucket
 from services.chassis.errors import AttemptsExhausted, BusUnavailable
 from services.chassis.messages import Command, Event, Phase, SlotKind
 from services.topology.adapters.feeds import Feed
-from services.topology.feed.feeds import Topic
+from services.topology.feed.deltas import Topic
 from services.topology.feed.views import Views
 from tests.real.chassis.bus.queues import Hands, Queue, running
 from tests.testbed import loopback

@@ -13,10 +13,11 @@ import pytest
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.errors import HistoryGone, LeaseLost
-from services.topology.adapters import feeds, mirrors
+from services.topology.adapters import feeds
+from services.topology.adapters import feeds as mirrors
 from services.topology.adapters.feeds import Feed
-from services.topology.feed import wire
-from services.topology.feed.feeds import Delta, Parts, Topic
+from services.topology.feed import deltas
+from services.topology.feed.deltas import Delta, Parts, Topic
 from services.topology.feed.views import ClusterView, Views
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
@@ -181,7 +182,7 @@ async def test_a_quiet_cluster_is_not_forgotten(own_bus: Bus, name: str) -> None
     await feed.keep()
     before = await feeds.last_sequence(own_bus, name)
     # What the stream does by age, and by size when other clusters have much to tell.
-    await own_bus.client.jetstream().purge_stream(wire.STREAM)
+    await own_bus.client.jetstream().purge_stream(deltas.STREAM)
     await feed.keep()
     await _tell(feed, 2)
     assert await feeds.last_sequence(own_bus, name) == before + 4, "one checkpoint, and no other"

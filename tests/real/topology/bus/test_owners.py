@@ -22,7 +22,7 @@ from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters import owners
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.owners import Owners
-from services.topology.feed.feeds import INFO_PART, NODES
+from services.topology.feed.deltas import INFO_PART, NODES
 from services.topology.feed.views import Views
 from services.topology.observing import INFO_ID
 from tests.testbed.buses import NatsServer

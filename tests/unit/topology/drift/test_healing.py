@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.topology.drift.healing import WINDOW_S, Patience
+from services.topology.drift.intents import WINDOW_S, Patience
 
 
 def repairs(patience: Patience, now: float, *, count: int) -> list[float]:

@@ -8,7 +8,7 @@ from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key, Namespace
 from services.topology.cluster.state import State
-from services.topology.drift.intended import is_of
+from services.topology.drift.intents import is_of
 
 
 def _applied(identity: str) -> AppliedObject:

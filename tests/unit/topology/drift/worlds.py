@@ -14,7 +14,7 @@ from services.chassis.kube.objects import KubeObject
 from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
-from services.topology.feed.feeds import DRIFT_PART, Item, Parts
+from services.topology.feed.deltas import DRIFT_PART, Item, Parts
 
 T0, T1 = "2026-11-24T10:00:00Z", "2026-11-24T10:00:01Z"
 KIND = "networking.istio.io/VirtualService"

@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from services.topology.feed import backlogs, following
-from services.topology.feed.backlogs import parsed_position
-from services.topology.feed.feeds import Delta, Item, View
-from services.topology.feed.following import Follower, Following
+from services.topology.feed import following
+from services.topology.feed.deltas import Delta, Item, View
+from services.topology.feed.following import Follower, Following, parsed_position
 from services.topology.feed.views import ClusterView, Views
 
 Items = Mapping[str, Mapping[str, Item | None]]
@@ -145,7 +144,7 @@ def test_who_comes_back_from_elsewhere_gets_everything(feed: Feed, after: tuple[
 
 
 def test_only_so_much_is_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlogs, "_KEPT_DELTAS", 3)
+    monkeypatch.setattr(following, "_KEPT_DELTAS", 3)
     for name in "cdefg":
         feed.tell(nodes(name))
     kept = feed.news(feed.follow(after=(3, 2)))
@@ -154,7 +153,7 @@ def test_only_so_much_is_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_only_so_many_bytes_are_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlogs, "_KEPT_BYTES", 100)
+    monkeypatch.setattr(following, "_KEPT_BYTES", 100)
     feed.tell(nodes("c"))
     feed.tell(nodes("d" * 200))
     assert [event for event, _, _ in feed.news(feed.follow(after=(3, 1)))] == ["snapshot"]

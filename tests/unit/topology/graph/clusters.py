@@ -21,7 +21,7 @@ from services.topology.cluster.objects import (
     Workload,
 )
 from services.topology.cluster.state import State
-from services.topology.feed.feeds import EDGES, NODES, Parts, View, part_of
+from services.topology.feed.deltas import EDGES, NODES, Parts, View, part_of
 from services.topology.graph.graph import Graph
 from services.topology.graph.ids import NodeKey, node_id
 from services.topology.telemetry.traffic import Answers, Called, Flow, FlowKey, Peer, Protocol

@@ -9,7 +9,7 @@ import pytest
 
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Config, Key
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from tests.unit.topology.graph.clusters import (
     NS,
     PLAIN,

@@ -11,7 +11,7 @@ import pytest
 from services.topology.cluster import kinds
 from services.topology.cluster.reading import Reader
 from services.topology.cluster.state import State
-from services.topology.feed.feeds import NODES, View, part_of
+from services.topology.feed.deltas import NODES, View, part_of
 from services.topology.graph.graph import Graph
 
 WEB = {

@@ -8,7 +8,7 @@ import pytest
 
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from services.topology.graph.ids import edge_id, node_id, text_of
 from services.topology.telemetry.traffic import Called, Flow, FlowKey, Peer, Protocol
 from tests.unit.topology.graph.clusters import (

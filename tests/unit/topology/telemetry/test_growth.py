@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.topology.telemetry.growth import Growth
+from services.topology.telemetry.envoy import Growth
 
 
 def test_one_reading_tells_nothing() -> None:

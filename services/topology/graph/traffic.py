@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.topology.cluster.hosts import service_of
-from services.topology.feed.feeds import View
+from services.topology.feed.deltas import View
 from services.topology.graph.catalog import Catalog
 from services.topology.graph.ids import (
     NOBODY,

@@ -1,0 +1,132 @@
+"""What drift reads and asks for: the intents that lifecycle keeps, single objects of the cluster,
+and repairs, which lifecycle makes because topology writes to no cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import structlog
+
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.reading import OrderedReader
+from services.chassis.bus.records import Bucket
+from services.chassis.errors import InvalidMessage, KindUnknown, NamespaceMissing, ObjectNotFound
+from services.chassis.kube.client import KubeClient
+from services.chassis.kube.manifests import dump_manifest
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.kube.resources import Resources
+from services.chassis.messages import Command, SlotKind
+from services.chassis.messages.applied import AppliedObject, healing_id, key_of, prefix_of, unpacked
+from services.topology.cluster.objects import Key
+
+_BUCKET = "intents"
+_OPERATION = "KV-Operation"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An intent that came (`applied`), or was forgotten (None)."""
+
+    key: Key
+    applied: AppliedObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntentBucket:
+    """Implements `drift.ports.Intents`."""
+
+    bus: Bus
+
+    async def read(self, cluster: str, key: Key) -> AppliedObject | None:
+        """None also for what another version of ours wrote and this one cannot read."""
+        entry = await Bucket(self.bus, _BUCKET).get(
+            key_of(cluster, kind=key.kind, namespace=key.namespace, name=key.name)
+        )
+        return _read(entry.value) if entry is not None else None
+
+    async def followed(self, cluster: str) -> AsyncGenerator[Intent, None]:
+        """All intents of a cluster, then each change, without end and over restarts of the bus."""
+        reader = OrderedReader(
+            self.bus, f"KV_{_BUCKET}", f"$KV.{_BUCKET}.{prefix_of(cluster)}.>", 1
+        )
+        keys: dict[str, Key] = {}
+        async for message in reader.messages():
+            if message.headers.get(_OPERATION) in ("DEL", "PURGE"):
+                # A mark of forgetting has no object in it; of an unknown one nothing is to be said.
+                known = keys.pop(message.subject, None)
+                if known is not None:
+                    yield Intent(known, None)
+                continue
+            applied = _read(message.body)
+            if applied is not None:
+                key = Key(applied.kind, applied.namespace, applied.name)
+                keys[message.subject] = key
+                yield Intent(key, applied)
+
+
+def _read(value: bytes) -> AppliedObject | None:
+    try:
+        return unpacked(value)
+    except InvalidMessage:
+        log.warning("intent_unreadable")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """Implements `drift.ports.Objects`."""
+
+    client: KubeClient
+    resources: Resources
+
+    async def read(self, key: Key) -> KubeObject | None:
+        group, _, kind = key.kind.partition("/")
+        resource = await self.resources.preferred(group, kind)
+        if resource is None:
+            # Defined since discovery was read last.
+            await self.resources.refresh()
+            resource = await self.resources.preferred(group, kind)
+        if resource is None:
+            return None
+        ref = Ref(resource.api_version, kind, key.namespace, key.name)
+        try:
+            obj: KubeObject = await self.client.get(resource.path(ref), subject=str(ref))
+        except (ObjectNotFound, NamespaceMissing, KindUnknown):
+            return None
+        return obj
+
+
+_PUBLISH_WITHIN = timedelta(seconds=5)
+_BEGUN_WITHIN = timedelta(seconds=30)
+"""Later the object is looked at again anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleHealer:
+    """Implements `drift.ports.Healer`, with the credential of the registered cluster."""
+
+    publisher: Publisher
+    cluster_name: str = ""
+
+    async def heal(self, cluster: str, intent: AppliedObject, body: KubeObject) -> str:
+        operation = healing_id(intent, number=uuid.uuid4().hex)
+        command = Command(
+            operation=operation,
+            kind="manifest",
+            cluster=cluster,
+            cluster_name=self.cluster_name,
+            namespace=intent.namespace or "default",
+            username=intent.username,
+            body=dump_manifest([body]),
+            deadline=datetime.now(timezone.utc) + _BEGUN_WITHIN,
+        )
+        await self.publisher.command(
+            command, service="lifecycle", slot=SlotKind.APPLY, within=_PUBLISH_WITHIN
+        )
+        return operation
