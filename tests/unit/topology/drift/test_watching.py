@@ -323,7 +323,7 @@ async def test_a_repair_that_works_ends_the_drift(world: World) -> None:
 async def test_a_fight_is_given_up_and_taken_up_again_on_request(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.topology.drift.healing._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("services.topology.drift.intents._FIRST_PAUSE_S", 0.01)
     world.there[KEY] = edited()
     async with watched(world, mode="heal", heal_attempts=3) as drifts:
 
