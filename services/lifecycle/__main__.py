@@ -26,8 +26,6 @@ from services.lifecycle.applications.samples import Samples
 from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
-from services.lifecycle.mesh.uninstalling import Uninstaller
-from services.lifecycle.mesh.upgrades import UpgradeChecks
 from services.lifecycle.operations import offered
 from services.lifecycle.queries import Answers
 from services.lifecycle.settings import LifecycleSettings
@@ -55,11 +53,10 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
         operations=offered(
             installer=Installer(
-                Rendering(distributions, own.hub),
+                Rendering(distributions.render, own.hub),
                 versions,
-                UpgradeChecks(upgrade_report(bus)),
+                upgrade_report(bus),
             ),
-            uninstaller=Uninstaller(),
             applications=Applications(Samples(own.distributions), versions),
         ),
         parallel_writes=own.parallel_writes,

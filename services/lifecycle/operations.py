@@ -10,7 +10,7 @@ from services.lifecycle.manifests.applying import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.requests import parse_request
-from services.lifecycle.mesh.uninstalling import Uninstaller
+from services.lifecycle.mesh.uninstalling import uninstall
 from services.lifecycle.work import Operation, Result, Work
 
 MESH = AdvertisedOperation(
@@ -32,15 +32,13 @@ MANIFEST = AdvertisedOperation(
 )
 
 
-def offered(
-    *, installer: Installer, uninstaller: Uninstaller, applications: Applications
-) -> dict[str, Operation]:
+def offered(*, installer: Installer, applications: Applications) -> dict[str, Operation]:
     """Operation by name."""
 
     async def run_mesh(work: Work) -> Result:
         request = parse_request(work.command.body)
         if work.command.verb is Verb.DELETE:
-            return await uninstaller.uninstall(work, request)
+            return await uninstall(work, request)
         return await installer.install(work, request)
 
     async def run_label(work: Work) -> Result:

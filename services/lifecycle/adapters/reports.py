@@ -9,7 +9,7 @@ from typing import Any
 from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
 from services.chassis.kube.objects import KubeObject
-from services.lifecycle.mesh.upgrades import Report
+from services.lifecycle.mesh.prechecks import Report
 
 # A first question reads the definitions of two versions.
 _WITHIN = timedelta(seconds=20)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from services.chassis.bus.leases import Fence
@@ -69,7 +69,10 @@ class Engine:
         async def apply(planned: PlannedObject) -> None:
             applied = await self._patient(planned, take_over=take_over)
             self.outcome.applied[planned.ref] = applied
-            self.ledger.applied(planned, applied.obj)
+            # A definition is proven when it is established: until then a repeat sends it again.
+            is_definition = planned.ref.group_kind == CRD
+            noted = replace(planned, digest="") if is_definition else planned
+            self.ledger.applied(noted, applied.obj)
             if applied.taken_over:
                 self.outcome.taken_over[planned.ref] = applied.taken_over
 
@@ -107,20 +110,21 @@ class Engine:
 
     async def established(self, objects: Iterable[PlannedObject]) -> set[Ref]:
         """Waits for the definitions among `objects`; returns those that are not served in time."""
-        refs = [p.ref for p in objects if p.ref.group_kind == CRD]
-        if not refs:
+        definitions = {p.ref: p for p in objects if p.ref.group_kind == CRD}
+        if not definitions:
             return set()
 
-        async def ignore(_ref: Ref) -> None:
-            return None
+        async def prove(ref: Ref) -> None:
+            if ref in self.outcome.applied:
+                self.ledger.applied(definitions[ref], self.outcome.applied[ref].obj)
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _DEFINITIONS_TIMEOUT.total_seconds()
-        late = set(refs)
+        late = set(definitions)
         with traces.span("wait for definitions"):
             while loop.time() < deadline:
                 late = await self.fence.guard(
-                    self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=ignore)
+                    self.readiness.wait(late, within=_NUDGE_EVERY, on_ready=prove)
                 )
                 if not late:
                     break

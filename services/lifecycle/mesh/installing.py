@@ -7,14 +7,18 @@ how far the last one came.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 from services.chassis.errors import NotReadyInTime, ObjectNotFound, StillDeleting
+from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import Ref
 from services.chassis.messages import Phase
 from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.connections import Connection
 from services.lifecycle.cluster.inventory import Found, Inventory
 from services.lifecycle.cluster.versions import choose
 from services.lifecycle.manifests.objects import (
@@ -27,19 +31,19 @@ from services.lifecycle.manifests.objects import (
     planned_object,
 )
 from services.lifecycle.manifests.readiness import await_ready
-from services.lifecycle.mesh.prechecks import check_install, kubernetes_minor
+from services.lifecycle.mesh.prechecks import Report, check_install, check_upgrade, kubernetes_minor
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
-from services.lifecycle.mesh.upgrades import UpgradeChecks
-from services.lifecycle.mesh.webhooks import with_live_failure_policy
 from services.lifecycle.work import Result, Work
 
+_VALIDATOR = "ValidatingWebhookConfiguration"
+_VALIDATORS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 _NETWORK_LABEL = "topology.istio.io/network"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What an install is about to do."""
+class InstallPlan:
+    """The objects of an install, which of them to send, and which to prune."""
 
     request: MeshRequest
     version: str
@@ -57,7 +61,7 @@ class Installer:
 
     rendering: Rendering
     versions: Sequence[str]
-    checks: UpgradeChecks
+    report: Report
 
     async def install(self, work: Work, request: MeshRequest) -> Result:
         version = choose(work.command.version, self.versions)
@@ -67,7 +71,7 @@ class Installer:
         await self._prune(work, plan)
         return _result(work, plan)
 
-    async def _planned(self, work: Work, request: MeshRequest, version: str) -> Plan:
+    async def _planned(self, work: Work, request: MeshRequest, version: str) -> InstallPlan:
         inventory, server = await asyncio.gather(
             work.surveyor.inventory(),
             work.client.get("/version", subject="the API server's version"),
@@ -78,9 +82,14 @@ class Installer:
         )
         current = _leaving(request, inventory)
         if current and current != version:
-            told = await self.checks.check(work, current=current, target=version)
-            findings.refusals += told.refusals
-            findings.warnings += told.warnings
+            broken = await check_upgrade(
+                Connection(work.client, work.resources),
+                self.report,
+                current=current,
+                target=version,
+            )
+            findings.refusals += broken.refusals
+            findings.warnings += broken.warnings
         warnings = findings.settle(force=request.force)
         tags = _tags(request, inventory)
         work.progress.tell(
@@ -100,7 +109,7 @@ class Installer:
         mesh: RenderedMesh,
         inventory: Inventory,
         tags: tuple[str, ...],
-    ) -> Plan:
+    ) -> InstallPlan:
         kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
         namespace = await _missing_namespace(work, request)
         objects = (*([namespace] if namespace else []), *kept)
@@ -111,7 +120,7 @@ class Installer:
             if identity(found.ref) not in wanted and _may_prune(found)
         )
         live = {ref: found.obj for ref, found in inventory.objects.items()}
-        return Plan(
+        return InstallPlan(
             request=request,
             version=mesh.version,
             previous=inventory.revisions().get(request.revision, ""),
@@ -121,7 +130,7 @@ class Installer:
             stale=stale,
         )
 
-    async def _carry_out(self, work: Work, plan: Plan) -> None:
+    async def _carry_out(self, work: Work, plan: InstallPlan) -> None:
         def skip(planned: PlannedObject) -> bool:
             return planned.ref in plan.proven
 
@@ -133,18 +142,19 @@ class Installer:
                 if wave is Wave.CUSTOM_RESOURCES and established is not None:
                     _require_established(await established)
                 if wave is Wave.WEBHOOKS:
-                    objects = await with_live_failure_policy(work.client, objects, skip=skip)
+                    objects = await _with_live_failure_policy(work.client, objects, skip=skip)
                 sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
                 _tell_wave(work, wave, number, len(waves), len(objects), sent)
-                # While the cluster works on the wave, what was applied is kept.
-                group.create_task(work.engine.ledger.settle_meanwhile())
                 if wave is Wave.FOUNDATIONS:
                     established = group.create_task(work.engine.established(fresh_definitions))
+                else:
+                    # While the cluster works on the wave, the records of applied objects are kept.
+                    group.create_task(work.engine.ledger.settle_meanwhile())
                 await await_ready(work, objects, within=plan.request.readiness_timeout)
             if established is not None:
                 _require_established(await established)
 
-    async def _prune(self, work: Work, plan: Plan) -> None:
+    async def _prune(self, work: Work, plan: InstallPlan) -> None:
         if not plan.stale:
             return
         removed = await work.engine.delete_all([found.ref for found in plan.stale])
@@ -154,6 +164,37 @@ class Installer:
             listing(removed),
             numbers={"objects": len(removed)},
         )
+
+
+async def _with_live_failure_policy(
+    client: KubeClient, objects: Sequence[PlannedObject], *, skip: Callable[[PlannedObject], bool]
+) -> list[PlannedObject]:
+    """The objects, with `failurePolicy: Fail` where the live validator has it.
+
+    The charts render `Ignore`; istiod changes that to `Fail` once it can answer. Sending `Ignore`
+    again would open a gap until istiod closes it.
+    """
+    sent = []
+    for planned in objects:
+        if planned.ref.kind == _VALIDATOR and not skip(planned):
+            planned = await _with_policy(client, planned)
+        sent.append(planned)
+    return sent
+
+
+async def _with_policy(client: KubeClient, planned: PlannedObject) -> PlannedObject:
+    try:
+        live = await client.get(f"{_VALIDATORS}/{planned.ref.name}", subject=str(planned.ref))
+    except ObjectNotFound:
+        return planned
+    closed = {w["name"] for w in live.get("webhooks") or [] if w.get("failurePolicy") == "Fail"}
+    wanted = orjson.loads(planned.body)
+    changed = False
+    for webhook in wanted.get("webhooks") or []:
+        if webhook["name"] in closed and webhook.get("failurePolicy") == "Ignore":
+            webhook["failurePolicy"] = "Fail"
+            changed = True
+    return replace(planned, body=orjson.dumps(wanted)) if changed else planned
 
 
 def _leaving(request: MeshRequest, inventory: Inventory) -> str:
@@ -249,7 +290,7 @@ def _require_established(late: set[Ref]) -> None:
         )
 
 
-def _tell_plan(work: Work, plan: Plan) -> None:
+def _tell_plan(work: Work, plan: InstallPlan) -> None:
     total, proven = len(plan.objects), len(plan.proven)
     action = f"upgrade from {plan.previous} to" if _is_upgrade(plan) else "install"
     tags = f", tags {', '.join(plan.tags)}" if plan.tags else ""
@@ -274,11 +315,11 @@ def _tell_wave(work: Work, wave: Wave, number: int, of: int, objects: int, sent:
     )
 
 
-def _is_upgrade(plan: Plan) -> bool:
+def _is_upgrade(plan: InstallPlan) -> bool:
     return bool(plan.previous) and plan.previous != plan.version
 
 
-def _result(work: Work, plan: Plan) -> Result:
+def _result(work: Work, plan: InstallPlan) -> Result:
     outcome = work.engine.outcome
     sent, unchanged = len(outcome.applied), len(outcome.unchanged)
     origin = f" (upgraded from {plan.previous})" if _is_upgrade(plan) else ""

@@ -1,24 +1,40 @@
-"""What is looked at before the first write: pure rules over the request and the inventory.
+"""Checks before the first write: of the request, the inventory, and what an upgrade breaks.
 
-`force` overrides a refusal; a warning never stops anything.
+`force` overrides a refusal; a warning stops nothing. The translator knows what an upgrade means for
+the users' own objects. Without its answer the upgrade goes on, because the mesh's own objects do
+not depend on it; the events say what was not checked.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from services.chassis.errors import PrecheckRefused, RevisionInUse, RevisionUnknown
+from services.chassis.errors import (
+    MeshbusError,
+    PrecheckRefused,
+    RevisionInUse,
+    RevisionUnknown,
+)
+from services.chassis.kube.objects import KubeObject
 from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.connections import Connection
+from services.lifecycle.cluster.facts import configuration
 from services.lifecycle.cluster.inventory import Inventory
 from services.lifecycle.cluster.versions import Version, kubernetes_range, unsafe_step
 from services.lifecycle.mesh.requests import MeshRequest
 
+_MOST_TOLD = 10
+
+Report = Callable[[Sequence[KubeObject], str, str], Awaitable[dict[str, Any]]]
+"""The translator's report for objects, from one version to another (`mesh.translator.upgrade`)."""
+
 
 @dataclass(slots=True)
 class Findings:
-    """What the checks say: `refusals` stop an operation that is not forced."""
+    """Results of checks: `refusals` stop an operation that is not forced."""
 
     refusals: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -60,6 +76,33 @@ def check_install(
                 "workloads in steps, a proxy may not be newer than its control plane"
             )
     return findings
+
+
+async def check_upgrade(
+    connection: Connection, report: Report, *, current: str, target: str
+) -> Findings:
+    """Refusals for what the upgrade breaks in the cluster, warnings for what it changes."""
+    try:
+        objects = await configuration(connection)
+        return judged(await report(objects, current, target))
+    except MeshbusError as error:
+        return unchecked(error, current=current, target=target)
+
+
+def judged(report: Mapping[str, Any]) -> Findings:
+    """A report as refusals (its errors) and warnings, the first few of each."""
+    changes = report.get("changes") or []
+
+    def of_level(level: str) -> list[str]:
+        return _bounded([_change(change) for change in changes if change.get("level") == level])
+
+    return Findings(refusals=of_level("error"), warnings=of_level("warning"))
+
+
+def unchecked(error: MeshbusError, *, current: str, target: str) -> Findings:
+    """The warning of an upgrade that could not be checked."""
+    text = f"what {current} to {target} means for the cluster's objects was not checked"
+    return Findings(warnings=[f"{text}: {error.summary}"])
 
 
 def check_uninstall(*, revisions: Sequence[str], inventory: Inventory, force: bool) -> None:
@@ -128,3 +171,15 @@ def kubernetes_minor(version: dict[str, str]) -> int:
     """The minor number in an answer of `/version` ("33+" on some clouds); 0 when unreadable."""
     found = re.match(r"\d+", str(version.get("minor", "")))
     return int(found[0]) if found else 0
+
+
+def _change(change: dict[str, Any]) -> str:
+    place = f" {change['path']}" if change.get("path") else ""
+    remedy = f" ({change['remedy']})" if change.get("remedy") else ""
+    return f"{change.get('object')}{place}: {change.get('reason')}{remedy}"
+
+
+def _bounded(texts: list[str]) -> list[str]:
+    more = len(texts) - _MOST_TOLD
+    rest = [f"{more} more; `nats req mesh.translator.upgrade` lists them"] if more > 0 else []
+    return texts[:_MOST_TOLD] + rest

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import orjson
+from cachetools import LRUCache
 
 from services.chassis.errors import OverlayMalformed
 from services.chassis.kube.manifests import parse_trusted_document
@@ -25,10 +25,8 @@ _CACHED_MESHES = 16
 _CACHED_DOCUMENTS = 512
 
 
-class Renderer(Protocol):
-    """What can make a manifest of an overlay."""
-
-    async def render(self, version: str, overlay: bytes) -> str: ...
+Render = Callable[[str, bytes], Awaitable[str]]
+"""Makes a version's manifest (YAML) of an overlay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +62,14 @@ def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> byt
 
 @dataclass(slots=True)
 class Rendering:
-    """Renders with a memory."""
+    """Renders meshes and keeps the last ones."""
 
-    renderer: Renderer
+    render: Render
     hub: str
-    _meshes: OrderedDict[str, RenderedMesh] = field(default_factory=OrderedDict)
-    _documents: OrderedDict[str, PlannedObject] = field(default_factory=OrderedDict)
+    _meshes: LRUCache[str, RenderedMesh] = field(default_factory=lambda: LRUCache(_CACHED_MESHES))
+    _documents: LRUCache[str, PlannedObject] = field(
+        default_factory=lambda: LRUCache(_CACHED_DOCUMENTS)
+    )
     _running: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def mesh(
@@ -89,15 +89,11 @@ class Rendering:
     async def _cached(
         self, key: str, request: MeshRequest, *, version: str, overlay: bytes
     ) -> RenderedMesh:
-        known = self._meshes.get(key)
-        if known is not None:
-            self._meshes.move_to_end(key)
-            return known
-        text = await self.renderer.render(version, overlay)
-        mesh = RenderedMesh(version, await self._objects(text, request, version))
-        self._meshes[key] = mesh
-        if len(self._meshes) > _CACHED_MESHES:
-            self._meshes.popitem(last=False)
+        mesh = self._meshes.get(key)
+        if mesh is None:
+            text = await self.render(version, overlay)
+            mesh = RenderedMesh(version, await self._objects(text, request, version))
+            self._meshes[key] = mesh
         return mesh
 
     async def _objects(
@@ -120,7 +116,6 @@ class Rendering:
         key = hashlib.sha256(identity.encode()).hexdigest()
         known = self._documents.get(key)
         if known is not None:
-            self._documents.move_to_end(key)
             return known
         obj = parse_trusted_document(document)
         if obj is None:
@@ -128,6 +123,4 @@ class Rendering:
         istio.claim(obj, revision=request.revision, version=version, namespace=request.namespace)
         planned = planned_object(obj)
         self._documents[key] = planned
-        if len(self._documents) > _CACHED_DOCUMENTS:
-            self._documents.popitem(last=False)
         return planned

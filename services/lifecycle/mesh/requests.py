@@ -1,4 +1,4 @@
-"""What a user asks of the operation `istio`: the request's fields and its body, checked.
+"""The body of the operations `istio` and `label-namespace`, read and checked.
 
 The body is YAML with at most one IstioOperator (an overlay, as istioctl takes it) and at most one
 LifecycleOptions (what an overlay has no field for):
@@ -21,20 +21,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.chassis.errors import (
     ManifestMalformed,
+    OptionsMalformed,
     OverlayMalformed,
     OverlayRefused,
     ProfileUnknown,
-    shortened,
 )
 from services.chassis.kube.manifests import parse_documents
+from services.chassis.operations.bodies import API_VERSION, read_options
 from services.lifecycle.cluster import istio
 
 PROFILES = ("default", "demo", "minimal", "ambient", "preview", "empty", "remote", "stable")
-OPTIONS_API = "meshbus.io/v1"
 _OPERATOR_API = "install.istio.io/v1alpha1"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,54}[a-z0-9])?"
 _LABEL_PATTERN = re.compile(_LABEL + r"\Z")
@@ -77,7 +77,10 @@ class MeshRequest:
 def parse_request(body: str) -> MeshRequest:
     """The request in `body` ("" asks for the defaults); raises `OverlayMalformed` and its kin."""
     operator, options_document = _documents(body)
-    options = _options(options_document)
+    try:
+        options = read_options(options_document, "LifecycleOptions", _Options)
+    except OptionsMalformed as error:
+        raise OverlayMalformed(error.summary) from None
     spec = dict(operator.get("spec") or {})
     _refuse_fields(spec)
     namespace = (operator.get("metadata") or {}).get("namespace") or istio.SYSTEM_NAMESPACE
@@ -116,11 +119,11 @@ def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:
         if not isinstance(document, dict):
             raise OverlayMalformed("the overlay is not a mapping")
         key = (document.get("apiVersion"), document.get("kind"))
-        if key not in ((_OPERATOR_API, "IstioOperator"), (OPTIONS_API, "LifecycleOptions")):
+        if key not in ((_OPERATOR_API, "IstioOperator"), (API_VERSION, "LifecycleOptions")):
             raise OverlayMalformed(
                 f"the body holds {str(key[1])[:64]!r} of {str(key[0])[:64]!r}",
                 cause=f"only an IstioOperator of {_OPERATOR_API} and a LifecycleOptions of "
-                f"{OPTIONS_API} can stand there",
+                f"{API_VERSION} can stand there",
                 remedy="apply other objects with the operation `custom`",
             )
         kind = str(document["kind"])
@@ -131,17 +134,6 @@ def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise OverlayMalformed(f"{part} of the {kind} is not a mapping")
         found[kind] = document
     return found.get("IstioOperator", {}), found.get("LifecycleOptions", {})
-
-
-def _options(document: dict[str, Any]) -> _Options:
-    try:
-        return _Options.model_validate(document.get("spec") or {}, strict=True)
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise OverlayMalformed(
-            f"spec.{shortened(place)} of the LifecycleOptions: {problem['msg']}"
-        ) from None
 
 
 def _refuse_fields(spec: dict[str, Any]) -> None:

@@ -57,140 +57,140 @@ class Removal:
         return ", ".join(self.revisions) or "(leftovers)"
 
 
-@dataclass(frozen=True, slots=True)
-class Uninstaller:
-    """Takes one revision of Istio out of a cluster."""
-
-    async def uninstall(self, work: Work, request: MeshRequest) -> Result:
-        inventory = await work.surveyor.inventory()
-        revisions = revisions_to_remove(request, inventory)
-        if not revisions and not inventory.objects:
-            return Result(
-                "Istio service mesh removed successfully: nothing of it was there",
-                "No object in the cluster carries Istio's installation labels.",
-            )
-        check_uninstall(revisions=revisions, inventory=inventory, force=request.force)
-        removal = await self._plan(work, request, inventory, revisions)
-        await _tell_plan(work, removal)
-        await self._carry_out(work, removal)
-        system = inventory.namespace(request.namespace)
-        namespace = await self._end(work, system) if removal.is_last else ""
-        return _result(work, removal, namespace)
-
-    async def _plan(
-        self,
-        work: Work,
-        request: MeshRequest,
-        inventory: Inventory,
-        revisions: tuple[str, ...],
-    ) -> Removal:
-        is_last = all(name in revisions for name in inventory.revisions())
-        owned = [found for name in revisions for found in inventory.of_revision(name)]
-        mine = [found for found in owned if not _is_dependent(found)]
-        if not is_last:
-            return Removal(revisions, False, tuple(mine))
-        shared = [
-            found
-            for found in inventory.shared()
-            if not _is_dependent(found) and found.ref.group_kind != NAMESPACE
-        ]
-        definitions = [found for found in shared if found.ref.group_kind == CRD]
-        others = [found for found in shared if found.ref.group_kind != CRD]
-        used = await self._users_resources(work, definitions)
-        if request.purge:
-            purged = [resource for resources in used.values() for resource in resources]
-            return Removal(revisions, True, (*mine, *others, *definitions), (), tuple(purged))
-        free = [found for found in definitions if not used.get(found.ref)]
-        kept = tuple((ref.name, len(resources)) for ref, resources in used.items() if resources)
-        return Removal(revisions, True, (*mine, *others, *free), kept)
-
-    async def _users_resources(
-        self, work: Work, definitions: Iterable[Found]
-    ) -> dict[Ref, list[Found]]:
-        """Resources of each definition that no install made."""
-
-        async def of(definition: Found) -> list[Found]:
-            plural, _, group = definition.ref.name.partition(".")
-            kind = await work.resources.kind_of(group, plural)
-            if kind is None:
-                return []
-            found = await work.surveyor.select([(group, kind)])
-            return [f for f in found if istio.COMPONENT not in f.labels]
-
-        listed = list(definitions)
-        answers = await asyncio.gather(*(of(definition) for definition in listed))
-        return {d.ref: sorted(a, key=lambda f: f.ref) for d, a in zip(listed, answers, strict=True)}
-
-    async def _carry_out(self, work: Work, removal: Removal) -> None:
-        """Backwards through the waves; what holds dependents goes in the foreground."""
-        if removal.purged_resources:
-            await self._delete(work, [f.ref for f in removal.purged_resources], "Background")
-        waves: dict[Wave, list[Ref]] = {}
-        for found in removal.objects:
-            component = found.labels.get(istio.COMPONENT, "")
-            waves.setdefault(wave_of(found.ref, component), []).append(found.ref)
-        for number, (wave, refs) in enumerate(sorted(waves.items(), reverse=True), start=1):
-            await self._delete(work, refs, "Foreground")
-            work.progress.tell(
-                Phase.WAVE,
-                f"Wave {number} of {len(waves)}, {wave.title}: {len(refs)} deleted",
-                by_kind(refs),
-                numbers={"objects": len(refs), "seconds": work.progress.seconds},
-            )
-
-    async def _delete(self, work: Work, refs: list[Ref], cascade: str) -> None:
-        await work.engine.delete_all(refs, cascade=cascade)
-        late = await work.engine.gone(refs, within=_GONE_WITHIN)
-        if late:
-            raise StillDeleting(
-                f"still being deleted after {_GONE_WITHIN.total_seconds():.0f} s: "
-                f"{listing(sorted(late))}",
-                subject=str(min(late)),
-            )
-
-    async def _end(self, work: Work, namespace: str) -> str:
-        """After the last revision: what istiod left, then the namespace; returns what became."""
-        leftovers = await self._leftovers(work, namespace)
-        await work.engine.delete_all(leftovers)
-        ref = Ref("v1", "Namespace", "", namespace)
-        resource = await work.resources.find("v1", "Namespace")
-        try:
-            live = await work.client.get(resource.path(ref), subject=str(ref))
-        except ObjectNotFound:
-            return "gone"
-        if istio.CREATED_BY not in annotations_of(live):
-            return "kept: it was there before the mesh"
-        try:
-            residents = await self._residents(work, namespace)
-        except ClusterError:
-            return "kept: not everything in it could be seen (docs/reference/rbac.md)"
-        if residents:
-            return f"kept: it holds {listing(residents, limit=5)}"
-        await self._delete(work, [ref], "Background")
-        return "gone"
-
-    async def _leftovers(self, work: Work, namespace: str) -> list[Ref]:
-        """ConfigMaps and the self-signed CA that a running istiod made."""
-        roots, inside = await asyncio.gather(
-            work.surveyor.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
-            work.surveyor.select(
-                [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
-                namespace=namespace,
-            ),
+async def uninstall(work: Work, request: MeshRequest) -> Result:
+    inventory = await work.surveyor.inventory()
+    revisions = revisions_to_remove(request, inventory)
+    if not revisions and not inventory.objects:
+        return Result(
+            "Istio service mesh removed successfully: nothing of it was there",
+            "No object in the cluster carries Istio's installation labels.",
         )
-        certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]
-        runtime = [found.ref for found in inside if _is_istiods(found)]
-        return list(dict.fromkeys([*certificates, *runtime]))
+    check_uninstall(revisions=revisions, inventory=inventory, force=request.force)
+    removal = await _plan(work, request, inventory, revisions)
+    await _tell_plan(work, removal)
+    await _carry_out(work, removal)
+    system = inventory.namespace(request.namespace)
+    namespace = await _end(work, system) if removal.is_last else ""
+    return _result(work, removal, namespace)
 
-    async def _residents(self, work: Work, namespace: str) -> list[Ref]:
-        """Objects of somebody else in the namespace, of whatever kind the cluster serves."""
-        kinds = [k for k in await work.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS]
-        found = await work.surveyor.select(kinds, namespace=namespace)
-        return [
-            f.ref
-            for f in found
-            if (f.ref.kind, f.ref.name) not in _IN_EVERY_NAMESPACE and not _is_dependent(f)
-        ]
+
+async def _plan(
+    work: Work,
+    request: MeshRequest,
+    inventory: Inventory,
+    revisions: tuple[str, ...],
+) -> Removal:
+    is_last = all(name in revisions for name in inventory.revisions())
+    owned = [found for name in revisions for found in inventory.of_revision(name)]
+    mine = [found for found in owned if not _is_dependent(found)]
+    if not is_last:
+        return Removal(revisions, False, tuple(mine))
+    shared = [
+        found
+        for found in inventory.shared()
+        if not _is_dependent(found) and found.ref.group_kind != NAMESPACE
+    ]
+    definitions = [found for found in shared if found.ref.group_kind == CRD]
+    others = [found for found in shared if found.ref.group_kind != CRD]
+    used = await _users_resources(work, definitions)
+    if request.purge:
+        purged = [resource for resources in used.values() for resource in resources]
+        return Removal(revisions, True, (*mine, *others, *definitions), (), tuple(purged))
+    free = [found for found in definitions if not used.get(found.ref)]
+    kept = tuple((ref.name, len(resources)) for ref, resources in used.items() if resources)
+    return Removal(revisions, True, (*mine, *others, *free), kept)
+
+
+async def _users_resources(work: Work, definitions: Iterable[Found]) -> dict[Ref, list[Found]]:
+    """Resources of each definition that no install made."""
+
+    async def of(definition: Found) -> list[Found]:
+        plural, _, group = definition.ref.name.partition(".")
+        kind = await work.resources.kind_of(group, plural)
+        if kind is None:
+            return []
+        found = await work.surveyor.select([(group, kind)])
+        return [f for f in found if istio.COMPONENT not in f.labels]
+
+    listed = list(definitions)
+    answers = await asyncio.gather(*(of(definition) for definition in listed))
+    return {d.ref: sorted(a, key=lambda f: f.ref) for d, a in zip(listed, answers, strict=True)}
+
+
+async def _carry_out(work: Work, removal: Removal) -> None:
+    """Backwards through the waves; what holds dependents goes in the foreground."""
+    if removal.purged_resources:
+        await _delete(work, [f.ref for f in removal.purged_resources], "Background")
+    waves: dict[Wave, list[Ref]] = {}
+    for found in removal.objects:
+        component = found.labels.get(istio.COMPONENT, "")
+        waves.setdefault(wave_of(found.ref, component), []).append(found.ref)
+    for number, (wave, refs) in enumerate(sorted(waves.items(), reverse=True), start=1):
+        await _delete(work, refs, "Foreground")
+        work.progress.tell(
+            Phase.WAVE,
+            f"Wave {number} of {len(waves)}, {wave.title}: {len(refs)} deleted",
+            by_kind(refs),
+            numbers={"objects": len(refs), "seconds": work.progress.seconds},
+        )
+
+
+async def _delete(work: Work, refs: list[Ref], cascade: str) -> None:
+    await work.engine.delete_all(refs, cascade=cascade)
+    late = await work.engine.gone(refs, within=_GONE_WITHIN)
+    if late:
+        raise StillDeleting(
+            f"still being deleted after {_GONE_WITHIN.total_seconds():.0f} s: "
+            f"{listing(sorted(late))}",
+            subject=str(min(late)),
+        )
+
+
+async def _end(work: Work, namespace: str) -> str:
+    """After the last revision: what istiod left, then the namespace; returns what became."""
+    leftovers = await _leftovers(work, namespace)
+    await work.engine.delete_all(leftovers)
+    ref = Ref("v1", "Namespace", "", namespace)
+    resource = await work.resources.find("v1", "Namespace")
+    try:
+        live = await work.client.get(resource.path(ref), subject=str(ref))
+    except ObjectNotFound:
+        return "gone"
+    if istio.CREATED_BY not in annotations_of(live):
+        return "kept: it was there before the mesh"
+    try:
+        residents = await _residents(work, namespace)
+    except ClusterError:
+        return "kept: not everything in it could be seen (docs/reference/rbac.md)"
+    if residents:
+        return f"kept: it holds {listing(residents, limit=5)}"
+    await _delete(work, [ref], "Background")
+    return "gone"
+
+
+async def _leftovers(work: Work, namespace: str) -> list[Ref]:
+    """ConfigMaps and the self-signed CA that a running istiod made."""
+    roots, inside = await asyncio.gather(
+        work.surveyor.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
+        work.surveyor.select(
+            [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
+            namespace=namespace,
+        ),
+    )
+    certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]
+    runtime = [found.ref for found in inside if _is_istiods(found)]
+    return list(dict.fromkeys([*certificates, *runtime]))
+
+
+async def _residents(work: Work, namespace: str) -> list[Ref]:
+    """Objects of somebody else in the namespace, of whatever kind the cluster serves."""
+    kinds = [k for k in await work.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS]
+    found = await work.surveyor.select(kinds, namespace=namespace)
+    return [
+        f.ref
+        for f in found
+        if (f.ref.kind, f.ref.name) not in _IN_EVERY_NAMESPACE and not _is_dependent(f)
+    ]
 
 
 def _is_istiods(found: Found) -> bool:

@@ -140,7 +140,7 @@ class Recorded:
     asked: list[tuple[str, bytes]] = field(default_factory=list)
     failures: int = 0
 
-    async def render(self, version: str, overlay: bytes) -> str:
+    async def __call__(self, version: str, overlay: bytes) -> str:
         self.asked.append((version, overlay))
         await asyncio.sleep(0)
         if self.failures:

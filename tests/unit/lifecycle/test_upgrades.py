@@ -13,7 +13,7 @@ from services.chassis.errors import (
     PrecheckRefused,
     WorkerUnavailable,
 )
-from services.lifecycle.mesh.upgrades import judged, unchecked
+from services.lifecycle.mesh.prechecks import judged, unchecked
 
 
 def change(level: str, number: int = 0, **fields: Any) -> dict[str, Any]:
