@@ -30,7 +30,6 @@ from services.lifecycle.applications.samples import Samples
 from services.lifecycle.manifests.applying import _defined_here, read_manifest
 from services.lifecycle.manifests.objects import planned_object
 from services.lifecycle.mesh.installing import Installer
-from services.lifecycle.mesh.uninstalling import Uninstaller
 from services.lifecycle.operations import offered
 
 
@@ -119,7 +118,6 @@ def test_a_defect_shows_its_kind_and_not_its_text(raised: Exception) -> None:
 OPERATIONS = offered(
     # Their words are asked for, and none is run.
     installer=cast(Installer, None),
-    uninstaller=cast(Uninstaller, None),
     applications=Applications(Samples(Path("/nonexistent")), ()),
 )
 
