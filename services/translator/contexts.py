@@ -10,6 +10,7 @@ from services.chassis.kube.objects import Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Step
 from services.translator import smi
 from services.translator.definitions.schemas import Schemas
+from services.translator.istio.versions import nearest, parsed
 from services.translator.options import Options
 from services.translator.reports import Line
 from services.translator.translating import (
@@ -19,7 +20,6 @@ from services.translator.translating import (
     known_smi,
     smi_objects,
 )
-from services.translator.versions import nearest, parsed
 from services.translator.work import Definitions
 
 

@@ -9,9 +9,9 @@ from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
 from services.chassis.messages import ClusterFacts, Command, Plan, Step, Verb
 from services.chassis.operations.bodies import find_options
 from services.translator import policies, routing
+from services.translator.istio.versions import in_served_version
 from services.translator.policies import MutualTls, PolicyOptions
 from services.translator.routing import RoutingOptions
-from services.translator.served import in_served_version
 from services.translator.work import Run, Work
 
 _SYSTEM_NAMESPACE = "istio-system"

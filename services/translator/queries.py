@@ -15,12 +15,12 @@ from services.chassis.errors import MalformedRequest, SchemasMissing
 from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpacked
 from services.chassis.kube.objects import KubeObject
 from services.translator.contexts import installed_version
+from services.translator.istio.versions import nearest
 from services.translator.manifests import read_request, translated
 from services.translator.reports import errors
 from services.translator.smi.naming import is_label
 from services.translator.translating import Translation
 from services.translator.upgrades.upgrading import upgrade_report
-from services.translator.versions import nearest
 from services.translator.work import Cluster, Definitions
 
 _MANIFEST = "manifest"

@@ -20,9 +20,9 @@ from services.translator.designs import Expansion
 from services.translator.documents import Input
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
+from services.translator.istio.versions import in_served_version
 from services.translator.options import Options
 from services.translator.reports import Finding, Level, Line, Report
-from services.translator.served import in_served_version
 from services.translator.smi import is_smi
 
 MADE_KINDS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.chassis.errors import SchemasMissing
 from services.translator.definitions.schemas import Schemas
-from services.translator.versions import newest_first
+from services.translator.istio.versions import newest_first
 
 # Istio 1.24 moved its definitions into the base chart's templates.
 _FILES = (

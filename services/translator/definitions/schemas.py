@@ -22,6 +22,7 @@ from services.chassis.kube.objects import KubeObject
 from services.translator.definitions.rules import Checks, checks_of
 from services.translator.definitions.structures import Schema, json_schema, validator_of
 from services.translator.definitions.values import Defaults, completed, defaults_of
+from services.translator.istio.versions import by_priority
 
 _SEPARATOR = re.compile(r"^---(?:\s.*)?$", re.MULTILINE)
 _IS_DEFINITION = re.compile(r"""^["']?kind["']?:\s*["']?CustomResourceDefinition\b""", re.MULTILINE)
@@ -33,8 +34,6 @@ _NAMES = re.compile(r"^  names:[ \t]*\n((?:    .*\n|[ \t]*\n)+)", re.MULTILINE)
 _KIND = re.compile(rf"^    kind:[ \t]*{_WORD}", re.MULTILINE)
 # Prose is two thirds of a definition, and nothing here reads it.
 _PROSE = ("description", "example", "externalDocs", "title")
-_VERSION = re.compile(r"v([0-9]{1,9})(?:(alpha|beta)([0-9]{1,9}))?\Z")
-_STAGES = {None: 0, "beta": 1, "alpha": 2}
 _ANYTHING: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 Key = TypeVar("Key", bound=Hashable)
@@ -195,7 +194,7 @@ def _definition(parsed: KubeObject) -> Definition:
             kind=str(spec["names"]["kind"]),
             plural=str(spec["names"]["plural"]),
             namespaced=spec["scope"] == "Namespaced",
-            versions=newest_first(v["name"] for v in spec["versions"] if v.get("served")),
+            versions=by_priority(v["name"] for v in spec["versions"] if v.get("served")),
             storage=next(str(v["name"]) for v in spec["versions"] if v.get("storage")),
             schemas=schemas,
         )
@@ -231,20 +230,3 @@ def _without_prose(schema: Schema) -> Schema:
         else:
             result[name] = part
     return result
-
-
-def newest_first(versions: Iterable[str]) -> tuple[str, ...]:
-    """The versions by Kubernetes' priority: stable, beta, alpha, and the higher number first.
-
-    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#version-priority
-    Names that are no Kubernetes version come last, by alphabet.
-    """
-    return tuple(sorted(set(versions), key=_priority))
-
-
-def _priority(version: str) -> tuple[int, int, int, str]:
-    parsed = _VERSION.match(version)
-    if parsed is None:
-        return (len(_STAGES), 0, 0, version)
-    major, stage, minor = parsed.groups()
-    return (_STAGES[stage], -int(major), -int(minor or 0), version)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.istio.reading import mapping, pod_path
+from services.translator.istio.objects import mapping, pod_path
 from services.translator.reports import Path
 
 _INJECT = "sidecar.istio.io/inject"

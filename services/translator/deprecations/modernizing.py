@@ -21,7 +21,8 @@ from services.translator.deprecations.traffic import (
     rewrite_gateway,
     rewrite_sidecar,
 )
-from services.translator.istio.reading import Minor, group_kind, inner, minor_of, text, told_minor
+from services.translator.istio.objects import group_kind, inner, text
+from services.translator.istio.versions import Minor, minor_of, minor_text
 from services.translator.reports import Finding
 
 NETWORKING = "networking.istio.io"
@@ -148,7 +149,7 @@ def _rewrite_version(rewriting: Rewriting) -> None:
     obj["apiVersion"] = f"{group}/{promotion.current}"
     rewriting.report.info(
         ("apiVersion",),
-        f"{version} was written as {promotion.current}, which Istio {told_minor(promotion.since)} "
+        f"{version} was written as {promotion.current}, which Istio {minor_text(promotion.since)} "
         "and newer read",
         rule="api-version",
     )

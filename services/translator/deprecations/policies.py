@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.istio.reading import Minor, entries, inner
+from services.translator.istio.objects import entries, inner
+from services.translator.istio.versions import Minor
 
 _REFERENCES_SINCE: Minor = (1, 22)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.istio.reading import group_kind, inner, mapping, name_of, text
+from services.translator.istio.objects import group_kind, inner, mapping, name_of, text
 
 _AUTHENTICATION = "authentication.istio.io"
 _POLICIES = "PeerAuthentication, RequestAuthentication and AuthorizationPolicy"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import Minor, at, copied, subject_of, told_minor
+from services.translator.istio.objects import at, copied, subject_of
+from services.translator.istio.versions import Minor, minor_text
 from services.translator.reports import Path, Report
 
 
@@ -27,7 +28,7 @@ class Rewriting:
 
     def became(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
         """Tells that a deprecated form, which still works, was rewritten."""
-        when = f" (Istio {told_minor(since)} and newer)" if since else ""
+        when = f" (Istio {minor_text(since)} and newer)" if since else ""
         self.report.info(
             path, f"is deprecated, it was written as {successor}{when}", rule="deprecated"
         )

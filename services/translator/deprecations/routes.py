@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.istio.reading import entries, inner, mapping, texts
+from services.translator.istio.objects import entries, inner, mapping, texts
 from services.translator.reports import Path
 
 # Former field of a route or destination: where it belongs in `headers`.

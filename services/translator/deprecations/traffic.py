@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.istio.reading import Minor, entries, inner, mapping
+from services.translator.istio.objects import entries, inner, mapping
+from services.translator.istio.versions import Minor
 from services.translator.reports import Path
 
 _WARMUP_SINCE: Minor = (1, 24)

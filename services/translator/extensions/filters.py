@@ -11,16 +11,16 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.extensions.patches import check_matched_names, check_value
-from services.translator.istio.patterns import Pattern
-from services.translator.istio.reading import (
+from services.translator.istio.objects import (
     entries,
     group_kind,
     inner,
-    minor_of,
     namespace_of,
     subject_of,
     text,
 )
+from services.translator.istio.patterns import Pattern
+from services.translator.istio.versions import minor_of
 from services.translator.reports import Finding, Path, Report
 
 _ROUTES = frozenset({"ROUTE_CONFIGURATION", "HTTP_ROUTE"})

@@ -10,7 +10,7 @@ from services.translator.extensions.filternames import (
     current_name,
     is_former_type,
 )
-from services.translator.istio.reading import at, inner, mapping, text, walked
+from services.translator.istio.objects import at, inner, mapping, text, walked
 from services.translator.reports import Path, Report
 
 _FILTERS = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})

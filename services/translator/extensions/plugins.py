@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import entries, group_kind, inner, mapping, subject_of, text
+from services.translator.istio.objects import entries, group_kind, inner, mapping, subject_of, text
 from services.translator.reports import Finding, Path, Report
 
 GROUP = "extensions.istio.io"

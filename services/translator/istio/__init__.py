@@ -1,1 +1,1 @@
-"""Istio's raw objects and expressions, read without surprises; what several packages stand on."""
+"""How Istio writes objects, versions and expressions, read without surprises."""

@@ -8,7 +8,17 @@ from typing import Any
 import re2  # type: ignore[import-untyped]  # the package has no types
 
 LENGTH_LIMIT = 1024
-"""Of an expression in characters; istiod takes a longer `proxyVersion` to match nothing."""
+"""Of an expression in characters: in a VirtualService (istiod's validation) and in a path of an
+HTTPRoute; istiod takes a longer `proxyVersion` to match nothing."""
+UNREADABLE = (re2.error, UnicodeError)
+"""What `compiled` raises for an expression that RE2 does not take."""
+
+
+def compiled(expression: str) -> Any:
+    """The expression as RE2 compiles it; raises one of `UNREADABLE`."""
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(expression, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +32,9 @@ class Pattern:
         """None for what RE2 does not take, or what is too long."""
         if len(expression) > LENGTH_LIMIT:
             return None
-        options = re2.Options()
-        options.log_errors = False
         try:
-            return cls(re2.compile(expression, options))
-        except (re2.error, UnicodeError):
+            return cls(compiled(expression))
+        except UNREADABLE:
             return None
 
     def finds(self, value: str) -> bool:

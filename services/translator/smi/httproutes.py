@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.chassis.kube.objects import Ref
-from services.translator.definitions.schemas import newest_first
+from services.translator.istio.versions import by_priority
 from services.translator.reports import Report
 from services.translator.smi.models import ROOT, Backend, HttpMatch, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of
@@ -99,7 +99,7 @@ class HttpRoutes:
             self._leave(portion, "the cluster does not serve TCPRoute of the Gateway API")
         else:
             rules = [{"backendRefs": self._references(portion.backends, port)}]
-            self._add("TCPRoute", f"{_GROUP}/{newest_first(versions)[0]}", port, rules)
+            self._add("TCPRoute", f"{_GROUP}/{by_priority(versions)[0]}", port, rules)
 
     def _add(self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]]) -> None:
         split = self._plan.split

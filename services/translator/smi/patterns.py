@@ -15,12 +15,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import re2  # type: ignore[import-untyped]  # the package has no types
+from services.translator.istio.patterns import LENGTH_LIMIT, UNREADABLE, compiled
 
-LENGTH_LIMIT = 1024
-"""Of a regular expression in a VirtualService (istiod's validation) or a path of an HTTPRoute."""
 _PROGRAM_LIMIT = 32768
 """Istio starts Envoy with this limit of RE2's program size."""
 _FORMS_LIMIT = 64
@@ -52,8 +50,8 @@ def problem_of(pattern: str) -> str:
     if len(anchored(pattern)) > LENGTH_LIMIT:
         return f"has more than the {LENGTH_LIMIT} characters that Istio takes"
     try:
-        size = max(_compiled(pattern).programsize, _compiled(anchored(pattern)).programsize)
-    except (re2.error, UnicodeError) as error:
+        size = max(compiled(pattern).programsize, compiled(anchored(pattern)).programsize)
+    except UNREADABLE as error:
         return f"is no regular expression that RE2 reads: {_text_of(error)}"
     return "needs a larger program than Envoy takes" if size > _PROGRAM_LIMIT else ""
 
@@ -213,16 +211,10 @@ def _ends_with_anchor(pattern: str) -> bool:
     return before != pattern and backslashes % 2 == 0
 
 
-def _compiled(pattern: str) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(pattern, options)
-
-
 def _compiles(pattern: str) -> bool:
     try:
-        _compiled(pattern)
-    except (re2.error, UnicodeError):
+        compiled(pattern)
+    except UNREADABLE:
         return False
     return True
 

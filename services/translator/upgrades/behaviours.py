@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import Minor, minor_of, told_minor
+from services.translator.istio.versions import Minor, minor_of, minor_text
 from services.translator.reports import Level
 from services.translator.upgrades import conditions
 from services.translator.upgrades.conditions import Condition
@@ -44,7 +44,7 @@ class Behaviour:
 
     @property
     def rule(self) -> str:
-        return f"upgrade/{told_minor(self.minor)}/{self.key}"
+        return f"upgrade/{minor_text(self.minor)}/{self.key}"
 
 
 class _Entry(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
 from services.translator.deprecations.traffic import traffic_policies
-from services.translator.istio.reading import (
+from services.translator.istio.objects import (
     at,
     containers,
     copied,

@@ -10,7 +10,7 @@ from typing import Any
 from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import parse_documents
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import (
+from services.translator.istio.objects import (
     containers,
     entries,
     group_kind,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.translator.istio.reading import Minor, minor_of
+from services.translator.istio.versions import Minor, minor_of
 from services.translator.reports import Finding, Level
 
 _SEVERITY = (Level.ERROR, Level.WARNING, Level.INFO)

@@ -15,7 +15,8 @@ from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
-from services.translator.istio.reading import group_kind, minor_of, subject_of, text, told_minor
+from services.translator.istio.objects import group_kind, subject_of, text
+from services.translator.istio.versions import minor_of, minor_text
 from services.translator.reports import Finding, Level, Path, errors
 from services.translator.upgrades.behaviours import Behaviour, behaviours_between
 from services.translator.upgrades.meshes import DEFAULT_ROOT, Mesh
@@ -108,7 +109,7 @@ class _Upgrade:
 
     @property
     def _since(self) -> str:
-        return told_minor(minor_of(self.target))
+        return minor_text(minor_of(self.target))
 
     def _lost(self, obj: KubeObject) -> Iterator[Finding]:
         if self.target_schemas is None:
@@ -188,7 +189,7 @@ def _change(behaviour: Behaviour, subject: Ref, path: Path) -> Change:
         message=f"{behaviour.title}: {behaviour.reason}",
         remedy=behaviour.remedy,
     )
-    return Change(finding=finding, since=told_minor(behaviour.minor))
+    return Change(finding=finding, since=minor_text(behaviour.minor))
 
 
 def _unreadable_settings(mesh: Mesh) -> Iterator[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.translator.served import in_served_version
+from services.translator.istio.versions import in_served_version
 from tests.unit.translator.objects import obj
 
 KIND = "networking.istio.io/VirtualService"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.translator.versions import nearest, newest_first, parsed
+from services.translator.istio.versions import nearest, newest_first, parsed
 
 
 @pytest.mark.parametrize(

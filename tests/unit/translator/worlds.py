@@ -11,7 +11,7 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, Command, Event, Plan, Severity, Verb
 from services.chassis.operations.progress import Progress
 from services.translator.definitions.schemas import Schemas
-from services.translator.versions import newest_first
+from services.translator.istio.versions import newest_first
 from services.translator.work import Outcome, Run, Work
 from tests.unit.translator.objects import definition
 

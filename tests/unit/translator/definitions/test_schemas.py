@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from services.chassis.errors import SchemasMissing
-from services.translator.definitions.schemas import Definition, Schemas, newest_first
+from services.translator.definitions.schemas import Definition, Schemas
+from services.translator.istio.versions import by_priority
 from tests.unit.translator.definitions.samples import GROUP, definition
 
 PRINTED = """\
@@ -169,7 +170,7 @@ def test_many_threads_get_one_compiled_schema() -> None:
 def test_order_of_versions() -> None:
     mixed = ["v1alpha3", "v1beta1", "v2", "v11", "v1", "v1beta2", "v2alpha1", "foo", "bar", "v1"]
 
-    assert newest_first(mixed) == (
+    assert by_priority(mixed) == (
         *("v11", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "v1alpha3"),
         *("bar", "foo"),
     )

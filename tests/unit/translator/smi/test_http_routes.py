@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis.messages.facts import ClusterFacts
-from services.translator.definitions.schemas import newest_first
+from services.translator.istio.versions import by_priority
 from services.translator.reports import Report
 from tests.unit.translator.smi.samples import (
     errors_of,
@@ -180,4 +180,4 @@ def test_gateways_are_left_out() -> None:
     ],
 )
 def test_newest(versions: list[str], expected: str) -> None:
-    assert newest_first(versions)[0] == expected
+    assert by_priority(versions)[0] == expected

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.reading import subject_of
+from services.translator.istio.objects import subject_of
 from services.translator.reports import dotted
 from services.translator.upgrades.behaviours import BEHAVIOURS, Behaviour, behaviours_between
 from services.translator.upgrades.meshes import Mesh

@@ -3,18 +3,12 @@ be, reads as empty. Whether the shape is right is the schema's question, not tha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
-from services.chassis.errors import OptionsMalformed, shortened
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.reports import Path
 
-Minor: TypeAlias = tuple[int, int]
-"""Such as (1, 31)."""
-
-_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(\.\d{1,4})?([-+.].{0,64})?\Z")
 _WITH_TEMPLATE = {
     ("apps", "Deployment"),
     ("apps", "StatefulSet"),
@@ -22,20 +16,6 @@ _WITH_TEMPLATE = {
     ("apps", "ReplicaSet"),
     ("batch", "Job"),
 }
-
-
-def minor_of(version: str) -> Minor:
-    """(1, 31) of `1.31`, `1.31.0` or `1.31.0-rc.0`; raises `OptionsMalformed`."""
-    found = _VERSION.match(version)
-    if found is None:
-        raise OptionsMalformed(
-            f"{shortened(version)} is not a version of Istio", remedy="write it as 1.31.0"
-        )
-    return (int(found[1]), int(found[2]))
-
-
-def told_minor(minor: Minor) -> str:
-    return f"{minor[0]}.{minor[1]}"
 
 
 def mapping(value: Any) -> dict[str, Any]:
