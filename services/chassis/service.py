@@ -21,7 +21,6 @@ from pydantic_settings import BaseSettings
 
 from services.chassis import settings as chassis_settings
 from services.chassis.bus import streams
-from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
@@ -144,7 +143,7 @@ async def _await_streams(bus: Bus, settings: ChassisSettings) -> None:
     deadline = loop.time() + _STREAMS_PATIENCE_S
     while True:
         try:
-            await streams.verify(bus.client, lease_ttl=lease_ttl(settings))
+            await streams.verify(bus.client, lease_ttl=settings.lease_ttl)
             return
         except (StreamsMissing, BusUnavailable) as error:
             if loop.time() > deadline:

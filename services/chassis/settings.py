@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import pkgutil
 import re
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "MESHBUS_"
-SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
-
+_CHASSIS = Path(__file__).resolve().parent
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z")
@@ -75,6 +76,11 @@ class ChassisSettings(BaseSettings):
     insecure_kubeconfigs: bool = False
     """Accepts kubeconfigs with insecure-skip-tls-verify."""
 
+    @property
+    def lease_ttl(self) -> timedelta:
+        """A lease outlives one missed redelivery, so that a slow takeover finds it still held."""
+        return self.ack_wait * 2
+
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -100,7 +106,7 @@ def refuse_unknown(
     own = f"{PREFIX}{service.upper()}_"
     known = {PREFIX + name.upper() for name in ChassisSettings.model_fields}
     known |= {own + name.upper() for name in settings_type.model_fields}
-    others = tuple(f"{PREFIX}{name.upper()}_" for name in SERVICES if name != service)
+    others = tuple(f"{PREFIX}{name.upper()}_" for name in services() if name != service)
     for name in sorted(environment):
         if not name.startswith(PREFIX) or name.startswith(others) or name in known:
             continue
@@ -109,6 +115,12 @@ def refuse_unknown(
         near = difflib.get_close_matches(name.removeprefix(PREFIX), short, n=1)
         hint = f"; did you mean {short[near[0]]}?" if near else ""
         raise SettingsError(f"unknown setting {name}{hint}")
+
+
+def services() -> list[str]:
+    """The services that stand on this chassis: the packages beside it."""
+    found = (module.name for module in pkgutil.iter_modules([str(_CHASSIS.parent)]))
+    return sorted(name for name in found if name != _CHASSIS.name)
 
 
 def _explained(error: ValidationError, prefix: str) -> str:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
@@ -50,7 +49,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     handlers = Handlers(
         credentials=credentials,
         connections=connections,
-        leases=Leases(Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6),
+        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
         operations=offered(
             installer=Installer(
                 Rendering(distributions.render, own.hub),

@@ -10,7 +10,6 @@ import structlog
 
 from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
-from services.chassis.bus.objects import Objects
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
@@ -24,6 +23,7 @@ from services.perf.adapters.channels import BusChannels
 from services.perf.adapters.drawers import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
+from services.perf.adapters.objects import Objects
 from services.perf.adapters.pages import Pages
 from services.perf.adapters.stores import BusStore
 from services.perf.comparison.baselines import BaselineRecord

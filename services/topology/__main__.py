@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from services.chassis.bus import subjects
-from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import finished
@@ -82,13 +81,11 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     owners = Owners(
         bus=bus,
         views=views,
-        leases=Leases(
-            Bucket(bus, "leases"), settings.instance, lease_ttl(settings) / 6, beats=True
-        ),
+        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6, beats=True),
         clusters=Records(Bucket(bus, "clusters"), ClusterRecord),
         observe=observing.observe,
         fingerprint=observing.fingerprint,
-        allowance=lease_ttl(settings),
+        allowance=settings.lease_ttl,
         most=own.most_clusters,
         metrics=chassis.metrics,
     )

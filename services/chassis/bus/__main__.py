@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from datetime import timedelta
 
 from services.chassis.bus import credentials, streams
 from services.chassis.bus.connection import connect
 from services.chassis.errors import MeshbusError
 from services.chassis.settings import ChassisSettings
-
-
-def lease_ttl(settings: ChassisSettings) -> timedelta:
-    """A lease outlives one missed redelivery, so that a slow takeover finds it still held."""
-    return settings.ack_wait * 2
 
 
 async def _apply(settings: ChassisSettings, replicas: int) -> None:
@@ -24,7 +18,7 @@ async def _apply(settings: ChassisSettings, replicas: int) -> None:
         touched = await streams.reconcile(
             bus.client,
             ack_wait=settings.ack_wait,
-            lease_ttl=lease_ttl(settings),
+            lease_ttl=settings.lease_ttl,
             replicas=replicas,
         )
         print("\n".join(f"applied {name}" for name in touched))
@@ -35,7 +29,7 @@ async def _apply(settings: ChassisSettings, replicas: int) -> None:
 async def _check(settings: ChassisSettings) -> None:
     bus = await connect(settings, service="admin")
     try:
-        await streams.verify(bus.client, lease_ttl=lease_ttl(settings))
+        await streams.verify(bus.client, lease_ttl=settings.lease_ttl)
         print("all streams and buckets are there")
     finally:
         await bus.close()

@@ -50,20 +50,6 @@ def apply_command(*, service: str, cluster: str, operation: str) -> str:
     return f"cmd.{service}.{cluster}.apply.{token(operation)}"
 
 
-def shard_command(*, run: str, shard: str) -> str:
-    """One worker's part of a performance run; `shard` is a token of perf's own."""
-    return f"cmd.perf.{token(run)}.{shard}"
-
-
-def perf_control(verb: str, *, run: str) -> str:
-    """What the workers of a performance run tell each other while it runs; not stored."""
-    return f"ctl.perf.{token(run)}.{verb}"
-
-
-PERF_ROLL_CALL = "ctl.perf.roll"
-"""Asks all perf workers how many shards they could take."""
-
-
 def event(*, service: str, cluster: str, operation: str) -> str:
     return f"evt.{service}.{cluster}.{token(operation)}"
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from services.chassis.errors import ManifestMalformed, OptionsMalformed, shortened
+from services.chassis.errors import ManifestMalformed, MeshbusError, OptionsMalformed, shortened
 from services.chassis.kube.manifests import parse_documents
 
 API_VERSION = "meshbus.io/v1"
@@ -39,8 +39,14 @@ def find_options(body: str, kind: str, model: type[T]) -> T | None:
     return read_options(own[0], kind, model) if own else None
 
 
-def read_options(document: dict[str, Any], kind: str, model: type[T]) -> T:
-    """The document's spec as `model`; raises `OptionsMalformed` with the field."""
+def read_options(
+    document: dict[str, Any],
+    kind: str,
+    model: type[T],
+    *,
+    malformed: type[MeshbusError] = OptionsMalformed,
+) -> T:
+    """The document's spec as `model`; raises `malformed` with the field."""
     spec = document.get("spec")
     try:
         return model.model_validate({} if spec is None else spec, strict=True)
@@ -49,4 +55,4 @@ def read_options(document: dict[str, Any], kind: str, model: type[T]) -> T:
         place = ".".join(("spec", *(str(part) for part in found["loc"])))
         # What a validator of ours says has pydantic's word for it before it.
         problem = found["msg"].removeprefix("Value error, ")
-        raise OptionsMalformed(f"{shortened(place)} of the {kind}: {problem}") from None
+        raise malformed(f"{shortened(place)} of the {kind}: {problem}") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from services.chassis.bus.intents import is_healing
 from services.chassis.errors import (
     KindUnknown,
     ManifestMalformed,
@@ -18,7 +19,6 @@ from services.chassis.errors import (
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase, Verb
-from services.chassis.messages.applied import is_healing
 from services.lifecycle.manifests.engine import never
 from services.lifecycle.manifests.objects import (
     CRD,

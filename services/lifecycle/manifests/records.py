@@ -22,12 +22,7 @@ import orjson
 import structlog
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.records import Bucket
-from services.chassis.errors import ClusterError, InvalidMessage, MeshbusError
-from services.chassis.kube.managedfields import own_entry
-from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
-from services.chassis.messages import Command
-from services.chassis.messages.applied import (
+from services.chassis.bus.intents import (
     DRIFT,
     DRIFT_IGNORE,
     MODES,
@@ -41,6 +36,11 @@ from services.chassis.messages.applied import (
     prefix_of,
     unpacked,
 )
+from services.chassis.bus.records import Bucket
+from services.chassis.errors import ClusterError, InvalidMessage, MeshbusError
+from services.chassis.kube.managedfields import own_entry
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
+from services.chassis.messages import Command
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, PlannedObject
 

@@ -14,10 +14,11 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from services.chassis.bus import envelopes, subjects
+from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.errors import BusUnavailable, shortened
+from services.perf.adapters import subjects
 from services.perf.runs.ports import Stop
 from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
 
@@ -42,7 +43,7 @@ class _Line:
 
 async def _stop(bus: Bus, run: str) -> None:
     try:
-        await bus.client.publish(subjects.perf_control("stop", run=run), _STOP)
+        await bus.client.publish(subjects.control("stop", run=run), _STOP)
         await bus.client.flush(timeout=1)
     except (nats.errors.Error, TimeoutError, OSError) as error:
         log.warning("stop_not_sent", reason=type(error).__name__)
@@ -73,7 +74,7 @@ class BusChannels:
         try:
             subscription = await self.bus.client.subscribe(inbox, cb=heard)
             try:
-                await self.bus.client.publish(subjects.PERF_ROLL_CALL, b"", reply=inbox)
+                await self.bus.client.publish(subjects.ROLL_CALL, b"", reply=inbox)
                 await asyncio.sleep(_ROLL_CALL_S)
             finally:
                 await subscription.unsubscribe()
@@ -89,7 +90,7 @@ class BusChannels:
             if message.reply:
                 await self.bus.client.publish(message.reply, answer().model_dump_json().encode())
 
-        subscription = await self.bus.client.subscribe(subjects.PERF_ROLL_CALL, cb=respond)
+        subscription = await self.bus.client.subscribe(subjects.ROLL_CALL, cb=respond)
         try:
             yield
         finally:
@@ -131,9 +132,7 @@ class BusChannels:
             except ValidationError:
                 log.warning("control_message_unreadable", verb=verb)
 
-        subscription = await self.bus.client.subscribe(
-            subjects.perf_control("*", run=run), cb=heard
-        )
+        subscription = await self.bus.client.subscribe(subjects.control("*", run=run), cb=heard)
         try:
             yield _Line(self.bus, run)
         finally:
@@ -142,7 +141,7 @@ class BusChannels:
 
     async def cancel(self, operation: str, cluster: str) -> None:
         """Asks whoever carries the operation out on the cluster to stop."""
-        subject = subjects.perf_control("cancel", run=operation)
+        subject = subjects.control("cancel", run=operation)
         try:
             await self.bus.client.publish(subject, cluster.encode())
         except (nats.errors.Error, OSError) as error:
@@ -157,12 +156,12 @@ class BusChannels:
             if message.data == cluster.encode():
                 on_cancel()
 
-        return self._listening(subjects.perf_control("cancel", run=operation), heard)
+        return self._listening(subjects.control("cancel", run=operation), heard)
 
     async def ready(self, run: str, question: ReadyQuestion) -> ReadyAnswer | None:
         try:
             reply = await self.bus.client.request(
-                subjects.perf_control("ready", run=run),
+                subjects.control("ready", run=run),
                 question.model_dump_json().encode(),
                 timeout=_READY_WITHIN_S,
             )
@@ -174,13 +173,13 @@ class BusChannels:
         body, headers = envelopes.compressed(report.model_dump_json().encode())
         try:
             await self.bus.client.publish(
-                subjects.perf_control("report", run=run), body, headers=headers or None
+                subjects.control("report", run=run), body, headers=headers or None
             )
         except (nats.errors.Error, OSError) as error:
             log.warning("report_not_sent", reason=type(error).__name__)
 
     def stopping(self, run: str, on_stop: Stop) -> AbstractAsyncContextManager[None]:
-        return self._listening(subjects.perf_control("stop", run=run), lambda _message: on_stop())
+        return self._listening(subjects.control("stop", run=run), lambda _message: on_stop())
 
     @asynccontextmanager
     async def _listening(self, subject: str, heard: Callable[[Msg], None]) -> AsyncIterator[None]:

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import orjson
 
-from services.chassis.bus.objects import Objects
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.bus.streams import PERF_TTL
 from services.chassis.bus.subjects import token
 from services.chassis.messages.models import Message
+from services.perf.adapters.objects import Objects
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.measurements.measurements import Measurement
 from services.perf.operations.gating import GateRecord

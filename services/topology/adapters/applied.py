@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.intents import AppliedObject, healing_id, key_of, prefix_of, unpacked
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
@@ -20,7 +21,6 @@ from services.chassis.kube.manifests import dump_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
 from services.chassis.messages import Command, SlotKind
-from services.chassis.messages.applied import AppliedObject, healing_id, key_of, prefix_of, unpacked
 from services.topology.cluster.objects import Key
 
 _BUCKET = "intents"

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from services.chassis.bus.intents import AppliedObject
 from services.chassis.kube.managedfields import entries, is_own, own_entry
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages.applied import AppliedObject
 from services.topology.drift import rules
 from services.topology.drift.fieldsets import (
     ABSENT,

@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
+from services.chassis.bus.intents import AppliedObject
 from services.chassis.kube.managedfields import own_entry
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key
 from services.topology.cluster.state import State

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from services.chassis.bus.intents import AppliedObject
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster.objects import Key
 
 

@@ -16,9 +16,9 @@ from datetime import datetime, timezone
 
 import structlog
 
+from services.chassis.bus.intents import AppliedObject
 from services.chassis.errors import ClusterForbidden, MeshbusError
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster.objects import Key
 from services.topology.drift.agendas import Agenda
 from services.topology.drift.comparing import Standing, Verdict, compared

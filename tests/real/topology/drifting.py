@@ -21,6 +21,7 @@ import orjson
 from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.intents import prefix_of
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
@@ -28,7 +29,6 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages import Command, OperationRecord, OperationState, SlotKind
-from services.chassis.messages.applied import prefix_of
 from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.topology.adapters.applied import IntentBucket, LifecycleHealer, Lookups
 from services.topology.cluster.objects import Key

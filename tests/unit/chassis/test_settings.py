@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from services.chassis.settings import (
-    SERVICES,
     ChassisSettings,
     SettingsError,
     load,
     refuse_unknown,
+    services,
 )
 from services.gateway.settings import GatewaySettings
 from services.lifecycle.settings import LifecycleSettings
@@ -57,9 +57,9 @@ def test_an_unknown_variable_is_an_error_with_a_hint(name: str, hint: str) -> No
     assert CANARY not in text
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", services())
 def test_variables_of_other_services_and_programs_pass(service: str) -> None:
-    others = {f"MESHBUS_{name.upper()}_X": "1" for name in SERVICES if name != service}
+    others = {f"MESHBUS_{name.upper()}_X": "1" for name in services() if name != service}
     environment = {**others, "PATH": "/bin", "MESHBUSY": "1", "NATS_URL": "x"}
     refuse_unknown(environment, settings_type=ChassisSettings, service=service)
 

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
+from services.chassis.bus.intents import AppliedObject, key_of, packed
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Command
-from services.chassis.messages.applied import AppliedObject, key_of, packed
 from services.lifecycle.manifests.objects import PlannedObject, planned_object
 from services.lifecycle.manifests.records import Ledger
 from tests.unit.lifecycle.samples import thing

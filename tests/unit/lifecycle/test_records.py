@@ -11,11 +11,7 @@ import orjson
 import pytest
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.records import Bucket, Entry
-from services.chassis.errors import BusUnavailable, InvalidMessage
-from services.chassis.kube.objects import KubeObject, Ref
-from services.chassis.messages import Command
-from services.chassis.messages.applied import (
+from services.chassis.bus.intents import (
     AppliedObject,
     healing_id,
     heals,
@@ -24,6 +20,10 @@ from services.chassis.messages.applied import (
     packed,
     unpacked,
 )
+from services.chassis.bus.records import Bucket, Entry
+from services.chassis.errors import BusUnavailable, InvalidMessage
+from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages import Command
 from services.lifecycle.manifests.objects import PlannedObject, planned_object
 from services.lifecycle.manifests.records import Ledger
 

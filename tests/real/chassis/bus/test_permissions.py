@@ -23,7 +23,6 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Opener, Sealer
 from services.chassis.bus.deadletters import DeadLetter, DeadLetters, Mover
 from services.chassis.bus.leases import Fence, Leases
-from services.chassis.bus.objects import Objects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, PullWorker
 from services.chassis.bus.queries import Query, serve_queries
@@ -31,6 +30,8 @@ from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import AttemptsExhausted, BusUnavailable
 from services.chassis.messages import Command, Event, Phase, SlotKind
+from services.perf.adapters import subjects as perf_subjects
+from services.perf.adapters.objects import Objects
 from services.topology.adapters.feeds import Feed
 from services.topology.feed.deltas import Topic
 from services.topology.feed.views import Views
@@ -390,9 +391,9 @@ async def test_perf_may_do_its_work(stack: Stack) -> None:
             if message.reply:
                 await bus.client.publish(message.reply, b"{}")
 
-        await bus.client.subscribe(subjects.perf_control("*", run="p1"), cb=answer)
-        await bus.client.request(subjects.perf_control("ready", run="p1"), b"{}", timeout=10)
-        await bus.client.publish(subjects.shard_command(run="p1", shard="1-1-1"), b"{}")
+        await bus.client.subscribe(perf_subjects.control("*", run="p1"), cb=answer)
+        await bus.client.request(perf_subjects.control("ready", run="p1"), b"{}", timeout=10)
+        await bus.client.publish(perf_subjects.shard_command(run="p1", shard="1-1-1"), b"{}")
         await bus.client.publish("cmd.perf.none.apply.p1", b"{}")
         await bus.client.publish("cmd.lifecycle.pcluster.apply.p1-change", b"{}")
         assert await heard.get() == "ctl.perf.p1.ready"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.chassis.messages.applied import AppliedObject
+from services.chassis.bus.intents import AppliedObject
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key, Namespace
 from services.topology.cluster.state import State

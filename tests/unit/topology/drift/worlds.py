@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from services.chassis.bus.intents import AppliedObject
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages.applied import AppliedObject
 from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
 from services.topology.feed.deltas import DRIFT_PART, Item, Parts

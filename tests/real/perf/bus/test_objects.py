@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.objects import Objects
 from services.chassis.errors import InternalError
+from services.perf.adapters.objects import Objects
 from tests.testbed.waiting import eventually
 
 CHUNK = 128 * 1024

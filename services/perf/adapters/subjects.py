@@ -1,0 +1,18 @@
+"""Names on the bus that only perf workers use among themselves."""
+
+from __future__ import annotations
+
+from services.chassis.bus.subjects import token
+
+ROLL_CALL = "ctl.perf.roll"
+"""Asks all perf workers how many shards they could take."""
+
+
+def shard_command(*, run: str, shard: str) -> str:
+    """One worker's part of a performance run; `shard` is a token already."""
+    return f"cmd.perf.{token(run)}.{shard}"
+
+
+def control(verb: str, *, run: str) -> str:
+    """What the workers of a performance run send each other while it runs; not stored."""
+    return f"ctl.perf.{token(run)}.{verb}"
