@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from services.chassis.bus.credentials import Opener
+from services.chassis.bus.credentials import Opener, forgetting
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
@@ -16,12 +16,11 @@ from services.chassis.bus.records import Bucket
 from services.chassis.operations.advertising import advertise
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
-from services.lifecycle.adapters.clusters import Connections
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
-from services.lifecycle.adapters.stores import CredentialStore
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.applications.samples import Samples
+from services.lifecycle.cluster.connections import Connections
 from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
@@ -39,15 +38,14 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises what it offers, and consumes until the context is left."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
     private_key = settings.sealing_private_key
-    opener = Opener.of(
-        Bucket(bus, "credentials"), private_key.get_secret_value() if private_key else None
-    )
+    credentials = Bucket(bus, "credentials")
+    opener = Opener.of(credentials, private_key.get_secret_value() if private_key else None)
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
-    connections = Connections(chassis.metrics, own.client_idle, settings.insecure_kubeconfigs)
-    credentials = CredentialStore(opener)
+    connections = Connections(
+        opener, chassis.metrics, own.client_idle, settings.insecure_kubeconfigs
+    )
     handlers = Handlers(
-        credentials=credentials,
         connections=connections,
         leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
         operations=offered(
@@ -67,7 +65,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         work=handlers.work,
         changes=changes,
         planned=handlers.planned,
-        forget=credentials.forget,
+        forget=forgetting(credentials),
     )
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
@@ -87,7 +85,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         bus,
         service="lifecycle",
         description="Installs, upgrades and removes Istio; applies manifests",
-        queries=Answers(handlers, runner.claims, versions).queries(),
+        queries=Answers(connections, runner.claims, versions).queries(),
     )
     try:
         async with consuming(worker, mover, grace=settings.drain_grace):

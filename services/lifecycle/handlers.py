@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import LeaseLost, MeshbusError
 from services.chassis.kube.applying import Applier
 from services.chassis.kube.readiness import Readiness
-from services.chassis.messages import Command, Phase, Plan, SlotKind, Verb
+from services.chassis.messages import Phase, Plan, SlotKind, Verb
 from services.chassis.operations.completion import first_error
 from services.chassis.operations.running import Attempt
-from services.lifecycle.cluster.connections import Connection
-from services.lifecycle.cluster.inventory import Surveyor
+from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.manifests.engine import Engine
 from services.lifecycle.manifests.objects import by_kind, listing
 from services.lifecycle.manifests.plans import carrying_out
 from services.lifecycle.manifests.records import Ledger
-from services.lifecycle.work import Operation, Work
+from services.lifecycle.manifests.work import Operation, Work
 
 SERVICE = "lifecycle"
-
-
-class Credentials(Protocol):
-    """Opens the kubeconfig that a command refers to."""
-
-    async def kubeconfig(self, command: Command) -> str: ...
-
-    async def forget(self, command: Command) -> None: ...
-
-
-class Connections(Protocol):
-    """Reaches the cluster of a kubeconfig."""
-
-    def use(self, kubeconfig: str) -> AbstractAsyncContextManager[Connection]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
     """Handles the messages of `cmd.lifecycle.>`."""
 
-    credentials: Credentials
     connections: Connections
     leases: Leases
     operations: Mapping[str, Operation]
@@ -56,8 +39,9 @@ class Handlers:
     async def work(self, attempt: Attempt) -> AsyncIterator[Work]:
         """Reaches the command's cluster; what changes its mesh holds the cluster's lease too."""
         command = attempt.command
-        kubeconfig = await self.credentials.kubeconfig(command)
-        async with self.connections.use(kubeconfig) as connection:
+        async with self.connections.to(
+            command.cluster, operation=command.operation, credential=command.credential
+        ) as connection:
             action = "Deletion" if command.verb is Verb.DELETE else "Operation"
             attempt.progress.tell(
                 Phase.STARTED,
@@ -66,7 +50,7 @@ class Handlers:
             work = self._work(attempt, connection)
             is_mesh = attempt.advertised.slot is SlotKind.MESH
             async with (
-                work.mesh() if is_mesh else contextlib.nullcontext(),
+                work.mesh_lease() if is_mesh else contextlib.nullcontext(),
                 _recorded(work.engine.ledger),
             ):
                 yield work
@@ -79,8 +63,7 @@ class Handlers:
         client, resources = connection.client, connection.resources
         return Work(
             command=attempt.command,
-            client=client,
-            resources=resources,
+            cluster=connection,
             engine=Engine(
                 Applier(client, resources),
                 Readiness(client, resources),
@@ -88,14 +71,13 @@ class Handlers:
                 self.parallel_writes,
                 Ledger(self.applied, attempt.command, connection.identity),
             ),
-            surveyor=Surveyor(client, resources),
             fence=attempt.fence,
             progress=attempt.progress,
-            mesh=lambda: self._mesh(attempt, connection),
+            mesh_lease=lambda: self._mesh_lease(attempt, connection),
         )
 
     @asynccontextmanager
-    async def _mesh(self, attempt: Attempt, connection: Connection) -> AsyncIterator[None]:
+    async def _mesh_lease(self, attempt: Attempt, connection: Connection) -> AsyncIterator[None]:
         """Holds the lease of the cluster's mesh, which is the same for all its addresses."""
         uid = await connection.identity()
         async with self.leases.held(

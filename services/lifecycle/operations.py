@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
+from services.chassis.operations.completion import Result
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.manifests.applying import run_manifest
+from services.lifecycle.manifests.work import Operation, Work
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.requests import parse_request
 from services.lifecycle.mesh.uninstalling import uninstall
-from services.lifecycle.work import Operation, Result, Work
 
 MESH = AdvertisedOperation(
     name="istio", description="Istio Service Mesh", category=Category.INSTALL, slot=SlotKind.MESH

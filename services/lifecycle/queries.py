@@ -12,18 +12,17 @@ from pydantic import ValidationError
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, ObjectNotFound
-from services.chassis.messages import Command, DryRunQuestion, FactsQuestion
+from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
-from services.lifecycle.cluster.connections import Connection
+from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
-from services.lifecycle.handlers import Handlers
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers of one worker; any replica can give them."""
 
-    handlers: Handlers
+    connections: Connections
     claims: Claims
     versions: Sequence[str]
 
@@ -79,15 +78,11 @@ class Answers:
         self, question: FactsQuestion | DryRunQuestion
     ) -> AsyncIterator[Connection]:
         """The cluster of a question, through the credential that it names."""
-        handlers = self.handlers
-        command = Command(
+        async with self.connections.to(
+            question.cluster,
             operation=question.operation or "question",
-            kind="question",
-            cluster=question.cluster,
             credential=question.credential,
-        )
-        kubeconfig = await handlers.credentials.kubeconfig(command)
-        async with handlers.connections.use(kubeconfig) as connection:
+        ) as connection:
             yield connection
 
 

@@ -30,6 +30,7 @@ from services.chassis.errors import KindUnknown, NamespaceMissing, ObjectNotFoun
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import AdvertisedOperation, Command, Phase, SlotKind, Verb
 from services.chassis.operations.bodies import find_options
+from services.chassis.operations.completion import Result
 from services.lifecycle.applications.samples import (
     APPLICATION,
     APPLICATIONS,
@@ -43,7 +44,7 @@ from services.lifecycle.applications.samples import (
     shared,
 )
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.inventory import mesh_of
+from services.lifecycle.cluster.inventory import mesh_of, take_inventory
 from services.lifecycle.cluster.versions import choose_distribution
 from services.lifecycle.manifests.applying import (
     Deletion,
@@ -54,7 +55,7 @@ from services.lifecycle.manifests.applying import (
 )
 from services.lifecycle.manifests.objects import PlannedObject, identity, listing, planned_object
 from services.lifecycle.manifests.readiness import await_ready
-from services.lifecycle.work import Operation, Result, Work
+from services.lifecycle.manifests.work import Operation, Work
 
 _ROUTES = "networking.istio.io"
 _NAMESPACED = (
@@ -132,7 +133,7 @@ class Applications:
                 )
         namespace, version = work.command.namespace, ""
         if application.files:
-            mesh = mesh_of(await work.surveyor.inventory())
+            mesh = mesh_of(await take_inventory(work.cluster))
             version, warning = choose_distribution(mesh.version, self.versions)
             if warning:
                 work.progress.warn(f"{application.name}: {warning}")
@@ -199,10 +200,10 @@ class _Instance:
     async def _check_namespace(self) -> None:
         """Refuses a missing namespace; warns of a sample application outside the mesh."""
         ref = Ref("v1", "Namespace", "", self.namespace)
-        resource = await self.work.resources.find("v1", "Namespace")
+        resource = await self.work.cluster.resources.find("v1", "Namespace")
         is_addon, name = self.application.is_addon, self.application.name
         try:
-            namespace = await self.work.client.get(resource.path(ref), subject=str(ref))
+            namespace = await self.work.cluster.client.get(resource.path(ref), subject=str(ref))
         except (ObjectNotFound, NamespaceMissing):
             raise NamespaceMissing(
                 f"namespace {self.namespace} does not exist",
@@ -227,7 +228,7 @@ class _Instance:
             return []
         refs = [Ref.of(obj) for obj in objects]
         deployments = [ref for ref in refs if ref.group_kind == ("apps", "Deployment")]
-        found = await self.work.surveyor.select([("apps", "Deployment")], namespace=self.namespace)
+        found = await self.work.cluster.select([("apps", "Deployment")], namespace=self.namespace)
         names = {one.ref.name for one in found}
         return objects if any(ref.name in names for ref in deployments) else []
 
@@ -309,7 +310,7 @@ class _Instance:
 
         An add-on is looked for in all namespaces: it moves with the mesh.
         """
-        found = await self.work.surveyor.select(
+        found = await self.work.cluster.select(
             kinds,
             selector=f"{APPLICATION}={application.name}",
             namespace="" if application.is_addon else self.namespace,
@@ -381,7 +382,7 @@ async def _served(work: Work, objects: Iterable[KubeObject]) -> list[KubeObject]
     served = []
     for obj in objects:
         try:
-            await work.resources.find(obj["apiVersion"], obj["kind"])
+            await work.cluster.resources.find(obj["apiVersion"], obj["kind"])
         except KindUnknown:
             continue
         served.append(obj)

@@ -7,20 +7,17 @@ as it should be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.chassis.errors import KindUnknown, ObjectNotFound
-from services.chassis.kube.client import KubeClient
-from services.chassis.kube.objects import KubeObject, Ref, labels_of
-from services.chassis.kube.resources import Resources
+from services.chassis.kube.objects import Ref
 from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.connections import Connection, Found
 from services.lifecycle.cluster.versions import Version
 
 _OLDEST = Version(0, 0, 0)
 _HELM_VERSION = "app.kubernetes.io/version"
 _HELM_CHART = "helm.sh/chart"
-_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 # Every kind that some profile or chart of Istio renders (group, kind).
 OWNED_KINDS: tuple[tuple[str, str], ...] = (
@@ -48,26 +45,6 @@ OWNED_KINDS: tuple[tuple[str, str], ...] = (
     ("telemetry.istio.io", "Telemetry"),
     ("k8s.cni.cncf.io", "NetworkAttachmentDefinition"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An object's metadata as the cluster has it."""
-
-    ref: Ref
-    obj: KubeObject
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return labels_of(self.obj)
-
-    @property
-    def revision(self) -> str | None:
-        return istio.revision_of(self.obj)
-
-    @property
-    def version(self) -> str:
-        return self.labels.get(istio.VERSION, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +108,17 @@ class Mesh:
     namespace: str = istio.SYSTEM_NAMESPACE
 
 
+async def take_inventory(connection: Connection) -> Inventory:
+    """Reads all objects with Istio's component label, and control planes of other tools."""
+    # Discovery from before a definition came would miss its kind.
+    await connection.resources.refresh()
+    owned, planes = await asyncio.gather(
+        connection.select(OWNED_KINDS, selector=istio.COMPONENT),
+        connection.select((("apps", "Deployment"),), selector=f"app=istiod,!{istio.COMPONENT}"),
+    )
+    return Inventory({found.ref: found for found in owned}, tuple(planes))
+
+
 def mesh_of(inventory: Inventory) -> Mesh:
     """The unnamed revision, else the one with the default tag, else the newest.
 
@@ -162,47 +150,3 @@ def _home(inventory: Inventory, revision: str) -> str:
 def _foreign_version(plane: Found) -> str:
     chart = plane.labels.get(_HELM_CHART, "").removeprefix("istiod-")
     return plane.labels.get(_HELM_VERSION) or chart
-
-
-@dataclass(slots=True)
-class Surveyor:
-    """Reads metadata of one cluster."""
-
-    client: KubeClient
-    resources: Resources
-
-    async def inventory(self) -> Inventory:
-        """Everything with Istio's component label, and foreign control planes."""
-        # A kind that was defined since we last asked would be taken for absent.
-        await self.resources.refresh()
-        owned, planes = await asyncio.gather(
-            self.select(OWNED_KINDS, selector=istio.COMPONENT),
-            self.select((("apps", "Deployment"),), selector=f"app=istiod,!{istio.COMPONENT}"),
-        )
-        return Inventory({found.ref: found for found in owned}, tuple(planes))
-
-    async def select(
-        self, kinds: Iterable[tuple[str, str]], *, selector: str = "", namespace: str = ""
-    ) -> list[Found]:
-        """Metadata of all objects of `kinds` that match; kinds the cluster lacks are left out."""
-        lists = await asyncio.gather(
-            *(self._list(group, kind, selector, namespace) for group, kind in kinds)
-        )
-        return [found for found_list in lists for found in found_list]
-
-    async def _list(self, group: str, kind: str, selector: str, namespace: str) -> list[Found]:
-        resource = await self.resources.preferred(group, kind)
-        if resource is None or "list" not in resource.verbs:
-            return []
-        query = {"labelSelector": selector} if selector else {}
-        try:
-            answer = await self.client.get(
-                resource.collection(namespace), query=query, accept=_METADATA_LIST
-            )
-        except (ObjectNotFound, KindUnknown):
-            return []
-        found = []
-        for item in answer.get("items") or []:
-            item["apiVersion"], item["kind"] = resource.api_version, kind
-            found.append(Found(Ref.of(item), item))
-        return found

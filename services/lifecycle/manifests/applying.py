@@ -19,6 +19,7 @@ from services.chassis.errors import (
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase, Verb
+from services.chassis.operations.completion import Result
 from services.lifecycle.manifests.engine import never
 from services.lifecycle.manifests.objects import (
     CRD,
@@ -29,7 +30,7 @@ from services.lifecycle.manifests.objects import (
     listing,
     planned_object,
 )
-from services.lifecycle.work import Result, Work
+from services.lifecycle.manifests.work import Work
 
 _GONE_WITHIN = timedelta(seconds=30)
 _TRANSLATED_GROUPS = (
@@ -105,7 +106,9 @@ async def place(work: Work, objects: Sequence[KubeObject], *, is_deletion: bool 
         namespaced = own.get((str(obj["apiVersion"]).rpartition("/")[0], str(obj["kind"])))
         if namespaced is None:
             try:
-                resource = await work.resources.find(str(obj["apiVersion"]), str(obj["kind"]))
+                resource = await work.cluster.resources.find(
+                    str(obj["apiVersion"]), str(obj["kind"])
+                )
             except KindUnknown:
                 if not is_deletion:
                     raise

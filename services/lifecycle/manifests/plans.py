@@ -31,9 +31,10 @@ from services.chassis.messages import (
     StepKind,
     Verb,
 )
+from services.chassis.operations.completion import Result
 from services.lifecycle.manifests.applying import apply_objects, delete_objects, place, refuse_twins
 from services.lifecycle.manifests.objects import PlannedObject, listing, planned_object
-from services.lifecycle.work import Operation, Result, Work
+from services.lifecycle.manifests.work import Operation, Work
 
 _PAUSE_FOR_THE_MESH_S = 1.0
 
@@ -142,8 +143,8 @@ class _Carrier:
 
     async def _is_ours(self, ref: Ref) -> bool:
         try:
-            resource = await self.work.resources.find(ref.api_version, ref.kind)
-            live = await self.work.client.get(resource.path(ref), subject=str(ref))
+            resource = await self.work.cluster.resources.find(ref.api_version, ref.kind)
+            live = await self.work.cluster.client.get(resource.path(ref), subject=str(ref))
         except (ObjectNotFound, KindUnknown):
             return False
         return labels_of(live).get(MANAGED_BY) == MANAGER
@@ -221,7 +222,7 @@ async def _patient_mesh(work: Work) -> AsyncIterator[None]:
         told = False
         while True:
             try:
-                await stack.enter_async_context(work.mesh())
+                await stack.enter_async_context(work.mesh_lease())
                 break
             except ClusterBusy as busy:
                 if work.command.deadline <= datetime.now(timezone.utc):

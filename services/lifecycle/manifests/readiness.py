@@ -12,7 +12,7 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.resources import Resources
 from services.chassis.messages import Phase
 from services.lifecycle.manifests.objects import PlannedObject, listing
-from services.lifecycle.work import Work
+from services.lifecycle.manifests.work import Work
 
 _UNKNOWN = "its pods gave no reason"
 
@@ -33,7 +33,7 @@ async def await_ready(work: Work, objects: Iterable[PlannedObject], *, within: t
         first = min(late)
         raise NotReadyInTime(
             f"not ready after {within.total_seconds():.0f} s: {listing(sorted(late))}",
-            cause=await why_not_ready(work.client, work.resources, first),
+            cause=await why_not_ready(work.cluster.client, work.cluster.resources, first),
             subject=str(first),
         )
 

@@ -10,9 +10,10 @@ from services.chassis.errors import MeshbusError, NamespaceMissing, ObjectNotFou
 from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.objects import Ref, labels_of
 from services.chassis.messages import Verb
+from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
+from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.requests import MeshRequest
-from services.lifecycle.work import Result, Work
 
 
 async def label_namespace(work: Work, request: MeshRequest) -> Result:
@@ -20,13 +21,13 @@ async def label_namespace(work: Work, request: MeshRequest) -> Result:
     namespace = work.command.namespace
     wanted = labels_for(request, work.command.verb)
     ref = Ref("v1", "Namespace", "", namespace)
-    resource = await work.resources.find("v1", "Namespace")
+    resource = await work.cluster.resources.find("v1", "Namespace")
     # A merge patch touches these keys and nothing else, whoever set the others.
     body = orjson.dumps({"metadata": {"labels": wanted}})
     work.fence.check()
     kept = await work.engine.ledger.relabelling(ref)
     try:
-        answer = await work.client.request(
+        answer = await work.cluster.client.request(
             "PATCH",
             resource.path(ref),
             query={"fieldManager": "meshbus"},

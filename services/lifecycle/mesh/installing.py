@@ -17,9 +17,10 @@ from services.chassis.errors import NotReadyInTime, ObjectNotFound, StillDeletin
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import Ref
 from services.chassis.messages import Phase
+from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.connections import Connection
-from services.lifecycle.cluster.inventory import Found, Inventory
+from services.lifecycle.cluster.connections import Found
+from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.cluster.versions import choose
 from services.lifecycle.manifests.objects import (
     PlannedObject,
@@ -31,10 +32,10 @@ from services.lifecycle.manifests.objects import (
     planned_object,
 )
 from services.lifecycle.manifests.readiness import await_ready
+from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.prechecks import Report, check_install, check_upgrade, kubernetes_minor
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
-from services.lifecycle.work import Result, Work
 
 _VALIDATOR = "ValidatingWebhookConfiguration"
 _VALIDATORS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -73,8 +74,8 @@ class Installer:
 
     async def _planned(self, work: Work, request: MeshRequest, version: str) -> InstallPlan:
         inventory, server = await asyncio.gather(
-            work.surveyor.inventory(),
-            work.client.get("/version", subject="the API server's version"),
+            take_inventory(work.cluster),
+            work.cluster.client.get("/version", subject="the API server's version"),
         )
         minor = kubernetes_minor(server)
         findings = check_install(
@@ -83,7 +84,7 @@ class Installer:
         current = _leaving(request, inventory)
         if current and current != version:
             broken = await check_upgrade(
-                Connection(work.client, work.resources),
+                work.cluster,
                 self.report,
                 current=current,
                 target=version,
@@ -142,7 +143,7 @@ class Installer:
                 if wave is Wave.CUSTOM_RESOURCES and established is not None:
                     _require_established(await established)
                 if wave is Wave.WEBHOOKS:
-                    objects = await _with_live_failure_policy(work.client, objects, skip=skip)
+                    objects = await _with_live_failure_policy(work, objects, skip=skip)
                 sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
                 _tell_wave(work, wave, number, len(waves), len(objects), sent)
                 if wave is Wave.FOUNDATIONS:
@@ -167,7 +168,7 @@ class Installer:
 
 
 async def _with_live_failure_policy(
-    client: KubeClient, objects: Sequence[PlannedObject], *, skip: Callable[[PlannedObject], bool]
+    work: Work, objects: Sequence[PlannedObject], *, skip: Callable[[PlannedObject], bool]
 ) -> list[PlannedObject]:
     """The objects, with `failurePolicy: Fail` where the live validator has it.
 
@@ -177,7 +178,7 @@ async def _with_live_failure_policy(
     sent = []
     for planned in objects:
         if planned.ref.kind == _VALIDATOR and not skip(planned):
-            planned = await _with_policy(client, planned)
+            planned = await _with_policy(work.cluster.client, planned)
         sent.append(planned)
     return sent
 
@@ -241,9 +242,9 @@ def _moves(request: MeshRequest, tags: tuple[str, ...], inventory: Inventory) ->
 async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject | None:
     """The system namespace when the cluster lacks it, marked as ours; a dying one is awaited."""
     ref = Ref("v1", "Namespace", "", request.namespace)
-    resource = await work.resources.find("v1", "Namespace")
+    resource = await work.cluster.resources.find("v1", "Namespace")
     try:
-        live = await work.client.get(resource.path(ref), subject=str(ref))
+        live = await work.cluster.client.get(resource.path(ref), subject=str(ref))
     except ObjectNotFound:
         live = None
     if live is not None and live["metadata"].get("deletionTimestamp"):

@@ -14,12 +14,14 @@ from datetime import timedelta
 from services.chassis.errors import ClusterError, ObjectNotFound, StillDeleting
 from services.chassis.kube.objects import Ref, annotations_of
 from services.chassis.messages import Phase
+from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.inventory import Found, Inventory
+from services.lifecycle.cluster.connections import Found
+from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, Wave, by_kind, listing, wave_of
+from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.prechecks import check_uninstall, revisions_to_remove
 from services.lifecycle.mesh.requests import MeshRequest
-from services.lifecycle.work import Result, Work
 
 _GONE_WITHIN = timedelta(seconds=120)
 
@@ -58,7 +60,7 @@ class Removal:
 
 
 async def uninstall(work: Work, request: MeshRequest) -> Result:
-    inventory = await work.surveyor.inventory()
+    inventory = await take_inventory(work.cluster)
     revisions = revisions_to_remove(request, inventory)
     if not revisions and not inventory.objects:
         return Result(
@@ -106,10 +108,10 @@ async def _users_resources(work: Work, definitions: Iterable[Found]) -> dict[Ref
 
     async def of(definition: Found) -> list[Found]:
         plural, _, group = definition.ref.name.partition(".")
-        kind = await work.resources.kind_of(group, plural)
+        kind = await work.cluster.resources.kind_of(group, plural)
         if kind is None:
             return []
-        found = await work.surveyor.select([(group, kind)])
+        found = await work.cluster.select([(group, kind)])
         return [f for f in found if istio.COMPONENT not in f.labels]
 
     listed = list(definitions)
@@ -151,9 +153,9 @@ async def _end(work: Work, namespace: str) -> str:
     leftovers = await _leftovers(work, namespace)
     await work.engine.delete_all(leftovers)
     ref = Ref("v1", "Namespace", "", namespace)
-    resource = await work.resources.find("v1", "Namespace")
+    resource = await work.cluster.resources.find("v1", "Namespace")
     try:
-        live = await work.client.get(resource.path(ref), subject=str(ref))
+        live = await work.cluster.client.get(resource.path(ref), subject=str(ref))
     except ObjectNotFound:
         return "gone"
     if istio.CREATED_BY not in annotations_of(live):
@@ -171,8 +173,8 @@ async def _end(work: Work, namespace: str) -> str:
 async def _leftovers(work: Work, namespace: str) -> list[Ref]:
     """ConfigMaps and the self-signed CA that a running istiod made."""
     roots, inside = await asyncio.gather(
-        work.surveyor.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
-        work.surveyor.select(
+        work.cluster.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
+        work.cluster.select(
             [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
             namespace=namespace,
         ),
@@ -184,8 +186,10 @@ async def _leftovers(work: Work, namespace: str) -> list[Ref]:
 
 async def _residents(work: Work, namespace: str) -> list[Ref]:
     """Objects of somebody else in the namespace, of whatever kind the cluster serves."""
-    kinds = [k for k in await work.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS]
-    found = await work.surveyor.select(kinds, namespace=namespace)
+    kinds = [
+        k for k in await work.cluster.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS
+    ]
+    found = await work.cluster.select(kinds, namespace=namespace)
     return [
         f.ref
         for f in found
@@ -227,7 +231,7 @@ async def _tell_plan(work: Work, removal: Removal) -> None:
     if not removal.revisions:
         return
     selector = f"{istio.REVISION} in ({','.join(removal.revisions)})"
-    asking = await work.surveyor.select([("", "Namespace")], selector=selector)
+    asking = await work.cluster.select([("", "Namespace")], selector=selector)
     if asking:
         work.progress.warn(
             f"{len(asking)} namespaces still ask for injection by revision {removal.title}",

@@ -6,7 +6,8 @@ from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.inventory import Found, Inventory
+from services.lifecycle.cluster.connections import Found
+from services.lifecycle.cluster.inventory import Inventory
 
 API_VERSIONS = {
     "Deployment": "apps/v1",

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.chassis.bus.leases import Fence
-from services.chassis.kube.client import KubeClient
-from services.chassis.kube.resources import Resources
 from services.chassis.messages import Command
 from services.chassis.operations import running
 from services.chassis.operations.completion import Result
 from services.chassis.operations.progress import Progress
-from services.lifecycle.cluster.inventory import Surveyor
+from services.lifecycle.cluster.connections import Connection
 from services.lifecycle.manifests.engine import Engine
-
-__all__ = ["Operation", "Result", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +21,11 @@ class Work:
     """One command on one cluster, in one attempt."""
 
     command: Command
-    client: KubeClient
-    resources: Resources
+    cluster: Connection
     engine: Engine
-    surveyor: Surveyor
     fence: Fence
     progress: Progress
-    mesh: Callable[[], AbstractAsyncContextManager[None]]
+    mesh_lease: Callable[[], AbstractAsyncContextManager[None]]
     """Holds the cluster's mesh for a block; raises `ClusterBusy` when another operation does."""
 
 
