@@ -7,9 +7,9 @@ The first ones are the older adapter's; the traffic intents are those that it ha
 from __future__ import annotations
 
 from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
-from services.translator import routing
 from services.translator.conformance import run_conformance
-from services.translator.intents import (
+from services.translator.intents import routing
+from services.translator.intents.operations import (
     POLICY,
     Routing,
     Words,
@@ -18,8 +18,8 @@ from services.translator.intents import (
     mutual_tls,
     route,
 )
+from services.translator.intents.policies import MutualTls
 from services.translator.manifests import doing_custom, doing_design, run_custom, run_design
-from services.translator.policies import MutualTls
 from services.translator.vetting import run_vet
 from services.translator.work import Operation, Run
 

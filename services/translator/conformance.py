@@ -21,10 +21,10 @@ import orjson
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.chassis.operations.completion import Result
-from services.translator.contexts import installed_version, schemas_for
+from services.translator.contexts import Context, installed_version, schemas_for
 from services.translator.options import Options
 from services.translator.reports import errors
-from services.translator.translating import Context, steps_for, translate
+from services.translator.translating import steps_for, translate
 from services.translator.work import Work
 
 _PORT = 9091

@@ -2,37 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from services.chassis.errors import SchemasMissing
-from services.chassis.kube.objects import Ref
+from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Step
 from services.translator import smi
 from services.translator.definitions.schemas import Schemas
 from services.translator.istio.versions import nearest, parsed
 from services.translator.options import Options
 from services.translator.reports import Line
-from services.translator.translating import (
-    KNOWN_GROUPS,
-    MADE_KINDS,
-    Context,
-    known_smi,
-    smi_objects,
+from services.translator.smi import is_smi
+from services.translator.work import Cluster, Definitions
+
+MADE_KINDS = (
+    "networking.istio.io/VirtualService",
+    "security.istio.io/AuthorizationPolicy",
+    "gateway.networking.k8s.io/HTTPRoute",
+    "gateway.networking.k8s.io/TCPRoute",
 )
-from services.translator.work import Definitions
+"""Kinds that SMI objects become."""
+
+NAMESPACED_GROUPS = frozenset(
+    {
+        "networking.istio.io",
+        "security.istio.io",
+        "telemetry.istio.io",
+        "extensions.istio.io",
+        "split.smi-spec.io",
+        "access.smi-spec.io",
+        "specs.smi-spec.io",
+    }
+)
+KNOWN_GROUPS = NAMESPACED_GROUPS | {
+    "authentication.istio.io",
+    "gateway.networking.k8s.io",
+    "gateway.networking.x-k8s.io",
+    "inference.networking.k8s.io",
+}
+"""Groups whose objects depend on the cluster: on what it serves, and on what is there."""
+
+_DEFAULT_TRUST_DOMAIN = "cluster.local"
+_SYSTEM_NAMESPACE = "istio-system"
 
 
-class Knowing(Protocol):
-    """What can tell facts about the cluster (`work.Cluster`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a translation depends on beside its input."""
 
-    async def facts(
-        self,
-        *,
-        namespaces: Sequence[str] = (),
-        kinds: Sequence[str] = (),
-        managed_kinds: Sequence[str] = (),
-    ) -> ClusterFacts: ...
+    facts: ClusterFacts
+    schemas: Schemas | None
+    """Definitions of the cluster's Istio version; None when nobody has them."""
+    version: str
+    """The Istio version that they stand for, or the cluster's; "" stands for the newest."""
+    options: Options
+    is_deletion: bool
+
+    @property
+    def root_namespace(self) -> str:
+        return root_namespace(self.facts)
+
+    @property
+    def trust_domain(self) -> str:
+        meshes = self.facts.meshes
+        known = meshes[0].trust_domain if meshes else _DEFAULT_TRUST_DOMAIN
+        return self.options.trustDomain or known
+
+
+def smi_objects(steps: Iterable[Step]) -> list[KubeObject]:
+    return [obj for step in steps for obj in step.objects if is_smi(obj)]
+
+
+def known_smi(facts: ClusterFacts) -> list[KubeObject]:
+    """The SMI objects that the cluster keeps."""
+    return [obj for obj in facts.objects if is_smi(obj)]
 
 
 async def context_of(
@@ -40,7 +84,7 @@ async def context_of(
     *,
     options: Options,
     is_deletion: bool,
-    cluster: Knowing | None,
+    cluster: Cluster | None,
     definitions: Definitions,
 ) -> tuple[Context, list[Line]]:
     """What the translation of `steps` depends on, and what to say of it."""
@@ -67,7 +111,7 @@ def _depends_on_the_cluster(steps: Sequence[Step]) -> bool:
     return bool(groups & KNOWN_GROUPS)
 
 
-async def _facts(cluster: Knowing, steps: Sequence[Step]) -> ClusterFacts:
+async def _facts(cluster: Cluster, steps: Sequence[Step]) -> ClusterFacts:
     given = smi_objects(steps)
     if not given:
         return await cluster.facts()
@@ -78,7 +122,7 @@ async def _facts(cluster: Knowing, steps: Sequence[Step]) -> ClusterFacts:
     return facts if wider <= namespaces else await _smi_facts(cluster, wider)
 
 
-async def _smi_facts(cluster: Knowing, namespaces: set[str]) -> ClusterFacts:
+async def _smi_facts(cluster: Cluster, namespaces: set[str]) -> ClusterFacts:
     return await cluster.facts(
         namespaces=sorted(namespaces), kinds=sorted(smi.SMI_KINDS), managed_kinds=MADE_KINDS
     )
@@ -110,3 +154,8 @@ async def schemas_for(
 def installed_version(meshes: Sequence[MeshFact]) -> str:
     """The version of the default revision, or of the first one that tells its own; "" if none."""
     return next((mesh.version for mesh in meshes if mesh.version), "")
+
+
+def root_namespace(facts: ClusterFacts) -> str:
+    """The namespace whose objects hold for the whole mesh."""
+    return facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE

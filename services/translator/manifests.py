@@ -16,7 +16,7 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command, Phase, Plan, Verb
-from services.translator.contexts import Knowing, context_of
+from services.translator.contexts import context_of
 from services.translator.designs import (
     Design,
     expand,
@@ -32,7 +32,7 @@ from services.translator.translating import (
     steps_of,
     translate,
 )
-from services.translator.work import Definitions, Work
+from services.translator.work import Cluster, Definitions, Work
 
 # From here on, reading or translating would be felt by others; a thread lets them run in between.
 _THREAD_FROM_CHARACTERS = 64 * 1024
@@ -115,7 +115,7 @@ async def read_request(body: str, *, namespace: str, is_deletion: bool) -> Reque
 
 
 async def translated(
-    request: Request, cluster: Knowing | None, definitions: Definitions
+    request: Request, cluster: Cluster | None, definitions: Definitions
 ) -> Translation:
     """The request as steps, with lines and located findings; errors among them are not raised."""
     for design in request.designs:

@@ -7,13 +7,13 @@ at once; one error keeps everything from being applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
-from services.chassis.messages import ClusterFacts, Step, StepKind
+from services.chassis.messages import Step, StepKind
 from services.translator import smi
-from services.translator.definitions.schemas import Schemas
+from services.translator.contexts import NAMESPACED_GROUPS, Context, known_smi, smi_objects
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.designs import Expansion
@@ -21,64 +21,8 @@ from services.translator.documents import Input
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
 from services.translator.istio.versions import in_served_version
-from services.translator.options import Options
 from services.translator.reports import Finding, Level, Line, Report
 from services.translator.smi import is_smi
-
-MADE_KINDS = (
-    "networking.istio.io/VirtualService",
-    "security.istio.io/AuthorizationPolicy",
-    "gateway.networking.k8s.io/HTTPRoute",
-    "gateway.networking.k8s.io/TCPRoute",
-)
-"""Kinds that SMI objects become."""
-
-_NAMESPACED_GROUPS = frozenset(
-    {
-        "networking.istio.io",
-        "security.istio.io",
-        "telemetry.istio.io",
-        "extensions.istio.io",
-        "split.smi-spec.io",
-        "access.smi-spec.io",
-        "specs.smi-spec.io",
-    }
-)
-KNOWN_GROUPS = _NAMESPACED_GROUPS | {
-    "authentication.istio.io",
-    "gateway.networking.k8s.io",
-    "gateway.networking.x-k8s.io",
-    "inference.networking.k8s.io",
-}
-"""Groups whose objects depend on the cluster: on what it serves, and on what is there."""
-
-_DEFAULT_TRUST_DOMAIN = "cluster.local"
-_SYSTEM_NAMESPACE = "istio-system"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """What a translation depends on beside its input."""
-
-    facts: ClusterFacts
-    schemas: Schemas | None
-    """Definitions of the cluster's Istio version; None when nobody has them."""
-    version: str
-    """The Istio version that they stand for, or the cluster's; "" stands for the newest."""
-    options: Options
-    is_deletion: bool
-
-    @property
-    def root_namespace(self) -> str:
-        """Where Istio looks for what holds for the whole mesh."""
-        meshes = self.facts.meshes
-        return meshes[0].namespace if meshes else _SYSTEM_NAMESPACE
-
-    @property
-    def trust_domain(self) -> str:
-        meshes = self.facts.meshes
-        known = meshes[0].trust_domain if meshes else _DEFAULT_TRUST_DOMAIN
-        return self.options.trustDomain or known
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +63,6 @@ def steps_for(objects: Sequence[KubeObject]) -> list[Step]:
     return [Step(title=_title(objects), objects=list(objects), level=1)]
 
 
-def smi_objects(steps: Iterable[Step]) -> list[KubeObject]:
-    return [obj for step in steps for obj in step.objects if is_smi(obj)]
-
-
 def translate(steps: Sequence[Step], context: Context) -> Translation:
     """The steps with everything in them in Istio's current words."""
     report = _from_smi(smi_objects(steps), context)
@@ -148,11 +88,6 @@ def _from_smi(given: list[KubeObject], context: Context) -> Report:
             for obj in report.kept
         ]
     return report
-
-
-def known_smi(facts: ClusterFacts) -> list[KubeObject]:
-    """The SMI objects that the cluster keeps."""
-    return [obj for obj in facts.objects if is_smi(obj)]
 
 
 def _plain_step(step: Step, context: Context, report: Report) -> Step | None:
@@ -233,7 +168,7 @@ def _with_made(steps: list[Step], made: Step | None) -> list[Step]:
 
 def _place(obj: KubeObject, namespace: str) -> None:
     """The request's namespace, where an object of ours has none; lifecycle does the others."""
-    if str(obj.get("apiVersion", "")).rpartition("/")[0] in _NAMESPACED_GROUPS:
+    if str(obj.get("apiVersion", "")).rpartition("/")[0] in NAMESPACED_GROUPS:
         metadata = obj["metadata"]
         metadata["namespace"] = metadata.get("namespace") or namespace
 

@@ -10,10 +10,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import yaml
 
+from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.translator.adapters.distributions import Distributions
 from services.translator.documents import read_input
@@ -82,8 +84,15 @@ class Known:
         namespaces: Sequence[str] = (),
         kinds: Sequence[str] = (),
         managed_kinds: Sequence[str] = (),
+        planes: bool = False,
     ) -> ClusterFacts:
         return self.found
+
+    async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]:
+        raise NotImplementedError("a translation applies nothing")
+
+    async def vetted(self) -> dict[str, Any]:
+        raise NotImplementedError("a translation looks at no running mesh")
 
 
 def smi_manifest() -> str:

@@ -14,7 +14,7 @@ from services.chassis.messages.plans import Step, StepKind
 from services.translator.designs.components import Component, Problems, quoted
 from services.translator.designs.objects import group_of, is_namespace
 from services.translator.designs.settings import INJECTION, KNOWN_TRAITS, MTLS
-from services.translator.policies import MutualTls, other_modes, peer_authentication
+from services.translator.intents.policies import MutualTls, other_modes, peer_authentication
 from services.translator.reports import Line
 
 MESH = "IstioMesh"

@@ -3,10 +3,10 @@ be, reads as empty. Whether the shape is right is the schema's question, not tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
 from services.translator.reports import Path
 
 _WITH_TEMPLATE = {
@@ -71,6 +71,25 @@ def name_of(obj: KubeObject) -> str:
 
 def namespace_of(obj: KubeObject) -> str:
     return text(inner(obj, "metadata").get("namespace"))
+
+
+def managed(
+    ref: Ref, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None
+) -> KubeObject:
+    """An object with the label by which Meshbus knows its own; only such objects it replaces."""
+    metadata: dict[str, Any] = {
+        "name": ref.name,
+        "namespace": ref.namespace,
+        "labels": {MANAGED_BY: MANAGER},
+    }
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {
+        "apiVersion": ref.api_version,
+        "kind": ref.kind,
+        "metadata": metadata,
+        "spec": dict(spec),
+    }
 
 
 def pod_path(obj: KubeObject) -> Path | None:

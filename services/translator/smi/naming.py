@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
+from services.chassis.kube.objects import KubeObject, Ref
+from services.translator.istio.objects import managed
 
 TRANSLATED_FROM = "meshbus.io/translated-from"
 """Annotation: the object's source, such as `TrafficSplit.split.smi-spec.io shop/canary`."""
@@ -51,15 +52,5 @@ def derived_name(base: str, suffix: str) -> str:
 
 
 def made(ref: Ref, *, origin: str, spec: Mapping[str, Any]) -> KubeObject:
-    """An object of ours."""
-    return {
-        "apiVersion": ref.api_version,
-        "kind": ref.kind,
-        "metadata": {
-            "name": ref.name,
-            "namespace": ref.namespace,
-            "labels": {MANAGED_BY: MANAGER},
-            "annotations": {TRANSLATED_FROM: origin},
-        },
-        "spec": dict(spec),
-    }
+    """An object that says what it was translated from."""
+    return managed(ref, spec, annotations={TRANSLATED_FROM: origin})

@@ -29,7 +29,7 @@ from services.chassis.messages import (
 )
 from services.translator import smi
 from services.translator.catalog import offered
-from services.translator.contexts import installed_version
+from services.translator.contexts import MADE_KINDS, installed_version
 from services.translator.manifests import (
     doing_custom,
     doing_design,
@@ -40,7 +40,6 @@ from services.translator.manifests import (
 )
 from services.translator.reports import Finding, Level
 from services.translator.smi import TRANSLATED_FROM
-from services.translator.translating import MADE_KINDS
 from tests.unit.translator.designs import samples as designs
 from tests.unit.translator.objects import envoy_filter as filter_of
 from tests.unit.translator.objects import obj, patch

@@ -12,9 +12,14 @@ from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
 from services.chassis.messages import ClusterFacts, Command, MeshFact, Verb
 from services.translator.catalog import offered
-from services.translator.intents import deny_all as run_deny_all
-from services.translator.intents import limit_image_hub, mutual_tls, rate_limit
-from services.translator.policies import MutualTls, deny_all, other_modes, peer_authentication
+from services.translator.intents.operations import deny_all as run_deny_all
+from services.translator.intents.operations import limit_image_hub, mutual_tls, rate_limit
+from services.translator.intents.policies import (
+    MutualTls,
+    deny_all,
+    other_modes,
+    peer_authentication,
+)
 from tests.unit.translator.worlds import World
 
 SELECTOR = {"app": "reviews", "version": "v1"}

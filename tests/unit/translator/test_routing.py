@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
 from services.chassis.messages import ClusterFacts, Command, Verb
-from services.translator import routing
 from services.translator.catalog import offered
-from services.translator.intents import Words, route
-from services.translator.routing import RoutingOptions
+from services.translator.intents import routing
+from services.translator.intents.operations import Words, route
+from services.translator.intents.routing import RoutingOptions
 from tests.unit.translator.worlds import World
 
 INTENTS: dict[str, Callable[..., list[KubeObject]]] = {

@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, annotations_of
 from services.chassis.messages import ClusterFacts, MeshFact, Step, StepKind
+from services.translator.contexts import Context, smi_objects
 from services.translator.definitions.schemas import Schemas
 from services.translator.designs import expand, read_design
 from services.translator.documents import read_input
+from services.translator.intents.policies import MutualTls, other_modes
 from services.translator.options import Options
-from services.translator.policies import MutualTls, other_modes
 from services.translator.reports import Level
 from services.translator.smi import TRANSLATED_FROM
 from services.translator.translating import (
-    Context,
     Translation,
-    smi_objects,
     steps_for,
     steps_of,
     translate,

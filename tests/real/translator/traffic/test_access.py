@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.chassis.kube.objects import KubeObject
-from services.translator import policies
+from services.translator.intents import policies
 from tests.real.translator.traffic.guards import NAMESPACE, Guard
 from tests.real.translator.traffic.meshes import Mesh
 from tests.real.translator.traffic.translated import Translated

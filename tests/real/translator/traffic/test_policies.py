@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.translator.policies import MutualTls, deny_all, other_modes, peer_authentication
+from services.translator.intents.policies import (
+    MutualTls,
+    deny_all,
+    other_modes,
+    peer_authentication,
+)
 from tests.real.translator.traffic.guards import NAMESPACE, Guard
 from tests.real.translator.traffic.meshes import Mesh
 from tests.testbed import entries

@@ -14,9 +14,11 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject
+from services.chassis.kube.objects import KubeObject, Ref
+from services.translator.istio.objects import managed
 
 KIND = "PolicyOptions"
+_API_VERSION = "security.istio.io/v1"
 
 
 class MutualTls(StrEnum):
@@ -57,7 +59,7 @@ def peer_authentication(
     if selector:
         spec["selector"] = {"matchLabels": selector}
     name = _named(mode.value.lower(), selector)
-    return _policy("PeerAuthentication", name=name, namespace=namespace, spec=spec)
+    return managed(Ref(_API_VERSION, "PeerAuthentication", namespace, name), spec)
 
 
 def other_modes(
@@ -75,16 +77,7 @@ def deny_all(*, namespace: str, selector: dict[str, str] | None = None) -> KubeO
     """An AuthorizationPolicy that allows nothing, so that only other policies let anyone in."""
     spec = {"selector": {"matchLabels": selector}} if selector else {}
     name = _named("deny-all", selector)
-    return _policy("AuthorizationPolicy", name=name, namespace=namespace, spec=spec)
-
-
-def _policy(kind: str, *, name: str, namespace: str, spec: dict[str, Any]) -> KubeObject:
-    return {
-        "apiVersion": "security.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}},
-        "spec": spec,
-    }
+    return managed(Ref(_API_VERSION, "AuthorizationPolicy", namespace, name), spec)
 
 
 def _named(name: str, selector: dict[str, str] | None) -> str:

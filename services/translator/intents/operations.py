@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
+from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, Command, Plan, Step, Verb
 from services.chassis.operations.bodies import find_options
-from services.translator import policies, routing
+from services.translator.contexts import root_namespace
+from services.translator.intents import policies, routing
+from services.translator.intents.policies import MutualTls, PolicyOptions
+from services.translator.intents.routing import RoutingOptions
+from services.translator.istio.objects import managed
 from services.translator.istio.versions import in_served_version
-from services.translator.policies import MutualTls, PolicyOptions
-from services.translator.routing import RoutingOptions
 from services.translator.work import Run, Work
-
-_SYSTEM_NAMESPACE = "istio-system"
 
 Routing = Callable[..., list[KubeObject]]
 """One of the intents of `routing`."""
@@ -104,21 +104,14 @@ def rate_limit(*, namespace: str) -> KubeObject:
             "value": {"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
         },
     }
-    return {
-        "apiVersion": "networking.istio.io/v1alpha3",
-        "kind": "EnvoyFilter",
-        "metadata": {
-            "name": "imagehub-rate-limit",
-            "namespace": namespace,
-            "labels": {MANAGED_BY: MANAGER},
-        },
-        "spec": {
-            # Without a priority Istio may apply a relative operation before what it refers to.
-            "priority": 10,
-            "workloadSelector": {"labels": {"app": "api", "version": "v1"}},
-            "configPatches": [patch],
-        },
+    spec = {
+        # Without a priority Istio may apply a relative operation before what it refers to.
+        "priority": 10,
+        "workloadSelector": {"labels": {"app": "api", "version": "v1"}},
+        "configPatches": [patch],
     }
+    name = "imagehub-rate-limit"
+    return managed(Ref("networking.istio.io/v1alpha3", "EnvoyFilter", namespace, name), spec)
 
 
 async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
@@ -128,8 +121,7 @@ async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
     facts = await work.cluster.facts()
     if options.scope != "mesh":
         return options, command.namespace, facts
-    root = facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
-    return options, root, facts
+    return options, root_namespace(facts), facts
 
 
 def _plan(

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject
+from services.chassis.kube.objects import KubeObject, Ref
+from services.translator.istio.objects import managed
 
 KIND = "RoutingOptions"
 
@@ -201,9 +202,4 @@ def _versions(service: str, options: RoutingOptions) -> Sequence[str]:
 
 
 def _object(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> KubeObject:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": {MANAGED_BY: MANAGER}},
-        "spec": spec,
-    }
+    return managed(Ref("networking.istio.io/v1", kind, namespace, name), spec)

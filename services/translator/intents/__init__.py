@@ -1,0 +1,1 @@
+"""Operations that stand for an intent: policies and traffic, without YAML from the user."""
