@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test check unit bench faults bed bed-down proto lock docs clean
+.PHONY: help demo page test test-full check unit bench faults bed bed-down proto lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,11 +30,14 @@ page: $(PAGE) ## what the topology's page needs, beside it
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo
 
-test: check $(PAGE) ## everything that CI runs
-	@$(BIN)/python -m tests.testbed.building
-	@$(BIN)/python -m pytest
+test: check $(PAGE) ## everything that CI runs: about 15 minutes; only a part: make test T=tests/unit
+	@$(BIN)/python -m tests $(T)
 
-check: $(READY) ## format, lint, types, import rules
+test-full: check $(PAGE) ## the same with the long matrices: about 40 minutes
+	@$(BIN)/python -m tests --full $(T)
+
+check: $(READY) ## format, lint, types, import rules: about a minute
+	@echo "check: format, lint, types, import rules and generated pages (about a minute)"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -43,15 +46,14 @@ check: $(READY) ## format, lint, types, import rules
 	@$(BIN)/python -m docs.generate --check
 
 unit: $(READY) ## only the tests that need no bed
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup tests/unit
 
 bench: $(READY) $(PAGE) ## the side-by-side measurements; writes their pages in docs/reference
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m tests.bench
 
 faults: $(READY) ## the fault matrix in full
-	@$(BIN)/python -m tests.testbed.building
-	@$(BIN)/python -m pytest tests/faults
+	@$(BIN)/python -m tests --full tests/faults
 
 bed: $(READY) ## a local Kubernetes that stays; prints its kubeconfig
 	@$(BIN)/python -m tests.testbed up

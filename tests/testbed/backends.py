@@ -36,12 +36,13 @@ class Backends:
     """All backends of a test run, ended together."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="bed-backends")
+        """Opens nothing before the block: a loop has sockets, and who fails earlier closes none."""
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
 
     def __enter__(self) -> Backends:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bed-backends")
         self._thread.start()
         return self
 

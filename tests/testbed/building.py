@@ -59,12 +59,17 @@ def gateway_api_folder() -> Path:
 
 def build_all() -> None:
     """Builds what the cache lacks and lays out the distributions. Safe to run twice at once."""
-    missing = [p for p in PROGRAMS if not _is_built(p)]
+    missing = [p for p in PROGRAMS if not is_built(p)]
     if missing:
         _require_go()
         with _build_lock():
-            _build_missing([p for p in missing if not _is_built(p)])
+            _build_missing([p for p in missing if not is_built(p)])
     _lay_out_distributions()
+
+
+def is_complete() -> bool:
+    """Whether all programs of the bed are built."""
+    return all(is_built(program) for program in PROGRAMS)
 
 
 def install_packages() -> None:
@@ -82,7 +87,8 @@ def install_packages() -> None:
                 _say(f"{package.name}: done in {time.monotonic() - started:.0f} s")
 
 
-def _is_built(program: Program) -> bool:
+def is_built(program: Program) -> bool:
+    """Whether the cache has it, whole."""
     return (cache_folder() / "bin" / program.key).is_dir()
 
 
@@ -249,7 +255,7 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     try:
-        build_all()
         install_packages()
+        build_all()
     except (BuildError, packages.PackageMissing) as error:
         sys.exit(f"bed: {error}")

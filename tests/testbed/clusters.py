@@ -53,6 +53,15 @@ _POLL_S = 0.05
 _TOO_MANY_REQUESTS = 429
 
 
+def has_condition(obj: dict[str, Any], name: str) -> bool:
+    """Whether the object's status has the condition `name` with status True.
+
+    The API server writes `conditions: null` into a definition that is just being made.
+    """
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == name and c["status"] == "True" for c in conditions)
+
+
 class KubernetesApi:
     """Just enough of a client for the bed itself: JSON requests with a client certificate.
 
@@ -497,5 +506,4 @@ def _node(name: str) -> dict[str, Any]:
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return has_condition(node, "Ready")

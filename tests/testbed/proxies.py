@@ -40,10 +40,6 @@ class FaultProxy:
         """Nothing listens before `start`."""
         self.port = loopback.take_port()
         self._upstream = upstream_host, upstream_port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="fault-proxy", daemon=True
-        )
         self._listener: socket.socket | None = None
         self._connections: set[_Connection] = set()
         self._weather = _Weather()
@@ -73,18 +69,23 @@ class FaultProxy:
 
     def start(self) -> None:
         """Starts to listen."""
+        # Not before: a loop has sockets, and a proxy that was never started is never closed.
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="fault-proxy", daemon=True
+        )
         self._thread.start()
         self._call(self._listen())
 
     def close(self) -> None:
         """Resets everything and ends the proxy's thread. May be called twice."""
-        if not self._loop.is_closed():
-            if self._thread.is_alive():
-                self._call(self._stop_listening())
-                self._call(self._cut())
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-            self._loop.close()
+        if self._loop.is_closed():
+            return
+        self._call(self._stop_listening())
+        self._call(self._cut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def cut(self) -> None:
         """Resets every open connection (RST). New ones are accepted as before."""

@@ -7,22 +7,29 @@ stack with an error.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.nats.config import Server, render
 from deploy.nats.keys import fresh_keys, seed_file, write_keys
 from deploy.nats.permissions import USERS
+from services.chassis.bus import streams
+from services.chassis.bus.__main__ import lease_ttl
+from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import generate_keys
 from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
 from tests.testbed.building import binary, distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer
 from tests.testbed.processes import BedError, Process, wait_until
+
+SERVICES = ("lifecycle", "translator", "perf", "topology", "gateway")
 
 ROOT = Path(__file__).resolve().parents[2]
 _REFUSAL = re.compile(r'"\w+/nkey:(?P<key>U\w+)" - (?P<what>\w+ Violation - .*)')
@@ -37,10 +44,12 @@ class Stack:
         self,
         folder: Path,
         *,
+        services: Sequence[str] = SERVICES,
         otlp_endpoint: str | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` are further `MESHBUS_…` variables for all services."""
+        """`start` starts `services`; `settings` are further `MESHBUS_…` variables for all."""
+        self._services = services
         self.folder = folder.resolve()
         self._nkeys = fresh_keys(user.name for user in USERS)
         public_nkeys = {user: key.public for user, key in self._nkeys.items()}
@@ -61,7 +70,7 @@ class Stack:
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.stop()
-        refusals = [refusal for name in _SERVICES for refusal in self.refusals(name)]
+        refusals = [refusal for name in SERVICES for refusal in self.refusals(name)]
         if refusals and failure is None:
             raise BedError(f"NATS refused what a service needs: {'; '.join(refusals)}")
 
@@ -74,14 +83,11 @@ class Stack:
         return f"http://{loopback.HOST}:{self._health[name]}"
 
     def start(self) -> None:
-        """NATS, its streams, one gateway and one worker of each service, all ready."""
+        """NATS, its streams, and one process of each service, all ready."""
         self.nats.start()
         self.apply_streams()
-        self.add("lifecycle")
-        self.add("translator")
-        self.add("perf")
-        self.add("topology")
-        self.add("gateway")
+        for service in self._services:
+            self.add(service)
         for name in list(self.processes):
             self.wait_ready(name)
 
@@ -92,7 +98,24 @@ class Stack:
         self.nats.stop()
 
     def apply_streams(self) -> None:
-        """The init job."""
+        """What the init job does, without the second that a process takes to come up."""
+        settings = self.settings("admin")
+
+        async def apply() -> None:
+            bus = await connect(settings, service="admin")
+            try:
+                await streams.reconcile(
+                    bus.client, ack_wait=settings.ack_wait, lease_ttl=lease_ttl(settings)
+                )
+            finally:
+                await bus.close()
+
+        # In a thread of its own: the caller may be inside an event loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, apply()).result()
+
+    def run_init_job(self) -> None:
+        """The same by the command that Meshbus ships."""
         done = subprocess.run(
             [sys.executable, "-m", "services.chassis.bus", "apply"],
             cwd=ROOT,
@@ -259,9 +282,6 @@ class Stack:
         if service == "perf":
             own["MESHBUS_PERF_FORTIO"] = str(binary("fortio"))
         return own
-
-
-_SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
 
 
 def _module(service: str) -> str:

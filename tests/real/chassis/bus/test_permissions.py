@@ -51,7 +51,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("permissions"))
     stack.nats.start()
     try:
-        stack.apply_streams()
+        stack.run_init_job()
         yield stack
     finally:
         stack.stop()

@@ -350,7 +350,7 @@ async def _guarded_pod(client: KubeClient, namespace: str) -> None:
 
     async def is_observed() -> bool:
         found = await client.get(f"{budgets}/guard")
-        return bool(found.get("status", {}).get("observedGeneration"))
+        return bool((found.get("status") or {}).get("observedGeneration"))
 
     await eventually(is_ready, what="the pod to run")
     await eventually(is_observed, what="the budget to be observed")

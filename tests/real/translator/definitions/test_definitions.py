@@ -31,7 +31,7 @@ from tests.real.translator.definitions.judged import OBJECTS, ROUTES, made
 from tests.real.translator.definitions.mutating import mutated
 from tests.real.translator.definitions.translating import random_objects
 from tests.testbed import building
-from tests.testbed.clusters import Cluster
+from tests.testbed.clusters import Cluster, has_condition
 from tests.testbed.recipe import DISTRIBUTIONS, ISTIO_VERSION
 from tests.testbed.waiting import eventually
 
@@ -100,9 +100,8 @@ async def defined(
 
 def _established(cluster: Cluster) -> Iterator[str]:
     for obj in cluster.api.request("GET", CRDS)["items"]:
-        for condition in (obj.get("status") or {}).get("conditions") or ():
-            if condition["type"] == "Established" and condition["status"] == "True":
-                yield obj["metadata"]["name"]
+        if has_condition(obj, "Established"):
+            yield obj["metadata"]["name"]
 
 
 async def refusal(client: KubeClient, schemas: Schemas, obj: KubeObject) -> str:

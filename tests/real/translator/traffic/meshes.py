@@ -12,7 +12,7 @@ from tests.real.translator.traffic.shops import CLIENTS, LINES, Ports
 from tests.testbed import building, entries
 from tests.testbed.backends import Backends
 from tests.testbed.barriers import PolicyBarrier, RouteBarrier
-from tests.testbed.clusters import Cluster
+from tests.testbed.clusters import Cluster, has_condition
 from tests.testbed.edges import Edge
 from tests.testbed.envoys import Envoy, Workload
 from tests.testbed.istiods import Istiod
@@ -96,11 +96,7 @@ class Mesh:
     def _definitions_are_served(self) -> bool:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         definitions = self.cluster.api.request("GET", path)["items"]
-        return all(
-            any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
-            for definition in definitions
-            for conditions in [definition.get("status", {}).get("conditions", [])]
-        )
+        return all(has_condition(definition, "Established") for definition in definitions)
 
     def _start_guards(self, starting: ExitStack, istiod: Istiod) -> None:
         self.guards = [

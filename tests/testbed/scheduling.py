@@ -1,0 +1,126 @@
+"""The order of a test run over its workers (a pytest plugin, named in pyproject.toml).
+
+pytest-xdist gives each worker whole groups of tests. A group is what shares an expensive bed (one
+cluster, one stack, one mesh), else one file; long groups begin first, and those that need no
+program of the bed fill the time in which a fresh machine builds it. Tests that judge a time carry
+the mark `alone` and run while no other test does. What is slow because it is a matrix carries the
+mark `full` and runs in `make test-full`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Generator, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.testbed import building
+
+SUITES = (
+    "real/topology/page",
+    "system",
+    "faults",
+    "real/topology",
+    "real/perf",
+    "real/translator/traffic",
+    "real/translator/definitions",
+    "real/chassis/kube",
+    "testbed",
+)
+"""Folders below tests/ whose tests share a bed, the longest first."""
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="also the long matrices that `make test` leaves out"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: judges a time; runs while no other test does")
+    config.addinivalue_line("markers", "full: a long matrix; runs with --full only")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Groups and sorts the tests; leaves out the long ones without --full."""
+    if not config.getoption("full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if not item.get_closest_marker("full")]
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(_group_of(item), []).append(item)
+    for name, members in groups.items():
+        for item in members:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items[:] = [
+        item for name in sorted(groups, key=lambda n: _place(n, groups[n])) for item in groups[name]
+    ]
+
+
+def _group_of(item: pytest.Item) -> str:
+    """Name of the tests that one worker runs one after the other."""
+    folder = item.path.relative_to(_ROOT)
+    if item.get_closest_marker("alone"):
+        return "~alone"
+    suite = next((s for s in SUITES if folder.is_relative_to(s)), None)
+    return suite or str(folder.with_suffix(""))
+
+
+def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int, str]:
+    """Sorts the groups of a run."""
+    waits_for_build = not building.is_complete() and any(map(_needs_bed, members))
+    rank = SUITES.index(group) if group in SUITES else len(SUITES)
+    return group == "~alone", waits_for_build, rank, group
+
+
+def _needs_bed(item: pytest.Item) -> bool:
+    return "built" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Before a test's time limit begins: waits for the bed's programs, and for its turn."""
+    if _needs_bed(item):
+        _build_once()
+    with _turn(item):
+        return (yield)
+
+
+@cache
+def _build_once() -> None:
+    # What went wrong is told by the fixture `built`, as a test's error.
+    with contextlib.suppress(building.BuildError):
+        building.build_all()
+
+
+@contextlib.contextmanager
+def _turn(item: pytest.Item) -> Iterator[None]:
+    """Holds the run's lock: shared, or exclusively for a test that runs alone."""
+    worker = getattr(item.config, "workerinput", None)
+    if worker is None:
+        yield
+        return
+    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    mode = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with (base.parent / f"turn-{worker['testrunuid']}.lock").open("w") as lock:
+        fcntl.flock(lock, mode)
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says last how to repeat just what failed."""
+    reports = terminalreporter.getreports("failed") + terminalreporter.getreports("error")
+    names = dict.fromkeys(report.nodeid.rpartition("@")[0] or report.nodeid for report in reports)
+    if names:
+        terminalreporter.section("to repeat just what failed")
+    for name in names:
+        terminalreporter.write_line(f".venv/bin/python -m pytest '{name}'")
