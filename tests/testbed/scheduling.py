@@ -1,8 +1,8 @@
 """The order of a test run over its workers (a pytest plugin, named in pyproject.toml).
 
 pytest-xdist gives each worker whole groups of tests. A group is what shares an expensive bed (one
-cluster, one stack, one mesh), else one file; long groups begin first, and those that need no
-program of the bed fill the time in which a fresh machine builds it. Tests that judge a time carry
+stack, one mesh), else one file; long groups begin first, and those that need no program of the bed
+fill the time in which a fresh machine builds it. Tests that judge a time carry
 the mark `alone` and run while no other test does. What is slow because it is a matrix carries the
 mark `full` and runs in `make test-full`.
 """
@@ -19,19 +19,10 @@ import pytest
 
 from tests.testbed import building
 
-SUITES = (
-    "real/topology/page",
-    "system",
-    "faults",
-    "real/topology",
-    "real/perf",
-    "real/translator/traffic",
-    "real/translator/definitions",
-    "real/chassis/kube",
-    "testbed",
-)
-"""Folders below tests/ whose tests share a bed, the longest first."""
+BEDS = ("stack", "topology_stack", "mesh")
+"""Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
+_ALONE = "alone"
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -67,18 +58,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _group_of(item: pytest.Item) -> str:
     """Name of the tests that one worker runs one after the other."""
-    folder = item.path.relative_to(_ROOT)
     if item.get_closest_marker("alone"):
-        return "~alone"
-    suite = next((s for s in SUITES if folder.is_relative_to(s)), None)
-    return suite or str(folder.with_suffix(""))
+        return _ALONE
+    fixtures = getattr(item, "fixturenames", ())
+    bed = next((name for name in BEDS if name in fixtures), None)
+    return bed or str(item.path.relative_to(_ROOT).with_suffix(""))
 
 
 def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int, str]:
     """Sorts the groups of a run."""
     waits_for_build = not building.is_complete() and any(map(_needs_bed, members))
-    rank = SUITES.index(group) if group in SUITES else len(SUITES)
-    return group == "~alone", waits_for_build, rank, group
+    is_short = group.startswith("unit/")
+    rank = BEDS.index(group) if group in BEDS else len(BEDS) + is_short
+    return group == _ALONE, waits_for_build, rank, group
 
 
 def _needs_bed(item: pytest.Item) -> bool:

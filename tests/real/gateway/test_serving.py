@@ -80,6 +80,7 @@ async def test_tls_with_client_certificates(tmp_path: Path) -> None:
                 await name(issuer)
 
 
+@pytest.mark.usefixtures("built")
 async def test_a_trace_goes_from_the_call_to_the_command(tmp_path: Path) -> None:
     with Jaeger(tmp_path / "jaeger") as jaeger:
         settings = {"MESHBUS_OTLP_ENDPOINT": jaeger.otlp_http_endpoint}

@@ -464,6 +464,7 @@ async def test_a_program_that_fails(tmp_path: Path) -> None:
 # --- ending --------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_cancelled_it_leaves_nothing(generator: FortioGenerator, target: Backend) -> None:
     one = load(http(target), rate=50.05, duration_s=60, connections=64)
     task = asyncio.create_task(generator.run(one, Tally()))

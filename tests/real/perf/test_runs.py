@@ -314,6 +314,7 @@ async def test_too_few_workers(trio: Rig, target: Backend) -> None:
     assert "2 of 5" in error["summary"]
 
 
+@pytest.mark.alone
 async def test_cancelling_leaves_no_load(trio: Rig, target: Backend) -> None:
     run = await trio.start(smp(url(target), rps=60, duration="60s"))
     await eventually(lambda: target.requests.total() > 30, what="load", within_s=30)

@@ -250,6 +250,7 @@ async def test_a_client_that_does_not_read_costs_no_more_than_its_bound(
         assert len(seen) < 400
 
 
+@pytest.mark.alone
 async def test_a_change_is_at_the_client_at_once(
     client: aiohttp.ClientSession, server: Server
 ) -> None:

@@ -217,6 +217,7 @@ def _has_more(rig: Rig, told: int) -> bool:
     return len(rig.told) > told
 
 
+@pytest.mark.alone
 async def test_a_drift_is_told_within_milliseconds(rig: Rig, space: str) -> None:
     ident = f"/ConfigMap/{space}/settings"
     await rig.apply(f"op-{space}", settings(space, a="1"))

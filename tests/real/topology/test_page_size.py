@@ -8,6 +8,7 @@ import json
 import time
 from typing import Any
 
+import pytest
 from playwright.async_api import Page
 
 from services.topology.feed.deltas import View, part_of
@@ -75,6 +76,7 @@ async def _change(server: Server, seconds: float) -> dict[str, Any]:
     return last
 
 
+@pytest.mark.alone
 async def test_a_thousand_nodes_stay_usable(page: Page, server: Server) -> None:
     server.begin(large(_NODES, _EDGES))
     started = time.monotonic()

@@ -1,0 +1,10 @@
+"""Every test here drives fortio, a program of the bed."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _built(built: None) -> None:
+    """Waits until the bed is built."""
