@@ -1,4 +1,8 @@
-"""A stack whose workers are given up soon, so that a takeover takes seconds."""
+"""Stacks whose workers are given up soon, so that a takeover takes seconds.
+
+A module names the services that it needs by the mark `services`; a test that leaves them whole has
+the mark `leaves_whole` and shares one stack with others of its kind.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,33 @@ import pytest
 
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery, without_istio
-from tests.testbed.stack import Stack
+from tests.testbed.stack import SERVICES, Stack
 
 ACK_WAIT_S = 3
+_SETTINGS = {"MESHBUS_ACK_WAIT": f"{ACK_WAIT_S}s"}
 
 
 @pytest.fixture
-def frail(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def frail(
+    request: pytest.FixtureRequest, built: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     """A stack of its own for each test: what a test breaks stays broken for nobody else."""
+    if request.node.get_closest_marker("leaves_whole"):
+        yield request.getfixturevalue("whole")
+        return
+    mark = request.node.get_closest_marker("services")
+    services = mark.args if mark else SERVICES
+    with Stack(tmp_path_factory.mktemp("frail"), services=services, settings=_SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def whole(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack of tests that break none of its processes."""
     with Stack(
-        tmp_path_factory.mktemp("frail"), settings={"MESHBUS_ACK_WAIT": f"{ACK_WAIT_S}s"}
+        tmp_path_factory.mktemp("whole"),
+        services=("lifecycle", "translator", "gateway"),
+        settings=_SETTINGS,
     ) as running:
         yield running
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Phase
 from tests.testbed.bodies import no_pods_quota
@@ -14,7 +16,10 @@ from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
 from tests.testbed.stored import stored_events
 
+pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
 
+
+@pytest.mark.leaves_whole
 async def test_a_waiting_install_is_cancelled(
     frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:

@@ -17,6 +17,8 @@ from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, message_count, stored_events
 from tests.testbed.waiting import eventually
 
+pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
+
 VIRTUAL_SERVICE = json.dumps(
     {
         "apiVersion": "networking.istio.io/v1",
@@ -99,16 +101,18 @@ async def test_nats_restarts_while_a_translation_waits(
 
 
 @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE.keys())
+@pytest.mark.leaves_whole
 async def test_garbage_for_the_translator_goes_to_dlq_once(
     body: bytes, frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:
     token = parse_kubeconfig(cluster.kubeconfig_text).cluster
     async with admin_bus(frail) as bus:
+        before = await message_count(bus, "DLQ")
         await bus.client.jetstream().publish(f"cmd.translator.{token}.apply.garbage", body)
 
         async def is_buried() -> bool:
             counts = [await message_count(bus, stream) for stream in ("CMD", "DLQ")]
-            return counts == [0, 1]
+            return counts == [0, before + 1]
 
         await eventually(is_buried, what="the garbage to be buried", within_s=30.0)
         letter = await bus.client.jetstream().get_last_msg("DLQ", "dlq.translator")

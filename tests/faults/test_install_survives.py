@@ -17,6 +17,8 @@ from tests.testbed.snapshots import snapshot
 from tests.testbed.stack import Stack
 from tests.testbed.stored import stored_events
 
+pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
+
 WITHIN_S = 90.0
 GENERATED_NAMES = ("Pod", "EndpointSlice", "IPAddress")
 

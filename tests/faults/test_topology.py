@@ -25,6 +25,8 @@ from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus
 from tests.testbed.waiting import eventually
 
+pytestmark = pytest.mark.services("lifecycle", "translator", "topology", "gateway")
+
 SPACE = "default"
 TAKEOVER_S = 60.0
 

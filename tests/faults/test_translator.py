@@ -27,6 +27,8 @@ from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, message_count, stored_events
 from tests.testbed.waiting import eventually
 
+pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
+
 VERSION = "networking.istio.io/v1"
 WITHIN_S = 60.0
 COUNT = 300
@@ -113,17 +115,19 @@ POISON: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(("body", "headers"), POISON.values(), ids=POISON.keys())
+@pytest.mark.leaves_whole
 async def test_poison_goes_to_dlq_once_and_disturbs_nobody(
     body: bytes, headers: dict[str, str], frail: Stack, client: Meshery
 ) -> None:
     token = parse_kubeconfig(client.kubeconfigs[0]).cluster
     async with admin_bus(frail) as bus:
+        before = await message_count(bus, "DLQ")
         subject = f"cmd.translator.{token}.apply.{uuid.uuid4()}"
         await bus.client.jetstream().publish(subject, body, headers=headers or None)
         final = await client.run("custom", body=config_map("beside"), namespace=SHOP)
         assert not final.failed, final.event
         await eventually(lambda: _is_idle(bus), what="no command to be left", within_s=WITHIN_S)
-        assert await message_count(bus, "DLQ") == 1
+        assert await message_count(bus, "DLQ") == before + 1
         buried = await bus.client.jetstream().get_last_msg("DLQ", "dlq.translator")
         assert (buried.headers or {})["Meshbus-Reason"].startswith("MB-2003")
     await client.run("custom", body=config_map("beside"), namespace=SHOP, delete=True)

@@ -143,9 +143,31 @@ class Meshery:
 
 
 async def without_istio(meshery: Meshery, cluster: Cluster) -> None:
-    """Removes Istio and its namespace from the cluster, through Meshbus."""
+    """Removes Istio and its namespace from the cluster, through Meshbus, if any of it is there."""
+    if not await asyncio.to_thread(_traces_of_istio, cluster):
+        return
     final = await meshery.run("istio", delete=True, body=PURGE)
     assert not final.failed, final.event
     await asyncio.to_thread(
         cluster.kubectl, "delete", "namespace", "istio-system", "--ignore-not-found"
     )
+
+
+_WHERE_ISTIO_IS = (
+    "/api/v1/namespaces",
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+)
+
+
+def _traces_of_istio(cluster: Cluster) -> list[str]:
+    """Names of what an installation leaves outside of its own namespace, and that namespace."""
+    return [
+        obj["metadata"]["name"]
+        for listing in cluster.api.read_all(_WHERE_ISTIO_IS)
+        for obj in listing["items"]
+        if "istio" in obj["metadata"]["name"]
+    ]

@@ -35,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: judges a time; runs while no other test does")
     config.addinivalue_line("markers", "full: a long matrix; runs with --full only")
+    config.addinivalue_line("markers", "services(name, …): what a test's own stack runs")
+    config.addinivalue_line("markers", "leaves_whole: shares a stack, since it breaks no process")
 
 
 @pytest.hookimpl(tryfirst=True)

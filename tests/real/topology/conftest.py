@@ -118,7 +118,10 @@ def topology_stack(
     built: None, mesh_prometheus: FaultProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     settings = {**QUICK, "MESHBUS_TOPOLOGY_PROMETHEUS": f"http://{mesh_prometheus.address}"}
-    with Stack(tmp_path_factory.mktemp("topology"), settings=settings) as running:
+    services = ("lifecycle", "translator", "topology", "gateway")
+    with Stack(
+        tmp_path_factory.mktemp("topology"), services=services, settings=settings
+    ) as running:
         yield running
 
 

@@ -132,7 +132,7 @@ NATIVE_CALLS = {
     "value": "optional.of(1).value() == 1",
     **{
         name: f"timestamp('2026-01-31T00:00:00Z').{name}() >= 0"
-        for name in NATIVE
+        for name in sorted(NATIVE)
         if name.startswith("get")
     },
 }
