@@ -20,7 +20,6 @@ from deploy.nats.config import Server, render
 from deploy.nats.keys import fresh_keys, seed_file, write_keys
 from deploy.nats.permissions import USERS
 from services.chassis.bus import streams
-from services.chassis.bus.__main__ import lease_ttl
 from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import generate_keys
 from services.chassis.settings import ChassisSettings
@@ -105,7 +104,7 @@ class Stack:
             bus = await connect(settings, service="admin")
             try:
                 await streams.reconcile(
-                    bus.client, ack_wait=settings.ack_wait, lease_ttl=lease_ttl(settings)
+                    bus.client, ack_wait=settings.ack_wait, lease_ttl=settings.lease_ttl
                 )
             finally:
                 await bus.close()
