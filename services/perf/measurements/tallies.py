@@ -25,6 +25,10 @@ class IntervalMessage(Piece):
     codes: dict[str, int]
     failed: int
 
+    @property
+    def requests(self) -> int:
+        return sum(self.durations.counts)
+
 
 class TallyMessage(Piece):
     """A tally as it travels."""
@@ -35,6 +39,7 @@ class TallyMessage(Piece):
     failures: HistogramMessage
     codes: dict[str, int]
     intervals: list[IntervalMessage] = Field(default_factory=list)
+    """By ascending index. The steps of a search follow each other, as in time."""
     began_s: float | None = None
     ended_s: float = 0.0
     sockets: int = 0

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from services.perf.measurements.histograms import LONGEST_US, Histogram, slot_range
 from services.perf.measurements.measurements import Measurement
-from services.perf.measurements.timelines import timeline
 
 if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
@@ -38,7 +37,7 @@ def hdr_log(measurement: Measurement) -> str:
         _LEGEND,
     ]
     length_s = measurement.tally.interval_s
-    for interval in timeline(measurement):
+    for interval in measurement.tally.intervals:
         histogram = Histogram.of(interval.durations)
         encoded = _hdr(histogram).encode().decode()
         most_ms = histogram.most_us / 1000

@@ -12,7 +12,6 @@ from collections import Counter
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import IntervalMessage
-from services.perf.measurements.timelines import timeline
 
 Points = list[tuple[float, float]]
 """Seconds after the start (the middle of an interval), and the value there."""
@@ -40,14 +39,14 @@ def latencies(measurement: Measurement) -> dict[str, Points]:
 def rates(measurement: Measurement) -> Points:
     """Requests per second."""
     return [
-        (at, (sum(interval.durations.counts) if interval else 0) / seconds)
+        (at, (interval.requests if interval else 0) / seconds)
         for at, seconds, interval in _intervals(measurement)
     ]
 
 
 def failures(measurement: Measurement) -> Failures:
     """Failed requests per second by code, the most frequent first; codes that are rare together."""
-    if not sum(measurement.tally.failures.counts):
+    if not measurement.tally.failed:
         return {}
     totals = {code: n for code, n in measurement.tally.codes.items() if _is_failure(code)}
     chosen = [code for code, _ in Counter(totals).most_common(_MOST_CODES)]
@@ -80,7 +79,7 @@ def _is_failure(code: str) -> bool:
 
 def _intervals(measurement: Measurement) -> list[tuple[float, float, IntervalMessage | None]]:
     """Middle, length and content of each interval from the first to the last."""
-    found = {interval.index: interval for interval in timeline(measurement)}
+    found = {interval.index: interval for interval in measurement.tally.intervals}
     length_s = measurement.tally.interval_s
     last = max(found, default=-1)
     rows: list[tuple[float, float, IntervalMessage | None]] = []

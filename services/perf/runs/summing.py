@@ -93,8 +93,8 @@ def _tallies(outcomes: Outcomes, *, interval_s: float) -> Mapping[_Place, Tally]
             tally = merged(parts, interval_s=interval_s)
             tally.intervals = {index + shift: i for index, i in tally.intervals.items()}
             found[number, stage, target] = tally
-        last = (max(t.intervals, default=0) for (n, _, _), t in found.items() if n == number)
-        shift = max(last, default=shift - 1) + 1
+        # A step without any request takes no interval.
+        shift = 1 + max((index for t in found.values() for index in t.intervals), default=-1)
     return found
 
 

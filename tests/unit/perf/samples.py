@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from services.perf.definitions.loads import GeneratorName, Protocol
+from services.perf.definitions.loads import GeneratorName, LoadTest, Protocol, Stage, Target
 from services.perf.measurements.measurements import (
     Measurement,
     MissingShard,
+    Part,
     StageResult,
     TargetResult,
 )
 from services.perf.measurements.tallies import Tally
+from services.perf.runs.seating import StepOutcome
+from services.perf.runs.summing import measured_by
 
 STARTED = datetime(2026, 9, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 HOSTILE = "</title></svg><script src=//evil.example/x.js>alert('1')</script>&amp;\"$\\frac{1}{2}$ ☃"
@@ -63,6 +67,32 @@ def measurement(counted: Tally | None = None, **changes: Any) -> Measurement:
         "tally": message,
     }
     return Measurement(**values | changes)
+
+
+def searched(steps: Sequence[Tally]) -> Measurement:
+    """A search for saturation whose steps counted these, each from its own start."""
+    stage = Stage(rate=1, duration_s=2)
+    outcomes = [
+        StepOutcome(
+            start_at=STARTED.timestamp(),
+            seconds=2.0,
+            parts=[Part(stage=0, target=0, tally=step.message())],
+            workers=["w"],
+            rerun=[],
+            missing=[],
+            errors=[],
+        )
+        for step in steps
+    ]
+    return measured_by(
+        LoadTest(targets=[Target(url="http://checkout.shop:8080/cart", protocol=Protocol.HTTP1)]),
+        [([stage], outcome) for outcome in outcomes],
+        run="run-1",
+        cluster="",
+        fingerprint="",
+        saturation_rate=1.0,
+        interval_s=1.0,
+    )
 
 
 def _one(code: str, *, is_ok: bool) -> Tally:

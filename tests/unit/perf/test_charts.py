@@ -12,11 +12,10 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.image import imread
 
-from services.perf.measurements.measurements import Measurement, StageResult
 from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES, describe, png, svg
 from services.perf.results.series import failures, latencies, rates, told_code
-from tests.unit.perf.samples import HOSTILE, UNUSUAL, measurement, tally
+from tests.unit.perf.samples import HOSTILE, UNUSUAL, measurement, searched, tally
 
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
@@ -201,13 +200,7 @@ def test_failures_with_a_fine_code_are_not_lost() -> None:
 
 def test_the_steps_of_a_search_are_drawn_one_after_the_other() -> None:
     steps = [counted((0.1, 1, "200")), counted((0.1, 1, "200"), (0.2, 1, "200"))]
-    searched: Measurement = measurement(
-        stages=[
-            StageResult(rate=1, duration_s=1, actual_rate=1, tally=step.message()) for step in steps
-        ],
-        saturation_rate=1.0,
-    )
-    assert rates(searched) == [(0.5, 1.0), (1.5, 2.0)]
+    assert rates(searched(steps)) == [(0.5, 1.0), (1.5, 2.0)]
 
 
 # --- weight --------------------------------------------------------------------------------------

@@ -10,12 +10,11 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from services.perf.measurements.histograms import LONGEST_US, Histogram, slot_range
-from services.perf.measurements.measurements import Measurement, StageResult
+from services.perf.measurements.histograms import LONGEST_US, slot_range
+from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import Tally
-from services.perf.measurements.timelines import timeline
 from services.perf.results.exports import hdr_log, hgrm
-from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, tally
+from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, searched, tally
 
 unusual = pytest.mark.parametrize("name", UNUSUAL)
 
@@ -81,15 +80,11 @@ def test_a_log_has_the_marks_of_its_format() -> None:
 
 def test_a_log_of_a_search_has_its_steps_end_to_end(tmp_path: Path) -> None:
     steps = [tally(seconds=2, seed=seed) for seed in range(3)]
-    searched = measurement(
-        stages=[
-            StageResult(rate=1, duration_s=2, actual_rate=1, tally=step.message()) for step in steps
-        ],
-        saturation_rate=1.0,
-    )
-    found = read_back(hdr_log(searched), tmp_path)
+    found = read_back(hdr_log(searched(steps)), tmp_path)
     assert [counts_of(each) for each in found] == [
-        Histogram.of(interval.durations).counts for interval in timeline(searched)
+        interval.durations.counts
+        for step in steps
+        for _, interval in sorted(step.intervals.items())
     ]
     assert len(found) == 6
 
@@ -99,7 +94,7 @@ def test_any_measurement_has_a_log_that_can_be_read(name: str, tmp_path: Path) -
     measured = UNUSUAL[name]
     found = read_back(hdr_log(measured), tmp_path)
     assert [each.get_total_count() for each in found] == [
-        sum(interval.durations.counts) for interval in timeline(measured)
+        sum(interval.durations.counts) for interval in measured.tally.intervals
     ]
 
 

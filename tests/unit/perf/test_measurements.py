@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from services.perf.measurements.measurements import (
     Measurement,
     MissingShard,
-    StageResult,
     interval_of,
     merged,
 )
 from services.perf.measurements.tallies import Tally
-from services.perf.measurements.timelines import timeline
-from tests.unit.perf.samples import UNUSUAL, measurement, tally
+from tests.unit.perf.samples import UNUSUAL, measurement, searched, tally
 
 
 @pytest.mark.parametrize(
@@ -73,29 +71,24 @@ def at(*seconds: float, duration_us: int = 10) -> Tally:
     return total
 
 
-def step(counted: Tally) -> StageResult:
-    return StageResult(rate=1, duration_s=2, actual_rate=1, tally=counted.message())
-
-
 def indexes(measured: Measurement) -> list[int]:
-    return [interval.index for interval in timeline(measured)]
+    return [interval.index for interval in measured.tally.intervals]
 
 
-def test_a_timeline_is_that_of_the_run() -> None:
+def test_intervals_are_in_the_order_of_time() -> None:
     assert indexes(measurement(at(4, 0, 2))) == [0, 2, 4]
-    assert timeline(measurement(Tally())) == []
+    assert indexes(measurement(Tally())) == []
 
 
 def test_the_steps_of_a_search_follow_each_other() -> None:
     steps = [at(0, 1, duration_us=10), at(0, 1, duration_us=20), Tally(), at(0, duration_us=30)]
-    whole = merged((each.message() for each in steps), interval_s=1.0)
-    searched = measurement(whole, stages=[step(each) for each in steps], saturation_rate=1.0)
-    assert indexes(searched) == [0, 1, 2, 3, 4]
-    told = [interval.durations.total_us for interval in timeline(searched)]
+    search = searched(steps)
+    assert indexes(search) == [0, 1, 2, 3, 4]
+    told = [interval.durations.total_us for interval in search.tally.intervals]
     assert told == [10, 10, 20, 20, 30]
-
-
-def test_steps_that_already_follow_each_other_stay_where_they_are() -> None:
-    steps = [at(0, 1), at(2, 3)]
-    searched = measurement(at(0, 1, 2, 3), stages=[step(s) for s in steps], saturation_rate=0.0)
-    assert indexes(searched) == [0, 1, 2, 3]
+    assert [[i.index for i in stage.tally.intervals] for stage in search.stages] == [
+        [0, 1],
+        [2, 3],
+        [],
+        [4],
+    ]
