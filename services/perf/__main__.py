@@ -20,7 +20,7 @@ from services.chassis.operations.running import Runner
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.perf.adapters.channels import BusChannels
-from services.perf.adapters.drawers import drawn
+from services.perf.adapters.drawing import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
 from services.perf.adapters.objects import Objects

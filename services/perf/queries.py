@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.queries import Query
@@ -66,7 +66,7 @@ class Answers:
     results: Results
     cancel_operation: Callable[[str, str, str], Awaitable[bool]]
     """By its id, cluster and kind; False when it has ended."""
-    drawn: Callable[[Measurement, str], Awaitable[bytes]]
+    drawn: Callable[[Measurement, Literal["html", "png"]], Awaitable[bytes]]
     """A page or picture of a measurement, made in a process of its own."""
 
     def queries(self) -> list[Query]:
@@ -150,23 +150,17 @@ class Answers:
             case "fortio":
                 return fortio_result(measurement)
             case "smp":
-                return smp_result(
-                    measurement, details_uri=f"nats://perf/results/{measurement.run}.json"
-                )
+                uri = f"nats://perf/results/{measurement.run}.json"
+                return smp_result(measurement, details_uri=uri)
             case "measurement":
                 return measurement.model_dump(mode="json")
-            case "hdr":
-                return {
-                    "run": measurement.run,
-                    "hdr": await asyncio.to_thread(hdr_log, measurement),
-                }
-            case "hgrm":
-                return {"run": measurement.run, "hgrm": await asyncio.to_thread(hgrm, measurement)}
+            case "hdr" | "hgrm":
+                text = await asyncio.to_thread(hdr_log if form == "hdr" else hgrm, measurement)
             case "html":
-                page = await self.drawn(measurement, form)
-                return {"run": measurement.run, "html": page.decode()}
-        picture = await self.drawn(measurement, form)
-        return {"run": measurement.run, "png": base64.b64encode(picture).decode()}
+                text = (await self.drawn(measurement, "html")).decode()
+            case _:
+                text = base64.b64encode(await self.drawn(measurement, "png")).decode()
+        return {"run": measurement.run, form: text}
 
     async def compare(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Two runs, or a baseline and a run."""

@@ -7,7 +7,6 @@ are drawn when they are asked for, one at a time: each takes a process and a sec
 from __future__ import annotations
 
 import asyncio
-import html
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -16,20 +15,15 @@ from aiohttp import web
 
 from services.chassis.bus.subjects import token
 from services.chassis.errors import MeshbusError
-from services.perf.adapters.drawers import drawn
+from services.perf.adapters.drawing import drawn
 from services.perf.adapters.stores import BusStore
 from services.perf.comparison.comparing import compare
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.exports import hdr_log
 from services.perf.results.results import fortio_result, smp_result
-from services.perf.runs.wire import RunRecord
+from services.perf.results.templates import template
 
 _MOST_RUNS = 200
-_LIST = (
-    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Performance runs</title>'
-    "<style>:root {{color-scheme: light dark}} body {{font: 16px/1.5 system-ui; margin: 2rem}}"
-    "</style>\n<h1>Performance runs</h1>\n<ul>{rows}</ul>\n</html>\n"
-)
 
 
 @dataclass(slots=True)
@@ -53,8 +47,8 @@ class Pages:
         raise web.HTTPNotFound(text="there is no such page\n")
 
     async def _list(self) -> web.Response:
-        rows = [_row(record) for record in (await self.store.runs())[:_MOST_RUNS]]
-        text = _LIST.format(rows="".join(rows) or "<li>none yet</li>")
+        runs = (await self.store.runs())[:_MOST_RUNS]
+        text = template("runs.html").render(runs=runs)
         return web.Response(text=text, content_type="text/html")
 
     async def _run(self, name: str, before: str) -> web.Response:
@@ -70,11 +64,10 @@ class Pages:
             earlier = await self._measurement(before)
             comparison = await asyncio.to_thread(compare, [earlier], [measurement])
         async with self._drawing:
-            page = await drawn(measurement, form or "html", comparison)
-        kind = "image/png" if form == "png" else "text/html"
-        return web.Response(
-            body=page, content_type=kind, charset=None if form == "png" else "utf-8"
-        )
+            page = await drawn(measurement, "png" if form == "png" else "html", comparison)
+        if form == "png":
+            return web.Response(body=page, content_type="image/png")
+        return web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _measurement(self, run: str) -> Measurement:
         found = await self.store.measurement(run) if token(run) == run else None
@@ -83,13 +76,7 @@ class Pages:
         return found
 
 
-def _row(record: RunRecord) -> str:
-    run, name = html.escape(record.run), html.escape(record.name or record.run)
-    told = f"{record.state}, {record.asked:%Y-%m-%d %H:%M} UTC"
-    return f'<li><a href="/runs/{run}">{name}</a> {told}</li>'
-
-
-async def _json(measurement: Measurement) -> web.Response:
+async def _fortio(measurement: Measurement) -> web.Response:
     return _as_json(fortio_result(measurement))
 
 
@@ -107,7 +94,7 @@ def _as_json(value: object) -> web.Response:
 
 
 _FORMS: dict[str, Callable[[Measurement], Awaitable[web.Response]]] = {
-    "json": _json,
+    "json": _fortio,
     "smp": _smp,
     "hdr": _hdr,
 }

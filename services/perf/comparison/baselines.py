@@ -101,7 +101,7 @@ def extended(
 def _figures(measurement: Measurement) -> dict[str, float]:
     durations = Histogram.of(measurement.tally.durations)
     percentiles = {f"p{p}_ms": durations.percentile_us(p) / 1000 for p in (50, 90, 99)}
-    failed = sum(measurement.tally.failures.counts)
+    failed = measurement.tally.failed
     return {
         "requests": durations.count,
         "failed_ratio": round(failed / max(1, durations.count), 6),

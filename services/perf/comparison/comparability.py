@@ -90,6 +90,6 @@ def _faults(run: Measurement) -> Iterator[str]:
 
 
 def _too_few(side: str, runs: Sequence[Measurement]) -> Iterator[str]:
-    requests = sum(sum(run.tally.durations.counts) for run in runs)
+    requests = sum(run.tally.requests for run in runs)
     if requests < _LEAST_REQUESTS:
         yield f"too few requests {side} the change: {requests}, and {_LEAST_REQUESTS} are needed"

@@ -190,7 +190,7 @@ def table(runs: Sequence[Sequence[TallyMessage]]) -> Table:
             inner_s += [0.0, *[stage.interval_s * together] * (len(found) - 2), 0.0]
     return Table(
         **_counts(rows),
-        requests=_sums(sum(sum(i.durations.counts) for i in row) for row in rows),
+        requests=_sums(sum(i.requests for i in row) for row in rows),
         total_us=_sums(sum(i.durations.total_us for i in row) for row in rows),
         failed=_sums(sum(i.failed for i in row) for row in rows),
         inner_s=np.array(inner_s),

@@ -115,7 +115,7 @@ def _numbers(measurement: Measurement) -> tuple[tuple[str, float], ...]:
     durations = Histogram.of(measurement.tally.durations)
     return (
         ("requests", durations.count),
-        ("failed", sum(measurement.tally.failures.counts)),
+        ("failed", measurement.tally.failed),
         ("rate", measurement.actual_rate),
         ("p50_ms", durations.percentile_us(50) / 1000),
         ("p90_ms", durations.percentile_us(90) / 1000),

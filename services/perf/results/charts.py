@@ -98,7 +98,7 @@ def describe(measurement: Measurement) -> str:
     if not durations.count:
         return "Three empty charts: there was no request."
     p50, p99 = (durations.percentile_us(p) / 1000 for p in (50, 99))
-    failed = sum(measurement.tally.failures.counts)
+    failed = measurement.tally.failed
     return (
         f"Three charts: latency by percentile, half of the requests within {p50:g} ms and 99 % "
         f"within {p99:g} ms; latency over {measurement.duration_s:g} s; requests per second, "

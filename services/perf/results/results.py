@@ -140,8 +140,8 @@ def _target(target: TargetResult) -> dict[str, Any]:
 
 def _counted(tally: TallyMessage) -> dict[str, Any]:
     return {
-        "requests": sum(tally.durations.counts),
-        "failed": sum(tally.failures.counts),
+        "requests": tally.requests,
+        "failed": tally.failed,
         "codes": dict(sorted(tally.codes.items())),
         "durations": _times_ms(tally.durations),
         "responseTimes": _times_ms(tally.responses),
@@ -229,7 +229,7 @@ def _figures(measurement: Measurement) -> str:
         return f"No request in {told_number(measurement.duration_s)} s"
     rate = measurement.requested_rate
     asked = f"{told_number(rate)}/s asked" if rate > 0 else "as fast as possible"
-    failed = sum(measurement.tally.failures.counts)
+    failed = measurement.tally.failed
     p50, p90, p99 = (told_ms(durations.percentile_us(p) / 1000) for p in (50, 90, 99))
     return (
         f"{durations.count} requests at {measurement.actual_rate:.1f}/s ({asked}), "

@@ -138,8 +138,8 @@ class Runs:
             "state": RunState.DONE,
             "started": measurement.started,
             "elapsed_s": measurement.duration_s,
-            "requests": sum(measurement.tally.durations.counts),
-            "failed": sum(measurement.tally.failures.counts),
+            "requests": measurement.tally.requests,
+            "failed": measurement.tally.failed,
             "rate": round(measurement.actual_rate, 1),
             "p99_ms": Histogram.of(measurement.tally.durations).percentile_us(99) / 1000,
             "result": name,
@@ -262,5 +262,5 @@ def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
     """Raises why, when a generator failed and not one request was answered."""
     errors = [error for _, outcome in running.outcomes for error in outcome.errors]
     tally = measurement.tally
-    if errors and sum(tally.failures.counts) == sum(tally.durations.counts):
+    if errors and tally.failed == tally.requests:
         raise errors[0]

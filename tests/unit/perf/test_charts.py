@@ -215,5 +215,5 @@ def test_a_worker_never_loads_the_plotting_library() -> None:
 
 
 def test_charts_never_load_pyplot() -> None:
-    code = "import sys, services.perf.results.drawing; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, services.perf.results.pages; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from services.perf.comparison.comparing import compare
+from services.perf.comparison.comparing import Comparison, compare
 from services.perf.measurements.measurements import MissingShard, StageResult
 from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES
@@ -159,7 +159,7 @@ def test_a_page_tells_a_comparison() -> None:
     compared = compare([before], [after])
     # As the service API answers it, with the words beside the numbers.
     answer = {**compared.model_dump(mode="json"), "told": compared.told()}
-    page = Page(html(after, comparison=answer))
+    page = Page(html(after, comparison=Comparison.model_validate(answer)))
     assert "Compared with old <1>" in page.words["h2"]
     for line in compared.told().splitlines():
         assert line in page.words["li"]
