@@ -58,7 +58,8 @@ def html(measurement: Measurement, *, comparison: Comparison | None = None) -> s
         figures=figures,
         bad=bad,
         remarks=remarks,
-        picture=Markup(svg(measurement)),  # noqa: S704: matplotlib has escaped every text in it
+        # matplotlib has escaped every text in it.
+        picture=Markup(svg(measurement)),
         colours=VARIABLES,
         sections=[one for one in _sections(measurement, comparison) if one.rows or one.lines],
     )
