@@ -117,6 +117,15 @@ class MeshbusError(Exception):
     probable_cause: ClassVar[str] = "unknown"
     usual_remedy: ClassVar[str] = "look into the service's log for the operation's id"
 
+    def __init_subclass__(
+        cls, *, code: str = "", status: Status | None = None, retryable: bool | None = None
+    ) -> None:
+        """What a class does not set it takes from the branch above it."""
+        super().__init_subclass__()
+        cls.code = code or cls.code
+        cls.status = status or cls.status
+        cls.retryable = cls.retryable if retryable is None else retryable
+
     def __init__(
         self, summary: str, *, cause: str = "", remedy: str = "", subject: str = ""
     ) -> None:
@@ -139,50 +148,41 @@ def shortened(text: str) -> str:
 # --- what a caller can mend ---------------------------------------------------------------------
 
 
-class RequestError(MeshbusError):
-    status = Status.INVALID_ARGUMENT
+class RequestError(MeshbusError, status=Status.INVALID_ARGUMENT):
+    pass
 
 
-class MalformedRequest(RequestError):
-    code = "MB-1001"
+class MalformedRequest(RequestError, code="MB-1001"):
     probable_cause = "a field of the request has a value that cannot be used"
     usual_remedy = "correct the named field and send the request again"
 
 
-class UnknownOperation(RequestError):
-    code = "MB-1002"
+class UnknownOperation(RequestError, code="MB-1002"):
     probable_cause = "no worker advertises an operation of this name"
     usual_remedy = "ask SupportedOperations for the names, or start the worker that offers it"
 
 
-class NoCluster(RequestError):
-    code = "MB-1003"
-    status = Status.FAILED_PRECONDITION
+class NoCluster(RequestError, code="MB-1003", status=Status.FAILED_PRECONDITION):
     probable_cause = "the request holds no kubeconfig and none was given by CreateMeshInstance"
     usual_remedy = "select at least one Kubernetes context in Meshery"
 
 
-class OperationReused(RequestError):
-    code = "MB-1004"
-    status = Status.ALREADY_EXISTS
+class OperationReused(RequestError, code="MB-1004", status=Status.ALREADY_EXISTS):
     probable_cause = "the operation id was used before for a different request"
     usual_remedy = "send a fresh operation id; an id names one request for seven days"
 
 
-class RequestTooLarge(RequestError):
-    code = "MB-1005"
+class RequestTooLarge(RequestError, code="MB-1005"):
     probable_cause = "the text is larger than the limit"
     usual_remedy = "split the manifest into several operations"
 
 
-class KubeconfigMalformed(RequestError):
-    code = "MB-1101"
+class KubeconfigMalformed(RequestError, code="MB-1101"):
     probable_cause = "the text is not a usable kubeconfig"
     usual_remedy = "export it again: kubectl config view --minify --flatten --raw"
 
 
-class KubeconfigRefused(RequestError):
-    code = "MB-1102"
+class KubeconfigRefused(RequestError, code="MB-1102"):
     probable_cause = (
         "the kubeconfig asks Meshbus to run a program, read a file or leave the TLS path"
     )
@@ -192,14 +192,12 @@ class KubeconfigRefused(RequestError):
     )
 
 
-class ManifestMalformed(RequestError):
-    code = "MB-1201"
+class ManifestMalformed(RequestError, code="MB-1201"):
     probable_cause = "a document of the manifest is not a Kubernetes object"
     usual_remedy = "correct the named document; kubectl apply --dry-run=client shows the same place"
 
 
-class ManifestRefused(RequestError):
-    code = "MB-1202"
+class ManifestRefused(RequestError, code="MB-1202"):
     probable_cause = "the manifest asks for something that this operation does not do"
     usual_remedy = "see the operation's reference page for what it takes"
 
@@ -207,93 +205,70 @@ class ManifestRefused(RequestError):
 # --- the message bus ----------------------------------------------------------------------------
 
 
-class BusError(MeshbusError):
-    status = Status.UNAVAILABLE
-    retryable = True
+class BusError(MeshbusError, status=Status.UNAVAILABLE, retryable=True):
+    pass
 
 
-class BusUnavailable(BusError):
-    code = "MB-2001"
+class BusUnavailable(BusError, code="MB-2001"):
     probable_cause = "NATS did not answer in time"
     usual_remedy = "check that the NATS server runs and that MESHBUS_NATS_URL points to it"
 
 
-class ClusterBusy(BusError):
-    code = "MB-2002"
-    status = Status.ABORTED
+class ClusterBusy(BusError, code="MB-2002", status=Status.ABORTED):
     probable_cause = "another operation is changing the mesh of this cluster"
     usual_remedy = "wait for the named operation to end, or cancel it"
 
 
-class InvalidMessage(BusError):
-    code = "MB-2003"
-    status = Status.INVALID_ARGUMENT
-    retryable = False
+class InvalidMessage(BusError, code="MB-2003", status=Status.INVALID_ARGUMENT, retryable=False):
     probable_cause = "the message is not of a schema version that this worker knows"
     usual_remedy = "compare the sender's and the worker's versions; the message is kept in DLQ"
 
 
-class LeaseLost(BusError):
-    code = "MB-2004"
-    status = Status.ABORTED
+class LeaseLost(BusError, code="MB-2004", status=Status.ABORTED):
     probable_cause = "this worker could not renew its claim, so another one may have taken over"
     usual_remedy = "nothing to do: the operation goes on in the worker that holds it now"
 
 
-class CredentialMissing(BusError):
-    code = "MB-2005"
-    status = Status.FAILED_PRECONDITION
-    retryable = False
+class CredentialMissing(
+    BusError, code="MB-2005", status=Status.FAILED_PRECONDITION, retryable=False
+):
     probable_cause = "the sealed kubeconfig has expired or the cluster is not registered"
     usual_remedy = "send the operation again through the gateway, with its kubeconfig"
 
 
-class StreamsMissing(BusError):
-    code = "MB-2006"
-    status = Status.FAILED_PRECONDITION
+class StreamsMissing(BusError, code="MB-2006", status=Status.FAILED_PRECONDITION):
     probable_cause = "the streams and buckets of Meshbus are not on this NATS server"
-    usual_remedy = "run `python -m services.chassis.bus apply` once (make up does it)"
+    usual_remedy = (
+        "run `python -m services.chassis.bus apply` once; docs/how-to/operate.md has all steps"
+    )
 
 
-class DeadlineExpired(BusError):
-    code = "MB-2007"
-    status = Status.DEADLINE_EXCEEDED
-    retryable = False
+class DeadlineExpired(BusError, code="MB-2007", status=Status.DEADLINE_EXCEEDED, retryable=False):
     probable_cause = "no worker could finish the operation before its deadline"
     usual_remedy = "check that the worker runs (nats micro ls), then send the operation again"
 
 
-class OperationCancelled(BusError):
-    code = "MB-2008"
-    status = Status.CANCELLED
-    retryable = False
+class OperationCancelled(BusError, code="MB-2008", status=Status.CANCELLED, retryable=False):
     probable_cause = "somebody cancelled the operation"
     usual_remedy = "send it again if it is still wanted; a repeat finishes what was begun"
 
 
-class AttemptsExhausted(BusError):
-    code = "MB-2009"
-    status = Status.INTERNAL
-    retryable = False
+class AttemptsExhausted(BusError, code="MB-2009", status=Status.INTERNAL, retryable=False):
     probable_cause = "every worker that took the command failed or died"
     usual_remedy = "read the command in the stream DLQ and the workers' logs for the operation's id"
 
 
-class ServiceDraining(BusError):
-    code = "MB-2010"
+class ServiceDraining(BusError, code="MB-2010"):
     probable_cause = "the service was asked to stop"
     usual_remedy = "send it again in a moment: another or a restarted instance answers"
 
 
-class ClientTooSlow(BusError):
-    code = "MB-2011"
-    status = Status.RESOURCE_EXHAUSTED
+class ClientTooSlow(BusError, code="MB-2011", status=Status.RESOURCE_EXHAUSTED):
     probable_cause = "the client read its events more slowly than they came, for too long"
     usual_remedy = "connect again; the stream goes on from there"
 
 
-class WorkerUnavailable(BusError):
-    code = "MB-2012"
+class WorkerUnavailable(BusError, code="MB-2012"):
     probable_cause = "no worker of the service is connected, or none answered in time"
     usual_remedy = "start the worker (nats micro ls shows those that run) and repeat the operation"
 
@@ -301,91 +276,65 @@ class WorkerUnavailable(BusError):
 # --- a Kubernetes API server --------------------------------------------------------------------
 
 
-class ClusterError(MeshbusError):
-    status = Status.FAILED_PRECONDITION
+class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):
+    pass
 
 
-class ClusterUnreachable(ClusterError):
-    code = "MB-3001"
-    status = Status.UNAVAILABLE
-    retryable = True
+class ClusterUnreachable(ClusterError, code="MB-3001", status=Status.UNAVAILABLE, retryable=True):
     probable_cause = "the API server does not answer at the kubeconfig's address"
     usual_remedy = "check the address and the network between the workers and the cluster"
 
 
-class ClusterUnauthorized(ClusterError):
-    code = "MB-3002"
-    status = Status.UNAUTHENTICATED
+class ClusterUnauthorized(ClusterError, code="MB-3002", status=Status.UNAUTHENTICATED):
     probable_cause = "the API server does not accept the token or the client certificate"
     usual_remedy = "renew the credential in Meshery's context and repeat the operation"
 
 
-class ClusterForbidden(ClusterError):
-    code = "MB-3003"
-    status = Status.PERMISSION_DENIED
+class ClusterForbidden(ClusterError, code="MB-3003", status=Status.PERMISSION_DENIED):
     probable_cause = "the credential's user may not do this"
     usual_remedy = (
         "give the user the rights named in docs/reference/rbac.md, or use another context"
     )
 
 
-class ObjectNotFound(ClusterError):
-    code = "MB-3004"
-    status = Status.NOT_FOUND
+class ObjectNotFound(ClusterError, code="MB-3004", status=Status.NOT_FOUND):
     probable_cause = "the object does not exist"
     usual_remedy = "check its name and namespace"
 
 
-class ObjectConflict(ClusterError):
-    code = "MB-3005"
-    status = Status.ABORTED
-    retryable = True
+class ObjectConflict(ClusterError, code="MB-3005", status=Status.ABORTED, retryable=True):
     probable_cause = "another manager owns a field or changed the object at the same moment"
     usual_remedy = "repeat the operation; if it happens again, find the other manager"
 
 
-class ObjectInvalid(ClusterError):
-    code = "MB-3006"
-    status = Status.INVALID_ARGUMENT
+class ObjectInvalid(ClusterError, code="MB-3006", status=Status.INVALID_ARGUMENT):
     probable_cause = "the API server or an admission webhook refuses the object as it is"
     usual_remedy = "correct the named field"
 
 
-class ClusterOverloaded(ClusterError):
-    code = "MB-3007"
-    status = Status.UNAVAILABLE
-    retryable = True
+class ClusterOverloaded(ClusterError, code="MB-3007", status=Status.UNAVAILABLE, retryable=True):
     probable_cause = "the API server asks its clients to slow down"
     usual_remedy = "repeat the operation later"
     retry_after_s: float = 1.0
     """How long the server asks its client to wait."""
 
 
-class ClusterFailed(ClusterError):
-    code = "MB-3008"
-    status = Status.UNAVAILABLE
-    retryable = True
+class ClusterFailed(ClusterError, code="MB-3008", status=Status.UNAVAILABLE, retryable=True):
     probable_cause = "the API server answered with an internal error"
     usual_remedy = "repeat the operation; if it happens again, look into the API server's log"
 
 
-class KindUnknown(ClusterError):
-    code = "MB-3009"
-    status = Status.NOT_FOUND
+class KindUnknown(ClusterError, code="MB-3009", status=Status.NOT_FOUND):
     probable_cause = "the cluster serves no such kind; its CustomResourceDefinition is missing"
     usual_remedy = "install the mesh or the CRD first"
 
 
-class WatchExpired(ClusterError):
-    code = "MB-3010"
-    retryable = True
+class WatchExpired(ClusterError, code="MB-3010", retryable=True):
     probable_cause = "the watch's resource version is older than what the API server keeps"
     usual_remedy = "nothing to do: the watch lists again"
 
 
-class NamespaceMissing(ClusterError):
-    code = "MB-3011"
-    status = Status.NOT_FOUND
+class NamespaceMissing(ClusterError, code="MB-3011", status=Status.NOT_FOUND):
     probable_cause = "the namespace does not exist"
     usual_remedy = "create the namespace, or put a Namespace object into the manifest"
 
@@ -393,88 +342,66 @@ class NamespaceMissing(ClusterError):
 # --- installing and removing a mesh -------------------------------------------------------------
 
 
-class LifecycleError(MeshbusError):
-    status = Status.FAILED_PRECONDITION
+class LifecycleError(MeshbusError, status=Status.FAILED_PRECONDITION):
+    pass
 
 
-class VersionUnknown(LifecycleError):
-    code = "MB-4001"
-    status = Status.NOT_FOUND
+class VersionUnknown(LifecycleError, code="MB-4001", status=Status.NOT_FOUND):
     probable_cause = "there is no distribution of this Istio version"
     usual_remedy = "choose one of the listed versions, or add its distribution folder"
 
 
-class ProfileUnknown(LifecycleError):
-    code = "MB-4002"
-    status = Status.INVALID_ARGUMENT
+class ProfileUnknown(LifecycleError, code="MB-4002", status=Status.INVALID_ARGUMENT):
     probable_cause = "Meshbus offers no installation profile of this name"
     usual_remedy = "choose one of the listed profiles"
 
 
-class OverlayMalformed(LifecycleError):
-    code = "MB-4003"
-    status = Status.INVALID_ARGUMENT
+class OverlayMalformed(LifecycleError, code="MB-4003", status=Status.INVALID_ARGUMENT):
     probable_cause = "the IstioOperator overlay cannot be read"
     usual_remedy = "correct the named place; see docs/how-to/install.md for the forms"
 
 
-class OverlayRefused(LifecycleError):
-    code = "MB-4004"
-    status = Status.INVALID_ARGUMENT
+class OverlayRefused(LifecycleError, code="MB-4004", status=Status.INVALID_ARGUMENT):
     probable_cause = "the overlay would read files or fetch charts from elsewhere"
     usual_remedy = "remove the named field; charts come from the version's own distribution"
 
 
-class RenderFailed(LifecycleError):
-    code = "MB-4005"
-    status = Status.INVALID_ARGUMENT
+class RenderFailed(LifecycleError, code="MB-4005", status=Status.INVALID_ARGUMENT):
     probable_cause = "istioctl of the wanted version does not accept the values"
     usual_remedy = "correct the named value of the overlay"
 
 
-class PrecheckRefused(LifecycleError):
-    code = "MB-4006"
+class PrecheckRefused(LifecycleError, code="MB-4006"):
     probable_cause = "the change is not safe for what runs in the cluster"
     usual_remedy = "read the reason; `force: true` in the request's body overrides it"
 
 
-class NotReadyInTime(LifecycleError):
-    code = "MB-4007"
-    status = Status.DEADLINE_EXCEEDED
+class NotReadyInTime(LifecycleError, code="MB-4007", status=Status.DEADLINE_EXCEEDED):
     probable_cause = "a workload did not become ready before the readiness timeout"
     usual_remedy = "mend the named workload and repeat the operation: it goes on where it stands"
 
 
-class RevisionUnknown(LifecycleError):
-    code = "MB-4008"
-    status = Status.NOT_FOUND
+class RevisionUnknown(LifecycleError, code="MB-4008", status=Status.NOT_FOUND):
     probable_cause = "no such revision is installed in the cluster"
     usual_remedy = "choose one of the listed revisions"
 
 
-class RevisionInUse(LifecycleError):
-    code = "MB-4009"
+class RevisionInUse(LifecycleError, code="MB-4009"):
     probable_cause = "a tag still points to the revision, so its namespaces would lose injection"
     usual_remedy = "move the tag to another revision first, or send `force: true`"
 
 
-class StillDeleting(LifecycleError):
-    code = "MB-4010"
-    status = Status.DEADLINE_EXCEEDED
+class StillDeleting(LifecycleError, code="MB-4010", status=Status.DEADLINE_EXCEEDED):
     probable_cause = "objects wait for finalizers"
     usual_remedy = "see which finalizer holds the named object, then repeat the operation"
 
 
-class SampleMissing(LifecycleError):
-    code = "MB-4011"
-    status = Status.NOT_FOUND
+class SampleMissing(LifecycleError, code="MB-4011", status=Status.NOT_FOUND):
     probable_cause = "the distribution of this Istio version has no such manifest in its samples"
     usual_remedy = "unpack the whole release archive of the version into its distribution folder"
 
 
-class PlanRefused(LifecycleError):
-    code = "MB-4012"
-    status = Status.INVALID_ARGUMENT
+class PlanRefused(LifecycleError, code="MB-4012", status=Status.INVALID_ARGUMENT):
     probable_cause = "the plan holds a step that this worker does not know"
     usual_remedy = "run translator and lifecycle of the same version"
 
@@ -482,31 +409,26 @@ class PlanRefused(LifecycleError):
 # --- from what users write to what Istio runs ---------------------------------------------------
 
 
-class TranslatorError(MeshbusError):
-    status = Status.INVALID_ARGUMENT
+class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):
+    pass
 
 
-class ObjectsInvalid(TranslatorError):
-    code = "MB-5002"
+class ObjectsInvalid(TranslatorError, code="MB-5002"):
     probable_cause = "objects do not fit the definitions of the cluster's Istio version"
     usual_remedy = "correct the named places; nothing was applied"
 
 
-class DesignMalformed(TranslatorError):
-    code = "MB-5003"
+class DesignMalformed(TranslatorError, code="MB-5003"):
     probable_cause = "a component of the design lacks what makes it an object"
     usual_remedy = "correct the named component, or export the design from Meshery again"
 
 
-class OptionsMalformed(TranslatorError):
-    code = "MB-5004"
+class OptionsMalformed(TranslatorError, code="MB-5004"):
     probable_cause = "the options in the request's body cannot be used"
     usual_remedy = "correct the named field; docs/how-to/translate.md has the forms"
 
 
-class SchemasMissing(TranslatorError):
-    code = "MB-5005"
-    status = Status.NOT_FOUND
+class SchemasMissing(TranslatorError, code="MB-5005", status=Status.NOT_FOUND):
     probable_cause = "there is no distribution of this Istio version to take definitions from"
     usual_remedy = "add its distribution folder, or name one of the listed versions"
 
@@ -514,134 +436,105 @@ class SchemasMissing(TranslatorError):
 # --- load tests ----------------------------------------------------------------------------------
 
 
-class PerfError(MeshbusError):
-    status = Status.FAILED_PRECONDITION
+class PerfError(MeshbusError, status=Status.FAILED_PRECONDITION):
+    pass
 
 
-class LoadTestMalformed(PerfError):
-    code = "MB-6001"
-    status = Status.INVALID_ARGUMENT
+class LoadTestMalformed(PerfError, code="MB-6001", status=Status.INVALID_ARGUMENT):
     probable_cause = "a field of the performance test has a value that cannot be used"
     usual_remedy = "correct the named field; docs/how-to/perf.md has the forms"
 
 
-class GeneratorMissing(PerfError):
-    code = "MB-6002"
+class GeneratorMissing(PerfError, code="MB-6002"):
     probable_cause = "the load generator's program is not installed where the perf worker runs"
     usual_remedy = "install it, or name its path in MESHBUS_PERF_FORTIO or MESHBUS_PERF_WRK2"
 
 
-class GeneratorFailed(PerfError):
-    code = "MB-6003"
-    status = Status.INTERNAL
-    retryable = True
+class GeneratorFailed(PerfError, code="MB-6003", status=Status.INTERNAL, retryable=True):
     probable_cause = "the load generator ended with an error"
     usual_remedy = "read the generator's words; run the same test with fewer connections"
 
 
-class TargetError(PerfError):
-    status = Status.UNAVAILABLE
+class TargetError(PerfError, status=Status.UNAVAILABLE):
+    pass
 
 
-class TargetUnreachable(TargetError):
-    code = "MB-6004"
+class TargetUnreachable(TargetError, code="MB-6004"):
     probable_cause = "nothing listens at the target's address, or a firewall is between"
     usual_remedy = "check that the target runs and is reachable from where the perf workers run"
 
 
-class TargetUnknown(TargetError):
-    code = "MB-6005"
+class TargetUnknown(TargetError, code="MB-6005"):
     probable_cause = "the target's name cannot be resolved where the perf workers run"
     usual_remedy = "correct the host, or run perf workers in the cluster whose DNS knows the name"
 
 
-class TargetUntrusted(TargetError):
-    code = "MB-6006"
+class TargetUntrusted(TargetError, code="MB-6006"):
     probable_cause = "the target's certificate is not valid for its name, or TLS is not spoken"
     usual_remedy = "give the CA in ssl_certificate, or set `insecure: true` in the options"
 
 
-class TargetSilent(TargetError):
-    code = "MB-6007"
-    status = Status.DEADLINE_EXCEEDED
+class TargetSilent(TargetError, code="MB-6007", status=Status.DEADLINE_EXCEEDED):
     probable_cause = "the target takes connections and answers no request in time"
     usual_remedy = "raise `timeoutSeconds` in the options, or lower the rate"
 
 
-class WorkersMissing(PerfError):
-    code = "MB-6008"
-    status = Status.UNAVAILABLE
-    retryable = True
+class WorkersMissing(PerfError, code="MB-6008", status=Status.UNAVAILABLE, retryable=True):
     probable_cause = "fewer perf workers are free than the test asks for"
     usual_remedy = "start more perf workers, or ask for fewer in `workers`"
 
 
-class ShardsLost(PerfError):
-    code = "MB-6009"
-    status = Status.UNAVAILABLE
-    retryable = True
+class ShardsLost(PerfError, code="MB-6009", status=Status.UNAVAILABLE, retryable=True):
     probable_cause = "perf workers died or were cut off in the middle of the run"
     usual_remedy = "run the test again; `nats micro ls` shows the workers that are there"
 
 
-class RunUnknown(PerfError):
-    code = "MB-6010"
-    status = Status.NOT_FOUND
+class RunUnknown(PerfError, code="MB-6010", status=Status.NOT_FOUND):
     probable_cause = "no run of this id is kept; results go after their time to live"
     usual_remedy = "take the id from the run's events, or run the test again"
 
 
-class BaselineUnknown(PerfError):
-    code = "MB-6011"
-    status = Status.NOT_FOUND
+class BaselineUnknown(PerfError, code="MB-6011", status=Status.NOT_FOUND):
     probable_cause = "no baseline is kept for this name and configuration"
     usual_remedy = "run the test with `baseline: NAME` once to keep it"
 
 
-class RegressionFound(PerfError):
-    code = "MB-6012"
+class RegressionFound(PerfError, code="MB-6012"):
     probable_cause = "the change made the service slower or less reliable than the threshold allows"
     usual_remedy = "read the comparison, mend the change and try again"
 
 
-class TopologyError(MeshbusError):
-    status = Status.FAILED_PRECONDITION
+class TopologyError(MeshbusError, status=Status.FAILED_PRECONDITION):
+    pass
 
 
-class TelemetryUnavailable(TopologyError):
-    code = "MB-7001"
-    status = Status.UNAVAILABLE
-    retryable = True
+class TelemetryUnavailable(
+    TopologyError, code="MB-7001", status=Status.UNAVAILABLE, retryable=True
+):
     probable_cause = "the source of the mesh's telemetry is away, slow, or something else"
     usual_remedy = "check MESHBUS_TOPOLOGY_PROMETHEUS; the graph goes on without traffic meanwhile"
 
 
-class ClusterNotWatched(TopologyError):
-    code = "MB-7002"
-    status = Status.NOT_FOUND
+class ClusterNotWatched(TopologyError, code="MB-7002", status=Status.NOT_FOUND):
     probable_cause = (
         "no cluster of this name is registered, or its first watch has not answered yet"
     )
     usual_remedy = "list what is registered by `nats req mesh.gateway.clusters ''`"
 
 
-class HistoryGone(TopologyError):
-    code = "MB-7003"
-    status = Status.NOT_FOUND
+class HistoryGone(TopologyError, code="MB-7003", status=Status.NOT_FOUND):
     probable_cause = "changes of the graph are kept for three days, and within a bound of size"
     usual_remedy = "ask for a later moment"
 
 
-class TooManyStreams(TopologyError):
-    code = "MB-7004"
-    status = Status.RESOURCE_EXHAUSTED
-    retryable = True
+class TooManyStreams(
+    TopologyError, code="MB-7004", status=Status.RESOURCE_EXHAUSTED, retryable=True
+):
     probable_cause = "as many clients follow the graph as this process serves"
     usual_remedy = "close pages that nobody looks at, or raise MESHBUS_TOPOLOGY_MOST_STREAMS"
 
 
-class InternalError(MeshbusError):
-    code = "MB-9001"
+class InternalError(MeshbusError, code="MB-9001"):
     probable_cause = "a defect of Meshbus"
     usual_remedy = "report it with the operation's id and the log lines that carry it"
 
