@@ -40,11 +40,6 @@ class UserKey:
         return cls(public=bytes(pair.public_key).decode(), seed=seed)
 
 
-def fresh_keys(users: Iterable[str]) -> dict[str, UserKey]:
-    """A new key for each user."""
-    return {user: UserKey.fresh() for user in users}
-
-
 def kept_keys(folder: Path, users: Iterable[str]) -> dict[str, UserKey]:
     """The keys in `folder`, and new ones for users that have none there.
 

@@ -145,11 +145,8 @@ def shortened(text: str) -> str:
     return line if len(line) <= FOREIGN_TEXT_LIMIT else line[: FOREIGN_TEXT_LIMIT - 1] + "…"
 
 
-# --- what a caller can mend ---------------------------------------------------------------------
-
-
 class RequestError(MeshbusError, status=Status.INVALID_ARGUMENT):
-    pass
+    """The caller can mend it."""
 
 
 class MalformedRequest(RequestError, code="MB-1001"):
@@ -202,11 +199,8 @@ class ManifestRefused(RequestError, code="MB-1202"):
     usual_remedy = "see the operation's reference page for what it takes"
 
 
-# --- the message bus ----------------------------------------------------------------------------
-
-
 class BusError(MeshbusError, status=Status.UNAVAILABLE, retryable=True):
-    pass
+    """The message bus."""
 
 
 class BusUnavailable(BusError, code="MB-2001"):
@@ -273,11 +267,8 @@ class WorkerUnavailable(BusError, code="MB-2012"):
     usual_remedy = "start the worker (nats micro ls shows those that run) and repeat the operation"
 
 
-# --- a Kubernetes API server --------------------------------------------------------------------
-
-
 class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):
-    pass
+    """A Kubernetes API server."""
 
 
 class ClusterUnreachable(ClusterError, code="MB-3001", status=Status.UNAVAILABLE, retryable=True):
@@ -339,11 +330,8 @@ class NamespaceMissing(ClusterError, code="MB-3011", status=Status.NOT_FOUND):
     usual_remedy = "create the namespace, or put a Namespace object into the manifest"
 
 
-# --- installing and removing a mesh -------------------------------------------------------------
-
-
 class LifecycleError(MeshbusError, status=Status.FAILED_PRECONDITION):
-    pass
+    """Installing and removing a mesh."""
 
 
 class VersionUnknown(LifecycleError, code="MB-4001", status=Status.NOT_FOUND):
@@ -406,11 +394,8 @@ class PlanRefused(LifecycleError, code="MB-4012", status=Status.INVALID_ARGUMENT
     usual_remedy = "run translator and lifecycle of the same version"
 
 
-# --- from what users write to what Istio runs ---------------------------------------------------
-
-
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):
-    pass
+    """From what users write to what Istio runs."""
 
 
 class ObjectsInvalid(TranslatorError, code="MB-5002"):
@@ -433,11 +418,8 @@ class SchemasMissing(TranslatorError, code="MB-5005", status=Status.NOT_FOUND):
     usual_remedy = "add its distribution folder, or name one of the listed versions"
 
 
-# --- load tests ----------------------------------------------------------------------------------
-
-
 class PerfError(MeshbusError, status=Status.FAILED_PRECONDITION):
-    pass
+    """Load tests."""
 
 
 class LoadTestMalformed(PerfError, code="MB-6001", status=Status.INVALID_ARGUMENT):
@@ -456,7 +438,7 @@ class GeneratorFailed(PerfError, code="MB-6003", status=Status.INTERNAL, retryab
 
 
 class TargetError(PerfError, status=Status.UNAVAILABLE):
-    pass
+    """The target was not to be tested."""
 
 
 class TargetUnreachable(TargetError, code="MB-6004"):
@@ -505,7 +487,7 @@ class RegressionFound(PerfError, code="MB-6012"):
 
 
 class TopologyError(MeshbusError, status=Status.FAILED_PRECONDITION):
-    pass
+    """The live graph of a mesh."""
 
 
 class TelemetryUnavailable(

@@ -13,7 +13,6 @@ from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket
-from services.chassis.operations.advertising import advertise
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.istioctl import Distributions
@@ -79,8 +78,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     )
     if not versions:
         log.warning("no_distributions", folder=str(own.distributions))
-    advertised = [operation.advertised for operation in handlers.operations.values()]
-    await advertise(bus, SERVICE, advertised, versions=versions)
+    await runner.advertise(versions=versions)
     service = await serve_queries(
         bus,
         service="lifecycle",

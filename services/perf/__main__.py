@@ -15,7 +15,6 @@ from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
-from services.chassis.operations.advertising import advertise
 from services.chassis.operations.running import Runner
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
@@ -87,7 +86,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     parts = PullWorker(
         bus, "CMD", "perf-shards", shards.handle, letters.bury_delivery, slots=max(1, own.slots)
     )
-    await advertise(bus, SERVICE, [operation.advertised for operation in operations.values()])
+    await runner.advertise()
 
     async def cancel(operation: str, cluster: str, kind: str) -> bool:
         is_running = await runner.claims.cancel(operation, cluster, kind=kind)

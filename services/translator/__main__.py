@@ -15,7 +15,6 @@ from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import serve_queries
 from services.chassis.bus.records import Bucket
 from services.chassis.messages import Command
-from services.chassis.operations.advertising import advertise
 from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
@@ -63,7 +62,7 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     )
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
-    await advertise(bus, SERVICE, [operation.advertised for operation in operations.values()])
+    await runner.advertise()
     service = await serve_queries(
         bus,
         service=SERVICE,

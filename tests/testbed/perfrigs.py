@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.queries import ask
 from services.perf.measurements.measurements import Measurement
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually

@@ -12,8 +12,8 @@ from typing import Any
 
 import aiohttp
 
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.queries import ask
 from services.chassis.errors import MeshbusError
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.nats.config import Server, render
-from deploy.nats.keys import fresh_keys, seed_file, write_keys
+from deploy.nats.keys import UserKey, seed_file, write_keys
 from deploy.nats.permissions import USERS
 from services.chassis.bus import streams
 from services.chassis.bus.connection import connect
@@ -50,7 +50,7 @@ class Stack:
         """`start` starts `services`; `settings` are further `MESHBUS_…` variables for all."""
         self._services = services
         self.folder = folder.resolve()
-        self._nkeys = fresh_keys(user.name for user in USERS)
+        self._nkeys = {user.name: UserKey.fresh() for user in USERS}
         public_nkeys = {user: key.public for user, key in self._nkeys.items()}
         # The addresses of the configuration give way to the command line's.
         self.nats = NatsServer(

@@ -1,33 +1,42 @@
-"""The service API: questions that `nats micro ls` shows and `nats req` asks, answered in JSON."""
+"""The service API: questions that `nats micro ls` shows and `nats req` asks, answered in JSON.
+
+`serve_queries` answers a service's questions, `ask` asks another service.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+import nats.errors
 import orjson
 import structlog
+from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import Service, ServiceConfig
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.asking import ACCEPT_ENCODING, packed
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.envelopes import DEFLATE, MAX_BODY_BYTES
 from services.chassis.errors import (
+    BusUnavailable,
     InternalError,
     MalformedRequest,
     ManifestMalformed,
     MeshbusError,
     RequestTooLarge,
+    WorkerUnavailable,
 )
 from services.chassis.messages import ErrorReport
 from services.chassis.telemetry import traces
 
 VERSION = "0.1.0"
+_ACCEPT_ENCODING = "Accept-Encoding"
+_ERROR_CODE = "Nats-Service-Error-Code"
 _LONGEST_TEXT = 2000
 _MOST_AT_ONCE = 64
 _STOP_WITHIN_S = 5.0
@@ -147,7 +156,7 @@ def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
 
 def _laid_out(body: bytes, asked: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
     """The answer's body and headers; compressed only for who can read that."""
-    if asked.get(ACCEPT_ENCODING) == DEFLATE:
+    if asked.get(_ACCEPT_ENCODING) == DEFLATE:
         return packed(body)
     if len(body) > MAX_BODY_BYTES:
         raise RequestTooLarge(
@@ -180,3 +189,72 @@ def _text(body: bytes) -> str:
     except UnicodeDecodeError as error:
         line = body[: error.start].count(b"\n") + 1
         raise ManifestMalformed(f"line {line}: the text is not UTF-8") from None
+
+
+async def ask(bus: Bus, question: object, *, service: str, verb: str, within: timedelta) -> Any:
+    """The decoded answer of `mesh.<service>.<verb>`.
+
+    Raises the error that the service answered with, as if it had been raised here;
+    `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
+    """
+    subject = f"mesh.{service}.{verb}"
+    body, headers = packed(orjson.dumps(question))
+    carried = traces.injected({**headers, _ACCEPT_ENCODING: DEFLATE})
+    try:
+        reply = await _reply(
+            bus,
+            bus.client.request(
+                subject, body, timeout=within.total_seconds(), headers=dict(carried)
+            ),
+            subject=subject,
+        )
+    except nats.errors.NoRespondersError:
+        raise WorkerUnavailable(f"no {service} worker is connected") from None
+    except TimeoutError:
+        raise WorkerUnavailable(
+            f"no {service} worker answered {verb} within {within.total_seconds():g} s"
+        ) from None
+    except nats.errors.Error as error:
+        raise BusUnavailable(f"{subject} could not be asked") from error
+    answered = dict(reply.headers or {})
+    content = envelopes.unpacked(reply.data, answered)
+    if _ERROR_CODE in answered:
+        raise _raised(content, answered[_ERROR_CODE])
+    return orjson.loads(content)
+
+
+async def _reply(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str) -> Msg:
+    """The answer; a server that was away meanwhile has forgotten question and answer."""
+    lost = asyncio.Event()
+    forget = bus.on_reconnect(lost.set)
+    asking = asyncio.create_task(request, name=f"ask-{subject}")
+    losing = asyncio.create_task(lost.wait(), name="connection-lost")
+    try:
+        await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise BusUnavailable(f"the connection was lost while {subject} was asked")
+        return await asking
+    finally:
+        forget()
+        for task in (asking, losing):
+            task.cancel()
+        await asyncio.gather(asking, losing, return_exceptions=True)
+
+
+def packed(body: bytes) -> tuple[bytes, dict[str, str]]:
+    """Body and headers, compressed where that pays; raises `RequestTooLarge`."""
+    body, headers = envelopes.compressed(body)
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestTooLarge(
+            f"the text takes {len(body)} bytes on the bus, the limit is {MAX_BODY_BYTES}",
+            remedy="ask about fewer objects at once",
+        )
+    return body, headers
+
+
+def _raised(content: bytes, code: str) -> MeshbusError:
+    try:
+        report = ErrorReport.model_validate_json(content)
+    except ValueError:
+        return WorkerUnavailable(f"the answer was an unreadable failure ({code[:16]})")
+    return report.error()

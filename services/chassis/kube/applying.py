@@ -1,4 +1,4 @@
-"""Server-side apply and deletion of single objects.
+"""Server-side apply and deletion of single objects, and who manages which of their fields.
 
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -110,3 +111,21 @@ class Applier:
             subject=str(ref),
         )
         return Applied(ref, answer.json(), created=answer.code == 201)
+
+
+def managed_fields(obj: KubeObject) -> list[dict[str, Any]]:
+    """What the API server says of who manages which fields; never None."""
+    return (obj.get("metadata") or {}).get("managedFields") or []
+
+
+def own_entry(obj: KubeObject) -> dict[str, Any] | None:
+    """The entry of Meshbus' own server-side applies."""
+    return next((entry for entry in managed_fields(obj) if is_own(entry)), None)
+
+
+def is_own(entry: dict[str, Any]) -> bool:
+    return (
+        entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and not entry.get("subresource")
+    )

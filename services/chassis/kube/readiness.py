@@ -145,7 +145,6 @@ class Readiness:
         sample = next(iter(wanted))
         resource = await self.resources.find(sample.api_version, sample.kind)
         names = {ref.name: ref for ref in wanted}
-        predicate = PREDICATES.get(sample.group_kind)
         path = resource.collection(sample.namespace)
         async with aclosing(watched(self.client, path, query=_only(names))) as changes:
             async for change in changes:
@@ -154,7 +153,7 @@ class Readiness:
                 objects = change.items if change.type is ChangeType.LISTED else (change.obj,)
                 for obj in objects:
                     ref = names.get(obj["metadata"]["name"])
-                    if ref is not None and (predicate is None or predicate(obj)):
+                    if ref is not None and is_ready(obj):
                         await became_ready(names.pop(ref.name))
                 if not names:
                     return

@@ -1,7 +1,6 @@
 """The bus contract: what commands, events and results look like, versioned."""
 
-from services.chassis.messages.clusters import ClusterRecord
-from services.chassis.messages.commands import Command, Verb
+from services.chassis.messages.commands import Command, Plan, Step, StepKind, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
 from services.chassis.messages.facts import (
     ClusterFacts,
@@ -16,13 +15,13 @@ from services.chassis.messages.facts import (
 from services.chassis.messages.operations import (
     AdvertisedOperation,
     Category,
+    ClusterRecord,
     OperationRecord,
     OperationState,
     RequestRecord,
     ServiceCatalog,
     SlotKind,
 )
-from services.chassis.messages.plans import Plan, Step, StepKind
 
 __all__ = [
     "AdvertisedOperation",

@@ -1,4 +1,4 @@
-"""What the buckets `ops` and `catalog` hold."""
+"""What the buckets `ops`, `catalog` and `clusters` hold."""
 
 from __future__ import annotations
 
@@ -98,3 +98,13 @@ class ServiceCatalog(Message):
     operations: list[AdvertisedOperation]
     versions: list[str] = Field(default_factory=list)
     """Mesh versions that the service can install, newest first."""
+
+
+class ClusterRecord(Message):
+    """A registered cluster: the value of `clusters/<cluster>`. It holds no credential."""
+
+    cluster: str
+    name: str
+    """What people call it: the kubeconfig's context."""
+    server: str
+    registered: datetime = Field(default_factory=_now)

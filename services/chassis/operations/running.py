@@ -13,7 +13,7 @@ record that is there by then.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -44,6 +44,7 @@ from services.chassis.messages import (
     Event,
     OperationRecord,
     Plan,
+    ServiceCatalog,
     SlotKind,
 )
 from services.chassis.operations.claims import Claims
@@ -146,6 +147,18 @@ class Runner(Generic[W]):
             planned=planned,
             resumes=resumes,
         )
+
+    async def advertise(self, *, versions: Sequence[str] = ()) -> None:
+        """Tells the gateway what the service offers.
+
+        The entry stays when the worker goes: its operations wait for the next one.
+        """
+        catalog = ServiceCatalog(
+            service=self.service,
+            operations=[operation.advertised for operation in self.operations.values()],
+            versions=list(versions),
+        )
+        await Records(Bucket(self.claims.bus, "catalog"), ServiceCatalog).put(self.service, catalog)
 
     async def handle(self, delivery: Delivery) -> None:
         """Runs the command of a delivery; on return it is done with, in success or in failure.

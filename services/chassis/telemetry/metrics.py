@@ -1,6 +1,6 @@
 """Metrics as data: one catalogue entry says name, type, labels, meaning and what to do.
 
-Docs, dashboards and alerts are generated from the entries; code uses the instruments by entry.
+The reference page is generated from the entries; code uses the instruments by entry.
 """
 
 from __future__ import annotations

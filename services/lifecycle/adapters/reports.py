@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.queries import ask
 from services.chassis.kube.objects import KubeObject
 from services.lifecycle.mesh.prechecks import Report
 

@@ -38,7 +38,7 @@ from services.chassis.bus.intents import (
 )
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import ClusterError, InvalidMessage, MeshbusError
-from services.chassis.kube.managedfields import own_entry
+from services.chassis.kube.applying import own_entry
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
 from services.lifecycle.cluster import istio

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from services.chassis.bus import subjects
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.queries import ask
 from services.chassis.bus.records import Records
 from services.chassis.errors import ClusterBusy, DeadlineExpired
 from services.chassis.kube.manifests import dump_manifest

@@ -19,8 +19,8 @@ import structlog
 from nats.aio.msg import Msg
 
 from services.chassis.bus import envelopes, subjects
-from services.chassis.bus.asking import packed
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.queries import packed
 from services.chassis.errors import BusUnavailable, InternalError, MeshbusError, WorkerUnavailable
 from services.chassis.messages import ErrorReport
 from services.topology.handlers import OwnerHandlers

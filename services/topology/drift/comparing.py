@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.chassis.bus.intents import AppliedObject
-from services.chassis.kube.managedfields import entries, is_own, own_entry
+from services.chassis.kube.applying import is_own, managed_fields, own_entry
 from services.chassis.kube.objects import KubeObject
 from services.topology.drift import rules
 from services.topology.drift.fieldsets import (
@@ -127,7 +127,7 @@ class _Loss:
 
     @classmethod
     def of(cls, intent: AppliedObject, live: KubeObject, path: Path) -> _Loss:
-        others = [entry for entry in entries(live) if not is_own(entry)]
+        others = [entry for entry in managed_fields(live) if not is_own(entry)]
         owner = _newest(e for e in others if holds(e.get("fieldsV1") or {}, path))
         suspect = _newest(
             entry

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from services.chassis.bus.intents import AppliedObject
-from services.chassis.kube.managedfields import own_entry
+from services.chassis.kube.applying import own_entry
 from services.chassis.kube.objects import KubeObject
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key

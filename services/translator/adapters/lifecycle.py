@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.queries import ask
 from services.chassis.errors import BusUnavailable, DeadlineExpired, WorkerUnavailable
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, Command, DryRunQuestion, FactsQuestion

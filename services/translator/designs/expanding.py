@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.chassis.messages.plans import Step, StepKind
+from services.chassis.messages import Step, StepKind
 from services.translator.designs.components import Component, Design, Problems
 from services.translator.designs.meshes import (
     addon_of,

@@ -10,7 +10,7 @@ import orjson
 
 from services.chassis.errors import shortened
 from services.chassis.kube.objects import Ref
-from services.chassis.messages.plans import Step, StepKind
+from services.chassis.messages import Step, StepKind
 from services.translator.designs.components import Component, Problems, quoted
 from services.translator.designs.objects import group_of, is_namespace
 from services.translator.designs.settings import INJECTION, KNOWN_TRAITS, MTLS

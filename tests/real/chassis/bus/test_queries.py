@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis.bus.asking import ask
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.queries import Query, serve_queries
+from services.chassis.bus.queries import Query, ask, serve_queries
 from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
 from tests.testbed import building
 from tests.testbed.buses import NatsServer

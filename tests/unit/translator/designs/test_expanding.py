@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import DesignMalformed
-from services.chassis.messages.plans import Step, StepKind
+from services.chassis.messages import Step, StepKind
 from services.lifecycle.mesh.requests import parse_request
 from services.translator.designs import Expansion, expand, read_declarations, read_design, read_oam
 from tests.unit.translator.designs.samples import (
