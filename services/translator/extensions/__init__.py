@@ -1,1 +1,1 @@
-"""The care for what reaches into the proxies: EnvoyFilters, WasmPlugins, TrafficExtensions."""
+"""Checks of what extends the proxies: EnvoyFilters, WasmPlugins and TrafficExtensions."""

@@ -9,44 +9,24 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_HTTP = {
-    "envoy.buffer": "buffer",
-    "envoy.cors": "cors",
-    "envoy.csrf": "csrf",
-    "envoy.ext_authz": "ext_authz",
-    "envoy.fault": "fault",
-    "envoy.grpc_http1_bridge": "grpc_http1_bridge",
-    "envoy.grpc_json_transcoder": "grpc_json_transcoder",
-    "envoy.grpc_web": "grpc_web",
-    "envoy.gzip": "gzip",
-    "envoy.health_check": "health_check",
-    "envoy.http_dynamo_filter": "dynamo",
-    "envoy.ip_tagging": "ip_tagging",
-    "envoy.lua": "lua",
-    "envoy.rate_limit": "ratelimit",
-    "envoy.router": "router",
-}
-_NETWORK = {
-    "envoy.client_ssl_auth": "client_ssl_auth",
-    "envoy.echo": "echo",
-    "envoy.http_connection_manager": "http_connection_manager",
-    "envoy.mongo_proxy": "mongo_proxy",
-    "envoy.ratelimit": "ratelimit",
-    "envoy.redis_proxy": "redis_proxy",
-    "envoy.tcp_proxy": "tcp_proxy",
-}
-_LISTENER = {
-    "envoy.listener.http_inspector": "http_inspector",
-    "envoy.listener.original_dst": "original_dst",
-    "envoy.listener.original_src": "original_src",
-    "envoy.listener.proxy_protocol": "proxy_protocol",
-    "envoy.listener.tls_inspector": "tls_inspector",
-}
+_HTTP = (
+    *("buffer", "cors", "csrf", "ext_authz", "fault", "grpc_http1_bridge", "grpc_json_transcoder"),
+    *("grpc_web", "gzip", "health_check", "ip_tagging", "lua", "router"),
+)
+_NETWORK = (
+    *("client_ssl_auth", "echo", "http_connection_manager", "mongo_proxy", "ratelimit"),
+    *("redis_proxy", "tcp_proxy"),
+)
+_LISTENER = ("http_inspector", "original_dst", "original_src", "proxy_protocol", "tls_inspector")
 
 FORMER_NAMES: Mapping[str, str] = MappingProxyType(
-    {former: f"envoy.filters.http.{name}" for former, name in _HTTP.items()}
-    | {former: f"envoy.filters.network.{name}" for former, name in _NETWORK.items()}
-    | {former: f"envoy.filters.listener.{name}" for former, name in _LISTENER.items()}
+    {f"envoy.{name}": f"envoy.filters.http.{name}" for name in _HTTP}
+    | {f"envoy.{name}": f"envoy.filters.network.{name}" for name in _NETWORK}
+    | {f"envoy.listener.{name}": f"envoy.filters.listener.{name}" for name in _LISTENER}
+    | {
+        "envoy.http_dynamo_filter": "envoy.filters.http.dynamo",
+        "envoy.rate_limit": "envoy.filters.http.ratelimit",
+    }
 )
 """Former name to today's."""
 
@@ -70,7 +50,7 @@ _FORMER_TYPE = re.compile(
 
 
 def current_name(former: str, *, type_url: str) -> str:
-    """Today's name of a filter that is given under a former one; its type settles which it is."""
+    """Today's name of a filter with a former name; its type decides between two filters."""
     name = FORMER_NAMES[former]
     if former in _TWOFOLD and ".filters." in type_url:
         sort = type_url.partition(".filters.")[2].partition(".")[0]
@@ -79,5 +59,5 @@ def current_name(former: str, *, type_url: str) -> str:
 
 
 def is_former_type(url: str) -> bool:
-    """Whether a type's address is of Envoy's v2 API."""
+    """Whether a type URL is of Envoy's v2 API."""
     return _FORMER_TYPE.match(url) is not None

@@ -1,4 +1,4 @@
-"""The care for EnvoyFilters: they patch what Istio generates, which each version may change.
+"""Checks of EnvoyFilters: they patch what Istio generates, which each version may change.
 
 Rules IST0151 to IST0155 are istioctl's (istio/istio, pkg/config/analysis/analyzers/envoyfilter);
 names that Envoy renamed: Envoy's release notes of 1.14; how a version is matched: istiod's
@@ -10,14 +10,23 @@ from __future__ import annotations
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.extensions.patches import check_matched_names, check_value
+from services.translator.extensions.filternames import (
+    FORMER_NAMES,
+    GONE_FILTERS,
+    current_name,
+    is_former_type,
+)
+from services.translator.extensions.findings import tell
 from services.translator.istio.objects import (
+    at,
     entries,
     group_kind,
     inner,
+    mapping,
     namespace_of,
     subject_of,
     text,
+    walked,
 )
 from services.translator.istio.patterns import Pattern
 from services.translator.istio.versions import minor_of
@@ -25,6 +34,19 @@ from services.translator.reports import Finding, Path, Report
 
 _ROUTES = frozenset({"ROUTE_CONFIGURATION", "HTTP_ROUTE"})
 _REPLACEABLE = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST"})
+_RELATIVE = frozenset({"REMOVE", "REPLACE", "INSERT_BEFORE", "INSERT_AFTER"})
+_FILTERS = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
+_INSERTIONS = frozenset({"ADD", "INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "REPLACE"})
+_CONFIGS = ("typed_config", "typedConfig")
+_BODIES = (*_CONFIGS, "config_discovery", "configDiscovery")
+_CHAIN: Path = ("match", "listener", "filterChain", "filter")
+_MATCHED_NAMES: tuple[Path, ...] = (
+    (*_CHAIN, "name"),
+    (*_CHAIN, "subFilter", "name"),
+    ("match", "listener", "listenerFilter"),
+    ("match", "waypoint", "filter", "name"),
+    ("match", "waypoint", "filter", "subFilter", "name"),
+)
 # A pattern that finds both of these tells no versions apart.
 _PROBES = ("0.0.1", "9.9.9")
 
@@ -32,7 +54,7 @@ _PROBES = ("0.0.1", "9.9.9")
 def check_filter(
     obj: KubeObject, *, target: str | None, root_namespace: str = "istio-system"
 ) -> list[Finding]:
-    """What is wrong or fragile in an EnvoyFilter; else nothing.
+    """Reports what is wrong or fragile in an EnvoyFilter; other objects have no findings.
 
     `target` is the version that the proxies will have, such as 1.31.0; without one, patterns of
     versions are only checked for themselves. Raises `OptionsMalformed` when it is no version.
@@ -41,56 +63,28 @@ def check_filter(
         return []
     report = Report(subject_of(obj))
     spec = inner(obj, "spec")
-    _check_form(report, spec)
+    for field, successor in (("filters", "configPatches"), ("workloadLabels", "workloadSelector")):
+        if field in spec:
+            tell(report, "former-form", ("spec", field), successor=successor)
     _check_scope(report, spec, is_root=namespace_of(obj) == root_namespace)
     versioned: set[str] = set()
     for index, patch in entries(spec.get("configPatches")):
         path = ("spec", "configPatches", index)
         _check_operation(report, spec, patch, path=path, versioned=versioned)
         _check_versions(report, patch, path=path, target=target)
-        check_matched_names(report, patch, path=path)
-        check_value(report, patch, path=path)
+        _check_matched_names(report, patch, path=path)
+        _check_value(report, patch, path=path)
         if _version_pattern(patch):
             versioned.add(_patched_name(patch))
     return report.findings
 
 
-def _check_form(report: Report, spec: dict[str, Any]) -> None:
-    for field, successor in (("filters", "configPatches"), ("workloadLabels", "workloadSelector")):
-        if field in spec:
-            report.error(
-                ("spec", field),
-                "was removed from EnvoyFilter; what it says has no effect",
-                rule="filter/form",
-                remedy=f"write it as {successor}",
-            )
-
-
 def _check_scope(report: Report, spec: dict[str, Any], *, is_root: bool) -> None:
     references = spec.get("targetRefs")
     if spec.get("workloadSelector") is not None and references:
-        report.error(
-            ("spec", "targetRefs"),
-            "stands beside workloadSelector; only one of them may be set",
-            rule="filter/scope",
-            remedy="keep targetRefs for gateways and waypoints, workloadSelector for other "
-            "workloads",
-        )
-    if references or inner(spec, "workloadSelector", "labels"):
-        return
-    if is_root:
-        report.warning(
-            ("spec",),
-            "selects no workloads in the root namespace, so it patches every proxy of the mesh",
-            rule="filter/mesh-wide",
-            remedy="set workloadSelector or targetRefs",
-        )
-    else:
-        report.info(
-            ("spec",),
-            "selects no workloads, so it patches every proxy of its namespace",
-            rule="filter/namespace-wide",
-        )
+        tell(report, "two-scopes", ("spec", "targetRefs"))
+    if not references and not inner(spec, "workloadSelector", "labels"):
+        tell(report, "mesh-wide" if is_root else "namespace-wide", ("spec",))
 
 
 def _check_operation(
@@ -100,39 +94,14 @@ def _check_operation(
     target = text(patch.get("applyTo"))
     place: Path = (*path, "patch", "operation")
     if operation in ("ADD", "REMOVE") and target in _ROUTES:
-        code = "IST0153" if operation == "ADD" else "IST0154"
-        report.error(
-            place, f"{operation} is ignored for {target}", rule=code, remedy="use MERGE instead"
-        )
-        return
-    if operation == "REPLACE" and target not in _REPLACEABLE:
-        report.error(
-            place,
-            f"REPLACE works on {', '.join(sorted(_REPLACEABLE))}, not on {target or 'nothing'}",
-            rule="IST0152",
-            remedy="use MERGE, or REMOVE and ADD",
-        )
-        return
-    if operation not in ("REMOVE", "REPLACE", "INSERT_BEFORE", "INSERT_AFTER"):
-        return
-    if spec.get("priority"):
-        return
-    if _patched_name(patch) in versioned:
-        report.warning(
-            place,
-            f"{operation} is relative to a filter that an earlier patch changes for some proxy "
-            "versions only, and no priority is set",
-            rule="IST0155",
-            remedy="set priority, so that the order of the patches is fixed",
-        )
-    else:
-        report.warning(
-            place,
-            f"{operation} depends on what other EnvoyFilters did before, and no priority is set",
-            rule="IST0151",
-            remedy="set priority, or use an operation that is not relative (ADD, INSERT_FIRST, "
-            "MERGE)",
-        )
+        tell(report, f"{operation.lower()}-ignored", place, target=target)
+    elif operation == "REPLACE" and target not in _REPLACEABLE:
+        replaceable = ", ".join(sorted(_REPLACEABLE))
+        tell(report, "replace-ignored", place, replaceable=replaceable, target=target or "nothing")
+    elif operation in _RELATIVE and not spec.get("priority"):
+        is_versioned = _patched_name(patch) in versioned
+        name = "relative-to-versioned" if is_versioned else "relative"
+        tell(report, name, place, operation=operation)
 
 
 def _patched_name(patch: dict[str, Any]) -> str:
@@ -154,30 +123,67 @@ def _check_versions(
     place: Path = (*path, "match", "proxy", "proxyVersion")
     compiled = Pattern.of(pattern)
     if compiled is None:
-        report.error(
-            place,
-            "is no expression that Istio can use (RE2, up to 1024 characters), so the patch "
-            "applies to no proxy",
-            rule="filter/version-match",
-        )
-        return
-    if all(compiled.finds(probe) for probe in _PROBES):
-        report.warning(
-            place,
-            "matches every version, so it protects from no upgrade",
-            rule="filter/version-match",
-            remedy="leave it out, or name the versions that the patch was tested with",
-        )
+        tell(report, "version-unreadable", place)
+    elif all(compiled.finds(probe) for probe in _PROBES):
+        tell(report, "version-any", place)
     elif target is not None and not compiled.finds(_full(target)):
-        report.warning(
-            place,
-            f"does not match {target}: the patch silently stops applying to proxies of that "
-            "version",
-            rule="filter/version-match",
-            remedy="test the patch with that version and let the expression match it",
-        )
+        tell(report, "version-differs", place, target=target)
 
 
 def _full(version: str) -> str:
     minor_of(version)
     return version if version.count(".") > 1 else f"{version}.0"
+
+
+def _check_matched_names(report: Report, patch: dict[str, Any], *, path: Path) -> None:
+    for place in _MATCHED_NAMES:
+        name = text(at(patch, place[:-1]).get(str(place[-1])))
+        if name in FORMER_NAMES:
+            current = FORMER_NAMES[name]
+            tell(report, "matched-former-name", (*path, *place), former=name, current=current)
+        elif name in GONE_FILTERS:
+            successor = GONE_FILTERS[name]
+            tell(report, "matched-gone-filter", (*path, *place), name=name, successor=successor)
+
+
+def _check_value(report: Report, patch: dict[str, Any], *, path: Path) -> None:
+    value = inner(patch, "patch").get("value")
+    base: Path = (*path, "patch", "value")
+    if _brings_filter(patch) and not any(name in value for name in _BODIES):
+        tell(report, "no-typed-config", base)
+    for place, node in walked(value, base):
+        _check_types(report, node, path=place)
+        _check_names(report, node, path=place)
+        remote = mapping(node.get("remote"))
+        is_fetched = "http_uri" in remote or "httpUri" in remote
+        if is_fetched and not text(remote.get("sha256")):
+            tell(report, "remote-unpinned", (*place, "remote"))
+
+
+def _brings_filter(patch: dict[str, Any]) -> bool:
+    """Whether the patch adds a whole filter."""
+    operation = text(inner(patch, "patch").get("operation"))
+    is_filter = text(patch.get("applyTo")) in _FILTERS
+    return is_filter and operation in _INSERTIONS and bool(inner(patch, "patch", "value"))
+
+
+def _check_types(report: Report, node: dict[str, Any], *, path: Path) -> None:
+    for key in _CONFIGS:
+        if isinstance(node.get(key), dict) and not text(node[key].get("@type")):
+            tell(report, "no-type", (*path, key))
+    for key in ("@type", "type_url", "typeUrl"):
+        url = text(node.get(key))
+        if is_former_type(url):
+            tell(report, "former-type", (*path, key), type=url[:128])
+
+
+def _check_names(report: Report, node: dict[str, Any], *, path: Path) -> None:
+    name = text(node.get("name"))
+    body = mapping(node.get("typed_config", node.get("typedConfig")))
+    if name in FORMER_NAMES and body:
+        current = current_name(name, type_url=text(body.get("@type")))
+        tell(report, "given-former-name", (*path, "name"), former=name, current=current)
+    for key in ("typed_per_filter_config", "typedPerFilterConfig"):
+        for former in sorted(set(map(str, mapping(node.get(key)))) & set(FORMER_NAMES)):
+            current = FORMER_NAMES[former]
+            tell(report, "route-former-name", (*path, key, former), former=former, current=current)

@@ -1,0 +1,41 @@
+"""The findings of `findings.yaml`, and how a check reports one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from services.chassis.kube.manifests import Loader
+from services.translator.reports import Level, Path, Report
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def _read() -> Mapping[str, _Entry]:
+    text = files(__package__).joinpath("findings.yaml").read_text()
+    return TypeAdapter(dict[str, _Entry]).validate_python(yaml.load(text, Loader))
+
+
+_ENTRIES = _read()
+
+
+def tell(report: Report, name: str, path: Path, /, **values: str) -> None:
+    """Adds the finding called `name` about a place; `values` fill in its texts."""
+    entry = _ENTRIES[name]
+    add = {Level.ERROR: report.error, Level.WARNING: report.warning, Level.INFO: report.info}
+    add[entry.level](
+        path,
+        entry.message.format_map(values),
+        rule=entry.rule,
+        remedy=entry.remedy.format_map(values),
+    )
