@@ -1,17 +1,17 @@
-"""One rewrite of one object: the copy that is changed, and what is told about each change."""
+"""One rewrite of one object: the copy that is changed, and a report of each change."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.objects import at, copied, subject_of
+from services.translator.istio.objects import copied, subject_of
 from services.translator.istio.versions import Minor, minor_text
 from services.translator.reports import Path, Report
 
 
 class Rewriting:
-    """A deep copy of an object and a report of what was changed in it; the object itself stays."""
+    """Changes a deep copy of an object, never the object itself."""
 
     def __init__(self, obj: KubeObject, *, target: Minor | None, root_namespace: str) -> None:
         self.obj: KubeObject = copied(obj)
@@ -23,26 +23,52 @@ class Rewriting:
         """Whether the target version has what came with `since`; without a target it has all."""
         return self._target is None or self._target >= since
 
-    def at(self, path: Path) -> dict[str, Any]:
-        return at(self.obj, path)
+    def move(
+        self,
+        owner: dict[str, Any],
+        former: str,
+        successor: str,
+        value: Any,
+        *,
+        path: Path,
+        names: str = "",
+        since: Minor | None = None,
+        removed_in: str = "",
+    ) -> None:
+        """Writes a deprecated field of `owner` as its successor, which then holds `value`.
 
-    def became(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
-        """Tells that a deprecated form, which still works, was rewritten."""
+        A successor that is set already is the only one that Istio reads. A field with a wrong value
+        has None as `value`; it stays, so that validation reports it. `names` is how the report
+        calls the successor, if not by its field; `removed_in` is set for a field that Istio no
+        longer reads.
+        """
+        present = owner.get(successor)
+        if present or isinstance(present, dict):
+            del owner[former]
+            self.drop((*path, former), f"is not read, because {successor} is set")
+        elif value is not None:
+            del owner[former]
+            owner[successor] = value
+            if removed_in:
+                self.restored((*path, former), names or successor, since=removed_in)
+            else:
+                self.rewrote((*path, former), names or successor, since=since)
+
+    def rewrote(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
+        """Reports that a deprecated form, which still works, was rewritten."""
         when = f" (Istio {minor_text(since)} and newer)" if since else ""
-        self.report.info(
-            path, f"is deprecated, it was written as {successor}{when}", rule="deprecated"
-        )
+        message = f"is deprecated, it was written as {successor}{when}"
+        self.report.info(path, message, rule="deprecated")
 
     def restored(self, path: Path, successor: str, *, since: str) -> None:
-        """Tells that a form that Istio no longer reads was rewritten to what it meant."""
-        self.report.warning(
-            path, f"has had no effect since {since}, it was written as {successor}", rule="removed"
-        )
+        """Reports that a form that Istio no longer reads was rewritten to what it meant."""
+        message = f"has had no effect since {since}, it was written as {successor}"
+        self.report.warning(path, message, rule="removed")
 
-    def dropped(self, path: Path, reason: str) -> None:
-        """Tells that something without effect was left out."""
+    def drop(self, path: Path, reason: str) -> None:
+        """Reports that a field without effect was left out."""
         self.report.info(path, f"{reason}, so it was left out", rule="without-effect")
 
-    def kept(self, path: Path, message: str, remedy: str) -> None:
-        """Tells of a form that cannot be rewritten without changing what it does."""
+    def leave(self, path: Path, message: str, remedy: str) -> None:
+        """Reports a form that cannot be rewritten without changing what it does."""
         self.report.warning(path, message, rule="deprecated", remedy=remedy)

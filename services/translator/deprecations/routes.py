@@ -28,11 +28,11 @@ def rewrite_virtual_service(rewriting: Rewriting) -> None:
     for index, route in entries(spec.get("http")):
         path: Path = ("spec", "http", index)
         _rewrite_mirror(rewriting, route, path=path, is_merged=is_delegate or "delegate" in route)
-        _rewrite_origins(rewriting, route, path=path)
+        _rewrite_origins(rewriting, mapping(route.get("corsPolicy")), path=(*path, "corsPolicy"))
         _rewrite_faults(rewriting, route, path=path)
         if "websocketUpgrade" in route:
             del route["websocketUpgrade"]
-            rewriting.dropped(
+            rewriting.drop(
                 (*path, "websocketUpgrade"), "is not needed: WebSockets are always let through"
             )
         _rewrite_headers(rewriting, route, path=path)
@@ -44,53 +44,51 @@ def _rewrite_mirror(
     rewriting: Rewriting, route: dict[str, Any], *, path: Path, is_merged: bool
 ) -> None:
     for former in ("mirror_percent", "mirrorPercent"):
-        if former not in route:
-            continue
-        if is_merged:
+        if former in route and is_merged:
             # Root and delegate are merged field by field, and mirrorPercentage wins over both.
-            rewriting.kept(
+            rewriting.leave(
                 (*path, former),
                 "is deprecated, but cannot be rewritten in one of two merged VirtualServices alone",
                 "write mirrorPercentage in the root and in the delegate",
             )
-        elif isinstance(route.get("mirrorPercentage"), dict):
-            del route[former]
-            rewriting.dropped((*path, former), "stands beside mirrorPercentage and is not read")
-        elif _is_count(route[former]):
-            route["mirrorPercentage"] = {"value": route.pop(former)}
-            rewriting.became((*path, former), "mirrorPercentage.value")
+        elif former in route:
+            rewriting.move(
+                route,
+                former,
+                "mirrorPercentage",
+                _percentage(route[former]),
+                path=path,
+                names="mirrorPercentage.value",
+            )
 
 
-def _rewrite_origins(rewriting: Rewriting, route: dict[str, Any], *, path: Path) -> None:
-    policy = mapping(route.get("corsPolicy"))
-    place: Path = (*path, "corsPolicy", "allowOrigin")
-    if "allowOrigin" not in policy:
-        return
-    former = policy["allowOrigin"]
-    if policy.get("allowOrigins"):
-        del policy["allowOrigin"]
-        rewriting.dropped(place, "stands beside allowOrigins and is not read")
-    elif isinstance(former, list) and len(texts(former)) == len(former):
-        del policy["allowOrigin"]
-        policy["allowOrigins"] = [{"exact": origin} for origin in former]
-        rewriting.became(place, "allowOrigins, each as exact")
+def _rewrite_origins(rewriting: Rewriting, policy: dict[str, Any], *, path: Path) -> None:
+    origins = policy.get("allowOrigin")
+    if "allowOrigin" in policy:
+        is_text = isinstance(origins, list) and len(texts(origins)) == len(origins)
+        rewriting.move(
+            policy,
+            "allowOrigin",
+            "allowOrigins",
+            [{"exact": origin} for origin in texts(origins)] if is_text else None,
+            path=path,
+            names="allowOrigins, each as exact",
+        )
 
 
 def _rewrite_faults(rewriting: Rewriting, route: dict[str, Any], *, path: Path) -> None:
-    for name in ("delay", "abort"):
+    for name, removed_in in (("delay", ""), ("abort", "its removal from the API")):
         fault = inner(route, "fault", name)
-        place: Path = (*path, "fault", name, "percent")
-        if "percent" not in fault:
-            continue
-        if isinstance(fault.get("percentage"), dict):
-            del fault["percent"]
-            rewriting.dropped(place, "stands beside percentage and is not read")
-        elif _is_count(fault["percent"]):
-            fault["percentage"] = {"value": fault.pop("percent")}
-            if name == "delay":
-                rewriting.became(place, "percentage.value")
-            else:
-                rewriting.restored(place, "percentage.value", since="its removal from the API")
+        if "percent" in fault:
+            rewriting.move(
+                fault,
+                "percent",
+                "percentage",
+                _percentage(fault["percent"]),
+                path=(*path, "fault", name),
+                names="percentage.value",
+                removed_in=removed_in,
+            )
 
 
 def _rewrite_headers(rewriting: Rewriting, owner: dict[str, Any], *, path: Path) -> None:
@@ -103,7 +101,7 @@ def _rewrite_headers(rewriting: Rewriting, owner: dict[str, Any], *, path: Path)
                 (*path, former), f"headers.{direction}.{operation}", since="Istio 1.4"
             )
         else:
-            rewriting.kept(
+            rewriting.leave(
                 (*path, former),
                 f"has no effect, and headers.{direction}.{operation} already says otherwise",
                 "decide which of the two is meant",
@@ -132,6 +130,7 @@ def _merge(owner: dict[str, Any], value: Any, *, direction: str, operation: str)
     return True
 
 
-def _is_count(value: Any) -> bool:
-    """Whether it is a percentage as an integer; YAML's booleans are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100
+def _percentage(value: Any) -> dict[str, int] | None:
+    """The message of a percentage that is given as an integer; YAML's booleans are none."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100
+    return {"value": value} if is_count else None

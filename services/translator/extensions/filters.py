@@ -38,7 +38,7 @@ _RELATIVE = frozenset({"REMOVE", "REPLACE", "INSERT_BEFORE", "INSERT_AFTER"})
 _FILTERS = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
 _INSERTIONS = frozenset({"ADD", "INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "REPLACE"})
 _CONFIGS = ("typed_config", "typedConfig")
-_BODIES = (*_CONFIGS, "config_discovery", "configDiscovery")
+_BODIES = frozenset({*_CONFIGS, "config_discovery", "configDiscovery"})
 _CHAIN: Path = ("match", "listener", "filterChain", "filter")
 _MATCHED_NAMES: tuple[Path, ...] = (
     (*_CHAIN, "name"),
@@ -147,11 +147,10 @@ def _check_matched_names(report: Report, patch: dict[str, Any], *, path: Path) -
 
 
 def _check_value(report: Report, patch: dict[str, Any], *, path: Path) -> None:
-    value = inner(patch, "patch").get("value")
     base: Path = (*path, "patch", "value")
-    if _brings_filter(patch) and not any(name in value for name in _BODIES):
+    if _brings_filter(patch) and not inner(patch, "patch", "value").keys() & _BODIES:
         tell(report, "no-typed-config", base)
-    for place, node in walked(value, base):
+    for place, node in walked(inner(patch, "patch").get("value"), base):
         _check_types(report, node, path=place)
         _check_names(report, node, path=place)
         remote = mapping(node.get("remote"))

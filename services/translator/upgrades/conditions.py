@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.deprecations.traffic import traffic_policies
+from services.translator.deprecations.fields import traffic_policies
 from services.translator.istio.objects import (
     at,
     containers,

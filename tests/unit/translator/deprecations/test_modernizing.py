@@ -9,7 +9,8 @@ import pytest
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject
-from services.translator.deprecations.modernizing import PROMOTIONS, modernized
+from services.translator.deprecations.kinds import PROMOTIONS
+from services.translator.deprecations.modernizing import modernized
 from services.translator.reports import Level
 from tests.unit.translator.objects import (
     deployment,

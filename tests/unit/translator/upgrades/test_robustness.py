@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.deprecations.modernizing import PROMOTIONS, modernized
+from services.translator.deprecations.kinds import PROMOTIONS
+from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
 from services.translator.upgrades.upgrading import upgrade_report
