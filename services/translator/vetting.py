@@ -1,13 +1,14 @@
 """The operation `istio-vet`: Istio's configuration in a cluster, checked against its definitions.
 
-It validates every object of Istio's and the Gateway API's kinds, names deprecated forms, and looks
-at EnvoyFilters and WasmPlugins. What needs a view of the running pods, and the analyzers' findings,
-come from the topology service; where that does not watch the cluster, the result says so.
+It validates every object of Istio's and the Gateway API's kinds, names deprecated forms, and checks
+EnvoyFilters and WasmPlugins. The seven vetters and the analyzers are a projection of what the
+topology service finds; where that does not watch the cluster, the result says so.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from services.chassis.errors import BusUnavailable, ClusterNotWatched, WorkerUnavailable
 from services.chassis.kube.objects import KubeObject
@@ -20,7 +21,7 @@ from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
 from services.translator.options import Options
-from services.translator.reports import Finding, Level, errors
+from services.translator.reports import Finding, Level
 from services.translator.work import Work
 
 _OF_TOPOLOGY = (
@@ -28,74 +29,85 @@ _OF_TOPOLOGY = (
     "danglingroutedestinationhost, conflictingvirtualservicehost and the analyzers"
 )
 _MOST_EVENTS = 200
-_SEVERITIES = {"error": Severity.WARN, "warning": Severity.WARN}
+_SEVERITIES = {"error": Severity.WARN, "warning": Severity.WARN, "info": Severity.INFO}
+"""Findings about a mesh are news about it; the operation itself has not failed."""
 _SYSTEM_NAMESPACE = "istio-system"
 
-_Told: TypeAlias = tuple[str, str, Severity]
-"""A summary, its remedy, and how bad it is."""
+
+@dataclass(frozen=True, slots=True)
+class _Remark:
+    """One finding of the translator or of topology, as it is streamed."""
+
+    summary: str
+    remedy: str
+    severity: Severity
+    is_wrong: bool
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Its code and object: a finding of both services is streamed once."""
+        return tuple(self.summary.split(": ")[:2])
 
 
 async def run_vet(work: Work) -> Result:
-    """One event for each finding, then a summary; it writes nothing."""
+    """Streams one event for each finding, then a summary; it writes nothing."""
     facts = await work.cluster.facts()
     facts = await work.cluster.facts(kinds=facts.configuration_kinds())
     schemas, version, lines = await schemas_for(facts, Options(), work.definitions)
     for line in lines:
         work.progress.warn(f"{line.source}: {line.note}")
     root = facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
-    findings = [
-        finding
+    own = [
+        _of_translator(finding)
         for obj in facts.objects
         for finding in vetted(obj, schemas=schemas, version=version, root_namespace=root)
     ]
-    # What is wrong comes first, so that remarks crowd none of it out.
-    findings.sort(key=lambda finding: finding.level is not Level.ERROR)
-    told = [_of_definitions(finding) for finding in findings]
-    running, missing = await _of_the_running(work)
-    known = {_about(summary) for summary, *_ in told}
-    running = [one for one in running if _about(one[0]) not in known]
-    told += running
-    for summary, details, severity in told[:_MOST_EVENTS]:
-        # Findings about a mesh are news about it; the operation itself has not failed.
-        work.progress.tell(Phase.NOTE, summary, details, severity=severity)
-    if len(told) > _MOST_EVENTS:
-        work.progress.note(f"{len(told) - _MOST_EVENTS} more findings were not told one by one")
-    wrong = len(errors(findings)) + sum(1 for *_, level in running if level is Severity.WARN)
-    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(told) - wrong} notes"
+    known = {remark.about for remark in own}
+    running, missing = await _of_topology(work)
+    running = [remark for remark in running if remark.about not in known]
+    # Errors come first, so that they are streamed even where remarks are too many.
+    remarks = [
+        *sorted(own, key=lambda remark: not remark.is_wrong),
+        *sorted(running, key=lambda remark: not remark.is_wrong),
+    ]
+    for remark in remarks[:_MOST_EVENTS]:
+        work.progress.tell(Phase.NOTE, remark.summary, remark.remedy, severity=remark.severity)
+    if len(remarks) > _MOST_EVENTS:
+        work.progress.note(f"{len(remarks) - _MOST_EVENTS} more findings were not told one by one")
+    wrong = sum(remark.is_wrong for remark in remarks)
+    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(remarks) - wrong} notes"
     if not facts.meshes:
         counts = f"Istio is not installed in this cluster; {counts}"
     return Result(
         "Vetting ran successfully",
         f"{counts}. {missing}".strip(),
-        (("objects", len(facts.objects)), ("findings", len(told)), ("wrong", wrong)),
+        (("objects", len(facts.objects)), ("findings", len(remarks)), ("wrong", wrong)),
     )
 
 
-async def _of_the_running(work: Work) -> tuple[list[_Told], str]:
-    """What topology says, what is wrong first; and what is missing when it says nothing."""
+async def _of_topology(work: Work) -> tuple[list[_Remark], str]:
+    """What topology finds in the running cluster; and what is missing when it cannot answer."""
     try:
         answer = await work.cluster.vetted()
     except (WorkerUnavailable, BusUnavailable, ClusterNotWatched) as error:
         return [], f"Not checked: {_OF_TOPOLOGY}, since {error.summary}."
-    told = [
-        (
-            f"{finding['code']}: {_named(finding['object'])}: {finding['message']}",
-            finding["remedy"],
-            _SEVERITIES.get(finding["level"], Severity.INFO),
-        )
-        for finding in answer["findings"]
+    remarks = [
+        _of_running(f"{found['code']}: {_named(found['object'])}: {found['message']}", found)
+        for found in answer["findings"]
     ]
-    told += [
-        (f"{note['vetter']}: {note['text']}", "", _SEVERITIES.get(note["level"], Severity.INFO))
-        for note in answer["notes"]
-    ]
-    told.sort(key=lambda one: one[2] is not Severity.WARN)
-    return told, ""
+    remarks += [_of_running(f"{note['vetter']}: {note['text']}", note) for note in answer["notes"]]
+    return remarks, ""
 
 
-def _about(summary: str) -> tuple[str, ...]:
-    """Code and object of a summary: what both services find is told once."""
-    return tuple(summary.split(": ")[:2])
+def _of_running(summary: str, told: dict[str, Any]) -> _Remark:
+    severity = _SEVERITIES.get(told["level"], Severity.INFO)
+    return _Remark(summary, told.get("remedy", ""), severity, severity is Severity.WARN)
+
+
+def _of_translator(finding: Finding) -> _Remark:
+    severity = _SEVERITIES[finding.level]
+    is_wrong = finding.level is Level.ERROR
+    return _Remark(f"{finding.rule}: {finding}", finding.remedy, severity, is_wrong)
 
 
 def _named(place: dict[str, str]) -> str:
@@ -106,7 +118,7 @@ def _named(place: dict[str, str]) -> str:
 def vetted(
     obj: KubeObject, *, schemas: Schemas | None, version: str, root_namespace: str
 ) -> list[Finding]:
-    """Everything that can be said about one object alone; `version` "" stands for the newest."""
+    """All findings about one object alone; `version` "" stands for the newest."""
     target = version or None
     return [
         *(validate(obj, schemas=schemas) if schemas is not None else ()),
@@ -114,8 +126,3 @@ def vetted(
         *check_filter(obj, target=target, root_namespace=root_namespace),
         *check_plugin(obj),
     ]
-
-
-def _of_definitions(finding: Finding) -> _Told:
-    severity = _SEVERITIES.get(finding.level.value, Severity.INFO)
-    return f"{finding.rule}: {finding}", finding.remedy, severity
