@@ -20,7 +20,6 @@ from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase, Verb
 from services.chassis.operations.completion import Result
-from services.lifecycle.manifests.engine import never
 from services.lifecycle.manifests.objects import (
     CRD,
     PlannedObject,
@@ -148,7 +147,7 @@ async def apply_objects(work: Work, planned: Sequence[PlannedObject]) -> None:
     """Applies objects in dependency waves, each an event; conflicts are taken over and told."""
     waves = in_waves(planned)
     for number, (wave, objects) in enumerate(waves, start=1):
-        await work.engine.apply_wave(wave, objects, skip=never)
+        await work.engine.apply_wave(wave, objects)
         work.progress.tell(
             Phase.WAVE,
             f"Wave {number} of {len(waves)}, {wave.title}: {len(objects)} applied",
@@ -159,9 +158,10 @@ async def apply_objects(work: Work, planned: Sequence[PlannedObject]) -> None:
             late = await work.engine.established(objects)
             if late:
                 raise KindUnknown(f"not established after a minute: {listing(sorted(late))}")
-    taken_over = work.engine.outcome.taken_over
-    for ref in [p.ref for p in planned if p.ref in taken_over]:
-        work.progress.warn(f"{ref}: fields were taken over from another manager", taken_over[ref])
+    for applied in [work.engine.outcome.applied[one.ref] for one in planned]:
+        if applied.taken_over:
+            text = f"{applied.ref}: fields were taken over from another manager"
+            work.progress.warn(text, applied.taken_over)
 
 
 @dataclass(frozen=True, slots=True)

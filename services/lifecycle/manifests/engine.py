@@ -1,13 +1,13 @@
 """The apply engine: waves of parallel server-side applies, waits on watches, parallel deletions.
 
 It checks the fence before every write, so that a worker that lost its claim stops at the next
-object, and it skips what is proven to be there already.
+object, and skips objects that are proven to be in the cluster as planned.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from services.chassis.bus.leases import Fence
 from services.chassis.errors import KindUnknown
 from services.chassis.kube.applying import Applied, Applier
 from services.chassis.kube.objects import Ref
-from services.chassis.kube.readiness import PREDICATES, Readiness
+from services.chassis.kube.readiness import OnReady, Readiness
 from services.chassis.telemetry import traces
 from services.lifecycle.manifests.objects import CRD, PlannedObject, Wave
 from services.lifecycle.manifests.records import Ledger, side_by_side
@@ -25,18 +25,12 @@ _DEFINITIONS_TIMEOUT = timedelta(seconds=60)
 _NUDGE_EVERY = timedelta(seconds=4)
 
 
-Skip = Callable[[PlannedObject], bool]
-"""True for an object that is proven to be in the cluster as planned."""
-
-
 @dataclass(slots=True)
 class Outcome:
-    """What an operation has done so far."""
+    """Objects that an operation has applied and deleted so far."""
 
     applied: dict[Ref, Applied] = field(default_factory=dict)
-    unchanged: list[Ref] = field(default_factory=list)
     deleted: list[Ref] = field(default_factory=list)
-    taken_over: dict[Ref, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +49,11 @@ class Engine:
         wave: Wave,
         objects: Sequence[PlannedObject],
         *,
-        skip: Skip,
+        proven: Collection[Ref] = (),
         take_over: bool = False,
     ) -> int:
-        """Applies the wave's objects side by side; returns how many were sent."""
-        wanted: list[PlannedObject] = []
-        for planned in objects:
-            if skip(planned):
-                self.outcome.unchanged.append(planned.ref)
-            else:
-                wanted.append(planned)
+        """Applies the wave's objects side by side, but for proven ones; returns how many."""
+        wanted = [planned for planned in objects if planned.ref not in proven]
 
         async def apply(planned: PlannedObject) -> None:
             applied = await self._patient(planned, take_over=take_over)
@@ -73,8 +62,6 @@ class Engine:
             is_definition = planned.ref.group_kind == CRD
             noted = replace(planned, digest="") if is_definition else planned
             self.ledger.applied(noted, applied.obj)
-            if applied.taken_over:
-                self.outcome.taken_over[planned.ref] = applied.taken_over
 
         with traces.span(f"wave {wave.title}", attributes={"objects": len(wanted)}):
             await side_by_side(apply, wanted, parallel=self.parallel)
@@ -144,18 +131,9 @@ class Engine:
 
         await side_by_side(touch, refs, parallel=self.parallel)
 
-    async def ready(
-        self,
-        objects: Iterable[PlannedObject],
-        *,
-        within: timedelta,
-        on_ready: Callable[[Ref], Awaitable[None]],
-    ) -> set[Ref]:
-        """Waits for the workloads among `objects`; returns those that are not ready in time."""
-        refs = [p.ref for p in objects if p.ref.group == "apps" and p.ref.group_kind in PREDICATES]
-        if not refs:
-            return set()
-        with traces.span("wait for workloads", attributes={"objects": len(refs)}):
+    async def ready(self, refs: Iterable[Ref], *, within: timedelta, on_ready: OnReady) -> set[Ref]:
+        """Waits until workloads are ready; returns those that are not in time."""
+        with traces.span("wait for workloads"):
             return await self.fence.guard(
                 self.readiness.wait(refs, within=within, on_ready=on_ready)
             )
@@ -184,8 +162,3 @@ class Engine:
             other.group_kind == CRD and other.name.endswith(f".{ref.group}")
             for other in self.outcome.applied
         )
-
-
-def never(_planned: PlannedObject) -> bool:
-    """Sends everything."""
-    return False

@@ -9,6 +9,7 @@ from typing import Any
 from services.chassis.errors import ClusterError, NotReadyInTime, shortened
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.kube.readiness import PREDICATES
 from services.chassis.kube.resources import Resources
 from services.chassis.messages import Phase
 from services.lifecycle.manifests.objects import PlannedObject, listing
@@ -28,7 +29,10 @@ async def await_ready(work: Work, objects: Iterable[PlannedObject], *, within: t
             Phase.READY, f"{ref} is ready", numbers={"seconds": work.progress.seconds}
         )
 
-    late = await work.engine.ready(objects, within=within, on_ready=tell)
+    refs = [p.ref for p in objects if p.ref.group == "apps" and p.ref.group_kind in PREDICATES]
+    if not refs:
+        return
+    late = await work.engine.ready(refs, within=within, on_ready=tell)
     if late:
         first = min(late)
         raise NotReadyInTime(

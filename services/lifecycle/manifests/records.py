@@ -37,7 +37,13 @@ from services.chassis.bus.intents import (
     unpacked,
 )
 from services.chassis.bus.records import Bucket
-from services.chassis.errors import ClusterError, InvalidMessage, MeshbusError
+from services.chassis.errors import (
+    ClusterError,
+    InvalidMessage,
+    MeshbusError,
+    NamespaceMissing,
+    ObjectNotFound,
+)
 from services.chassis.kube.applying import own_entry
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
@@ -133,34 +139,38 @@ class Ledger:
             if record is not None and heals(self.command.operation, record)
         ]
 
-    async def relabelling(self, ref: Ref) -> AppliedObject | None:
-        """Takes out the record of an object whose labels we are about to change."""
+    async def relabel(
+        self,
+        ref: Ref,
+        labels: Mapping[str, str | None],
+        write: Callable[[], Awaitable[KubeObject]],
+    ) -> KubeObject:
+        """Changes labels of an object by `write`, so that the change is no drift.
+
+        The record is taken out meanwhile. It gets the new values of labels that it has; others are
+        not added to it.
+        """
         record = await self._load(ref)
-        if record is not None:
-            await self.bucket.delete(self._key(ref))
-        return record
-
-    async def restored(self, record: AppliedObject) -> None:
-        """Puts a record back as it was, after a change that failed."""
-        await self._keep(record)
-
-    async def relabelled(
-        self, record: AppliedObject, labels: Mapping[str, str | None], answer: KubeObject
-    ) -> None:
-        """Puts the record back with the changed labels; labels that it lacks are not added."""
+        if record is None:
+            return await write()
+        await self.bucket.delete(self._key(ref))
+        try:
+            answer = await write()
+        except (ObjectNotFound, NamespaceMissing):
+            raise
+        except MeshbusError:
+            await self._keep(record)
+            raise
         intended = dict(record.object)
         metadata = dict(intended.get("metadata") or {})
         own = dict(metadata.get("labels") or {})
-        for name in labels.keys() & own.keys():
-            value = labels[name]
-            if value is None:
-                del own[name]
-            else:
-                own[name] = value
-        intended["metadata"] = {**metadata, "labels": own}
+        changed = {name: labels[name] for name in labels.keys() & own.keys()}
+        metadata["labels"] = {k: v for k, v in (own | changed).items() if v is not None}
+        intended["metadata"] = metadata
         # No operation sent this text, so none is proven by it.
-        changed = {"object": intended, "digest": "", **_seen(answer)}
-        await self._keep(record.model_copy(update=changed))
+        update = {"object": intended, "digest": "", **_seen(answer)}
+        await self._keep(record.model_copy(update=update))
+        return answer
 
     async def _load(self, ref: Ref) -> AppliedObject | None:
         return await self._stored(self._key(ref))

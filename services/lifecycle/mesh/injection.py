@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 
-from services.chassis.errors import MeshbusError, NamespaceMissing, ObjectNotFound
+from services.chassis.errors import NamespaceMissing, ObjectNotFound
+from services.chassis.kube.applying import FIELD_MANAGER
 from services.chassis.kube.client import MERGE_PATCH
-from services.chassis.kube.objects import Ref, labels_of
+from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Verb
 from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
@@ -22,28 +23,27 @@ async def label_namespace(work: Work, request: MeshRequest) -> Result:
     wanted = labels_for(request, work.command.verb)
     ref = Ref("v1", "Namespace", "", namespace)
     resource = await work.cluster.resources.find("v1", "Namespace")
-    # A merge patch touches these keys and nothing else, whoever set the others.
+    # A merge patch changes these labels and leaves all others.
     body = orjson.dumps({"metadata": {"labels": wanted}})
-    work.fence.check()
-    kept = await work.engine.ledger.relabelling(ref)
-    try:
+
+    async def write() -> KubeObject:
         answer = await work.cluster.client.request(
             "PATCH",
             resource.path(ref),
-            query={"fieldManager": "meshbus"},
+            query={"fieldManager": FIELD_MANAGER},
             body=body,
             content_type=MERGE_PATCH,
             subject=str(ref),
         )
+        patched: KubeObject = answer.json()
+        return patched
+
+    work.fence.check()
+    try:
+        labelled = await work.engine.ledger.relabel(ref, wanted, write)
     except (ObjectNotFound, NamespaceMissing):
         raise NamespaceMissing(f"namespace {namespace} does not exist", subject=str(ref)) from None
-    except MeshbusError:
-        if kept is not None:
-            await work.engine.ledger.restored(kept)
-        raise
-    if kept is not None:
-        await work.engine.ledger.relabelled(kept, wanted, answer.json())
-    return _result(namespace, wanted, labels_of(answer.json()), work.command.verb)
+    return _result(namespace, wanted, labels_of(labelled), work.command.verb)
 
 
 def labels_for(request: MeshRequest, verb: Verb) -> dict[str, str | None]:

@@ -7,7 +7,7 @@ how far the last one came.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,22 +132,21 @@ class Installer:
         )
 
     async def _carry_out(self, work: Work, plan: InstallPlan) -> None:
-        def skip(planned: PlannedObject) -> bool:
-            return planned.ref in plan.proven
-
         waves = in_waves(plan.objects)
-        fresh_definitions = [p for p in plan.objects if not skip(p)]
+        fresh = [planned for planned in plan.objects if planned.ref not in plan.proven]
         async with asyncio.TaskGroup() as group:
             established: asyncio.Task[set[Ref]] | None = None
             for number, (wave, objects) in enumerate(waves, start=1):
                 if wave is Wave.CUSTOM_RESOURCES and established is not None:
                     _require_established(await established)
                 if wave is Wave.WEBHOOKS:
-                    objects = await _with_live_failure_policy(work, objects, skip=skip)
-                sent = await work.engine.apply_wave(wave, objects, skip=skip, take_over=True)
+                    objects = await _with_live_failure_policy(work, objects, plan.proven)
+                sent = await work.engine.apply_wave(
+                    wave, objects, proven=plan.proven, take_over=True
+                )
                 _tell_wave(work, wave, number, len(waves), len(objects), sent)
                 if wave is Wave.FOUNDATIONS:
-                    established = group.create_task(work.engine.established(fresh_definitions))
+                    established = group.create_task(work.engine.established(fresh))
                 else:
                     # While the cluster works on the wave, the records of applied objects are kept.
                     group.create_task(work.engine.ledger.settle_meanwhile())
@@ -168,7 +167,7 @@ class Installer:
 
 
 async def _with_live_failure_policy(
-    work: Work, objects: Sequence[PlannedObject], *, skip: Callable[[PlannedObject], bool]
+    work: Work, objects: Sequence[PlannedObject], proven: Collection[Ref]
 ) -> list[PlannedObject]:
     """The objects, with `failurePolicy: Fail` where the live validator has it.
 
@@ -177,7 +176,7 @@ async def _with_live_failure_policy(
     """
     sent = []
     for planned in objects:
-        if planned.ref.kind == _VALIDATOR and not skip(planned):
+        if planned.ref.kind == _VALIDATOR and planned.ref not in proven:
             planned = await _with_policy(work.cluster.client, planned)
         sent.append(planned)
     return sent
@@ -322,7 +321,7 @@ def _is_upgrade(plan: InstallPlan) -> bool:
 
 def _result(work: Work, plan: InstallPlan) -> Result:
     outcome = work.engine.outcome
-    sent, unchanged = len(outcome.applied), len(outcome.unchanged)
+    sent, unchanged = len(outcome.applied), len(plan.proven)
     origin = f" (upgraded from {plan.previous})" if _is_upgrade(plan) else ""
     tags = f", tags {', '.join(plan.tags)}" if plan.tags else ""
     return Result(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -21,7 +22,13 @@ from services.chassis.bus.intents import (
     unpacked,
 )
 from services.chassis.bus.records import Bucket, Entry
-from services.chassis.errors import BusUnavailable, InvalidMessage
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterForbidden,
+    InvalidMessage,
+    MeshbusError,
+    ObjectNotFound,
+)
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command
 from services.lifecycle.manifests.objects import PlannedObject, planned_object
@@ -279,18 +286,45 @@ async def test_relabelling_a_namespace_changes_its_intent() -> None:
     one = planned("n", kind="Namespace", namespace="", labels=labels)
     await keep(store, one)
     book = ledger(store, operation="label")
-    record = await book.relabelling(one.ref)
-    assert record is not None
-    # Nothing is told of a change that is under way.
-    assert store.kept == set()
     changes: dict[str, str | None] = {"istio-injection": None, "istio.io/rev": "canary"}
-    await book.relabelled(record, changes, answer(one, fields={"f:z": {}}))
+
+    async def write() -> KubeObject:
+        # Nothing is told of a change that is under way.
+        assert store.kept == set()
+        return answer(one, fields={"f:z": {}})
+
+    assert await book.relabel(one.ref, changes, write) == answer(one, fields={"f:z": {}})
     after = await kept(store, one)
     assert after.object["metadata"]["labels"] == {"team": "a"}
     assert after.fields == {"f:z": {}}
     assert after.operation == "op-1"
     assert await book.proven([one], {one.ref: answer(one)}) == frozenset()
-    assert await book.relabelling(Ref("v1", "Namespace", "", "unknown")) is None
+    before = dict(store.values)
+    await book.relabel(Ref("v1", "Namespace", "", "unknown"), changes, write=partial(later, one))
+    assert store.values == before
+
+
+async def later(one: PlannedObject) -> KubeObject:
+    return answer(one)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept_names"),
+    [(ClusterForbidden("no"), {"n"}), (ObjectNotFound("gone"), set[str]())],
+    ids=["refused", "gone"],
+)
+async def test_a_relabelling_that_fails_leaves_the_record(
+    error: MeshbusError, kept_names: set[str]
+) -> None:
+    store, one = Store(), planned("n", kind="Namespace", namespace="")
+    await keep(store, one)
+
+    async def write() -> KubeObject:
+        raise error
+
+    with pytest.raises(type(error)):
+        await ledger(store).relabel(one.ref, {"istio-injection": "enabled"}, write)
+    assert store.kept == kept_names
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
