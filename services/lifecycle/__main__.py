@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
-    """Builds the worker, advertises what it offers, and consumes until the context is left."""
+    """Builds the worker, advertises its operations, and consumes commands until the end."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
     private_key = settings.sealing_private_key
     credentials = Bucket(bus, "credentials")

@@ -1,4 +1,4 @@
-"""Makes what an operation of lifecycle works with: the cluster of its command, and its lease."""
+"""Sets an operation's work up: the connection to its cluster, the mesh's lease, and the records."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Handlers:
 
     @asynccontextmanager
     async def work(self, attempt: Attempt) -> AsyncIterator[Work]:
-        """Reaches the command's cluster; what changes its mesh holds the cluster's lease too."""
+        """Reaches the command's cluster; an operation on the mesh holds the cluster's lease too."""
         command = attempt.command
         async with self.connections.to(
             command.cluster, operation=command.operation, credential=command.credential
@@ -91,7 +91,7 @@ class Handlers:
 
 @asynccontextmanager
 async def _recorded(ledger: Ledger) -> AsyncIterator[None]:
-    """Records what the block applies, also when it fails: that is in the cluster all the same."""
+    """Records applied objects after the block, also after a failure: they are in the cluster."""
     try:
         yield
     except Exception as raised:
@@ -104,7 +104,7 @@ async def _recorded(ledger: Ledger) -> AsyncIterator[None]:
 
 
 def changes(work: Work | None) -> str:
-    """What an operation did before it failed."""
+    """Lists the objects that an operation had applied and deleted when it failed."""
     parts = []
     if work is not None and work.engine.outcome.applied:
         refs = list(work.engine.outcome.applied)

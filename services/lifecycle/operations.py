@@ -55,5 +55,5 @@ def offered(*, installer: Installer, applications: Applications) -> dict[str, Op
 
 
 def _changing(what: str, *, applying: str = "installing") -> Callable[[Command], str]:
-    """What an operation that applies or deletes `what` is doing."""
+    """Says "installing" or "removing" `what`, as the command's verb is."""
     return lambda command: f"{'removing' if command.verb is Verb.DELETE else applying} {what}"

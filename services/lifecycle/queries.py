@@ -1,4 +1,4 @@
-"""What lifecycle answers over the service API."""
+"""Answers to questions over the service API: `mesh.lifecycle.<verb>`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Answers:
         return {"cancelling": await self.claims.cancel(operation, cluster)}
 
     async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What a cluster has that a translation depends on."""
+        """Facts about a cluster that a translation depends on."""
         try:
             question = FactsQuestion.model_validate(asked)
         except ValidationError as error:
@@ -64,7 +64,7 @@ class Answers:
         return facts.model_dump(mode="json")
 
     async def dry_run(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What the API server would say to objects; nothing is written."""
+        """The API server's refusals of objects, by a dry run."""
         try:
             question = DryRunQuestion.model_validate(asked)
         except ValidationError as error:

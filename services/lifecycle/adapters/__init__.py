@@ -1,1 +1,1 @@
-"""What speaks to the outside: istioctl of the distributions, API servers."""
+"""Programs and services outside the process: istioctl, and the translator over the bus."""

@@ -1,4 +1,4 @@
-"""Sample applications and add-ons: which there are, their manifests, and what is changed in them.
+"""Sample applications and add-ons: the list, their manifests, and the changes made to these.
 
 Names, categories and texts are those of Meshery's older adapter (internal/config/operations.go in
 meshery/meshery-istio). Unlike it, samples come from the distribution of the installed version: an
@@ -57,7 +57,7 @@ class Application:
 
     @property
     def is_addon(self) -> bool:
-        """True for what belongs to the mesh and not to a namespace of the user's."""
+        """True for an application that belongs to the mesh and not to a namespace of the user's."""
         return self.category is Category.CONFIGURE
 
 
@@ -176,7 +176,7 @@ def mark(objects: Iterable[KubeObject], application: Application) -> None:
 
 
 def move(objects: Iterable[KubeObject], namespace: str) -> None:
-    """Moves a sample's objects to `namespace`, in place; cluster-scoped ones stay what they are.
+    """Moves a sample's objects to `namespace`, in place; cluster-scoped ones are left alone.
 
     Bindings follow their accounts, and the texts of ConfigMaps (Kiali's root namespace, Grafana's
     queries) name the mesh's namespace too.

@@ -1,1 +1,1 @@
-"""One cluster: how it is reached, which Istio is installed in it, and what it serves."""
+"""One cluster: how it is reached, which Istio is installed in it, and which kinds it serves."""

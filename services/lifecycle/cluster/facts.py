@@ -1,6 +1,6 @@
-"""What a cluster has, for those who must not look themselves: answers to `mesh.lifecycle.facts`.
+"""Facts about a cluster for services that may not read it: answers to `mesh.lifecycle.facts`.
 
-Lifecycle opens the credential, so lifecycle reads; the translator gets nothing but the facts.
+Lifecycle opens the credential, so lifecycle reads; the translator gets the facts alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _GROUPS = (
 async def gather(connection: Connection, question: FactsQuestion) -> ClusterFacts:
     """The facts that `question` asks for; raises a `ClusterError` when the cluster cannot tell."""
     client = connection.client
-    # Plain objects only get a version and definitions by it; with SMI, each fact changes the rules.
+    # Plain objects need a version and definitions, which may be seconds old; SMI needs fresh facts.
     if question.namespaces or question.kinds or connection.surveyed < _now() - _SURVEY_KEPT_S:
         await _survey(connection)
     served = connection.served
@@ -67,7 +67,7 @@ async def gather(connection: Connection, question: FactsQuestion) -> ClusterFact
                 (question.managed_kinds, f"{MANAGED_BY}={MANAGER}"),
             )
             for kind in kinds
-            # Nothing else: whoever may ask must not read Secrets by it.
+            # No other kind: a question must not read Secrets.
             if kind in served
         ),
     )
@@ -88,7 +88,7 @@ async def _all(reads: Any) -> list[Any]:
 
 
 async def _survey(connection: Connection) -> None:
-    """What the cluster serves, and which Istio it has."""
+    """Reads the served kinds and the installed revisions of Istio."""
     connection.served, connection.meshes = await asyncio.gather(
         _served(connection), read_meshes(connection.client)
     )
@@ -156,7 +156,7 @@ async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
 
 
 def _is_of_controller(pod: KubeObject) -> bool:
-    """Whether one of the controllers that are read stands for it; a Job's pod speaks for itself."""
+    """Whether a Deployment, StatefulSet or DaemonSet stands for the pod; none does for a Job's."""
     owners = {str(owner.get("kind")) for owner in pod["metadata"].get("ownerReferences") or []}
     if "ReplicaSet" in owners:
         return _DEPLOYMENT_HASH in labels_of(pod)
@@ -212,7 +212,7 @@ def _image_version(plane: KubeObject) -> str:
 
 
 async def read_planes(connection: Connection) -> list[KubeObject]:
-    """istiod's Deployments and their ConfigMaps: an upgrade may not know what they set."""
+    """istiod's Deployments and their ConfigMaps: an upgrade may not know their settings."""
     client = connection.client
     deployments = await list_all(client, "/apis/apps/v1/deployments", selector="app=istiod")
     found = [stripped(item, "apps/v1", "Deployment") for item in deployments]
@@ -250,7 +250,7 @@ async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> st
 
 
 async def _objects(connection: Connection, kind: str, *, selector: str) -> list[KubeObject]:
-    """All objects of a kind without what only the server needs."""
+    """All objects of a kind, without managed fields and status."""
     group, _, name = kind.rpartition("/")
     resource = await connection.resources.preferred(group, name)
     if resource is None or "list" not in resource.verbs:
@@ -271,7 +271,7 @@ async def configuration(connection: Connection) -> list[KubeObject]:
 
 
 async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list[str]:
-    """What the API server says to each object in a dry run; "" where it takes it."""
+    """Applies objects in a dry run; returns the API server's refusal of each, "" for none."""
     return list(await asyncio.gather(*(_tried(connection, obj) for obj in objects)))
 
 

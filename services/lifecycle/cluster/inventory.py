@@ -1,7 +1,7 @@
-"""What of Istio is in a cluster: one survey of labels, in parallel lists of metadata only.
+"""The installed Istio: one survey of labels, in parallel lists of metadata only.
 
-The same survey tells the installed revisions, their tags, what to prune, and what is proven to be
-as it should be.
+The same survey yields the revisions, their tags, the objects to prune, and those that are proven
+to be as planned.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Inventory:
         return [found for found in self.objects.values() if found.revision == revision]
 
     def shared(self) -> list[Found]:
-        """What goes with the last revision: CRDs, the reader's account, our namespace."""
+        """Objects that go with the last revision: CRDs, the reader's account, our namespace."""
         return [found for found in self.objects.values() if found.revision is None]
 
     def namespace(self, default: str) -> str:

@@ -84,7 +84,7 @@ def claim_namespace(obj: KubeObject) -> None:
 
 
 def revision_of(obj: KubeObject) -> str | None:
-    """The revision that owns the object; None for what all share."""
+    """The revision that owns the object; None for objects that all revisions share."""
     labels = labels_of(obj)
     if labels.get(COMPONENT) == BASE and REVISION not in labels:
         return None

@@ -12,7 +12,7 @@ FROM_CACHE = {"resourceVersion": "0"}
 
 
 def stripped(obj: KubeObject, api_version: str, kind: str) -> KubeObject:
-    """The object with its type, which lists leave out, and without what only the server needs."""
+    """The object with its type, which lists leave out, and without managed fields and status."""
     obj["apiVersion"], obj["kind"] = api_version, kind
     obj["metadata"].pop("managedFields", None)
     obj.pop("status", None)

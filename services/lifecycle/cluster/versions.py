@@ -46,7 +46,7 @@ class Version:
 
     @property
     def line(self) -> tuple[int, int]:
-        """Major and minor: what skew rules are about."""
+        """Major and minor, which skew rules compare."""
         return (self.major, self.minor)
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ def choose(wanted: str, available: Iterable[str]) -> str:
 
 
 def choose_distribution(installed: str, available: Sequence[str]) -> tuple[str, str]:
-    """The distribution to take samples from, and what to warn of ("" for nothing).
+    """The distribution to take samples from, and a warning ("" for none).
 
     Raises `SampleMissing` when there is none of the installed minor version.
     """

@@ -72,7 +72,7 @@ def tell_plan(work: Work, planned: Sequence[PlannedObject]) -> None:
 
 
 def read_manifest(body: str) -> list[KubeObject]:
-    """The manifest's objects; what needs the translator is refused by name.
+    """The manifest's objects; raises `ManifestRefused` for kinds that need the translator.
 
     The gateway sends manifests to the translator, so this is for a person with the nats CLI.
     """
@@ -98,7 +98,7 @@ def read_manifest(body: str) -> list[KubeObject]:
 async def place(work: Work, objects: Sequence[KubeObject], *, is_deletion: bool = False) -> None:
     """Puts the request's namespace on namespaced objects that have none.
 
-    Raises `KindUnknown`, but not for a deletion: of a kind that is gone, nothing is there.
+    Raises `KindUnknown`, but not for a deletion: of a kind that is gone there are no objects.
     """
     own = _defined_here(objects)
     for obj in objects:
@@ -166,7 +166,7 @@ async def apply_objects(work: Work, planned: Sequence[PlannedObject]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What a deletion found and took away."""
+    """Objects that a deletion removed, and how many were absent."""
 
     removed: Sequence[Ref]
     absent: int

@@ -90,7 +90,7 @@ def planned_object(obj: dict[str, Any]) -> PlannedObject:
 
 
 def identity(ref: Ref) -> Identity:
-    """An object whatever the version of its API."""
+    """Identifies an object across the versions of its API."""
     return (ref.group, ref.kind, ref.namespace, ref.name)
 
 

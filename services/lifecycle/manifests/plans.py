@@ -1,4 +1,4 @@
-"""Plans: what the translator made of a request, carried out step by step.
+"""Plans: a request's translation, carried out step by step.
 
 A step is either objects to write or one of lifecycle's own operations, run as if it had been asked
 for alone. Steps are idempotent, so a repeat finishes what an earlier attempt began.
@@ -77,9 +77,9 @@ class _Carrier:
         return Result(self.plan.summary, self._details(), self._numbers())
 
     async def _look_ahead(self) -> None:
-        """A kind that the cluster lacks is found before the first write, not half way.
+        """Raises `KindUnknown` before the first write, not half way.
 
-        A plan that installs the mesh brings kinds of its own.
+        A plan that installs the mesh is left out: it brings kinds of its own.
         """
         steps = self.plan.steps
         if any(step.kind is StepKind.MESH for step in steps):
@@ -123,7 +123,7 @@ class _Carrier:
         return planned
 
     async def _remove_obsolete(self, steps: Sequence[Step]) -> None:
-        """What the new objects replace goes after they are there, so that no gap opens."""
+        """Deletes replaced objects after the new ones are applied, so that no gap opens."""
         objects = [obj for step in steps for obj in step.obsolete]
         if not objects:
             return
@@ -217,7 +217,7 @@ def _groups(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
 @asynccontextmanager
 async def _patient_mesh(work: Work) -> AsyncIterator[None]:
-    """The mesh's lease, waited for until the command's deadline: nobody is there to try again."""
+    """Waits for the mesh's lease until the command's deadline: no client is there to try again."""
     async with AsyncExitStack() as stack:
         told = False
         while True:

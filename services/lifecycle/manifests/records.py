@@ -1,4 +1,4 @@
-"""What lifecycle applied: one record for each object, in the bucket `intents`.
+"""The record of each applied object, in the bucket `intents`.
 
 Two readers stand on it. Topology measures drift by it. A repeat of an install skips an object by
 it, on proof only: the record has the same text, and the live object is the very one that the record
@@ -89,14 +89,14 @@ class Ledger:
             self._pending[planned.ref] = planned, answer
 
     async def settle(self) -> None:
-        """Keeps what was applied since the last call; it may run beside further applies."""
+        """Keeps records of objects applied since the last call; it may run beside further applies."""
         pending, self._pending = self._pending, {}
         try:
             uid = await self._identity() if pending else ""
             records = [self._record(*pair, uid) for pair in pending.values()]
             await side_by_side(self._keep, records, parallel=_PARALLEL)
         except BaseException:
-            # The next call keeps them; what was applied since is newer.
+            # The next call keeps them; objects applied since are newer.
             self._pending = pending | self._pending
             raise
 
@@ -108,9 +108,9 @@ class Ledger:
             log.warning("intents_kept_later", reason=error.summary)
 
     async def forget(self, refs: Iterable[Ref], *, kinds: Mapping[Ref, str]) -> None:
-        """Forgets objects that are about to be deleted, and what goes with them.
+        """Forgets objects that are about to be deleted, and the objects that go with them.
 
-        `kinds` has what the definitions among `refs` define, as `group/Kind`.
+        `kinds` has the kinds that the definitions among `refs` define, as `group/Kind`.
         """
         refs = list(refs)
         if not refs:
@@ -128,7 +128,7 @@ class Ledger:
         await side_by_side(self.bucket.delete, sorted(doomed & known), parallel=_PARALLEL)
 
     async def still_intended(self, planned: Sequence[PlannedObject]) -> list[PlannedObject]:
-        """What of `planned` a healing operation may still write.
+        """The objects of `planned` that a healing operation may still write.
 
         Objects that were deleted or applied anew since it was asked for stay as they are.
         """
@@ -289,7 +289,7 @@ def _kind(ref: Ref) -> str:
 
 
 def _seen(answer: KubeObject) -> dict[str, Any]:
-    """What a record takes from an object as the API server has it."""
+    """Fields of a record that come from the API server's answer."""
     metadata = answer.get("metadata") or {}
     entry = own_entry(answer) or {}
     return {

@@ -1,4 +1,4 @@
-"""What an operation works with: one command, one cluster, and the progress that it reports."""
+"""An operation's work: one command, one cluster, and the progress that it reports."""
 
 from __future__ import annotations
 

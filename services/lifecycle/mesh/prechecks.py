@@ -1,4 +1,4 @@
-"""Checks before the first write: of the request, the inventory, and what an upgrade breaks.
+"""Checks before the first write: the request against the inventory, and the effects of an upgrade.
 
 `force` overrides a refusal; a warning stops nothing. The translator knows what an upgrade means for
 the users' own objects. Without its answer the upgrade goes on, because the mesh's own objects do
@@ -81,7 +81,7 @@ def check_install(
 async def check_upgrade(
     connection: Connection, report: Report, *, current: str, target: str
 ) -> Findings:
-    """Refusals for what the upgrade breaks in the cluster, warnings for what it changes."""
+    """Refuses an upgrade that breaks objects in the cluster; warns of objects that it changes."""
     try:
         objects = await configuration(connection)
         return judged(await report(objects, current, target))
@@ -121,7 +121,7 @@ def check_uninstall(*, revisions: Sequence[str], inventory: Inventory, force: bo
 
 
 def revisions_to_remove(request: MeshRequest, inventory: Inventory) -> tuple[str, ...]:
-    """The revisions that a deletion means; none when nothing is installed.
+    """The revisions to delete; none when no revision is installed.
 
     Without a name a purge means all; else it is the only one, or the unnamed one, because anything
     else would be a guess.

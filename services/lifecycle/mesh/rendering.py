@@ -1,4 +1,4 @@
-"""From a request to the objects of a mesh: the overlay's text, and the rendered manifest taken in.
+"""Renders a request as the objects of a mesh: the overlay, and the manifest that istioctl makes.
 
 Rendered meshes are cached by (version, input). Single documents are cached by their text as well:
 the 15 CRDs are nine tenths of every manifest and the same in all of them.
@@ -38,7 +38,7 @@ class RenderedMesh:
 
 
 def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> bytes:
-    """The IstioOperator (JSON) that makes istioctl render what the request asks for."""
+    """The IstioOperator (JSON) that istioctl renders the requested mesh from."""
     spec = copy.deepcopy(request.overlay)
     spec["profile"] = request.profile
     spec.setdefault("hub", hub)

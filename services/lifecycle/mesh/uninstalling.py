@@ -1,7 +1,7 @@
-"""Uninstall: one revision goes, the others stay; with the last one goes everything install made.
+"""Uninstall: deletes one revision; with the last one, everything that install made.
 
 Definitions stay while users have resources of them, unless the request asks for a purge; the system
-namespace goes only when install made it and nobody else lives there.
+namespace goes only when install made it and it holds no other objects.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _IN_EVERY_NAMESPACE = frozenset(
         ("ServiceAccount", "default"),
     }
 )
-# Kinds whose objects follow others or tell of them; they are nobody's property.
+# Kinds whose objects are derived from others: they do not keep a namespace.
 _DERIVED_KINDS = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"})
 _ROOT_CERTIFICATE = "istio-ca-root-cert"
 _ROOT_CERTIFICATE_LABEL = "istio.io/config=true"
@@ -44,7 +44,7 @@ _LEADER = "control-plane.alpha.kubernetes.io/leader"
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What an uninstall is about to delete, and what stays."""
+    """Objects that an uninstall deletes, and definitions that it keeps."""
 
     revisions: tuple[str, ...]
     is_last: bool
@@ -120,7 +120,7 @@ async def _users_resources(work: Work, definitions: Iterable[Found]) -> dict[Ref
 
 
 async def _carry_out(work: Work, removal: Removal) -> None:
-    """Backwards through the waves; what holds dependents goes in the foreground."""
+    """Deletes backwards through the waves, each in the foreground: dependents go first."""
     if removal.purged_resources:
         await _delete(work, [f.ref for f in removal.purged_resources], "Background")
     waves: dict[Wave, list[Ref]] = {}
@@ -149,7 +149,7 @@ async def _delete(work: Work, refs: list[Ref], cascade: str) -> None:
 
 
 async def _end(work: Work, namespace: str) -> str:
-    """After the last revision: what istiod left, then the namespace; returns what became."""
+    """Deletes istiod's leftovers and then the namespace; returns "gone" or why it was kept."""
     leftovers = await _leftovers(work, namespace)
     await work.engine.delete_all(leftovers)
     ref = Ref("v1", "Namespace", "", namespace)
@@ -185,7 +185,7 @@ async def _leftovers(work: Work, namespace: str) -> list[Ref]:
 
 
 async def _residents(work: Work, namespace: str) -> list[Ref]:
-    """Objects of somebody else in the namespace, of whatever kind the cluster serves."""
+    """Objects of others in the namespace, of all kinds that the cluster serves."""
     kinds = [
         k for k in await work.cluster.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS
     ]
@@ -198,7 +198,7 @@ async def _residents(work: Work, namespace: str) -> list[Ref]:
 
 
 def _is_istiods(found: Found) -> bool:
-    """Made by a running istiod: its self-signed CA, and the marks of its leader elections."""
+    """True for objects that istiod made: its self-signed CA, and its leader elections."""
     match found.ref.kind:
         case "Secret":
             return found.ref.name == _SELF_SIGNED_CA
@@ -210,7 +210,7 @@ def _is_istiods(found: Found) -> bool:
 
 
 def _is_dependent(found: Found) -> bool:
-    """Goes with its owner; not ours to delete."""
+    """True for an object that is deleted with its owner."""
     return bool(found.obj["metadata"].get("ownerReferences"))
 
 
