@@ -89,7 +89,7 @@ class Ledger:
             self._pending[planned.ref] = planned, answer
 
     async def settle(self) -> None:
-        """Keeps records of objects applied since the last call; it may run beside further applies."""
+        """Keeps records of applied objects; it may run beside further applies."""
         pending, self._pending = self._pending, {}
         try:
             uid = await self._identity() if pending else ""
