@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 
 from services.translator.designs.components import Component, Problems, quoted
 from services.translator.reports import Line
@@ -51,23 +52,11 @@ class Graph:
         return seen
 
     def starts(self) -> dict[int, int]:
-        """The level at which each node can start; nodes of a circle have none."""
-        waiting = [len(needs) for needs in self.needs]
-        followers: list[list[int]] = [[] for _ in self.needs]
-        for node, needs in enumerate(self.needs):
-            for need in needs:
-                followers[need].append(node)
+        """The level at which each node can start; raises `CycleError` for a circle."""
         starts: dict[int, int] = {}
-        level = [0] * len(self.needs)
-        ready = [node for node, count in enumerate(waiting) if not count]
-        while ready:
-            node = ready.pop()
-            starts[node] = level[node]
-            for follower in followers[node]:
-                level[follower] = max(level[follower], level[node] + self.lengths[node])
-                waiting[follower] -= 1
-                if not waiting[follower]:
-                    ready.append(follower)
+        for node in TopologicalSorter(dict(enumerate(self.needs))).static_order():
+            needs = self.needs[node]
+            starts[node] = max((starts[need] + self.lengths[need] for need in needs), default=0)
         return starts
 
 
@@ -115,16 +104,12 @@ def _places(
 
 
 def _circle(graph: Graph) -> list[int]:
-    """One circle, its first member again at the end; empty when there is none."""
-    starts = graph.starts()
-    stuck = [node for node in range(len(graph.needs)) if node not in starts]
-    if not stuck:
-        return []
-    # Each stuck node waits for a stuck node, so that a walk has to come back to itself.
-    walk: dict[int, None] = {}
-    node = stuck[0]
-    while node not in walk:
-        walk[node] = None
-        node = min(need for need in graph.needs[node] if need not in starts)
-    path = list(walk)
-    return [*path[path.index(node) :], node]
+    """One circle, each member before the one that it needs, the first again at the end."""
+    try:
+        graph.starts()
+    except CycleError as error:
+        # The sorter tells it the other way round, and again the first at the end.
+        members: list[int] = error.args[1][:0:-1]
+        first = members.index(min(members))
+        return [*members[first:], *members[:first], members[first]]
+    return []
