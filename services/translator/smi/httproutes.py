@@ -9,6 +9,7 @@ Weight 0 is allowed here and stays. Limits are those of the definitions in Gatew
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.kube.objects import Ref
@@ -30,26 +31,24 @@ _HEADERS_LIMIT = 16
 _EVERYTHING_LAST = {"path": {"type": "RegularExpression", "value": ".*"}}
 
 
+@dataclass(frozen=True, slots=True)
 class HttpRoutes:
     """Writes one plan."""
 
-    __slots__ = ("_around", "_plan", "_report")
-
-    def __init__(self, plan: Plan, *, around: Surroundings, report: Report) -> None:
-        self._plan = plan
-        self._around = around
-        self._report = report
+    plan: Plan
+    around: Surroundings
+    report: Report
 
     def write(self) -> None:
         """Adds a route for each port that the Gateway API has one for."""
-        if self._plan.split.gateways:
-            self._report.left_out(
+        if self.plan.split.gateways:
+            self.report.left_out(
                 "gateways",
                 "a route with a Service as its parent is for the mesh only",
                 path=ROOT,
                 rule="unsupported",
             )
-        for portion in self._plan.portions:
+        for portion in self.plan.portions:
             if portion.port is None:
                 self._tell_without_ports()
             elif len(portion.backends) > _BACKENDS_LIMIT:
@@ -64,21 +63,21 @@ class HttpRoutes:
     def _add_http(self, portion: Portion, port: int) -> None:
         shared = self._references(portion.backends, port)
         rules: list[dict[str, Any]] = [{"backendRefs": shared}]
-        if self._plan.matches is not None:
+        if self.plan.matches is not None:
             matches = self._conditions()
-            default = self._references([Backend(self._plan.split.root, 1)], port)
+            default = self._references([Backend(self.plan.split.root, 1)], port)
             rules = [
                 *({"matches": some, "backendRefs": shared} for some in _parts(matches)),
                 {"matches": [_EVERYTHING_LAST], "backendRefs": default},
             ]
         if portion.protocol is Protocol.DETECTED:
-            self._report.note(
+            self.report.note(
                 f"port {port}", "its protocol is found out at run time; only HTTP is split"
             )
         self._add("HTTPRoute", f"{_GROUP}/v1", port, rules)
 
     def _conditions(self) -> list[dict[str, Any]]:
-        matches = self._plan.matches or ()
+        matches = self.plan.matches or ()
         if any(len(match.headers) > _HEADERS_LIMIT for match in matches):
             self._refuse(f"a match with more than {_HEADERS_LIMIT} headers")
         conditions: list[dict[str, Any]] = []
@@ -89,10 +88,10 @@ class HttpRoutes:
         return conditions
 
     def _add_tcp(self, portion: Portion, port: int) -> None:
-        versions = self._around.facts.served.get(f"{_GROUP}/TCPRoute", [])
-        if self._plan.matches is not None:
-            root = self._plan.split.root
-            self._report.note(
+        versions = self.around.facts.served.get(f"{_GROUP}/TCPRoute", [])
+        if self.plan.matches is not None:
+            root = self.plan.split.root
+            self.report.note(
                 f"port {port}", f"matches are about HTTP; connections keep going to {root}"
             )
         elif not versions:
@@ -102,12 +101,12 @@ class HttpRoutes:
             self._add("TCPRoute", f"{_GROUP}/{by_priority(versions)[0]}", port, rules)
 
     def _add(self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]]) -> None:
-        split = self._plan.split
+        split = self.plan.split
         name = derived_name(split.ref.name, f"split-{port}")
         parent = {"group": "", "kind": "Service", "name": split.root, "port": port}
         ref = Ref(api_version, kind, split.ref.namespace, name)
         spec = {"parentRefs": [parent], "rules": rules}
-        self._report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+        self.report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
 
     def _references(self, backends: Sequence[Backend], port: int) -> list[dict[str, Any]]:
         shares = fitted([one.weight for one in backends], largest=_LARGEST_WEIGHT)
@@ -117,8 +116,8 @@ class HttpRoutes:
         ]
 
     def _tell_without_ports(self) -> None:
-        root = f"{self._plan.split.ref.namespace}/{self._plan.split.root}"
-        self._report.left_out(
+        root = f"{self.plan.split.ref.namespace}/{self.plan.split.root}"
+        self.report.left_out(
             "all ports",
             f"a route of the Gateway API names its port, and those of the Service {root} are "
             "not known",
@@ -127,15 +126,15 @@ class HttpRoutes:
         )
 
     def _leave(self, portion: Portion, note: str) -> None:
-        self._report.left_out(
+        self.report.left_out(
             f"port {portion.port}",
-            f"{note}; its connections keep going to {self._plan.split.root}",
+            f"{note}; its connections keep going to {self.plan.split.root}",
             path=ROOT,
             rule="unsupported",
         )
 
     def _refuse(self, what: str) -> None:
-        self._report.error(
+        self.report.error(
             ("spec",),
             f"has {what}; an HTTPRoute takes no more",
             rule="unsupported",

@@ -59,22 +59,14 @@ class Permission:
         return rule
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """A match, and the rule that names it, where errors about it belong."""
-
-    match: HttpMatch
-    rule: Rule
-
-
 def permissions_of(target: Target, around: Surroundings, report: Report) -> tuple[Permission, ...]:
     """What `target` allows; with errors in `report` the answer is not to be used."""
-    matches: list[_Chosen] = []
+    matches: list[tuple[HttpMatch, Rule]] = []
     routes: list[PortRoute] = []
     for rule in target.rules:
         found = _referred(rule, target, around, report)
         if isinstance(found, RouteGroup):
-            matches += [_Chosen(match, rule) for match in _named(rule, found, report)]
+            matches += [(match, rule) for match in _named(rule, found, report)]
         elif found is not None:
             routes.append(found)
             _check_named(rule, found, report)
@@ -150,13 +142,13 @@ def _ports(target: Target, routes: Sequence[PortRoute], report: Report) -> list[
 
 
 def _http_permissions(
-    matches: Iterable[_Chosen], ports: list[str], report: Report
+    matches: Iterable[tuple[HttpMatch, Rule]], ports: list[str], report: Report
 ) -> tuple[Permission, ...]:
     plain: list[dict[str, Any]] = []
     found: list[Permission] = []
-    for chosen in matches:
-        operation = _operation(chosen, ports, report)
-        conditions = _conditions(chosen, report)
+    for match, rule in matches:
+        operation = _operation(match, rule, ports, report)
+        conditions = _conditions(match, rule, report)
         if conditions:
             found.append(Permission((operation,), conditions))
         elif operation not in plain:
@@ -165,11 +157,11 @@ def _http_permissions(
     return tuple(together + [one for at, one in enumerate(found) if one not in found[:at]])
 
 
-def _operation(chosen: _Chosen, ports: list[str], report: Report) -> dict[str, Any]:
+def _operation(match: HttpMatch, rule: Rule, ports: list[str], report: Report) -> dict[str, Any]:
     operation: dict[str, Any] = {}
-    paths = _paths(chosen, report)
-    if chosen.match.methods:
-        operation["methods"] = list(chosen.match.methods)
+    paths = _paths(match, rule, report)
+    if match.methods:
+        operation["methods"] = list(match.methods)
     elif not paths:
         # An operation without methods and paths would allow any TCP. `*` is any method, so HTTP.
         operation["methods"] = ["*"]
@@ -180,9 +172,9 @@ def _operation(chosen: _Chosen, ports: list[str], report: Report) -> dict[str, A
     return operation
 
 
-def _paths(chosen: _Chosen, report: Report) -> list[str]:
+def _paths(match: HttpMatch, rule: Rule, report: Report) -> list[str]:
     """The paths that mean what the pattern means; none means every path."""
-    pattern = chosen.match.path_regex
+    pattern = match.path_regex
     if pattern is None:
         return []
     forms = path_forms(pattern)
@@ -190,7 +182,7 @@ def _paths(chosen: _Chosen, report: Report) -> list[str]:
     paths: set[str] = set()
     for some in written:
         if some is None:
-            _refuse(chosen, f"the path {pattern}", _PATHS_TAKEN, report)
+            _refuse(match, rule, f"the path {pattern}", _PATHS_TAKEN, report)
             return []
         if not some:
             return []
@@ -242,14 +234,14 @@ def _is_writable(text: str) -> bool:
     return not any(letter in text for letter in "*{}")
 
 
-def _conditions(chosen: _Chosen, report: Report) -> tuple[dict[str, Any], ...]:
+def _conditions(match: HttpMatch, rule: Rule, report: Report) -> tuple[dict[str, Any], ...]:
     conditions: list[dict[str, Any]] = []
-    for name, pattern in chosen.match.headers:
+    for name, pattern in match.headers:
         forms = value_forms(pattern)
         written = [value_pattern(form) for form in forms] if forms is not None else [None]
         values = [value for value in written if value is not None]
         if len(values) < len(written):
-            _refuse(chosen, f"the header {name} {pattern}", _VALUES_TAKEN, report)
+            _refuse(match, rule, f"the header {name} {pattern}", _VALUES_TAKEN, report)
         # Envoy has no header `host`. `hosts` of an operation would ignore upper and lower case.
         key = ":authority" if name == HOST else name
         conditions.append({"key": f"request.headers[{key}]", "values": sorted(set(values))})
@@ -273,10 +265,10 @@ def value_pattern(form: Form) -> str | None:
     return None
 
 
-def _refuse(chosen: _Chosen, what: str, taken: str, report: Report) -> None:
+def _refuse(match: HttpMatch, rule: Rule, what: str, taken: str, report: Report) -> None:
     report.error(
-        chosen.rule.path,
-        f"match {shortened(chosen.match.name)}: {shortened(what)} cannot be said in an "
+        rule.path,
+        f"match {shortened(match.name)}: {shortened(what)} cannot be said in an "
         "AuthorizationPolicy, which knows no regular expressions",
         rule="regex",
         remedy=f"write {taken}",

@@ -146,10 +146,9 @@ def _split(split: Split, around: Surroundings) -> Report:
     plan = planned(split, around, report)
     if not report.has_errors:
         if around.options.form == "gateway-api":
-            HttpRoutes(plan, around=around, report=report).write()
+            HttpRoutes(plan, around, report).write()
         else:
-            domain = around.options.clusterDomain
-            VirtualServices(plan, cluster_domain=domain, report=report).write()
+            VirtualServices(plan, around.options.clusterDomain, report).write()
     if report.has_errors:
         report.objects.clear()
     reason = next((finding.message for finding in report.findings), "no port is left to split")

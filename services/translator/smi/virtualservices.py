@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from services.chassis.kube.objects import Ref
@@ -28,22 +29,20 @@ _MESH = "mesh"
 _NOBODY = 503
 
 
+@dataclass(frozen=True, slots=True)
 class VirtualServices:
     """Writes one plan."""
 
-    __slots__ = ("_domain", "_plan", "_report")
-
-    def __init__(self, plan: Plan, *, cluster_domain: str, report: Report) -> None:
-        self._plan = plan
-        self._domain = cluster_domain
-        self._report = report
+    plan: Plan
+    cluster_domain: str
+    report: Report
 
     def write(self) -> None:
         """Adds the VirtualService, unless no port is left that could be split."""
-        split = self._plan.split
-        http = [route for portion in self._plan.portions for route in self._http(portion)]
-        tcp = [route for portion in self._plan.portions for route in self._tcp(portion)]
-        tls = [route for portion in self._plan.portions for route in self._tls(portion)]
+        split = self.plan.split
+        http = [route for portion in self.plan.portions for route in self._http(portion)]
+        tcp = [route for portion in self.plan.portions for route in self._tcp(portion)]
+        tls = [route for portion in self.plan.portions for route in self._tls(portion)]
         routes = {"http": http, "tcp": tcp, "tls": tls}
         if not any(routes.values()):
             return
@@ -52,7 +51,7 @@ class VirtualServices:
         hosts = [self._host(split.root), *(self._other_names() if tls else ())]
         spec: dict[str, Any] = {"hosts": hosts, "gateways": [_MESH, *split.gateways]}
         spec |= {kind: found for kind, found in routes.items() if found}
-        self._report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+        self.report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
 
     # ---- HTTP ------------------------------------------------------------------------------------
 
@@ -60,7 +59,7 @@ class VirtualServices:
         if not portion.protocol.carries_http:
             return
         places = self._places(portion)
-        matches = self._plan.matches
+        matches = self.plan.matches
         if matches is None:
             yield _with_match(places if places != [{}] else [], self._shared(portion))
             return
@@ -70,7 +69,7 @@ class VirtualServices:
             wanted += [one] if one not in wanted else []
         if {} in wanted:
             wanted = [{}]
-        root = {"route": [{"destination": self._destination(self._plan.split.root, portion.port)}]}
+        root = {"route": [{"destination": self._destination(self.plan.split.root, portion.port)}]}
         if wanted:
             # A rule without a match fits every request; an empty one is refused.
             yield _with_match(wanted if wanted != [{}] else [], self._shared(portion))
@@ -83,18 +82,18 @@ class VirtualServices:
         A gateway has ports of its own, so the root's port says nothing there. Its requests go to
         the root's first HTTP port.
         """
-        gateways = self._plan.split.gateways
+        gateways = self.plan.split.gateways
         port = {} if portion.port is None else {"port": portion.port}
         if not gateways or not port:
             return [port]
-        first = next(one.port for one in self._plan.portions if one.protocol.carries_http)
+        first = next(one.port for one in self.plan.portions if one.protocol.carries_http)
         in_mesh: dict[str, Any] = {**port, "gateways": [_MESH]}
         return [in_mesh, {"gateways": list(gateways)}] if portion.port == first else [in_mesh]
 
     def _shared(self, portion: Portion) -> dict[str, Any]:
         receivers = portion.receivers
         if not receivers:
-            self._report.note(
+            self.report.note(
                 _port_text(portion), f"all weights are 0, so requests are answered {_NOBODY}"
             )
             return {"directResponse": {"status": _NOBODY}}
@@ -113,9 +112,9 @@ class VirtualServices:
     def _tls(self, portion: Portion) -> Iterable[dict[str, Any]]:
         if portion.protocol is not Protocol.TLS or not self._is_splittable(portion):
             return
-        root = self._plan.split.root
+        root = self.plan.split.root
         names = [self._host(root), *self._other_names()]
-        self._report.left_out(
+        self.report.left_out(
             _port_text(portion),
             f"it is routed by the name that clients ask for: one of {', '.join(names)}; "
             f"connections that ask for {root} alone are closed",
@@ -129,15 +128,15 @@ class VirtualServices:
 
     def _is_splittable(self, portion: Portion) -> bool:
         """Whether a connection, of which nothing is known, can be split."""
-        root = self._plan.split.root
-        if self._plan.matches is not None:
+        root = self.plan.split.root
+        if self.plan.matches is not None:
             what = "connections other than HTTP" if portion.protocol.carries_http else "connections"
-            self._report.note(
+            self.report.note(
                 _port_text(portion), f"matches are about HTTP; {what} keep going to {root}"
             )
             return False
         if not portion.receivers:
-            self._report.left_out(
+            self.report.left_out(
                 _port_text(portion),
                 "all weights are 0, but Istio has no rule that refuses connections; "
                 f"they keep going to {root}",
@@ -148,7 +147,7 @@ class VirtualServices:
         return True
 
     def _in_mesh(self) -> dict[str, Any]:
-        return {"gateways": [_MESH]} if self._plan.split.gateways else {}
+        return {"gateways": [_MESH]} if self.plan.split.gateways else {}
 
     # ---- Names -----------------------------------------------------------------------------------
 
@@ -169,11 +168,11 @@ class VirtualServices:
         return destination
 
     def _host(self, service: str) -> str:
-        return f"{service}.{self._plan.split.ref.namespace}.svc.{self._domain}"
+        return f"{service}.{self.plan.split.ref.namespace}.svc.{self.cluster_domain}"
 
     def _other_names(self) -> tuple[str, ...]:
         # Not the bare name: Istio would write it out and find the same host twice.
-        short = f"{self._plan.split.root}.{self._plan.split.ref.namespace}"
+        short = f"{self.plan.split.root}.{self.plan.split.ref.namespace}"
         return (short, f"{short}.svc")
 
 
