@@ -30,7 +30,7 @@ from services.chassis.errors import (
     ObjectInvalid,
     WatchExpired,
 )
-from services.chassis.kube.client import KubeClient, error_of
+from services.chassis.kube.client import JSON, KubeClient, error_of
 from services.chassis.kube.objects import KubeObject
 
 _PAGE = 500
@@ -80,26 +80,37 @@ class Listing:
 
 
 async def listed(
-    client: KubeClient, path: str, *, query: Mapping[str, str] | None = None, read: Read = _as_it_is
+    client: KubeClient,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    read: Read = _as_it_is,
+    accept: str = JSON,
 ) -> Listing:
     """The whole collection, page by page; starts over when the snapshot expires on the way."""
     delay = _FIRST_DELAY_S
     while True:
         try:
-            return await _pages(client, path, query or {}, read)
+            return await _pages(client, path, query or {}, read, accept=accept)
         except WatchExpired:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, _LONGEST_DELAY_S)
 
 
 async def _pages(
-    client: KubeClient, path: str, query: Mapping[str, str], read: Read, *, streaming: bool = False
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    read: Read,
+    *,
+    streaming: bool = False,
+    accept: str = JSON,
 ) -> Listing:
     items: list[Any] = []
     following = ""
     while True:
         page = {**query, "limit": str(_PAGE)} | ({"continue": following} if following else {})
-        answer = await client.get(path, query=page)
+        answer = await client.get(path, query=page, accept=accept)
         following = (answer.get("metadata") or {}).get("continue") or ""
         if following and streaming and client.serves_watch_list:
             try:

@@ -21,6 +21,7 @@ from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.kube.resources import Resources
+from services.chassis.kube.watching import listed
 from services.chassis.messages import MeshFact
 from services.chassis.telemetry import redaction
 from services.chassis.telemetry.metrics import Metrics
@@ -87,13 +88,13 @@ class Connection:
             return []
         query = {"labelSelector": selector} if selector else {}
         try:
-            answer = await self.client.get(
-                resource.collection(namespace), query=query, accept=_METADATA_LIST
+            listing = await listed(
+                self.client, resource.collection(namespace), query=query, accept=_METADATA_LIST
             )
         except (ObjectNotFound, KindUnknown):
             return []
         found = []
-        for item in answer.get("items") or []:
+        for item in listing.items:
             item["apiVersion"], item["kind"] = resource.api_version, kind
             found.append(Found(Ref.of(item), item))
         return found

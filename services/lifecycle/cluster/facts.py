@@ -17,6 +17,7 @@ from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
 from services.chassis.kube.applying import FIELD_MANAGER
 from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of
+from services.chassis.kube.watching import listed
 from services.chassis.messages import (
     ClusterFacts,
     FactsQuestion,
@@ -27,10 +28,12 @@ from services.chassis.messages import (
 )
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.connections import Connection
-from services.lifecycle.cluster.lists import FROM_CACHE, list_all, stripped
 
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
-_CONTROLLERS = ("deployments", "statefulsets", "daemonsets")
+_DEPLOYMENTS = "/apis/apps/v1/deployments"
+_ISTIOD = {"labelSelector": "app=istiod"}
+# A current list waits until the server's cache has seen the newest write of any kind, up to 100 ms.
+_FROM_CACHE = {"resourceVersion": "0"}
 # A Deployment puts it on the pods of its ReplicaSets.
 _DEPLOYMENT_HASH = "pod-template-hash"
 # Meshery deploys a design by one call for each component.
@@ -115,8 +118,8 @@ async def _served(connection: Connection) -> dict[str, list[str]]:
 
 
 async def _services(client: KubeClient, namespace: str) -> list[ServiceFact]:
-    items = await list_all(client, f"/api/v1/namespaces/{namespace}/services")
-    return [_service(item, namespace) for item in items]
+    services = await listed(client, f"/api/v1/namespaces/{namespace}/services")
+    return [_service(item, namespace) for item in services.items]
 
 
 def _service(item: KubeObject, namespace: str) -> ServiceFact:
@@ -140,18 +143,17 @@ def _service(item: KubeObject, namespace: str) -> ServiceFact:
 async def _workloads(client: KubeClient, namespace: str) -> list[WorkloadFact]:
     *controllers, pods = await asyncio.gather(
         *(
-            list_all(client, f"/apis/apps/v1/namespaces/{namespace}/{name}")
-            for name in _CONTROLLERS
+            listed(client, f"/apis/apps/v1/namespaces/{namespace}/{plural}")
+            for plural in ("deployments", "statefulsets", "daemonsets")
         ),
-        list_all(client, f"/api/v1/namespaces/{namespace}/pods"),
+        listed(client, f"/api/v1/namespaces/{namespace}/pods"),
     )
-    kinds = ("Deployment", "StatefulSet", "DaemonSet")
     found = [
-        _workload(item["spec"]["template"], item, namespace=namespace, kind=kind)
-        for kind, items in zip(kinds, controllers, strict=True)
-        for item in items
+        _workload(item["spec"]["template"], item, namespace=namespace, kind=item["kind"])
+        for listing in controllers
+        for item in listing.items
     ]
-    others = [pod for pod in pods if not _is_of_controller(pod) and not _has_ended(pod)]
+    others = [pod for pod in pods.items if not _is_of_controller(pod) and not _has_ended(pod)]
     return found + [_workload(pod, pod, namespace=namespace, kind="Pod") for pod in others]
 
 
@@ -187,8 +189,8 @@ def _workload(
 
 
 async def read_meshes(client: KubeClient) -> list[MeshFact]:
-    planes = await list_all(client, "/apis/apps/v1/deployments", selector="app=istiod", cached=True)
-    found = await asyncio.gather(*(_mesh(client, plane) for plane in planes))
+    planes = await listed(client, _DEPLOYMENTS, query={**_ISTIOD, **_FROM_CACHE})
+    found = await asyncio.gather(*(_mesh(client, plane) for plane in planes.items))
     return sorted(found, key=lambda mesh: (mesh.revision != istio.DEFAULT_REVISION, mesh.revision))
 
 
@@ -214,14 +216,14 @@ def _image_version(plane: KubeObject) -> str:
 async def read_planes(connection: Connection) -> list[KubeObject]:
     """istiod's Deployments and their ConfigMaps: an upgrade may not know their settings."""
     client = connection.client
-    deployments = await list_all(client, "/apis/apps/v1/deployments", selector="app=istiod")
-    found = [stripped(item, "apps/v1", "Deployment") for item in deployments]
+    deployments = await listed(client, _DEPLOYMENTS, query=_ISTIOD)
+    found = [_stripped(item) for item in deployments.items]
     for mesh in await read_meshes(client):
         name = _settings_name(mesh.revision)
         path = f"/api/v1/namespaces/{mesh.namespace}/configmaps/{name}"
         with contextlib.suppress(ObjectNotFound):
             settings = await client.get(path, subject=f"ConfigMap {name}")
-            found.append(stripped(settings, "v1", "ConfigMap"))
+            found.append(_stripped(settings))
     return found
 
 
@@ -236,7 +238,7 @@ async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> st
     try:
         configured = await client.get(
             f"/api/v1/namespaces/{namespace}/configmaps/{name}",
-            query=FROM_CACHE,
+            query=_FROM_CACHE,
             subject=f"ConfigMap {name}",
         )
         mesh = yaml.load((configured.get("data") or {}).get("mesh", ""), Loader=yaml.CSafeLoader)
@@ -255,11 +257,19 @@ async def _objects(connection: Connection, kind: str, *, selector: str) -> list[
     resource = await connection.resources.preferred(group, name)
     if resource is None or "list" not in resource.verbs:
         return []
+    query = {"labelSelector": selector} if selector else {}
     try:
-        items = await list_all(connection.client, resource.collection(), selector=selector)
+        listing = await listed(connection.client, resource.collection(), query=query)
     except (ObjectNotFound, KindUnknown):
         return []
-    return [stripped(item, resource.api_version, name) for item in items]
+    return [_stripped(item) for item in listing.items]
+
+
+def _stripped(obj: KubeObject) -> KubeObject:
+    """The object without managed fields and status."""
+    obj["metadata"].pop("managedFields", None)
+    obj.pop("status", None)
+    return obj
 
 
 async def configuration(connection: Connection) -> list[KubeObject]:
