@@ -27,7 +27,7 @@ from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
 from services.topology.adapters import feeds as mirrors
-from services.topology.adapters.applied import IntentBucket, LifecycleHealer, Lookups
+from services.topology.adapters.applied import ClusterApplied
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed
 from services.topology.adapters.forwarding import Forwarding
@@ -154,12 +154,16 @@ class _Observing:
             metrics=self.chassis.metrics,
         )
         found = Resources(client)
-        intents = IntentBucket(bus)
-        drifts = Drifts(
+        applied = ClusterApplied(
             cluster=record.cluster,
-            intents=intents,
-            objects=Lookups(client, found),
-            healer=LifecycleHealer(self.chassis.publisher, record.name),
+            name=record.name,
+            bus=bus,
+            client=client,
+            resources=found,
+            publisher=self.chassis.publisher,
+        )
+        drifts = Drifts(
+            applied=applied,
             tell=observer.drifted,
             mode=own.drift,
             heal_attempts=own.heal_attempts,
@@ -168,7 +172,7 @@ class _Observing:
 
         async def follow_intents() -> None:
             await watch.first_lists()
-            async for intent in intents.followed(record.cluster):
+            async for intent in applied.followed():
                 # A cluster that was built anew behind the same address has nothing of the old one.
                 if intent.applied is None or is_of(intent.applied, state):
                     drifts.intended(intent.key, intent.applied)

@@ -25,6 +25,9 @@ from services.topology.cluster.objects import Key
 
 _BUCKET = "intents"
 _OPERATION = "KV-Operation"
+_PUBLISH_WITHIN = timedelta(seconds=5)
+_BEGUN_WITHIN = timedelta(seconds=30)
+"""Later the object is looked at again anyway."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,23 +40,29 @@ class Intent:
     applied: AppliedObject | None
 
 
-@dataclass(frozen=True, slots=True)
-class IntentBucket:
-    """Implements `drift.ports.Intents`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterApplied:
+    """Implements `drift.watching.AppliedObjects` for one registered cluster."""
 
+    cluster: str
+    name: str
     bus: Bus
+    client: KubeClient
+    resources: Resources
+    publisher: Publisher
 
-    async def read(self, cluster: str, key: Key) -> AppliedObject | None:
+    async def intent(self, key: Key) -> AppliedObject | None:
         """None also for what another version of ours wrote and this one cannot read."""
         entry = await Bucket(self.bus, _BUCKET).get(
-            key_of(cluster, kind=key.kind, namespace=key.namespace, name=key.name)
+            key_of(self.cluster, kind=key.kind, namespace=key.namespace, name=key.name)
         )
         return _read(entry.value) if entry is not None else None
 
-    async def followed(self, cluster: str) -> AsyncGenerator[Intent, None]:
-        """All intents of a cluster, then each change, without end and over restarts of the bus."""
+    async def followed(self) -> AsyncGenerator[Intent, None]:
+        """All intents of the cluster, then each change, without end and over restarts of the
+        bus."""
         reader = OrderedReader(
-            self.bus, f"KV_{_BUCKET}", f"$KV.{_BUCKET}.{prefix_of(cluster)}.>", 1
+            self.bus, f"KV_{_BUCKET}", f"$KV.{_BUCKET}.{prefix_of(self.cluster)}.>", 1
         )
         keys: dict[str, Key] = {}
         async for message in reader.messages():
@@ -69,23 +78,7 @@ class IntentBucket:
                 keys[message.subject] = key
                 yield Intent(key, applied)
 
-
-def _read(value: bytes) -> AppliedObject | None:
-    try:
-        return unpacked(value)
-    except InvalidMessage:
-        log.warning("intent_unreadable")
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Lookups:
-    """Implements `drift.ports.Objects`."""
-
-    client: KubeClient
-    resources: Resources
-
-    async def read(self, key: Key) -> KubeObject | None:
+    async def live(self, key: Key) -> KubeObject | None:
         group, _, kind = key.kind.partition("/")
         resource = await self.resources.preferred(group, kind)
         if resource is None:
@@ -101,26 +94,13 @@ class Lookups:
             return None
         return obj
 
-
-_PUBLISH_WITHIN = timedelta(seconds=5)
-_BEGUN_WITHIN = timedelta(seconds=30)
-"""Later the object is looked at again anyway."""
-
-
-@dataclass(frozen=True, slots=True)
-class LifecycleHealer:
-    """Implements `drift.ports.Healer`, with the credential of the registered cluster."""
-
-    publisher: Publisher
-    cluster_name: str = ""
-
-    async def heal(self, cluster: str, intent: AppliedObject, body: KubeObject) -> str:
+    async def heal(self, intent: AppliedObject, body: KubeObject) -> str:
         operation = healing_id(intent, number=uuid.uuid4().hex)
         command = Command(
             operation=operation,
             kind="manifest",
-            cluster=cluster,
-            cluster_name=self.cluster_name,
+            cluster=self.cluster,
+            cluster_name=self.name,
             namespace=intent.namespace or "default",
             username=intent.username,
             body=dump_manifest([body]),
@@ -130,3 +110,11 @@ class LifecycleHealer:
             command, service="lifecycle", slot=SlotKind.APPLY, within=_PUBLISH_WITHIN
         )
         return operation
+
+
+def _read(value: bytes) -> AppliedObject | None:
+    try:
+        return unpacked(value)
+    except InvalidMessage:
+        log.warning("intent_unreadable")
+        return None

@@ -39,11 +39,11 @@ class Healing(StrEnum):
     """Somebody changes it back each time: `manager` names who."""
 
 
-def ident_of(key: Key) -> str:
+def drift_id(key: Key) -> str:
     return f"{key.kind}/{key.namespace}/{key.name}"
 
 
-def item_of(
+def drift_item(
     key: Key, intent: AppliedObject, verdict: Verdict | None, *, mode: str, detected: datetime
 ) -> Item:
     """The drift of one object; without a verdict it is gone."""
@@ -51,7 +51,7 @@ def item_of(
     kind = verdict.kind if verdict else DriftKind.DELETED
     culprit = next((d for d in differences if d.kind is kind), None)
     return {
-        "id": ident_of(key),
+        "id": drift_id(key),
         "object": {"kind": key.kind, "namespace": key.namespace, "name": key.name},
         "kind": kind,
         "changes": [_change(difference) for difference in differences[:_MOST_CHANGES]],
@@ -97,7 +97,7 @@ _FIRST_PAUSE_S = 1.0
 
 
 @dataclass(slots=True)
-class Patience:
+class Backoff:
     """The repairs of one object. Times are of any clock that only goes forward, in seconds."""
 
     attempts: int
@@ -119,7 +119,7 @@ class Patience:
     def repaired(self, now: float) -> None:
         self._repairs.append(now)
 
-    def again(self) -> None:
+    def reset(self) -> None:
         """All is forgiven: the object was applied anew, or a person asked."""
         self._repairs.clear()
         self._has_given_up = False
@@ -140,7 +140,7 @@ def is_of(applied: AppliedObject, state: State) -> bool:
 
 
 @dataclass(slots=True)
-class Intended:
+class TrackedObject:
     """One intent, and what is told of it."""
 
     operation: str
@@ -148,22 +148,22 @@ class Intended:
     digest: bytes
     """Of the fields that are ours."""
     mode: str
-    patience: Patience
+    backoff: Backoff
     item: Item | None = None
     """The drift as it was told."""
     is_late: bool = False
     """An uncertain suspicion has waited as long as it has to."""
 
     @classmethod
-    def of(cls, intent: AppliedObject, *, heal_attempts: int) -> Intended:
-        return cls(intent.operation, intent.uid, b"", "", Patience(heal_attempts))
+    def of(cls, intent: AppliedObject, *, heal_attempts: int) -> TrackedObject:
+        return cls(intent.operation, intent.uid, b"", "", Backoff(heal_attempts))
 
     def renew(self, intent: AppliedObject, *, default_mode: str) -> None:
         """Takes over what the intent says now."""
         if self.operation != intent.operation:
             # Not a repair, which leaves the operation's name: applied anew.
             self.operation = intent.operation
-            self.patience.again()
+            self.backoff.reset()
             if self.item is not None:
                 self.item = {**self.item, "healing": Healing.NONE}
         self.uid, self.digest = intent.uid, _digest(intent.fields)

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Protocol
 
 import structlog
 
@@ -20,11 +21,10 @@ from services.chassis.bus.intents import AppliedObject
 from services.chassis.errors import ClusterForbidden, MeshbusError
 from services.chassis.kube.objects import KubeObject
 from services.topology.cluster.objects import Key
-from services.topology.drift.agendas import Agenda
 from services.topology.drift.comparing import Standing, Verdict, compared
 from services.topology.drift.fieldsets import without
-from services.topology.drift.intents import Healing, Intended, ident_of, is_settled, item_of
-from services.topology.drift.ports import Healer, Intents, Objects
+from services.topology.drift.intents import Healing, TrackedObject, drift_id, drift_item, is_settled
+from services.topology.drift.workqueues import WorkQueue
 from services.topology.feed.deltas import DRIFT_PART, Item, Parts
 
 _FIRST_LOOK_S = 0.2
@@ -44,6 +44,19 @@ class _Gone:
     uid: str
 
 
+class AppliedObjects(Protocol):
+    """The objects that lifecycle applied to one cluster; `adapters/applied.py` has them."""
+
+    async def intent(self, key: Key) -> AppliedObject | None:
+        """What lifecycle applied, straight from the bus; None when it was forgotten."""
+
+    async def live(self, key: Key) -> KubeObject | None:
+        """The object as it is, with its managed fields; None when it, or its kind, is gone."""
+
+    async def heal(self, intent: AppliedObject, body: KubeObject) -> str:
+        """Asks lifecycle to apply it again, and returns the operation's id at once."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Drifts:
     """The drifts of one cluster.
@@ -52,21 +65,17 @@ class Drifts:
     and does the rest. Items go to `tell` as `{DRIFT_PART: {id: item or None}}`.
     """
 
-    cluster: str
-    intents: Intents
-    objects: Objects
+    applied: AppliedObjects
     tell: Callable[[Parts], None]
-    healer: Healer | None = None
-    """None: nothing is healed, whatever the mode."""
     mode: str = "report"
     """`report`, `heal` or `ignore`, for intents whose annotation does not say."""
     heal_attempts: int = 5
     patience_s: float = 2.0
     """How long a suspicion that may be our own work waits for the new intent."""
-    _intended: dict[Key, Intended] = field(default_factory=dict)
-    _sights: dict[Key, KubeObject | _Gone] = field(default_factory=dict)
+    _tracked: dict[Key, TrackedObject] = field(default_factory=dict)
+    _seen: dict[Key, KubeObject | _Gone] = field(default_factory=dict)
     """What a watch saw last of a suspicious object that nobody has looked at yet."""
-    _agenda: Agenda = field(default_factory=Agenda)
+    _queue: WorkQueue = field(default_factory=WorkQueue)
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -76,27 +85,27 @@ class Drifts:
             self._forget(key)
             return
         known = self._renewed(key, intent)
-        self._agenda.add(key, after_s=0.0 if known.item is not None else _FIRST_LOOK_S)
+        self._queue.add(key, after_s=0.0 if known.item is not None else _FIRST_LOOK_S)
 
     def saw(self, kind: str, obj: KubeObject) -> None:
         """A watch brought an object (ADDED or MODIFIED); `kind` is `group/Kind`."""
         key = _key(kind, obj)
-        known = self._intended.get(key)
+        known = self._tracked.get(key)
         if known is None or (obj.get("metadata") or {}).get("deletionTimestamp"):
             return
         if not self._is_open(key, known) and known.is_as_applied(obj):
-            self._sights.pop(key, None)
-            self._agenda.drop(key)
+            self._seen.pop(key, None)
+            self._queue.drop(key)
             return
-        self._sights[key] = obj
-        self._agenda.add(key)
+        self._seen[key] = obj
+        self._queue.add(key)
 
     def gone(self, kind: str, obj: KubeObject) -> None:
         """A watch says that an object was deleted."""
         key = _key(kind, obj)
-        if key in self._intended:
-            self._sights[key] = _Gone(str((obj.get("metadata") or {}).get("uid") or ""))
-            self._agenda.add(key)
+        if key in self._tracked:
+            self._seen[key] = _Gone(str((obj.get("metadata") or {}).get("uid") or ""))
+            self._queue.add(key)
 
     def relisted(self, kind: str, objs: Iterable[KubeObject], *, namespace: str = "") -> None:
         """A whole list, of one namespace or ("") of the cluster: what it lacks may be gone."""
@@ -104,34 +113,33 @@ class Drifts:
         for obj in objs:
             listed.add(_key(kind, obj))
             self.saw(kind, obj)
-        for key in self._intended:
+        for key in self._tracked:
             is_meant = key.kind == kind and (not namespace or key.namespace == namespace)
             if is_meant and key not in listed:
                 # The list may be older than the intent: the cluster is asked.
-                self._sights.pop(key, None)
-                self._agenda.add(key)
+                self._seen.pop(key, None)
+                self._queue.add(key)
 
     # --- what is asked ----------------------------------------------------------------------------
 
     def kinds(self) -> Set[Key]:
         """The objects that have an intent, a live view; their kinds have to be watched."""
-        return self._intended.keys()
+        return self._tracked.keys()
 
     def items(self) -> dict[str, Item]:
         """The drifts that were told and are not over, by id."""
-        return {k.item["id"]: k.item for k in self._intended.values() if k.item is not None}
+        return {k.item["id"]: k.item for k in self._tracked.values() if k.item is not None}
 
     async def heal(self, ident: str) -> bool:
-        """A person asks to put one drifted object back; False when there is no such drift, or
-        nothing that could heal it."""
-        key = next((key for key in self._intended if ident_of(key) == ident), None)
-        if key is None or self.healer is None or self._intended[key].item is None:
+        """A person asks to put one drifted object back; False when there is no such drift."""
+        key = next((key for key in self._tracked if drift_id(key) == ident), None)
+        if key is None or self._tracked[key].item is None:
             return False
-        known = self._intended[key]
-        intent, live = await self.intents.read(self.cluster, key), await self.objects.read(key)
+        known = self._tracked[key]
+        intent, live = await self.applied.intent(key), await self.applied.live(key)
         if intent is None:
             return False
-        known.patience.again()
+        known.backoff.reset()
         await self._heal(key, known, intent, compared(intent, live) if live else None)
         return True
 
@@ -139,25 +147,25 @@ class Drifts:
 
     async def run(self) -> None:
         """Looks at what is suspicious, for as long as it runs."""
-        await self._agenda.run(self._looked)
+        await self._queue.run(self._looked)
 
     async def _looked(self, key: Key) -> None:
-        sight = self._sights.pop(key, None)
+        sight = self._seen.pop(key, None)
         try:
             await self._judge(key, sight)
         except MeshbusError as error:
             if sight is not None:
-                self._sights.setdefault(key, sight)
+                self._seen.setdefault(key, sight)
             is_refused = isinstance(error, ClusterForbidden)
             log.info("drift_unread", object=str(key), reason=type(error).__name__)
-            self._agenda.add(key, after_s=_REFUSED_AGAIN_S if is_refused else _AGAIN_S)
+            self._queue.add(key, after_s=_REFUSED_AGAIN_S if is_refused else _AGAIN_S)
         except Exception:
             # An object of a form that nobody foresaw must not end the looking at all others.
             log.exception("drift_unjudged", object=str(key))
 
     async def _judge(self, key: Key, sight: KubeObject | _Gone | None) -> None:
         """One look at one object."""
-        intent = await self.intents.read(self.cluster, key)
+        intent = await self.applied.intent(key)
         if intent is None:
             self._forget(key)
             return
@@ -166,14 +174,14 @@ class Drifts:
             self._over(known)
             return
         live = await self._live(key, intent, sight)
-        if key in self._sights or self._intended.get(key) is not known:
+        if key in self._seen or self._tracked.get(key) is not known:
             # Something newer came meanwhile, and is due.
             return
         if live is None:
             if not isinstance(sight, _Gone) and known.item is None and not known.is_late:
                 # No watch has said so: the server may not serve a new kind everywhere yet.
                 known.is_late = True
-                self._agenda.add(key, after_s=self.patience_s)
+                self._queue.add(key, after_s=self.patience_s)
                 return
             known.is_late = False
             await self._drifted(key, known, intent, None)
@@ -186,16 +194,16 @@ class Drifts:
         self, key: Key, intent: AppliedObject, sight: KubeObject | _Gone | None
     ) -> KubeObject | None:
         if sight is None:
-            return await self.objects.read(key)
+            return await self.applied.live(key)
         if not isinstance(sight, _Gone):
             return sight
         if sight.uid in ("", intent.uid):
             return None
         # The one that went is not the one that was applied last.
-        return await self.objects.read(key)
+        return await self.applied.live(key)
 
     async def _settle(
-        self, key: Key, known: Intended, intent: AppliedObject, verdict: Verdict
+        self, key: Key, known: TrackedObject, intent: AppliedObject, verdict: Verdict
     ) -> None:
         match verdict.standing:
             case Standing.OUTDATED:
@@ -205,84 +213,84 @@ class Drifts:
                 self._over(known)
             case Standing.UNSURE if not known.is_late and not is_settled(intent):
                 known.is_late = True
-                self._agenda.add(key, after_s=self.patience_s)
+                self._queue.add(key, after_s=self.patience_s)
             case Standing.UNSURE | Standing.DRIFTED:
                 known.is_late = False
                 await self._drifted(key, known, intent, verdict)
 
     async def _drifted(
-        self, key: Key, known: Intended, intent: AppliedObject, verdict: Verdict | None
+        self, key: Key, known: TrackedObject, intent: AppliedObject, verdict: Verdict | None
     ) -> None:
         detected = datetime.now(timezone.utc)
-        item = item_of(key, intent, verdict, mode=known.mode, detected=detected)
+        item = drift_item(key, intent, verdict, mode=known.mode, detected=detected)
         if known.item is not None:
             item["detected"] = known.item["detected"]
             item["healing"] = known.item["healing"]
         self._tell(known, item)
-        if known.mode == "heal" and self.healer is not None:
+        if known.mode == "heal":
             await self._heal(key, known, intent, verdict)
 
     async def _heal(
-        self, key: Key, known: Intended, intent: AppliedObject, verdict: Verdict | None
+        self, key: Key, known: TrackedObject, intent: AppliedObject, verdict: Verdict | None
     ) -> None:
-        if self.healer is None or known.item is None:
+        if known.item is None:
             return
         now = asyncio.get_running_loop().time()
-        due = known.patience.due(now)
+        due = known.backoff.due(now)
         if due is None:
             self._give_up(key, known)
             return
         if due > now:
-            self._agenda.add(key, after_s=due - now)
+            self._queue.add(key, after_s=due - now)
             return
         body = without(intent.object, verdict.exempt if verdict else ())
-        operation = await self.healer.heal(self.cluster, intent, body)
-        known.patience.repaired(now)
+        operation = await self.applied.heal(intent, body)
+        known.backoff.repaired(now)
         log.info("drift_healing", object=str(key), operation=operation)
         if known.item is not None:
             self._tell(known, {**known.item, "healing": Healing.REPAIRING})
         # The event of a repair that works ends the drift before this.
-        again = known.patience.due(now)
-        self._agenda.add(key, after_s=again - now if again is not None else _AGAIN_S)
+        again = known.backoff.due(now)
+        self._queue.add(key, after_s=again - now if again is not None else _AGAIN_S)
 
-    def _give_up(self, key: Key, known: Intended) -> None:
+    def _give_up(self, key: Key, known: TrackedObject) -> None:
         if known.item is None or known.item["healing"] == Healing.GIVEN_UP:
             return
         log.error(
             "healing_given_up",
             object=str(key),
             manager=known.item["manager"] or "(unknown)",
-            repairs=known.patience.repairs,
+            repairs=known.backoff.repairs,
         )
         self._tell(known, {**known.item, "healing": Healing.GIVEN_UP})
 
-    def _is_open(self, key: Key, known: Intended) -> bool:
+    def _is_open(self, key: Key, known: TrackedObject) -> bool:
         """Whether something was told, or is about to be."""
-        return known.item is not None or self._agenda.is_busy(key)
+        return known.item is not None or self._queue.is_busy(key)
 
     # --- what is known ----------------------------------------------------------------------------
 
-    def _renewed(self, key: Key, intent: AppliedObject) -> Intended:
-        known = self._intended.get(key)
+    def _renewed(self, key: Key, intent: AppliedObject) -> TrackedObject:
+        known = self._tracked.get(key)
         if known is None:
-            known = Intended.of(intent, heal_attempts=self.heal_attempts)
-            self._intended[key] = known
+            known = TrackedObject.of(intent, heal_attempts=self.heal_attempts)
+            self._tracked[key] = known
         known.renew(intent, default_mode=self.mode)
         return known
 
     def _forget(self, key: Key) -> None:
-        known = self._intended.pop(key, None)
-        self._sights.pop(key, None)
-        self._agenda.drop(key)
+        known = self._tracked.pop(key, None)
+        self._seen.pop(key, None)
+        self._queue.drop(key)
         if known is not None:
             self._over(known)
 
-    def _over(self, known: Intended) -> None:
+    def _over(self, known: TrackedObject) -> None:
         if known.item is not None:
             self.tell({DRIFT_PART: {known.item["id"]: None}})
             known.item = None
 
-    def _tell(self, known: Intended, item: Item) -> None:
+    def _tell(self, known: TrackedObject, item: Item) -> None:
         if item != known.item:
             known.item = item
             self.tell({DRIFT_PART: {item["id"]: item}})

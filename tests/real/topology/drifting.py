@@ -30,7 +30,7 @@ from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages import Command, OperationRecord, OperationState, SlotKind
 from services.lifecycle.cluster.inventory import OWNED_KINDS
-from services.topology.adapters.applied import IntentBucket, LifecycleHealer, Lookups
+from services.topology.adapters.applied import ClusterApplied
 from services.topology.cluster.objects import Key
 from services.topology.drift.watching import Drifts
 from services.topology.feed.deltas import DRIFT_PART, Item, Parts
@@ -221,12 +221,17 @@ async def rigged(folder: Path, cluster: Cluster, **options: Any) -> AsyncIterato
 @asynccontextmanager
 async def watching(rig: Rig, client: KubeClient, options: dict[str, Any]) -> AsyncIterator[None]:
     """Watches the rig's cluster for the block."""
-    resources, intents = Resources(client), IntentBucket(rig.bus)
-    rig.drifts = Drifts(
+    resources = Resources(client)
+    applied = ClusterApplied(
         cluster=rig.token,
-        intents=intents,
-        objects=Lookups(client, resources),
-        healer=LifecycleHealer(Publisher(rig.bus), "bed"),
+        name="bed",
+        bus=rig.bus,
+        client=client,
+        resources=resources,
+        publisher=Publisher(rig.bus),
+    )
+    rig.drifts = Drifts(
+        applied=applied,
         tell=rig.tell,
         **options,
     )
@@ -237,7 +242,7 @@ async def watching(rig: Rig, client: KubeClient, options: dict[str, Any]) -> Asy
             group.create_task(rig.watching.run())
             for owned in OWNED_KINDS:
                 await watches.want("/".join(owned))
-            async for intent in intents.followed(rig.token):
+            async for intent in applied.followed():
                 rig.watching.intended(intent.key, intent.applied)
                 if intent.applied is not None:
                     await watches.want(intent.key.kind)

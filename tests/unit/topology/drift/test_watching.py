@@ -400,7 +400,7 @@ async def test_an_object_that_nobody_foresaw_ends_no_others_judging(world: World
         drifts.intended(KEY, KEPT)
         with capture_logs() as logs:
             drifts._sights[odd] = sight
-            drifts._agenda.add(odd)
+            drifts._queue.add(odd)
             await world.until(lambda: world.reads)
             drifts.saw(KIND, edited())
             await world.until(lambda: world.told)

@@ -101,7 +101,7 @@ def edited(weight: int = 80, *, version: str = "20") -> KubeObject:
 
 @dataclass
 class World:
-    """Ports of `Drifts`, and what it told."""
+    """Applied objects as `Drifts` reads them, and what it told."""
 
     kept: dict[Key, AppliedObject] = field(default_factory=dict)
     there: dict[Key, KubeObject] = field(default_factory=dict)
@@ -130,6 +130,26 @@ class World:
         self.told += parts[DRIFT_PART].items()
         self.changed()
 
+    # --- what `Drifts` asks -----------------------------------------------------------------------
+
+    async def intent(self, key: Key) -> AppliedObject | None:
+        self.reads += 1
+        self.on_read()
+        self.changed()
+        return self.kept.get(key)
+
+    async def live(self, key: Key) -> KubeObject | None:
+        self.lookups += 1
+        self.changed()
+        return self.there.get(key)
+
+    async def heal(self, intent: AppliedObject, body: KubeObject) -> str:
+        assert intent.name
+        self.healed.append(body)
+        self.on_heal(body)
+        self.changed()
+        return f"heal-{len(self.healed)}"
+
     @property
     def last(self) -> Item:
         item = self.told[-1][1]
@@ -137,50 +157,12 @@ class World:
         return item
 
 
-@dataclass
-class Kept:
-    world: World
-
-    async def read(self, cluster: str, key: Key) -> AppliedObject | None:
-        assert cluster == "c1"
-        self.world.reads += 1
-        self.world.on_read()
-        self.world.changed()
-        return self.world.kept.get(key)
-
-
-@dataclass
-class There:
-    world: World
-
-    async def read(self, key: Key) -> KubeObject | None:
-        self.world.lookups += 1
-        self.world.changed()
-        return self.world.there.get(key)
-
-
-@dataclass
-class Heals:
-    world: World
-
-    async def heal(self, cluster: str, intent: AppliedObject, body: KubeObject) -> str:
-        assert cluster == "c1"
-        assert intent.name
-        self.world.healed.append(body)
-        self.world.on_heal(body)
-        self.world.changed()
-        return f"heal-{len(self.world.healed)}"
-
-
 @asynccontextmanager
 async def watched(world: World, **options: Any) -> AsyncIterator[Drifts]:
     """Runs `Drifts` for a block."""
     drifts = Drifts(
         **{
-            "cluster": "c1",
-            "intents": Kept(world),
-            "objects": There(world),
-            "healer": Heals(world),
+            "applied": world,
             "tell": world.tell,
             "patience_s": 0.05,
             **options,

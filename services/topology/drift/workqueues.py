@@ -13,7 +13,7 @@ _PARALLEL = 8
 
 
 @dataclass(slots=True)
-class Agenda:
+class WorkQueue:
     """What is due; times are those of the loop."""
 
     _due: dict[Key, float] = field(default_factory=dict)
