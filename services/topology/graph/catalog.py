@@ -13,14 +13,14 @@ from services.topology.cluster.state import State
 from services.topology.cluster.tags import texts
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Labelled, Named, Selectors, patterns
-from services.topology.graph.workloads import Unit, matters, objects_of, read, unit_of
+from services.topology.graph.workloads import MeshWorkload, matters, objects_of, read, workload_of
 
 
 @dataclass(slots=True)
-class Stirred:
+class Affected:
     """What changes touched, and what it was before: the names are looked at again."""
 
-    units: dict[Name, Unit | None] = field(default_factory=dict)
+    workloads: dict[Name, MeshWorkload | None] = field(default_factory=dict)
     """Workloads that changed, as they were."""
     regrouped: set[Name] = field(default_factory=set)
     """Workloads that other services select than before."""
@@ -37,7 +37,7 @@ class Stirred:
 @dataclass(slots=True)
 class Catalog:
     state: State
-    units: dict[Name, Unit] = field(default_factory=dict)
+    workloads: dict[Name, MeshWorkload] = field(default_factory=dict)
     apps: dict[Name, set[str]] = field(default_factory=dict)
     """Workloads' names by namespace and app."""
     labelled: Labelled = field(default_factory=Labelled)
@@ -66,9 +66,9 @@ class Catalog:
     def is_service(self, name: Name) -> bool:
         return self.service(name) is not None or self.entry(name) is not None
 
-    def members(self, name: Name) -> list[Unit]:
+    def members(self, name: Name) -> list[MeshWorkload]:
         """Workloads of an app."""
-        return [self.units[name[0], unit] for unit in sorted(self.apps.get(name, ()))]
+        return [self.workloads[name[0], workload] for workload in sorted(self.apps.get(name, ()))]
 
     def hosts(self, name: Name) -> list[str]:
         """Names under which a service is called."""
@@ -99,42 +99,42 @@ class Catalog:
 
     # --- changes --------------------------------------------------------------------------------
 
-    def changed(self, changes: Iterable[Change]) -> Stirred:
+    def changed(self, changes: Iterable[Change]) -> Affected:
         """Takes over what the state has."""
-        stirred = Stirred()
-        units: set[Name] = set()
+        affected = Affected()
+        workloads: set[Name] = set()
         for change in changes:
             kind = change.key.kind
             if kind == kinds.POD:
-                units.update(self._pod(change))
+                workloads.update(self._pod(change))
             elif kind in kinds.WORKLOADS:
-                units.add((change.key.namespace, change.key.name))
+                workloads.add((change.key.namespace, change.key.name))
             elif kind == kinds.ENDPOINTS:
-                stirred.services.update(self._slice(change))
+                affected.services.update(self._slice(change))
             elif kind in (kinds.SERVICE, kinds.SERVICE_ENTRY):
-                self._service(change, stirred)
-        moved = {name for name in units if self._unit(name, stirred)}
+                self._service(change, affected)
+        moved = {name for name in workloads if self._workload(name, affected)}
         for name in moved:
-            unit = self.units.get(name)
-            self._link(stirred, unit=name, to=self._selecting(unit) if unit else set())
-        for name in list(stirred.services):
-            self._link_service(stirred, name)
-        return stirred
+            workload = self.workloads.get(name)
+            self._link(affected, workload=name, to=self._selecting(workload) if workload else set())
+        for name in list(affected.services):
+            self._link_service(affected, name)
+        return affected
 
     def _pod(self, change: Change) -> Iterator[Name]:
         before: Pod | None = change.before
         after: Pod | None = change.after
         if before is not None:
-            name = unit_of(before)
+            name = workload_of(before)
             keys = self._pods.setdefault(name, set())
-            if after is None or unit_of(after) != name:
+            if after is None or workload_of(after) != name:
                 keys.discard(change.key)
             if not keys:
                 del self._pods[name]
-            if after is None or unit_of(after) != name:
+            if after is None or workload_of(after) != name:
                 yield name
         if after is not None:
-            name = unit_of(after)
+            name = workload_of(after)
             self._pods.setdefault(name, set()).add(change.key)
             if matters(before, after, is_owned=bool(objects_of(self.state, name))):
                 yield name
@@ -153,16 +153,16 @@ class Catalog:
                     del self.slices[name]
             yield name
 
-    def _service(self, change: Change, stirred: Stirred) -> None:
+    def _service(self, change: Change, affected: Affected) -> None:
         name = (change.key.namespace, change.key.name)
-        stirred.services.add(name)
-        stirred.redefined.add(name)
+        affected.services.add(name)
+        affected.redefined.add(name)
         if change.key.kind == kinds.SERVICE_ENTRY:
             entry = self.entry(name)
             hosts = hosts_of(entry) if entry is not None else frozenset()
-            stirred.hosts |= hosts ^ self.entries.put(name, hosts)
+            affected.hosts |= hosts ^ self.entries.put(name, hosts)
         else:
-            stirred.hosts.add(f"{name[1]}.{name[0]}.svc.{DOMAIN}")
+            affected.hosts.add(f"{name[1]}.{name[0]}.svc.{DOMAIN}")
         self._selectors.put(name[0], name, self._wants(name))
 
     def _wants(self, name: Name) -> tuple[Labels, ...]:
@@ -177,45 +177,50 @@ class Catalog:
                 found.append(texts_only)
         return tuple(found)
 
-    def _unit(self, name: Name, stirred: Stirred) -> bool:
+    def _workload(self, name: Name, affected: Affected) -> bool:
         """Reads a workload again; whether its labels came, changed or went."""
-        before = self.units.get(name)
+        before = self.workloads.get(name)
         after = read(self.state, name, self._pods.get(name, ()))
         if before == after:
             return False
-        stirred.units[name] = before
+        affected.workloads[name] = before
         if before is not None and (after is None or after.app != before.app):
             names = self.apps[name[0], before.app]
             names.discard(name[1])
             if not names:
                 del self.apps[name[0], before.app]
         if after is None:
-            del self.units[name]
+            del self.workloads[name]
         else:
-            self.units[name] = after
+            self.workloads[name] = after
             self.apps.setdefault((name[0], after.app), set()).add(name[1])
         if before is not None and after is not None and before.labels == after.labels:
             return False
         self.labelled.put(*name, after.labels if after is not None else None)
         return True
 
-    def _selecting(self, unit: Unit) -> set[Name]:
-        return set(self._selectors.find(unit.namespace, unit.labels))
+    def _selecting(self, workload: MeshWorkload) -> set[Name]:
+        return set(self._selectors.find(workload.namespace, workload.labels))
 
-    def _link(self, stirred: Stirred, *, unit: Name, to: set[Name]) -> None:
-        for service in self.fronts.get(unit, set()) ^ to:
-            self._toggle(stirred, service, unit)
+    def _link(self, affected: Affected, *, workload: Name, to: set[Name]) -> None:
+        for service in self.fronts.get(workload, set()) ^ to:
+            self._toggle(affected, service, workload)
 
-    def _link_service(self, stirred: Stirred, name: Name) -> None:
+    def _link_service(self, affected: Affected, name: Name) -> None:
         now = {
-            unit for selector in self._wants(name) for unit in self.labelled.find(name[0], selector)
+            workload
+            for selector in self._wants(name)
+            for workload in self.labelled.find(name[0], selector)
         }
-        for unit in self.selected.get(name, set()) ^ now:
-            self._toggle(stirred, name, unit)
+        for workload in self.selected.get(name, set()) ^ now:
+            self._toggle(affected, name, workload)
 
-    def _toggle(self, stirred: Stirred, service: Name, unit: Name) -> None:
+    def _toggle(self, affected: Affected, service: Name, workload: Name) -> None:
         """A workload begins or ceases to belong to a service."""
-        for index, key, other in ((self.selected, service, unit), (self.fronts, unit, service)):
+        for index, key, other in (
+            (self.selected, service, workload),
+            (self.fronts, workload, service),
+        ):
             found = index.setdefault(key, set())
             if other in found:
                 found.remove(other)
@@ -223,9 +228,9 @@ class Catalog:
                     del index[key]
             else:
                 found.add(other)
-        stirred.links.add((service, unit))
-        stirred.services.add(service)
-        stirred.regrouped.add(unit)
+        affected.links.add((service, workload))
+        affected.services.add(service)
+        affected.regrouped.add(workload)
 
 
 def hosts_of(entry: Config) -> frozenset[str]:

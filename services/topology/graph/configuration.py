@@ -17,7 +17,7 @@ from services.topology.cluster import kinds
 from services.topology.cluster.hosts import covers, service_of
 from services.topology.cluster.objects import Change, Config, Key, Labels
 from services.topology.cluster.state import matches
-from services.topology.graph.catalog import Catalog, Stirred
+from services.topology.graph.catalog import Affected, Catalog
 from services.topology.graph.ids import Name
 from services.topology.graph.indices import Named, patterns
 from services.topology.graph.scopes import SCOPED, Scope, Scopes, scope_of
@@ -32,11 +32,11 @@ from services.topology.mesh.routing import (
 )
 
 Mark: TypeAlias = tuple[str, str, str]
-HOST, SERVICE, UNIT, RULE, GATEWAY = "host", "service", "unit", "rule", "gateway"
+HOST, SERVICE, WORKLOAD, RULE, GATEWAY = "host", "service", "workload", "rule", "gateway"
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class LinkEnd:
     """A workload or a service."""
 
     is_service: bool
@@ -47,8 +47,8 @@ class Thing:
 class Link:
     """One edge that a configuration object makes."""
 
-    source: Thing
-    target: Thing
+    source: LinkEnd
+    target: LinkEnd
     config: dict[str, Any]
 
 
@@ -88,29 +88,31 @@ class Links:
             self._links[key] = found
 
     def _found(self, config: Config, marks: set[Mark]) -> Iterator[Link]:
-        units = sorted({unit for key in gateways(config) for unit in self._serving(key, marks)})
-        marks.update((UNIT, *unit) for unit in units)
+        workloads = sorted(
+            {workload for key in gateways(config) for workload in self._serving(key, marks)}
+        )
+        marks.update((WORKLOAD, *workload) for workload in workloads)
         callers = {name for h in mesh_hosts(config) if (name := self._resolve(h, marks))}
         for way in ways(config):
             target = self._resolve(way.host, marks)
             if target is None:
                 continue
             told = _told(config, way)
-            for unit in units:
-                yield Link(Thing(False, unit), Thing(True, target), told)
+            for workload in workloads:
+                yield Link(LinkEnd(False, workload), LinkEnd(True, target), told)
             for caller in sorted(callers):
                 if caller != target:
-                    yield Link(Thing(True, caller), Thing(True, target), told)
+                    yield Link(LinkEnd(True, caller), LinkEnd(True, target), told)
                     continue
-                for unit in self._versions(target, way, marks):
-                    yield Link(Thing(True, caller), Thing(False, unit), told)
+                for workload in self._versions(target, way, marks):
+                    yield Link(LinkEnd(True, caller), LinkEnd(False, workload), told)
 
     def _serving(self, key: Key, marks: set[Mark]) -> Iterator[Name]:
         """Workloads of a gateway."""
         marks.add((GATEWAY, *place_of(key)))
         scope = self.scopes.at(key)
         if scope is not None:
-            yield from units_in(self.catalog, scope)
+            yield from workloads_in(self.catalog, scope)
 
     def _resolve(self, host: str, marks: set[Mark]) -> Name | None:
         marks.update((HOST, pattern, "") for pattern in patterns(host))
@@ -125,10 +127,10 @@ class Links:
             labels = self._subset(way)
         if labels is None:
             return
-        for unit in sorted(self.catalog.selected.get(service, ())):
-            marks.add((UNIT, *unit))
-            if matches(labels, self.catalog.units[unit].labels):
-                yield unit
+        for workload in sorted(self.catalog.selected.get(service, ())):
+            marks.add((WORKLOAD, *workload))
+            if matches(labels, self.catalog.workloads[workload].labels):
+                yield workload
 
     def _subset(self, way: Way) -> Labels | None:
         for key in sorted(self.named.exact(way.host)):
@@ -141,7 +143,7 @@ class Links:
         return None
 
 
-def units_in(catalog: Catalog, scope: Scope) -> Iterator[Name]:
+def workloads_in(catalog: Catalog, scope: Scope) -> Iterator[Name]:
     """Workloads that a scope means."""
     if scope.is_wide:
         yield from catalog.labelled.find(scope.space, {})
@@ -174,7 +176,7 @@ log = structlog.get_logger(__name__)
 class Dirty:
     """Things whose nodes are to be looked at again, and objects whose edges are."""
 
-    units: set[Name] = field(default_factory=set)
+    workloads: set[Name] = field(default_factory=set)
     services: set[Name] = field(default_factory=set)
     apps: set[Name] = field(default_factory=set)
     """Apps whose WorkloadEntries changed."""
@@ -248,7 +250,7 @@ class Configuration:
             dirty.due |= self.links.that_looked((GATEWAY, *place_of(key)))
         for found in concerned:
             dirty.services.update(found.services)
-            dirty.units.update(units_in(self.catalog, found))
+            dirty.workloads.update(workloads_in(self.catalog, found))
 
     def _routing(self, change: Change, dirty: Dirty) -> None:
         key = change.key
@@ -261,7 +263,7 @@ class Configuration:
             dirty.due.add(key)
             return
         for service in services:
-            dirty.units |= self.catalog.selected.get(service, set())
+            dirty.workloads |= self.catalog.selected.get(service, set())
         for host in hosts:
             dirty.due |= self.links.that_looked((RULE, host, ""))
 
@@ -296,19 +298,19 @@ class Configuration:
                     del self.entries[name]
             dirty.apps.add(name)
 
-    def stirred(self, stirred: Stirred, dirty: Dirty) -> None:
+    def affected(self, affected: Affected, dirty: Dirty) -> None:
         """Notes which objects looked at what the catalog changed."""
-        for host in stirred.hosts:
+        for host in affected.hosts:
             dirty.due |= self.links.that_looked((HOST, host, ""))
-        for service in stirred.services:
+        for service in affected.services:
             dirty.due |= self.links.that_looked((SERVICE, *service))
-        for name in stirred.regrouped:
-            dirty.due |= self.links.that_looked((UNIT, *name))
-        for name, before in stirred.units.items():
-            after = self.catalog.units.get(name)
+        for name in affected.regrouped:
+            dirty.due |= self.links.that_looked((WORKLOAD, *name))
+        for name, before in affected.workloads.items():
+            after = self.catalog.workloads.get(name)
             if before is not None and after is not None and before.labels == after.labels:
                 continue
-            dirty.due |= self.links.that_looked((UNIT, *name))
+            dirty.due |= self.links.that_looked((WORKLOAD, *name))
             for service in self.catalog.fronts.get(name, ()):
                 dirty.due |= self.links.that_looked((SERVICE, *service))
             for side in (before, after):

@@ -11,7 +11,7 @@ import orjson
 
 from services.topology.cluster.objects import Key, Labels
 from services.topology.feed.deltas import View
-from services.topology.graph.configuration import Configuration, Link, Thing
+from services.topology.graph.configuration import Configuration, Link, LinkEnd
 from services.topology.graph.health import DEFAULT, Limits, of_requests, tolerances
 from services.topology.graph.ids import (
     NOBODY,
@@ -32,8 +32,8 @@ from services.topology.graph.loads import (
     requests,
     responses,
 )
-from services.topology.graph.nodes import Nodes
-from services.topology.graph.traffic import Road
+from services.topology.graph.nodes import NodeMaker
+from services.topology.graph.traffic import ViewTraffic
 
 Data = dict[str, Any]
 IDLE = ""
@@ -56,7 +56,7 @@ FiguresOf: TypeAlias = dict[tuple[frozenset[Load], Limits, Limits], Figures]
 
 
 @dataclass(frozen=True, slots=True)
-class Travelled:
+class EdgeTraffic:
     """What an edge with traffic shows: its flows' figures, and its share of what its source sends
     by the protocol ("" for TCP)."""
 
@@ -78,26 +78,26 @@ class Travelled:
 
 
 @dataclass(slots=True)
-class Edges:
+class EdgeMaker:
     """Makes edges of one view; good until something changes."""
 
     view: View
-    nodes: Nodes
+    nodes: NodeMaker
     figures: FiguresOf
     """Shared by views: a flow shows in all of them."""
     _outs: dict[tuple[NodeKey, str], float] = field(default_factory=dict)
     _limits: dict[NodeKey, Limits] = field(default_factory=dict)
 
-    def traffic(self, key: EdgeKey) -> Travelled | None:
-        road = self.nodes.roads.views[self.view]
-        loads = road.edges.get(key)
+    def traffic(self, key: EdgeKey) -> EdgeTraffic | None:
+        in_view = self.nodes.traffic.views[self.view]
+        loads = in_view.edges.get(key)
         if loads is None:
             return None
         source, target, protocol = key
         told = self._figures_of(loads, protocol, self._limits_of(target), self._limits_of(source))
         if protocol == "tcp":
-            return Travelled(told, "")
-        return Travelled(told, percent(told.total, self._out(road, source, protocol)))
+            return EdgeTraffic(told, "")
+        return EdgeTraffic(told, percent(told.total, self._out(in_view, source, protocol)))
 
     def _figures_of(
         self, loads: set[Load], protocol: str, target: Limits, source: Limits
@@ -115,12 +115,12 @@ class Edges:
             told = self.figures[same] = _figures(loads, protocol, target, source)
         return told
 
-    def _out(self, road: Road, source: NodeKey, protocol: str) -> float:
+    def _out(self, in_view: ViewTraffic, source: NodeKey, protocol: str) -> float:
         """All that a node sends by a protocol."""
         found = self._outs.get((source, protocol))
         if found is None:
-            edges = [edge for edge in road.outs.get(source, ()) if edge[2] == protocol]
-            loads = set().union(*(road.edges[edge] for edge in edges))
+            edges = [edge for edge in in_view.outs.get(source, ()) if edge[2] == protocol]
+            loads = set().union(*(in_view.edges[edge] for edge in edges))
             found = self._outs[source, protocol] = fsum(load.total for load in loads)
         return found
 
@@ -138,18 +138,20 @@ class Edges:
         if node[0] == SERVICE:
             found = catalog.service((node[2], node[3])) or catalog.entry((node[2], node[3]))
             return found.annotations if found is not None else _NONE
-        units = self.nodes.units(self.view, node)
-        return units[0].annotations if units else _NONE
+        workloads = self.nodes.workloads(self.view, node)
+        return workloads[0].annotations if workloads else _NONE
 
     def idle(self, key: EdgeKey) -> Data | None:
         """An edge from a service to a workload that it selects and has no traffic with."""
         source, target, _ = key
-        road = self.nodes.roads.views[self.view]
-        if self.view is View.SERVICE or any((source, target, p) in road.edges for p in PROTOCOLS):
+        in_view = self.nodes.traffic.views[self.view]
+        if self.view is View.SERVICE or any(
+            (source, target, p) in in_view.edges for p in PROTOCOLS
+        ):
             return None
         selected = self.nodes.catalog.selected.get((source[2], source[3]), ())
         if source[1] != self.nodes.cluster or not any(
-            unit.key in selected for unit in self.nodes.units(self.view, target)
+            workload.key in selected for workload in self.nodes.workloads(self.view, target)
         ):
             return None
         return _ends(key)
@@ -178,7 +180,7 @@ _NONE: Labels = {}
 
 
 @dataclass(slots=True)
-class Wires:
+class ConfigEdges:
     """Edges that configuration makes, in one view."""
 
     view: View
@@ -219,18 +221,18 @@ class Wires:
         for source in self._sources(link.source, configuration):
             yield (source, target, what)
 
-    def _sources(self, thing: Thing, configuration: Configuration) -> list[NodeKey]:
+    def _sources(self, thing: LinkEnd, configuration: Configuration) -> list[NodeKey]:
         if self.view is View.SERVICE and not thing.is_service:
             fronts: set[Name] = configuration.catalog.fronts.get(thing.name, set())
             if fronts:
                 return [service_node(self.cluster, name) for name in sorted(fronts)]
         return [self._node(thing, configuration)]
 
-    def _node(self, thing: Thing, configuration: Configuration) -> NodeKey:
+    def _node(self, thing: LinkEnd, configuration: Configuration) -> NodeKey:
         if thing.is_service:
             return service_node(self.cluster, thing.name)
-        unit = configuration.catalog.units[thing.name]
-        return workload_node(self.view, self.cluster, thing.name, unit.app)
+        workload = configuration.catalog.workloads[thing.name]
+        return workload_node(self.view, self.cluster, thing.name, workload.app)
 
     def data(self, key: EdgeKey) -> Data | None:
         config = self.configs.get(key)

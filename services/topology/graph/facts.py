@@ -16,7 +16,7 @@ from services.topology.graph.catalog import Catalog, hosts_of
 from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import Status
 from services.topology.graph.ids import Name
-from services.topology.graph.workloads import Unit
+from services.topology.graph.workloads import MeshWorkload
 from services.topology.mesh.membership import GATEWAY_NAME, is_waypoint
 from services.topology.mesh.routing import ROUTING, badges, breaks_circuits
 
@@ -27,7 +27,7 @@ _HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StandingHealth:
     """Health without traffic: replicas, and the annotations that set tolerances."""
 
     status: Status = Status.NA
@@ -36,7 +36,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitFacts:
+class WorkloadFacts:
     data: Data
     breaks: bool
     """Whether a DestinationRule of its services limits connections to any version."""
@@ -49,18 +49,18 @@ class Facts:
     catalog: Catalog
     configuration: Configuration
     _services: dict[Name, Data] = field(default_factory=dict)
-    _units: dict[Name, UnitFacts] = field(default_factory=dict)
+    _workloads: dict[Name, WorkloadFacts] = field(default_factory=dict)
 
-    def forget(self, units: Iterable[Name], services: Iterable[Name]) -> None:
-        for name in units:
-            self._units.pop(name, None)
+    def forget(self, workloads: Iterable[Name], services: Iterable[Name]) -> None:
+        for name in workloads:
+            self._workloads.pop(name, None)
         for name in services:
             self._services.pop(name, None)
 
     def trim(self) -> None:
         """Drops what is too much to keep."""
-        if len(self._units) > _MOST_KEPT:
-            self._units.clear()
+        if len(self._workloads) > _MOST_KEPT:
+            self._workloads.clear()
         if len(self._services) > _MOST_KEPT:
             self._services.clear()
 
@@ -78,7 +78,7 @@ class Facts:
         known = service or entry
         if known is None:
             return {}
-        data: Data = {"healthData": Known(notes=_health_notes(known.annotations))}
+        data: Data = {"healthData": StandingHealth(notes=_health_notes(known.annotations))}
         if service is not None:
             labels = service.labels
             is_alive = entry is not None or service.type == "ExternalName"
@@ -104,34 +104,34 @@ class Facts:
 
     # --- workloads ------------------------------------------------------------------------------
 
-    def unit(self, unit: Unit) -> UnitFacts:
-        found = self._units.get(unit.key)
+    def workload(self, workload: MeshWorkload) -> WorkloadFacts:
+        found = self._workloads.get(workload.key)
         if found is None:
-            found = self._units[unit.key] = self._unit(unit)
+            found = self._workloads[workload.key] = self._workload(workload)
         return found
 
-    def _unit(self, unit: Unit) -> UnitFacts:
-        labels = {k: v for k, v in sorted(unit.labels.items()) if k != _HASH}
-        acting = sorted(self.configuration.scopes.on_workload(unit.namespace, unit.labels))
+    def _workload(self, workload: MeshWorkload) -> WorkloadFacts:
+        labels = {k: v for k, v in sorted(workload.labels.items()) if k != _HASH}
+        acting = sorted(self.configuration.scopes.on_workload(workload.namespace, workload.labels))
         data: Data = {
             "labels": labels,
-            "isDead": unit.pods == 0,
-            "isOutOfMesh": unit.without_proxy > 0,
-            "isAmbient": unit.is_ambient,
-            "isGateway": self._gateway(unit, acting),
+            "isDead": workload.pods == 0,
+            "isOutOfMesh": workload.without_proxy > 0,
+            "isAmbient": workload.is_ambient,
+            "isGateway": self._gateway(workload, acting),
             "isWaypoint": is_waypoint(labels),
             "isK8sGatewayAPI": GATEWAY_NAME in labels,
             "configs": _configs(acting),
         }
-        services = self.catalog.fronts.get(unit.key, ())
+        services = self.catalog.fronts.get(workload.key, ())
         rules = [rule for name in services for rule in self.configuration.rules_on(name)]
-        return UnitFacts(
+        return WorkloadFacts(
             {k: v for k, v in data.items() if v},
             breaks=any(breaks_circuits(rule, None) for rule in rules),
-            breaks_version=any(breaks_circuits(rule, unit.version) for rule in rules),
+            breaks_version=any(breaks_circuits(rule, workload.version) for rule in rules),
         )
 
-    def _gateway(self, unit: Unit, acting: Iterable[Key]) -> Data:
+    def _gateway(self, workload: MeshWorkload, acting: Iterable[Key]) -> Data:
         hosts: dict[str, set[str]] = {}
         for key in acting:
             config: Config | None = self.catalog.state.at(key)
@@ -142,7 +142,10 @@ class Facts:
                 found = {str(entry.get("hostname") or "*") for entry in listeners}
                 hosts.setdefault("gatewayAPIInfo", set()).update(found)
                 continue
-            egress = unit.labels.get("istio"), unit.labels.get("operator.istio.io/component")
+            egress = (
+                workload.labels.get("istio"),
+                workload.labels.get("operator.istio.io/component"),
+            )
             kind = "egressInfo" if any(name in _EGRESS for name in egress) else "ingressInfo"
             hosts.setdefault(kind, set())
             for server in config.spec.get("servers") or ():
@@ -161,9 +164,9 @@ class Facts:
         return {"hasWorkloadEntry": found} if found else {}
 
 
-def notes_of(units: Sequence[Unit]) -> Labels:
+def notes_of(workloads: Sequence[MeshWorkload]) -> Labels:
     """Annotations about health, of the first workload that has any."""
-    notes = [found for unit in units if (found := _health_notes(unit.annotations))]
+    notes = [found for workload in workloads if (found := _health_notes(workload.annotations))]
     return notes[0] if notes else {}
 
 

@@ -18,9 +18,9 @@ from services.topology.cluster import kinds
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.state import State
 from services.topology.feed.deltas import EDGES, NODES, Item, Parts, View, part_of
-from services.topology.graph.catalog import Catalog, Stirred
+from services.topology.graph.catalog import Affected, Catalog
 from services.topology.graph.configuration import Configuration, Dirty
-from services.topology.graph.edges import IDLE, Edges, FiguresOf, Wires
+from services.topology.graph.edges import IDLE, ConfigEdges, EdgeMaker, FiguresOf
 from services.topology.graph.facts import Facts
 from services.topology.graph.health import ANNOTATION
 from services.topology.graph.ids import (
@@ -30,11 +30,11 @@ from services.topology.graph.ids import (
     service_node,
     workload_node,
 )
-from services.topology.graph.nodes import Nodes
+from services.topology.graph.nodes import NodeMaker
 from services.topology.graph.scopes import SCOPED
-from services.topology.graph.traffic import Roads
-from services.topology.graph.views import Shown
-from services.topology.graph.workloads import Unit
+from services.topology.graph.traffic import Traffic
+from services.topology.graph.views import ViewGraph
+from services.topology.graph.workloads import MeshWorkload
 from services.topology.mesh.meshes import istio_name, mesh_of
 from services.topology.telemetry.traffic import Flows
 
@@ -50,10 +50,10 @@ class Graph:
         self._catalog = Catalog(state)
         self._configuration = Configuration(self._catalog, mesh_of(state).root_namespace)
         self._facts = Facts(self._catalog, self._configuration)
-        self._roads = Roads(self._catalog, self._cluster, self._aliases())
+        self._traffic = Traffic(self._catalog, self._cluster, self._aliases())
         self._moment = 0
         """Counts what was taken over; makers are good for one."""
-        self._views = [Shown(view, Wires(view, self._cluster)) for view in View]
+        self._views = [ViewGraph(view, ConfigEdges(view, self._cluster)) for view in View]
 
     # --- changes --------------------------------------------------------------------------------
 
@@ -63,8 +63,8 @@ class Graph:
         dirty = Dirty()
         rooted = [change for change in changes if change.key.kind == kinds.CONFIG_MAP]
         self._configuration.changed(changes, dirty)
-        stirred = self._catalog.changed(changes)
-        self._configuration.stirred(stirred, dirty)
+        affected = self._catalog.changed(changes)
+        self._configuration.affected(affected, dirty)
         if rooted:
             self._settings(dirty)
         for key in dirty.due:
@@ -73,15 +73,15 @@ class Graph:
             except Exception:
                 # A route of a form that nobody foresaw makes no edges; all others do.
                 log.exception("route_not_drawn", object=str(key))
-        regrouped = [self._own(View.WORKLOAD, name) for name in stirred.regrouped]
-        self._roads.again(stirred.hosts, regrouped)
-        self._spread(stirred, dirty)
+        regrouped = [self._own(View.WORKLOAD, name) for name in affected.regrouped]
+        self._traffic.again(affected.hosts, regrouped)
+        self._spread(affected, dirty)
         return self._tell()
 
     def flows(self, flows: Flows) -> Parts:
         """Takes over telemetry in place of what there was before."""
         self._moment += 1
-        self._roads.flows(flows)
+        self._traffic.flows(flows)
         return self._tell()
 
     def flows_by_parts(self, flows: Flows) -> Iterator[Parts]:
@@ -89,7 +89,7 @@ class Graph:
         items take a while. `changed` and `flows` may be called before the end is reached; they
         tell what is left."""
         self._moment += 1
-        self._roads.flows(flows)
+        self._traffic.flows(flows)
         yield from self._steps()
 
     def info(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Graph:
         """Makes the edges of a configuration object anew."""
         self._configuration.links.work_out(key)
         for shown in self._views:
-            edges = shown.wires.put(key, self._configuration)
+            edges = shown.config_edges.put(key, self._configuration)
             shown.stale_edges |= edges
             if shown.view is View.SERVICE:
                 # Others have their nodes anyway.
@@ -118,8 +118,8 @@ class Graph:
             objects = [found for kind in SCOPED for found in self.state.all(kind)]
             self._configuration.changed([Change(o.key, o, o) for o in objects], dirty)
         aliases = self._aliases()
-        if aliases != self._roads.aliases:
-            self._roads.renamed(aliases)
+        if aliases != self._traffic.aliases:
+            self._traffic.renamed(aliases)
 
     def _aliases(self) -> frozenset[str]:
         """Names by which telemetry may call this cluster."""
@@ -130,71 +130,75 @@ class Graph:
     def _own(self, view: View, name: Name, app: str = "") -> NodeKey:
         return workload_node(view, self._cluster, name, app)
 
-    def _apps(self, name: Name, stirred: Stirred) -> set[str]:
+    def _apps(self, name: Name, affected: Affected) -> set[str]:
         """Apps of a workload, now and before."""
-        sides = (self._catalog.units.get(name), stirred.units.get(name))
-        return {unit.app for unit in sides if unit is not None}
+        sides = (self._catalog.workloads.get(name), affected.workloads.get(name))
+        return {workload.app for workload in sides if workload is not None}
 
-    def _spread(self, stirred: Stirred, dirty: Dirty) -> None:
-        units = {*dirty.units, *stirred.units, *stirred.regrouped}
-        services = {*dirty.services, *stirred.services}
-        for name in stirred.units:
+    def _spread(self, affected: Affected, dirty: Dirty) -> None:
+        workloads = {*dirty.workloads, *affected.workloads, *affected.regrouped}
+        services = {*dirty.services, *affected.services}
+        for name in affected.workloads:
             # Its app is on their nodes.
             services |= self._fronts(name)
-        for name in stirred.redefined:
-            units |= self._catalog.selected.get(name, set())
-        self._facts.forget(units, services)
+        for name in affected.redefined:
+            workloads |= self._catalog.selected.get(name, set())
+        self._facts.forget(workloads, services)
         links = {
-            *stirred.links,
-            *((service, unit) for unit in stirred.units for service in self._fronts(unit)),
+            *affected.links,
+            *(
+                (service, workload)
+                for workload in affected.workloads
+                for service in self._fronts(workload)
+            ),
         }
         for shown in self._views:
             view = shown.view
             shown.stale_nodes.update(service_node(self._cluster, name) for name in services)
-            for name in units:
-                for app in self._apps(name, stirred):
+            for name in workloads:
+                for app in self._apps(name, affected):
                     shown.stale_nodes.add(self._own(view, name, app))
             for app_name in dirty.apps:
                 shown.stale_nodes |= self._of_app(shown, app_name)
             if view is not View.SERVICE:
                 shown.stale_edges.update(
-                    (service_node(self._cluster, service), self._own(view, unit, app), IDLE)
-                    for service, unit in links
-                    for app in self._apps(unit, stirred)
+                    (service_node(self._cluster, service), self._own(view, workload, app), IDLE)
+                    for service, workload in links
+                    for app in self._apps(workload, affected)
                 )
-        self._annotated(stirred)
+        self._annotated(affected)
 
-    def _fronts(self, unit: Name) -> set[Name]:
-        return self._catalog.fronts.get(unit, set())
+    def _fronts(self, workload: Name) -> set[Name]:
+        return self._catalog.fronts.get(workload, set())
 
-    def _of_app(self, shown: Shown, app: Name) -> set[NodeKey]:
+    def _of_app(self, shown: ViewGraph, app: Name) -> set[NodeKey]:
         """Nodes of an app's workloads, those of telemetry alone among them."""
         found = {
-            self._own(shown.view, (app[0], unit), app[1])
-            for unit in self._catalog.apps.get(app, ())
+            self._own(shown.view, (app[0], workload), app[1])
+            for workload in self._catalog.apps.get(app, ())
         }
-        road = self._roads.views[shown.view]
+        in_view = self._traffic.views[shown.view]
         found |= {
             node
-            for index in (road.ins, road.outs)
+            for index in (in_view.ins, in_view.outs)
             for node in index
             if node[0] != SERVICE and node[2] == app[0]
         }
         return found
 
-    def _annotated(self, stirred: Stirred) -> None:
+    def _annotated(self, affected: Affected) -> None:
         """Health of edges depends on the annotations of what stands at their ends."""
         for shown in self._views:
-            road = self._roads.views[shown.view]
-            nodes = [service_node(self._cluster, name) for name in stirred.redefined]
-            for name, before in stirred.units.items():
-                after = self._catalog.units.get(name)
+            in_view = self._traffic.views[shown.view]
+            nodes = [service_node(self._cluster, name) for name in affected.redefined]
+            for name, before in affected.workloads.items():
+                after = self._catalog.workloads.get(name)
                 if before and after and _notes(before) == _notes(after):
                     continue
-                nodes += [self._own(shown.view, name, app) for app in self._apps(name, stirred)]
+                nodes += [self._own(shown.view, name, app) for app in self._apps(name, affected)]
             for node in nodes:
-                shown.stale_edges |= road.ins.get(node, set())
-                shown.stale_edges |= road.outs.get(node, set())
+                shown.stale_edges |= in_view.ins.get(node, set())
+                shown.stale_edges |= in_view.outs.get(node, set())
 
     # --- items ----------------------------------------------------------------------------------
 
@@ -214,18 +218,18 @@ class Graph:
                 nodes, figures = makers
                 if of == NODES:
                     view = shown.view
-                    shown.follow_traffic(self._roads.views[view], self._roads.touched[view])
+                    shown.follow_traffic(self._traffic.views[view], self._traffic.touched[view])
                     told = shown.tell_nodes(nodes)
                 else:
-                    told = shown.tell_edges(Edges(shown.view, nodes, figures))
+                    told = shown.tell_edges(EdgeMaker(shown.view, nodes, figures))
                 if told:
                     yield {part_of(shown.view, of): told}
         self._facts.trim()
 
-    def _makers(self) -> tuple[Nodes, FiguresOf]:
+    def _makers(self) -> tuple[NodeMaker, FiguresOf]:
         """What views share while nothing changes."""
-        return Nodes(self._cluster, self._catalog, self._facts, self._roads), {}
+        return NodeMaker(self._cluster, self._catalog, self._facts, self._traffic), {}
 
 
-def _notes(unit: Unit) -> tuple[str, str | None]:
-    return unit.app, unit.annotations.get(ANNOTATION)
+def _notes(workload: MeshWorkload) -> tuple[str, str | None]:
+    return workload.app, workload.annotations.get(ANNOTATION)

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.topology.feed.deltas import View
 from services.topology.graph.catalog import Catalog
-from services.topology.graph.facts import Facts, Known, merged, notes_of
+from services.topology.graph.facts import Facts, StandingHealth, merged, notes_of
 from services.topology.graph.health import (
     Limits,
     Status,
@@ -30,8 +30,8 @@ from services.topology.graph.ids import (
     workload_form,
 )
 from services.topology.graph.loads import Load, node_traffic, requests
-from services.topology.graph.traffic import Roads
-from services.topology.graph.workloads import Unit
+from services.topology.graph.traffic import Traffic
+from services.topology.graph.workloads import MeshWorkload
 from services.topology.telemetry.traffic import Peer
 
 Data = dict[str, Any]
@@ -45,7 +45,7 @@ _TYPES = {
 
 
 @dataclass(slots=True)
-class Busy:
+class NodeTraffic:
     """What flows in and out of a node come to; several views have the same."""
 
     traffic: list[Data]
@@ -54,26 +54,26 @@ class Busy:
     statuses: dict[Limits, Status] = field(default_factory=dict)
 
 
-_IDLE = Busy([], {}, {})
+_IDLE = NodeTraffic([], {}, {})
 
 
 @dataclass(slots=True)
-class Nodes:
+class NodeMaker:
     """Makes nodes of one state; what views have in common is worked out once, so a maker is good
     until something changes."""
 
     cluster: str
     catalog: Catalog
     facts: Facts
-    roads: Roads
-    _busy: dict[tuple[frozenset[Load], frozenset[Load]], Busy] = field(default_factory=dict)
+    traffic: Traffic
+    _busy: dict[tuple[frozenset[Load], frozenset[Load]], NodeTraffic] = field(default_factory=dict)
     _whole: dict[tuple[NodeKey, bool, frozenset[Load], frozenset[Load]], Data] = field(
         default_factory=dict
     )
 
     # --- what a node stands for -----------------------------------------------------------------
 
-    def units(self, view: View, key: NodeKey) -> list[Unit]:
+    def workloads(self, view: View, key: NodeKey) -> list[MeshWorkload]:
         """Workloads of this cluster behind a node. A node of another form than the view's own
         stands for something that telemetry does not name in full."""
         form, cluster, space, name = key
@@ -81,18 +81,18 @@ class Nodes:
             return []
         if form == APP:
             return self.catalog.members((space, name))
-        unit = self.catalog.units.get((space, name))
-        return [unit] if unit is not None else []
+        workload = self.catalog.workloads.get((space, name))
+        return [workload] if workload is not None else []
 
     def is_service(self, key: NodeKey) -> bool:
         return key[0] == SERVICE and key[1] == self.cluster and self.catalog.is_service(key[2:4])
 
     def exists(self, view: View, key: NodeKey) -> bool:
         """Whether a view has a node, by what is there or by traffic."""
-        road = self.roads.views[view]
-        if key in road.ins or key in road.outs or self.is_service(key):
+        in_view = self.traffic.views[view]
+        if key in in_view.ins or key in in_view.outs or self.is_service(key):
             return True
-        return view is not View.SERVICE and bool(self.units(view, key))
+        return view is not View.SERVICE and bool(self.workloads(view, key))
 
     def app(self, view: View, key: NodeKey) -> str:
         """The app whose box a node belongs into; "" for none."""
@@ -100,9 +100,9 @@ class Nodes:
             return key[3]
         if key[0] == SERVICE:
             return self._app_of_service(key)
-        units = self.units(view, key)
-        if units:
-            return units[0].app
+        workloads = self.workloads(view, key)
+        if workloads:
+            return workloads[0].app
         return app_of(self.peer(view, key))
 
     def _app_of_service(self, key: NodeKey) -> str:
@@ -110,15 +110,15 @@ class Nodes:
         if key[1] != self.cluster:
             return ""
         selected = self.catalog.selected.get((key[2], key[3]), ())
-        apps = {self.catalog.units[unit].app for unit in selected}
+        apps = {self.catalog.workloads[workload].app for workload in selected}
         return apps.pop() if len(apps) == 1 else ""
 
     def peer(self, view: View, key: NodeKey) -> Peer:
         """What telemetry says about a workload that the cluster does not have."""
-        road, roads, found = self.roads.views[view], self.roads, []
-        for load in road.into(key) | road.out_of(key):
+        in_view, traffic, found = self.traffic.views[view], self.traffic, []
+        for load in in_view.into(key) | in_view.out_of(key):
             for peer in (load.key.source, load.key.destination):
-                if peer_node(view, roads.cluster_of(peer.cluster), peer) == key:
+                if peer_node(view, traffic.cluster_of(peer.cluster), peer) == key:
                     found.append(peer)
         return min(found, default=Peer())
 
@@ -126,8 +126,8 @@ class Nodes:
 
     def data(self, view: View, key: NodeKey, parent: NodeKey | None = None) -> Data:
         """The whole `data` of a node that exists."""
-        road = self.roads.views[view]
-        ins, outs = road.into(key), road.out_of(key)
+        in_view = self.traffic.views[view]
+        ins, outs = in_view.into(key), in_view.out_of(key)
         if key[0] == SERVICE:
             # Three views have the same one.
             same = (key, view is View.SERVICE, ins, outs)
@@ -161,7 +161,7 @@ class Nodes:
             data["isIdle"] = True
         health = data["healthData"]
         if form != NOBODY and (health is not None or ins or outs):
-            data["healthData"] = self._health(health or Known(), ins, outs)
+            data["healthData"] = self._health(health or StandingHealth(), ins, outs)
         return data
 
     def _add_traffic(
@@ -180,14 +180,14 @@ class Nodes:
         elif outs and view is not View.SERVICE:
             data["isInjected"] = True
 
-    def _busy_of(self, ins: frozenset[Load], outs: frozenset[Load]) -> Busy:
+    def _busy_of(self, ins: frozenset[Load], outs: frozenset[Load]) -> NodeTraffic:
         busy = self._busy.get((ins, outs))
         if busy is None:
-            busy = Busy(node_traffic(ins, outs), requests(ins), requests(outs))
+            busy = NodeTraffic(node_traffic(ins, outs), requests(ins), requests(outs))
             self._busy[ins, outs] = busy
         return busy
 
-    def _health(self, known: Known, ins: frozenset[Load], outs: frozenset[Load]) -> Data:
+    def _health(self, known: StandingHealth, ins: frozenset[Load], outs: frozenset[Load]) -> Data:
         """Requests and replicas, and the worst of both."""
         busy = self._busy_of(ins, outs) if ins or outs else _IDLE
         limits = tolerances(known.notes)
@@ -211,38 +211,38 @@ class Nodes:
 
     def _workload(self, view: View, key: NodeKey) -> Data:
         form, _, space, name = key
-        units = self.units(view, key)
-        if not units:
+        workloads = self.workloads(view, key)
+        if not workloads:
             peer = self.peer(view, key)
             app = name if form == APP else app_of(peer)
             data: Data = {"app": app} if form == APP else _named(peer.workload, app, peer.version)
             entries = self.facts.entries((space, app), "" if form == APP else peer.version)
             return data | {"healthData": None} | entries
-        facts = [self.facts.unit(unit) for unit in units]
-        status = worst(of_replicas(unit.wanted, unit.ready) for unit in units)
-        told = [_replicas(unit) for unit in units]
+        facts = [self.facts.workload(workload) for workload in workloads]
+        status = worst(of_replicas(workload.wanted, workload.ready) for workload in workloads)
+        told = [_replicas(workload) for workload in workloads]
         if form == APP:
             data = {"app": name, **merged([fact.data for fact in facts])}
-            known = Known(status, {"workloadStatuses": told}, notes_of(units))
+            known = StandingHealth(status, {"workloadStatuses": told}, notes_of(workloads))
             breaks, version = any(fact.breaks for fact in facts), ""
         else:
-            (unit,), (fact,) = units, facts
-            data = _named(unit.name, unit.app, unit.version) | fact.data
-            known = Known(status, {"workloadStatus": told[0]}, notes_of(units))
+            (workload,), (fact,) = workloads, facts
+            data = _named(workload.name, workload.app, workload.version) | fact.data
+            known = StandingHealth(status, {"workloadStatus": told[0]}, notes_of(workloads))
             # Kiali puts no circuit breaker on workloads, since these are of services.
-            breaks, version = fact.breaks_version and form == VERSIONED, unit.version
+            breaks, version = fact.breaks_version and form == VERSIONED, workload.version
         if breaks:
             data["hasCB"] = True
-        entries = self.facts.entries((space, units[0].app), version)
+        entries = self.facts.entries((space, workloads[0].app), version)
         return data | {"healthData": known} | entries
 
 
-def _replicas(unit: Unit) -> Data:
+def _replicas(workload: MeshWorkload) -> Data:
     return {
-        "name": unit.name,
-        "desiredReplicas": unit.wanted,
-        "currentReplicas": unit.pods,
-        "availableReplicas": unit.ready,
+        "name": workload.name,
+        "desiredReplicas": workload.wanted,
+        "currentReplicas": workload.pods,
+        "availableReplicas": workload.ready,
     }
 
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Road:
+class ViewTraffic:
     """Edges with traffic of one view."""
 
     edges: dict[EdgeKey, set[Load]] = field(default_factory=dict)
@@ -67,12 +67,14 @@ _NO_LOADS: frozenset[Load] = frozenset()
 
 
 @dataclass(slots=True)
-class Roads:
+class Traffic:
     catalog: Catalog
     cluster: str
     aliases: frozenset[str] = frozenset()
     """Names by which telemetry calls this cluster."""
-    views: dict[View, Road] = field(default_factory=lambda: {view: Road() for view in View})
+    views: dict[View, ViewTraffic] = field(
+        default_factory=lambda: {view: ViewTraffic() for view in View}
+    )
     touched: dict[View, set[EdgeKey]] = field(
         default_factory=lambda: {view: set() for view in View}
     )
@@ -195,9 +197,9 @@ class Roads:
                 if now == before:
                     continue
                 self._unplace(view, before, load)
-                road, touched = self.views[view], self.touched[view]
+                in_view, touched = self.views[view], self.touched[view]
                 for edge in now:
-                    road.add(edge, load)
+                    in_view.add(edge, load)
                     touched.add(edge)
                 load.edges[view] = now
 

@@ -12,10 +12,10 @@ import orjson
 import structlog
 
 from services.topology.feed.deltas import Item, View
-from services.topology.graph.edges import IDLE, PROTOCOLS, Edges, Wires
+from services.topology.graph.edges import IDLE, PROTOCOLS, ConfigEdges, EdgeMaker
 from services.topology.graph.ids import BOX, SERVICE, EdgeKey, NodeKey, edge_id, node_id
-from services.topology.graph.nodes import Nodes
-from services.topology.graph.traffic import Road
+from services.topology.graph.nodes import NodeMaker
+from services.topology.graph.traffic import ViewTraffic
 
 
 @dataclass(slots=True)
@@ -79,11 +79,11 @@ _BOXED = (View.APP, View.VERSIONED_APP)
 
 
 @dataclass(slots=True)
-class Shown:
+class ViewGraph:
     """One view."""
 
     view: View
-    wires: Wires
+    config_edges: ConfigEdges
     boxes: Boxes = field(default_factory=Boxes)
     nodes: dict[NodeKey, int] = field(default_factory=dict)
     """A hash of each item as it was told last."""
@@ -91,7 +91,7 @@ class Shown:
     stale_nodes: set[NodeKey] = field(default_factory=set)
     stale_edges: set[EdgeKey] = field(default_factory=set)
 
-    def follow_traffic(self, road: Road, touched: set[EdgeKey]) -> None:
+    def follow_traffic(self, in_view: ViewTraffic, touched: set[EdgeKey]) -> None:
         """From edges whose flows changed to all that shows it: their ends, the shares of the
         source's other edges, idle edges that come and go."""
         sources = set()
@@ -102,10 +102,10 @@ class Shown:
                 self.stale_edges.add((key[0], key[1], IDLE))
         self.stale_edges |= touched
         for source in sources:
-            self.stale_edges |= road.outs.get(source, set())
+            self.stale_edges |= in_view.outs.get(source, set())
         touched.clear()
 
-    def tell_nodes(self, maker: Nodes) -> dict[str, Item | None]:
+    def tell_nodes(self, maker: NodeMaker) -> dict[str, Item | None]:
         view, stale = self.view, self.stale_nodes
         exists = {key: self._exists(maker, key) for key in stale}
         if view in _BOXED:
@@ -123,7 +123,7 @@ class Shown:
         stale.clear()
         return told
 
-    def _node(self, maker: Nodes, key: NodeKey) -> Item | None:
+    def _node(self, maker: NodeMaker, key: NodeKey) -> Item | None:
         try:
             return maker.data(self.view, key, self.boxes.parent(key))
         except Exception:
@@ -131,16 +131,16 @@ class Shown:
             log.exception("node_not_made", node=node_id(key), namespace=key[2])
             return None
 
-    def _exists(self, maker: Nodes, key: NodeKey) -> bool:
+    def _exists(self, maker: NodeMaker, key: NodeKey) -> bool:
         if maker.exists(self.view, key):
             return True
         return (
             self.view is View.SERVICE
-            and key in self.wires.ends
-            and bool(maker.units(self.view, key))
+            and key in self.config_edges.ends
+            and bool(maker.workloads(self.view, key))
         )
 
-    def tell_edges(self, maker: Edges) -> dict[str, Item | None]:
+    def tell_edges(self, maker: EdgeMaker) -> dict[str, Item | None]:
         told: dict[str, Item | None] = {}
         for key in self.stale_edges:
             try:
@@ -150,7 +150,7 @@ class Shown:
         self.stale_edges.clear()
         return told
 
-    def _tell_edge(self, maker: Edges, key: EdgeKey, told: dict[str, Item | None]) -> None:
+    def _tell_edge(self, maker: EdgeMaker, key: EdgeKey, told: dict[str, Item | None]) -> None:
         known = self.edges
         if key[2] in PROTOCOLS:
             # The most by far, so no item is made before it is known to be news.
@@ -162,7 +162,7 @@ class Shown:
                 item = traffic.data(key)
                 told[item["id"]] = item
             return
-        found = maker.idle(key) if key[2] == IDLE else self.wires.data(key)
+        found = maker.idle(key) if key[2] == IDLE else self.config_edges.data(key)
         if _is_news(known, key, found):
             told[edge_id(key)] = found
 

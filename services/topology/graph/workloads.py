@@ -23,7 +23,7 @@ _LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class MeshWorkload:
     """One workload."""
 
     namespace: str
@@ -47,7 +47,7 @@ class Unit:
         return self.namespace, self.name
 
 
-def unit_of(pod: Pod) -> Name:
+def workload_of(pod: Pod) -> Name:
     """The workload that a pod belongs to, as Istio's injector names it."""
     if pod.owner is None:
         return pod.namespace, pod.name
@@ -80,7 +80,7 @@ def objects_of(state: State, name: Name) -> list[Workload]:
     return [found for kind in kinds.WORKLOADS if (found := state.get(kind, *name)) is not None]
 
 
-def read(state: State, name: Name, pod_keys: Iterable[Key]) -> Unit | None:
+def read(state: State, name: Name, pod_keys: Iterable[Key]) -> MeshWorkload | None:
     """The workload as it is now; None when there is none."""
     objects = objects_of(state, name)
     pods = [pod for key in pod_keys if (pod := state.at(key)) is not None]
@@ -94,7 +94,7 @@ def read(state: State, name: Name, pod_keys: Iterable[Key]) -> Unit | None:
     else:
         return None
     ambient = [pod for pod in alive if is_captured(pod)]
-    return Unit(
+    return MeshWorkload(
         namespace=name[0],
         name=name[1],
         app=template.app or name[1],

@@ -399,7 +399,7 @@ async def test_an_object_that_nobody_foresaw_ends_no_others_judging(world: World
         drifts.intended(odd, world.kept[odd])
         drifts.intended(KEY, KEPT)
         with capture_logs() as logs:
-            drifts._sights[odd] = sight
+            drifts._seen[odd] = sight
             drifts._queue.add(odd)
             await world.until(lambda: world.reads)
             drifts.saw(KIND, edited())
