@@ -16,6 +16,7 @@ import structlog
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens, marks_of
 from services.topology.analysis.rules import Rule
+from services.topology.cluster.indices import TwoWay
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.state import State
 
@@ -47,9 +48,8 @@ class Analysis:
     state: State
     rules: Sequence[Rule]
     _found: dict[_Unit, frozenset[Finding]] = field(default_factory=dict)
-    _marks: dict[_Unit, frozenset[Key]] = field(default_factory=dict)
-    _looked: dict[Key, set[_Unit]] = field(default_factory=dict)
-    """The units that depend on a mark."""
+    _marks: TwoWay[_Unit, Key] = field(default_factory=TwoWay)
+    """What each unit looked at."""
     _counts: dict[Finding, int] = field(default_factory=dict)
     """Two units may find the same."""
     _due: OrderedDict[_Unit, None] = field(default_factory=OrderedDict)
@@ -79,7 +79,7 @@ class Analysis:
                 if rule.matters is None or rule.matters(change):
                     self._due[_Unit(index, change.key)] = None
             for mark in marks_of(change):
-                for unit in self._looked.get(mark, ()):
+                for unit in self._marks.having(mark):
                     self._due[unit] = None
 
     def evaluate(self, *, most: int = 200) -> News:
@@ -103,22 +103,8 @@ class Analysis:
             except Exception:
                 # An object of a form that nobody foresaw must not end the analysis of all others.
                 log.exception("rule_failed", codes=rule.codes, object=str(unit.key))
-        self._watch(unit, frozenset(lens.marks) if obj is not None else frozenset())
+        self._marks.put(unit, frozenset(lens.marks) if obj is not None else frozenset())
         return found
-
-    def _watch(self, unit: _Unit, marks: frozenset[Key]) -> None:
-        before = self._marks.get(unit, frozenset())
-        for mark in before - marks:
-            units = self._looked[mark]
-            units.discard(unit)
-            if not units:
-                del self._looked[mark]
-        for mark in marks - before:
-            self._looked.setdefault(mark, set()).add(unit)
-        if marks:
-            self._marks[unit] = marks
-        else:
-            self._marks.pop(unit, None)
 
     def _replace(self, unit: _Unit, found: frozenset[Finding], before: dict[Finding, int]) -> None:
         known = self._found.get(unit, frozenset())

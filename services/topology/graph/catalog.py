@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import mapping
 from services.topology.cluster.hosts import DOMAIN, service_of
+from services.topology.cluster.indices import Labelled, Named, Selectors, patterns
 from services.topology.cluster.objects import Change, Config, Key, Labels, Pod, Service
 from services.topology.cluster.state import State
 from services.topology.cluster.tags import texts
 from services.topology.graph.ids import Name
-from services.topology.graph.indices import Labelled, Named, Selectors, patterns
 from services.topology.graph.workloads import MeshWorkload, matters, objects_of, read, workload_of
 
 
@@ -89,7 +89,7 @@ class Catalog:
     def external(self, host: str) -> Name | None:
         """The ServiceEntry of a host: the narrowest one, of several the first by name."""
         for pattern in patterns(host):
-            if entries := self.entries.exact(pattern):
+            if entries := self.entries.having(pattern):
                 return min(entries)
         return None
 

@@ -7,7 +7,7 @@ that a change works out again just the objects that looked at it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,11 +15,11 @@ import structlog
 
 from services.topology.cluster import kinds
 from services.topology.cluster.hosts import covers, service_of
+from services.topology.cluster.indices import Named, TwoWay, patterns
 from services.topology.cluster.objects import Change, Config, Key, Labels
 from services.topology.cluster.state import matches
 from services.topology.graph.catalog import Affected, Catalog
 from services.topology.graph.ids import Name
-from services.topology.graph.indices import Named, patterns
 from services.topology.graph.scopes import SCOPED, Scope, Scopes, scope_of
 from services.topology.mesh.routing import (
     ROUTING,
@@ -58,31 +58,22 @@ class Links:
     scopes: Scopes
     named: Named[Key]
     _links: dict[Key, tuple[Link, ...]] = field(default_factory=dict)
-    _marks: dict[Key, frozenset[Mark]] = field(default_factory=dict)
-    _looked: dict[Mark, set[Key]] = field(default_factory=dict)
+    _marks: TwoWay[Key, Mark] = field(default_factory=TwoWay)
 
     def of(self, key: Key) -> tuple[Link, ...]:
         """An object's edges, as they were worked out last."""
         return self._links.get(key, ())
 
-    def that_looked(self, mark: Mark) -> set[Key]:
+    def that_looked(self, mark: Mark) -> Set[Key]:
         """Objects whose edges depend on something."""
-        return self._looked.get(mark, set())
+        return self._marks.having(mark)
 
     def work_out(self, key: Key) -> None:
         """Works out an object's edges."""
         config: Config | None = self.catalog.state.at(key)
         marks: set[Mark] = set()
         found = tuple(self._found(config, marks)) if config is not None else ()
-        for mark in self._marks.pop(key, frozenset()) - marks:
-            looked = self._looked[mark]
-            looked.discard(key)
-            if not looked:
-                del self._looked[mark]
-        for mark in marks:
-            self._looked.setdefault(mark, set()).add(key)
-        if marks:
-            self._marks[key] = frozenset(marks)
+        self._marks.put(key, frozenset(marks))
         self._links.pop(key, None)
         if found:
             self._links[key] = found
@@ -133,7 +124,7 @@ class Links:
                 yield workload
 
     def _subset(self, way: Way) -> Labels | None:
-        for key in sorted(self.named.exact(way.host)):
+        for key in sorted(self.named.having(way.host)):
             if key.kind != kinds.DESTINATION_RULE:
                 continue
             rule = self.catalog.state.at(key)
@@ -273,7 +264,7 @@ class Configuration:
             if (name := service_of(host)) is not None:
                 yield name
             for pattern in patterns(host):
-                yield from self.catalog.entries.exact(pattern)
+                yield from self.catalog.entries.having(pattern)
             return
         for service in self.catalog.state.all(kinds.SERVICE):
             if covers(host, service.host):

@@ -12,9 +12,9 @@ from typing import Any
 
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import mapping
+from services.topology.cluster.indices import EVERYWHERE, Selectors
 from services.topology.cluster.objects import Config, Key, Labels
 from services.topology.graph.ids import Name
-from services.topology.graph.indices import EVERYWHERE, Selectors
 from services.topology.mesh.membership import GATEWAY_NAME
 
 POLICIES = (

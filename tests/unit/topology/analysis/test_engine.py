@@ -122,5 +122,5 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
     while analysis.is_due:
         analysis.evaluate()
     assert not set(analysis.findings)
-    assert not any((analysis._found, analysis._marks, analysis._looked, analysis._counts))
+    assert not any((analysis._found, analysis._marks, analysis._marks._items, analysis._counts))
     assert not any(state._tagged.values())

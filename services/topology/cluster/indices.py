@@ -1,4 +1,4 @@
-"""Indices over labels: who has them, and who selects by them.
+"""Indices over labels, hosts and marks: which objects have them, and which select by them.
 
 Matching every selector with every workload is quadratic; here a question costs as much as there are
 answers to it, but for labels that all have in common.
@@ -6,7 +6,7 @@ answers to it, but for labels that all have in common.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -14,6 +14,7 @@ from services.topology.cluster.objects import Labels
 from services.topology.cluster.state import matches
 
 T = TypeVar("T", bound=Hashable)
+K = TypeVar("K", bound=Hashable)
 Pair = tuple[str, str]
 EVERYWHERE = "*"
 
@@ -92,33 +93,44 @@ class Selectors(Generic[T]):
 
 
 @dataclass(slots=True)
-class Named(Generic[T]):
-    """Items by the hosts that they name, wildcards included."""
+class TwoWay(Generic[T, K]):
+    """Items by the keys that they have, and the keys of each item."""
 
-    _hosts: dict[T, frozenset[str]] = field(default_factory=dict)
-    _items: dict[str, set[T]] = field(default_factory=dict)
+    _keys: dict[T, frozenset[K]] = field(default_factory=dict)
+    _items: dict[K, set[T]] = field(default_factory=dict)
 
-    def put(self, item: T, hosts: frozenset[str]) -> frozenset[str]:
-        """Sets the hosts of an item; returns the hosts before."""
-        before = self._hosts.pop(item, frozenset())
-        for host in before - hosts:
-            items = self._items[host]
+    def __len__(self) -> int:
+        """Items that have any."""
+        return len(self._keys)
+
+    def put(self, item: T, keys: frozenset[K]) -> frozenset[K]:
+        """Sets the keys of an item; returns the keys before."""
+        before = self._keys.pop(item, frozenset())
+        for key in before - keys:
+            items = self._items[key]
             items.discard(item)
             if not items:
-                del self._items[host]
-        for host in hosts:
-            self._items.setdefault(host, set()).add(item)
-        if hosts:
-            self._hosts[item] = hosts
+                del self._items[key]
+        for key in keys - before:
+            self._items.setdefault(key, set()).add(item)
+        if keys:
+            self._keys[item] = keys
         return before
 
-    def exact(self, host: str) -> set[T]:
-        return self._items.get(host, set())
+    def having(self, key: K) -> Set[T]:
+        """Items that have a key."""
+        return self._items.get(key, frozenset())
+
+
+class Named(TwoWay[T, str]):
+    """Items by the hosts that they name, wildcards included."""
+
+    __slots__ = ()
 
     def find(self, host: str) -> Iterator[T]:
         """Items that name a host, by its own name first, then by ever wider wildcards."""
         for pattern in patterns(host):
-            yield from self._items.get(pattern, ())
+            yield from self.having(pattern)
 
 
 def patterns(host: str) -> list[str]:
