@@ -30,12 +30,11 @@ from services.gateway.catalogs import Catalogs
 from services.gateway.deadlines import Deadlines
 from services.gateway.events import Events
 from services.gateway.handlers import Handlers
-from services.gateway.intake import Intake
+from services.gateway.intake import Intake, Peers
 from services.gateway.marks import Marks
 from services.gateway.notices import Notices
 from services.gateway.operations import Operations
 from services.gateway.outcomes import Outcomes
-from services.gateway.peers import Peers
 from services.gateway.queries import Answers
 from services.gateway.registrations import Registrations
 from services.gateway.settings import DEFAULT_PORT, GatewaySettings

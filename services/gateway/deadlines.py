@@ -18,7 +18,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.records import Records
 from services.chassis.errors import BusUnavailable
 from services.chassis.messages import RequestRecord
-from services.gateway.notices import Notices, Part
+from services.gateway.notices import Notices, parts_of
 
 # A worker that took the command just before its deadline has recorded that by then.
 _MARGIN = timedelta(seconds=5)
@@ -97,16 +97,3 @@ class Deadlines:
         self._watched[record.operation] = record
         heapq.heappush(self._due, (due, record.operation))
         self._changed.set()
-
-
-def parts_of(record: RequestRecord) -> list[Part]:
-    """The operation on each of its clusters."""
-    return [
-        Part(
-            operation=record.operation,
-            kind=record.kind,
-            cluster=cluster,
-            cluster_name=record.cluster_names.get(cluster, ""),
-        )
-        for cluster in record.clusters
-    ]

@@ -12,9 +12,8 @@ from services.chassis.errors import ServiceDraining
 from services.gateway import designs, wire
 from services.gateway.catalogs import Catalogs
 from services.gateway.events import Events, Joined, Write
-from services.gateway.intake import Intake
+from services.gateway.intake import Intake, Peers
 from services.gateway.operations import Operations
-from services.gateway.peers import Peers
 
 Unary = Callable[[Any, str], Awaitable[Any]]
 """Answers a request of a peer (a connection's remote address and port)."""

@@ -2,22 +2,29 @@
 
 Parsing YAML costs more than everything else that ApplyOperation does, and Meshery sends the same
 text with every click; so parsed ones are kept by the hash of their text.
+
+Servers of the generations A to C send a kubeconfig once on each new connection, and then operations
+without one. The real adapter kept the last one for all of them: the server that connected last
+decided whose cluster was changed. Here a kubeconfig counts for the connection that brought it only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from cachetools import LRUCache, TTLCache
 
 from services.chassis.errors import KubeconfigMalformed, MalformedRequest, shortened
 from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig, select_context
 
-_KEPT = 256
+_MOST_KUBECONFIGS = 256
 _MOST_CLUSTERS = 100
 _LONGEST_NAME = 128
+_MOST_PEERS = 1000
+_PEER_IDLE_S = 3600.0
 # Where parsing begins to be felt by other calls; a thread lets them run in between.
 _THREAD_FROM_CHARACTERS = 32 * 1024
 
@@ -44,7 +51,9 @@ class Intake:
     """Parses kubeconfigs, and remembers the last ones."""
 
     allow_insecure: bool = False
-    _known: OrderedDict[str, Target] = field(default_factory=OrderedDict)
+    _known: LRUCache[str, Target] = field(
+        default_factory=lambda: LRUCache(maxsize=_MOST_KUBECONFIGS)
+    )
 
     async def targets(self, texts: Sequence[str]) -> list[Target]:
         """One target for each cluster, in the order given; raises for the first bad one."""
@@ -63,7 +72,6 @@ class Intake:
         digest = hashlib.sha256(text.encode()).hexdigest()
         known = self._known.get(digest)
         if known is not None:
-            self._known.move_to_end(digest)
             return known
         if len(text) < _THREAD_FROM_CHARACTERS:
             config = self._parsed(text)
@@ -71,8 +79,6 @@ class Intake:
             config = await asyncio.to_thread(self._parsed, text)
         target = Target(config=config, text=text, digest=digest, cluster=config.cluster)
         self._known[digest] = target
-        if len(self._known) > _KEPT:
-            self._known.popitem(last=False)
         return target
 
     async def chosen(self, kubeconfig: bytes, *, context: str) -> Target | None:
@@ -87,3 +93,25 @@ class Intake:
 
     def _parsed(self, text: str) -> Kubeconfig:
         return parse_kubeconfig(text, allow_insecure=self.allow_insecure)
+
+
+class Peers:
+    """What CreateMeshInstance gave, by peer: a connection's remote address and port."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds and never goes back."""
+        self._targets: TTLCache[str, Target] = TTLCache(
+            maxsize=_MOST_PEERS, ttl=_PEER_IDLE_S, timer=clock
+        )
+
+    def remember(self, peer: str, target: Target | None) -> None:
+        """Makes `target` the peer's from now on; None takes back the one that it had."""
+        self._targets.pop(peer, None)
+        if target is not None:
+            self._targets[peer] = target
+
+    def recall(self, peer: str) -> Target | None:
+        """The peer's target, if it was given or used within the last hour."""
+        target: Target | None = self._targets.pop(peer, None)
+        self.remember(peer, target)
+        return target

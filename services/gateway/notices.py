@@ -20,6 +20,7 @@ from services.chassis.messages import (
     OperationRecord,
     OperationState,
     Phase,
+    RequestRecord,
     Severity,
 )
 
@@ -42,6 +43,19 @@ class Part:
     kind: str
     cluster: str
     cluster_name: str
+
+
+def parts_of(record: RequestRecord) -> list[Part]:
+    """The operation on each of its clusters."""
+    return [
+        Part(
+            operation=record.operation,
+            kind=record.kind,
+            cluster=cluster,
+            cluster_name=record.cluster_names.get(cluster, ""),
+        )
+        for cluster in record.clusters
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
 
-from services.chassis import errors
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.publishing import JUST_ENDED, Publisher
@@ -28,20 +27,19 @@ from services.chassis.bus.records import Records, RevisionConflict
 from services.chassis.errors import (
     BusUnavailable,
     ClusterBusy,
-    DeadlineExpired,
     MeshbusError,
     NoCluster,
     OperationReused,
     RequestError,
 )
-from services.chassis.messages import Command, Event, OperationRecord, Phase, RequestRecord
+from services.chassis.messages import Command, OperationRecord, RequestRecord
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
-from services.gateway.deadlines import Deadlines, parts_of
+from services.gateway.deadlines import Deadlines
 from services.gateway.intake import Intake, Target
-from services.gateway.notices import Notices, Part
-from services.gateway.outcomes import Outcomes
+from services.gateway.notices import Notices, Part, parts_of
+from services.gateway.outcomes import Ended, Outcomes
 from services.gateway.registrations import Registrations
 from services.gateway.wire import OperationRequest
 
@@ -104,40 +102,6 @@ class _Claim:
     is_repeat: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How an operation ended, by cluster; `names` has all of them, also those without an end."""
-
-    finals: Mapping[str, Event]
-    names: Mapping[str, str]
-
-    @property
-    def is_success(self) -> bool:
-        return all(
-            cluster in self.finals and self.finals[cluster].phase is Phase.DONE
-            for cluster in self.names
-        )
-
-    def error(self, summary: str) -> MeshbusError:
-        """What the call ends with: the first cluster's own error, with everybody's lines."""
-        failed = [event.error for event in self.finals.values() if event.error is not None]
-        if not failed:
-            return DeadlineExpired(
-                summary,
-                cause="the work was not done before the call's own deadline",
-                remedy="the operation goes on; its events tell how it ends",
-            )
-        report = failed[0]
-        kind = errors.of_code(report.code)
-        return kind(summary, cause=report.cause, remedy=report.remedy, subject=report.subject)
-
-
-@dataclass(slots=True)
-class _Turn:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
 @dataclass(slots=True, kw_only=True)
 class Operations:
     """Takes operations and hands them to the workers of the services that offer them."""
@@ -157,7 +121,9 @@ class Operations:
     """Whether a worker of the service is connected."""
     deadline: timedelta
     now: Callable[[], datetime]
-    _turns: dict[str, _Turn] = field(default_factory=dict)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """One call at a time for each id: a double click must not undo what its twin began. A lock lives
+    as long as a call holds it or waits for it."""
 
     async def apply(
         self, request: OperationRequest, kubeconfigs: Sequence[str], *, remembered: Target | None
@@ -202,7 +168,7 @@ class Operations:
     async def _accept(self, accepting: _Accepting) -> None:
         secrets = [secret for target in accepting.targets for secret in target.config.secrets]
         with redaction.registered(secrets):
-            async with self._turn(accepting.operation):
+            async with self._turns.setdefault(accepting.operation, asyncio.Lock()):
                 claim = await self._claim(accepting)
                 refused = await self._publish_all(accepting, claim)
         self._follow_up(accepting, claim, refused)
@@ -375,19 +341,6 @@ class Operations:
             cluster_name=", ".join(target.name for target in targets),
         )
         await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
-
-    @asynccontextmanager
-    async def _turn(self, operation: str) -> AsyncIterator[None]:
-        """One call at a time for each id: a double click must not undo what its twin began."""
-        turn = self._turns.setdefault(operation, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if turn.users == 0:
-                del self._turns[operation]
 
 
 def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:

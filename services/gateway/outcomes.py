@@ -7,20 +7,48 @@ reconnect may swallow the one, and the other is always right.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.bus import subjects
 from services.chassis.bus.records import Records
-from services.chassis.errors import BusUnavailable
-from services.chassis.messages import Event, OperationRecord
+from services.chassis.errors import BusUnavailable, DeadlineExpired, MeshbusError, of_code
+from services.chassis.messages import Event, OperationRecord, Phase
 
 _LOOK_EVERY_S = 2.0
 
 Followed = Callable[[str], AbstractAsyncContextManager["asyncio.Queue[Event]"]]
 """The events of an operation, from now on, in a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an operation ended, by cluster; `names` has all of them, also those without an end."""
+
+    finals: Mapping[str, Event]
+    names: Mapping[str, str]
+
+    @property
+    def is_success(self) -> bool:
+        return all(
+            cluster in self.finals and self.finals[cluster].phase is Phase.DONE
+            for cluster in self.names
+        )
+
+    def error(self, summary: str) -> MeshbusError:
+        """What the call ends with: the first cluster's own error, with everybody's lines."""
+        failed = [event.error for event in self.finals.values() if event.error is not None]
+        if not failed:
+            return DeadlineExpired(
+                summary,
+                cause="the work was not done before the call's own deadline",
+                remedy="the operation goes on; its events tell how it ends",
+            )
+        report = failed[0]
+        kind = of_code(report.code)
+        return kind(summary, cause=report.cause, remedy=report.remedy, subject=report.subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import structlog
+from cachetools import LRUCache
 
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Sealer
@@ -27,7 +28,7 @@ class Registrations:
 
     clusters: Records[ClusterRecord]
     sealer: Sealer
-    _written: dict[str, str] = field(default_factory=dict)
+    _written: LRUCache[str, str] = field(default_factory=lambda: LRUCache(maxsize=_MOST_REMEMBERED))
     """Digest of the kubeconfig that this process stored, by cluster."""
 
     def is_new(self, target: Target) -> bool:
@@ -36,8 +37,6 @@ class Registrations:
 
     async def register(self, target: Target) -> None:
         """Stores the cluster and its credential; a later one replaces an earlier one."""
-        if len(self._written) >= _MOST_REMEMBERED:
-            self._written.clear()
         self._written[target.cluster] = target.digest
         try:
             await self._store(target)

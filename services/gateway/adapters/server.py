@@ -1,14 +1,17 @@
 """The gRPC server: both services from one set of handlers, reflection and health on one port.
 
 There is no generated servicer class: the contract's descriptor says which calls there are, and one
-handler serves a call under every name that it has.
+handler serves a call under every name that it has. Time, span and the way from an error to a status
+are a plain function around each handler, and no interceptor: grpc.aio's interceptors see a handler
+before the request is read, so they would wrap it in just this way, with more ceremony.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,15 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import SpanKind
 
 from proto import meshops_pb2 as pb
-from services.chassis.telemetry.metrics import Metrics
-from services.gateway.adapters.rpcs import answered, streamed
-from services.gateway.handlers import Handlers
+from services.chassis.errors import InternalError, MeshbusError
+from services.chassis.telemetry import traces
+from services.chassis.telemetry.metrics import RPC_SECONDS, Metrics
+from services.chassis.telemetry.redaction import redacted_text
+from services.gateway.events import Joined, Write
+from services.gateway.handlers import Handlers, Unary
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 
@@ -33,6 +41,14 @@ _LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
 # A thousand streams may come at once when Meshery restarts; the default sheds them.
 _MOST_PENDING = 10_000
 _HEALTH_PERIOD_S = 0.25
+_TRACE_HEADERS = ("traceparent", "tracestate")
+# Statuses travel in HTTP/2 headers, of which clients take 8 KiB in all.
+_LONGEST_TEXT = 2000
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Streaming = Callable[[Write, Joined], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +142,82 @@ def _method_handler(
     response = GetMessageClass(method.output_type)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            streamed(path, handlers.stream_events),
+            _streaming_method(path, handlers.stream_events),
             request_deserializer=request.FromString,
             response_serializer=response.SerializeToString,
         )
     return grpc.unary_unary_rpc_method_handler(
-        answered(path, handlers.unary()[method.name], metrics),
+        _unary_method(path, handlers.unary()[method.name], metrics),
         request_deserializer=request.FromString,
         response_serializer=response.SerializeToString,
     )
+
+
+def _unary_method(
+    path: str, unary: Unary, metrics: Metrics
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    """`unary` as grpc.aio calls it. `path` is the RPC's full name, with its leading slash."""
+    service, _, method = path.strip("/").partition("/")
+    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+
+    async def answer(request: Any, context: Context) -> Any:
+        began = time.perf_counter()
+        code = "OK"
+        try:
+            headers = _trace_headers(context)
+            with traces.continued(
+                path, headers=headers, attributes=attributes, kind=SpanKind.SERVER
+            ):
+                return await unary(request, context.peer())
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as raised:
+            error = _own_error(raised, path)
+            code = error.status
+            await _refuse(context, error)
+        finally:
+            metrics.observe(RPC_SECONDS, time.perf_counter() - began, method, code)
+
+    return answer
+
+
+def _streaming_method(path: str, streaming: Streaming) -> Callable[[Any, Context], Awaitable[None]]:
+    """`streaming` as grpc.aio calls it."""
+
+    async def stream(_request: Any, context: Context) -> None:
+        async def joined() -> None:
+            # Headers go out before the first event: the client sees that its stream stands.
+            await context.send_initial_metadata(())
+
+        try:
+            await streaming(context.write, joined)
+        except Exception as raised:
+            await _refuse(context, _own_error(raised, path))
+
+    return stream
+
+
+def _own_error(raised: Exception, path: str) -> MeshbusError:
+    """Our own error as it is; a foreign one without its text, which may hold anything."""
+    if isinstance(raised, MeshbusError):
+        log.info("call_refused", call=path, code=raised.code, reason=raised.summary)
+        return raised
+    log.error("call_failed", call=path, exc_info=raised)
+    return InternalError(f"{path.rpartition('/')[2]} met an unexpected {type(raised).__name__}")
+
+
+async def _refuse(context: Context, error: MeshbusError) -> None:
+    """Ends the call with the error's status, its code, cause and remedy in the text."""
+    text = redacted_text(str(error))
+    if len(text) > _LONGEST_TEXT:
+        text = text[: _LONGEST_TEXT - 1] + "…"
+    await context.abort(grpc.StatusCode[error.status], text)
+
+
+def _trace_headers(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {key: str(value) for key, value in metadata if key in _TRACE_HEADERS}
 
 
 def _listen(server: grpc.aio.Server, listener: Listener) -> None:

@@ -8,9 +8,8 @@ from services.chassis.errors import ClusterBusy
 from services.chassis.kube.kubeconfigs import parse_kubeconfig, select_context
 from services.chassis.messages import ErrorReport
 from services.gateway import wire
-from services.gateway.intake import Intake
+from services.gateway.intake import Intake, Peers
 from services.gateway.marks import Mark
-from services.gateway.peers import Peers
 from tests.real.gateway.rig import event, kubeconfig
 
 
