@@ -122,8 +122,8 @@ class Operations:
     deadline: timedelta
     now: Callable[[], datetime]
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    """One call at a time for each id: a double click must not undo what its twin began. A lock lives
-    as long as a call holds it or waits for it."""
+    """One call at a time for each id: a double click must not undo what its twin began. A lock
+    lives as long as a call holds it or waits for it."""
 
     async def apply(
         self, request: OperationRequest, kubeconfigs: Sequence[str], *, remembered: Target | None
