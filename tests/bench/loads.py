@@ -17,8 +17,8 @@ from random import Random
 from nats.aio.msg import Msg
 
 from services.chassis.messages import Event
-from services.perf.measurements.measurements import Measurement, merged
-from services.perf.measurements.tallies import Tally, TallyMessage
+from services.perf.measurements.measurements import Measurement
+from services.perf.measurements.tallies import Tally, TallyMessage, merged
 from services.perf.results.results import fortio_result
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -13,8 +11,7 @@ from pydantic import Field
 
 from services.chassis.messages.models import Message, Piece
 from services.perf.definitions.loads import GeneratorName, Protocol
-from services.perf.measurements.histograms import summed
-from services.perf.measurements.tallies import Interval, IntervalMessage, Tally, TallyMessage
+from services.perf.measurements.tallies import TallyMessage
 
 _MOST_INTERVALS = 600
 
@@ -122,28 +119,3 @@ class Measurement(Message):
 def interval_of(duration_s: float) -> float:
     """Length of the intervals of a run: one second, and longer where those would be too many."""
     return float(max(1, math.ceil(duration_s / _MOST_INTERVALS)))
-
-
-def merged(tallies: Iterable[TallyMessage], *, interval_s: float) -> Tally:
-    """One tally of all; each must have intervals of this length."""
-    messages = list(tallies)
-    total = Tally(interval_s=interval_s)
-    for message in messages:
-        total.take_counts(message)
-    total.durations = summed([message.durations for message in messages])
-    total.responses = summed([message.responses for message in messages])
-    total.failures = summed([message.failures for message in messages])
-    by_index: dict[int, list[IntervalMessage]] = {}
-    for message in messages:
-        for interval in message.intervals:
-            by_index.setdefault(interval.index, []).append(interval)
-    for index, intervals in by_index.items():
-        codes: Counter[str] = Counter()
-        for interval in intervals:
-            codes.update(interval.codes)
-        total.intervals[index] = Interval(
-            durations=summed([interval.durations for interval in intervals]),
-            codes=codes,
-            failed=sum(interval.failed for interval in intervals),
-        )
-    return total

@@ -8,13 +8,14 @@ coordinated omission.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import Field
 
 from services.chassis.messages.models import Piece
-from services.perf.measurements.histograms import Histogram, HistogramMessage
+from services.perf.measurements.histograms import Histogram, HistogramMessage, summed
 
 
 class IntervalMessage(Piece):
@@ -63,6 +64,18 @@ class Interval:
     codes: Counter[str] = field(default_factory=Counter)
     """Answers by status code; what got none is "-1", as fortio has it."""
     failed: int = 0
+
+    @classmethod
+    def of(cls, messages: Sequence[IntervalMessage]) -> Interval:
+        """The same interval of several tallies."""
+        codes: Counter[str] = Counter()
+        for message in messages:
+            codes.update(message.codes)
+        return cls(
+            durations=summed([message.durations for message in messages]),
+            codes=codes,
+            failed=sum(message.failed for message in messages),
+        )
 
 
 @dataclass(slots=True)
@@ -118,46 +131,23 @@ class Tally:
         self.durations.merge(other.durations)
         self.responses.merge(other.responses)
         self.failures.merge(other.failures)
-        self.codes.update(other.codes)
         for index, theirs in other.intervals.items():
             mine = self.intervals.setdefault(index, Interval())
             mine.durations.merge(theirs.durations)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
-        self._span(other.began_s, other.ended_s)
+        self._add_counts(other)
+
+    def _add_counts(self, other: Tally | TallyMessage) -> None:
+        """Adds all of a tally but its histograms and intervals."""
+        self.codes.update(other.codes)
+        if other.began_s is not None:
+            began_s = other.began_s
+            self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
+        self.ended_s = max(self.ended_s, other.ended_s)
         self.sockets += other.sockets
         self.bytes_received += other.bytes_received
         self.bytes_sent += other.bytes_sent
-
-    def _span(self, began_s: float | None, ended_s: float) -> None:
-        if began_s is not None:
-            self.began_s = began_s if self.began_s is None else min(self.began_s, began_s)
-        self.ended_s = max(self.ended_s, ended_s)
-
-    def merge_message(self, message: TallyMessage) -> None:
-        """Adds a tally as it travels, straight into the histograms of this one.
-
-        For a few of them; `measurements.merged` is faster for many.
-        """
-        self.durations.merge_message(message.durations)
-        self.responses.merge_message(message.responses)
-        self.failures.merge_message(message.failures)
-        for theirs in message.intervals:
-            mine = self.intervals.get(theirs.index)
-            if mine is None:
-                mine = self.intervals[theirs.index] = Interval()
-            mine.durations.merge_message(theirs.durations)
-            mine.codes.update(theirs.codes)
-            mine.failed += theirs.failed
-        self.take_counts(message)
-
-    def take_counts(self, message: TallyMessage) -> None:
-        """Adds all of a tally but its histograms and intervals."""
-        self.codes.update(message.codes)
-        self._span(message.began_s, message.ended_s)
-        self.sockets += message.sockets
-        self.bytes_received += message.bytes_received
-        self.bytes_sent += message.bytes_sent
 
     def interval_messages(self, *, since: int = 0) -> list[IntervalMessage]:
         """The intervals from index `since` on, in order."""
@@ -187,16 +177,24 @@ class Tally:
             bytes_sent=self.bytes_sent,
         )
 
-    @classmethod
-    def of(cls, message: TallyMessage) -> Tally:
-        tally = cls(interval_s=message.interval_s)
-        tally.merge_message(message)
-        return tally
-
     def add_interval(self, message: IntervalMessage) -> None:
         """Takes an interval in place of what was there for it."""
-        self.intervals[message.index] = Interval(
-            durations=Histogram.of(message.durations),
-            codes=Counter(message.codes),
-            failed=message.failed,
-        )
+        self.intervals[message.index] = Interval.of([message])
+
+
+def merged(tallies: Iterable[TallyMessage], *, interval_s: float) -> Tally:
+    """One tally of all; each must have intervals of this length."""
+    messages = list(tallies)
+    total = Tally(
+        interval_s=interval_s,
+        durations=summed([message.durations for message in messages]),
+        responses=summed([message.responses for message in messages]),
+        failures=summed([message.failures for message in messages]),
+    )
+    by_index: defaultdict[int, list[IntervalMessage]] = defaultdict(list)
+    for message in messages:
+        total._add_counts(message)
+        for interval in message.intervals:
+            by_index[interval.index].append(interval)
+    total.intervals = {index: Interval.of(same) for index, same in by_index.items()}
+    return total

@@ -25,7 +25,8 @@ from services.chassis.operations.completion import first_error
 from services.perf.comparison.baselines import fingerprint
 from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements.histograms import Histogram
-from services.perf.measurements.measurements import Measurement, interval_of, merged
+from services.perf.measurements.measurements import Measurement, interval_of
+from services.perf.measurements.tallies import merged
 from services.perf.runs.conducting import Conductor
 from services.perf.runs.ports import Channels, Clock, Store
 from services.perf.runs.saturating import Search, judge

@@ -12,9 +12,8 @@ from services.perf.measurements.measurements import (
     Part,
     StageResult,
     TargetResult,
-    merged,
 )
-from services.perf.measurements.tallies import Tally
+from services.perf.measurements.tallies import Tally, merged
 from services.perf.runs.saturating import judge
 from services.perf.runs.seating import StepOutcome
 

@@ -12,9 +12,8 @@ from services.perf.measurements.measurements import (
     Measurement,
     MissingShard,
     interval_of,
-    merged,
 )
-from services.perf.measurements.tallies import Tally
+from services.perf.measurements.tallies import Tally, merged
 from tests.unit.perf.samples import UNUSUAL, measurement, searched, tally
 
 

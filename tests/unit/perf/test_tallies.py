@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.perf.measurements.measurements import merged
-from services.perf.measurements.tallies import Tally, TallyMessage
+from services.perf.measurements.tallies import Tally, TallyMessage, merged
 from tests.unit.perf.samples import tally
 
 
@@ -72,11 +71,10 @@ def test_merging_is_counting_all_in_one(
     a: list[Request], b: list[Request], c: list[Request]
 ) -> None:
     whole = counted(a, b, c)
-    in_order, otherwise = Tally(), Tally()
+    in_order = Tally()
     for part in (a, b, c):
         in_order.merge(counted(part))
-    for part in (c, a, b):
-        otherwise.merge_message(counted(part).message())
+    otherwise = merged((counted(part).message() for part in (c, a, b)), interval_s=1.0)
     assert in_order == whole
     assert otherwise.ended_s == pytest.approx(whole.ended_s, abs=1e-6)
     assert otherwise == whole
@@ -87,7 +85,7 @@ def test_a_message_brings_the_tally_back(part: list[Request]) -> None:
     total = counted(part)
     total.sockets, total.bytes_received, total.bytes_sent = 3, 2, 1
     message = TallyMessage.model_validate_json(total.message().model_dump_json())
-    assert Tally.of(message) == total
+    assert merged([message], interval_s=1.0) == total
     assert [interval.index for interval in message.intervals] == sorted(total.intervals)
 
 
