@@ -15,8 +15,8 @@ from pydantic import Field
 
 from services.chassis.messages.models import Message, Piece
 from services.perf.comparison.comparability import keeps_rate, obstacles, remarks, stages
+from services.perf.comparison.differences import DURATIONS, Difference, differences
 from services.perf.comparison.resampling import RESAMPLES, Metric, table
-from services.perf.comparison.shifts import DURATIONS, Shift, shifts
 from services.perf.measurements.measurements import Measurement
 
 
@@ -44,6 +44,21 @@ class Change(Piece):
     high: float | None = None
     counts: bool = False
     """Whether the change is beyond both chance and the threshold, and so decides the verdict."""
+
+    @classmethod
+    def of(cls, difference: Difference) -> Change:
+        unit = 1e-3 if difference.metric in DURATIONS else 1.0
+        ends = difference.interval
+        low, high = map(difference.relative, ends) if ends else (None, None)
+        return cls(
+            metric=difference.metric,
+            before=difference.before * unit,
+            after=difference.after * unit,
+            change=difference.relative(difference.distance),
+            low=low,
+            high=high,
+            counts=difference.counts,
+        )
 
     @property
     def is_worse(self) -> bool:
@@ -114,11 +129,12 @@ def compare(
     if comparison.notes:
         return comparison
     old, new = (table([stages(run) for run in side]) for side in (before, after))
-    found, untested = shifts(
+    found, untested = differences(
         old, new, threshold=threshold, level=level, is_rate_kept=keeps_rate(before, after)
     )
-    verdict, reasons = _verdict(found)
-    tested = sum(shift.error is not None for shift in found)
+    changes = [Change.of(difference) for difference in found]
+    verdict, reasons = _verdict(found, changes)
+    tested = sum(difference.error is not None for difference in found)
     block_s = max(old.block_s, new.block_s)
     method = (
         f"block bootstrap over intervals, {RESAMPLES} resamples of blocks of {block_s:g} s; "
@@ -127,39 +143,25 @@ def compare(
     return comparison.model_copy(
         update={
             "verdict": verdict,
-            "changes": [_change(shift) for shift in found],
+            "changes": changes,
             "method": method,
             "notes": [*reasons, *untested, *remarks(before, after)],
         }
     )
 
 
-def _verdict(found: Sequence[Shift]) -> tuple[Outcome, list[str]]:
+def _verdict(found: Sequence[Difference], changes: Sequence[Change]) -> tuple[Outcome, list[str]]:
     """The verdict, and what to say about figures that do not decide."""
-    blind = [shift.metric for shift in found if shift.error is not None and shift.is_blind]
-    notes = [f"Too noisy to see twice the threshold: {', '.join(blind)}"] if blind else []
-    counting = [_change(shift) for shift in found if shift.counts]
+    noisy = [one.metric for one in found if one.error is not None and one.is_too_noisy]
+    notes = [f"Too noisy to see twice the threshold: {', '.join(noisy)}"] if noisy else []
+    counting = [change for change in changes if change.counts]
     if counting:
         is_worse = any(change.is_worse for change in counting)
         return Outcome.REGRESSION if is_worse else Outcome.IMPROVEMENT, notes
-    doubtful = ", ".join(shift.metric for shift in found if shift.is_doubtful)
+    doubtful = ", ".join(one.metric for one in found if one.is_doubtful)
     if doubtful:
         doubt = f"Larger than the threshold and not proven: {doubtful}; longer or more runs tell"
         return Outcome.INCONCLUSIVE, [doubt, *notes]
-    if all(shift.is_blind for shift in found if shift.metric in DURATIONS):
+    if all(one.is_too_noisy for one in found if one.metric in DURATIONS):
         return Outcome.INCONCLUSIVE, notes
     return Outcome.SAME, notes
-
-
-def _change(shift: Shift) -> Change:
-    unit = 1e-3 if shift.metric in DURATIONS else 1.0
-    low, high = shift.interval or (None, None)
-    return Change(
-        metric=shift.metric,
-        before=shift.before * unit,
-        after=shift.after * unit,
-        change=shift.change,
-        low=None if low is None else shift.told(low),
-        high=None if high is None else shift.told(high),
-        counts=shift.counts,
-    )

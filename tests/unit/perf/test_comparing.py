@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 
 from services.perf.comparison.comparing import Change, Comparison, Outcome, compare
+from services.perf.comparison.differences import quantile_of_t
 from services.perf.comparison.resampling import Metric, table
-from services.perf.comparison.shifts import quantile_of_t
 from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import (

@@ -31,7 +31,7 @@ _DOUBTFUL = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
+class Difference:
     """One figure before and after; durations in microseconds."""
 
     metric: Metric
@@ -44,7 +44,8 @@ class Shift:
     threshold: float
 
     @property
-    def difference(self) -> float:
+    def distance(self) -> float:
+        """From before to after: a logarithm, or a difference of shares."""
         if self.metric is Metric.FAILED:
             return self.after - self.before
         return math.log(max(self.after, LEAST) / max(self.before, LEAST))
@@ -54,7 +55,7 @@ class Shift:
         if self.error is None:
             return None
         margin = self.reach * self.error
-        return self.difference - margin, self.difference + margin
+        return self.distance - margin, self.distance + margin
 
     @property
     def bar(self) -> float:
@@ -66,46 +67,42 @@ class Shift:
     @property
     def is_large(self) -> bool:
         is_seen = self.metric not in DURATIONS or abs(self.after - self.before) >= _LEAST_US
-        return is_seen and abs(self.difference) > self.bar
+        return is_seen and abs(self.distance) > self.bar
 
     @property
     def counts(self) -> bool:
         """Large, and so far from chance that not even half of the threshold is in the interval."""
         if self.error is None:
             return False
-        return self.is_large and abs(self.difference) - self.reach * self.error > self.bar / 2
+        return self.is_large and abs(self.distance) - self.reach * self.error > self.bar / 2
 
     @property
     def is_doubtful(self) -> bool:
         """Large and suspicious, but not proven."""
         if self.error is None or self.counts:
             return False
-        return self.is_large and abs(self.difference) > _DOUBTFUL * self.error
+        return self.is_large and abs(self.distance) > _DOUBTFUL * self.error
 
     @property
-    def is_blind(self) -> bool:
+    def is_too_noisy(self) -> bool:
         """Whether even a change of twice the threshold would be hidden in the interval."""
         return self.error is None or self.reach * self.error > 2 * max(self.bar, math.log1p(0.05))
 
-    @property
-    def change(self) -> float:
-        return self.told(self.difference)
-
-    def told(self, difference: float) -> float:
+    def relative(self, distance: float) -> float:
         """As people count: relative to the value before, or a difference of shares."""
-        return difference if self.metric is Metric.FAILED else math.expm1(min(difference, 50.0))
+        return distance if self.metric is Metric.FAILED else math.expm1(min(distance, 50.0))
 
 
-def shifts(
+def differences(
     old: Table, new: Table, *, threshold: float, level: float, is_rate_kept: bool
-) -> tuple[list[Shift], list[str]]:
+) -> tuple[list[Difference], list[str]]:
     """Of all figures, and why some are not tested."""
     metrics, notes = _tested(old, new, is_rate_kept=is_rate_kept)
     # Bonferroni: the level is shared by the figures, so that all intervals hold together.
     reach = quantile_of_t(level / len(metrics), old.degrees + new.degrees)
     errors, before, after = _errors(old, new), old.figures(), new.figures()
     found = [
-        Shift(
+        Difference(
             metric=metric,
             before=before[metric],
             after=after[metric],
