@@ -90,7 +90,7 @@ def _generator(findings: Findings, measurement: Measurement) -> Point:
 
 async def _scrapes(findings: Findings) -> float | None:
     """How many samples the typical proxy has in the window; None when no proxy is known."""
-    reported = [name for name in sorted(findings.names) if envoystats.Statistic.of(name)]
+    reported = [name for name in sorted(findings.names) if envoystats.taken_apart(name)]
     of_proxies = [istio.REQUESTS] if istio.REQUESTS in findings.names else reported
     if not of_proxies:
         return None

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from services.perf.measurements.measurements import Measurement
 from services.perf.telemetry import envoystats
-from services.perf.telemetry.envoystats import OVERFLOWS, PENDING, Cluster
+from services.perf.telemetry.envoystats import OVERFLOWS, PENDING, Owner
 from services.perf.telemetry.findings import Findings, guessed
 from services.perf.telemetry.istio import UNKNOWN, Path, is_error, latency_of
 from services.perf.telemetry.promql import Distribution, distributions_of, merged
 from services.perf.telemetry.shares import At, Point
 from services.perf.telemetry.verdicts import Edge
 
-Clusters = Mapping[Cluster, Distribution]
+Clusters = Mapping[Owner, Distribution]
 
 _UPSTREAM = "envoy_cluster_upstream_rq_time"
 _DOWNSTREAM = "envoy_http_downstream_rq_time"
@@ -116,9 +116,8 @@ async def see_breakers(
     )
     codes: defaultdict[str, float] = defaultdict(float)
     for labels, count in counted:
-        statistic, cluster = envoystats.statistic_of(labels), Cluster.of(labels)
-        if statistic and statistic.what in OVERFLOWS:
-            what = statistic.what
+        what, cluster = envoystats.what_of(labels), Owner.of(labels)
+        if what in OVERFLOWS:
             text = f"{count:.0f} {OVERFLOWS[what]} ({what} of {cluster.name})"
             findings.fill(what, cluster.name, count, text=text, query=counters)
         elif cluster.direction == "outbound" and cluster.leads_to(services):
@@ -126,7 +125,7 @@ async def see_breakers(
     for labels, count in waited:
         # A new connection makes one request wait; half of all that are under way is a queue.
         if count >= max(_LEAST_PENDING, connections / 2):
-            name = Cluster.of(labels).name
+            name = Owner.of(labels).name
             text = f"{count:.0f} requests at once waited for a connection to {name}"
             findings.fill("pending", name, count, text=text, query=pending)
     return codes
@@ -137,7 +136,7 @@ async def _clusters(findings: Findings, services: Sequence[str]) -> tuple[Cluste
     query = envoystats.upstream_query(findings.names, services, findings.window)
     if not query:
         findings.missing.append(f"{_UPSTREAM}: what of a proxy's time is its own")
-    return distributions_of(await findings.ask(query, what=_UPSTREAM), Cluster.of), query
+    return distributions_of(await findings.ask(query, what=_UPSTREAM), Owner.of), query
 
 
 async def _downstream(
@@ -153,14 +152,11 @@ async def _downstream(
     query = envoystats.downstream_query(findings.names, ports, findings.window)
     if not query:
         findings.missing.append(f"{_DOWNSTREAM}: the whole time of the first proxy")
-    found = distributions_of(
-        await findings.ask(query, what=_DOWNSTREAM),
-        lambda labels: (envoystats.proxy_of(labels), envoystats.listener_of(labels)),
-    )
+    found = distributions_of(await findings.ask(query, what=_DOWNSTREAM), Owner.of)
     listeners = {
-        (proxy, name): distribution
-        for (proxy, name), distribution in found.items()
-        if proxy in proxies and not name.startswith(_OWN_LISTENERS)
+        listener: distribution
+        for listener, distribution in found.items()
+        if listener.proxy in proxies and not listener.name.startswith(_OWN_LISTENERS)
     }
-    of_ports = [one for (_, name), one in listeners.items() if envoystats.port_of(name) in ports]
+    of_ports = [one for listener, one in listeners.items() if listener.port in ports]
     return merged(of_ports or listeners.values()), query

@@ -21,17 +21,17 @@ OVERFLOWS = {
     "upstream_rq_retry_overflow": "retries refused by the limit of retries",
 }
 PENDING = "upstream_rq_pending_active"
-UPSTREAM_TIME = "upstream_rq_time_count"
-DOWNSTREAM_TIME = "downstream_rq_time_count"
-ANSWERS = "upstream_rq"
+_ANSWERS = "upstream_rq"
+_UPSTREAM_TIME = "upstream_rq_time_count"
+_DOWNSTREAM_TIME = "downstream_rq_time_count"
 NAMES = (
-    f"envoy_cluster_(.+_)?({UPSTREAM_TIME}|{ANSWERS}|{PENDING}|{'|'.join(OVERFLOWS)})"
-    f"|envoy_http_(.+_)?{DOWNSTREAM_TIME}"
+    f"envoy_cluster_(.+_)?({_UPSTREAM_TIME}|{_ANSWERS}|{PENDING}|{'|'.join(OVERFLOWS)})"
+    f"|envoy_http_(.+_)?{_DOWNSTREAM_TIME}"
 )
 """Pattern of all metrics that are read here."""
 
 _NAME = re.compile(
-    rf"envoy_(?:cluster|http)_(?:(?P<scope>.+)_)?(?P<what>upstream_\w+|{DOWNSTREAM_TIME})"
+    rf"envoy_(?:cluster|http)_(?:(?P<part>.+)_)?(?P<what>upstream_\w+|{_DOWNSTREAM_TIME})"
 )
 # Envoy counts these a second time, for its own and for other callers.
 _COUNTED_TWICE = re.compile(r"(?:^|_)(?:internal|external|canary)$")
@@ -42,29 +42,10 @@ _CLUSTER = ("cluster_name", "envoy_cluster_name")
 _LISTENER = ("http_conn_manager_prefix", "envoy_http_conn_manager_prefix")
 _CODE = ("response_code", "envoy_response_code")
 
-Labels = Mapping[str, str]
-
 
 @dataclass(frozen=True, slots=True)
-class Statistic:
-    """A metric of Envoy's, taken apart."""
-
-    metric: str
-    scope: str
-    """Of the cluster's or listener's name, where Envoy put it into the metric's."""
-    what: str
-
-    @classmethod
-    def of(cls, metric: str) -> Statistic | None:
-        match = _NAME.fullmatch(metric)
-        if not match or _COUNTED_TWICE.search(match["scope"] or ""):
-            return None
-        return cls(metric, match["scope"] or "", match["what"])
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """One cluster at one proxy."""
+class Owner:
+    """A cluster or a listener of one proxy, which its statistics are about."""
 
     proxy: tuple[str, ...]
     pod: str
@@ -72,20 +53,48 @@ class Cluster:
     """As Envoy has it; where the metric's name held a part, dots may stand as underscores."""
 
     @classmethod
-    def of(cls, labels: Labels) -> Cluster:
-        return cls(proxy_of(labels), labels.get("pod", ""), _name(labels, _CLUSTER).strip(";_"))
+    def of(cls, labels: Mapping[str, str]) -> Owner:
+        part, _ = taken_apart(labels.get(_METRIC, "")) or ("", "")
+        name = ".".join(each for each in (_first(labels, _CLUSTER + _LISTENER), part) if each)
+        proxy = tuple(labels.get(label, "") for label in _PROXY)
+        return cls(proxy, labels.get("pod", ""), name.strip(";_"))
 
     @property
     def direction(self) -> str:
-        """`outbound`, `inbound` or `inbound-vip` (a waypoint's)."""
+        """Of a cluster: `outbound`, `inbound` or `inbound-vip` (a waypoint's)."""
         return self.name.split("|")[0] if "|" in self.name else "outbound"
 
     @property
     def host(self) -> str:
+        """That a cluster leads to."""
         return self.name.split("|")[-1].strip(";_")
+
+    @property
+    def port(self) -> str:
+        """That a listener is on."""
+        return _port(self.name)
 
     def leads_to(self, services: Iterable[str]) -> bool:
         return any(_begins(self.host, service) for service in services)
+
+
+def taken_apart(metric: str) -> tuple[str, str] | None:
+    """The part of a cluster's or listener's name in a metric's, and what is counted; None for a
+    metric that is not read."""
+    match = _NAME.fullmatch(metric)
+    if not match or _COUNTED_TWICE.search(match["part"] or ""):
+        return None
+    return match["part"] or "", match["what"]
+
+
+def what_of(labels: Mapping[str, str]) -> str:
+    """What a sample counts, such as `upstream_rq`."""
+    return (taken_apart(labels.get(_METRIC, "")) or ("", ""))[1]
+
+
+def code_of(labels: Mapping[str, str]) -> str:
+    """Status of the answers; empty for other counters."""
+    return _first(labels, _CODE)
 
 
 # --- queries: each is empty when there is no such metric -----------------------------------------
@@ -94,19 +103,19 @@ class Cluster:
 def upstream_query(names: Iterable[str], services: Sequence[str], window: Window) -> str:
     """How long clusters took."""
     by = (*_PROXY, "pod", *_CLUSTER)
-    return _times(_of_services(names, services, [UPSTREAM_TIME]), by=by, window=window)
+    return _times(_of_services(names, services, [_UPSTREAM_TIME]), by=by, window=window)
 
 
 def downstream_query(names: Iterable[str], ports: Collection[str], window: Window) -> str:
     """How long listeners took."""
-    chosen = _chosen(names, [DOWNSTREAM_TIME], lambda scope: port_of(scope) in ports)
+    chosen = _chosen(names, [_DOWNSTREAM_TIME], lambda part: _port(part) in ports)
     return _times(chosen, by=(*_PROXY, *_LISTENER), window=window)
 
 
 def counters_query(names: Iterable[str], services: Sequence[str], window: Window) -> str:
     """Answers by status, and what circuit breakers refused."""
     by = (*_CLUSTER, *_CODE)
-    chosen = _of_services(names, services, [ANSWERS, *OVERFLOWS])
+    chosen = _of_services(names, services, [_ANSWERS, *OVERFLOWS])
     return named(((m, grown(m, window=window, by=by)) for m in chosen), label=_METRIC)
 
 
@@ -130,54 +139,33 @@ def _times(metrics: Iterable[str], *, by: Sequence[str], window: Window) -> str:
 def _of_services(names: Iterable[str], services: Sequence[str], what: Sequence[str]) -> list[str]:
     """Metrics that may be of the services' clusters."""
     ends = [service.partition(".")[2] for service in services]
-    return _chosen(names, what, lambda scope: any(_begins(scope, end) for end in ends))
+    return _chosen(names, what, lambda part: any(_begins(part, end) for end in ends))
 
 
 def _chosen(
     names: Iterable[str], what: Sequence[str], is_wanted: Callable[[str], bool]
 ) -> list[str]:
     """Metrics of all clusters or listeners, and of the others those wanted, or all if none is."""
-    found = [one for one in map(Statistic.of, sorted(names)) if one and one.what in what]
-    scoped = [one for one in found if one.scope]
-    wanted = [one for one in scoped if is_wanted(one.scope)]
-    chosen = [*(one for one in found if not one.scope), *(wanted or scoped)[:_MOST_NAMES]]
-    return [one.metric for one in chosen]
+    parts = {
+        metric: found[0]
+        for metric in sorted(names)
+        if (found := taken_apart(metric)) and found[1] in what
+    }
+    of_one = [metric for metric, part in parts.items() if part]
+    wanted = [metric for metric in of_one if is_wanted(parts[metric])]
+    of_all = [metric for metric, part in parts.items() if not part]
+    return of_all + (wanted or of_one)[:_MOST_NAMES]
 
 
-# --- answers -------------------------------------------------------------------------------------
+# --- names ---------------------------------------------------------------------------------------
 
 
-def statistic_of(labels: Labels) -> Statistic | None:
-    """The metric that a sample is of."""
-    return Statistic.of(labels.get(_METRIC, ""))
-
-
-def proxy_of(labels: Labels) -> tuple[str, ...]:
-    return tuple(labels.get(label, "") for label in _PROXY)
-
-
-def listener_of(labels: Labels) -> str:
-    return _name(labels, _LISTENER)
-
-
-def code_of(labels: Labels) -> str:
-    """Status of the answers; empty for other counters."""
-    return _first(labels, _CODE)
-
-
-def port_of(listener: str) -> str:
-    return listener.strip(";_").rpartition("_")[2]
-
-
-def _name(labels: Labels, among: Sequence[str]) -> str:
-    """The name of a cluster or listener, with the part that is in the metric's name."""
-    statistic = statistic_of(labels)
-    scope = statistic.scope if statistic else ""
-    return ".".join(part for part in (_first(labels, among), scope) if part)
-
-
-def _first(labels: Labels, among: Sequence[str]) -> str:
+def _first(labels: Mapping[str, str], among: Sequence[str]) -> str:
     return next((labels[label] for label in among if labels.get(label)), "")
+
+
+def _port(listener: str) -> str:
+    return listener.strip(";_").rpartition("_")[2]
 
 
 def _begins(name: str, start: str) -> bool:
