@@ -18,7 +18,7 @@ from services.chassis.operations.running import Attempt
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.manifests.engine import Engine
 from services.lifecycle.manifests.objects import by_kind, listing
-from services.lifecycle.manifests.plans import carrying_out
+from services.lifecycle.manifests.plans import plan_operation
 from services.lifecycle.manifests.records import Ledger
 from services.lifecycle.manifests.work import Operation, Work
 
@@ -57,7 +57,7 @@ class Handlers:
 
     def planned(self, plan: Plan) -> Operation:
         """A translated request as an operation of its own."""
-        return carrying_out(plan, self.operations)
+        return plan_operation(plan, self.operations)
 
     def _work(self, attempt: Attempt, connection: Connection) -> Work:
         client, resources = connection.client, connection.resources

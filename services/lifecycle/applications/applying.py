@@ -50,7 +50,7 @@ from services.lifecycle.manifests.applying import (
     Deletion,
     apply_objects,
     delete_objects,
-    place,
+    set_namespaces,
     tell_plan,
 )
 from services.lifecycle.manifests.objects import PlannedObject, identity, listing, planned_object
@@ -165,7 +165,7 @@ class _Instance:
     async def install(self, options: Options) -> Result:
         objects = await self._objects(self.application, options)
         await self._check_namespace()
-        await _place(self.work, objects)
+        await _set_namespaces(self.work, objects)
         rivals = await self._rivals()
         planned = [planned_object(obj) for obj in objects]
         tell_plan(self.work, planned)
@@ -270,7 +270,7 @@ class _Instance:
         kept = await self._give_back(objects)
         spared = {identity(ref) for ref in kept}
         objects = await _served(self.work, objects)
-        await _place(self.work, objects)
+        await _set_namespaces(self.work, objects)
         planned = [planned_object(obj) for obj in objects]
         planned += [PlannedObject(ref, b"") for ref in await self._unwanted(planned)]
         planned = [one for one in planned if identity(one.ref) not in spared]
@@ -364,9 +364,9 @@ def options_of(application: Application, body: str) -> Options | None:
     return find_options(body, "ApplicationOptions", ApplicationOptions)
 
 
-async def _place(work: Work, objects: Sequence[KubeObject]) -> None:
+async def _set_namespaces(work: Work, objects: Sequence[KubeObject]) -> None:
     try:
-        await place(work, objects)
+        await set_namespaces(work, objects)
     except KindUnknown as error:
         raise KindUnknown(
             error.summary,

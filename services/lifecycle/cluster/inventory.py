@@ -125,7 +125,7 @@ def mesh_of(inventory: Inventory) -> Mesh:
     A control plane of another installer counts as well.
     """
     versions = inventory.revisions()
-    meshes = {name: Mesh(text, _home(inventory, name)) for name, text in versions.items()}
+    meshes = {name: Mesh(text, _namespace_of(inventory, name)) for name, text in versions.items()}
     for plane in inventory.foreign_planes:
         revision = plane.labels.get(istio.REVISION, istio.DEFAULT_REVISION)
         meshes.setdefault(revision, Mesh(_foreign_version(plane), plane.ref.namespace))
@@ -138,7 +138,7 @@ def mesh_of(inventory: Inventory) -> Mesh:
     return meshes[newest]
 
 
-def _home(inventory: Inventory, revision: str) -> str:
+def _namespace_of(inventory: Inventory, revision: str) -> str:
     """The namespace of the revision's control plane."""
     for found in inventory.of_revision(revision):
         is_plane = found.labels.get(istio.COMPONENT) == istio.PILOT

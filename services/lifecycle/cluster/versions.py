@@ -54,7 +54,7 @@ class Version:
         return f"{text}-{self.pre_release}" if self.pre_release else text
 
 
-def choose(wanted: str, available: Iterable[str]) -> str:
+def choose_version(wanted: str, available: Iterable[str]) -> str:
     """The wanted version, or the newest when none is wanted; never silently another one."""
     parsed = {str(v): v for v in (Version.parse(text) for text in available) if v is not None}
     newest_first = sorted(parsed, key=lambda text: parsed[text], reverse=True)

@@ -43,9 +43,9 @@ _TRANSLATED_GROUPS = (
 async def run_manifest(work: Work) -> Result:
     """Applies or deletes the manifest in the command's body."""
     objects = read_manifest(work.command.body)
-    await place(work, objects, is_deletion=work.command.verb is Verb.DELETE)
+    await set_namespaces(work, objects, is_deletion=work.command.verb is Verb.DELETE)
     planned = [planned_object(obj) for obj in objects]
-    refuse_twins(planned)
+    refuse_duplicates(planned)
     tell_plan(work, planned)
     if work.command.verb is Verb.DELETE:
         deletion = await delete_objects(work, planned)
@@ -95,7 +95,9 @@ def read_manifest(body: str) -> list[KubeObject]:
     return objects
 
 
-async def place(work: Work, objects: Sequence[KubeObject], *, is_deletion: bool = False) -> None:
+async def set_namespaces(
+    work: Work, objects: Sequence[KubeObject], *, is_deletion: bool = False
+) -> None:
     """Puts the request's namespace on namespaced objects that have none.
 
     Raises `KindUnknown`, but not for a deletion: of a kind that is gone there are no objects.
@@ -135,11 +137,11 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def refuse_twins(planned: Sequence[PlannedObject]) -> None:
+def refuse_duplicates(planned: Sequence[PlannedObject]) -> None:
     seen: set[Ref] = set()
     for one in planned:
         if one.ref in seen:
-            raise ManifestMalformed(f"{one.ref} stands in the manifest twice")
+            raise ManifestMalformed(f"{one.ref} is in the manifest twice")
         seen.add(one.ref)
 
 

@@ -56,7 +56,7 @@ class Engine:
         wanted = [planned for planned in objects if planned.ref not in proven]
 
         async def apply(planned: PlannedObject) -> None:
-            applied = await self._patient(planned, take_over=take_over)
+            applied = await self._apply_when_served(planned, take_over=take_over)
             self.outcome.applied[planned.ref] = applied
             # A definition is proven when it is established: until then a repeat sends it again.
             is_definition = planned.ref.group_kind == CRD
@@ -143,7 +143,7 @@ class Engine:
         with traces.span("wait for deletions"):
             return await self.fence.guard(self.readiness.wait_gone(refs, within=within))
 
-    async def _patient(self, planned: PlannedObject, *, take_over: bool) -> Applied:
+    async def _apply_when_served(self, planned: PlannedObject, *, take_over: bool) -> Applied:
         """A definition that was just applied may take a moment until its kind is served."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (_KIND_PATIENCE_S if self._defines(planned.ref) else 0.0)

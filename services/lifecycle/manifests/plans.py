@@ -32,18 +32,23 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.operations.completion import Result
-from services.lifecycle.manifests.applying import apply_objects, delete_objects, place, refuse_twins
+from services.lifecycle.manifests.applying import (
+    apply_objects,
+    delete_objects,
+    refuse_duplicates,
+    set_namespaces,
+)
 from services.lifecycle.manifests.objects import PlannedObject, listing, planned_object
 from services.lifecycle.manifests.work import Operation, Work
 
 _PAUSE_FOR_THE_MESH_S = 1.0
 
 
-def carrying_out(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
+def plan_operation(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
     """`plan` as an operation of its own."""
 
     async def run(work: Work) -> Result:
-        return await _Carrier(work, plan, operations).run()
+        return await _PlanRun(work, plan, operations).run()
 
     advertised = AdvertisedOperation(
         name="plan",
@@ -56,7 +61,7 @@ def carrying_out(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
 
 
 @dataclasses.dataclass(slots=True)
-class _Carrier:
+class _PlanRun:
     """One plan on one cluster."""
 
     work: Work
@@ -69,14 +74,14 @@ class _Carrier:
 
     async def run(self) -> Result:
         groups = list(_groups(self.plan.steps))
-        await self._look_ahead()
+        await self._check_kinds()
         for number, steps in enumerate(groups, start=1):
             if len(groups) > 1:
                 self._tell_step(number, len(groups), steps)
             await self._group(steps)
         return Result(self.plan.summary, self._details(), self._numbers())
 
-    async def _look_ahead(self) -> None:
+    async def _check_kinds(self) -> None:
         """Raises `KindUnknown` before the first write, not half way.
 
         A plan that installs the mesh is left out: it brings kinds of its own.
@@ -85,7 +90,7 @@ class _Carrier:
         if any(step.kind is StepKind.MESH for step in steps):
             return
         written = [s for s in steps if s.kind is StepKind.MANIFEST and not s.is_deletion]
-        await place(self.work, [obj for step in written for obj in step.objects])
+        await set_namespaces(self.work, [obj for step in written for obj in step.objects])
 
     async def _group(self, steps: Sequence[Step]) -> None:
         if steps[0].kind is not StepKind.MANIFEST:
@@ -117,9 +122,9 @@ class _Carrier:
 
     async def _planned(self, steps: Sequence[Step]) -> list[PlannedObject]:
         objects = [obj for step in steps for obj in step.objects]
-        await place(self.work, objects, is_deletion=steps[0].is_deletion)
+        await set_namespaces(self.work, objects, is_deletion=steps[0].is_deletion)
         planned = [planned_object(obj) for obj in objects]
-        refuse_twins(planned)
+        refuse_duplicates(planned)
         return planned
 
     async def _remove_obsolete(self, steps: Sequence[Step]) -> None:
@@ -127,7 +132,7 @@ class _Carrier:
         objects = [obj for step in steps for obj in step.obsolete]
         if not objects:
             return
-        await place(self.work, objects, is_deletion=True)
+        await set_namespaces(self.work, objects, is_deletion=True)
         refs = [Ref.of(obj) for obj in objects]
         ours = await asyncio.gather(*(self._is_ours(ref) for ref in refs))
         removed = await self.work.engine.delete_all(
@@ -166,7 +171,7 @@ class _Carrier:
         )
         work = dataclasses.replace(self.work, command=command)
         if operation.advertised.slot is SlotKind.MESH:
-            async with _patient_mesh(work):
+            async with _waiting_for_mesh(work):
                 result = await operation.run(work)
         else:
             result = await operation.run(work)
@@ -216,7 +221,7 @@ def _groups(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
 
 @asynccontextmanager
-async def _patient_mesh(work: Work) -> AsyncIterator[None]:
+async def _waiting_for_mesh(work: Work) -> AsyncIterator[None]:
     """Waits for the mesh's lease until the command's deadline: no client is there to try again."""
     async with AsyncExitStack() as stack:
         told = False

@@ -21,7 +21,7 @@ from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.connections import Found
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
-from services.lifecycle.cluster.versions import choose
+from services.lifecycle.cluster.versions import choose_version
 from services.lifecycle.manifests.objects import (
     PlannedObject,
     Wave,
@@ -65,7 +65,7 @@ class Installer:
     report: Report
 
     async def install(self, work: Work, request: MeshRequest) -> Result:
-        version = choose(work.command.version, self.versions)
+        version = choose_version(work.command.version, self.versions)
         plan = await self._planned(work, request, version)
         _tell_plan(work, plan)
         await self._carry_out(work, plan)
@@ -81,7 +81,7 @@ class Installer:
         findings = check_install(
             request, version=version, inventory=inventory, kubernetes_minor=minor
         )
-        current = _leaving(request, inventory)
+        current = _version_in_use(request, inventory)
         if current and current != version:
             broken = await check_upgrade(
                 work.cluster,
@@ -96,7 +96,7 @@ class Installer:
         work.progress.tell(
             Phase.CHECKED,
             f"Checked: Kubernetes 1.{minor}, {_installed(inventory)}",
-            _moves(request, tags, inventory),
+            _moved_tags(request, tags, inventory),
         )
         for text in warnings:
             work.progress.warn(f"Check: {text}")
@@ -197,7 +197,7 @@ async def _with_policy(client: KubeClient, planned: PlannedObject) -> PlannedObj
     return replace(planned, body=orjson.dumps(wanted)) if changed else planned
 
 
-def _leaving(request: MeshRequest, inventory: Inventory) -> str:
+def _version_in_use(request: MeshRequest, inventory: Inventory) -> str:
     """The version that the users' objects live with now; "" for a fresh mesh.
 
     A canary beside an older revision gets the same objects, and its definitions replace the older
@@ -228,7 +228,7 @@ def _installed(inventory: Inventory) -> str:
     return "installed: " + ", ".join(parts)
 
 
-def _moves(request: MeshRequest, tags: tuple[str, ...], inventory: Inventory) -> str:
+def _moved_tags(request: MeshRequest, tags: tuple[str, ...], inventory: Inventory) -> str:
     current = inventory.tags()
     moved = [
         f"tag {tag} moves from revision {current[tag]} to {request.revision}"

@@ -75,7 +75,7 @@ class MeshRequest:
 
 
 def parse_request(body: str) -> MeshRequest:
-    """The request in `body` ("" asks for the defaults); raises `OverlayMalformed` and its kin."""
+    """The request in `body` ("" asks for the defaults); raises a `LifecycleError`."""
     operator, options_document = _documents(body)
     try:
         options = read_options(options_document, "LifecycleOptions", _Options)
@@ -123,7 +123,7 @@ def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise OverlayMalformed(
                 f"the body holds {str(key[1])[:64]!r} of {str(key[0])[:64]!r}",
                 cause=f"only an IstioOperator of {_OPERATOR_API} and a LifecycleOptions of "
-                f"{API_VERSION} can stand there",
+                f"{API_VERSION} are accepted",
                 remedy="apply other objects with the operation `custom`",
             )
         kind = str(document["kind"])

@@ -64,7 +64,7 @@ async def uninstall(work: Work, request: MeshRequest) -> Result:
     revisions = revisions_to_remove(request, inventory)
     if not revisions and not inventory.objects:
         return Result(
-            "Istio service mesh removed successfully: nothing of it was there",
+            "Istio service mesh removed successfully: it was not installed",
             "No object in the cluster carries Istio's installation labels.",
         )
     check_uninstall(revisions=revisions, inventory=inventory, force=request.force)

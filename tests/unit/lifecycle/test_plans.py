@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.messages import Category, Plan, SlotKind, Step, StepKind
-from services.lifecycle.manifests.plans import _groups, carrying_out
+from services.lifecycle.manifests.plans import _groups, plan_operation
 
 
 def step(
@@ -106,7 +106,7 @@ def test_no_two_groups_could_have_been_one(steps: list[Step]) -> None:
 
 def test_a_plan_is_an_operation_that_nobody_lists() -> None:
     """It runs beside others; what needs the mesh for itself waits for it step by step."""
-    operation = carrying_out(Plan(steps=[], summary="s"), {})
+    operation = plan_operation(Plan(steps=[], summary="s"), {})
     assert operation.advertised.slot is SlotKind.APPLY
     assert operation.advertised.category is Category.CUSTOM
     assert not operation.advertised.is_listed

@@ -10,7 +10,7 @@ from services.chassis.errors import VersionUnknown
 from services.lifecycle.cluster.versions import (
     SUPPORTED_KUBERNETES,
     Version,
-    choose,
+    choose_version,
     kubernetes_range,
     unsafe_step,
 )
@@ -59,13 +59,13 @@ def test_versions_sort_by_number_and_releases_after_their_candidates() -> None:
 
 @pytest.mark.parametrize("wanted", ["1.31.1", "v1.31.1", " 1.31.1 "])
 def test_a_version_that_is_here_is_chosen(wanted: str) -> None:
-    assert choose(wanted, HERE) == "1.31.1"
+    assert choose_version(wanted, HERE) == "1.31.1"
 
 
 @pytest.mark.parametrize("wanted", ["", "  "])
 def test_no_wish_gets_the_newest(wanted: str) -> None:
-    assert choose(wanted, HERE) == "1.31.2-rc.1"
-    assert choose(wanted, ["1.9.9", "1.29.0"]) == "1.29.0"
+    assert choose_version(wanted, HERE) == "1.31.2-rc.1"
+    assert choose_version(wanted, ["1.9.9", "1.29.0"]) == "1.29.0"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_no_wish_gets_the_newest(wanted: str) -> None:
 )
 def test_an_unknown_version_is_refused_and_the_others_are_listed(wanted: str) -> None:
     with pytest.raises(VersionUnknown) as caught:
-        choose(wanted, HERE)
+        choose_version(wanted, HERE)
     summary = caught.value.summary
     assert wanted[:64] in summary
     assert "available: 1.31.2-rc.1, 1.31.1, 1.31.0, 1.29.2, 1.9.9" in summary
@@ -85,7 +85,7 @@ def test_an_unknown_version_is_refused_and_the_others_are_listed(wanted: str) ->
 @pytest.mark.parametrize("wanted", ["", "1.31.1"])
 def test_a_machine_without_distributions_says_where_they_go(wanted: str) -> None:
     with pytest.raises(VersionUnknown) as caught:
-        choose(wanted, ["README"])
+        choose_version(wanted, ["README"])
     assert "MESHBUS_LIFECYCLE_DISTRIBUTIONS" in caught.value.remedy
 
 
