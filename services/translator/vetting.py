@@ -86,7 +86,7 @@ async def run_vet(work: Work) -> Result:
 
 
 async def _of_topology(work: Work) -> tuple[list[_Remark], str]:
-    """What topology finds in the running cluster; and what is missing when it cannot answer."""
+    """Remarks of topology on the running cluster; and a note on what is missing without them."""
     try:
         answer = await work.cluster.vetted()
     except (WorkerUnavailable, BusUnavailable, ClusterNotWatched) as error:
@@ -99,9 +99,9 @@ async def _of_topology(work: Work) -> tuple[list[_Remark], str]:
     return remarks, ""
 
 
-def _of_running(summary: str, told: dict[str, Any]) -> _Remark:
-    severity = _SEVERITIES.get(told["level"], Severity.INFO)
-    return _Remark(summary, told.get("remedy", ""), severity, severity is Severity.WARN)
+def _of_running(summary: str, found: dict[str, Any]) -> _Remark:
+    severity = _SEVERITIES.get(found["level"], Severity.INFO)
+    return _Remark(summary, found.get("remedy", ""), severity, severity is Severity.WARN)
 
 
 def _of_translator(finding: Finding) -> _Remark:

@@ -54,7 +54,7 @@ class Expression:
             self.problem = f"it calls {', '.join(unknown)}"
 
     def value(self, variables: Mapping[str, Any]) -> Any:
-        """The expression's value; raises whatever the evaluation raises."""
+        """Evaluates the expression; an error of the evaluation passes through."""
         program, functions = self._program, self._functions
         if self._counts and _is_ascii(variables):
             program, functions = self._ascii_program, self._ascii_functions
@@ -63,7 +63,7 @@ class Expression:
         return program.execute(cel.Context(dict(variables), functions))
 
     def lacks_name(self, error: str) -> bool:
-        """Whether an error of the evaluation is about a name that is unknown here.
+        """Tells whether an error of the evaluation is about a name that is unknown here.
 
         The error about a wrong argument reads the same, with the name of a known function.
         """
@@ -80,7 +80,7 @@ def compiled(text: str) -> Expression:
 
 
 def _with_ours(text: str, names: frozenset[str]) -> str:
-    """`text` with calls of `names` turned into calls of ours; texts and comments stay."""
+    """Turns calls of `names` into calls of our functions; literals and comments stay."""
     return _TOKEN.sub(
         lambda token: _OURS.format(token[1]) if token[1] in names else token[0],
         text,
@@ -99,7 +99,7 @@ def _bare(name: str) -> str:
 
 
 def _needed(names: set[str], variables: set[str]) -> Iterator[tuple[str, Any]]:
-    """Our functions that an expression calls: `sets.contains` shows as `contains` of `sets`."""
+    """Yields our functions that an expression calls; `sets.contains` shows as `contains`."""
     for name, function in _NAMED.items():
         family, _, bare = name.rpartition(".")
         if bare in names and (not family or family in variables):

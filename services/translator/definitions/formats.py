@@ -1,7 +1,7 @@
 """The string formats that the API server checks in custom objects.
 
-It knows more (kube-openapi's strfmt has e-mail addresses, ISBNs and colours as well); those that
-are left out here are left to it, and so are formats that it ignores itself.
+It knows more of them (kube-openapi's strfmt has e-mail addresses, ISBNs and colours as well), which
+are left to it, and so are formats that it ignores itself.
 """
 
 from __future__ import annotations
@@ -146,4 +146,4 @@ IN_WORDS = {
     "k8s-short-name": "at most 63 lower-case letters, digits and dashes",
     "mac": "a MAC address",
 }
-"""What a value must be; a format that is not here is told by its name."""
+"""How messages describe a format; others go by their name."""

@@ -1,9 +1,9 @@
 """Functions of Kubernetes' CEL that the `cel` package lacks, or has with another meaning.
 
 Sources: https://kubernetes.io/docs/reference/using-api/cel/ and, for what counts as a URL, the Go
-package net/url, whose ParseRequestURI is behind `url` and `isURL`. What no definition of Istio or
-the Gateway API calls is mostly not here (quantities, semantic versions, formats, regex finds, IP
-objects): a rule that calls it is told as one that was not checked.
+package net/url, whose ParseRequestURI is behind `url` and `isURL`. Functions that no definition
+of Istio or the Gateway API calls are mostly missing (quantities, semantic versions, formats, regex
+finds, IP objects): a rule that calls one of them is reported as unchecked.
 
 A function that refuses its argument raises ValueError without the argument in it, because the
 `cel` package logs such errors.
@@ -49,7 +49,7 @@ _PORT = re.compile(r"(?::[0-9]*)?\Z")
 
 @lru_cache(maxsize=1024)
 def duration(text: str | timedelta) -> timedelta:
-    """Go's time.ParseDuration; what is below a microsecond is cut off."""
+    """Go's time.ParseDuration, cut to microseconds."""
     if isinstance(text, timedelta):
         return text
     rest = text[1:] if text[:1] in ("+", "-") else text
@@ -177,7 +177,7 @@ def _query(parts: dict[str, str]) -> dict[str, list[str]]:
 
 
 def is_ip(text: str) -> bool:
-    """Neither zones nor IPv4 addresses in IPv6 dress count."""
+    """Accepts IP addresses without a zone and not mapped from IPv4 to IPv6."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -236,7 +236,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """By the name that stands in a rule."""
 
 OVERRIDING = frozenset(("duration", "matches", "size"))
-"""Those of ours that the `cel` package has as well, but not as Kubernetes has them."""
+"""Functions that the `cel` package has as well, but with another meaning than Kubernetes."""
 
 NATIVE = frozenset(
     (
@@ -246,4 +246,4 @@ NATIVE = frozenset(
         *("hasValue", "none", "of", "ofNonZeroValue", "or", "orValue", "value"),
     )
 )
-"""What is taken from the `cel` package as it is there."""
+"""Functions that are used as the `cel` package has them."""

@@ -1,4 +1,4 @@
-"""What a JSON Schema cannot say of a structural schema: CEL rules, and lists without duplicates.
+"""The parts of a structural schema that JSON Schema lacks: CEL rules, and lists without duplicates.
 
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
 A rule that cannot be evaluated here is reported as unchecked, never passed over.
@@ -34,7 +34,7 @@ class Outcome(Enum):
 
     BROKEN = auto()
     BROKEN_WHEN_NEW = auto()
-    """Broken for an object that does not exist yet; an existing one may keep what it has."""
+    """Broken for an object that does not exist yet; an existing one may keep its value."""
     TRANSITION = auto()
     """The rule compares with the object's earlier state, which is not here."""
     NOT_EVALUATED = auto()
@@ -70,7 +70,7 @@ class Rule:
 
     @property
     def words(self) -> str:
-        """What a finding says when no `messageExpression` says it."""
+        """The message of a finding without a `messageExpression`."""
         if self.message:
             return self.message
         return f"{_REASONS.get(self.reason, 'breaks the rule')} ({_one_line(self.text)})"
@@ -185,7 +185,7 @@ def _keys(schema: Schema) -> tuple[str, ...] | None:
 
 
 def _identity(item: Any, keys: Sequence[str]) -> bytes | None:
-    """What is compared of an item; None for an item of a wrong type, which the schema refuses."""
+    """The part of an item that is compared; None for an item that the schema refuses anyway."""
     if keys:
         if not isinstance(item, dict):
             return None

@@ -1,8 +1,8 @@
 """Definitions of Istio's and the Gateway API's kinds, read when a kind is first asked for.
 
 The file with all of Istio's definitions has a megabyte, and parsing it takes a third of a second;
-an operation needs a few of its kinds. So the text is only cut into documents at first, and a look
-at two lines of each says which kind it defines.
+an operation needs a few of its kinds. So the text is only split into documents at first, and two
+lines of each tell which kind it defines.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """One kind. Versions that differ in nothing but their name share one schema."""
+    """One kind. Versions with equal schemas share one."""
 
     group: str
     kind: str
@@ -131,7 +131,7 @@ class Schemas:
         )
 
     def compiled(self, definition: Definition, version: str) -> CompiledSchema:
-        """What judges objects of a kind in one of its versions; raises `SchemasMissing`."""
+        """Compiles the schema of one version of a kind, once; raises `SchemasMissing`."""
         structural = definition.schemas[version]
 
         def compile_schema() -> CompiledSchema:

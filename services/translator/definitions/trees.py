@@ -1,7 +1,7 @@
-"""What a structural schema says place by place, without the branches that say nothing.
+"""Trees of the places in a structural schema that have a default, a rule, or a conversion.
 
-Defaults, CEL rules and values that rules see in another form are each rare in a schema. As a tree
-of the places that have some, they cost nothing where an object has none.
+Each of the three is rare in a schema. A tree leaves out the branches without any, so that walking
+an object costs nothing there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from services.translator.reports import Path
 
 T = TypeVar("T")
 Reader = Callable[[Sequence[Schema]], T | None]
-"""Reads from the schemas of one place what they say of it; None when that is nothing."""
+"""Reads the entry of one place from its schemas; None for a place without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree(Generic[T]):
-    """What is said of one place, and of the places below it."""
+    """The entry of one place, and those of the places below it."""
 
     own: T | None
     properties: Mapping[str, Tree[T]]
@@ -32,7 +32,7 @@ class Tree(Generic[T]):
         return self.properties.get(name, self.others)
 
     def walk(self, value: Any, path: Path = ()) -> Iterator[tuple[Path, Any, T]]:
-        """The places in `value` that something is said of, outer ones first; null is no place."""
+        """Yields the places of `value` that have an entry, outer ones first; null is no place."""
         if value is None:
             return
         if self.own is not None:
@@ -48,14 +48,14 @@ class Tree(Generic[T]):
 
 
 def tree_of(schema: Schema, read: Reader[T], *, without: Sequence[str] = ()) -> Tree[T] | None:
-    """The tree of a schema, `without` these properties of its root; None when nothing is said."""
+    """Builds the tree of a schema, `without` these properties of its root; None without entries."""
     properties = schema.get("properties") or {}
     kept = {name: part for name, part in properties.items() if name not in without}
     return _tree([{**schema, "properties": kept}], read)
 
 
 def _tree(schemas: Sequence[Any], read: Reader[T]) -> Tree[T] | None:
-    """`schemas` describe the same place; what stands in their `allOf` describes it as well."""
+    """Builds the tree of one place, which `schemas` and the parts of their `allOf` describe."""
     parts = [
         part for schema in schemas if isinstance(schema, dict) for part in _with_all_of(schema)
     ]

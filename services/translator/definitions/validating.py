@@ -1,4 +1,4 @@
-"""Objects held against the definitions of their kinds, as the API server would, before it does.
+"""Validates objects against the definitions of their kinds, as the API server will.
 
 All findings come at once, in the order of the object, each with its place and in words.
 """
@@ -18,11 +18,11 @@ SCHEMA = "schema"
 CEL = "cel"
 VERSION = "version"
 UNCHECKED = "unchecked"
-"""The rule of findings that say what only the API server can check."""
+"""The rule of findings about checks that only the API server can do."""
 
 
 def validate(obj: KubeObject, *, schemas: Schemas) -> list[Finding]:
-    """Everything that is wrong with one object; nothing for kinds of groups not in `schemas`.
+    """Validates one object; kinds of groups that are not in `schemas` have no findings.
 
     Raises `SchemasMissing` when the kind's definition cannot be read, and nothing else, whatever
     stands in the object.
@@ -52,7 +52,7 @@ def _subject(obj: KubeObject) -> Ref:
 
 
 def _check_kind(report: Report, kinds: Sequence[str]) -> None:
-    """A kind without a definition is wrong where its group has other kinds."""
+    """Reports a kind without a definition where its group has other kinds."""
     if not kinds:
         return
     group, kind = report.subject.group_kind
@@ -93,7 +93,7 @@ def _check_schema(obj: KubeObject, compiled: CompiledSchema, report: Report) -> 
 
 
 def _around(problem: Problem) -> set[Path]:
-    """The places whose rules would fail only because of the problem."""
+    """The places whose rules would fail only because of this problem."""
     if problem.keyword not in BLOCKING:
         return set()
     return {problem.path[:length] for length in range(len(problem.path) + 1)}
@@ -125,7 +125,7 @@ def _report_outcome(report: Report, path: Path, outcome: Outcome, message: str) 
 
 
 def _sorted(findings: list[Finding], obj: KubeObject) -> list[Finding]:
-    """In the order of the object; what is missing stands after its neighbours."""
+    """Sorts findings in the order of the object; missing fields come after their neighbours."""
     return sorted(findings, key=lambda found: (_position(found.path, obj), found.place, str(found)))
 
 

@@ -55,7 +55,7 @@ def _defaults(schemas: Sequence[Schema]) -> Mapping[str, tuple[Any, bool]] | Non
 
 
 def completed(value: Any, defaults: Defaults) -> Any:
-    """`value` with its defaults; nothing is changed in place, and what stays as it is is shared."""
+    """Adds the defaults to a copy of `value`; unchanged parts are shared, not copied."""
     if isinstance(value, list) and defaults.items is not None:
         items = [completed(item, defaults.items) for item in value]
         is_same = all(new is old for new, old in zip(items, value, strict=True))
@@ -84,7 +84,7 @@ def escaped(name: str) -> str:
 
 
 def conversions_of(schema: Schema) -> Conversions | None:
-    """How values of the schema are handed to rules; None when rules see them as they are."""
+    """The conversions of a schema's values for rules; None when rules see all values unchanged."""
     return tree_of(schema, _conversion)
 
 
@@ -122,7 +122,7 @@ def _renamed(names: Mapping[str, str], value: Any) -> Any:
 
 
 def _parsed(name: str, value: Any) -> Any:
-    """`value` as it is when it is not of the format."""
+    """Parses a text of the format; any other value stays."""
     if not isinstance(value, str) or not FORMATS[name](value):
         return value
     try:

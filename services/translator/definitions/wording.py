@@ -1,4 +1,4 @@
-"""Errors of the JSON Schema validator in words for people, with a remedy where one is at hand."""
+"""Puts the errors of the JSON Schema validator into words, with a remedy where there is one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _TYPES = {
     "string": "text",
 }
 BLOCKING = frozenset({"type", "required", "enum", "maxLength", "maxItems", "maxProperties"})
-"""Errors after which rules on the value would fail in their wake, or take too long; Kubernetes
-does not evaluate any rule of an object with such an error, we only leave out those around it."""
+"""Errors because of which rules on the value would fail too, or take too long. Kubernetes evaluates
+no rule of an object with such an error; here only the rules around it are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +41,30 @@ class Problem:
 
 
 def problems(validator: jsonschema_rs.Validator, schema: Schema, obj: Any) -> list[Problem]:
-    """The errors of `obj` in words; `schema` is what `validator` was made of.
+    """Describes the errors of `obj`; `validator` was made of `schema`.
 
-    What follows from a wrong type at the same place is left out. Nobody reads more than a screen
-    of them, so an object with very many gets the first ones and a word that there are more.
+    Errors that follow from a wrong type at the same place are left out. An object with very many
+    errors gets the first ones, and one that says that there are more.
     """
     errors = validator.iter_errors(obj)
-    told = (problem for error in errors for problem in _told(error, schema, obj))
-    found = list(islice(told, PROBLEM_LIMIT))
+    described = (problem for error in errors for problem in _described(error, schema, obj))
+    found = list(islice(described, PROBLEM_LIMIT))
     mistyped = {problem.path for problem in found if problem.keyword == "type"}
     kept = [p for p in found if p.keyword == "type" or p.path not in mistyped]
-    if next(told, None) is not None:
+    if next(described, None) is not None:
         kept.append(Problem((), f"has more faults than these {len(kept)}"))
     return kept
 
 
-def _told(error: jsonschema_rs.ValidationError, schema: Schema, obj: Any) -> Iterator[Problem]:
-    path, keyword = tuple(error.instance_path), error.kind.name
-    holder = _at(schema, error.schema_path[:-1])
+def _described(error: jsonschema_rs.ValidationError, schema: Schema, obj: Any) -> Iterator[Problem]:
+    path, value = _located(obj, error.instance_path)
+    _, holder = _located(schema, error.schema_path[:-1])
+    keyword = error.kind.name
     detail = error.kind.as_dict()
     if keyword in ("additionalProperties", "falseSchema"):
-        # An object that may have no field at all is told without their names.
+        # For an object that may have no field at all, the error does not name them.
         known = sorted(holder.get("properties", ()))
-        for name in detail.get("unexpected", _at(obj, path)):
+        for name in detail.get("unexpected", value):
             yield _unknown((*path, name), known)
     elif keyword == "required":
         yield Problem((*path, detail["property"]), "is required", "", keyword)
@@ -74,11 +75,18 @@ def _told(error: jsonschema_rs.ValidationError, schema: Schema, obj: Any) -> Ite
         yield Problem(path, message, remedy, keyword)
 
 
-def _at(value: Any, path: Sequence[str | int]) -> dict[str, Any]:
-    """The mapping at a place; an empty one where something else stands."""
-    for part in path:
+def _located(value: Any, pointer: Sequence[str | int]) -> tuple[Path, dict[str, Any]]:
+    """The path of a place in `value`, and the mapping there; an empty one for anything else.
+
+    The validator gives every part of a path that consists of digits as a number, also a field's
+    name such as "80".
+    """
+    path: list[str | int] = []
+    for part in pointer:
+        part = str(part) if isinstance(value, dict) else part
+        path.append(part)
         value = value[part]
-    return value if isinstance(value, dict) else {}
+    return tuple(path), value if isinstance(value, dict) else {}
 
 
 def _unknown(path: Path, known: Sequence[str]) -> Problem:
@@ -94,7 +102,7 @@ def _unknown(path: Path, known: Sequence[str]) -> Problem:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """What was probably meant; "" when nothing is like it."""
+    """The known name that was probably meant; "" when none is similar."""
     by_folded = {other.casefold(): other for other in sorted(known, reverse=True)}
     found = difflib.get_close_matches(name.casefold()[:256], by_folded, n=1, cutoff=0.7)
     return by_folded[found[0]] if found else ""
@@ -177,7 +185,7 @@ def _is_quoted(wanted: str, text: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Of a value, in the words of `_TYPES`."""
+    """The type of a value, in the words of `_TYPES`."""
     match value:
         case None:
             return "null"
@@ -207,7 +215,7 @@ def _enum(options: Sequence[Any], value: Any) -> tuple[str, str]:
 
 
 def _one_of(path: Path, error: jsonschema_rs.ValidationError, options: list[Schema]) -> Problem:
-    """`oneOf` mostly says which fields exclude each other; a `not` stands for none of them."""
+    """Describes `oneOf`, which mostly lists fields that exclude each other."""
     names = [_only_required(option) for option in options]
     fields = [group for group in names if group]
     value = error.instance
@@ -230,7 +238,7 @@ def _only_required(option: Schema) -> tuple[str, ...]:
 
 
 def _is_none(option: Schema) -> bool:
-    """Whether an alternative says that none of some fields is there."""
+    """Whether an alternative only forbids some fields."""
     forbidden = option.get("not")
     if set(option) != {"not"} or not isinstance(forbidden, dict):
         return False
@@ -239,7 +247,7 @@ def _is_none(option: Schema) -> bool:
 
 
 def _any_of(error: jsonschema_rs.ValidationError) -> str:
-    """Alternatives that all say `must be` something are told as one."""
+    """Describes alternatives; those that all say `must be` become one message."""
     choices = _first_faults(error)
     if choices and all(fault.startswith("must be ") for fault in choices):
         return "must be " + " or ".join(fault.removeprefix("must be ") for fault in choices)
@@ -252,7 +260,7 @@ def _alternatives(error: jsonschema_rs.ValidationError) -> str:
 
 
 def _first_faults(error: jsonschema_rs.ValidationError) -> list[str]:
-    """The first thing that is wrong with each alternative; "" for those that fit."""
+    """The first error of each alternative; "" for those that fit."""
     context: list[list[jsonschema_rs.ValidationError]] = getattr(error.kind, "context", [])
     depth = len(error.instance_path)
     return [_fault(errors[0], depth) if errors else "" for errors in context]

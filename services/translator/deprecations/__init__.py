@@ -1,1 +1,1 @@
-"""Deprecated and removed forms, and how Istio says the same today."""
+"""Rewrites deprecated and removed forms of objects as Istio has them today."""

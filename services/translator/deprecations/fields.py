@@ -41,7 +41,7 @@ _FORMER_ANNOTATIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
-"""Annotation to its state, and what to do; none of them has an exact successor."""
+"""Annotation to its state and its remedy; none of them has an exact successor."""
 
 
 def rewrite_destination_rule(rewriting: Rewriting) -> None:
@@ -149,7 +149,7 @@ def _drop_target_port(rewriting: Rewriting, owner: dict[str, Any], *, path: Path
 
 
 def rewrite_reference(rewriting: Rewriting) -> None:
-    """`targetRef` is the only one of `targetRefs`; istiod reads it where that is empty."""
+    """Writes `targetRef` into `targetRefs`; istiod reads it where that is empty."""
     spec = inner(rewriting.obj, "spec")
     if "targetRef" in spec and rewriting.reaches(_REFERENCES_SINCE):
         reference = spec["targetRef"]
@@ -164,7 +164,7 @@ def rewrite_reference(rewriting: Rewriting) -> None:
 
 
 def rewrite_tokens(rewriting: Rewriting) -> None:
-    """`jwks_uri` is another spelling of `jwksUri`."""
+    """Writes `jwks_uri`, another spelling, as `jwksUri`."""
     for index, rule in entries(inner(rewriting.obj, "spec").get("jwtRules")):
         if "jwks_uri" in rule and "jwksUri" not in rule:
             rule["jwksUri"] = rule.pop("jwks_uri")

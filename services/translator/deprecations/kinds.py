@@ -1,4 +1,4 @@
-"""Kinds and versions that Istio and the Gateway API no longer have, and what took their place.
+"""Rewrites kinds and versions that Istio and the Gateway API no longer have.
 
 One removed kind has an exact successor: an authentication Policy or MeshPolicy that only sets
 mutual TLS for a whole namespace or mesh is a PeerAuthentication.
@@ -39,7 +39,7 @@ _GONE: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
-"""Group, or group and kind, to the Istio that removed it, and what to use."""
+"""Group, or group and kind, to the Istio version that removed it, and its successor."""
 
 _NETWORKING_KINDS = (
     *("DestinationRule", "Gateway", "ServiceEntry", "Sidecar", "VirtualService", "WorkloadEntry"),
@@ -117,7 +117,7 @@ def rewrite_retired(rewriting: Rewriting) -> bool:
 
 
 def _mutual_tls(obj: dict[str, Any]) -> str:
-    """The mode of a policy that says nothing but that; "" for any other policy.
+    """The mode of a policy that only sets mutual TLS; "" for any other policy.
 
     Targets name Services, whose pods are not known here, and only a policy called `default` ever
     meant a whole namespace or mesh.

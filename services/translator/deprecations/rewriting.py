@@ -20,7 +20,7 @@ class Rewriting:
         self._target = target
 
     def reaches(self, since: Minor) -> bool:
-        """Whether the target version has what came with `since`; without a target it has all."""
+        """Whether the target version is `since` or newer; without a target it is."""
         return self._target is None or self._target >= since
 
     def move(
@@ -61,7 +61,7 @@ class Rewriting:
         self.report.info(path, message, rule="deprecated")
 
     def restored(self, path: Path, successor: str, *, since: str) -> None:
-        """Reports that a form that Istio no longer reads was rewritten to what it meant."""
+        """Reports that a form that Istio no longer reads was rewritten to its meaning."""
         message = f"has had no effect since {since}, it was written as {successor}"
         self.report.warning(path, message, rule="removed")
 
@@ -70,5 +70,5 @@ class Rewriting:
         self.report.info(path, f"{reason}, so it was left out", rule="without-effect")
 
     def leave(self, path: Path, message: str, remedy: str) -> None:
-        """Reports a form that cannot be rewritten without changing what it does."""
+        """Reports a form that has no exact successor and stays."""
         self.report.warning(path, message, rule="deprecated", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Former forms in the HTTP routes of a VirtualService.
+"""Rewrites former fields in the HTTP routes of a VirtualService.
 
 What istiod makes of the fields: pilot/pkg/networking/core/route/route.go and, for delegates,
 pilot/pkg/model/virtualservice.go of istio/istio.
@@ -109,7 +109,7 @@ def _rewrite_headers(rewriting: Rewriting, owner: dict[str, Any], *, path: Path)
 
 
 def _merge(owner: dict[str, Any], value: Any, *, direction: str, operation: str) -> bool:
-    """Puts former headers into `headers`; False, and nothing is changed, when they disagree."""
+    """Merges former headers into `headers`; returns False without a change when they disagree."""
     headers = owner.get("headers") if "headers" in owner else {}
     part = mapping(headers).get(direction, {})
     there = mapping(part).get(operation, {} if operation == "add" else [])

@@ -1,1 +1,1 @@
-"""Checks of what extends the proxies: EnvoyFilters, WasmPlugins and TrafficExtensions."""
+"""Checks of extensions of the proxies: EnvoyFilters, WasmPlugins and TrafficExtensions."""

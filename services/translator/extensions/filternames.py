@@ -1,4 +1,4 @@
-"""Names of Envoy's filters that are no more, with what they are called now.
+"""Former names of Envoy's filters, with their current names.
 
 Facts from Envoy's release notes: 1.14 renamed the filters, later versions removed some.
 """
@@ -41,7 +41,7 @@ GONE_FILTERS: Mapping[str, str] = MappingProxyType(
         "envoy.squash": "Envoy removed it without a successor",
     }
 )
-"""Name to what to do."""
+"""Name to remedy."""
 
 # Istio's own types start with `istio.` and keep their v2alpha1.
 _FORMER_TYPE = re.compile(

@@ -54,7 +54,7 @@ _PROBES = ("0.0.1", "9.9.9")
 def check_filter(
     obj: KubeObject, *, target: str | None, root_namespace: str = "istio-system"
 ) -> list[Finding]:
-    """Reports what is wrong or fragile in an EnvoyFilter; other objects have no findings.
+    """Reports errors and fragile parts of an EnvoyFilter; other objects have no findings.
 
     `target` is the version that the proxies will have, such as 1.31.0; without one, patterns of
     versions are only checked for themselves. Raises `OptionsMalformed` when it is no version.

@@ -31,7 +31,7 @@ _SECRET_VALUE = re.compile(
 
 
 def check_plugin(obj: KubeObject) -> list[Finding]:
-    """Reports what is unsafe in a WasmPlugin or TrafficExtension; other objects have no findings.
+    """Reports risks of a WasmPlugin or TrafficExtension; other objects have no findings.
 
     Fields, phases and matches are left to the schema. Addresses are never quoted: they may hold
     credentials.

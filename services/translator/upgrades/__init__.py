@@ -1,1 +1,1 @@
-"""What going from one version of Istio to another changes, object by object."""
+"""Reports, object by object, the changes that an upgrade of Istio brings."""

@@ -1,5 +1,5 @@
-"""What a minor version of Istio does differently: one `Behaviour` for each entry of
-`behaviours.yaml`, which also says where the entries come from."""
+"""Changes of behaviour by minor version of Istio: one `Behaviour` for each entry of
+`behaviours.yaml`, which also names the sources."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def ejecting(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
 
 
 def inherited_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
-    """Subsets with a policy of their own that says nothing about the TLS set above it."""
+    """Subsets with a policy of their own without the TLS settings of the whole rule."""
     spec = inner(obj, "spec")
     if "tls" in inner(spec, "trafficPolicy"):
         for index, subset in entries(spec.get("subsets")):

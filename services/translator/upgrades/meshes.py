@@ -1,4 +1,4 @@
-"""A mesh as its objects show it: what a rule about one object must know of the others."""
+"""Indexes the objects of a mesh, for conditions on one object that depend on the others."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def environment(obj: KubeObject) -> Iterator[tuple[Path, str]]:
 
 
 def _suffixes(services: Iterable[KubeObject]) -> dict[tuple[str, str], frozenset[str]]:
-    """Two names for each suffix are enough to tell whether one is another's."""
+    """Keeps two names for each suffix: enough to find one that is another's."""
     found: dict[tuple[str, str], set[str]] = {}
     for obj in services:
         for host in texts(inner(obj, "spec").get("hosts")):

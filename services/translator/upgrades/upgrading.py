@@ -1,4 +1,4 @@
-"""What an upgrade of Istio would break, change or leave behind, reported before it is done.
+"""Reports before an upgrade of Istio which objects it will break or change.
 
 Objects are checked against the definitions of both versions, so that an error that is there already
 is not blamed on the upgrade, and against what each minor between them does differently.
@@ -43,9 +43,9 @@ def upgrade_report(
     root_namespace: str = DEFAULT_ROOT,
     kubernetes_minor: int = 0,
 ) -> UpgradeReport:
-    """What going from Istio `current` to `target` (such as 1.30.0 and 1.31.0) does to a mesh.
+    """Reports the changes that an upgrade from Istio `current` to `target` brings to a mesh.
 
-    Only objects of Istio, the Gateway API and SMI are looked at, and the core kinds that concern a
+    Only objects of Istio, the Gateway API and SMI count, and the core kinds that concern a
     mesh. Without `current_schemas` every object counts as valid now, as objects in a cluster are;
     without `target_schemas` the definitions are not compared. For the same minor, or an older
     target, only the definitions are compared: whether a downgrade is possible is not asked here.
@@ -88,7 +88,7 @@ class _Upgrade:
     target_schemas: Schemas | None
 
     def definition_changes(self, obj: KubeObject) -> Iterator[Change]:
-        """What the definitions of the current version have and those of the target have not."""
+        """Reports what the definitions of the target lack and those of the current version have."""
         lost = list(self._lost(obj))
         rewritten = self._rewritten(obj) if lost else None
         for finding in lost:
@@ -97,7 +97,7 @@ class _Upgrade:
             yield Change(finding=finding, since=self._since, rewritten=rewritten)
 
     def extension_changes(self, obj: KubeObject) -> Iterator[Change]:
-        """What the target changes for EnvoyFilters, and what is fragile in extensions anyway."""
+        """Reports changes for EnvoyFilters, and risks of extensions that are there already."""
         root = self.root_namespace
         before = check_filter(obj, target=self.current, root_namespace=root)
         known = {(found.path, found.rule) for found in before}
@@ -148,7 +148,7 @@ class _Upgrade:
             yield from (found for found in wrong if (found.path, found.rule) not in known)
 
     def _rewritten(self, obj: KubeObject) -> KubeObject | None:
-        """The object in today's forms; None when that changes nothing or the target refuses it."""
+        """The object in today's forms; None when it has them already or the target refuses it."""
         modern = modernized(obj, target=self.target, root_namespace=self.root_namespace).obj
         schemas = self.target_schemas
         if modern == obj or schemas is None or schemas.find(*group_kind(modern)) is None:

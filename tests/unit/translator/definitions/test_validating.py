@@ -13,7 +13,14 @@ from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.definitions.wording import PROBLEM_LIMIT
 from services.translator.reports import Level
-from tests.unit.translator.definitions.samples import GROUP, definition, thing, told
+from tests.unit.translator.definitions.samples import (
+    GROUP,
+    definition,
+    findings,
+    thing,
+    told,
+    with_field,
+)
 
 TEXT = {"type": "string"}
 ROUTE = {
@@ -303,3 +310,14 @@ def test_nothing_is_raised_whatever_stands_in_the_spec(spec: Any) -> None:
 
     assert validate(obj, schemas=SCHEMAS) == found
     assert all(str(finding) for finding in found)
+
+
+def test_a_field_whose_name_is_a_number_is_no_place_in_a_list() -> None:
+    schema = {"type": "object", "additionalProperties": {"type": "object"}}
+
+    assert told(findings(with_field(schema), {"x": {"80": {"a": 1}}})) == [
+        "spec.x.80.a: unknown field `a`"
+    ]
+    assert told(findings(with_field(schema), {"x": {"80": 1}})) == [
+        "spec.x.80: must be a mapping, not a whole number"
+    ]
