@@ -1,21 +1,19 @@
 """Checks of EnvoyFilters: they patch what Istio generates, which each version may change.
 
 Rules IST0151 to IST0155 are istioctl's (istio/istio, pkg/config/analysis/analyzers/envoyfilter);
-names that Envoy renamed: Envoy's release notes of 1.14; how a version is matched: istiod's
-pilot/pkg/model/envoyfilter.go (an RE2 search, not anchored).
+names that Envoy renamed: Envoy's release notes of 1.14, which renamed the filters, and of later
+versions, which removed some; how a version is matched: istiod's pilot/pkg/model/envoyfilter.go (an
+RE2 search, not anchored).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.extensions.filternames import (
-    FORMER_NAMES,
-    GONE_FILTERS,
-    current_name,
-    is_former_type,
-)
 from services.translator.extensions.findings import tell
 from services.translator.istio.objects import (
     at,
@@ -49,6 +47,45 @@ _MATCHED_NAMES: tuple[Path, ...] = (
 )
 # A pattern that finds both of these tells no versions apart.
 _PROBES = ("0.0.1", "9.9.9")
+
+_HTTP = (
+    *("buffer", "cors", "csrf", "ext_authz", "fault", "grpc_http1_bridge", "grpc_json_transcoder"),
+    *("grpc_web", "gzip", "health_check", "ip_tagging", "lua", "router"),
+)
+_NETWORK = (
+    *("client_ssl_auth", "echo", "http_connection_manager", "mongo_proxy", "ratelimit"),
+    *("redis_proxy", "tcp_proxy"),
+)
+_LISTENER = ("http_inspector", "original_dst", "original_src", "proxy_protocol", "tls_inspector")
+
+_FORMER_NAMES: Mapping[str, str] = MappingProxyType(
+    {f"envoy.{name}": f"envoy.filters.http.{name}" for name in _HTTP}
+    | {f"envoy.{name}": f"envoy.filters.network.{name}" for name in _NETWORK}
+    | {f"envoy.listener.{name}": f"envoy.filters.listener.{name}" for name in _LISTENER}
+    | {
+        "envoy.http_dynamo_filter": "envoy.filters.http.dynamo",
+        "envoy.rate_limit": "envoy.filters.http.ratelimit",
+    }
+)
+"""Former name to today's."""
+
+# Former names of which an HTTP and a network filter each had one that was used for the other too.
+_TWOFOLD = frozenset({"envoy.ext_authz", "envoy.rate_limit", "envoy.ratelimit"})
+
+_GONE_FILTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "istio_authn": "Istio checks tokens in envoy.filters.http.jwt_authn now",
+        "mixer": "Istio 1.8 removed Mixer: use Telemetry, AuthorizationPolicy and WasmPlugin",
+        "envoy.filters.http.squash": "Envoy removed it without a successor",
+        "envoy.squash": "Envoy removed it without a successor",
+    }
+)
+"""Name to remedy."""
+
+# Istio's own types start with `istio.` and keep their v2alpha1.
+_FORMER_TYPE = re.compile(
+    r"type\.googleapis\.com/envoy\.(api\.v2\.|[\w.]+\.v[12](alpha\d*)?\.\w+\Z)"
+)
 
 
 def check_filter(
@@ -138,11 +175,11 @@ def _full(version: str) -> str:
 def _check_matched_names(report: Report, patch: dict[str, Any], *, path: Path) -> None:
     for place in _MATCHED_NAMES:
         name = text(at(patch, place[:-1]).get(str(place[-1])))
-        if name in FORMER_NAMES:
-            current = FORMER_NAMES[name]
+        if name in _FORMER_NAMES:
+            current = _FORMER_NAMES[name]
             tell(report, "matched-former-name", (*path, *place), former=name, current=current)
-        elif name in GONE_FILTERS:
-            successor = GONE_FILTERS[name]
+        elif name in _GONE_FILTERS:
+            successor = _GONE_FILTERS[name]
             tell(report, "matched-gone-filter", (*path, *place), name=name, successor=successor)
 
 
@@ -172,17 +209,31 @@ def _check_types(report: Report, node: dict[str, Any], *, path: Path) -> None:
             tell(report, "no-type", (*path, key))
     for key in ("@type", "type_url", "typeUrl"):
         url = text(node.get(key))
-        if is_former_type(url):
+        if _is_former_type(url):
             tell(report, "former-type", (*path, key), type=url[:128])
 
 
 def _check_names(report: Report, node: dict[str, Any], *, path: Path) -> None:
     name = text(node.get("name"))
     body = mapping(node.get("typed_config", node.get("typedConfig")))
-    if name in FORMER_NAMES and body:
-        current = current_name(name, type_url=text(body.get("@type")))
+    if name in _FORMER_NAMES and body:
+        current = _current_name(name, type_url=text(body.get("@type")))
         tell(report, "given-former-name", (*path, "name"), former=name, current=current)
     for key in ("typed_per_filter_config", "typedPerFilterConfig"):
-        for former in sorted(set(map(str, mapping(node.get(key)))) & set(FORMER_NAMES)):
-            current = FORMER_NAMES[former]
+        for former in sorted(set(map(str, mapping(node.get(key)))) & set(_FORMER_NAMES)):
+            current = _FORMER_NAMES[former]
             tell(report, "route-former-name", (*path, key, former), former=former, current=current)
+
+
+def _current_name(former: str, *, type_url: str) -> str:
+    """Today's name of a filter with a former name; its type decides between two filters."""
+    name = _FORMER_NAMES[former]
+    if former in _TWOFOLD and ".filters." in type_url:
+        sort = type_url.partition(".filters.")[2].partition(".")[0]
+        return f"envoy.filters.{sort}.{name.rpartition('.')[2]}"
+    return name
+
+
+def _is_former_type(url: str) -> bool:
+    """Whether a type URL is of Envoy's v2 API."""
+    return _FORMER_TYPE.match(url) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.definitions.schemas import Schemas
@@ -16,12 +17,12 @@ from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions.filters import check_filter
 from services.translator.extensions.plugins import check_plugin
 from services.translator.istio.objects import group_kind, subject_of, text
-from services.translator.istio.versions import minor_of, minor_text
+from services.translator.istio.versions import Minor, minor_of, minor_text
 from services.translator.reports import Finding, Level, Path, errors
 from services.translator.upgrades.behaviours import Behaviour, behaviours_between
 from services.translator.upgrades.meshes import DEFAULT_ROOT, Mesh
-from services.translator.upgrades.reports import Change, UpgradeReport
 
+_SEVERITY = (Level.ERROR, Level.WARNING, Level.INFO)
 _GROUPS = ("istio.io", "gateway.networking.k8s.io", "smi-spec.io")
 _SUFFIXES = (".istio.io", ".smi-spec.io", ".networking.k8s.io", ".networking.x-k8s.io")
 _OTHERS = frozenset(
@@ -31,6 +32,63 @@ _OTHERS = frozenset(
         *(("batch", kind) for kind in ("CronJob", "Job")),
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change that the upgrade brings to one object, or to the mesh as a whole."""
+
+    finding: Finding
+    """Its rule is `kind`, `api-version` or `schema` for what the definitions lost,
+    `upgrade/<minor>/<key>` for what Istio does differently, else that of a check, such as IST0151.
+    """
+    since: str
+    """The minor that brings it, such as 1.31; "" for a finding that the upgrade does not change."""
+    rewritten: KubeObject | None = None
+    """The whole object in a form that works after the upgrade as it does before."""
+
+    @property
+    def order(self) -> tuple[int, Minor, Ref, str, str, str]:
+        """Errors first, then the older minors, then by object and place."""
+        found = self.finding
+        since = minor_of(self.since) if self.since else (0, 0)
+        severity = _SEVERITY.index(found.level)
+        return (severity, since, found.subject, found.place, found.rule, found.message)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "level": self.finding.level.value,
+            "rule": self.finding.rule,
+            "since": self.since,
+            "object": str(self.finding.subject),
+            "path": self.finding.place,
+            "reason": self.finding.message,
+            "remedy": self.finding.remedy,
+            "rewritten": self.rewritten,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeReport:
+    """All changes, in their order."""
+
+    current: str
+    target: str
+    changes: tuple[Change, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Changes of each level; every level is there."""
+        levels = [change.finding.level for change in self.changes]
+        return {level.value: levels.count(level) for level in _SEVERITY}
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "current": self.current,
+            "target": self.target,
+            "counts": self.counts,
+            "changes": [change.as_json() for change in self.changes],
+        }
 
 
 def upgrade_report(

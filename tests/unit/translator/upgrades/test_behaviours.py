@@ -14,8 +14,7 @@ from services.translator.istio.objects import subject_of
 from services.translator.reports import dotted
 from services.translator.upgrades.behaviours import BEHAVIOURS, Behaviour, behaviours_between
 from services.translator.upgrades.meshes import Mesh
-from services.translator.upgrades.reports import Change
-from services.translator.upgrades.upgrading import upgrade_report
+from services.translator.upgrades.upgrading import Change, upgrade_report
 from tests.unit.translator.objects import (
     ambient_namespace,
     deployment,

@@ -11,8 +11,7 @@ from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject
 from services.translator.definitions.schemas import Schemas
 from services.translator.reports import Level, dotted
-from services.translator.upgrades.reports import UpgradeReport
-from services.translator.upgrades.upgrading import upgrade_report
+from services.translator.upgrades.upgrading import UpgradeReport, upgrade_report
 from tests.unit.translator.objects import (
     definition,
     deployment,
