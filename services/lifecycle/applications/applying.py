@@ -26,7 +26,7 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.errors import KindUnknown, NamespaceMissing, ObjectNotFound, SampleMissing
+from services.chassis.errors import KindUnknown, NamespaceMissing, SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import AdvertisedOperation, Command, Phase, SlotKind, Verb
 from services.chassis.operations.bodies import find_options
@@ -200,16 +200,14 @@ class _Instance:
     async def _check_namespace(self) -> None:
         """Refuses a missing namespace; warns of a sample application outside the mesh."""
         ref = Ref("v1", "Namespace", "", self.namespace)
-        resource = await self.work.cluster.resources.find("v1", "Namespace")
         is_addon, name = self.application.is_addon, self.application.name
-        try:
-            namespace = await self.work.cluster.client.get(resource.path(ref), subject=str(ref))
-        except (ObjectNotFound, NamespaceMissing):
+        namespace = await self.work.cluster.get(ref)
+        if namespace is None:
             raise NamespaceMissing(
                 f"namespace {self.namespace} does not exist",
                 remedy="install Istio first" if is_addon else "create the namespace first",
                 subject=str(ref),
-            ) from None
+            )
         if not is_addon and not istio.is_in_mesh(labels_of(namespace)):
             self.work.progress.warn(
                 f"Namespace {self.namespace} asks for no sidecars, so {name} runs outside the mesh",

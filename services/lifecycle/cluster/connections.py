@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Opener
-from services.chassis.errors import InvalidMessage, KindUnknown, ObjectNotFound
+from services.chassis.errors import InvalidMessage, KindUnknown, NamespaceMissing, ObjectNotFound
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
@@ -72,6 +72,15 @@ class Connection:
             )
             self._uid = str(namespace["metadata"]["uid"])
         return self._uid
+
+    async def get(self, ref: Ref) -> KubeObject | None:
+        """The object, or None when it or its whole kind is not there."""
+        try:
+            resource = await self.resources.find(ref.api_version, ref.kind)
+            found: KubeObject = await self.client.get(resource.path(ref), subject=str(ref))
+        except (ObjectNotFound, NamespaceMissing, KindUnknown):
+            return None
+        return found
 
     async def select(
         self, kinds: Iterable[tuple[str, str]], *, selector: str = "", namespace: str = ""

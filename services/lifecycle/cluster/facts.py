@@ -6,7 +6,6 @@ Lifecycle opens the credential, so lifecycle reads; the translator gets the fact
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -220,9 +219,8 @@ async def read_planes(connection: Connection) -> list[KubeObject]:
     found = [_stripped(item) for item in deployments.items]
     for mesh in await read_meshes(client):
         name = _settings_name(mesh.revision)
-        path = f"/api/v1/namespaces/{mesh.namespace}/configmaps/{name}"
-        with contextlib.suppress(ObjectNotFound):
-            settings = await client.get(path, subject=f"ConfigMap {name}")
+        settings = await connection.get(Ref("v1", "ConfigMap", mesh.namespace, name))
+        if settings is not None:
             found.append(_stripped(settings))
     return found
 

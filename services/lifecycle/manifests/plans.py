@@ -16,8 +16,6 @@ from itertools import groupby
 from services.chassis.errors import (
     ClusterBusy,
     DeadlineExpired,
-    KindUnknown,
-    ObjectNotFound,
     PlanRefused,
 )
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, Ref, labels_of
@@ -147,12 +145,8 @@ class _PlanRun:
             )
 
     async def _is_ours(self, ref: Ref) -> bool:
-        try:
-            resource = await self.work.cluster.resources.find(ref.api_version, ref.kind)
-            live = await self.work.cluster.client.get(resource.path(ref), subject=str(ref))
-        except (ObjectNotFound, KindUnknown):
-            return False
-        return labels_of(live).get(MANAGED_BY) == MANAGER
+        live = await self.work.cluster.get(ref)
+        return live is not None and labels_of(live).get(MANAGED_BY) == MANAGER
 
     async def _operation(self, step: Step) -> None:
         name = step.name if step.kind is StepKind.APPLICATION else step.kind.value

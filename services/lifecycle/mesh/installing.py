@@ -13,13 +13,12 @@ from typing import Any
 
 import orjson
 
-from services.chassis.errors import NotReadyInTime, ObjectNotFound, StillDeleting
-from services.chassis.kube.client import KubeClient
+from services.chassis.errors import NotReadyInTime, StillDeleting
 from services.chassis.kube.objects import Ref
 from services.chassis.messages import Phase
 from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
-from services.lifecycle.cluster.connections import Found
+from services.lifecycle.cluster.connections import Connection, Found
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.cluster.versions import choose_version
 from services.lifecycle.manifests.objects import (
@@ -38,7 +37,6 @@ from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
 
 _VALIDATOR = "ValidatingWebhookConfiguration"
-_VALIDATORS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 _NETWORK_LABEL = "topology.istio.io/network"
 
 
@@ -177,16 +175,13 @@ async def _with_live_failure_policy(
     sent = []
     for planned in objects:
         if planned.ref.kind == _VALIDATOR and planned.ref not in proven:
-            planned = await _with_policy(work.cluster.client, planned)
+            planned = await _with_policy(work.cluster, planned)
         sent.append(planned)
     return sent
 
 
-async def _with_policy(client: KubeClient, planned: PlannedObject) -> PlannedObject:
-    try:
-        live = await client.get(f"{_VALIDATORS}/{planned.ref.name}", subject=str(planned.ref))
-    except ObjectNotFound:
-        return planned
+async def _with_policy(cluster: Connection, planned: PlannedObject) -> PlannedObject:
+    live = await cluster.get(planned.ref) or {}
     closed = {w["name"] for w in live.get("webhooks") or [] if w.get("failurePolicy") == "Fail"}
     wanted = orjson.loads(planned.body)
     changed = False
@@ -241,11 +236,7 @@ def _moved_tags(request: MeshRequest, tags: tuple[str, ...], inventory: Inventor
 async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject | None:
     """The system namespace when the cluster lacks it, marked as ours; a dying one is awaited."""
     ref = Ref("v1", "Namespace", "", request.namespace)
-    resource = await work.cluster.resources.find("v1", "Namespace")
-    try:
-        live = await work.cluster.client.get(resource.path(ref), subject=str(ref))
-    except ObjectNotFound:
-        live = None
+    live = await work.cluster.get(ref)
     if live is not None and live["metadata"].get("deletionTimestamp"):
         work.progress.note(f"Waiting until the old namespace {request.namespace} is gone")
         if await work.engine.gone([ref], within=request.readiness_timeout):

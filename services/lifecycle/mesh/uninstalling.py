@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.errors import ClusterError, ObjectNotFound, StillDeleting
+from services.chassis.errors import ClusterError, StillDeleting
 from services.chassis.kube.objects import Ref, annotations_of
 from services.chassis.messages import Phase
 from services.chassis.operations.completion import Result
@@ -153,10 +153,8 @@ async def _end(work: Work, namespace: str) -> str:
     leftovers = await _leftovers(work, namespace)
     await work.engine.delete_all(leftovers)
     ref = Ref("v1", "Namespace", "", namespace)
-    resource = await work.cluster.resources.find("v1", "Namespace")
-    try:
-        live = await work.cluster.client.get(resource.path(ref), subject=str(ref))
-    except ObjectNotFound:
+    live = await work.cluster.get(ref)
+    if live is None:
         return "gone"
     if istio.CREATED_BY not in annotations_of(live):
         return "kept: it was there before the mesh"
