@@ -46,8 +46,7 @@ from services.perf.runs.wire import (
     ShardResult,
 )
 from services.perf.settings import PerfSettings
-from services.topology.analysis.ist import catalog as ist
-from services.topology.analysis.kia import catalog as kia
+from services.topology.analysis.catalog import CODES, LEFT_OUT, MISTAKES
 from services.topology.cluster import kinds
 from services.topology.settings import TopologySettings
 from services.translator.catalog import offered as translator_operations
@@ -299,25 +298,30 @@ def _plural(kind: str) -> str:
 
 
 def _findings() -> str:
-    """Which codes of which catalogue there are, and why the others are not."""
-    lines: list[str] = []
-    for title, catalog in (
-        ("Codes of `istioctl analyze`", ist),
-        ("Codes of Kiali's validations", kia),
-    ):
-        rows = [
-            f"| {e.code} | {e.name} | {e.level} | {e.cause} | {e.remedy} |"
-            for e in sorted(catalog.ENTRIES, key=lambda entry: entry.code)
+    """Which mistakes there are, by the codes of which catalogues, and which codes are left out."""
+    lines = ["| codes | level | cause | remedy |", "|---|---|---|---|"]
+    for mistake in sorted(MISTAKES.values(), key=lambda mistake: mistake.codes):
+        codes = ", ".join(mistake.codes)
+        level = CODES[mistake.codes[0]].level
+        lines.append(f"| {codes} | {level} | {mistake.cause} | {mistake.remedy} |")
+    for title, prefix in (("Codes of `istioctl analyze`", "IST"), ("Codes of Kiali", "KIA")):
+        names = [
+            f"| {code} | {of.name} | {of.level} |"
+            for code, of in sorted(CODES.items())
+            if code.startswith(prefix)
         ]
-        missing = [f"| {code} | {why} |" for code, why in sorted(catalog.NOT_IMPLEMENTED.items())]
-        lines += [f"## {title}", "", "| code | name | level | cause | remedy |"]
-        lines += ["|---|---|---|---|---|", *rows, "", "Not there:", ""]
-        lines += ["| code | why |", "|---|---|", *missing, ""]
+        missing = [
+            f"| {code} | {why} |" for code, why in sorted(LEFT_OUT.items()) if code[:3] == prefix
+        ]
+        lines += ["", f"## {title}", "", "| code | name | level |", "|---|---|---|", *names]
+        lines += ["", "Not there:", "", "| code | why |", "|---|---|", *missing]
     text = (
         "What the topology service finds in a mesh's configuration, whenever something that a rule "
-        "looked at has changed. The codes and names are those of the catalogues that people know."
+        "looked at has changed. A mistake that istioctl and Kiali both know is told once: the "
+        "finding carries the codes of those that would tell it of this object, and the level of "
+        "the first of them."
     )
-    return _page("Findings", text, lines[:-1])
+    return _page("Findings", text, lines)
 
 
 def _schema() -> str:

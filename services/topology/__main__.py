@@ -34,8 +34,8 @@ from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
 from services.topology.adapters.watches import ClusterWatch
-from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
+from services.topology.analysis.rules import RULES
 from services.topology.cluster.state import State
 from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts

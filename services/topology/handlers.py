@@ -124,7 +124,7 @@ class Handlers:
             item
             for item in view.decoded(FINDINGS_PART)
             if (not spaces or item["object"]["namespace"] in spaces)
-            and (not codes or item["code"] in codes)
+            and (not codes or not codes.isdisjoint(item["codes"]))
         ]
         found.sort(key=_by_object)
         return {"cluster": view.cluster, "findings": found}
@@ -266,7 +266,7 @@ def _object(owned: Owned, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 def _vet(owned: Owned) -> dict[str, Any]:
     observer = owned.observer
-    notes = vetting.notes(observer.state)
+    notes = vetting.notes(observer.state, observer.analysis.findings)
     findings = [item_of(finding) for finding in observer.analysis.findings]
     return {
         "cluster": observer.state.cluster,

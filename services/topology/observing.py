@@ -236,7 +236,7 @@ def _slices(changes: list[Change]) -> Iterator[list[Change]]:
 
 
 def ident_of(finding: Finding) -> str:
-    """The same finding has the same id, whoever finds it."""
+    """A finding's id: the same one has the same id in every replica."""
     key = finding.object
     words = (finding.code, key.kind, key.namespace, key.name, finding.path, finding.message)
     return hash_token("\0".join(words).encode(), length=26)
@@ -246,6 +246,7 @@ def item_of(finding: Finding) -> Item:
     """A finding as it is told."""
     return {
         "code": finding.code,
+        "codes": list(finding.codes),
         "level": finding.level,
         "object": named(finding.object),
         "path": finding.path,

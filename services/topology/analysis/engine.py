@@ -13,9 +13,9 @@ from itertools import groupby
 
 import structlog
 
+from services.topology.analysis.catalog import Rule
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens, marks_of
-from services.topology.analysis.rules import Rule
 from services.topology.cluster.indices import TwoWay
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.state import State
@@ -101,8 +101,8 @@ class Analysis:
             try:
                 found = frozenset(_few(unit.key, rule.check(lens, obj)))
             except Exception:
-                # An object of a form that nobody foresaw must not end the analysis of all others.
-                log.exception("rule_failed", codes=rule.codes, object=str(unit.key))
+                # An object of an unforeseen form must not end the analysis of all others.
+                log.exception("rule_failed", finds=rule.finds, object=str(unit.key))
         self._marks.put(unit, frozenset(lens.marks) if obj is not None else frozenset())
         return found
 

@@ -1,4 +1,4 @@
-"""What an analysis says, and the catalogue entry of each code."""
+"""What an analysis says."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Level(StrEnum):
 class Finding:
     """One thing that is wrong with one object. Equal findings are the same one."""
 
-    code: str
-    """`IST0101` (istioctl's catalogue) or `KIA1101` (Kiali's), or `VET…` (Meshery's vetters)."""
+    codes: tuple[str, ...]
+    """By which the tools call it: `IST0101` (istioctl) before `KIA1101` (Kiali)."""
     level: Level
     object: Key
     path: str
@@ -38,3 +38,8 @@ class Finding:
     """What is wrong, with the names; one line."""
     cause: str = ""
     remedy: str = ""
+
+    @property
+    def code(self) -> str:
+        """The first of the codes."""
+        return self.codes[0]

@@ -46,7 +46,7 @@ class Lens:
         return found
 
     def pods(self, namespace: str | None, selector: Labels) -> Iterator[Pod]:
-        """Pods that a selector means. Cheap for one with labels: its mark is the rarest label."""
+        """Pods that a selector selects. Cheap for one with labels: its mark is the rarest label."""
         tag, found = self.state.pods_with(selector, namespace)
         self.marks.add(Key(kinds.POD, ALL if namespace is None else namespace, tag or ALL))
         return found
@@ -63,7 +63,7 @@ class Lens:
         return self.state.services_of(namespace, labels)
 
     def workloads(self, namespace: str | None, selector: Labels) -> Iterator[Workload]:
-        """Workloads whose pods a selector means."""
+        """Workloads whose pods a selector selects."""
         for kind in kinds.WORKLOADS:
             for workload in self.all(kind, namespace):
                 if matches(selector, workload.pod_labels):

@@ -1,9 +1,11 @@
-"""What Meshery's seven vetters say of a cluster, computed from the state that is kept anyway.
+"""What Meshery's seven vetters say of a cluster.
 
-The vetters' names and those of their notes are what people know; the texts are ours. Pods of one
-workload make one note, where the old vetters made one per pod. Two Services on one pod are an error
-only where they name different protocols for one port: with a headless Service beside another, two
-on a pod are common now.
+The vetters' names and those of their notes are what people know; the texts are ours. What the
+analysis finds anyway, three of the vetters tell again as notes, in its words and at its level. The
+other four count pods and compare versions, labels and Services, which no code of the catalogue is
+about. Pods of one workload make one note, where the old vetters made one per pod. Two Services on
+one pod are an error only where they name different protocols for one port: with a headless Service
+beside another, two on a pod are common now.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.topology.analysis.findings import Level
-from services.topology.cluster import hosts, kinds, tags
-from services.topology.cluster.objects import Key, Pod, Service
+from services.topology.analysis.findings import Finding, Level
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Pod
 from services.topology.cluster.state import State
 from services.topology.mesh import images, protocols
-from services.topology.mesh.membership import is_captured, is_ztunnel
+from services.topology.mesh.membership import is_in_mesh
 from services.topology.mesh.meshes import SYSTEM_NAMESPACE, mesh_of
 
 VETTERS = (
@@ -30,6 +32,13 @@ VETTERS = (
     "danglingroutedestinationhost",
     "conflictingvirtualservicehost",
 )
+_CONFLICTS = "conflictingvirtualservicehost"
+_OF_FINDINGS = {
+    "serviceportprefix": ("missing-service-port-prefix", frozenset({"KIA0601", "KIA0602"})),
+    "danglingroutedestinationhost": ("dangling-route-destination", frozenset({"KIA1101"})),
+    _CONFLICTS: ("host-in-multiple-vs", frozenset({"IST0109", "KIA1106"})),
+}
+"""Vetters whose notes are findings: the note's type, and the codes of the findings."""
 _KUBERNETES_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
 
 
@@ -56,18 +65,17 @@ class Note:
         }
 
 
-def notes(state: State) -> list[Note]:
-    """The notes of all vetters, in their order."""
+def notes(state: State, findings: Iterable[Finding]) -> list[Note]:
+    """The notes of all vetters, in their order; `findings` are those of the cluster's analysis."""
     pods = _Pods.of(state)
-    return [
+    found = [
         *_pods_in_mesh(pods),
         *_mesh_versions(state, pods),
         *_app_labels(pods),
-        *_port_prefixes(state, pods),
         *_associations(state, pods),
-        *_dangling_hosts(state),
-        *_conflicting_hosts(state),
+        *_told_again(findings),
     ]
+    return sorted(found, key=lambda note: VETTERS.index(note.vetter))
 
 
 def summary(found: Iterable[Note]) -> list[dict[str, Any]]:
@@ -103,7 +111,7 @@ class _Pods:
         return cls(
             system=tuple(p for p in alive if p.namespace in system_spaces),
             user=user,
-            mesh=tuple(p for p in user if _is_in_mesh(p)),
+            mesh=tuple(p for p in user if is_in_mesh(p)),
         )
 
     def by_workload(self) -> dict[Key, list[Pod]]:
@@ -111,10 +119,6 @@ class _Pods:
         for pod in self.mesh:
             found[pod.owner or pod.key].append(pod)
         return dict(sorted(found.items()))
-
-
-def _is_in_mesh(pod: Pod) -> bool:
-    return (pod.has_proxy and not is_ztunnel(pod)) or is_captured(pod)
 
 
 def _pods_in_mesh(pods: _Pods) -> Iterator[Note]:
@@ -173,30 +177,6 @@ def _app_labels(pods: _Pods) -> Iterator[Note]:
             )
 
 
-def _services(state: State, pods: _Pods) -> dict[Key, tuple[Service, list[Pod]]]:
-    """Services that send to pods in the mesh, with these pods."""
-    found: dict[Key, tuple[Service, list[Pod]]] = {}
-    for pod in pods.mesh:
-        for service in state.services_of(pod.namespace, pod.labels):
-            found.setdefault(service.key, (service, []))[1].append(pod)
-    return dict(sorted(found.items()))
-
-
-def _port_prefixes(state: State, pods: _Pods) -> Iterator[Note]:
-    for key, (service, _) in _services(state, pods).items():
-        for port in service.ports:
-            if protocols.of_port(port):
-                continue
-            named = f"port {port.number}" + (f" ({port.name})" if port.name else " without a name")
-            yield Note(
-                "serviceportprefix",
-                "missing-service-port-prefix",
-                Level.WARNING,
-                key,
-                f"{key}: {named} does not say its protocol, so the proxy has to guess it",
-            )
-
-
 def _associations(state: State, pods: _Pods) -> Iterator[Note]:
     for owner, group in pods.by_workload().items():
         labels = group[0].labels
@@ -219,61 +199,18 @@ def _associations(state: State, pods: _Pods) -> Iterator[Note]:
         )
 
 
-def _dangling_hosts(state: State) -> Iterator[Note]:
-    for service in sorted(state.all(kinds.VIRTUAL_SERVICE), key=lambda vs: vs.key):
-        missing: dict[str, None] = {}
-        for _, destination, _ in hosts.destinations_of(service.spec):
-            host = str(destination.get("host") or "")
-            if host and not _is_known(state, hosts.expanded(host, service.namespace)):
-                missing[host] = None
-        for host in missing:
-            yield Note(
-                "danglingroutedestinationhost",
-                "dangling-route-destination",
-                Level.WARNING,
-                service.key,
-                f"{service.key} routes to {host}, which no Service and no ServiceEntry has",
-            )
-
-
-def _is_known(state: State, host: str) -> bool:
-    place = hosts.service_of(host)
-    if place is not None and state.get(kinds.SERVICE, *place) is not None:
-        return True
-    return any(
-        hosts.covers(listed, host)
-        for tag in (tags.host(host), tags.WILDCARD)
-        for entry in state.tagged(kinds.SERVICE_ENTRY, tag)
-        for listed in tags.texts(entry.spec, "hosts")
-    )
-
-
-def _conflicting_hosts(state: State) -> Iterator[Note]:
-    """Hosts of several VirtualServices that the same proxies read."""
-    users: dict[tuple[str, str], set[Key]] = defaultdict(set)
-    for service in state.all(kinds.VIRTUAL_SERVICE):
-        for gateway in hosts.gateways_of(service.spec):
-            for host in tags.texts(service.spec, "hosts"):
-                name = hosts.expanded(host, service.namespace)
-                users[name, _gateway(gateway, service.namespace)].add(service.key)
-    told: set[tuple[str, tuple[Key, ...]]] = set()
-    for (host, _), keys in sorted(users.items()):
-        together = tuple(sorted(keys))
-        if len(together) < 2 or (host, together) in told:
-            continue
-        told.add((host, together))
-        names = ", ".join(f"{key.namespace}/{key.name}" for key in together)
-        yield Note(
-            "conflictingvirtualservicehost",
-            "host-in-multiple-vs",
-            Level.ERROR,
-            together[0],
-            f"host {host} is in several VirtualServices: {names}",
-        )
-
-
-def _gateway(name: str, namespace: str) -> str:
-    return name if name == hosts.MESH else "/".join(hosts.qualified(name, namespace))
+def _told_again(findings: Iterable[Finding]) -> Iterator[Note]:
+    """The notes of the vetters whose mistakes the rules find, one for each thing that is wrong."""
+    before: set[tuple[str, str]] = set()
+    for finding in sorted(findings, key=lambda finding: (finding.object, finding.path)):
+        for vetter, (type_, codes) in _OF_FINDINGS.items():
+            # Both ends of a conflict are told the same.
+            about = "" if vetter == _CONFLICTS else str(finding.object)
+            if codes.isdisjoint(finding.codes) or (about, finding.message) in before:
+                continue
+            before.add((about, finding.message))
+            text = f"{finding.object}: {finding.message}"
+            yield Note(vetter, type_, finding.level, finding.object, text)
 
 
 def _counted(count: int, what: str) -> str:

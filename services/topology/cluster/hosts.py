@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from services.topology.cluster.forms import entries
+from services.topology.cluster.forms import entries, texts
 
 DOMAIN = "cluster.local"
 MESH = "mesh"
@@ -64,6 +64,12 @@ def covers(pattern: str, host: str) -> bool:
     return pattern.startswith("*.") and host.endswith(pattern[1:])
 
 
+def patterns(host: str) -> list[str]:
+    """A host and the wildcards that cover it, the narrowest first."""
+    parts = host.removeprefix("*.").split(".")
+    return [host, *("*." + ".".join(parts[at:]) for at in range(1, len(parts))), "*"]
+
+
 def qualified(reference: str, namespace: str) -> tuple[str, str]:
     """Namespace and name of a reference such as `gateways` has them: `name` or `ns/name`."""
     space, slash, name = reference.partition("/")
@@ -73,6 +79,16 @@ def qualified(reference: str, namespace: str) -> tuple[str, str]:
 def gateways_of(spec: Mapping[str, Any]) -> list[str]:
     """A VirtualService's gateways; none means the mesh."""
     return [str(name) for name in entries(spec.get("gateways")) or (MESH,)]
+
+
+def full_names(spec: Mapping[str, Any], namespace: str) -> list[str]:
+    """The full names of the `hosts` of a VirtualService or ServiceEntry."""
+    return [expanded(name, namespace) for name in texts(spec, "hosts")]
+
+
+def seen_from(spec: Mapping[str, Any], namespace: str) -> frozenset[str]:
+    """The namespaces that see an object of `namespace`, by its `exportTo`."""
+    return scopes(texts(spec, "exportTo"), namespace)
 
 
 def routes_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

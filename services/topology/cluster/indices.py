@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from services.topology.cluster.hosts import patterns
 from services.topology.cluster.objects import Labels
 from services.topology.cluster.state import matches
 
@@ -131,12 +132,6 @@ class Named(TwoWay[T, str]):
         """Items that name a host, by its own name first, then by ever wider wildcards."""
         for pattern in patterns(host):
             yield from self.having(pattern)
-
-
-def patterns(host: str) -> list[str]:
-    """A host and the wildcards that cover it, the narrowest first."""
-    parts = host.removeprefix("*.").split(".")
-    return [host, *("*." + ".".join(parts[at:]) for at in range(1, len(parts))), "*"]
 
 
 _NONE: Mapping[str, str] = {}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from services.topology.cluster import hosts, kinds
+from services.topology.cluster.forms import texts
 from services.topology.cluster.objects import Config, Labels, Pod, Service
 
 WILDCARD = "wildcard="
@@ -59,12 +60,6 @@ def of(kind: str, obj: Any) -> frozenset[str]:
     except (TypeError, AttributeError, ValueError):
         # A definition without a schema lets anything pass.
         return frozenset()
-
-
-def texts(spec: Mapping[str, Any], name: str) -> list[str]:
-    """A list of texts in a spec; what is no text is left out."""
-    found = spec.get(name)
-    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def gateway_hosts(spec: Mapping[str, Any]) -> Iterable[str]:

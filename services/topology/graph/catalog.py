@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import mapping
+from services.topology.cluster.forms import mapping, texts
 from services.topology.cluster.hosts import DOMAIN, service_of
-from services.topology.cluster.indices import Labelled, Named, Selectors, patterns
+from services.topology.cluster.indices import Labelled, Selectors
 from services.topology.cluster.objects import Change, Config, Key, Labels, Pod, Service
 from services.topology.cluster.state import State
-from services.topology.cluster.tags import texts
 from services.topology.graph.ids import Name
 from services.topology.graph.workloads import MeshWorkload, matters, objects_of, read, workload_of
+from services.topology.mesh import registry
 
 
 @dataclass(slots=True)
@@ -47,8 +47,6 @@ class Catalog:
     """Services of a workload."""
     slices: dict[Name, set[Key]] = field(default_factory=dict)
     """EndpointSlices of a service."""
-    entries: Named[Name] = field(default_factory=Named)
-    """ServiceEntries by host."""
     _selectors: Selectors[Name] = field(default_factory=Selectors)
     _pods: dict[Name, set[Key]] = field(default_factory=dict)
 
@@ -87,11 +85,9 @@ class Catalog:
         return self.external(host)
 
     def external(self, host: str) -> Name | None:
-        """The ServiceEntry of a host: the narrowest one, of several the first by name."""
-        for pattern in patterns(host):
-            if entries := self.entries.having(pattern):
-                return min(entries)
-        return None
+        """The ServiceEntry of a host: of those with the narrowest pattern the first by name."""
+        found = registry.entries_of(self.state, host)
+        return min(((entry.namespace, entry.name) for entry in found), default=None)
 
     def ready_endpoints(self, name: Name) -> int:
         keys = self.slices.get(name, ())
@@ -158,9 +154,8 @@ class Catalog:
         affected.services.add(name)
         affected.redefined.add(name)
         if change.key.kind == kinds.SERVICE_ENTRY:
-            entry = self.entry(name)
-            hosts = hosts_of(entry) if entry is not None else frozenset()
-            affected.hosts |= hosts ^ self.entries.put(name, hosts)
+            sides = [hosts_of(o) if o is not None else set() for o in (change.before, change.after)]
+            affected.hosts |= sides[0] ^ sides[1]
         else:
             affected.hosts.add(f"{name[1]}.{name[0]}.svc.{DOMAIN}")
         self._selectors.put(name[0], name, self._wants(name))

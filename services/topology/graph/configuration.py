@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from services.topology.cluster import kinds
-from services.topology.cluster.hosts import covers, service_of
-from services.topology.cluster.indices import Named, TwoWay, patterns
+from services.topology.cluster import kinds, tags
+from services.topology.cluster.hosts import covers, patterns, service_of
+from services.topology.cluster.indices import Named, TwoWay
 from services.topology.cluster.objects import Change, Config, Key, Labels
 from services.topology.cluster.state import matches
 from services.topology.graph.catalog import Affected, Catalog
@@ -264,7 +264,8 @@ class Configuration:
             if (name := service_of(host)) is not None:
                 yield name
             for pattern in patterns(host):
-                yield from self.catalog.entries.having(pattern)
+                for entry in self.catalog.state.tagged(kinds.SERVICE_ENTRY, tags.host(pattern)):
+                    yield entry.namespace, entry.name
             return
         for service in self.catalog.state.all(kinds.SERVICE):
             if covers(host, service.host):

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import entries
 from services.topology.cluster.hosts import covers, expanded, service_of
 from services.topology.cluster.objects import Config, Key, Service
 from services.topology.cluster.state import State
 from services.topology.mesh import routing as routes
+from services.topology.mesh.registry import destination, is_visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +24,11 @@ class Client:
     """Gateways that it serves; none means that it is a client in the mesh."""
 
     def target(self, host: str) -> Service | Config | None:
-        """The Service or ServiceEntry behind a host; of entries the one with the narrowest."""
-        name = service_of(host)
-        if name is not None:
-            service: Service | None = self.state.get(kinds.SERVICE, *name)
-            if service is not None:
-                return service
-        found = [
-            (-len(pattern), entry.created, entry.key, entry)
-            for entry in self.state.all(kinds.SERVICE_ENTRY)
-            if self._is_visible(entry)
-            for pattern in entries(entry.spec.get("hosts"))
-            if covers(str(pattern), host)
-        ]
-        return min(found, key=lambda one: one[:3])[3] if found else None
-
-    def _is_visible(self, config: Config) -> bool:
-        """Whether its `exportTo` lets clients of the namespace see an object."""
-        exported = entries(config.spec.get("exportTo")) or ("*",)
-        return any(
-            space in ("*", self.namespace) or (space == "." and config.namespace == self.namespace)
-            for space in exported
-        )
+        """The Service or ServiceEntry behind a host; of several entries the oldest."""
+        found = destination(self.state, host, self.namespace)
+        if found is None:
+            return None
+        return found.service or found.entries[0]
 
     def routing(self, host: str) -> Config | None:
         """The object whose routes apply: that with the narrowest host, of several the oldest.
@@ -53,7 +36,9 @@ class Client:
         found = []
         for order, kind in enumerate(routes.ROUTING):
             for config in self.state.all(kind):
-                pattern = self._named_by(config, host) if self._is_visible(config) else None
+                pattern = (
+                    self._named_by(config, host) if is_visible(config, self.namespace) else None
+                )
                 if pattern is not None:
                     width = (pattern.startswith("*"), -len(pattern))
                     found.append(((order > 0, *width, config.created, config.key), config))
@@ -80,7 +65,7 @@ class Client:
             found: list[tuple[tuple[bool, int, str, str], Config]] = []
             for rule in rules:
                 pattern = expanded(str(rule.spec.get("host") or ""), space)
-                if pattern and covers(pattern, host) and self._is_visible(rule):
+                if pattern and covers(pattern, host) and is_visible(rule, self.namespace):
                     width = (pattern.startswith("*"), -len(pattern), rule.created, rule.name)
                     found.append((width, rule))
             if found:

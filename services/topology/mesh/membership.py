@@ -1,6 +1,8 @@
-"""Who is in the mesh: the labels that ask for a sidecar, for ambient, for a waypoint.
+"""Which pods are in the mesh, and which labels ask for a sidecar, for ambient, for a waypoint.
 
-Labels say what is wanted; containers and the CNI agent's annotation say what is. The rules of the
+Labels say what is wanted; containers and the CNI agent's annotation say what is. This is the one
+place that decides either: `is_in_mesh` for pods that run, `is_meant_for_mesh` for rules about
+configuration, which hold for a workload before its pods are there. The rules of the
 injection webhook: https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/
 (a namespace's `istio-injection` goes before its `istio.io/rev`, a pod's own label before neither of
 them when the namespace says `disabled`). The annotations of the webhook's selectors that an
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.topology.cluster.objects import Labels, Pod, Runs
+from services.topology.cluster.objects import Labels, Runs
 
 INJECTION = "istio-injection"
 REVISION = "istio.io/rev"
@@ -34,6 +36,11 @@ def asks_for_sidecars(namespace: Labels) -> bool:
     return injection == "enabled" if injection else bool(namespace.get(REVISION))
 
 
+def is_ambient_namespace(namespace: Labels) -> bool:
+    """Whether a namespace's labels enrol its pods in ambient; those for sidecars go first."""
+    return namespace.get(DATAPLANE) == "ambient" and not asks_for_sidecars(namespace)
+
+
 def wants_sidecar(namespace: Labels, runs: Runs) -> bool:
     """Whether the webhook gives a pod of this form a sidecar."""
     asked = runs.pod_labels.get(INJECT) or runs.pod_annotations.get(INJECT)
@@ -49,9 +56,28 @@ def wants_ambient(namespace: Labels, pod: Labels) -> bool:
     return (pod.get(DATAPLANE) or namespace.get(DATAPLANE)) == "ambient"
 
 
-def is_captured(pod: Pod) -> bool:
+def is_captured(runs: Runs) -> bool:
     """Whether the CNI agent has redirected a pod's traffic to the ztunnel."""
-    return pod.pod_annotations.get(REDIRECTION) == "enabled"
+    return runs.pod_annotations.get(REDIRECTION) == "enabled"
+
+
+def is_in_mesh(runs: Runs) -> bool:
+    """Whether a pod is in the mesh: with a proxy of its own, or by the ztunnel."""
+    return (runs.has_proxy and not is_ztunnel(runs)) or is_captured(runs)
+
+
+def is_meant_for_mesh(runs: Runs, namespace: Labels) -> bool:
+    """Whether a pod is in the mesh, or labels ask for it: its own, or those of its namespace.
+
+    A pod that asks for a sidecar in a namespace that forbids it counts, as it does for istioctl.
+    """
+    asks = runs.pod_labels.get(INJECT) == "true"
+    return (
+        is_in_mesh(runs)
+        or asks
+        or wants_sidecar(namespace, runs)
+        or wants_ambient(namespace, runs.pod_labels)
+    )
 
 
 def waypoint_of(own: Labels, namespace: Any) -> tuple[str, str] | None:

@@ -13,22 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from services.topology.cluster import forms, kinds, tags
 from services.topology.cluster.objects import Config, Key, Labels
 from services.topology.cluster.state import matches
 from services.topology.mesh.membership import GATEWAY_NAME
-
-
-class Reads(Protocol):
-    """A `State`, or a `Lens` on one."""
-
-    def get(self, kind: str, namespace: str, name: str) -> Any: ...
-
-    def all(self, kind: str, namespace: str | None = None) -> Iterator[Any]: ...
-
-    def tagged(self, kind: str, tag: str, namespace: str | None = None) -> Iterator[Any]: ...
+from services.topology.mesh.registry import Reads
 
 
 class Mode(StrEnum):
@@ -143,17 +134,17 @@ def action_of(policy: Config) -> str:
 
 
 def policies_for(reads: Reads, namespace: str, labels: Labels, *, root: str) -> Iterator[Config]:
-    """The AuthorizationPolicies that mean pods with these labels."""
+    """The AuthorizationPolicies that hold for pods with these labels."""
     choice = (tags.WHOLE, tags.ATTACHED, *(tags.label(*pair) for pair in labels.items()))
     for space in dict.fromkeys((root, namespace)):
         for tag in choice:
             for policy in reads.tagged(kinds.AUTHORIZATION_POLICY, tag, space):
-                if means(reads, policy, namespace, labels):
+                if selects(reads, policy, namespace, labels):
                     yield policy
 
 
-def means(reads: Reads, policy: Config, namespace: str, labels: Labels) -> bool:
-    """Whether a policy in `namespace` or in the root namespace means pods with these labels."""
+def selects(reads: Reads, policy: Config, namespace: str, labels: Labels) -> bool:
+    """Whether a policy of `namespace` or of the root namespace selects pods with these labels."""
     targets = targets_of(policy)
     if not targets:
         return matches(selector_of(policy), labels)

@@ -13,6 +13,7 @@ from services.topology.cluster.reading import Reader
 from services.topology.cluster.state import State
 from services.topology.mesh import paths
 from services.topology.reports import compliance
+from tests.unit.topology.analysis.ist.worlds import findings_of
 
 _ODD: tuple[Any, ...] = (None, "text", 7, [1], {"a": 1}, [], {}, [{}], [None], "", {"a": None})
 _PLAIN: dict[str, dict[str, Any]] = {
@@ -100,4 +101,4 @@ def test_questions_are_answered_whatever_form_an_object_has(kind: str) -> None:
             assert "missing" in told, spec
         report = compliance.to_json([compliance.report(state, findings=())])
         assert [w["name"] for w in report["clusters"][0]["workloads"]] == ["web"], spec
-        assert isinstance(vetting.notes(state), list)
+        assert isinstance(vetting.notes(state, findings_of(state)), list)

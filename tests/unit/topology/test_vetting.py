@@ -12,12 +12,12 @@ from services.topology.cluster.state import State
 from tests.unit.topology.analysis.kia.cases import (
     NETWORKING,
     WITH_PROXY,
+    analysis_of,
     deployment,
     one,
     pod,
     service,
     space,
-    state_of,
 )
 
 OWNED = "[{controller: true, apiVersion: apps/v1, kind: ReplicaSet, name: a-x}]"
@@ -31,8 +31,13 @@ ISTIOD = pod(
 MESHED = pod("a-1", "{app: a}", containers=WITH_PROXY)
 
 
+def notes_of(text: str) -> list[Note]:
+    analysis = analysis_of(text)
+    return notes(analysis.state, analysis.findings)
+
+
 def said(text: str, vetter: str) -> list[Note]:
-    return [note for note in notes(state_of(text)[0]) if note.vetter == vetter]
+    return [note for note in notes_of(text) if note.vetter == vetter]
 
 
 def test_pods_are_counted_by_whose_they_are() -> None:
@@ -100,7 +105,7 @@ def test_routes_to_unknown_hosts_are_told_once_each() -> None:
     (found,) = said(
         known + one(NETWORKING, "VirtualService", "vs", spec), "danglingroutedestinationhost"
     )
-    assert (found.type, found.level) == ("dangling-route-destination", Level.WARNING)
+    assert (found.type, found.level) == ("dangling-route-destination", Level.ERROR)
     assert "gone" in found.text
 
 
@@ -124,7 +129,7 @@ def test_a_host_in_several_virtual_services_is_told_once() -> None:
 
 
 def test_an_empty_cluster_gets_an_answer_of_every_vetter() -> None:
-    told = summary(notes(State("c1")))
+    told = summary(notes(State("c1"), ()))
     assert [line["vetter"] for line in told] == list(VETTERS)
     assert told[0]["notes"] == {"info": 2}
     assert {line["text"].partition(": ")[2] for line in told[1:]} == {"nothing to tell"}
@@ -132,13 +137,13 @@ def test_an_empty_cluster_gets_an_answer_of_every_vetter() -> None:
 
 def test_notes_travel_as_json() -> None:
     text = MESHED + service("a", "[{port: 80}]") + deployment("a") + space("default")
-    found = notes(state_of(text)[0])
+    found = notes_of(text)
     back = json.loads(json.dumps([note.as_json() for note in found]))
     assert back[0]["object"] is None
     assert back[-1] == {
         "vetter": "serviceportprefix",
         "type": "missing-service-port-prefix",
-        "level": "warning",
+        "level": "info",
         "object": {"kind": "/Service", "namespace": "default", "name": "a"},
         "text": found[-1].text,
     }

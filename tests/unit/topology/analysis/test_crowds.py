@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.topology.analysis.catalog import RULES
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import listed
+from services.topology.analysis.rules import RULES
 from services.topology.cluster import kinds
 from services.topology.cluster.reading import Reader
 from services.topology.cluster.state import State

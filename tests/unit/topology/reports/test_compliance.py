@@ -270,7 +270,7 @@ def full_report() -> compliance.ClusterReport:
         + webhook("istiod", bundle(pem(certificate(NOW, NOW + timedelta(days=10)))))
     )
     key = Key("/Pod", "default", "a")
-    finding = Finding("KIA1301", Level.WARNING, key, "", "x")
+    finding = Finding(("KIA1301",), Level.WARNING, key, "", "x")
     return report_of(text, finding)
 
 

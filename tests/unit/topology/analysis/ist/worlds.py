@@ -14,7 +14,7 @@ import yaml
 
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
-from services.topology.analysis.ist.catalog import RULES
+from services.topology.analysis.rules import RULES
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.reading import Reader
@@ -153,7 +153,7 @@ def state_of(objects: Iterable[dict[str, Any]]) -> State:
 
 
 def findings_of(state: State) -> set[Finding]:
-    """All of IST that a fresh analysis finds."""
+    """All that a fresh analysis finds."""
     analysis = Analysis(state, RULES)
     analysis.touch(Change(o.key, None, o) for kind in state.kinds() for o in state.all(kind))
     while analysis.is_due:

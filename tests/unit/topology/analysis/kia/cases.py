@@ -9,7 +9,7 @@ import yaml
 
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding, Level
-from services.topology.analysis.kia.catalog import RULES
+from services.topology.analysis.rules import RULES
 from services.topology.cluster.objects import Change, Object
 from services.topology.cluster.reading import Reader
 from services.topology.cluster.state import State
@@ -28,6 +28,8 @@ class Case:
     level: Level | None = None
     """Where it is not the code's own."""
     also: tuple[tuple[str, str], ...] = ()
+    codes: tuple[str, ...] = ()
+    """All codes that the findings carry, where they are not those of `BOTH`."""
 
 
 def objects_of(text: str) -> list[Object]:
@@ -62,7 +64,7 @@ def settle(analysis: Analysis) -> None:
 
 
 def of_code(findings: Iterable[Finding], code: str) -> list[Finding]:
-    return sorted(finding for finding in findings if finding.code == code)
+    return sorted(finding for finding in findings if code in finding.codes)
 
 
 def place(finding: Finding) -> tuple[str, str]:

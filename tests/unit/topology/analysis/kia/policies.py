@@ -74,6 +74,7 @@ CASES = (
         right=deployment("a") + policy(A),
         on="AuthorizationPolicy default/ap",
         path="spec.selector",
+        codes=("IST0127", "KIA0004"),
     ),
     Case(
         code="KIA0004",
@@ -81,6 +82,7 @@ CASES = (
         right=PLACES + deployment("a") + policy(A, namespace="istio-system"),
         on="AuthorizationPolicy istio-system/ap",
         path="spec.selector",
+        codes=("IST0127", "KIA0004"),
     ),
     Case(
         code="KIA0004",
@@ -90,6 +92,7 @@ CASES = (
         + one(NETWORKING, "WorkloadEntry", "vm", "{address: 10.0.0.1, labels: {app: a}}"),
         on="Sidecar default/sc",
         path="spec.workloadSelector",
+        codes=("IST0101", "KIA0004"),
     ),
     Case(
         code="KIA0005",

@@ -95,11 +95,23 @@ CASES = (
     Case(
         code="KIA0203",
         wrong=service("a") + deployment("a", "{app: a, version: v2}") + rule("dr", V1),
+        right=service("a") + pod("a", "{app: a, version: v1}") + rule("dr", V1),
+        on="DestinationRule default/dr",
+        path="spec.subsets[0].labels",
+    ),
+    Case(
+        code="KIA0203",
+        # A pod of another host has the labels, which istioctl takes for one of the subset's.
+        wrong=service("a")
+        + deployment("a", "{app: a, version: v2}")
+        + pod("b", "{app: b, version: v1}")
+        + rule("dr", V1),
         right=entry("se", "{hosts: [a.com], endpoints: [{labels: {version: v1}}]}")
         + rule("dr", "{host: a.com, subsets: [{name: v1, labels: {version: v1}}]}"),
         on="DestinationRule default/dr",
         path="spec.subsets[0].labels",
         level=Level.INFO,
+        codes=("KIA0203",),
     ),
     Case(
         code="KIA0209",

@@ -1,0 +1,46 @@
+"""The rules, by what they are about; each reads specs by `forms` and asks nothing but its lens."""
+
+from __future__ import annotations
+
+from services.topology.analysis.catalog import Rule
+from services.topology.analysis.rules import (
+    ambient,
+    authorization,
+    conditions,
+    destinationrules,
+    envoyfilters,
+    gatewayapi,
+    gateways,
+    injection,
+    mtls,
+    references,
+    routes,
+    selectors,
+    serviceentries,
+    services,
+    sidecars,
+    virtualservices,
+    webhooks,
+    workloads,
+)
+
+RULES: tuple[Rule, ...] = (
+    *references.RULES,
+    *selectors.RULES,
+    *virtualservices.RULES,
+    *routes.RULES,
+    *destinationrules.RULES,
+    *gateways.RULES,
+    *gatewayapi.RULES,
+    *services.RULES,
+    *serviceentries.RULES,
+    *sidecars.RULES,
+    *authorization.RULES,
+    *mtls.RULES,
+    *injection.RULES,
+    *workloads.RULES,
+    *ambient.RULES,
+    *envoyfilters.RULES,
+    *webhooks.RULES,
+    *conditions.RULES,
+)

@@ -1,0 +1,82 @@
+"""EnvoyFilters: operations that do nothing where they stand, or something else after an upgrade."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.topology.analysis.catalog import Rule, tell
+from services.topology.analysis.findings import Finding
+from services.topology.analysis.lenses import Lens
+from services.topology.cluster import kinds
+from services.topology.cluster.forms import part, text
+from services.topology.cluster.objects import Config
+
+_ROUTES = ("ROUTE_CONFIGURATION", "HTTP_ROUTE")
+_REPLACEABLE = ("NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST")
+_RELATIVE = ("REMOVE", "REPLACE", "INSERT_BEFORE", "INSERT_AFTER")
+
+
+def _patches(lens: Lens, config: Config) -> Iterator[Finding]:
+    for index, patch in _listed(config):
+        path = f"spec.configPatches[{index}].patch.operation"
+        operation, where = text(part(patch, "patch"), "operation"), text(patch, "applyTo")
+        if operation == "ADD" and where in _ROUTES:
+            yield tell("IST0153", config.key, f"ADD is ignored for {where}.", path)
+        elif operation == "REMOVE" and where in _ROUTES:
+            yield tell("IST0154", config.key, f"REMOVE is ignored for {where}.", path)
+        elif operation == "REPLACE" and where not in _REPLACEABLE:
+            yield tell("IST0152", config.key, f"REPLACE does not work for {where}.", path)
+        elif operation in _RELATIVE and not config.spec.get("priority"):
+            if _depends_on_version(lens, config, index, _target(patch)):
+                message = f"{operation} without a priority, next to a patch with a proxyVersion."
+                yield tell("IST0155", config.key, message, path)
+            else:
+                yield tell("IST0151", config.key, f"{operation} without a priority.", path)
+
+
+def _listed(config: Config) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The patches up to one that says no operation: istioctl stops there."""
+    found = config.spec.get("configPatches")
+    for index, patch in enumerate(found if isinstance(found, list) else ()):
+        if not isinstance(patch, dict) or not isinstance(patch.get("patch"), dict):
+            return
+        yield index, patch
+
+
+def _target(patch: Mapping[str, Any]) -> str:
+    """The filter that a patch is about, as istioctl tells them apart; "" where it says none."""
+    value = part(patch, "patch", "value")
+    if not value:
+        return ""
+    if "name" in value:
+        return json.dumps(value["name"], sort_keys=True)
+    return text(part(patch, "match", "listener", "filterChain", "filter"), "name")
+
+
+def _depends_on_version(lens: Lens, config: Config, index: int, target: str) -> bool:
+    """Whether a patch before this one, or of another EnvoyFilter, is about the same filter and for
+    one proxy version. istioctl knows just those of the others that it happened to see before."""
+    for place, patch in _listed(config):
+        if place < index and _has_version(patch) and _target(patch) == target:
+            return True
+    return any(
+        _has_version(patch) and _target(patch) == target
+        for other in lens.all(kinds.ENVOY_FILTER)
+        if other.key != config.key
+        for _, patch in _listed(other)
+    )
+
+
+def _has_version(patch: Mapping[str, Any]) -> bool:
+    return bool(text(part(patch, "match", "proxy"), "proxyVersion"))
+
+
+RULES = (
+    Rule(
+        finds=("IST0151", "IST0152", "IST0153", "IST0154", "IST0155"),
+        kinds=(kinds.ENVOY_FILTER,),
+        check=_patches,
+    ),
+)

@@ -1,0 +1,113 @@
+"""Objects of the Gateway API: references across namespaces, listeners and addresses of several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from services.topology.analysis.catalog import Rule, tell
+from services.topology.analysis.findings import Finding
+from services.topology.analysis.lenses import Lens
+from services.topology.analysis.rules import known
+from services.topology.cluster import kinds
+from services.topology.cluster.forms import number, parts, text
+from services.topology.cluster.objects import Config
+
+
+def _grants(lens: Lens, route: Config) -> Iterator[Finding]:
+    """KIA1402: a Service in a namespace that does not let the route refer to it."""
+    for path, space, name in known.backends(route):
+        if space == route.namespace or lens.service(space, name) is None:
+            continue
+        if not _is_granted(lens, route, space, name):
+            message = f"No ReferenceGrant of namespace {space} allows Service {name}."
+            yield tell("KIA1402", route.key, message, f"{path}.name")
+
+
+def _is_granted(lens: Lens, route: Config, space: str, name: str) -> bool:
+    kind = kinds.short(route.key.kind)
+    for grant in lens.all(kinds.REFERENCE_GRANT, space):
+        is_from = any(
+            one.get("kind") == kind and one.get("namespace") == route.namespace
+            for _, one in parts(grant.spec, "from")
+        )
+        if is_from and any(
+            one.get("kind") == "Service" and text(one, "name") in ("", name)
+            for _, one in parts(grant.spec, "to")
+        ):
+            return True
+    return False
+
+
+# --- Gateways -------------------------------------------------------------------------------------
+
+
+def _listeners(gateway: Config) -> dict[tuple[str, int], int]:
+    """Index of each listener by host name and port. Those without a host name are left out: each
+    Gateway has addresses of its own, and all waypoints listen on one port."""
+    return {
+        (str(one["hostname"]), number(one, "port")): index
+        for index, one in parts(gateway.spec, "listeners")
+        if one.get("hostname")
+    }
+
+
+def _addresses(gateway: Config) -> dict[tuple[str, str], int]:
+    return {
+        (str(one.get("type") or "IPAddress"), str(one["value"])): index
+        for index, one in parts(gateway.spec, "addresses")
+        if one.get("value")
+    }
+
+
+def _several(lens: Lens, gateway: Config) -> Iterator[Finding]:
+    listeners, addresses = _listeners(gateway), _addresses(gateway)
+
+    def clashes(other: Config) -> bool:
+        return bool(
+            listeners.keys() & _listeners(other).keys()
+            or addresses.keys() & _addresses(other).keys()
+        )
+
+    for other in lens.peers(gateway, clashes, None):
+        for one, two in ((gateway, other), (other, gateway)):
+            theirs, their_addresses = _listeners(two), _addresses(two)
+            for (host, port), index in _listeners(one).items():
+                if (host, port) in theirs:
+                    yield tell(
+                        "KIA1501",
+                        one.key,
+                        f"{two.key} listens for {host} on port {port}, too.",
+                        f"spec.listeners[{index}]",
+                    )
+            for (kind, value), index in _addresses(one).items():
+                if (kind, value) in their_addresses:
+                    yield tell(
+                        "KIA1502",
+                        one.key,
+                        f"{two.key} asks for {kind} {value}, too.",
+                        f"spec.addresses[{index}]",
+                    )
+
+
+def _twice(_: Lens, gateway: Config) -> Iterator[Finding]:
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for index, one in parts(gateway.spec, "listeners"):
+        same = (one.get("hostname") or "", one.get("port"), one.get("protocol"))
+        counted[same] += 1
+        if counted[same] > 1:
+            yield tell(
+                "KIA1503",
+                gateway.key,
+                f"A listener for {same[0] or 'all hosts'}, port {same[1]}, {same[2]} is there "
+                "already.",
+                f"spec.listeners[{index}]",
+            )
+
+
+RULES = (
+    Rule(finds=("KIA1402",), kinds=kinds.ROUTES, check=_grants),
+    Rule(finds=("KIA1501", "KIA1502"), kinds=(kinds.K8S_GATEWAY,), check=_several),
+    Rule(finds=("KIA1503",), kinds=(kinds.K8S_GATEWAY,), check=_twice),
+)
