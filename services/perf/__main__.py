@@ -24,7 +24,6 @@ from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.meshes import MeshOfCommand
 from services.perf.adapters.objects import Objects
 from services.perf.adapters.pages import Pages
-from services.perf.adapters.stores import BusStore
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.definitions.loads import GeneratorName
 from services.perf.generators.ports import Generator
@@ -33,10 +32,11 @@ from services.perf.operations.catalog import offered
 from services.perf.operations.gating import Gates
 from services.perf.operations.trials import Trials
 from services.perf.queries import Answers
+from services.perf.runs.assignments import Timeouts
 from services.perf.runs.runs import Runs
-from services.perf.runs.seating import Patience
+from services.perf.runs.store import RunStore
 from services.perf.runs.wire import RollAnswer
-from services.perf.runs.working import ShardWorker
+from services.perf.runs.worker import ShardWorker
 from services.perf.settings import PerfSettings
 from services.perf.telemetry.findings import Metrics
 
@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises what it offers, and consumes until the context is left."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
-    store = BusStore(
+    store = RunStore(
         Bucket(bus, "perf"), Records(Bucket(bus, "baselines"), BaselineRecord), Objects(bus, "perf")
     )
     channels = BusChannels(bus, chassis.publisher)
@@ -67,13 +67,13 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         channels=channels,
         store=store,
         clock=time.time,
-        patience=Patience(start_within=own.start_within, lost_after=own.lost_after),
+        timeouts=Timeouts(start_within=own.start_within, lost_after=own.lost_after),
         progress_every=own.progress,
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
     trials = Trials(runs, store)
-    operations = offered(trials=trials, gates=Gates(trials.measured, store))
+    operations = offered(trials=trials, gates=Gates(runs, store))
     runner = Runner.of(
         chassis,
         operations,
@@ -98,7 +98,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         service=SERVICE,
         description="Runs load tests on any number of workers, compares and gates",
         queries=Answers(
-            publisher=chassis.publisher, results=store, cancel_operation=cancel, drawn=drawn
+            publisher=chassis.publisher, store=store, cancel_operation=cancel, drawn=drawn
         ).queries(),
     )
     workers = [commands, parts] if own.slots else [commands]

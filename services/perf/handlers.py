@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from services.chassis.errors import OperationCancelled
 from services.chassis.messages import Command
 from services.chassis.operations.running import Attempt
-from services.perf.runs.ports import Stop
 from services.perf.runs.work import NO_CLUSTER, Mesh, Work
 
 SERVICE = "perf"
@@ -20,7 +19,7 @@ class Handlers:
     """Handles the messages of `cmd.perf.<cluster>.apply.<operation>`."""
 
     mesh_of: Callable[[Command], Mesh]
-    cancelling: Callable[[str, str, Stop], AbstractAsyncContextManager[None]]
+    cancelling: Callable[[str, str, Callable[[], None]], AbstractAsyncContextManager[None]]
     """Hears, for a block, that an operation on a cluster is to be cancelled."""
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.queries import Query
@@ -24,13 +24,13 @@ from services.chassis.errors import (
     RunUnknown,
 )
 from services.chassis.messages import Command, SlotKind
-from services.perf.comparison.baselines import BaselineRecord
 from services.perf.comparison.comparing import compare
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.operations.catalog import TEST
 from services.perf.results.exports import hdr_log, hgrm
 from services.perf.results.results import fortio_result, smp_result
+from services.perf.runs.store import RunStore
 from services.perf.runs.wire import RunRecord
 from services.perf.runs.work import NO_CLUSTER, run_of
 
@@ -41,29 +41,12 @@ _RUN = '{"run": ID}'
 FORMATS = ("fortio", "smp", "measurement", "hdr", "hgrm", "html", "png")
 
 
-class Results(Protocol):
-    """The kept runs."""
-
-    async def run(self, run: str) -> RunRecord | None: ...
-
-    async def begin_run(self, record: RunRecord) -> RunRecord:
-        """Keeps it, unless the run is known; returns what is kept."""
-
-    async def runs(self) -> list[RunRecord]: ...
-
-    async def measurement(self, run: str) -> Measurement | None: ...
-
-    async def baseline_records(self) -> list[BaselineRecord]: ...
-
-    async def baseline_measurements(self, record: BaselineRecord) -> list[Measurement]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """The answers of one worker; any replica can give them."""
 
     publisher: Publisher
-    results: Results
+    store: RunStore
     cancel_operation: Callable[[str, str, str], Awaitable[bool]]
     """By its id, cluster and kind; False when it has ended."""
     drawn: Callable[[Measurement, Literal["html", "png"]], Awaitable[bytes]]
@@ -109,7 +92,7 @@ class Answers:
             duration_s=test.duration_s,
             test=hash_token(body.encode()),
         )
-        kept = await self.results.begin_run(wanted)
+        kept = await self.store.begin_run(wanted)
         if kept.test != wanted.test:
             raise OperationReused(
                 f"the run {run} is another test",
@@ -122,7 +105,7 @@ class Answers:
         """How far a run is; without an id, all runs that are kept."""
         run = _token(asked, "run")
         if not run:
-            runs = await self.results.runs()
+            runs = await self.store.runs()
             return {"runs": [record.model_dump(mode="json") for record in runs]}
         record = await self._record(run)
         return record.model_dump(mode="json")
@@ -182,15 +165,15 @@ class Answers:
         prefix, _, baseline = name.partition(":")
         if prefix != "baseline":
             return [await self._measurement(_checked(name, "before"))]
-        records = await self.results.baseline_records()
+        records = await self.store.baseline_records()
         found = [record for record in records if record.name == baseline]
         if not found:
             raise BaselineUnknown(f"there is no baseline {baseline}")
         newest = max(found, key=lambda record: record.stored)
-        return await self.results.baseline_measurements(newest)
+        return await self.store.baseline_measurements(newest)
 
     async def _record(self, run: str) -> RunRecord:
-        record = await self.results.run(run)
+        record = await self.store.run(run)
         if record is None:
             raise RunUnknown(f"there is no run {run[:64]}")
         return record
@@ -198,7 +181,7 @@ class Answers:
     async def _measurement(self, run: str) -> Measurement:
         if not run:
             raise MalformedRequest("the run is missing", remedy=f"send {_RUN}")
-        measurement = await self.results.measurement(run)
+        measurement = await self.store.measurement(run)
         if measurement is None:
             raise RunUnknown(f"there is no result of a run {run}")
         return measurement

@@ -19,7 +19,6 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.errors import BusUnavailable, shortened
 from services.perf.adapters import subjects
-from services.perf.runs.ports import Stop
 from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
 
 _ROLL_CALL_S = 0.1
@@ -31,27 +30,8 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """The conductor's end of a run's subjects."""
-
-    bus: Bus
-    run: str
-
-    async def stop(self) -> None:
-        await _stop(self.bus, self.run)
-
-
-async def _stop(bus: Bus, run: str) -> None:
-    try:
-        await bus.client.publish(subjects.control("stop", run=run), _STOP)
-        await bus.client.flush(timeout=1)
-    except (nats.errors.Error, TimeoutError, OSError) as error:
-        log.warning("stop_not_sent", reason=type(error).__name__)
-
-
-@dataclass(frozen=True, slots=True)
 class BusChannels:
-    """Implements `ports.Channels`."""
+    """Implements `runs.channels.Channels`."""
 
     bus: Bus
     publisher: Publisher
@@ -61,7 +41,7 @@ class BusChannels:
         return self.bus.is_connected
 
     async def roll_call(self) -> list[RollAnswer]:
-        """Everybody that answers within a tenth of a second."""
+        """All workers that answer within a tenth of a second."""
         answers: list[RollAnswer] = []
 
         async def heard(message: Msg) -> None:
@@ -119,7 +99,7 @@ class BusChannels:
         *,
         on_ready: Callable[[ReadyQuestion], ReadyAnswer],
         on_report: Callable[[Report], None],
-    ) -> AsyncIterator[_Line]:
+    ) -> AsyncIterator[None]:
         async def heard(message: Msg) -> None:
             verb = message.subject.rpartition(".")[2]
             try:
@@ -134,13 +114,20 @@ class BusChannels:
 
         subscription = await self.bus.client.subscribe(subjects.control("*", run=run), cb=heard)
         try:
-            yield _Line(self.bus, run)
+            yield
         finally:
             if not self.bus.client.is_closed:
                 await subscription.unsubscribe()
 
+    async def stop(self, run: str) -> None:
+        try:
+            await self.bus.client.publish(subjects.control("stop", run=run), _STOP)
+            await self.bus.client.flush(timeout=1)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            log.warning("stop_not_sent", reason=type(error).__name__)
+
     async def cancel(self, operation: str, cluster: str) -> None:
-        """Asks whoever carries the operation out on the cluster to stop."""
+        """Asks the worker that carries the operation out on the cluster to stop."""
         subject = subjects.control("cancel", run=operation)
         try:
             await self.bus.client.publish(subject, cluster.encode())
@@ -148,7 +135,7 @@ class BusChannels:
             raise BusUnavailable("the wish to cancel could not be sent") from error
 
     def cancelling(
-        self, operation: str, cluster: str, on_cancel: Stop
+        self, operation: str, cluster: str, on_cancel: Callable[[], None]
     ) -> AbstractAsyncContextManager[None]:
         """Hears such a wish for the block."""
 
@@ -178,7 +165,7 @@ class BusChannels:
         except (nats.errors.Error, OSError) as error:
             log.warning("report_not_sent", reason=type(error).__name__)
 
-    def stopping(self, run: str, on_stop: Stop) -> AbstractAsyncContextManager[None]:
+    def stopping(self, run: str, on_stop: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         return self._listening(subjects.control("stop", run=run), lambda _message: on_stop())
 
     @asynccontextmanager

@@ -16,12 +16,12 @@ from aiohttp import web
 from services.chassis.bus.subjects import token
 from services.chassis.errors import MeshbusError
 from services.perf.adapters.drawing import drawn
-from services.perf.adapters.stores import BusStore
 from services.perf.comparison.comparing import compare
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.exports import hdr_log
 from services.perf.results.results import fortio_result, smp_result
 from services.perf.results.templates import template
+from services.perf.runs.store import RunStore
 
 _MOST_RUNS = 200
 
@@ -30,7 +30,7 @@ _MOST_RUNS = 200
 class Pages:
     """Answers requests for pages."""
 
-    store: BusStore
+    store: RunStore
     _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:

@@ -8,12 +8,9 @@ anything is applied, so that whoever takes the gate over from a dead worker can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from pydantic import Field
 
 from services.chassis.errors import (
     BusUnavailable,
@@ -26,7 +23,6 @@ from services.chassis.errors import (
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ErrorReport, Verb
-from services.chassis.messages.models import Message
 from services.chassis.operations.completion import Result, first_error
 from services.perf.comparison.comparing import Comparison, Outcome, compare
 from services.perf.definitions.loads import LoadTest
@@ -34,7 +30,9 @@ from services.perf.definitions.options import PerformanceOptions
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.results import summary
-from services.perf.runs.wire import RunRecord, RunState
+from services.perf.runs.runs import Runs
+from services.perf.runs.store import RunStore
+from services.perf.runs.wire import GateRecord, RunRecord, RunState
 from services.perf.runs.work import Mesh, Work
 
 _FURTHER_RUNS = 2
@@ -43,39 +41,12 @@ _CLUSTERWIDE = ("GatewayClass",)
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-class GateRecord(Message):
-    """What a gate must remember: the value of `perf/gate.<operation>`."""
-
-    former: list[dict[str, Any]] = Field(default_factory=list)
-    """The changed objects as they were."""
-    absent: list[dict[str, Any]] = Field(default_factory=list)
-    """The changed objects that were not there."""
-    is_changing: bool = False
-    """The change may be there; stored before it is applied."""
-    refusal: ErrorReport | None = None
-    """Why the change goes; it is stored before the rollback begins."""
-
-
-class Memory(Protocol):
-    """Where gates remember, by their runs' ids."""
-
-    async def gate(self, run: str) -> GateRecord | None: ...
-
-    async def save_gate(self, run: str, record: GateRecord) -> None: ...
-
-    async def save_run(self, record: RunRecord) -> None: ...
-
-
-Measure = Callable[[Work, LoadTest, str], Awaitable[Measurement]]
-"""Makes the run of an id, or reads what it measured before."""
-
-
 @dataclass(frozen=True, slots=True)
 class Gates:
     """The operation `performance-gate`."""
 
-    measure: Measure
-    memory: Memory
+    runs: Runs
+    store: RunStore
 
     async def run(self, work: Work) -> Result:
         """Raises `RegressionFound` when the change made the service worse."""
@@ -95,15 +66,15 @@ class Gates:
     async def _told(self, work: Work, test: LoadTest) -> AsyncIterator[None]:
         """Keeps a record of the gate beside those of its runs, for its status and its end."""
         record = RunRecord.of(work.command, run=work.run, name=test.name, state=RunState.RUNNING)
-        await self.memory.save_run(record)
+        await self.store.save_run(record)
         try:
             yield
         except Exception as raised:
             error = first_error(raised)
             if not isinstance(error, LeaseLost | BusUnavailable):
-                await self.memory.save_run(record.ended_by(error))
+                await self.store.save_run(record.ended_by(error))
             raise
-        await self.memory.save_run(record.model_copy(update={"state": RunState.DONE}))
+        await self.store.save_run(record.model_copy(update={"state": RunState.DONE}))
 
     async def _gated(
         self,
@@ -121,7 +92,7 @@ class Gates:
             before = await self._runs(work, test, "before", options.repeats)
             work.progress.note(f"Baseline: {_figures(before)}{work.place}")
             record = record.model_copy(update={"is_changing": True})
-            await self.memory.save_gate(work.run, record)
+            await self.store.save_gate(work.run, record)
             await self._applied(work, mesh, change, options)
             after = await self._runs(work, test, "after", options.repeats)
             work.progress.note(f"With the change: {_figures(after)}{work.place}")
@@ -156,10 +127,10 @@ class Gates:
                 return comparison
             work.progress.note(f"One more run: {_line(comparison)}{work.place}")
             run = f"{work.run}-after-{len(after) + 1}"
-            after.append(await self.measure(work, test, run))
+            after.append(await self.runs.measure(work, test, run=run))
 
     async def _remembered(self, work: Work, mesh: Mesh, change: Sequence[KubeObject]) -> GateRecord:
-        kept = await self.memory.gate(work.run)
+        kept = await self.store.gate(work.run)
         if kept is not None:
             return kept
         served = await mesh.facts()
@@ -172,7 +143,7 @@ class Gates:
                 remedy="a gate takes objects of Istio and of the Gateway API only",
             )
         record = _former(change, await mesh.facts(kinds=sorted(kinds)))
-        await self.memory.save_gate(work.run, record)
+        await self.store.save_gate(work.run, record)
         return record
 
     async def _runs(self, work: Work, test: LoadTest, part: str, repeats: int) -> list[Measurement]:
@@ -181,7 +152,7 @@ class Gates:
             work.fence.check()
             work.progress.note(f"Run {number} of {repeats} {part} the change{work.place}")
             run = f"{work.run}-{part}-{number}"
-            found.append(await self.measure(work, test, run))
+            found.append(await self.runs.measure(work, test, run=run))
         return found
 
     async def _applied(
@@ -209,7 +180,7 @@ class Gates:
         if not options.rollback:
             return _with_remedy(error, "the change was left in place, as asked")
         refused = record.model_copy(update={"refusal": ErrorReport.of(error)})
-        await self.memory.save_gate(work.run, refused)
+        await self.store.save_gate(work.run, refused)
         # An id of its own for each attempt: one that failed has ended for good.
         attempt = work.progress.attempt
         failed: list[str] = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from services.chassis.messages import Verb
 from services.chassis.operations.completion import Result
@@ -17,21 +15,8 @@ from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.results import summary
 from services.perf.runs.runs import Runs
+from services.perf.runs.store import RunStore
 from services.perf.runs.work import Work
-
-
-class Baselines(Protocol):
-    """Where baselines are kept."""
-
-    async def baseline(self, key: str) -> BaselineRecord | None: ...
-
-    async def baseline_records(self) -> Sequence[BaselineRecord]: ...
-
-    async def baseline_measurements(self, record: BaselineRecord) -> Sequence[Measurement]: ...
-
-    async def save_baseline(
-        self, key: str, record: BaselineRecord, measurement: Measurement
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +24,7 @@ class Trials:
     """Runs tests for commands."""
 
     runs: Runs
-    baselines: Baselines
+    store: RunStore
 
     async def run(self, work: Work) -> Result:
         command = work.command
@@ -50,7 +35,7 @@ class Trials:
             )
         test, _options = read_test(command.body)
         work.progress.note(f"Performance test started: {_told(test)}{work.place}")
-        measurement = await self.measured(work, test, work.run)
+        measurement = await self.runs.measure(work, test, run=work.run)
         lines = [summary(measurement), *measurement.warnings]
         lines += [f"missing: {hole.reason}" for hole in measurement.missing]
         if test.baseline:
@@ -67,24 +52,21 @@ class Trials:
             _numbers(measurement),
         )
 
-    async def measured(self, work: Work, test: LoadTest, run: str) -> Measurement:
-        return await self.runs.measured(work, test, run=run)
-
     async def compared(self, name: str, measurement: Measurement) -> str:
         """The comparison with the baseline of this name, which begins with this run if there is
         none. A baseline of the same configuration counts before those of others."""
         key = baseline_key(name, measurement.service, measurement.fingerprint)
-        record = await self.baselines.baseline(key)
+        record = await self.store.baseline(key)
         note = ""
         if record is None:
             others = [
                 each
-                for each in await self.baselines.baseline_records()
+                for each in await self.store.baseline_records()
                 if (each.name, each.service) == (name, measurement.service)
             ]
             record = max(others, key=lambda each: each.stored, default=None)
             note = " (the mesh's configuration has changed since)" if record else ""
-        earlier = await self.baselines.baseline_measurements(record) if record else []
+        earlier = await self.store.baseline_measurements(record) if record else []
         earlier = [each for each in earlier if each.run != measurement.run]
         if not earlier:
             await self._keep(key, None, name, measurement)
@@ -101,7 +83,7 @@ class Trials:
     ) -> None:
         kept = extended(record, name=name, measurement=measurement)
         if measurement.run in kept.runs:  # a full baseline stays as it is
-            await self.baselines.save_baseline(key, kept, measurement)
+            await self.store.save_baseline(key, kept, measurement)
 
 
 def _told(test: LoadTest) -> str:

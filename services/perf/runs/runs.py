@@ -1,14 +1,16 @@
-"""Runs: a test from its shards to its result.
+"""Runs a test, from its shards to its result.
 
-A run that is asked for again under the same id is not made again: what was measured is read back,
-and what was interrupted goes on. That is what makes a redelivered command harmless, and lets a gate
-be taken over by another worker between two of its runs.
+A run that is asked for again under the same id is not made again: its measurement is read back, or
+it goes on where it was interrupted. That makes a redelivered command harmless, and lets another
+worker take a gate over between two of its runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,13 +29,14 @@ from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement, interval_of
 from services.perf.measurements.tallies import merged
-from services.perf.runs.conducting import Conductor
-from services.perf.runs.ports import Channels, Clock, Store
-from services.perf.runs.saturating import Search, judge
-from services.perf.runs.seating import Patience, Seats, StepOutcome
+from services.perf.results.results import told_ms
+from services.perf.runs.assignments import Assignments, StepOutcome, Timeouts
+from services.perf.runs.channels import Channels
+from services.perf.runs.conductor import Conductor
+from services.perf.runs.saturation import Search, judge
 from services.perf.runs.sharding import shards
-from services.perf.runs.summing import measured_by, requests_in
-from services.perf.runs.telling import live, told
+from services.perf.runs.store import RunStore
+from services.perf.runs.summing import measured_by, requests_in, time_of
 from services.perf.runs.wire import RunRecord, RunState, Step
 from services.perf.runs.work import Mesh, Work
 from services.perf.telemetry.correlation import correlate
@@ -41,6 +44,7 @@ from services.perf.telemetry.findings import Metrics
 
 _FACTS_WITHIN_S = 10.0
 _MOST_UNSURE_STEPS = 2
+_RECENT_INTERVALS = 5
 
 log = structlog.get_logger(__name__)
 
@@ -54,29 +58,56 @@ class _Run:
     record: RunRecord
     interval_s: float
     outcomes: list[tuple[Sequence[Stage], StepOutcome]] = field(default_factory=list)
-    seats: Seats | None = None
+    assignments: Assignments | None = None
     """Of the running step."""
     steps: int = 0
 
-    def news(self, line: str) -> None:
+    def warn(self, line: str) -> None:
         self.work.progress.warn(f"{line}{self.work.place}")
+
+    def note(self, line: str, details: str = "") -> None:
+        self.work.progress.note(f"{line}{self.work.place}", details)
+
+    def status(self, now: float) -> RunRecord:
+        """The record with the counts of earlier steps and the reports of the running one."""
+        before = sum(requests_in(outcome.parts) for _, outcome in self.outcomes)
+        step = self.assignments
+        if step is None or step.start_at is None:
+            return self.record.model_copy(update={"requests": before})
+        recent = step.recent(_RECENT_INTERVALS)
+        elapsed_s = max(0.0, now - step.start_at)
+        span_s = max(step.interval_s, min(step.interval_s * _RECENT_INTERVALS, elapsed_s))
+        is_known = bool(recent.durations.count)
+        return self.record.model_copy(
+            update={
+                "state": RunState.RUNNING,
+                "started": time_of(step.start_at),
+                "elapsed_s": round(elapsed_s, 1),
+                "workers": step.workers,
+                "requests": before + step.requests,
+                "failed": step.failed,
+                "rate": round(recent.durations.count / span_s, 1) if is_known else None,
+                "p99_ms": recent.durations.percentile_us(99) / 1000 if is_known else None,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """Makes runs with whatever workers are there."""
+    """Makes runs with the workers that are free."""
 
     channels: Channels
-    store: Store
-    clock: Clock
-    patience: Patience
+    store: RunStore
+    clock: Callable[[], float]
+    """Unix time."""
+    timeouts: Timeouts
     progress_every: timedelta
     scrape_interval: timedelta
     """Of Prometheus: for so long after a run its last requests may not be seen."""
     metrics_of: Callable[[str], Metrics | None]
     """Telemetry by the base URL that a test names; "" stands for the configured one."""
 
-    async def measured(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
+    async def measure(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
         """Runs `test` to its end and keeps the result; a run that is kept is only read."""
         kept = await self.store.measurement(run)
         if kept is not None:
@@ -92,7 +123,7 @@ class Runs:
         )
         await self.store.save_run(record)
         try:
-            return await self._measured(work, test, record)
+            return await self._measure(work, test, record)
         except Exception as raised:
             error = first_error(raised)
             if isinstance(error, LeaseLost | BusUnavailable):
@@ -100,21 +131,16 @@ class Runs:
             await self.store.save_run(record.ended_by(error))
             raise
 
-    async def _measured(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
-        metrics = self.metrics_of(test.prometheus)  # a bad address is told before the load
+    async def _measure(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
+        metrics = self.metrics_of(test.prometheus)  # a bad address is refused before the load
         print_of_mesh = await work.fence.guard(_fingerprint(work.mesh))
         running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
         rate = None
-        async with told(
-            self.store,
-            lambda: self._live(running),
-            every=self.progress_every,
-            tell=lambda line: work.progress.note(f"{line}{work.place}"),
-        ):
+        async with self._reporting(running):
             if test.saturation is not None:
-                rate = await self._searched(running, test.objective or Objective())
+                rate = await self._search_saturation(running, test.objective or Objective())
             else:
-                outcome = await self._step(running, test.stages)
+                outcome = await self._run_step(running, test.stages)
                 running.outcomes.append((test.stages, outcome))
         measurement = measured_by(
             test,
@@ -126,14 +152,14 @@ class Runs:
             interval_s=running.interval_s,
         )
         _refuse_unanswered(running, measurement)
-        correlation = await self._correlation(work, metrics, measurement)
+        correlation = await self._correlate(work, metrics, measurement)
         workers = sorted({w for _, outcome in running.outcomes for w in outcome.workers})
-        return await self._kept(
+        return await self._keep(
             record.model_copy(update={"workers": workers}),
             measurement.model_copy(update={"correlation": correlation}),
         )
 
-    async def _kept(self, record: RunRecord, measurement: Measurement) -> Measurement:
+    async def _keep(self, record: RunRecord, measurement: Measurement) -> Measurement:
         name = await self.store.save_measurement(measurement)
         done = {
             "state": RunState.DONE,
@@ -151,48 +177,50 @@ class Runs:
 
     # --- steps -----------------------------------------------------------------------------------
 
-    async def _step(self, running: _Run, stages: Sequence[Stage]) -> StepOutcome:
-        """Shards that start together; a step that a predecessor began is gone on with."""
+    async def _run_step(self, running: _Run, stages: Sequence[Stage]) -> StepOutcome:
+        """Runs shards that start together, or goes on with a step that a predecessor began."""
         test = running.test
         running.steps += 1
         former = await self.store.step(running.record.run, running.steps)
-        workers = len(former.attempts) if former else test.workers or await self._free(test)
+        workers = len(former.attempts) if former else test.workers or await self._free_workers(test)
         while True:
             cut = shards(test, workers, stages=stages)
             try:
-                return await self._conducted(running, cut, former)
+                return await self._conduct(running, cut, former)
             except WorkersMissing:
-                seated = len(running.seats.workers) if running.seats else 0
+                present = len(running.assignments.workers) if running.assignments else 0
                 if test.workers or not await self.channels.roll_call():
                     raise
                 # Other runs took the workers that were free a moment ago.
-                if seated:
-                    running.news(f"{seated} of {workers} workers came; they share the load")
+                if present:
+                    running.warn(f"{present} of {workers} workers came; they share the load")
                 else:
-                    running.news("All workers are busy with other runs; the run waits")
-                workers = max(1, seated)
+                    running.warn("All workers are busy with other runs; the run waits")
+                workers = max(1, present)
                 running.steps += 1
                 former = await self.store.step(running.record.run, running.steps)
 
-    async def _conducted(
+    async def _conduct(
         self, running: _Run, cut: Sequence[Shard], former: Step | None
     ) -> StepOutcome:
-        seats = Seats(number=running.steps, interval_s=running.interval_s, patience=self.patience)
-        running.seats = seats
+        assignments = Assignments(
+            number=running.steps, interval_s=running.interval_s, timeouts=self.timeouts
+        )
+        running.assignments = assignments
         conductor = Conductor(
             run=running.record.run,
             generator=running.test.generator,
             on_lost_worker=running.test.on_lost_worker,
-            seats=seats,
+            assignments=assignments,
             channels=self.channels,
             store=self.store,
             clock=self.clock,
             fence=running.work.fence,
-            on_news=running.news,
+            on_news=running.warn,
         )
         return await running.work.fence.guard(conductor.conduct(cut, former))
 
-    async def _free(self, test: LoadTest) -> int:
+    async def _free_workers(self, test: LoadTest) -> int:
         """How many workers could take shards; raises `GeneratorMissing` when none could."""
         answers = await self.channels.roll_call()
         able = [answer for answer in answers if test.generator in answer.generators]
@@ -200,7 +228,7 @@ class Runs:
             raise GeneratorMissing(f"no perf worker has the generator {test.generator}")
         return max(1, sum(answer.free for answer in able))
 
-    async def _searched(self, running: _Run, objective: Objective) -> float:
+    async def _search_saturation(self, running: _Run, objective: Objective) -> float:
         """The highest rate that holds the objective; 0 when not even the lowest does."""
         saturation = running.test.saturation
         assert saturation is not None
@@ -208,29 +236,52 @@ class Runs:
         unsure = 0
         while (rate := search.next_rate()) is not None:
             stage = Stage(rate=rate, duration_s=saturation.step_duration_s)
-            outcome = await self._step(running, [stage])
+            outcome = await self._run_step(running, [stage])
             if (outcome.rerun or outcome.missing) and unsure < _MOST_UNSURE_STEPS:
                 unsure += 1  # its load was not there at one time, so it says nothing about the rate
-                running.news(f"{rate:g} requests/s is tried again: a worker was lost")
+                running.warn(f"{rate:g} requests/s is tried again: a worker was lost")
                 continue
             running.outcomes.append(([stage], outcome))
             tally = merged((p.tally for p in outcome.parts), interval_s=running.interval_s)
             holds, reason = judge(stage, tally, duration_s=outcome.seconds, objective=objective)
             search.record(rate, holds)
             verdict = "holds" if holds else f"does not hold: {reason}"
-            running.work.progress.note(f"{rate:g} requests/s {verdict}{running.work.place}")
+            running.note(f"{rate:g} requests/s {verdict}")
         return search.result
 
     # --- the rest --------------------------------------------------------------------------------
 
-    def _live(self, running: _Run) -> RunRecord:
-        before = sum(requests_in(outcome.parts) for _, outcome in running.outcomes)
-        return live(running.record, running.seats, before=before, clock=self.clock)
+    @asynccontextmanager
+    async def _reporting(self, running: _Run) -> AsyncIterator[None]:
+        """Stores the run's status each second for the block; less often, an event tells it."""
 
-    async def _correlation(
+        async def report() -> None:
+            loop = asyncio.get_running_loop()
+            noted = loop.time()
+            while True:
+                await asyncio.sleep(1.0)
+                status = running.status(self.clock())
+                try:
+                    await self.store.save_run(status)
+                except BusUnavailable as error:
+                    log.warning("status_not_stored", reason=error.summary)
+                is_due = loop.time() - noted >= self.progress_every.total_seconds()
+                if status.state is RunState.RUNNING and is_due:
+                    noted = loop.time()
+                    running.note(_line(status))
+
+        reporting = asyncio.create_task(report(), name="run-progress")
+        try:
+            yield
+        finally:
+            reporting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reporting
+
+    async def _correlate(
         self, work: Work, metrics: Metrics | None, measurement: Measurement
     ) -> dict[str, object] | None:
-        """What telemetry says; it is asked after the scrape that sees the run's last requests."""
+        """The verdict of telemetry, asked after the scrape that sees the run's last requests."""
         if metrics is None:
             return None
         ended = measurement.started + timedelta(seconds=measurement.duration_s)
@@ -265,3 +316,13 @@ def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
     tally = measurement.tally
     if errors and tally.failed == tally.requests:
         raise errors[0]
+
+
+def _line(record: RunRecord) -> str:
+    """One line for people."""
+    failed = f", {record.failed} failed" if record.failed else ""
+    p99 = f", p99 {told_ms(record.p99_ms)} ms" if record.p99_ms is not None else ""
+    return (
+        f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: "
+        f"{record.requests} requests{failed}{p99}"
+    )

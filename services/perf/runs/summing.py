@@ -14,8 +14,8 @@ from services.perf.measurements.measurements import (
     TargetResult,
 )
 from services.perf.measurements.tallies import Tally, merged
-from services.perf.runs.saturating import judge
-from services.perf.runs.seating import StepOutcome
+from services.perf.runs.assignments import StepOutcome
+from services.perf.runs.saturation import judge
 
 _LATE = 0.02
 _LATE_S = 0.5

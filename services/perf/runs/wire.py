@@ -1,4 +1,4 @@
-"""What perf workers send each other: a shard's command, its start, its reports, its result.
+"""What perf workers send each other about a shard, and what they store of a run.
 
 Commands are stored in the stream CMD. Starts and reports are core messages, which a restart of NATS
 may swallow: a start is asked for again until it is given, and a report repeats what the result will
@@ -22,7 +22,7 @@ from services.perf.measurements.tallies import IntervalMessage
 
 
 class ShardCommand(Message):
-    """One shard of a run, for whichever worker takes it: the body of `cmd.perf.<run>.<token>`."""
+    """One shard of a run, for any free worker: the body of `cmd.perf.<run>.<token>`."""
 
     run: str
     token: str
@@ -42,7 +42,7 @@ class ReadyQuestion(Message):
 
 
 class ReadyAnswer(Message):
-    """What the conductor of the run says."""
+    """The conductor's answer to a worker that is ready."""
 
     now: float
     """The conductor's clock, in Unix seconds: the common clock of the run."""
@@ -66,7 +66,7 @@ class Report(Message):
 
 
 class ShardResult(Message):
-    """What a shard counted: the object `shards/<run>/<token>`."""
+    """The counts of a shard: the object `shards/<run>/<token>`."""
 
     token: str
     worker: str
@@ -152,6 +152,19 @@ class RunRecord(Message):
         return self.model_copy(update={"state": state, "error": ErrorReport.of(error)})
 
 
+class GateRecord(Message):
+    """State of a gate: the value of `perf/gate.<operation>`."""
+
+    former: list[dict[str, Any]] = Field(default_factory=list)
+    """The changed objects as they were."""
+    absent: list[dict[str, Any]] = Field(default_factory=list)
+    """The changed objects that were not there."""
+    is_changing: bool = False
+    """The change may be there; stored before it is applied."""
+    refusal: ErrorReport | None = None
+    """Why the change goes; it is stored before the rollback begins."""
+
+
 class Attempt(Piece):
     """One attempt at a shard."""
 
@@ -165,8 +178,8 @@ class Attempt(Piece):
 class Step(Message):
     """Shards of one run that start together: the value of `perf/step.<run>.<number>`.
 
-    It is kept for whoever takes the run over when its conductor dies: load that runs goes on, and
-    its results are collected from where they are stored.
+    A worker that takes the run over from a dead conductor reads it: load that runs goes on, and its
+    results are collected from where they are stored.
     """
 
     number: int

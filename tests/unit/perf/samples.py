@@ -16,7 +16,7 @@ from services.perf.measurements.measurements import (
     TargetResult,
 )
 from services.perf.measurements.tallies import Tally
-from services.perf.runs.seating import StepOutcome
+from services.perf.runs.assignments import StepOutcome
 from services.perf.runs.summing import measured_by
 
 STARTED = datetime(2026, 9, 1, 12, 0, 0, 250_000, tzinfo=timezone.utc)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.perf.definitions.loads import Objective, Saturation, Stage
 from services.perf.measurements.tallies import Tally
-from services.perf.runs.saturating import Search, judge
+from services.perf.runs.saturation import Search, judge
 
 
 def searched(

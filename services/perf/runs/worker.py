@@ -1,8 +1,14 @@
-"""A worker's part of a run: take a shard, start when all start, report, keep the result.
+"""A worker's part of a run: takes a shard, starts with the others, reports, stores the result.
 
-The shard's message stays unacknowledged while it runs, so that whoever scales workers by the queue
-sees the work. But a redelivery never runs it again by itself, because only the conductor knows
-whether the counts are still wanted: each attempt has a token, and one worker for it.
+The shard's message stays unacknowledged while it runs, so that an autoscaler that reads the length
+of the queue sees the work. But a redelivery never runs it again by itself, because only the
+conductor knows whether the counts are still wanted: each attempt has a token, and one worker for
+it.
+
+Workers start together by the conductor's clock. Each one measures how far its own clock is from it
+with the exchange in which it asks for the start, as NTP does (RFC 5905 §8): the answer was given
+somewhere between sending and receiving, so half of the round trip bounds the error, and the fastest
+exchange is the best one.
 """
 
 from __future__ import annotations
@@ -32,22 +38,39 @@ from services.perf.definitions.loads import GeneratorName
 from services.perf.generators.ports import Generator
 from services.perf.measurements.measurements import Part
 from services.perf.measurements.tallies import IntervalMessage, Tally
-from services.perf.runs.clocks import Offset
-from services.perf.runs.ports import Channels, Store
+from services.perf.runs.channels import Channels
+from services.perf.runs.store import RunStore
 from services.perf.runs.wire import ReadyQuestion, Report, ShardCommand, ShardResult
 
 _ASK_EVERY_S = 0.05
-_LOOK_EVERY_S = 1.0
-_KEEP_WITHIN_S = 600.0
-_KEEP_PAUSE_S = 1.0
+_CHECK_EVERY_S = 1.0
+_STORE_WITHIN_S = 600.0
+_STORE_PAUSE_S = 1.0
 _REPORT_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Running:
-    """A shard in this worker's hands."""
+class _ClockOffset:
+    """How far this machine's clock is from the conductor's. Times are Unix seconds."""
+
+    error_s: float = float("inf")
+    """The true offset differs by at most so much."""
+    seconds: float = 0.0
+    """To be subtracted from the conductor's time to get ours."""
+
+    def measure(self, *, sent: float, conductor: float, received: float) -> None:
+        """Takes one exchange: sent and received by our clock, answered by the conductor's."""
+        error_s = max(0.0, received - sent) / 2
+        if error_s < self.error_s:
+            self.error_s = error_s
+            self.seconds = conductor - (sent + received) / 2
+
+
+@dataclass(slots=True)
+class _RunningShard:
+    """A shard that this worker makes load for."""
 
     command: ShardCommand
     began: float = 0.0
@@ -109,7 +132,7 @@ class ShardWorker:
     worker: str
     generators: Mapping[GeneratorName, Generator]
     channels: Channels
-    store: Store
+    store: RunStore
     metrics: metrics.Metrics
     ack_wait: timedelta
     slots: int
@@ -137,15 +160,15 @@ class ShardWorker:
             self.metrics.add(metrics.SHARDS, 1)
             try:
                 async with kept(delivery, ack_wait=self.ack_wait):
-                    await self._taken(command)
+                    await self._run(command)
             finally:
                 self._busy -= 1
                 self.metrics.add(metrics.SHARDS, -1)
 
-    async def _taken(self, command: ShardCommand) -> None:
+    async def _run(self, command: ShardCommand) -> None:
         stopped = asyncio.Event()
         async with self.channels.stopping(command.run, stopped.set):
-            start = await self._start(command, stopped)
+            start = await self._wait_for_start(command, stopped)
             if start is None:
                 log.info("shard_not_wanted")
                 return
@@ -153,8 +176,8 @@ class ShardWorker:
                 log.info("shard_begun_before")  # the message came again; its load runs or has run
                 return
             self._begun.add((command.run, command.token))
-            running = _Running(command)
-            error = await self._carried_out(running, start, stopped)
+            running = _RunningShard(command)
+            error = await self._make_load(running, start, stopped)
         result = ShardResult(
             token=command.token,
             worker=self.worker,
@@ -163,32 +186,32 @@ class ShardWorker:
             error=ErrorReport.of(error) if error else None,
         )
         if not isinstance(error, OperationCancelled):
-            await self._keep(command.run, result)
+            await self._store_result(command.run, result)
         await self._report(running, has_ended=True)
         self.metrics.count(metrics.LOAD_REQUESTS, times=running.requests)
         log.info("shard_ended", requests=running.requests, code=error.code if error else "")
 
-    async def _start(self, command: ShardCommand, stopped: asyncio.Event) -> float | None:
+    async def _wait_for_start(self, command: ShardCommand, stopped: asyncio.Event) -> float | None:
         """The start in the loop's time; None when the shard is not wanted."""
         question = ReadyQuestion(token=command.token, worker=self.worker)
-        offset = Offset()
-        looked = asyncio.get_running_loop().time()
+        offset = _ClockOffset()
+        checked = asyncio.get_running_loop().time()
         while not stopped.is_set():
             sent = time.time()
             answer = await self.channels.ready(command.run, question)
             if answer is not None:
                 if answer.is_over:
                     return None
-                offset.measured(sent=sent, told=answer.now, received=time.time())
+                offset.measure(sent=sent, conductor=answer.now, received=time.time())
                 if answer.start_at is not None:
-                    wait_s = offset.here(answer.start_at) - time.time()
+                    wait_s = answer.start_at - offset.seconds - time.time()
                     # Our clock may have been set meanwhile: never longer than the conductor said.
                     wait_s = min(wait_s, answer.start_at - answer.now)
                     return asyncio.get_running_loop().time() + wait_s
             elif command.deadline < datetime.now(timezone.utc):
                 return None
-            elif asyncio.get_running_loop().time() - looked > _LOOK_EVERY_S:
-                looked = asyncio.get_running_loop().time()
+            elif asyncio.get_running_loop().time() - checked > _CHECK_EVERY_S:
+                checked = asyncio.get_running_loop().time()
                 if await self._has_ended(command.run):
                     return None
             with contextlib.suppress(TimeoutError):
@@ -204,10 +227,10 @@ class ShardWorker:
             return False
         return record is not None and record.state.is_final
 
-    async def _keep(self, run: str, result: ShardResult) -> None:
-        """Stores the result; an outage of the bus must not cost what was measured."""
+    async def _store_result(self, run: str, result: ShardResult) -> None:
+        """Stores the result; an outage of the bus must not lose a measurement."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _KEEP_WITHIN_S
+        deadline = loop.time() + _STORE_WITHIN_S
         while True:
             try:
                 await self.store.save_shard_result(run, result)
@@ -215,10 +238,10 @@ class ShardWorker:
             except BusUnavailable:
                 if loop.time() > deadline:
                     raise
-                await asyncio.sleep(_KEEP_PAUSE_S)
+                await asyncio.sleep(_STORE_PAUSE_S)
 
-    async def _carried_out(
-        self, running: _Running, due: float, stopped: asyncio.Event
+    async def _make_load(
+        self, running: _RunningShard, due: float, stopped: asyncio.Event
     ) -> MeshbusError | None:
         """Runs the stages from `due` on; returns why the load ended early."""
         loop = asyncio.get_running_loop()
@@ -226,7 +249,7 @@ class ShardWorker:
             async with asyncio.timeout(max(0.0, due - loop.time())):
                 await stopped.wait()
         running.began = loop.time()
-        load = asyncio.create_task(self._stages(running), name="load")
+        load = asyncio.create_task(self._run_stages(running), name="load")
         stop = asyncio.create_task(stopped.wait(), name="stop")
         try:
             while not load.done() and not stopped.is_set():
@@ -255,7 +278,7 @@ class ShardWorker:
                 task.cancel()
             await asyncio.gather(load, stop, return_exceptions=True)
 
-    async def _stages(self, running: _Running) -> None:
+    async def _run_stages(self, running: _RunningShard) -> None:
         generator = self._generator(running.command.generator)
         offset_s = 0.0
         for stage, loads in enumerate(running.command.shard.stages):
@@ -271,7 +294,7 @@ class ShardWorker:
             raise GeneratorMissing(f"the generator {name} is not installed here")
         return found
 
-    async def _report(self, running: _Running, *, has_ended: bool = False) -> None:
+    async def _report(self, running: _RunningShard, *, has_ended: bool = False) -> None:
         await self.channels.report(
             running.command.run,
             Report(

@@ -1,4 +1,4 @@
-"""Where runs keep their state and results: the buckets and the object store of the bus."""
+"""Keeps the state and the results of runs, gates and baselines: in buckets and as objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import orjson
 
@@ -14,19 +14,25 @@ from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.bus.streams import PERF_TTL
 from services.chassis.bus.subjects import token
 from services.chassis.messages.models import Message
-from services.perf.adapters.objects import Objects
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.measurements.measurements import Measurement
-from services.perf.operations.gating import GateRecord
 from services.perf.results.results import fortio_result
-from services.perf.runs.wire import RunRecord, ShardResult, Step
+from services.perf.runs.wire import GateRecord, RunRecord, ShardResult, Step
 
 M = TypeVar("M", bound=Message)
 
 
+class Objects(Protocol):
+    """Keeps what is too large for a message."""
+
+    async def put(self, name: str, content: bytes, *, ttl: timedelta | None = None) -> None: ...
+
+    async def get(self, name: str) -> bytes | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class BusStore:
-    """Implements `ports.Store`."""
+class RunStore:
+    """The state of runs by their ids; a result is gone after its time to live, a baseline never."""
 
     state: Bucket
     baselines: Records[BaselineRecord]
@@ -72,6 +78,7 @@ class BusStore:
         return await self._object(Measurement, f"measurements/{run}")
 
     async def save_measurement(self, measurement: Measurement) -> str:
+        """Keeps it with its fortio form; returns the name of that object."""
         await self._keep(measurement, f"measurements/{measurement.run}", ttl=PERF_TTL)
         name = f"results/{measurement.run}.json"
         content = orjson.dumps(fortio_result(measurement), option=orjson.OPT_INDENT_2)
