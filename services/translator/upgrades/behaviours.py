@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
+from services.translator.istio.objects import copied
 from services.translator.istio.versions import Minor, minor_of, minor_text
-from services.translator.reports import Level
+from services.translator.reports import Level, Path
 from services.translator.upgrades import conditions
-from services.translator.upgrades.conditions import Condition
+from services.translator.upgrades.conditions import Condition, Rewrite
 from services.translator.upgrades.meshes import Mesh
 
 
@@ -35,12 +36,20 @@ class Behaviour:
     """Group and kind of the objects that it is about; None for objects of several kinds."""
     places: Condition | None = None
     concerns: Callable[[Mesh], bool] | None = None
-    rewrite: Callable[[KubeObject], KubeObject] | None = None
-    """Gives a copy of an object that behaves under the new version as the object did before."""
+    rewrite: Rewrite | None = None
 
     def __post_init__(self) -> None:
         if (self.places is None) == (self.concerns is None):
             raise ValueError(f"{self.rule} must be about objects or about the mesh")
+
+    def rewritten(self, obj: KubeObject, paths: Sequence[Path]) -> KubeObject | None:
+        """A copy of the object that behaves as before; None where no rewrite does that."""
+        if self.rewrite is None or not paths:
+            return None
+        changed: KubeObject = copied(obj)
+        for path in paths:
+            self.rewrite(changed, path)
+        return None if changed == obj else changed
 
     @property
     def rule(self) -> str:

@@ -12,7 +12,6 @@ from services.translator.deprecations.fields import traffic_policies
 from services.translator.istio.objects import (
     at,
     containers,
-    copied,
     entries,
     group_kind,
     inner,
@@ -33,7 +32,9 @@ from services.translator.upgrades.meshes import (
 )
 
 Condition: TypeAlias = Callable[[KubeObject, Mesh], Iterable[Path]]
-"""Finds where a change touches an object; yields nothing for an object that it spares."""
+"""Finds where a change touches an object; yields no place in an object that it spares."""
+Rewrite: TypeAlias = Callable[[KubeObject, Path], None]
+"""Changes an object, at a place that a condition found, so that it behaves as it did before."""
 
 GATEWAY_API = "gateway.networking.k8s.io"
 FORMER_GATEWAY_LABEL = "istio.io/gateway-name"
@@ -86,11 +87,8 @@ def unverified_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
             yield (*path, "tls")
 
 
-def without_verification(obj: KubeObject) -> KubeObject:
-    changed: KubeObject = copied(obj)
-    for path in unverified_tls(changed, Mesh(by_kind={})):
-        at(changed, path)["insecureSkipVerify"] = True
-    return changed
+def without_verification(obj: KubeObject, path: Path) -> None:
+    at(obj, path)["insecureSkipVerify"] = True
 
 
 def unnamed_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
@@ -130,12 +128,9 @@ def former_gateway_labels(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
             yield (*path, FORMER_GATEWAY_LABEL)
 
 
-def with_gateway_label(obj: KubeObject) -> KubeObject:
-    changed: KubeObject = copied(obj)
-    for path in list(former_gateway_labels(changed, Mesh(by_kind={}))):
-        selector = at(changed, path[:-1])
-        selector.setdefault(GATEWAY_LABEL, selector.pop(FORMER_GATEWAY_LABEL))
-    return changed
+def with_gateway_label(obj: KubeObject, path: Path) -> None:
+    selector = at(obj, path[:-1])
+    selector.setdefault(GATEWAY_LABEL, selector.pop(FORMER_GATEWAY_LABEL))
 
 
 def relative_filters(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
@@ -161,11 +156,8 @@ def translated_ports(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
                 yield ("spec", "ports", index, "targetPort")
 
 
-def without_target_ports(obj: KubeObject) -> KubeObject:
-    changed: KubeObject = copied(obj)
-    for path in translated_ports(changed, Mesh(by_kind={})):
-        del at(changed, path[:-1])["targetPort"]
-    return changed
+def without_target_port(obj: KubeObject, path: Path) -> None:
+    del at(obj, path[:-1])["targetPort"]
 
 
 def waypoints(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
@@ -333,11 +325,10 @@ def former_hubs(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
                 yield ("data", str(key))
 
 
-def with_current_hubs(obj: KubeObject) -> KubeObject:
-    changed: KubeObject = copied(obj)
-    for _, container in containers(changed):
-        image = text(container.get("image"))
+def with_current_hub(obj: KubeObject, path: Path) -> None:
+    """Renames the image of a container; for other places only people can tell the successor."""
+    owner = at(obj, path[:-1])
+    if path[-1] == "image":
         for former, current in _HUBS.items():
-            if image.startswith(former):
-                container["image"] = current + image.removeprefix(former)
-    return changed
+            if owner["image"].startswith(former):
+                owner["image"] = current + owner["image"].removeprefix(former)

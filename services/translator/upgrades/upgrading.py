@@ -232,10 +232,9 @@ def _behaviour_changes(
         return
     for obj in mesh.all(*behaviour.kind) if behaviour.kind else objects:
         paths = list(behaviour.places(obj, mesh))
-        rewritten = behaviour.rewrite(obj) if behaviour.rewrite and paths else None
+        rewritten = behaviour.rewritten(obj, paths)
         for path in paths:
-            change = _change(behaviour, subject_of(obj), path)
-            yield replace(change, rewritten=None if rewritten == obj else rewritten)
+            yield replace(_change(behaviour, subject_of(obj), path), rewritten=rewritten)
 
 
 def _change(behaviour: Behaviour, subject: Ref, path: Path) -> Change:
