@@ -1,8 +1,8 @@
 """`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md, and
 docs/reference/performance-tests.md for the load tests, docs/reference/live-graph.md for topology.
 
-`--repeats 5` is the least that a published page may stand on; CI runs fewer, only to see that the
-benchmarks work, and then `--output` names another file.
+`--repeats 5` is the least that a published page may stand on. `--scale short` measures everything
+once and `--scale smoke` only shows that it can be measured; then `--output` names another folder.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
 from tests.bench import loads, topologies, translations
 from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
+from tests.bench.scales import SHORT, SMOKE, Scale, published
+from tests.testbed.bodies import PURGE
 from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster, kubectl_path
 from tests.testbed.generations import Generation, GenerationClient
@@ -42,8 +44,6 @@ PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 LOADS_PAGE = PAGE.with_name("performance-tests.md")
 TOPOLOGY_PAGE = PAGE.with_name("live-graph.md")
 _VIRTUAL_SERVICES = 10
-_LATENCY_SAMPLES = 300
-_STREAMS = 100
 
 Timed = Callable[[], Awaitable[float]]
 
@@ -55,7 +55,7 @@ class Bench:
     cluster: Cluster
     stack: Stack
     meshery: Meshery
-    repeats: int
+    scale: Scale
     folder: Path
     pairs: list[Pair] = field(default_factory=list)
     latencies: list[Latency] = field(default_factory=list)
@@ -74,8 +74,8 @@ class Bench:
         """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
         cold, warm, again = [], [], []
         their_fresh, their_again = [], []
-        for turn in range(self.repeats):
-            say(f"install, turn {turn + 1} of {self.repeats}")
+        for turn in range(self.scale.turns):
+            say(f"install, turn {turn + 1} of {self.scale.turns}")
             await self.restart_lifecycle()
             cold.append(await self.install())
             await self.clean()
@@ -114,7 +114,7 @@ class Bench:
         """Ten VirtualServices that are not there yet."""
         await self.install()
         ours, theirs = [], []
-        for turn in range(max(self.repeats, 5)):
+        for turn in range(self.scale.quick_turns):
             say(f"manifest, turn {turn + 1}")
             text = virtual_services(f"ours-{turn}")
             began = time.monotonic()
@@ -144,7 +144,7 @@ class Bench:
         say("ApplyOperation accepted")
         at_rest, at_once = [], []
         async with admin_bus(self.stack) as bus:
-            for number in range(_LATENCY_SAMPLES):
+            for number in range(self.scale.samples):
                 await settled(bus)
                 at_rest.append(await self.accept(2 * number))
                 at_once.append(await self.accept(2 * number + 1))
@@ -184,7 +184,7 @@ class Bench:
         publisher = Publisher(bus)
         samples = []
         try:
-            for number in range(_LATENCY_SAMPLES):
+            for number in range(self.scale.samples):
                 operation = f"bench-{uuid.uuid4()}"
                 event = Event(
                     operation=operation,
@@ -210,7 +210,7 @@ class Bench:
         say("memory")
         async with AsyncExitStack() as streams:
             clients = []
-            for _ in range(_STREAMS):
+            for _ in range(self.scale.streams):
                 client = Meshery(self.stack.gateway_address, self.meshery.kubeconfigs)
                 clients.append(await streams.enter_async_context(client.connected()))
             await self.install()
@@ -219,7 +219,11 @@ class Bench:
             gateway = peak_memory_mib(self.stack.processes["gateway"].pid)
             lifecycle = peak_memory_mib(self.stack.processes["lifecycle"].pid)
         self.memories += [
-            Memory(name=f"gateway, peak, {_STREAMS} open streams", peak_mib=gateway, bar_mib=120),
+            Memory(
+                name=f"gateway, peak, {self.scale.streams} open streams",
+                peak_mib=gateway,
+                bar_mib=120,
+            ),
             Memory(name="lifecycle, peak, during installs", peak_mib=lifecycle, bar_mib=200),
         ]
         await self.clean()
@@ -227,12 +231,12 @@ class Bench:
     async def translations(self) -> None:
         """The translator alone, one component through everything, and a large design."""
         say("translations")
-        self.throughputs.append(await translations.throughput(self.repeats))
+        self.throughputs.append(await translations.throughput(self.scale.quick_turns))
         await self.install()
         ours, theirs = [], []
         kubeconfig = self.cluster.kubeconfig_text
         async with GenerationClient(Generation.F, self.stack.gateway_address) as client:
-            for turn in range(max(self.repeats, 5) * 4):
+            for turn in range(self.scale.quick_turns * 4):
                 ours.append(
                     await translations.process_oam(client, kubeconfig, "ours", revision=turn)
                 )
@@ -313,7 +317,7 @@ class Bench:
         """The page as it is published."""
         conditions = (
             f"{circumstances()}, Kubernetes {KUBERNETES_VERSION} with fake nodes, "
-            f"Istio {ISTIO_VERSION}; {self.repeats} repeats in turns, medians (lowest to highest)."
+            f"Istio {ISTIO_VERSION}; {self.scale.turns} repeats in turns, medians (lowest to highest)."
         )
         lines = [
             "# Benchmarks",
@@ -378,8 +382,6 @@ METHOD = (
     "are whole processes, as a person would wait for them."
 )
 
-PURGE = "apiVersion: meshbus.io/v1\nkind: LifecycleOptions\nspec: {purge: true, force: true}\n"
-
 
 def virtual_services(prefix: str) -> str:
     """A manifest of small VirtualServices with names of their own."""
@@ -408,14 +410,17 @@ async def settled(bus: Bus) -> None:
             return
 
 
+_SCALES = {"short": SHORT, "smoke": SMOKE}
+
+
 def say(text: str) -> None:
     print(f"bench: {text}", flush=True)
 
 
-async def measure(cluster: Cluster, stack: Stack, repeats: int, folder: Path) -> str:
+async def measure(cluster: Cluster, stack: Stack, scale: Scale, folder: Path) -> str:
     meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
     async with meshery.connected():
-        bench = Bench(cluster, stack, meshery, repeats, folder)
+        bench = Bench(cluster, stack, meshery, scale, folder)
         await bench.run()
         return bench.page()
 
@@ -423,6 +428,9 @@ async def measure(cluster: Cluster, stack: Stack, repeats: int, folder: Path) ->
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each pair (default 5)")
+    parser.add_argument(
+        "--scale", choices=("published", *_SCALES), default="published", help="how much is measured"
+    )
     parser.add_argument("--output", type=Path, default=PAGE.parent, help="the pages' folder")
     parser.add_argument(
         "--part",
@@ -432,23 +440,17 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = ROOT / ".run" / f"bench-{os.getpid()}"
     pages: dict[str, str] = {}
-    is_short = arguments.repeats < 5
+    scale = _SCALES.get(arguments.scale) or published(arguments.repeats)
     if arguments.part in (None, "operations"):
         with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
-            pages[PAGE.name] = asyncio.run(measure(cluster, stack, arguments.repeats, folder))
+            pages[PAGE.name] = asyncio.run(measure(cluster, stack, scale, folder))
     if arguments.part in (None, "loads"):
-        figures = loads.figures(
-            folder / "loads", seconds=4 if is_short else 60, turns=1 if is_short else 2
-        )
+        figures = loads.figures(folder / "loads", scale=scale)
         pages[LOADS_PAGE.name] = figures_page(
             "Performance tests, measured", asyncio.run(figures), loads.METHOD
         )
     if arguments.part in (None, "topology"):
-        figures = topologies.figures(
-            folder / "topology",
-            sizes=(20,) if is_short else (100, 1000, 5000),
-            changes=50 if is_short else 1000,
-        )
+        figures = topologies.figures(folder / "topology", scale=scale)
         pages[TOPOLOGY_PAGE.name] = figures_page(
             "The live graph, measured", asyncio.run(figures), topologies.METHOD
         )

@@ -20,6 +20,7 @@ from services.chassis.messages import Event
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import Tally, TallyMessage, merged
 from services.perf.results.results import fortio_result
+from tests.bench.scales import Scale
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends
 from tests.testbed.building import binary
@@ -60,15 +61,15 @@ class Figure:
         return f"| {self.name} | {value} | {bar} | {verdict} |"
 
 
-async def figures(folder: Path, *, seconds: int, turns: int) -> list[Figure]:
-    """All of them. `seconds` is the length of a run beside the generator alone."""
+async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
+    """All of them."""
     with Backends() as servers, _server() as port:
         target = servers.add("target", delay_s=_DELAY_S)
         async with rigged(folder, workers=1, perf_start_within="60s") as rig:
             url = f"http://{loopback.HOST}:{port}/?delay={_DELAY_S * 1000:g}ms"
-            found = await _overhead(rig, url, seconds=seconds, turns=turns)
+            found = await _overhead(rig, url, seconds=scale.load_s, turns=scale.load_turns)
             found.append(_merge())
-            found += await _scaling(rig, target)
+            found += await _scaling(rig, target, scale)
     return found
 
 
@@ -181,11 +182,11 @@ def _tally(random: Random) -> TallyMessage:
     return tally.message()
 
 
-async def _scaling(rig: Rig, target: Backend) -> list[Figure]:
+async def _scaling(rig: Rig, target: Backend, scale: Scale) -> list[Figure]:
     """Workers that are started because a run waits for them, and stopped in the middle of it."""
     url = f"http://{loopback.HOST}:{target.port}/"
     target.requests.clear()
-    body = smp(url, rps=RATE, duration="10s", connections=6, workers=3)
+    body = smp(url, rps=RATE, duration=f"{scale.scaling_s}s", connections=6, workers=3)
     run = await rig.start(body)
     await rig.until(run, "waiting")
     began = time.monotonic()
@@ -210,15 +211,15 @@ async def _scaling(rig: Rig, target: Backend) -> list[Figure]:
         ),
         Figure(
             name="Requests of that run that its result does not have",
-            value=abs(lost) + abs(10 * RATE - _requests(measurement)),
+            value=abs(lost) + abs(scale.scaling_s * RATE - _requests(measurement)),
             unit="",
             bar=0,
         ),
-        *await _rates(rig),
+        *await _rates(rig, scale),
     ]
 
 
-async def _rates(rig: Rig) -> list[Figure]:
+async def _rates(rig: Rig, scale: Scale) -> list[Figure]:
     """As fast as possible, by one, two and four workers, against fortio's own server."""
     found = []
     with _server() as port:
@@ -229,7 +230,7 @@ async def _rates(rig: Rig) -> list[Figure]:
             body = smp(
                 f"http://{loopback.HOST}:{port}/",
                 rps=0,
-                duration="5s",
+                duration=f"{scale.rate_s}s",
                 connections=16,
                 workers=workers,
             )

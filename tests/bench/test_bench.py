@@ -45,20 +45,21 @@ GRAPH = (
 )
 
 
+PAGES = {
+    "operations": ("benchmarks.md", ROWS),
+    "loads": ("performance-tests.md", LOADS),
+    "topology": ("live-graph.md", GRAPH),
+}
+
+
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
-    ("part", "page", "rows"),
-    [
-        ("operations", "benchmarks.md", ROWS),
-        ("loads", "performance-tests.md", LOADS),
-        ("topology", "live-graph.md", GRAPH),
-    ],
-    ids=["operations", "loads", "topology"],
+    "scale", ["smoke", pytest.param("short", marks=(pytest.mark.full, pytest.mark.alone))]
 )
-def test_every_measurement_is_made(
-    part: str, page: str, rows: tuple[str, ...], tmp_path: Path
-) -> None:
-    command = [sys.executable, "-m", "tests.bench", "--repeats", "1", "--part", part]
+@pytest.mark.parametrize("part", PAGES)
+def test_every_measurement_is_made(part: str, scale: str, tmp_path: Path) -> None:
+    page, rows = PAGES[part]
+    command = [sys.executable, "-m", "tests.bench", "--scale", scale, "--part", part]
     done = subprocess.run(
         [*command, "--output", str(tmp_path)],
         cwd=ROOT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from services.chassis.messages import ClusterRecord
 from tests.bench.crowds import crowd, namespace_of, post, service
 from tests.bench.loads import Figure
 from tests.bench.measuring import peak_memory_mib, percentile
+from tests.bench.scales import Scale
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.seeing import Seeing, seeing
@@ -41,7 +42,6 @@ METHOD = (
 _RATE = 50.0
 _SETTLE_S = 2.0
 _ALIVE = 20
-_DRIFTS = 20
 
 
 @dataclass(slots=True)
@@ -55,16 +55,16 @@ class _Timed:
         return [self.shown[name] - at for name, at in self.watched.items() if name in self.shown]
 
 
-async def figures(folder: Path, *, sizes: Sequence[int], changes: int) -> list[Figure]:
+async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
     """For each number of services, on one cluster that grows."""
     found: list[Figure] = []
     with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
         grown = 0
-        for size in sizes:
+        for size in scale.services:
             async with crowd(cluster, grown, size) as client, seeing(stack) as seen:
                 grown = size
                 found += await _of_size(
-                    cluster, stack, seen, client, size=size, changes=changes, is_first=not found
+                    cluster, stack, seen, client, size=size, scale=scale, is_first=not found
                 )
     return found
 
@@ -76,7 +76,7 @@ async def _of_size(
     client: KubeClient,
     *,
     size: int,
-    changes: int,
+    scale: Scale,
     is_first: bool,
 ) -> list[Figure]:
     print(f"bench: {size} services", flush=True)
@@ -86,9 +86,9 @@ async def _of_size(
     await asyncio.to_thread(stack.wait_ready, "topology")
     drifted: list[Figure] = []
     async with _registered(cluster, stack, seen) as took_s:
-        timed = await _changed(seen, client, token, count=changes)
+        timed = await _changed(seen, client, token, count=scale.changes)
         if is_first:
-            drifted = await _drifted(cluster, stack, seen, client, token)
+            drifted = await _drifted(cluster, stack, seen, client, token, count=scale.drifts)
         memory = peak_memory_mib(stack.processes["topology"].pid)
     latencies = timed.latencies()
     of = f"{size} services"
@@ -214,11 +214,11 @@ def _note(data: Any, names: dict[str, str], timed: _Timed) -> None:
 
 
 async def _drifted(
-    cluster: Cluster, stack: Stack, seen: Seeing, client: KubeClient, token: str
+    cluster: Cluster, stack: Stack, seen: Seeing, client: KubeClient, token: str, *, count: int
 ) -> list[Figure]:
     """Edits of applied objects by another manager: when a client hears, when all is as it was."""
     async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as meshery:
-        for number in range(_DRIFTS):
+        for number in range(count):
             final = await meshery.run("custom", body=json.dumps(_intended(number)))
             assert not final.failed, final.event
     heard: dict[str, float] = {}
@@ -234,7 +234,7 @@ async def _drifted(
 
         follower.on_event = note
         watch = asyncio.create_task(_watch_edits(client, edited, restored), name="bare-watch")
-        for number in range(_DRIFTS):
+        for number in range(count):
             name = f"drift-{number}"
             await client.request(
                 "PATCH",

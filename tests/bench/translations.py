@@ -49,13 +49,13 @@ class Throughput:
         )
 
 
-async def throughput(repeats: int) -> Throughput:
+async def throughput(turns: int) -> Throughput:
     """Read, translate and validate a thousand SMI objects, from YAML to Istio's objects."""
     text, facts = smi_manifest(), smi_facts()
     definitions = Distributions(distributions_folder(), gateway_api_folder())
     await definitions.schemas(ISTIO_VERSION)
     total, reading = [], []
-    for _ in range(max(repeats, 3)):
+    for _ in range(turns):
         began = time.perf_counter()
         read_input(text)
         reading.append(time.perf_counter() - began)
