@@ -317,7 +317,8 @@ class Bench:
         """The page as it is published."""
         conditions = (
             f"{circumstances()}, Kubernetes {KUBERNETES_VERSION} with fake nodes, "
-            f"Istio {ISTIO_VERSION}; {self.scale.turns} repeats in turns, medians (lowest to highest)."
+            f"Istio {ISTIO_VERSION}; {self.scale.turns} repeats in turns, medians (lowest to "
+            "highest)."
         )
         lines = [
             "# Benchmarks",
