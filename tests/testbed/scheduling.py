@@ -62,16 +62,17 @@ def _group_of(item: pytest.Item) -> str:
     """Name of the tests that one worker runs one after the other."""
     if item.get_closest_marker("alone"):
         return _ALONE
+    place = item.path.relative_to(_ROOT)
     fixtures = getattr(item, "fixturenames", ())
     bed = next((name for name in BEDS if name in fixtures), None)
-    return bed or str(item.path.relative_to(_ROOT).with_suffix(""))
+    return f"{bed} of {place.parent}" if bed else str(place.with_suffix(""))
 
 
 def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int, str]:
     """Sorts the groups of a run."""
     waits_for_build = not building.is_complete() and any(map(_needs_bed, members))
-    is_short = group.startswith("unit/")
-    rank = BEDS.index(group) if group in BEDS else len(BEDS) + is_short
+    bed, is_shared, _ = group.partition(" of ")
+    rank = BEDS.index(bed) if is_shared else len(BEDS) + group.startswith("unit/")
     return group == _ALONE, waits_for_build, rank, group
 
 
