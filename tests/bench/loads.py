@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from services.chassis.messages import Event
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import Tally, TallyMessage, merged
-from services.perf.results.results import fortio_result
+from services.perf.results.fortio import fortio_result
 from tests.bench.scales import Scale
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends

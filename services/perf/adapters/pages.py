@@ -19,7 +19,8 @@ from services.perf.adapters.drawing import drawn
 from services.perf.comparison.comparing import compare
 from services.perf.measurements.measurements import Measurement
 from services.perf.results.exports import hdr_log
-from services.perf.results.results import fortio_result, smp_result
+from services.perf.results.fortio import fortio_result
+from services.perf.results.smp import smp_result
 from services.perf.results.templates import template
 from services.perf.runs.store import RunStore
 

@@ -31,7 +31,7 @@ class MissingShard(Piece):
 
     shard: int
     worker: str
-    since_s: float
+    since_s: float = Field(serialization_alias="sinceS")
     """When it was last heard of, in seconds after the run's start."""
     reason: str
 
@@ -96,7 +96,7 @@ class Measurement(Message):
     targets: list[TargetResult] = Field(default_factory=list)
     tally: TallyMessage
     """Over everything."""
-    saturation_rate: float | None = None
+    saturation_rate: float | None = Field(default=None, serialization_alias="saturationRate")
     """Of a search: the highest rate that held the objective; 0 when none did."""
     correlation: dict[str, Any] | None = None
     """What the mesh's telemetry says about the run's window (`verdicts.Verdict`)."""

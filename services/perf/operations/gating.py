@@ -29,7 +29,7 @@ from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.options import PerformanceOptions
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
-from services.perf.results.results import summary
+from services.perf.results.summaries import summary
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.wire import GateRecord, RunRecord, RunState

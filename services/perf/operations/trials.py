@@ -13,7 +13,7 @@ from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
-from services.perf.results.results import summary
+from services.perf.results.summaries import summary
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.work import Work

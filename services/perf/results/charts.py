@@ -25,7 +25,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from services.perf.measurements.histograms import Histogram, slot_range
 from services.perf.measurements.measurements import Measurement
-from services.perf.results.series import Points, failures, latencies, rates, told_code
+from services.perf.results.series import Points, failures, format_code, latencies, rates
 
 # Stand for what a page's style decides; as colours they are those of a light page.
 INK, GRID = "#1f2329", "#d5d9df"
@@ -185,7 +185,7 @@ def _draw_requests(axes: Axes, measurement: Measurement) -> None:
     axes.set_xlabel("seconds after the start")
     _plot(axes, rates(measurement), "all", 0)
     for number, (code, points) in enumerate(failures(measurement).items(), start=1):
-        _plot(axes, points, told_code(code), number)
+        _plot(axes, points, format_code(code), number)
     axes.set_ylim(bottom=0)
 
 

@@ -19,8 +19,8 @@ from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import TallyMessage
 from services.perf.results.charts import VARIABLES, svg
-from services.perf.results.results import summary, told_ms, told_number
-from services.perf.results.series import told_code
+from services.perf.results.series import format_code
+from services.perf.results.summaries import format_ms, format_number, summary
 from services.perf.results.templates import template
 from services.perf.telemetry.verdicts import Verdict
 
@@ -73,7 +73,7 @@ def _sections(measurement: Measurement, comparison: Comparison | None) -> Iterat
         "Answers",
         ("code", "requests", "share"),
         [
-            (told_code(code), str(count), f"{count / max(1, codes.total()):.2%}")
+            (format_code(code), str(count), f"{count / max(1, codes.total()):.2%}")
             for code, count in codes.most_common()
         ],
         f"{tally.failed} count as failed",
@@ -83,7 +83,7 @@ def _sections(measurement: Measurement, comparison: Comparison | None) -> Iterat
         "Targets",
         ("URL", "weight", *_FIGURES),
         [
-            (target.url, told_number(target.weight), *_figures(target.tally))
+            (target.url, format_number(target.weight), *_figures(target.tally))
             for target in measurement.targets
         ],
     )
@@ -119,15 +119,15 @@ def _times(tally: TallyMessage) -> list[tuple[str, ...]]:
         ("mean", [kind.mean_us for kind in kinds]),
         ("deviation", [kind.deviation_us for kind in kinds]),
     ]
-    return [(name, *(told_ms(us / 1000) for us in both)) for name, both in times_us]
+    return [(name, *(format_ms(us / 1000) for us in both)) for name, both in times_us]
 
 
 def _stages(measurement: Measurement) -> Section:
     rows = []
     for number, stage in enumerate(measurement.stages, start=1):
-        asked = told_number(stage.rate) if stage.rate > 0 else "any"
+        asked = format_number(stage.rate) if stage.rate > 0 else "any"
         holds = {True: "held", False: stage.reason or "did not hold", None: ""}[stage.holds]
-        cells = (asked, told_number(stage.actual_rate), told_number(stage.duration_s))
+        cells = (asked, format_number(stage.actual_rate), format_number(stage.duration_s))
         rows.append((str(number), *cells, *_figures(stage.tally), holds))
     is_search = measurement.saturation_rate is not None
     columns = ("asked/s", "reached/s", "seconds", *_FIGURES, "objective")
@@ -137,7 +137,7 @@ def _stages(measurement: Measurement) -> Section:
 
 def _figures(tally: TallyMessage) -> tuple[str, ...]:
     durations = Histogram.of(tally.durations)
-    times = (told_ms(durations.percentile_us(p) / 1000) for p in (50, 90, 99))
+    times = (format_ms(durations.percentile_us(p) / 1000) for p in (50, 90, 99))
     return str(durations.count), str(tally.failed), *times
 
 
@@ -146,7 +146,7 @@ def _facts(measurement: Measurement) -> list[tuple[str, str]]:
     facts = {
         "run": measurement.run,
         "started": f"{started:%Y-%m-%d %H:%M:%S} UTC",
-        "lasted": f"{told_number(measurement.duration_s)} s",
+        "lasted": f"{format_number(measurement.duration_s)} s",
         "generator": f"{measurement.generator}, {measurement.protocol}",
         "connections": str(measurement.connections),
         "workers": str(measurement.workers),

@@ -63,7 +63,7 @@ def failures(measurement: Measurement) -> Failures:
     return lines
 
 
-def told_code(code: str) -> str:
+def format_code(code: str) -> str:
     """A code for people, in letters that every font has."""
     if code == "-1":
         return "no answer"

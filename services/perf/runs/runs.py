@@ -29,7 +29,7 @@ from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement, interval_of
 from services.perf.measurements.tallies import merged
-from services.perf.results.results import told_ms
+from services.perf.results.summaries import format_ms
 from services.perf.runs.assignments import Assignments, StepOutcome, Timeouts
 from services.perf.runs.channels import Channels
 from services.perf.runs.conductor import Conductor
@@ -321,7 +321,7 @@ def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
 def _line(record: RunRecord) -> str:
     """One line for people."""
     failed = f", {record.failed} failed" if record.failed else ""
-    p99 = f", p99 {told_ms(record.p99_ms)} ms" if record.p99_ms is not None else ""
+    p99 = f", p99 {format_ms(record.p99_ms)} ms" if record.p99_ms is not None else ""
     return (
         f"{record.elapsed_s:.0f} of {record.duration_s:.0f} s: "
         f"{record.requests} requests{failed}{p99}"

@@ -16,7 +16,7 @@ from services.chassis.bus.subjects import token
 from services.chassis.messages.models import Message
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.measurements.measurements import Measurement
-from services.perf.results.results import fortio_result
+from services.perf.results.fortio import fortio_result
 from services.perf.runs.wire import GateRecord, RunRecord, ShardResult, Step
 
 M = TypeVar("M", bound=Message)

@@ -13,7 +13,7 @@ import pytest
 from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.measurements import Measurement, StageResult, TargetResult
 from services.perf.measurements.tallies import Tally
-from services.perf.results.results import fortio_result
+from services.perf.results.fortio import fortio_result
 from tests.testbed.backends import Backends
 from tests.testbed.building import binary
 

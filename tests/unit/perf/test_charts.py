@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES, describe, png, svg
-from services.perf.results.series import failures, latencies, rates, told_code
+from services.perf.results.series import failures, format_code, latencies, rates
 from tests.unit.perf.samples import HOSTILE, UNUSUAL, measurement, searched, tally
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -94,11 +94,11 @@ def test_no_time_or_program_is_written_into_the_files() -> None:
 
 def test_a_code_cannot_become_markup_or_mathematics() -> None:
     texts = texts_of(svg(UNUSUAL["hostile"]))
-    assert told_code(HOSTILE) in texts
-    assert len(told_code(HOSTILE)) == 24
-    assert told_code("$x^2$") in texts_of(svg(measurement(tally(code="$x^2$"))))
-    assert told_code("☃") == "?"
-    assert told_code("-1") == "no answer"
+    assert format_code(HOSTILE) in texts
+    assert len(format_code(HOSTILE)) == 24
+    assert format_code("$x^2$") in texts_of(svg(measurement(tally(code="$x^2$"))))
+    assert format_code("☃") == "?"
+    assert format_code("-1") == "no answer"
 
 
 def test_a_picture_of_a_day_stays_small() -> None:

@@ -21,8 +21,9 @@ from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.histograms import LONGEST_US, Histogram
 from services.perf.measurements.measurements import MissingShard, StageResult
 from services.perf.measurements.tallies import Tally
-from services.perf.results.buckets import fortio_histogram, resolution_of
-from services.perf.results.results import fortio_result, smp_result, summary, told_ms, told_number
+from services.perf.results.fortio import fortio_histogram, fortio_result, resolution_of
+from services.perf.results.smp import smp_result
+from services.perf.results.summaries import format_ms, format_number, summary
 from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, tally
 
 # fortio's default bounds in milliseconds, as its sources and its results have them.
@@ -307,8 +308,8 @@ def test_a_summary_of_nothing_says_so() -> None:
     ("value", "told"), [(0.001, "0.001"), (1.2345, "1.23"), (99.97, "100"), (1234.5, "1234")]
 )
 def test_milliseconds_have_three_digits_and_no_exponent(value: float, told: str) -> None:
-    assert told_ms(value) == told
+    assert format_ms(value) == told
 
 
 def test_numbers_have_no_exponent() -> None:
-    assert [told_number(n) for n in (1_000_000.0, 133.3333, 5.0)] == ["1000000", "133.33", "5"]
+    assert [format_number(n) for n in (1_000_000.0, 133.3333, 5.0)] == ["1000000", "133.33", "5"]
