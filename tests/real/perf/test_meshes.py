@@ -11,7 +11,7 @@ import pytest
 from services.chassis.bus.connection import connect
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
-from tests.real.perf.doors import NAMESPACE, Door
+from tests.real.perf.ingresses import NAMESPACE, Ingress
 from tests.testbed.clusters import Cluster
 from tests.testbed.entries import istio_object
 from tests.testbed.meshery import Meshery
@@ -47,9 +47,9 @@ async def rig(stack: Stack) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def door(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    with Door(tmp_path_factory.mktemp("door"), cluster=cluster, delay_s=DELAY_S) as door:
-        yield door
+def ingress(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingress]:
+    with Ingress(tmp_path_factory.mktemp("ingress"), cluster=cluster, delay_s=DELAY_S) as ingress:
+        yield ingress
 
 
 @pytest.fixture
@@ -62,21 +62,21 @@ def median_us(measurement: Measurement) -> int:
     return Histogram.of(measurement.tally.durations).percentile_us(50)
 
 
-async def test_the_number_of_workers_changes_no_figure(rig: Rig, door: Door) -> None:
+async def test_the_number_of_workers_changes_no_figure(rig: Rig, ingress: Ingress) -> None:
     measurements = []
     for workers in (1, 2, 4):
-        door.backend.requests.clear()
+        ingress.backend.requests.clear()
         body = smp(
-            door.url,
+            ingress.url,
             rps=RATE,
             duration="10s",
             connections=8,
-            client=door.client,
+            client=ingress.client,
             workers=workers,
         )
         measurement = await rig.measured(body)
         counted = sum(measurement.tally.durations.counts)
-        assert counted == 10 * RATE == door.backend.requests.total()
+        assert counted == 10 * RATE == ingress.backend.requests.total()
         assert measurement.workers == workers
         assert measurement.tally.codes == {"200": counted}
         assert measurement.actual_rate == pytest.approx(RATE, rel=0.01)
@@ -87,9 +87,9 @@ async def test_the_number_of_workers_changes_no_figure(rig: Rig, door: Door) -> 
     assert found["verdict"] != "regression", found["told"]
 
 
-async def test_meshery_runs_a_test(meshery: Meshery, stack: Stack, door: Door) -> None:
+async def test_meshery_runs_a_test(meshery: Meshery, stack: Stack, ingress: Ingress) -> None:
     final = await meshery.run(
-        "performance-test", body=smp(door.url, rps=50, duration="3s", client=door.client)
+        "performance-test", body=smp(ingress.url, rps=50, duration="3s", client=ingress.client)
     )
     assert not final.failed, final.event
     assert final.event.summary.endswith("finished successfully on bed")
@@ -105,50 +105,55 @@ async def test_a_body_without_a_test_is_refused(meshery: Meshery, stack: Stack) 
 
 
 async def test_a_slower_route_is_rolled_back(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+    meshery: Meshery, stack: Stack, ingress: Ingress, rig: Rig
 ) -> None:
     """A delay of 30 %, as a fault that Envoy injects."""
-    before = door.stored_route()
-    final = await meshery.run("performance-gate", body=gate(door, delay_ms=DELAY_S * 1000 * 0.3))
+    before = ingress.stored_route()
+    final = await meshery.run("performance-gate", body=gate(ingress, delay_ms=DELAY_S * 1000 * 0.3))
     assert final.failed
     assert final.event.error_code == "MB-6012"
-    assert door.stored_route() == before
+    assert ingress.stored_route() == before
     told = "\n".join(r.event.summary for r in meshery.events)
     for step in ("before the change", "Applied VirtualService", "after the change", "Rolled back"):
         assert step in told, told
 
 
 async def test_a_route_that_is_no_slower_stays(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+    meshery: Meshery, stack: Stack, ingress: Ingress, rig: Rig
 ) -> None:
     """Told with a threshold that the noise of a busy machine does not reach."""
-    before = door.stored_route()
-    final = await meshery.run("performance-gate", body=gate(door, retries=1, threshold=1.0))
+    before = ingress.stored_route()
+    final = await meshery.run("performance-gate", body=gate(ingress, retries=1, threshold=1.0))
     assert not final.failed, final.event
-    assert door.stored_route() == {**before, "retries": {"attempts": 1}}
+    assert ingress.stored_route() == {**before, "retries": {"attempts": 1}}
 
 
 async def test_what_was_not_there_is_deleted_by_the_rollback(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster
+    meshery: Meshery, stack: Stack, ingress: Ingress, rig: Rig, cluster: Cluster
 ) -> None:
     """A connection pool that is too small for the load: Envoy refuses what does not fit."""
     pool = {
         "tcp": {"maxConnections": 1},
         "http": {"http1MaxPendingRequests": 1, "maxRequestsPerConnection": 1},
     }
-    spec = {"host": door.host, "trafficPolicy": {"connectionPool": pool}}
+    spec = {"host": ingress.host, "trafficPolicy": {"connectionPool": pool}}
     rule = istio_object("DestinationRule", name="small", namespace=NAMESPACE, spec=spec)
-    final = await meshery.run("performance-gate", body=gate(door, change=json.dumps(rule)))
+    final = await meshery.run("performance-gate", body=gate(ingress, change=json.dumps(rule)))
     assert final.failed
     assert final.event.error_code == "MB-6012"
     assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
 
 
 async def test_one_operation_on_two_clusters_is_two_runs(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig, cluster: Cluster, second_cluster: Cluster
+    meshery: Meshery,
+    stack: Stack,
+    ingress: Ingress,
+    rig: Rig,
+    cluster: Cluster,
+    second_cluster: Cluster,
 ) -> None:
-    door.backend.requests.clear()
-    body = smp(door.url, rps=30, duration="2s", client=door.client, workers=1)
+    ingress.backend.requests.clear()
+    body = smp(ingress.url, rps=30, duration="2s", client=ingress.client, workers=1)
     operation = await meshery.apply(
         "performance-test",
         body=body,
@@ -156,7 +161,7 @@ async def test_one_operation_on_two_clusters_is_two_runs(
     )
     finals = await meshery.finals(operation, count=2, within_s=60.0)
     assert not any(final.failed for final in finals)
-    assert door.backend.requests.total() == 120
+    assert ingress.backend.requests.total() == 120
     runs = [
         run["run"] for run in (await rig.ask("status"))["runs"] if run["operation"] == operation
     ]
@@ -164,12 +169,12 @@ async def test_one_operation_on_two_clusters_is_two_runs(
 
 
 async def test_a_cancelled_gate_is_rolled_back(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+    meshery: Meshery, stack: Stack, ingress: Ingress, rig: Rig
 ) -> None:
-    before = door.stored_route()
-    operation = await meshery.apply("performance-gate", body=gate(door, delay_ms=5))
+    before = ingress.stored_route()
+    operation = await meshery.apply("performance-gate", body=gate(ingress, delay_ms=5))
     await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
-    assert door.stored_route() != before
+    assert ingress.stored_route() != before
     [run] = [
         run["run"]
         for run in (await rig.ask("status"))["runs"]
@@ -186,19 +191,19 @@ async def test_a_cancelled_gate_is_rolled_back(
 
     await meshery.until(lambda: bool(ended()), within_s=30.0)
     assert "rolled back" in ended()[0]
-    assert door.stored_route() == before
+    assert ingress.stored_route() == before
     assert (await rig.status(run))["state"] == "cancelled"
 
 
 async def test_a_gate_whose_worker_dies_is_taken_over(
-    meshery: Meshery, stack: Stack, door: Door, rig: Rig
+    meshery: Meshery, stack: Stack, ingress: Ingress, rig: Rig
 ) -> None:
     """It is killed with the change applied; another worker measures, and rolls back."""
-    before = door.stored_route()
-    body = gate(door, delay_ms=DELAY_S * 1000 * 0.5)
+    before = ingress.stored_route()
+    body = gate(ingress, delay_ms=DELAY_S * 1000 * 0.5)
     operation = await meshery.apply("performance-gate", body=body)
     await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
-    assert door.stored_route() != before
+    assert ingress.stored_route() != before
     keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops")).split()
     [key] = [key for key in keys if key.startswith(f"{operation}.")]
     record = await asyncio.to_thread(stack.nats_cli, "kv", "get", "ops", key, "--raw")
@@ -206,7 +211,7 @@ async def test_a_gate_whose_worker_dies_is_taken_over(
     [final] = await meshery.finals(operation, within_s=90.0)
     assert final.failed
     assert final.event.error_code == "MB-6012"
-    assert door.stored_route() == before
+    assert ingress.stored_route() == before
 
 
 def _is_measuring_the_change(meshery: Meshery, operation: str) -> bool:
@@ -214,7 +219,7 @@ def _is_measuring_the_change(meshery: Meshery, operation: str) -> bool:
 
 
 def gate(
-    door: Door,
+    ingress: Ingress,
     *,
     delay_ms: float = 0,
     retries: int = 0,
@@ -222,14 +227,14 @@ def gate(
     threshold: float = 0.1,
 ) -> str:
     """The body of a gate whose change is the route with a delay or retries, or another one."""
-    route = door.route(delay_ms=delay_ms)
+    route = ingress.route(delay_ms=delay_ms)
     if retries:
         route["spec"]["http"][0]["retries"] = {"attempts": retries}
     return smp(
-        door.url,
+        ingress.url,
         rps=60,
         duration="6s",
-        client=door.client,
+        client=ingress.client,
         workers=1,
         change=change or json.dumps(route),
         threshold=threshold,

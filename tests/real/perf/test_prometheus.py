@@ -350,11 +350,11 @@ async def test_an_address_that_nobody_listens_on_makes_a_verdict_without_telemet
     assert "hidden" not in verdict.model_dump_json()
 
 
-# --- a real Envoy at the door -------------------------------------------------------------------
+# --- a real Envoy as ingress -------------------------------------------------------------------
 
 
-class Door:
-    """istiod, an Envoy at the door, a real server behind it, and Prometheus."""
+class Ingress:
+    """istiod, an Envoy as ingress, a real server behind it, and Prometheus."""
 
     def __init__(self, folder: Path, starting: ExitStack) -> None:
         self.cluster = starting.enter_context(Cluster(folder / "cluster", name="telemetry"))
@@ -443,14 +443,14 @@ def _only_http(port: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def door(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def ingress(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ingress]:
     with ExitStack() as starting:
-        yield Door(tmp_path_factory.mktemp("door"), starting)
+        yield Ingress(tmp_path_factory.mktemp("ingress"), starting)
 
 
-async def test_a_slow_application_behind_an_envoy_is_named(door: Door) -> None:
-    door.route()
-    verdict = await door.verdict("/?delay=50ms", requests=40, service="checkout.shop")
+async def test_a_slow_application_behind_an_envoy_is_named(ingress: Ingress) -> None:
+    ingress.route()
+    verdict = await ingress.verdict("/?delay=50ms", requests=40, service="checkout.shop")
     assert verdict.place is Place.APPLICATION, verdict.told()
     found = shares(verdict)
     assert found[Place.APPLICATION] > 45
@@ -460,10 +460,10 @@ async def test_a_slow_application_behind_an_envoy_is_named(door: Door) -> None:
     assert {one.reporter for one in edge.latencies} == {"downstream", "upstream"}
 
 
-async def test_a_delay_in_the_envoy_is_named(door: Door) -> None:
-    door.route(delay={"percentage": {"value": 100}, "fixedDelay": "0.05s"})
+async def test_a_delay_in_the_envoy_is_named(ingress: Ingress) -> None:
+    ingress.route(delay={"percentage": {"value": 100}, "fixedDelay": "0.05s"})
     # Nobody names the service: it is the one that got the requests.
-    verdict = await door.verdict("/", requests=40, service="")
+    verdict = await ingress.verdict("/", requests=40, service="")
     assert verdict.place is Place.SOURCE_PROXY, verdict.told()
     assert verdict.confidence is not Confidence.LOW
     assert "was not named" in verdict.reason

@@ -1,7 +1,7 @@
 """Whether a regression is told from noise, on simulated runs whose truth is known.
 
 Within a run the level of the latency wanders (an autoregression from interval to interval), between
-runs it drifts. tests/perf/false_alarms.py measures the same with a real server and fortio.
+runs it drifts. tests/real/perf/false_alarms.py measures the same with a real server and fortio.
 """
 
 from __future__ import annotations

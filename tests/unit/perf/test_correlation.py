@@ -1,6 +1,6 @@
 """What correlation asks and what it makes of the answers, mesh by mesh.
 
-The answers are scripted here; tests/perf/test_prometheus.py has a real Prometheus give them.
+The answers are scripted here; tests/real/perf/test_prometheus.py has a real Prometheus give them.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ async def test_a_waypoint_may_know_the_caller_by_another_name() -> None:
 # --- an Envoy without Istio's telemetry ---------------------------------------------------------
 
 
-def door(*, rest: str = "", cluster: str = f"outbound|80||{CART}") -> Answers:
+def ingress(*, rest: str = "", cluster: str = f"outbound|80||{CART}") -> Answers:
     """Envoy's own statistics; `rest` is what a vanilla Envoy puts into the metrics' names."""
     target = {"job": "envoy", "instance": "e:15090"}
     up, down = f"envoy_cluster_{rest}upstream_rq_time_count", f"{DOWNSTREAM}_count"
@@ -298,7 +298,7 @@ def door(*, rest: str = "", cluster: str = f"outbound|80||{CART}") -> Answers:
     ],
 )
 async def test_envoys_own_statistics_stand_in(rest: str, cluster: str) -> None:
-    verdict = await judged(door(rest=rest, cluster=cluster), measured(62))
+    verdict = await judged(ingress(rest=rest, cluster=cluster), measured(62))
     assert places(verdict) == [(Place.CLIENT, 2), (Place.SOURCE_PROXY, 54), (Place.APPLICATION, 6)]
     assert (verdict.place, verdict.confidence) == (Place.SOURCE_PROXY, Confidence.HIGH)
     (edge,) = verdict.edges
@@ -307,7 +307,7 @@ async def test_envoys_own_statistics_stand_in(rest: str, cluster: str) -> None:
 
 
 async def test_listeners_behind_a_mapped_port_count_together_without_envoys_own() -> None:
-    answers = door(rest="shop_svc_cluster_local__", cluster="outbound|80||cart")
+    answers = ingress(rest="shop_svc_cluster_local__", cluster="outbound|80||cart")
     of_listener = "envoy_http_0_0_0_8443__downstream_rq_time_count"
     target = {"job": "envoy", "instance": "e:15090", METRIC: of_listener}
     elsewhere = {**target, "instance": "other:15090"}
@@ -328,12 +328,12 @@ async def test_listeners_behind_a_mapped_port_count_together_without_envoys_own(
 
 
 async def test_another_services_cluster_is_not_taken() -> None:
-    verdict = await judged(door(cluster="outbound|80||cart.shopping.svc"), measured(62))
+    verdict = await judged(ingress(cluster="outbound|80||cart.shopping.svc"), measured(62))
     assert (verdict.place, verdict.shares) == (Place.UNKNOWN, [])
 
 
 async def test_an_unnamed_service_is_guessed_and_doubted() -> None:
-    verdict = await judged(door(), measured(62, service=""))
+    verdict = await judged(ingress(), measured(62, service=""))
     assert (verdict.place, verdict.confidence) == (Place.SOURCE_PROXY, Confidence.MEDIUM)
     assert f"the service under test was not named; {CART} got most requests" in verdict.reason
 

@@ -1,6 +1,6 @@
 """Results in fortio's form, in SMP's form, and in words.
 
-tests/perf/test_forms.py holds fortio's own results against ours.
+tests/real/perf/test_forms.py holds fortio's own results against ours.
 """
 
 from __future__ import annotations

@@ -23,21 +23,25 @@ _PORT = 80
 _KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
 
 
-class Door:
-    """Envoy at the door of one service, routed to by a VirtualService named like it."""
+class Ingress:
+    """Envoy as the ingress of one service, routed to by a VirtualService named like it."""
 
     def __init__(self, folder: Path, *, cluster: Cluster, delay_s: float) -> None:
         self.cluster = cluster
         self.host = host_of(NAME, NAMESPACE)
         self.istiod = Istiod(folder / "istiod", kubeconfig=cluster.kubeconfig)
         self.edge = Edge(
-            folder / "edge", cluster=cluster, istiod=self.istiod, namespace=NAMESPACE, name="door"
+            folder / "edge",
+            cluster=cluster,
+            istiod=self.istiod,
+            namespace=NAMESPACE,
+            name="ingress",
         )
         self.backend: Backend
         self._delay_s = delay_s
         self._running = ExitStack()
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> Ingress:
         with ExitStack() as starting:
             starting.enter_context(istio_defined(self.cluster, _KINDS))
             wait_until(self._are_served, timeout_s=30.0, what="Istio's kinds to be served")
@@ -49,7 +53,7 @@ class Door:
             apply(self.cluster, [entry, self.route()])
             starting.enter_context(self.istiod)
             starting.enter_context(self.edge)
-            wait_until(self._answers, timeout_s=30.0, what="the door to open", processes=[])
+            wait_until(self._answers, timeout_s=30.0, what="the ingress to open", processes=[])
             self.backend.requests.clear()
             self._running = starting.pop_all()
         return self
@@ -58,7 +62,7 @@ class Door:
         for kind, name in (
             ("virtualservice", NAME),
             ("serviceentry", NAME),
-            ("gateways.networking.istio.io", "door"),
+            ("gateways.networking.istio.io", "ingress"),
         ):
             self.cluster.kubectl("delete", kind, name, "-n", NAMESPACE, "--ignore-not-found")
         self._running.close()
@@ -69,7 +73,7 @@ class Door:
 
     @property
     def client(self) -> dict[str, Any]:
-        """What an SMP client needs to get through the door."""
+        """What an SMP client needs to get through the ingress."""
         return {"headers": {"Host": self.host}}
 
     def route(self, *, delay_ms: float = 0) -> dict[str, Any]:
