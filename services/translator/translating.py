@@ -18,8 +18,7 @@ from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.designs import Expansion
 from services.translator.documents import Input
-from services.translator.extensions.filters import check_filter
-from services.translator.extensions.plugins import check_plugin
+from services.translator.extensions import check_extension
 from services.translator.istio.versions import in_served_version
 from services.translator.reports import Finding, Level, Line, Report
 from services.translator.smi import is_smi
@@ -136,8 +135,7 @@ def _current(obj: KubeObject, context: Context, report: Report) -> KubeObject:
     report.findings += modern.findings
     if context.schemas is not None:
         report.findings += validate(current, schemas=context.schemas)
-    report.findings += check_filter(current, target=target, root_namespace=root)
-    report.findings += check_plugin(current)
+    report.findings += check_extension(current, target=target, root_namespace=root)
     return current
 
 

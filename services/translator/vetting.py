@@ -18,8 +18,7 @@ from services.translator.contexts import schemas_for
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
-from services.translator.extensions.filters import check_filter
-from services.translator.extensions.plugins import check_plugin
+from services.translator.extensions import check_extension
 from services.translator.options import Options
 from services.translator.reports import Finding, Level
 from services.translator.work import Work
@@ -123,6 +122,5 @@ def vetted(
     return [
         *(validate(obj, schemas=schemas) if schemas is not None else ()),
         *modernized(obj, target=target, root_namespace=root_namespace).findings,
-        *check_filter(obj, target=target, root_namespace=root_namespace),
-        *check_plugin(obj),
+        *check_extension(obj, target=target, root_namespace=root_namespace),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -30,16 +30,19 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """The objects of a mesh, found by kind. `kubernetes_minor` 0 means that it is not known."""
+    """The objects of a mesh by their kinds, and what conditions look up in them."""
 
     by_kind: Mapping[tuple[str, str], tuple[KubeObject, ...]]
-    root_namespace: str = DEFAULT_ROOT
-    kubernetes_minor: int = 0
-    configs: tuple[MeshConfig, ...] = ()
-    suffixes: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    root_namespace: str
+    kubernetes_minor: int
+    """0 when the version of the nodes is not known."""
+    is_ambient: bool
+    """Whether a namespace is in the ambient data plane, or there is a waypoint."""
+    configs: tuple[MeshConfig, ...]
+    suffixes: Mapping[tuple[str, str], frozenset[str]]
     """Gateway and a part of a host such as `.example.com`, to up to two VirtualServices (as
     namespace/name) that have a more specific host there."""
-    owners: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    owners: Mapping[str, frozenset[str]]
     """Host of a ServiceEntry to the namespaces that declare it."""
 
     @classmethod
@@ -59,6 +62,7 @@ class Mesh:
             by_kind=by_kind,
             root_namespace=root_namespace,
             kubernetes_minor=kubernetes_minor,
+            is_ambient=_is_ambient(by_kind),
             configs=configs,
             suffixes=_suffixes(by_kind.get(("networking.istio.io", "VirtualService"), ())),
             owners=_owners(by_kind.get(("networking.istio.io", "ServiceEntry"), ())),
@@ -66,18 +70,6 @@ class Mesh:
 
     def all(self, group: str, kind: str) -> tuple[KubeObject, ...]:
         return self.by_kind.get((group, kind), ())
-
-    @property
-    def is_ambient(self) -> bool:
-        """Whether a namespace is in the ambient data plane, or there is a waypoint."""
-        label = "istio.io/dataplane-mode"
-        return any(
-            inner(obj, "metadata", "labels").get(label) == "ambient"
-            for obj in self.all("", "Namespace")
-        ) or any(
-            inner(obj, "spec").get("gatewayClassName") == "istio-waypoint"
-            for obj in self.all("gateway.networking.k8s.io", "Gateway")
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +123,14 @@ def environment(obj: KubeObject) -> Iterator[tuple[Path, str]]:
     for path, container in containers(obj):
         for index, variable in entries(container.get("env")):
             yield (*path, "env", index), text(variable.get("name"))
+
+
+def _is_ambient(by_kind: Mapping[tuple[str, str], tuple[KubeObject, ...]]) -> bool:
+    namespaces = by_kind.get(("", "Namespace"), ())
+    gateways = by_kind.get(("gateway.networking.k8s.io", "Gateway"), ())
+    modes = (inner(obj, "metadata", "labels").get("istio.io/dataplane-mode") for obj in namespaces)
+    classes = (inner(obj, "spec").get("gatewayClassName") for obj in gateways)
+    return "ambient" in modes or "istio-waypoint" in classes
 
 
 def _suffixes(services: Iterable[KubeObject]) -> dict[tuple[str, str], frozenset[str]]:

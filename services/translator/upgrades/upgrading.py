@@ -14,8 +14,7 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
-from services.translator.extensions.filters import check_filter
-from services.translator.extensions.plugins import check_plugin
+from services.translator.extensions import check_extension
 from services.translator.istio.objects import group_kind, subject_of, text
 from services.translator.istio.versions import Minor, minor_of, minor_text
 from services.translator.reports import Finding, Level, Path, errors
@@ -155,15 +154,13 @@ class _Upgrade:
             yield Change(finding=finding, since=self._since, rewritten=rewritten)
 
     def extension_changes(self, obj: KubeObject) -> Iterator[Change]:
-        """Reports changes for EnvoyFilters, and risks of extensions that are there already."""
+        """Reports findings about extensions, and which of them the target version brings."""
         root = self.root_namespace
-        before = check_filter(obj, target=self.current, root_namespace=root)
+        before = check_extension(obj, target=self.current, root_namespace=root)
         known = {(found.path, found.rule) for found in before}
-        for found in check_filter(obj, target=self.target, root_namespace=root):
+        for found in check_extension(obj, target=self.target, root_namespace=root):
             is_new = (found.path, found.rule) not in known
             yield Change(finding=found, since=self._since if is_new else "")
-        for found in check_plugin(obj):
-            yield Change(finding=found, since="")
 
     @property
     def _since(self) -> str:
