@@ -112,6 +112,10 @@ class Report:
     def has_errors(self) -> bool:
         return any(finding.level is Level.ERROR for finding in self.findings)
 
+    def about(self, subject: Ref) -> Report:
+        """The same report, for findings about another subject."""
+        return replace(self, subject=subject)
+
     def error(self, path: Path, message: str, *, rule: str = "schema", remedy: str = "") -> None:
         self._add(Level.ERROR, path, message, rule=rule, remedy=remedy)
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.chassis.errors import DesignMalformed
-from services.translator.reports import Line
+from services.chassis.kube.objects import Ref
+from services.translator.reports import Line, Report
 
 COMPONENT_LIMIT = 1000
+_MOST_ERRORS = 20
 
 # Meshery's own notes on an object: where it came from and where it stands on the canvas.
 _BOOKKEEPING = ("design.meshmodel.io", "pattern.meshery.io", "resource.pattern.meshery.io")
@@ -48,9 +50,13 @@ class Component:
     """What others may call it by, beside its name."""
 
     @property
+    def ref(self) -> Ref:
+        """The subject of what is reported about it."""
+        return ref_of(self.kind or "component", quoted(self.name))
+
+    @property
     def label(self) -> str:
-        """How errors and reports call it."""
-        return f"{self.kind or 'component'} {quoted(self.name)}"
+        return str(self.ref)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,28 +80,23 @@ def quoted(text: object) -> str:
     return repr(str(text)[:64])
 
 
-# ---- Problems ------------------------------------------------------------------------------------
-
-# A problem names the component and the field; it never repeats a value, because settings may hold
-# secrets. All problems are collected, so that one look at the error mends them all.
-
-_TOLD = 20
+def ref_of(kind: str, name: object) -> Ref:
+    """A component, or another part of a design, as the subject of what is reported about it."""
+    return Ref(api_version="", kind=kind, namespace="", name=str(name))
 
 
-class Problems:
-    """What is wrong, in the order in which it was found."""
+THE_DESIGN = ref_of("the", "design")
 
-    def __init__(self) -> None:
-        self._texts: list[str] = []
 
-    def add(self, label: str, text: str) -> None:
-        self._texts.append(f"{label}: {text}")
+def refuse(report: Report) -> None:
+    """Raises `DesignMalformed` with every error (the first twenty in words), if there is any.
 
-    def settle(self) -> None:
-        """Raises `DesignMalformed` with every problem (the first twenty in words)."""
-        if not self._texts:
-            return
-        told = list(dict.fromkeys(self._texts))
-        more = len(told) - _TOLD
-        tail = f"; and {more} more problems" if more > 0 else ""
-        raise DesignMalformed("; ".join(told[:_TOLD]) + tail)
+    An error names the component and the field; it never repeats a value, because settings may hold
+    secrets.
+    """
+    texts = list(dict.fromkeys(f"{one.subject}: {one.message}" for one in report.findings))
+    if not texts:
+        return
+    more = len(texts) - _MOST_ERRORS
+    tail = f"; and {more} more problems" if more > 0 else ""
+    raise DesignMalformed("; ".join(texts[:_MOST_ERRORS]) + tail)

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Step, StepKind
-from services.translator.designs.components import Component, Design, Problems
+from services.translator.designs.components import Component, Design, refuse
 from services.translator.designs.meshes import (
     addon_of,
     addon_step,
     is_mesh,
-    mesh_lines,
     mesh_step,
+    note_mesh,
+    note_traits,
     revision_of,
-    trait_lines,
     trait_steps,
 )
 from services.translator.designs.objects import build
 from services.translator.designs.ordering import Graph, drawn
-from services.translator.reports import Line
+from services.translator.reports import Line, Report
 
 _DEFINITION = "CustomResourceDefinition"
 
@@ -58,55 +58,57 @@ class _Work:
 
 
 def expand(design: Design, *, is_deletion: bool, default_namespace: str) -> Expansion:
-    """The steps that apply (or delete) a design; raises `DesignMalformed` with all problems.
+    """The steps that apply (or delete) a design; raises `DesignMalformed` with every error.
 
     `default_namespace` is for namespaced objects whose component names none. An object's api
     version is the design's own, or the newest where the design is silent.
     """
-    problems = Problems()
+    report = Report()
     works = [
-        _work(component, is_deletion=is_deletion, namespace=default_namespace, problems=problems)
+        _work(component, is_deletion=is_deletion, namespace=default_namespace, report=report)
         for component in design.components
     ]
-    _settle_twins(works, problems=problems)
-    graph = drawn(design.components, lengths=[work.length for work in works], problems=problems)
-    problems.settle()
+    _settle_twins(works, report=report)
+    graph = drawn(design.components, lengths=[work.length for work in works], report=report)
+    refuse(report)
     _put_foundations_first(graph, works)
+    _note(design.components, report)
     levels = _levels(works, graph.starts())
     if is_deletion:
         levels = [level[::-1] for level in levels[::-1]]
     return Expansion(
         levels=tuple(tuple(level) for level in levels),
-        lines=(*design.lines, *graph.lines, *_lines(design.components)),
+        lines=(*design.lines, *report.lines),
     )
 
 
-def _work(component: Component, *, is_deletion: bool, namespace: str, problems: Problems) -> _Work:
+def _work(component: Component, *, is_deletion: bool, namespace: str, report: Report) -> _Work:
     work = _Work(component)
+    report = report.about(component.ref)
     if component.is_annotation:
         return work
     if is_mesh(component):
-        work.own.append(mesh_step(component, is_deletion=is_deletion, problems=problems))
+        work.own.append(mesh_step(component, is_deletion=is_deletion, report=report))
     elif addon_of(component):
         work.own.append(addon_step(component, is_deletion=is_deletion))
     else:
-        obj = build(component, default_namespace=namespace, problems=problems)
+        obj = build(component, default_namespace=namespace, report=report)
         if obj is not None:
             title = str(Ref.of(obj))
             work.own.append(Step(title=title, is_deletion=is_deletion, objects=[obj]))
-    work.traits += trait_steps(component, is_deletion=is_deletion, problems=problems)
+    work.traits += trait_steps(component, is_deletion=is_deletion, report=report)
     return work
 
 
-def _settle_twins(works: Sequence[_Work], *, problems: Problems) -> None:
-    """Drops steps of traits that stand there already; two that contradict are a problem."""
+def _settle_twins(works: Sequence[_Work], *, report: Report) -> None:
+    """Drops steps of traits that stand there already; two that contradict are an error."""
     seen: dict[tuple[str, ...], tuple[Step, str]] = {}
     for work in works:
         label = work.component.label
         for step in work.own:
             earlier, owner = seen.setdefault(_own_identity(work, step), (step, label))
             if earlier is not step:
-                problems.add(label, f"{step.title} comes from {owner}, too")
+                report.about(work.component.ref).error((), f"{step.title} comes from {owner}, too")
     for work in works:
         kept: list[Step] = []
         for step in work.traits:
@@ -117,7 +119,7 @@ def _settle_twins(works: Sequence[_Work], *, problems: Problems) -> None:
                 kept.append(step)
             elif known[0] != step:
                 text = f"{step.title} contradicts {known[0].title} of {known[1]}"
-                problems.add(work.component.label, text)
+                report.about(work.component.ref).error((), text)
         work.traits = kept
 
 
@@ -170,14 +172,14 @@ def _levels(works: Sequence[_Work], starts: dict[int, int]) -> list[list[Step]]:
     return [levels[number] for number in sorted(levels)]
 
 
-def _lines(components: Iterable[Component]) -> list[Line]:
-    lines: list[Line] = []
+def _note(components: Iterable[Component], report: Report) -> None:
+    """Adds lines about what leads to no step."""
     applied: list[Component] = []
     for component in components:
         if component.is_annotation:
-            lines.append(Line(source=component.label, note="a drawing on the canvas"))
+            report.lines.append(Line(source=component.label, note="a drawing on the canvas"))
             continue
         applied.append(component)
         if is_mesh(component):
-            lines += mesh_lines(component)
-    return lines + trait_lines(applied)
+            note_mesh(component, report)
+    note_traits(applied, report)

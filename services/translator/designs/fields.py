@@ -1,4 +1,4 @@
-"""Typed access to a component's fields, which notes a problem instead of raising."""
+"""Typed access to a component's fields, which reports an error instead of raising."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from services.chassis.errors import DesignMalformed
-from services.translator.designs.components import Problems, is_bookkeeping, quoted
+from services.translator.designs.components import is_bookkeeping, quoted
+from services.translator.reports import Report
 
 
 class Fields:
@@ -18,10 +19,9 @@ class Fields:
     """
 
     def __init__(
-        self, value: Any, *, label: str, problems: Problems, place: str = "", folded: bool = False
+        self, value: Any, report: Report, *, place: str = "", folded: bool = False
     ) -> None:
-        self.label = label
-        self.problems = problems
+        self.report = report
         self._place = place
         self._folded = folded
         self._value: dict[str, Any] = value if isinstance(value, dict) else {}
@@ -74,13 +74,7 @@ class Fields:
 
     def inside(self, name: str) -> Fields:
         """The fields of a mapping below."""
-        return Fields(
-            self.raw(name),
-            label=self.label,
-            problems=self.problems,
-            place=self._at(name),
-            folded=self._folded,
-        )
+        return Fields(self.raw(name), self.report, place=self._at(name), folded=self._folded)
 
     def pairs(self, name: str) -> dict[str, str]:
         """Labels or annotations, without Meshery's own."""
@@ -96,7 +90,7 @@ class Fields:
 
     def note(self, name: str, text: str) -> None:
         place = self._at(name)
-        self.problems.add(self.label, f"{place} {text}" if place else f"it {text}")
+        self.report.error((), f"{place} {text}" if place else f"it {text}")
 
     def _at(self, name: str) -> str:
         return ".".join(part for part in (self._place, name) if part)

@@ -9,14 +9,16 @@ from typing import Any
 from services.chassis.errors import DesignMalformed
 from services.translator.designs.components import (
     COMPONENT_LIMIT,
+    THE_DESIGN,
     Component,
     Design,
-    Problems,
     quoted,
+    ref_of,
+    refuse,
 )
 from services.translator.designs.fields import Fields, admit, parse_json, plain_kind, plain_version
 from services.translator.designs.settings import add_trait, read_settings, read_traits
-from services.translator.reports import Line
+from services.translator.reports import Line, Report
 
 _DEPENDENCY_LIMIT = 10_000
 
@@ -27,19 +29,19 @@ def is_design(document: Any) -> bool:
 
 
 def read_design(document: Any) -> Design:
-    """The design in a parsed document; raises `DesignMalformed` with all problems."""
+    """The design in a parsed document; raises `DesignMalformed` with every error."""
     if not is_design(document):
         raise DesignMalformed("the document is not a Meshery design")
     admit(document, label="the design")
-    problems = Problems()
+    report = Report()
     name = document.get("name")
     if is_definitions(document):
-        components = _definitions(document, problems=problems)
+        components = _definitions(document, report=report)
     else:
         services = document["services"]
         _check_count(len(services))
-        components = [read_service(k, v, problems=problems) for k, v in services.items()]
-    _settle(components, problems=problems)
+        components = [read_service(k, v, report=report) for k, v in services.items()]
+    _settle(components, report=report)
     return Design(name=name if isinstance(name, str) else "", components=tuple(components))
 
 
@@ -49,15 +51,15 @@ def read_oam(components: Sequence[str], config: str) -> Design:
     `config` may be empty or a zero object.
     """
     _check_count(len(components))
-    problems = Problems()
+    report = Report()
     read = [
-        read_component(value, position=position, problems=problems)
+        read_component(value, position=position, report=report)
         for position, value in enumerate(_parsed(components), start=1)
     ]
     value = parse_json(config, label="the configuration") if config.strip() else None
-    name, traits = read_configuration(value, problems=problems)
+    name, traits = read_configuration(value, report=report)
     read = [replace(one, traits=traits.get(one.name, {})) for one in read]
-    _settle(read, problems=problems)
+    _settle(read, report=report)
     return Design(name=name, components=tuple(read), lines=strangers(traits, read))
 
 
@@ -67,25 +69,25 @@ def read_declarations(texts: Sequence[str]) -> Design:
     A text is a ComponentDefinition of v1beta1 to v1beta3, or an OAM Component.
     """
     _check_count(len(texts))
-    problems = Problems()
+    report = Report()
     values = _parsed(texts)
     read = [
-        _declaration(value, position=position, problems=problems)
+        _declaration(value, position=position, report=report)
         for position, value in enumerate(values, start=1)
     ]
-    _settle(read, problems=problems)
+    _settle(read, report=report)
     return Design(
         name=next((name for name in map(design_name, values) if name), ""), components=tuple(read)
     )
 
 
-def _declaration(value: Any, *, position: int, problems: Problems) -> Component:
+def _declaration(value: Any, *, position: int, report: Report) -> Component:
     if is_definition(value) or not is_application_component(value):
-        return read_definition(value, position=position, problems=problems)
-    return read_component(value, position=position, problems=problems)
+        return read_definition(value, position=position, report=report)
+    return read_component(value, position=position, report=report)
 
 
-def _definitions(document: dict[str, Any], *, problems: Problems) -> list[Component]:
+def _definitions(document: dict[str, Any], *, report: Report) -> list[Component]:
     schema = document["schemaVersion"]
     if schema not in KNOWN_DESIGNS:
         raise DesignMalformed(
@@ -98,7 +100,7 @@ def _definitions(document: dict[str, Any], *, problems: Problems) -> list[Compon
         raise DesignMalformed("the design's components are not a list")
     _check_count(len(values or []))
     return [
-        read_definition(value, position=position, problems=problems)
+        read_definition(value, position=position, report=report)
         for position, value in enumerate(values or [], start=1)
     ]
 
@@ -118,24 +120,22 @@ def _check_count(count: int) -> None:
         )
 
 
-def _settle(components: Sequence[Component], *, problems: Problems) -> None:
+def _settle(components: Sequence[Component], *, report: Report) -> None:
     """What every component needs, whatever its generation; a drawing needs nothing."""
     for position, component in enumerate(components, start=1):
         if component.is_annotation:
             continue
+        numbered = ref_of("component", position)
         if not component.name:
-            problems.add(
-                component.label if component.kind else f"component {position}", "it has no name"
-            )
+            subject = component.ref if component.kind else numbered
+            report.about(subject).error((), "it has no name")
         if not component.kind:
-            problems.add(
-                component.label if component.name else f"component {position}",
-                "it does not say of what kind it is",
-            )
+            subject = component.ref if component.name else numbered
+            report.about(subject).error((), "it does not say of what kind it is")
     count = sum(len(component.depends_on) for component in components)
     if count > _DEPENDENCY_LIMIT:
-        problems.add("the design", f"it has more than {_DEPENDENCY_LIMIT} dependencies")
-    problems.settle()
+        report.about(THE_DESIGN).error((), f"it has more than {_DEPENDENCY_LIMIT} dependencies")
+    refuse(report)
 
 
 # ---- v1beta1 to v1beta3 --------------------------------------------------------------------------
@@ -160,14 +160,15 @@ def is_definition(document: Any) -> bool:
     return isinstance(document, dict) and isinstance(document.get("component"), dict)
 
 
-def read_definition(value: Any, *, position: int, problems: Problems) -> Component:
-    """The component; what is wrong with it is added to `problems`. `position` counts from 1."""
-    fields = Fields(value, label=f"component {position}", problems=problems)
+def read_definition(value: Any, *, position: int, report: Report) -> Component:
+    """The component; what is wrong with it is added to `report`. `position` counts from 1."""
+    own = report.about(ref_of("component", position))
+    fields = Fields(value, own)
     name = fields.text("displayName")
     component = fields.inside("component")
     kind = plain_kind(component.text("kind"))
     if name:
-        fields.label = component.label = f"{kind or 'component'} {quoted(name)}"
+        own.subject = ref_of(kind or "component", quoted(name))
     metadata = fields.inside("metadata")
     settings = read_settings(fields, "configuration", kind=kind, has_metadata=True)
     model, model_version = _model(fields)
@@ -230,12 +231,13 @@ def is_services(document: dict[str, Any]) -> bool:
     return any(isinstance(one, dict) and "type" in one for one in services.values())
 
 
-def read_service(key: str, value: Any, *, problems: Problems) -> Component:
-    """The component under `key`; what is wrong with it is added to `problems`."""
-    fields = Fields(value, label=f"component {quoted(key)}", problems=problems)
+def read_service(key: str, value: Any, *, report: Report) -> Component:
+    """The component under `key`; what is wrong with it is added to `report`."""
+    own = report.about(ref_of("component", quoted(key)))
+    fields = Fields(value, own)
     kind = plain_kind(fields.text("type"))
     name = fields.text("name") or key
-    fields.label = f"{kind or 'component'} {quoted(name)}"
+    own.subject = ref_of(kind or "component", quoted(name))
     canvas = _canvas(fields)
     settings = read_settings(fields, "settings", kind=kind)
     return Component(
@@ -287,15 +289,16 @@ def is_application_component(document: Any) -> bool:
     return document.get("kind") == "Component" or (isinstance(spec, dict) and "type" in spec)
 
 
-def read_component(value: Any, *, position: int, problems: Problems) -> Component:
-    """The component; what is wrong with it is added to `problems`. `position` counts from 1."""
-    fields = Fields(value, label=f"component {position}", problems=problems, folded=True)
+def read_component(value: Any, *, position: int, report: Report) -> Component:
+    """The component; what is wrong with it is added to `report`. `position` counts from 1."""
+    own = report.about(ref_of("component", position))
+    fields = Fields(value, own, folded=True)
     metadata, spec = fields.inside("metadata"), fields.inside("spec")
     noted = metadata.mapping("annotations")
     name = metadata.text("name")
     kind = plain_kind(_noted(noted, _KINDS) or spec.text("type"))
     if name:
-        fields.label = spec.label = metadata.label = f"{kind or 'component'} {quoted(name)}"
+        own.subject = ref_of(kind or "component", quoted(name))
     settings = read_settings(spec, "settings", kind=kind)
     return Component(
         name=name,
@@ -312,18 +315,20 @@ def read_component(value: Any, *, position: int, problems: Problems) -> Componen
 
 
 def read_configuration(
-    value: Any, *, problems: Problems
+    value: Any, *, report: Report
 ) -> tuple[str, dict[str, dict[str, dict[str, Any]]]]:
     """The design's name, and traits by component's name and trait's name."""
-    fields = Fields(value, label="the configuration", problems=problems, folded=True)
+    about = ref_of("the", "configuration")
+    fields = Fields(value, report.about(about), folded=True)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in fields.inside("spec").sequence("components"):
-        component = Fields(entry, label="the configuration", problems=problems, folded=True)
+        own = report.about(about)
+        component = Fields(entry, own, folded=True)
         name = component.text("componentName")
-        component.label = f"component {quoted(name)}"
+        own.subject = ref_of("component", quoted(name))
         traits = found.setdefault(name, {})
         for item in component.sequence("traits"):
-            trait = Fields(item, label=component.label, problems=problems, folded=True)
+            trait = Fields(item, own, folded=True)
             add_trait(traits, trait.text("name"), trait.raw("properties"), fields=component)
     return fields.inside("metadata").text("name"), found
 

@@ -11,11 +11,11 @@ import orjson
 from services.chassis.errors import shortened
 from services.chassis.kube.objects import Ref
 from services.chassis.messages import Step, StepKind
-from services.translator.designs.components import Component, Problems, quoted
+from services.translator.designs.components import Component, quoted
 from services.translator.designs.objects import group_of, is_namespace
 from services.translator.designs.settings import INJECTION, KNOWN_TRAITS, MTLS
 from services.translator.intents.policies import MutualTls, other_modes, peer_authentication
-from services.translator.reports import Line
+from services.translator.reports import Line, Report
 
 MESH = "IstioMesh"
 SYSTEM_NAMESPACE = "istio-system"
@@ -45,60 +45,58 @@ def addon_of(component: Component) -> str:
     return _ADDONS.get(component.kind, "") if known else ""
 
 
-def mesh_step(component: Component, *, is_deletion: bool, problems: Problems) -> Step:
+def mesh_step(component: Component, *, is_deletion: bool, report: Report) -> Step:
     """The installation (or removal) that an IstioMesh asks for; its profile may be missing."""
-    settings = _settings(component, problems=problems)
-    spec: dict[str, Any] = {"profile": _word(component, settings, "profile", problems) or "default"}
-    revision = _word(component, settings, "revision", problems)
+    settings = _settings(component, report=report)
+    spec: dict[str, Any] = {"profile": _word(component, settings, "profile", report) or "default"}
+    revision = _word(component, settings, "revision", report)
     if revision:
         spec["revision"] = revision
     tags = settings.get("tags")
     if isinstance(tags, list) and all(isinstance(tag, str) and _WORD.match(tag) for tag in tags):
         spec["tags"] = tags
     elif tags is not None:
-        problems.add(component.label, "settings.tags is not a list of tags' names")
+        report.error((), "settings.tags is not a list of tags' names")
     seconds = settings.get("readinessTimeoutSeconds")
     if isinstance(seconds, int) and not isinstance(seconds, bool) and 1 <= seconds <= 3600:
         spec["readinessTimeoutSeconds"] = seconds
     elif seconds is not None:
-        problems.add(component.label, "settings.readinessTimeoutSeconds is not 1 to 3600 seconds")
+        report.error((), "settings.readinessTimeoutSeconds is not 1 to 3600 seconds")
     return Step(
         title=f"{component.kind} {shortened(component.name)}",
         kind=StepKind.MESH,
         is_deletion=is_deletion,
-        version=_version(component, settings, problems=problems),
+        version=_version(component, settings, report=report),
         body=options(spec),
     )
 
 
-def mesh_lines(component: Component) -> list[Line]:
-    """What the component asks for and Meshbus does not take from a design."""
-    settings = _settings(component, problems=Problems())
+def note_mesh(component: Component, report: Report) -> None:
+    """Adds lines about what the component asks for and Meshbus does not take from a design."""
+    settings = _settings(component, report=Report())
     others = sorted(key for key in settings if key not in (*_TAKEN, "version"))
-    lines = []
     if others:
         names = ", ".join(quoted(key) for key in others[:10])
-        lines.append(
+        report.lines.append(
             Line(
                 source=f"settings {names} of {component.label}",
                 note=f"only {', '.join(_TAKEN)} and version are taken from a design",
             )
         )
     if component.namespace not in ("", "default", SYSTEM_NAMESPACE):
-        lines.append(
+        report.lines.append(
             Line(
                 source=f"namespace of {component.label}",
                 note=f"the control plane goes to {SYSTEM_NAMESPACE}",
             )
         )
-    return lines
 
 
 def revision_of(component: Component) -> str:
     """The revision that a mesh asks for; "" for the unnamed one and for other components."""
     if not is_mesh(component):
         return ""
-    return _word(component, _settings(component, problems=Problems()), "revision", Problems())
+    return _word(component, _settings(component, report=Report()), "revision", Report())
 
 
 def addon_step(component: Component, *, is_deletion: bool) -> Step:
@@ -117,27 +115,27 @@ def options(spec: Mapping[str, Any]) -> str:
     return orjson.dumps(document).decode()
 
 
-def _settings(component: Component, *, problems: Problems) -> Mapping[str, Any]:
+def _settings(component: Component, *, report: Report) -> Mapping[str, Any]:
     """The settings; what stands below their `spec` counts as theirs."""
     settings = dict(component.settings)
     spec = settings.pop("spec", None)
     if spec is None or isinstance(spec, dict):
         return {**settings, **(spec or {})}
-    problems.add(component.label, "settings.spec is not a mapping")
+    report.error((), "settings.spec is not a mapping")
     return settings
 
 
-def _word(component: Component, settings: Mapping[str, Any], name: str, problems: Problems) -> str:
+def _word(component: Component, settings: Mapping[str, Any], name: str, report: Report) -> str:
     value = settings.get(name)
     if value in (None, ""):
         return ""
     if isinstance(value, str) and _WORD.match(value):
         return value
-    problems.add(component.label, f"settings.{name} is not a name (a-z, 0-9 and -)")
+    report.error((), f"settings.{name} is not a name (a-z, 0-9 and -)")
     return ""
 
 
-def _version(component: Component, settings: Mapping[str, Any], *, problems: Problems) -> str:
+def _version(component: Component, settings: Mapping[str, Any], *, report: Report) -> str:
     """What the user set, else the model's; "" asks for the newest."""
     wanted = settings.get("version")
     if wanted in (None, ""):
@@ -145,7 +143,7 @@ def _version(component: Component, settings: Mapping[str, Any], *, problems: Pro
     text = wanted.removeprefix("v") if isinstance(wanted, str) else ""
     if _VERSION.match(text):
         return text
-    problems.add(component.label, f"settings.version is not a version such as {quoted('1.31.0')}")
+    report.error((), f"settings.version is not a version such as {quoted('1.31.0')}")
     return ""
 
 
@@ -165,27 +163,26 @@ _NAMESPACE_LIMIT = 100
 _NAMES_TOLD = 3
 
 
-def trait_steps(component: Component, *, is_deletion: bool, problems: Problems) -> list[Step]:
+def trait_steps(component: Component, *, is_deletion: bool, report: Report) -> list[Step]:
     """The steps of the component's traits, in the order of the traits."""
     steps: list[Step] = []
     for name in component.traits:
         if name == MTLS:
-            steps += _mtls_steps(component, is_deletion=is_deletion, problems=problems)
+            steps += _mtls_steps(component, is_deletion=is_deletion, report=report)
         elif name == INJECTION:
-            steps += _injection_steps(component, is_deletion=is_deletion, problems=problems)
+            steps += _injection_steps(component, is_deletion=is_deletion, report=report)
     return steps
 
 
-def trait_lines(components: list[Component]) -> list[Line]:
-    """Traits that came to nothing: unknown ones by name, and known ones without a namespace."""
+def note_traits(components: list[Component], report: Report) -> None:
+    """Adds lines about traits without an effect: unknown ones, and known ones without namespace."""
     unknown: dict[str, list[str]] = {}
-    lines: list[Line] = []
     for component in components:
         for name, properties in component.traits.items():
             if name not in KNOWN_TRAITS:
                 unknown.setdefault(name, []).append(component.name)
             elif not properties.get("namespaces"):
-                lines.append(
+                report.lines.append(
                     Line(
                         source=f"trait {quoted(name)} of {component.label}",
                         note="it names no namespace",
@@ -193,8 +190,7 @@ def trait_lines(components: list[Component]) -> list[Line]:
                 )
     for name, owners in unknown.items():
         note = "position data" if name == "meshmap" else "no trait of this name means anything here"
-        lines.append(Line(source=f"trait {quoted(name)} of {_names(owners)}", note=note))
-    return lines
+        report.lines.append(Line(source=f"trait {quoted(name)} of {_names(owners)}", note=note))
 
 
 def _names(owners: list[str]) -> str:
@@ -203,11 +199,11 @@ def _names(owners: list[str]) -> str:
     return f"{told} and {more} more" if more > 0 else told
 
 
-def _mtls_steps(component: Component, *, is_deletion: bool, problems: Problems) -> list[Step]:
+def _mtls_steps(component: Component, *, is_deletion: bool, report: Report) -> list[Step]:
     properties = component.traits[MTLS]
     policy = properties.get("policy")
     mode = _MODES.get(policy.lower()) if isinstance(policy, str) else None
-    namespaces = _namespaces(component, MTLS, properties, problems=problems)
+    namespaces = _namespaces(component, MTLS, properties, report=report)
     if mode is not None:
         return [
             _mtls_step(mode, namespace=namespace, is_deletion=is_deletion)
@@ -215,7 +211,7 @@ def _mtls_steps(component: Component, *, is_deletion: bool, problems: Problems) 
         ]
     if policy is not None or namespaces:
         what = quoted(policy) if isinstance(policy, str) else "it"
-        problems.add(component.label, f"traits.mTLS.policy: {what} is none of {', '.join(_MODES)}")
+        report.error((), f"traits.mTLS.policy: {what} is none of {', '.join(_MODES)}")
     return []
 
 
@@ -229,7 +225,7 @@ def _mtls_step(mode: MutualTls, *, namespace: str, is_deletion: bool) -> Step:
     )
 
 
-def _injection_steps(component: Component, *, is_deletion: bool, problems: Problems) -> list[Step]:
+def _injection_steps(component: Component, *, is_deletion: bool, report: Report) -> list[Step]:
     properties = component.traits[INJECTION]
     revision = revision_of(component)
     return [
@@ -241,24 +237,24 @@ def _injection_steps(component: Component, *, is_deletion: bool, problems: Probl
             # A mesh with a revision injects where its own label stands, not the common one.
             body=options({"revision": revision}) if revision else "",
         )
-        for namespace in _namespaces(component, INJECTION, properties, problems=problems)
+        for namespace in _namespaces(component, INJECTION, properties, report=report)
     ]
 
 
 def _namespaces(
-    component: Component, trait: str, properties: Mapping[str, Any], *, problems: Problems
+    component: Component, trait: str, properties: Mapping[str, Any], *, report: Report
 ) -> list[str]:
     names = properties.get("namespaces")
     if names is None:
         return []
     place = f"traits.{trait}.namespaces"
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        problems.add(component.label, f"{place} is not a list of texts")
+        report.error((), f"{place} is not a list of texts")
         return []
     if len(names) > _NAMESPACE_LIMIT:
-        problems.add(component.label, f"{place} has more than {_NAMESPACE_LIMIT} names")
+        report.error((), f"{place} has more than {_NAMESPACE_LIMIT} names")
         return []
     for name in names:
         if not is_namespace(name):
-            problems.add(component.label, f"{place}: {quoted(name)} is not a namespace's name")
+            report.error((), f"{place}: {quoted(name)} is not a namespace's name")
     return list(dict.fromkeys(name for name in names if is_namespace(name)))

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.designs.components import Component, Problems, quoted
+from services.translator.designs.components import Component, quoted
+from services.translator.reports import Report
 
 # Names become parts of a URL and of a line of text; the API server knows each kind's own rule.
 _NAME = re.compile(r"(?!\.{1,2}\Z)(?:(?![/%?#])[!-~]){1,253}\Z")
@@ -32,8 +33,8 @@ def is_namespace(text: str) -> bool:
     return bool(_NAMESPACE.match(text))
 
 
-def build(component: Component, *, default_namespace: str, problems: Problems) -> KubeObject | None:
-    """The component's object; None when something is wrong with it, which `problems` then has."""
+def build(component: Component, *, default_namespace: str, report: Report) -> KubeObject | None:
+    """The component's object; None when something is wrong with it, which `report` then has."""
     api_version = component.api_version or api_version_of(
         component.kind, model=component.model, settings=component.settings
     )
@@ -43,7 +44,7 @@ def build(component: Component, *, default_namespace: str, problems: Problems) -
     faults = list(_identity_faults(component, api_version=api_version, namespace=namespace))
     body, more = _body(component, api_version=api_version)
     for fault in faults + more:
-        problems.add(component.label, fault)
+        report.error((), fault)
     if faults or more:
         return None
     metadata: dict[str, Any] = {"name": component.name}

@@ -8,11 +8,11 @@ as it does not contradict what the user drew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from services.translator.designs.components import Component, Problems, quoted
-from services.translator.reports import Line
+from services.translator.designs.components import THE_DESIGN, Component, quoted
+from services.translator.reports import Line, Report
 
 _TOLD = 20
 
@@ -24,7 +24,6 @@ class Graph:
     needs: list[set[int]]
     lengths: list[int]
     """How many levels a node takes: 1, 2 with traits, 0 for what has no step."""
-    lines: list[Line] = field(default_factory=list)
 
     def put_first(self, members: Sequence[int], *, before: Iterable[int]) -> None:
         """Lets `before` wait for `members`, except those that the members themselves wait for.
@@ -60,8 +59,8 @@ class Graph:
         return starts
 
 
-def drawn(components: Sequence[Component], *, lengths: Sequence[int], problems: Problems) -> Graph:
-    """The graph of `depends_on`. A circle is a problem; a reference to nothing is only told.
+def drawn(components: Sequence[Component], *, lengths: Sequence[int], report: Report) -> Graph:
+    """The graph of `depends_on`. A circle is an error; a reference to nothing only gets a line.
 
     A reference means a component's id first, then its name; a name of several means all of them.
     """
@@ -71,7 +70,7 @@ def drawn(components: Sequence[Component], *, lengths: Sequence[int], problems: 
         for reference in component.depends_on:
             found = by_id.get(reference) or by_name.get(reference)
             if found is None:
-                graph.lines.append(
+                report.lines.append(
                     Line(
                         source=f"dependency of {component.label} on {quoted(reference)}",
                         note="the design has no such component",
@@ -85,8 +84,8 @@ def drawn(components: Sequence[Component], *, lengths: Sequence[int], problems: 
         names = [components[node].label for node in circle]
         if len(names) > _TOLD:
             names[_TOLD - 1 : -1] = [f"{len(names) - _TOLD} more"]
-        problems.add(
-            "the design", f"components depend on each other in a circle: {' → '.join(names)}"
+        report.about(THE_DESIGN).error(
+            (), f"components depend on each other in a circle: {' → '.join(names)}"
         )
     return graph
 

@@ -40,12 +40,7 @@ def read_settings(fields: Fields, name: str, *, kind: str, has_metadata: bool = 
     values: dict[str, Any] = plain(fields.mapping(name), twice=twice)
     if kind == _WITH_OWN_METADATA and "spec" not in values and not has_metadata:
         return Settings(values=values)
-    metadata = Fields(
-        values.pop("metadata", None),
-        label=fields.label,
-        problems=fields.problems,
-        place=f"{name}.metadata",
-    )
+    metadata = Fields(values.pop("metadata", None), fields.report, place=f"{name}.metadata")
     return Settings(
         values=values,
         namespace=metadata.text("namespace"),
