@@ -45,7 +45,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a case; `reason` is empty when it passed."""
+    """The result of a case; `reason` is empty when it passed."""
 
     case: Case
     became: tuple[str, ...]
@@ -88,7 +88,7 @@ async def _judged(work: Work, case: Case, facts: ClusterFacts) -> Verdict:
     if wrong:
         reason = "; ".join(finding.message for finding in wrong)
     elif not objects:
-        reason = "nothing came of it"
+        reason = "it was translated into no object"
     else:
         refusals = [refusal for refusal in await work.cluster.dry_run(objects) if refusal]
         reason = "; ".join(refusals)
@@ -159,7 +159,7 @@ def _detail(verdict: Verdict) -> dict[str, str]:
 
 
 def cases(namespace: str) -> list[Case]:
-    """The suites' assertions, told as objects in `namespace`."""
+    """The suites' assertions as objects in `namespace`."""
 
     def named(kind: tuple[str, str, str, str], name: str, spec: dict[str, Any]) -> KubeObject:
         metadata = {"name": name, "namespace": namespace}

@@ -1,4 +1,4 @@
-"""What a translation depends on beside its input: facts about the cluster, and definitions."""
+"""The context of a translation: facts about the cluster, and the definitions of its kinds."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ _SYSTEM_NAMESPACE = "istio-system"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a translation depends on beside its input."""
+    """Everything that a translation depends on beside its input."""
 
     facts: ClusterFacts
     schemas: Schemas | None
-    """Definitions of the cluster's Istio version; None when nobody has them."""
+    """Definitions of the cluster's Istio version; None when there are none for it."""
     version: str
     """The Istio version that they stand for, or the cluster's; "" stands for the newest."""
     options: Options
@@ -87,7 +87,7 @@ async def context_of(
     cluster: Cluster | None,
     definitions: Definitions,
 ) -> tuple[Context, list[Line]]:
-    """What the translation of `steps` depends on, and what to say of it."""
+    """The context of the translation of `steps`, and lines about it."""
     facts, schemas, version = ClusterFacts(), None, ""
     notes: list[Line] = []
     depends = _depends_on_the_cluster(steps)

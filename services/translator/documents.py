@@ -2,7 +2,7 @@
 
 Reading is the chassis' bounded one (`chassis/kube/manifests.py`): aliases, tags, duplicate keys,
 depth, number and size are refused there with their line. Lines of single fields are looked up only
-when there is something to tell about them, because composing nodes costs as much as all the rest.
+for findings, because composing nodes costs as much as all the rest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Document:
     """Of the YAML document that it stands in, from 1."""
     value: dict[str, Any]
     prefix: Path = ()
-    """Where in the document the object begins: objects of a List stand deeper."""
+    """Path in the document at which the object begins: objects of a List stand deeper."""
 
 
 @dataclass(slots=True)
@@ -105,12 +105,12 @@ def read_input(text: str) -> Input:
 
 
 def _identity(ref: Ref) -> _Identity:
-    """Of whatever version: a finding may be about the object in its current form."""
+    """The object without its version: a finding may be about its current form."""
     return (ref.group, ref.kind, ref.namespace, ref.name)
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Mark, yaml.Node] | None:
-    """Where a key or place stands, and the node below it."""
+    """The position of a key or list item, and the node below it."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if str(key.value) == str(part):

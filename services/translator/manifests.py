@@ -1,4 +1,4 @@
-"""The operations that take what a user wrote: any manifest, and Meshery's designs."""
+"""The operations that take a manifest or one of Meshery's designs from the user."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from services.translator.translating import (
 )
 from services.translator.work import Cluster, Definitions, Work
 
-# From here on, reading or translating would be felt by others; a thread lets them run in between.
+# Above these sizes reading or translating would hold up other commands; a thread does not.
 _THREAD_FROM_CHARACTERS = 64 * 1024
 _THREAD_FROM_OBJECTS = 100
-_MOST_TOLD = 50
+_MOST_LINES = 50
 _LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be translated, read but not yet understood."""
+    """A request's manifest or designs, parsed but not yet translated."""
 
     given: Input | None
     designs: tuple[Design, ...]
@@ -53,7 +53,7 @@ class Request:
 
 
 async def run_custom(work: Work) -> Plan:
-    """Any manifest: what has to be translated is, the rest goes on as it is."""
+    """Plans any manifest: SMI, designs and former forms are translated, the rest stays as it is."""
     command = work.command
     request = await read_request(
         command.body, namespace=command.namespace, is_deletion=command.verb is Verb.DELETE
@@ -76,9 +76,9 @@ def doing_design(command: Command) -> str:
 
 
 async def run_design(work: Work) -> Plan:
-    """Components of a design, as ProcessOAM and Provision bring them (JSON in the body)."""
+    """Plans the components of a ProcessOAM or Provision call (JSON in the body)."""
     command = work.command
-    design = _called(command.body)
+    design = _design_of_call(command.body)
     is_deletion = command.verb is Verb.DELETE
     request = Request(
         given=None,
@@ -98,7 +98,7 @@ async def run_design(work: Work) -> Plan:
 
 
 async def read_request(body: str, *, namespace: str, is_deletion: bool) -> Request:
-    """A manifest's text; reading a large one does not hold the others up."""
+    """Parses a manifest, a large one in a thread so that other commands go on."""
     if len(body) > _THREAD_FROM_CHARACTERS:
         given = await asyncio.to_thread(read_input, body)
     else:
@@ -151,7 +151,7 @@ async def translated(
 
 async def _planned(work: Work, request: Request, *, summary: str, failing: str) -> Plan:
     translation = await translated(request, work.cluster, work.definitions)
-    tell(work, translation)
+    send_report(work, translation)
     refuse_errors(translation.findings)
     return Plan(
         steps=list(translation.steps),
@@ -161,8 +161,8 @@ async def _planned(work: Work, request: Request, *, summary: str, failing: str) 
     )
 
 
-def tell(work: Work, translation: Translation) -> None:
-    """The report and the warnings, as events."""
+def send_report(work: Work, translation: Translation) -> None:
+    """Sends the lines, notes and warnings as events."""
     if translation.lines:
         sources = {line.source for line in translation.lines if line.targets}
         targets = {target for line in translation.lines for target in line.targets}
@@ -184,7 +184,7 @@ def tell(work: Work, translation: Translation) -> None:
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
-    """Raises `ObjectsInvalid` with everything that keeps the request from being applied."""
+    """Raises `ObjectsInvalid` with every error among the findings."""
     wrong = errors(findings)
     if not wrong:
         return
@@ -207,10 +207,10 @@ def listed(findings: Sequence[Finding]) -> str:
 
 
 def bounded(lines: Sequence[str]) -> str:
-    """The first of the lines, none of them longer than an event can carry."""
-    told = [line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…" for line in lines]
-    more = len(told) - _MOST_TOLD
-    return "\n".join([*told[:_MOST_TOLD], f"and {more} more"] if more > 0 else told)
+    """The first lines, each cut to the length that an event can carry."""
+    cut = [line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…" for line in lines]
+    more = len(cut) - _MOST_LINES
+    return "\n".join([*cut[:_MOST_LINES], f"and {more} more"] if more > 0 else cut)
 
 
 def refuse_overlays(obj: KubeObject) -> None:
@@ -221,8 +221,8 @@ def refuse_overlays(obj: KubeObject) -> None:
         )
 
 
-def _called(body: str) -> Design:
-    """What the gateway laid into the body: a call's components or declarations."""
+def _design_of_call(body: str) -> Design:
+    """The design in a body of the gateway's: a call's components or declarations."""
     try:
         call: Any = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""How to translate: a document of its own beside the objects, as LifecycleOptions are.
+"""Options of a translation: a document beside the objects, as LifecycleOptions are.
 
 apiVersion: meshbus.io/v1
 kind: TranslationOptions
@@ -29,11 +29,11 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     form: Literal["istio", "gateway-api"] = "istio"
-    """What a TrafficSplit becomes: a VirtualService, or an HTTPRoute with a Service parent."""
+    """A TrafficSplit becomes a VirtualService, or an HTTPRoute with a Service parent."""
     denyByDefault: Literal["namespace", "workload", "none"] = "namespace"  # noqa: N815
-    """What a TrafficTarget closes to everyone whom no TrafficTarget lets in: the namespace of its
-    destination, as SMI wants it, only the destination's workloads, or nothing but by Istio's own
-    rule that an ALLOW policy closes the workloads it selects."""
+    """The scope in which access is denied unless a TrafficTarget allows it: the namespace of the
+    destination, as SMI wants it, only the destination's workloads, or no more than Istio denies by
+    itself: an ALLOW policy denies all other access to the workloads that it selects."""
     trustDomain: str | None = Field(default=None, pattern=_DOMAIN)  # noqa: N815
     clusterDomain: str = Field(default="cluster.local", pattern=_DOMAIN)  # noqa: N815
     istioVersion: str = ""  # noqa: N815

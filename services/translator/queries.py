@@ -1,4 +1,4 @@
-"""What the translator answers over the service API; nothing of it changes a cluster.
+"""Answers over the service API; no query changes a cluster.
 
 `nats req mesh.translator.translate < file.yaml` takes a manifest as it is; a JSON request may also
 name a registered cluster, so that its services, workloads and versions count.
@@ -48,7 +48,7 @@ class Answers:
         ]
 
     async def translate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What the manifest becomes, what was left out and why, and what is wrong with it."""
+        """Translates the manifest: the objects, the report and the findings."""
         translation = await self._translated(asked)
         objects = [obj for step in translation.steps for obj in step.objects]
         return {
@@ -60,7 +60,7 @@ class Answers:
         }
 
     async def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """All findings about the manifest, with line and path."""
+        """Finds all that is wrong with the manifest, with line and path."""
         translation = await self._translated(asked)
         return {
             "valid": not errors(translation.findings),
@@ -68,7 +68,7 @@ class Answers:
         }
 
     async def upgrade(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What going from one version to another would change for the objects."""
+        """Reports what an upgrade from one version to another would change for the objects."""
         target = _text(asked, "to")
         current = _text(asked, "from")
         objects = asked.get("objects")
@@ -124,7 +124,7 @@ class Answers:
         return facts.objects, installed_version(facts.meshes)
 
     async def _schemas(self, version: str) -> Any:
-        """The definitions of a version or its minor; None when there are none."""
+        """The definitions of a version or its minor; None without any."""
         try:
             return await self.definitions.schemas(nearest(version, self.definitions.versions()))
         except SchemasMissing:

@@ -1,4 +1,4 @@
-"""What a translation reports: findings about objects, and which object became which.
+"""The report of a translation: findings about objects, and lines that say what they became.
 
 `Report` is the one accumulator: a step of a translation takes it and adds objects, lines and
 findings to it.
@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 from services.chassis.kube.objects import KubeObject, Ref
 
 Path: TypeAlias = tuple[str | int, ...]
-"""Where in an object: keys of mappings and places in lists, from the root."""
+"""A place in an object: keys of mappings and positions in lists, from the root."""
 
 
 class Level(StrEnum):
-    """`error` keeps an object from being applied; a warning is told; `info` changes nothing."""
+    """An `error` keeps the request from being applied; a `warning` and an `info` do not."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -76,12 +76,12 @@ class Line:
     targets: tuple[str, ...] = ()
     """The objects that it became; empty when it was left out."""
     note: str = ""
-    """Why it was left out, or what is worth knowing about how it was translated."""
+    """Reason why it was left out, or a remark on its translation."""
 
     def __str__(self) -> str:
         fate = f"became {', '.join(self.targets)}" if self.targets else "was left out"
         if not self.targets and not self.note:
-            return f"{self.source} needed nothing of its own"
+            return f"{self.source} needed no object of its own"
         return f"{self.source} {fate}" + (f" ({self.note})" if self.note else "")
 
     def as_json(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ _SEVERAL = Ref("", "", "", "")
 
 @dataclass(slots=True)
 class Report:
-    """What an object became and what was found about it; an error keeps it from being translated.
+    """Objects, lines and findings of one subject; an error keeps it from being translated.
 
     A report about several objects has no subject of its own and collects those of single objects.
     """

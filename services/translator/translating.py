@@ -26,7 +26,7 @@ from services.translator.smi import is_smi
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What became of the input."""
+    """The result of a translation."""
 
     steps: tuple[Step, ...]
     lines: tuple[Line, ...]
@@ -63,7 +63,7 @@ def steps_for(objects: Sequence[KubeObject]) -> list[Step]:
 
 
 def translate(steps: Sequence[Step], context: Context) -> Translation:
-    """The steps with everything in them in Istio's current words."""
+    """Translates every object of the steps into its current form."""
     report = _from_smi(smi_objects(steps), context)
     done = [found for step in steps if (found := _plain_step(step, context, report)) is not None]
     made = _made_step(report, steps, context)
@@ -73,7 +73,7 @@ def translate(steps: Sequence[Step], context: Context) -> Translation:
 def _from_smi(given: list[KubeObject], context: Context) -> Report:
     report = smi.translate(
         given,
-        # What stays in the cluster has no say in what goes.
+        # Objects that stay in the cluster have no influence on a deletion.
         known=[] if context.is_deletion else known_smi(context.facts),
         facts=context.facts,
         options=context.options,
@@ -126,7 +126,7 @@ def _made_step(report: Report, steps: Sequence[Step], context: Context) -> Step 
 
 
 def _current(obj: KubeObject, context: Context, report: Report) -> KubeObject:
-    """One object in its current form and a served version; what is wrong goes into `report`."""
+    """One object in its current form and a served version; findings go into `report`."""
     target, root = context.version or None, context.root_namespace
     modern = modernized(obj, target=target, root_namespace=root)
     current = in_served_version(modern.obj, context.facts.served)
@@ -140,7 +140,7 @@ def _current(obj: KubeObject, context: Context, report: Report) -> KubeObject:
 
 
 def _stale(report: Report, steps: Sequence[Step], context: Context) -> list[KubeObject]:
-    """What earlier translations of the same sources left and this one no longer makes.
+    """Objects that earlier translations of the same sources made and this one no longer makes.
 
     A TrafficTarget has a policy for each workload of its destination; when the workloads change,
     so do the names.
@@ -165,14 +165,17 @@ def _with_made(steps: list[Step], made: Step | None) -> list[Step]:
 
 
 def _place(obj: KubeObject, namespace: str) -> None:
-    """The request's namespace, where an object of ours has none; lifecycle does the others."""
+    """Gives the request's namespace to Istio's and SMI's objects without one.
+
+    Lifecycle does the same for all other kinds.
+    """
     if str(obj.get("apiVersion", "")).rpartition("/")[0] in NAMESPACED_GROUPS:
         metadata = obj["metadata"]
         metadata["namespace"] = metadata.get("namespace") or namespace
 
 
 def _identity(obj: KubeObject) -> tuple[str, str, str, str]:
-    """An object whatever the version of its API."""
+    """Group, kind, namespace and name: an object without the version of its API."""
     ref = Ref.of(obj)
     return (ref.group, ref.kind, ref.namespace, ref.name)
 

@@ -1,4 +1,4 @@
-"""What an operation of the translator works with: one command, its story, and whom to ask."""
+"""Everything that an operation of the translator works with, and the ports that it asks."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Cluster(Protocol):
     async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]: ...
 
     async def vetted(self) -> dict[str, Any]:
-        """What topology says about the running cluster (`mesh.topology.vet`); raises
-        `WorkerUnavailable` or `ClusterNotWatched` when nobody watches it."""
+        """Topology's findings about the running cluster (`mesh.topology.vet`); raises
+        `WorkerUnavailable` or `ClusterNotWatched` when topology does not watch it."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""What speaks to the outside: NATS, and the folders of Istio distributions."""
+"""The only modules that speak to the outside: NATS, and the folders of Istio distributions."""

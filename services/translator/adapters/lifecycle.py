@@ -1,4 +1,4 @@
-"""The cluster of a command, through lifecycle and topology: the translator itself reaches none."""
+"""The cluster of a command, asked through lifecycle and topology."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ClusterOfCommand:
     command: Command
     within: timedelta
     progress: Progress | None = None
-    """Where a wait is told; None for a question, which does not wait."""
-    _told: bool = False
+    """Gets an event when the answer has to wait; None for a question, which does not wait."""
+    _is_announced: bool = False
 
     async def facts(
         self,
@@ -37,7 +37,7 @@ class ClusterOfCommand:
         managed_kinds: Sequence[str] = (),
         planes: bool = False,
     ) -> ClusterFacts:
-        """What the cluster has; objects of the kinds only in `namespaces`, if any are named."""
+        """Facts about the cluster; objects of the kinds only in `namespaces`, if any are named."""
         question = FactsQuestion(
             cluster=self.command.cluster,
             operation=self.command.operation,
@@ -51,7 +51,7 @@ class ClusterOfCommand:
         return ClusterFacts.model_validate(answer)
 
     async def dry_run(self, objects: Sequence[KubeObject]) -> list[str]:
-        """What the API server says to each object; "" where it takes it."""
+        """The API server's refusal of each object; "" for an object that it accepts."""
         question = DryRunQuestion(
             cluster=self.command.cluster,
             operation=self.command.operation,
@@ -62,7 +62,7 @@ class ClusterOfCommand:
         return [str(refusal) for refusal in answer["refusals"]]
 
     async def vetted(self) -> dict[str, Any]:
-        """What topology says about the running cluster; it does not wait for one that is away."""
+        """Topology's findings about the running cluster; raises at once when topology is away."""
         answer: dict[str, Any] = await ask(
             self.bus,
             {"cluster": self.command.cluster},
@@ -83,7 +83,7 @@ class ClusterOfCommand:
                     raise
                 if self.command.deadline <= datetime.now(timezone.utc):
                     raise DeadlineExpired(f"{error.summary} before the deadline") from None
-                if not self._told:
+                if not self._is_announced:
                     self.progress.warn(f"Waiting: {error.summary}", error.remedy)
-                    self._told = True
+                    self._is_announced = True
             await asyncio.sleep(_PAUSE_S)

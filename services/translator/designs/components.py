@@ -1,4 +1,4 @@
-"""What a design says, whatever its generation: components, their settings and their traits.
+"""One model for designs of all generations: components, their settings and their traits.
 
 Only what is needed later is carried on. A declaration of Meshery's carries its whole model, and the
 model's registrant carries the credentials of the cluster that registered it, so nothing is copied
@@ -27,7 +27,7 @@ class Component:
     """One component. Texts that its generation does not tell are empty."""
 
     name: str
-    """Of the object."""
+    """Name of the object."""
     kind: str
     """Without a suffix such as `.Istio` and without the `/` of the core group."""
     api_version: str = ""
@@ -43,11 +43,11 @@ class Component:
     depends_on: tuple[str, ...] = ()
     """Ids, keys or names of other components."""
     traits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
-    """Properties by name; those of a trait that nobody here knows are dropped."""
+    """Properties by name; those of unknown traits are dropped."""
     is_annotation: bool = False
-    """A drawing on the canvas: there is nothing to apply."""
+    """Whether it is only a drawing on the canvas."""
     ids: tuple[str, ...] = ()
-    """What others may call it by, beside its name."""
+    """Identifiers by which others may refer to it, beside its name."""
 
     @property
     def ref(self) -> Ref:

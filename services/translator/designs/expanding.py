@@ -1,8 +1,8 @@
 """From a design to steps: every component one step, its traits more steps after it.
 
 Steps stand in levels. What stands in one level does not depend on anything else there, so that
-lifecycle may carry a level out side by side; one step per component keeps one line per component in
-what is told. Levels were chosen over one step of many objects, whose title could name only some.
+lifecycle may carry a level out side by side; one step per component keeps one event per component.
+Levels were chosen over one step of many objects, whose title could name only some.
 """
 
 from __future__ import annotations
@@ -124,14 +124,14 @@ def _settle_twins(works: Sequence[_Work], *, report: Report) -> None:
 
 
 def _own_identity(work: _Work, step: Step) -> tuple[str, ...]:
-    """As `_identity`; a mesh is what its revision is, whatever the component's name."""
+    """As `_identity`; two meshes of one revision are the same, also under other names."""
     if step.kind is StepKind.MESH:
         return (step.kind, revision_of(work.component))
     return _identity(step)
 
 
 def _identity(step: Step) -> tuple[str, ...]:
-    """What two steps may not both be about."""
+    """The object or operation of a step; no two steps may have the same."""
     if step.kind is StepKind.MANIFEST:
         return _named(step.objects[0])
     return (step.kind, step.name, step.namespace)

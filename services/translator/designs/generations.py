@@ -121,7 +121,7 @@ def _check_count(count: int) -> None:
 
 
 def _settle(components: Sequence[Component], *, report: Report) -> None:
-    """What every component needs, whatever its generation; a drawing needs nothing."""
+    """Checks that every component has a name and a kind, except drawings; then refuses errors."""
     for position, component in enumerate(components, start=1):
         if component.is_annotation:
             continue
@@ -260,7 +260,7 @@ def read_service(key: str, value: Any, *, report: Report) -> Component:
 
 
 def _canvas(fields: Fields) -> dict[str, Any]:
-    """The trait's properties; nothing in them can be wrong enough to refuse a design for it."""
+    """The trait's properties; errors in them are no reason to refuse a design."""
     canvas = fields.mapping("traits").get(_CANVAS)
     return canvas if isinstance(canvas, dict) else {}
 

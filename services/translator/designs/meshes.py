@@ -136,7 +136,7 @@ def _word(component: Component, settings: Mapping[str, Any], name: str, report: 
 
 
 def _version(component: Component, settings: Mapping[str, Any], *, report: Report) -> str:
-    """What the user set, else the model's; "" asks for the newest."""
+    """The version that the user set, else the model's; "" asks for the newest."""
     wanted = settings.get("version")
     if wanted in (None, ""):
         return component.model_version if _VERSION.match(component.model_version) else ""
@@ -160,7 +160,7 @@ _MODES = {
     "strict": MutualTls.STRICT,
 }
 _NAMESPACE_LIMIT = 100
-_NAMES_TOLD = 3
+_MOST_NAMES = 3
 
 
 def trait_steps(component: Component, *, is_deletion: bool, report: Report) -> list[Step]:
@@ -194,9 +194,9 @@ def note_traits(components: list[Component], report: Report) -> None:
 
 
 def _names(owners: list[str]) -> str:
-    told = ", ".join(quoted(name) for name in owners[:_NAMES_TOLD])
-    more = len(owners) - _NAMES_TOLD
-    return f"{told} and {more} more" if more > 0 else told
+    first = ", ".join(quoted(name) for name in owners[:_MOST_NAMES])
+    more = len(owners) - _MOST_NAMES
+    return f"{first} and {more} more" if more > 0 else first
 
 
 def _mtls_steps(component: Component, *, is_deletion: bool, report: Report) -> list[Step]:

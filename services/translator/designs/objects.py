@@ -34,7 +34,7 @@ def is_namespace(text: str) -> bool:
 
 
 def build(component: Component, *, default_namespace: str, report: Report) -> KubeObject | None:
-    """The component's object; None when something is wrong with it, which `report` then has."""
+    """The component's object; None when it has errors, which are added to `report`."""
     api_version = component.api_version or api_version_of(
         component.kind, model=component.model, settings=component.settings
     )

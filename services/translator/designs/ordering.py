@@ -23,7 +23,7 @@ class Graph:
 
     needs: list[set[int]]
     lengths: list[int]
-    """How many levels a node takes: 1, 2 with traits, 0 for what has no step."""
+    """Number of levels of each node: 1, 2 with traits, 0 without a step."""
 
     def put_first(self, members: Sequence[int], *, before: Iterable[int]) -> None:
         """Lets `before` wait for `members`, except those that the members themselves wait for.

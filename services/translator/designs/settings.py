@@ -140,7 +140,7 @@ def plain_key(key: str) -> str:
 
 
 def plain(value: Any, *, twice: Callable[[str], None]) -> Any:
-    """`value` with the fields' real names; `twice` is told of a field that stands there twice."""
+    """`value` with the fields' real names; `twice` is called with a name that occurs twice."""
     return _plain(value, is_map=False, twice=twice)
 
 

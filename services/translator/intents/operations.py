@@ -22,7 +22,7 @@ Routing = Callable[..., list[KubeObject]]
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How the final event speaks; a deletion's has to say `removed` for Meshery."""
+    """The texts of the final event; a deletion's has to say `removed` for Meshery."""
 
     subject: str
 
@@ -52,7 +52,7 @@ def mutual_tls(mode: MutualTls) -> Run:
 
 
 async def deny_all(work: Work) -> Plan:
-    """Lets nobody in whom no other policy lets in."""
+    """Denies every request that no other policy allows."""
     options, namespace, facts = await _scoped(work)
     obj = policies.deny_all(namespace=namespace, selector=options.selector)
     return _plan(work, facts, [obj], words=POLICY)
@@ -115,7 +115,7 @@ def rate_limit(*, namespace: str) -> KubeObject:
 
 
 async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
-    """What a policy is for, and the namespace that stands for it."""
+    """The options of a policy, the namespace that it goes to, and the facts."""
     command = work.command
     options = find_options(command.body, policies.KIND, PolicyOptions) or PolicyOptions()
     facts = await work.cluster.facts()
@@ -138,7 +138,7 @@ def _plan(
         title=", ".join(str(Ref.of(obj)) for obj in objects),
         is_deletion=is_deletion,
         objects=[in_served_version(obj, facts.served) for obj in objects],
-        # A mode that is taken away takes the place of no other.
+        # A deletion removes one mode and sets no other.
         obsolete=[] if is_deletion else [in_served_version(obj, facts.served) for obj in obsolete],
     )
     return Plan(steps=[step], summary=words.summary(verb), failing=words.failing(work.command))

@@ -1,4 +1,4 @@
-"""Policies as intents: who may talk to whom, and how, for a mesh, a namespace or a workload.
+"""Policies as intents: mutual TLS and access for a mesh, a namespace or a workload.
 
 An intent has one object of a fixed name, so that a repeat changes nothing, and the modes of mutual
 TLS exclude each other: setting one takes away those of the others that Meshbus made, because of
@@ -30,7 +30,7 @@ class MutualTls(StrEnum):
 
 
 class PolicyOptions(BaseModel):
-    """What a policy is for; the request's namespace where nothing is said.
+    """Scope of a policy; the default is the request's namespace.
 
     apiVersion: meshbus.io/v1
     kind: PolicyOptions
@@ -54,7 +54,7 @@ class PolicyOptions(BaseModel):
 def peer_authentication(
     mode: MutualTls, *, namespace: str, selector: dict[str, str] | None = None
 ) -> KubeObject:
-    """How the pods of a namespace, or some of them, take connections."""
+    """Sets the mutual TLS mode for the pods of a namespace, or for some of them."""
     spec: dict[str, Any] = {"mtls": {"mode": mode.value}}
     if selector:
         spec["selector"] = {"matchLabels": selector}
@@ -74,7 +74,7 @@ def other_modes(
 
 
 def deny_all(*, namespace: str, selector: dict[str, str] | None = None) -> KubeObject:
-    """An AuthorizationPolicy that allows nothing, so that only other policies let anyone in."""
+    """An AuthorizationPolicy without rules: only what other policies allow is allowed."""
     spec = {"selector": {"matchLabels": selector}} if selector else {}
     name = _named("deny-all", selector)
     return managed(Ref(_API_VERSION, "AuthorizationPolicy", namespace, name), spec)

@@ -31,7 +31,7 @@ BOOKINFO_VERSIONS = {
 
 
 class RoutingOptions(BaseModel):
-    """What an intent is for; Bookinfo's own services where nothing is said.
+    """Options of a traffic intent; the defaults are Bookinfo's own services.
 
     apiVersion: meshbus.io/v1
     kind: RoutingOptions
@@ -64,7 +64,7 @@ class RoutingOptions(BaseModel):
 
     @field_validator("weights")
     @classmethod
-    def _somebody_gets_requests(cls, weights: dict[str, int] | None) -> dict[str, int] | None:
+    def _has_a_receiver(cls, weights: dict[str, int] | None) -> dict[str, int] | None:
         if weights is not None and not any(weights.values()):
             raise ValueError("at least one weight has to be above 0")
         return weights
@@ -77,7 +77,7 @@ def subsets(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 
 
 def to_version(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
-    """All requests go to one version: the first one of each service."""
+    """Routes all requests to one version: the first one of each service."""
     services = [options.service] if options.service else list(BOOKINFO_VERSIONS)
     objects = []
     for service in services:
@@ -87,7 +87,7 @@ def to_version(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 
 
 def by_weight(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
-    """Requests are shared out between versions: by halves to the first and last, if not told."""
+    """Shares requests between versions: by halves to the first and last without weights."""
     service = options.service or "reviews"
     versions = _versions(service, options)
     weights = options.weights or {versions[0]: 50, versions[-1]: 50}
@@ -106,7 +106,7 @@ def aborted(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 
 
 def mirrored(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
-    """Requests go to the first version, and copies of them to another one."""
+    """Routes requests to the first version, and copies of them to another one."""
     service = options.service or "reviews"
     versions = _versions(service, options)
     mirror = options.mirrorTo or versions[-1]
@@ -132,7 +132,7 @@ def retried(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
 
 
 def circuit_broken(options: RoutingOptions, *, namespace: str) -> list[KubeObject]:
-    """A service that is overloaded or failing gets no more requests for a while."""
+    """Stops requests to a service that is overloaded or failing for a while."""
     service = options.service or "productpage"
     rule = destination_rule(service, options, namespace=namespace)
     rule["spec"]["trafficPolicy"] = {

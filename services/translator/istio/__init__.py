@@ -1,1 +1,1 @@
-"""How Istio writes objects, versions and expressions, read without surprises."""
+"""Reads raw objects, versions and expressions by the rules of Istio and Kubernetes."""

@@ -1,5 +1,7 @@
-"""Raw objects of any shape, read without surprises: what is not there, or is not what it should
-be, reads as empty. Whether the shape is right is the schema's question, not that of the rules."""
+"""Raw objects of any shape: a field that is missing or of the wrong type reads as empty.
+
+Whether the shape is right is checked by the schema, not by the rules that read through this module.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def text(value: Any) -> str:
 
 
 def subject_of(obj: KubeObject) -> Ref:
-    """Which object a finding is about, even when its metadata is none."""
+    """The object as the subject of a finding, also when its metadata is malformed."""
     return Ref(
         api_version=text(obj.get("apiVersion")),
         kind=text(obj.get("kind")),
@@ -93,7 +95,7 @@ def managed(
 
 
 def pod_path(obj: KubeObject) -> Path | None:
-    """Where the pod is that a workload makes: () for a Pod, None where there is none."""
+    """Path of the pod template of a workload: () for a Pod, None for kinds without one."""
     if group_kind(obj) == ("", "Pod"):
         return ()
     if group_kind(obj) == ("batch", "CronJob"):
@@ -102,7 +104,7 @@ def pod_path(obj: KubeObject) -> Path | None:
 
 
 def at(obj: Any, path: Path) -> dict[str, Any]:
-    """The mapping at `path`; empty when there is none."""
+    """The mapping at `path`; empty for anything else."""
     for part in path:
         if isinstance(part, int):
             obj = obj[part] if isinstance(obj, list) and part < len(obj) else None
@@ -122,7 +124,7 @@ def containers(obj: KubeObject) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def copied(value: Any) -> Any:
-    """A deep copy in which nothing is shared, so that a change in one place stays there."""
+    """A deep copy, so that a change does not reach the original."""
     if isinstance(value, dict):
         return {key: copied(item) for key, item in value.items()}
     return [copied(item) for item in value] if isinstance(value, list) else value

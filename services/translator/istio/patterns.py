@@ -11,7 +11,7 @@ LENGTH_LIMIT = 1024
 """Of an expression in characters: in a VirtualService (istiod's validation) and in a path of an
 HTTPRoute; istiod takes a longer `proxyVersion` to match nothing."""
 UNREADABLE = (re2.error, UnicodeError)
-"""What `compiled` raises for an expression that RE2 does not take."""
+"""Errors that `compiled` raises for an expression that RE2 refuses."""
 
 
 def compiled(expression: str) -> Any:
@@ -29,7 +29,7 @@ class Pattern:
 
     @classmethod
     def of(cls, expression: str) -> Pattern | None:
-        """None for what RE2 does not take, or what is too long."""
+        """The compiled expression; None when RE2 refuses it or it is too long."""
         if len(expression) > LENGTH_LIMIT:
             return None
         try:

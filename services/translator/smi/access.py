@@ -91,7 +91,7 @@ def _allowing(
 def _denying(
     destination: Account, selectors: tuple[dict[str, str], ...], around: Surroundings
 ) -> list[KubeObject]:
-    """What allows nothing: all targets of a namespace share it, so it names none of them."""
+    """Policies that deny by default; all targets of a namespace share them."""
     namespace = destination.namespace
     origin = f"{Kind.TARGET}.{ACCESS_GROUP} {namespace}/*"
     match around.options.denyByDefault:
@@ -123,7 +123,7 @@ def _flat(selector: dict[str, str]) -> list[str]:
 # denying, never as allowing, so nothing is opened there either.
 
 ACCOUNT_LABEL = "meshbus.io/service-account"
-"""Selects the pods of an account when nothing is known about its namespace."""
+"""Selects the pods of an account in a namespace whose workloads are not known."""
 _LABEL_VALUE_LIMIT = 63
 # Labels that controllers and Istio's injection give to single pods or to one rollout of them.
 _PASSING = frozenset(
@@ -149,9 +149,9 @@ _PASSING = frozenset(
 def selectors_of(
     target: Target, around: Surroundings, report: Report
 ) -> tuple[dict[str, str], ...]:
-    """The labels of each set of pods that runs under the destination; if none, `report` says why.
+    """The labels of each set of pods that runs under the destination; without any, a warning.
 
-    Raises nothing; what would select too much is an error in `report`.
+    Labels that would select other pods too are an error in `report`.
     """
     account = target.destination
     if not around.facts.knows(account.namespace):

@@ -28,7 +28,7 @@ class SpecFields:
 
     @classmethod
     def of(cls, value: Any, path: Path, report: Report) -> SpecFields:
-        """The mapping at `path`; empty where there is none, which is reported."""
+        """The mapping at `path`; anything else is reported and reads as empty."""
         if isinstance(value, dict):
             return cls(value, path, report)
         report.error(path, "is required" if value is None else "is not a mapping")

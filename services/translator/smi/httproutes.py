@@ -50,7 +50,7 @@ class HttpRoutes:
             )
         for portion in self.plan.portions:
             if portion.port is None:
-                self._tell_without_ports()
+                self._report_without_ports()
             elif len(portion.backends) > _BACKENDS_LIMIT:
                 self._refuse(f"more than {_BACKENDS_LIMIT} backends")
             elif portion.protocol.carries_http:
@@ -115,7 +115,7 @@ class HttpRoutes:
             for one, share in zip(backends, shares, strict=True)
         ]
 
-    def _tell_without_ports(self) -> None:
+    def _report_without_ports(self) -> None:
         root = f"{self.plan.split.ref.namespace}/{self.plan.split.root}"
         self.report.left_out(
             "all ports",

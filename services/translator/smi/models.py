@@ -1,4 +1,4 @@
-"""SMI objects as one model, whatever their version, and what their translation looks at."""
+"""One model for SMI objects of all versions, and the surroundings of their translation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECS_GROUP = "specs.smi-spec.io"
 HOST = "host"
 """The header that HTTP/2 and Envoy know as the authority."""
 ROOT: Path = ("spec", "service")
-"""Where a TrafficSplit names its root Service."""
+"""The place where a TrafficSplit names its root Service."""
 
 
 class Kind(StrEnum):
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An object of one kind, whatever its version."""
+    """Kind, namespace and name of an object; all versions of a kind are one."""
 
     kind: str
     namespace: str
@@ -67,7 +67,7 @@ class Split:
     root: str
     backends: tuple[Backend, ...]
     groups: tuple[Named, ...] = ()
-    """HTTPRouteGroups whose requests are split; none means all requests are."""
+    """HTTPRouteGroups whose requests are split; empty when all requests are."""
     gateways: tuple[str, ...] = ()
     """Gateways beside the mesh itself."""
 
@@ -85,7 +85,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a TrafficTarget allows: an object, and which of its matches; none means all."""
+    """A rule of a TrafficTarget: a route object, and some of its matches; no names mean all."""
 
     kind: str
     name: str
@@ -104,7 +104,7 @@ class Target:
     port: int | None = None
     """Port of the destination, before v1alpha3."""
     body: Path = ("spec",)
-    """Where its fields stand: v1alpha1 has no spec."""
+    """Path of its fields: v1alpha1 has no spec."""
 
     @property
     def place(self) -> Path:
@@ -119,7 +119,7 @@ class HttpMatch:
     name: str
     path_regex: str | None = None
     methods: tuple[str, ...] = ()
-    """None means every method."""
+    """Empty for every method."""
     headers: tuple[tuple[str, str], ...] = ()
     """Lower-case names and regular expressions."""
     path: Path = ()
@@ -144,7 +144,7 @@ class PortRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the translation of an object looks at beside the object."""
+    """Everything beside the object that its translation depends on."""
 
     sound: Mapping[Key, Split | Target | RouteGroup | PortRoute]
     """The SMI objects without errors."""

@@ -102,7 +102,7 @@ def key_of(obj: KubeObject) -> Key:
 
 
 def destination_namespace(obj: KubeObject) -> str:
-    """Where a TrafficTarget's destination runs; its own namespace unless it says otherwise."""
+    """The namespace of a TrafficTarget's destination; its own one unless it names another."""
     spec = _target_body(obj)
     destination = spec.get("destination") if isinstance(spec, dict) else None
     named = destination.get("namespace") if isinstance(destination, dict) else None

@@ -3,7 +3,7 @@
 SMI writes paths and header values as regular expressions. Istio's routes take RE2, which matches
 the whole value; its AuthorizationPolicies take only exact values, prefixes, suffixes and path
 templates. `path_forms` and `value_forms` therefore read a pattern as alternatives of text and
-wildcards where it is nothing but that. Whatever they do not know, they do not guess at: None.
+wildcards, and return None for every other pattern instead of guessing.
 
 A path's pattern is anchored at the start (SMI, traffic-specs) and open at its end. A header's
 pattern has to match the whole value: the specification does not say, its examples read so, and it
@@ -46,7 +46,7 @@ _WILD = re.compile(r"(\.\*|\.\+|\[\^/\]\+)\??")
 
 
 def problem_of(pattern: str) -> str:
-    """Why Envoy would not take the pattern; "" when it would."""
+    """Tells why Envoy would refuse the pattern; "" when it accepts it."""
     if len(anchored(pattern)) > LENGTH_LIMIT:
         return f"has more than the {LENGTH_LIMIT} characters that Istio takes"
     try:
@@ -72,7 +72,7 @@ def anchored(pattern: str) -> str:
 
 
 def path_forms(pattern: str) -> tuple[Form, ...] | None:
-    """A path's pattern as alternatives; None when it is more than that."""
+    """A path's pattern as alternatives of text and wildcards; None when it needs more."""
     return _forms(pattern, is_open=True)
 
 

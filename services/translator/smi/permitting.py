@@ -1,4 +1,4 @@
-"""What a TrafficTarget's rules allow, as rules of an AuthorizationPolicy.
+"""The rules of a TrafficTarget as rules of an AuthorizationPolicy.
 
 An HTTP match is an operation (methods, paths, ports) or, with headers, a rule of its own: `when`
 conditions hold for a whole rule. Ports of TCPRoutes narrow HTTP matches instead of standing beside
@@ -46,7 +46,7 @@ class Permission:
     """One rule without its sources: any of `operations` and all of `conditions`."""
 
     operations: tuple[dict[str, Any], ...]
-    """None means every connection."""
+    """Empty for every connection."""
     conditions: tuple[dict[str, Any], ...] = ()
 
     def rule(self, sources: Sequence[str]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Permission:
 
 
 def permissions_of(target: Target, around: Surroundings, report: Report) -> tuple[Permission, ...]:
-    """What `target` allows; with errors in `report` the answer is not to be used."""
+    """The permissions of `target`; not to be used when `report` has errors."""
     matches: list[tuple[HttpMatch, Rule]] = []
     routes: list[PortRoute] = []
     for rule in target.rules:
@@ -111,7 +111,7 @@ def _named(rule: Rule, group: RouteGroup, report: Report) -> list[HttpMatch]:
 
 
 def _check_named(rule: Rule, route: PortRoute, report: Report) -> None:
-    """A TCPRoute has one set of matches, with a name or none."""
+    """A TCPRoute has one set of matches, whose name is optional."""
     for named in rule.matches:
         if named.name != route.name:
             report.error(
@@ -123,7 +123,7 @@ def _check_named(rule: Rule, route: PortRoute, report: Report) -> None:
 
 
 def _ports(target: Target, routes: Sequence[PortRoute], report: Report) -> list[str]:
-    """The ports that all rules are limited to; none means no limit."""
+    """The ports that all rules are limited to; empty for every port."""
     listed: set[int] = set()
     if routes and all(route.ports for route in routes):
         listed = {port for route in routes for port in route.ports}
@@ -173,7 +173,7 @@ def _operation(match: HttpMatch, rule: Rule, ports: list[str], report: Report) -
 
 
 def _paths(match: HttpMatch, rule: Rule, report: Report) -> list[str]:
-    """The paths that mean what the pattern means; none means every path."""
+    """The paths that mean the same as the pattern; empty for every path."""
     pattern = match.path_regex
     if pattern is None:
         return []
@@ -191,7 +191,7 @@ def _paths(match: HttpMatch, rule: Rule, report: Report) -> list[str]:
 
 
 def path_patterns(form: Form) -> list[str] | None:
-    """A form as `paths` of an operation: [] for every path, None when there are none."""
+    """A form as `paths` of an operation: [] for every path, None when it cannot be written."""
     match form:
         case (Wild.ANY,) | (Wild.SOME,):
             return []
@@ -249,7 +249,7 @@ def _conditions(match: HttpMatch, rule: Rule, report: Report) -> tuple[dict[str,
 
 
 def value_pattern(form: Form) -> str | None:
-    """A form as a value of a `when` condition; None when there is none.
+    """A form as a value of a `when` condition; None when it cannot be written.
 
     `.+` is not `*`: that would allow an empty header as well.
     """

@@ -5,7 +5,7 @@ The two forms that it can be written in (`virtualservices.py`, `httproutes.py`) 
 Decisions where the specification leaves room:
 * The root Service may come later: SMI's own workflow names Services before they exist. Without its
   ports nothing is known about protocols, so there is one HTTP route for every port.
-* A backend that is not there, or lacks the port, is left out of it and told, as the specification
+* A backend that is not there, or lacks the port, is left out and reported, as the specification
   recommends. A port for which no backend is left keeps going to the root, which is what a client
   without a mesh would see.
 * Splits of one root do not merge: each is refused, because which one Istio follows would depend on
@@ -54,7 +54,7 @@ class Plan:
     split: Split
     portions: tuple[Portion, ...]
     matches: tuple[HttpMatch, ...] | None
-    """None when every request is split; otherwise only these, and the rest goes to the root."""
+    """Only these requests are split, all others go to the root; None when all are split."""
 
 
 def planned(split: Split, around: Surroundings, report: Report) -> Plan:
@@ -64,7 +64,7 @@ def planned(split: Split, around: Surroundings, report: Report) -> Plan:
     matches = _matches(split, around, report)
     root = around.service(split.ref.namespace, split.root)
     if root is None or not root.ports:
-        _tell_unknown_root(split, around, report)
+        _report_unknown_root(split, around, report)
         portions = [Portion(None, Protocol.HTTP, backends)]
     else:
         portions = _portions(root, backends, around, report)
@@ -140,7 +140,7 @@ def _matches(split: Split, around: Surroundings, report: Report) -> tuple[HttpMa
     return tuple(matches)
 
 
-def _tell_unknown_root(split: Split, around: Surroundings, report: Report) -> None:
+def _report_unknown_root(split: Split, around: Surroundings, report: Report) -> None:
     namespace = split.ref.namespace
     where = f"{namespace}/{split.root}"
     if around.facts.knows(namespace):
@@ -241,7 +241,7 @@ _SERVER_SPEAKS_FIRST = (25, 53, 3306, 27017)
 
 
 def protocol_of(port: ServicePort) -> Protocol:
-    """What Istio takes the port for."""
+    """The protocol that Istio selects for the port."""
     if port.protocol not in ("", "TCP"):
         return Protocol.UNROUTABLE
     if port.app_protocol in _BY_APP_PROTOCOL:

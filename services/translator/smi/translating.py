@@ -1,7 +1,7 @@
 """SMI objects of a request, with those that the cluster has, as objects of Istio.
 
-Nothing is raised for what the objects say: everything that is wrong is found in one go. An object
-with errors becomes nothing; the caller refuses the whole request for it.
+Wrong objects raise no error: all findings come at once. An object with errors is not translated,
+and the caller refuses the whole request for it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def namespaces_of(given: Iterable[KubeObject], known: Iterable[KubeObject] = ())
         namespace = Ref.of(obj).namespace
         if key_of(obj) in changed or any(key.namespace == namespace for key in changed):
             found |= {namespace, destination_namespace(obj)}
-    # A destination may name anything; what cannot be a namespace is told when it is translated.
+    # The translation reports a destination whose namespace cannot exist.
     return {namespace for namespace in found if is_label(namespace)}
 
 
@@ -69,7 +69,7 @@ def translate(
     options: Options,
     trust_domain: str,
 ) -> Report:
-    """What `given` becomes; objects of `known` count unless `given` has them too.
+    """Translates `given`; objects of `known` count unless `given` has them too.
 
     The report's objects are made out of the request's, and out of known ones that refer to a route
     group or TCPRoute of the request, because what they say has changed. Policies that deny by
@@ -95,8 +95,8 @@ def translate(
     for one in to_translate:
         report.collect(_translated(one, around))
     report.lines += _untranslated(changed, read, to_translate)
-    told = changed | {key for one in to_translate for key in (_key(one), *references_of(one))}
-    for key in told & read.reports.keys():
+    reported = changed | {key for one in to_translate for key in (_key(one), *references_of(one))}
+    for key in reported & read.reports.keys():
         report.collect(read.reports[key])
     report.findings.sort(key=lambda one: (one.subject, one.place, one.message))
     report.objects, report.kept = _ordered(report.objects), _ordered(report.kept)
@@ -159,7 +159,7 @@ def _split(split: Split, around: Surroundings) -> Report:
 def _untranslated(
     changed: set[Key], read: SmiObjects, translated: Sequence[Split | Target]
 ) -> list[Line]:
-    """Lines about objects that become nothing by themselves."""
+    """Lines about objects that are not translated by themselves."""
     users: dict[Key, list[str]] = {}
     for one in translated:
         for key in references_of(one):

@@ -4,8 +4,8 @@
 * Each port has its own route, so that a backend without it can be left out; Istio would otherwise
   silently send requests to the only port that the backend has.
 * One receiver stands without a weight. Istio refuses a route whose weights are all zero, so a
-  split that gives nobody anything answers 503 on HTTP ports. For TCP there is no such answer:
-  those ports keep going to the root, and the split is told.
+  split whose weights are all zero answers 503 on HTTP ports. TCP has no such answer: those ports
+  keep going to the root, and a warning says so.
 * A TLS port is routed by the name that the client asks for. Once a VirtualService has rules for
   it, the sidecar closes connections that ask for another name, hence the service's other names.
 """
@@ -26,7 +26,7 @@ from services.translator.smi.weights import fitted
 
 _API_VERSION = "networking.istio.io/v1"
 _MESH = "mesh"
-_NOBODY = 503
+_NO_RECEIVER = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class VirtualServices:
             yield _with_match(places if places != [{}] else [], root)
 
     def _places(self, portion: Portion) -> list[dict[str, Any]]:
-        """Where the route is for: the port in the mesh, and any port of the gateways.
+        """The matches of the route's place: the port in the mesh, and any port of the gateways.
 
         A gateway has ports of its own, so the root's port says nothing there. Its requests go to
         the root's first HTTP port.
@@ -94,9 +94,9 @@ class VirtualServices:
         receivers = portion.receivers
         if not receivers:
             self.report.note(
-                _port_text(portion), f"all weights are 0, so requests are answered {_NOBODY}"
+                _port_text(portion), f"all weights are 0, so requests are answered {_NO_RECEIVER}"
             )
-            return {"directResponse": {"status": _NOBODY}}
+            return {"directResponse": {"status": _NO_RECEIVER}}
         return {"route": self._destinations(receivers, portion.port)}
 
     # ---- TCP and TLS -----------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class VirtualServices:
         }
 
     def _is_splittable(self, portion: Portion) -> bool:
-        """Whether a connection, of which nothing is known, can be split."""
+        """Whether connections can be split, which carry nothing that a match could look at."""
         root = self.plan.split.root
         if self.plan.matches is not None:
             what = "connections other than HTTP" if portion.protocol.carries_http else "connections"

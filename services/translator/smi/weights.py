@@ -28,7 +28,7 @@ _QUANTITY = re.compile(
 
 
 def parse_quantity(value: Any) -> Fraction | None:
-    """A Kubernetes quantity such as `900m`, `1`, `0.5` or `2e3`; None when it is none."""
+    """A Kubernetes quantity such as `900m`, `1`, `0.5` or `2e3`; None for other values."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     found = _QUANTITY.match(str(value))
@@ -41,7 +41,7 @@ def parse_quantity(value: Any) -> Fraction | None:
 
 
 def parse_whole(value: Any) -> Fraction | None:
-    """A whole number, as every version after v1alpha1 has it; None when it is none."""
+    """A whole number, as every version after v1alpha1 has it; None for other values."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return Fraction(value) if isinstance(value, int) or value.is_integer() else None
