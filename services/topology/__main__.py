@@ -164,7 +164,7 @@ class _Observing:
         )
         drifts = Drifts(
             applied=applied,
-            tell=observer.drifted,
+            publish=observer.drifted,
             mode=own.drift,
             heal_attempts=own.heal_attempts,
         )
@@ -177,7 +177,7 @@ class _Observing:
                 if intent.applied is None or is_of(intent.applied, state):
                     drifts.intended(intent.key, intent.applied)
 
-        async def tell() -> None:
+        async def publish() -> None:
             await watch.first_lists()
             self.owned[record.cluster] = Owned(observer, drifts)
             await observer.run(feed)
@@ -190,7 +190,7 @@ class _Observing:
                 window=own.telemetry_window,
                 now=lambda: datetime.now(timezone.utc),
             )
-            await _together([watch.run(), follow_intents(), drifts.run(), tell(), renewal.run()])
+            await _together([watch.run(), follow_intents(), drifts.run(), publish(), renewal.run()])
 
     def _telemetry(self, stack: AsyncExitStack, client: KubeClient, state: State) -> Telemetry:
         own = self.chassis.own

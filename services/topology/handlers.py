@@ -34,7 +34,7 @@ from services.topology.feed.deltas import (
 )
 from services.topology.feed.views import ClusterView, Views
 from services.topology.mesh import paths
-from services.topology.observing import Observer, item_of
+from services.topology.observing import Observer, finding_item
 from services.topology.reports import compliance
 
 
@@ -267,7 +267,7 @@ def _object(owned: Owned, asked: dict[str, Any]) -> dict[str, Any] | None:
 def _vet(owned: Owned) -> dict[str, Any]:
     observer = owned.observer
     notes = vetting.notes(observer.state, observer.analysis.findings)
-    findings = [item_of(finding) for finding in observer.analysis.findings]
+    findings = [finding_item(finding) for finding in observer.analysis.findings]
     return {
         "cluster": observer.state.cluster,
         "summary": vetting.summary(notes),

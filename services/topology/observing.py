@@ -36,7 +36,7 @@ WATCHING, PARTLY, UNREACHABLE = "watching", "partly", "unreachable"
 """How the cluster's watches are: all go on, some do not, most do not."""
 
 
-class Teller(Protocol):
+class FeedWriter(Protocol):
     """Where an observer tells what changed; raises `LeaseLost` when the cluster has another
     owner."""
 
@@ -46,10 +46,10 @@ class Teller(Protocol):
     async def begin(self) -> None:
         """The first word: everything that was filled in, instead of whatever was told before."""
 
-    async def tell(self, topic: Topic, parts: Parts) -> None:
+    async def publish(self, topic: Topic, parts: Parts) -> None:
         """Stores changed items and passes them on."""
 
-    async def keep(self) -> None:
+    async def ensure_checkpoint(self) -> None:
         """Now and then: sees that what was told is not forgotten while nothing happens."""
 
 
@@ -69,7 +69,7 @@ class Observer:
     _refused: dict[str, str] = field(default_factory=dict)
     _watches: set[str] = field(default_factory=set)
     _telemetry: dict[str, str] = field(default_factory=dict)
-    _told_info: bytes = b""
+    _published_info: bytes = b""
     _since: str = ""
     _came_at: float = 0.0
     """Loop time of the oldest change that was not told yet; 0 without one."""
@@ -131,25 +131,25 @@ class Observer:
 
     # --- what goes out --------------------------------------------------------------------------
 
-    async def run(self, teller: Teller) -> None:
+    async def run(self, writer: FeedWriter) -> None:
         """Tells, for as long as the cluster is this worker's; what is known already goes first."""
         self._since = _now()
         self._came_at = 0.0
-        async for parts in self._turn():
-            teller.fill(parts)
+        async for parts in self._graph_changes():
+            writer.fill(parts)
         info = self._info()
-        self._told_info = orjson.dumps(info)
-        teller.fill({INFO_PART: {INFO_ID: info}})
-        await teller.begin()
+        self._published_info = orjson.dumps(info)
+        writer.fill({INFO_PART: {INFO_ID: info}})
+        await writer.begin()
         loop = asyncio.get_running_loop()
         kept = loop.time()
         while True:
-            await self._tell(teller)
-            if not await self._analyse(teller):
+            await self._publish(writer)
+            if not await self._analyse(writer):
                 await self._pause()
             if loop.time() - kept >= _KEEP_EVERY_S:
                 kept = loop.time()
-                await teller.keep()
+                await writer.ensure_checkpoint()
 
     async def _pause(self) -> None:
         """Until something new comes, or for as long as nothing may happen."""
@@ -157,26 +157,26 @@ class Observer:
             async with asyncio.timeout(_KEEP_EVERY_S):
                 await self._news.wait()
 
-    async def _tell(self, teller: Teller) -> None:
+    async def _publish(self, writer: FeedWriter) -> None:
         self._news.clear()
         came_at, self._came_at = self._came_at, 0.0
         is_new = False
-        async for parts in self._turn():
-            await teller.tell(Topic.GRAPH, parts)
+        async for parts in self._graph_changes():
+            await writer.publish(Topic.GRAPH, parts)
             is_new = True
         if is_new and came_at:
             took_s = asyncio.get_running_loop().time() - came_at
             self.metrics.observe(metrics.TELLING_SECONDS, took_s)
         info = self._info()
         text = orjson.dumps(info)
-        if text != self._told_info:
-            self._told_info = text
-            await teller.tell(Topic.GRAPH, {INFO_PART: {INFO_ID: info}})
+        if text != self._published_info:
+            self._published_info = text
+            await writer.publish(Topic.GRAPH, {INFO_PART: {INFO_ID: info}})
         if self._drift:
             drift, self._drift = self._drift, {}
-            await teller.tell(Topic.DRIFT, {DRIFT_PART: drift})
+            await writer.publish(Topic.DRIFT, {DRIFT_PART: drift})
 
-    async def _turn(self) -> AsyncIterator[Parts]:
+    async def _graph_changes(self) -> AsyncIterator[Parts]:
         """The graph's answer to what has come.
 
         A whole cluster comes namespace by namespace, whose objects belong together, and lets the
@@ -196,18 +196,18 @@ class Observer:
                     yield parts
                 await asyncio.sleep(0)
 
-    async def _analyse(self, teller: Teller) -> bool:
+    async def _analyse(self, writer: FeedWriter) -> bool:
         """Evaluates what is due until something new comes; True when more is to be done."""
-        told: dict[str, Item | None] = {}
+        items: dict[str, Item | None] = {}
         while self.analysis.is_due:
             news = self.analysis.evaluate(most=_SLICE)
-            told |= {ident_of(finding): None for finding in news.withdrawn}
-            told |= {ident_of(finding): item_of(finding) for finding in news.found}
+            items |= {finding_id(finding): None for finding in news.withdrawn}
+            items |= {finding_id(finding): finding_item(finding) for finding in news.found}
             await asyncio.sleep(0)
             if self._news.is_set():
                 break
-        if told:
-            await teller.tell(Topic.FINDINGS, {FINDINGS_PART: told})
+        if items:
+            await writer.publish(Topic.FINDINGS, {FINDINGS_PART: items})
         return self._news.is_set()
 
     def _info(self) -> Item:
@@ -235,14 +235,14 @@ def _slices(changes: list[Change]) -> Iterator[list[Change]]:
         yield changes[start : start + _MOST_AT_ONCE]
 
 
-def ident_of(finding: Finding) -> str:
+def finding_id(finding: Finding) -> str:
     """A finding's id: the same one has the same id in every replica."""
     key = finding.object
     words = (finding.code, key.kind, key.namespace, key.name, finding.path, finding.message)
     return hash_token("\0".join(words).encode(), length=26)
 
 
-def item_of(finding: Finding) -> Item:
+def finding_item(finding: Finding) -> Item:
     """A finding as it is told."""
     return {
         "code": finding.code,

@@ -25,7 +25,7 @@ from services.topology.telemetry.stats import stats_of
 from services.topology.telemetry.traffic import Peer
 
 _MOST_BYTES = 16 * 1024 * 1024
-_MOST_TOLD = 3
+_MOST_LISTED = 3
 _ADMIN_QUERY = {
     "usedonly": "",
     "filter": r"istio_|^cluster\..+\.upstream_(rq_(\d\d\d|time)|cx_[rt]x_bytes_total)$",
@@ -170,10 +170,10 @@ def _readings(answers: Iterable[Reading | str]) -> Readings:
             found.append(answer)
         else:
             missing.append(answer)
-    told = missing[:_MOST_TOLD]
-    if len(missing) > _MOST_TOLD:
-        told.append(f"{len(missing) - _MOST_TOLD} more proxies cannot be read")
-    return Readings(found, told)
+    listed = missing[:_MOST_LISTED]
+    if len(missing) > _MOST_LISTED:
+        listed.append(f"{len(missing) - _MOST_LISTED} more proxies cannot be read")
+    return Readings(found, listed)
 
 
 def _checked(url: str) -> str:

@@ -79,12 +79,12 @@ class Feed:
         feed._last = await last_sequence(bus, cluster)
         return feed
 
-    async def tell(self, topic: Topic, parts: Parts) -> None:
+    async def publish(self, topic: Topic, parts: Parts) -> None:
         for piece in deltas.cut(parts):
             delta = self._delta(piece, topic, Stage.DELTA)
             await self._publish(delta)
             self.view.apply(delta)
-            self.views.tell(delta)
+            self.views.notify(delta)
             if self.metrics is not None:
                 self.metrics.count(CHANGES_TOLD, topic)
         if self._since > max(
@@ -92,7 +92,7 @@ class Feed:
         ):
             await self.checkpoint()
 
-    async def keep(self) -> None:
+    async def ensure_checkpoint(self) -> None:
         """Called now and then: stores a checkpoint where the last one is old or forgotten."""
         age_s = asyncio.get_running_loop().time() - self._checkpoint_at
         begin = deltas.subject(self.view.cluster, Topic.CHECKPOINT, Stage.BEGIN)
@@ -109,7 +109,7 @@ class Feed:
             for ident, item in items.items():
                 self._rising.put(part, ident, item)
 
-    def forget_filled(self) -> None:
+    def discard_filled(self) -> None:
         """What was filled in by a watch that failed before its first word."""
         self._rising = None
 
@@ -256,7 +256,7 @@ async def follow(bus: Bus, views: Views, *, cluster: str) -> None:
             if replay.take(delta) and replay.view is not None:
                 views.replace(replay.view)
             elif delta.stage is Stage.DELTA and replay.view is not None:
-                views.tell(delta)
+                views.notify(delta)
 
 
 async def moments(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
@@ -282,7 +282,7 @@ async def past(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
     if not before:
         raise HistoryGone(f"nothing is kept of the cluster at {moment:%Y-%m-%d %H:%M:%S} UTC")
     replay = Replay(cluster)
-    async for delta in _told(bus, cluster, before[-1]):
+    async for delta in _deltas_since(bus, cluster, before[-1]):
         # A checkpoint that began in time is taken whole.
         if delta.time > moment and replay.view is not None:
             break
@@ -298,11 +298,11 @@ async def changed(bus: Bus, cluster: str) -> list[datetime]:
     if not places:
         return []
     start = max(places[0][1], await last_sequence(bus, cluster) - _LAST_CHANGES)
-    told = {delta.time async for delta in _told(bus, cluster, start)}
-    return sorted(told | {at for at, _ in places})
+    times = {delta.time async for delta in _deltas_since(bus, cluster, start)}
+    return sorted(times | {at for at, _ in places})
 
 
-async def _told(bus: Bus, cluster: str, start: int) -> AsyncIterator[Delta]:
+async def _deltas_since(bus: Bus, cluster: str, start: int) -> AsyncIterator[Delta]:
     """Everything told about a cluster from a place up to now."""
     last = await last_sequence(bus, cluster)
     reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start)

@@ -176,11 +176,11 @@ class Owners:
         try:
             async with self.leases.held(key, operation=worker, attempt=1, fence=fence) as epoch:
                 log.info("cluster_owned", cluster=cluster, name=record.name, epoch=epoch)
-                await self._told(record, fence, epoch)
+                await self._publish_as_owner(record, fence, epoch)
         finally:
             self._owned.discard(cluster)
 
-    async def _told(self, record: ClusterRecord, fence: Fence, epoch: int) -> None:
+    async def _publish_as_owner(self, record: ClusterRecord, fence: Fence, epoch: int) -> None:
         self.metrics.add(CLUSTERS_OWNED, 1)
         try:
             feed = await Feed.take(
@@ -191,13 +191,13 @@ class Owners:
                 fence=fence,
                 counted=self.metrics,
             )
-            await fence.guard(self._observed(record, feed))
+            await fence.guard(self._observe_over_failures(record, feed))
         finally:
             self.metrics.add(CLUSTERS_OWNED, -1)
 
-    async def _observed(self, record: ClusterRecord, feed: Feed) -> None:
+    async def _observe_over_failures(self, record: ClusterRecord, feed: Feed) -> None:
         """Over failures, which the feed tells: an owner that cannot reach a cluster stays owner."""
-        told, shown = "", None
+        known, shown = "", None
         while True:
             pause = _AFTER_FAILURE_S
             try:
@@ -211,12 +211,12 @@ class Owners:
             except Exception:
                 log.exception("watching_failed", cluster=record.cluster)
                 reason, pause = InternalError("the watching failed").summary, _AFTER_DEFECT_S
-            feed.forget_filled()
+            feed.discard_filled()
             # The same reason is news when the cluster was watched in between.
-            if reason != told or feed.view is not shown:
+            if reason != known or feed.view is not shown:
                 log.warning("cluster_unwatchable", cluster=record.cluster, reason=reason)
-                shown = await _tell_unreachable(feed, record, reason)
-                told = reason
+                shown = await _publish_unreachable(feed, record, reason)
+                known = reason
             await asyncio.sleep(pause)
 
     async def _until_free(self, cluster: str) -> None:
@@ -247,7 +247,7 @@ class Owners:
             await asyncio.sleep(_AFTER_FAILURE_S)
 
 
-async def _tell_unreachable(feed: Feed, record: ClusterRecord, reason: str) -> ClusterView:
+async def _publish_unreachable(feed: Feed, record: ClusterRecord, reason: str) -> ClusterView:
     """Tells that nothing is known of the cluster, and why; returns the view that says so."""
     feed.fill({INFO_PART: {INFO_ID: _unreachable(record, reason)}})
     await feed.begin()

@@ -111,9 +111,9 @@ class Pages:
             check(request, self.hosts)
             return await self._route(request.path)(request)
         except Refused as refusal:
-            return _told(refusal.error, status=refusal.status)
+            return _error(refusal.error, status=refusal.status)
         except MeshbusError as error:
-            return _told(error, status=_HTTP.get(error.status, 500))
+            return _error(error, status=_HTTP.get(error.status, 500))
 
     def _route(self, path: str) -> _Answer:
         if path.startswith("/static/"):
@@ -202,7 +202,7 @@ class Pages:
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
 
-def _told(error: MeshbusError, *, status: int) -> web.Response:
+def _error(error: MeshbusError, *, status: int) -> web.Response:
     fields = {
         "code": error.code,
         "summary": error.summary,

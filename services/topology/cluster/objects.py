@@ -28,7 +28,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Record:
     """What every record has."""
 
     key: Key
@@ -48,7 +48,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Namespace(Kept):
+class Namespace(Record):
     is_terminating: bool = False
 
 
@@ -65,7 +65,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service(Kept):
+class Service(Record):
     type: str = "ClusterIP"
     """`ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`."""
     selector: Labels = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Service(Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints(Kept):
+class Endpoints(Record):
     """An EndpointSlice; `ready` and `unready` count its addresses."""
 
     service: str = ""
@@ -104,7 +104,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runs(Kept):
+class Runs(Record):
     """A pod, or the template of one."""
 
     pod_labels: Labels = field(default_factory=dict)
@@ -170,7 +170,7 @@ class Pod(Runs):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config(Kept):
+class Config(Record):
     """An object of a mesh's configuration, a webhook configuration, or a ConfigMap's `data`."""
 
     api_version: str = ""

@@ -66,10 +66,6 @@ class State:
         for kind in kinds.WORKLOADS:
             yield from self.all(kind, namespace)
 
-    def selected_pods(self, namespace: str, selector: Labels) -> Iterator[Pod]:
-        """Pods of a namespace that a selector means."""
-        yield from self.pods_with(selector, namespace)[1]
-
     def pods_with(
         self, selector: Labels, namespace: str | None = None
     ) -> tuple[str, Iterator[Pod]]:

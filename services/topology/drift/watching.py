@@ -62,11 +62,11 @@ class Drifts:
     """The drifts of one cluster.
 
     What the watches and the intents bring is taken at once; `run` has to be kept running in a task
-    and does the rest. Items go to `tell` as `{DRIFT_PART: {id: item or None}}`.
+    and does the rest. Items go to `publish` as `{DRIFT_PART: {id: item or None}}`.
     """
 
     applied: AppliedObjects
-    tell: Callable[[Parts], None]
+    publish: Callable[[Parts], None]
     mode: str = "report"
     """`report`, `heal` or `ignore`, for intents whose annotation does not say."""
     heal_attempts: int = 5
@@ -226,7 +226,7 @@ class Drifts:
         if known.item is not None:
             item["detected"] = known.item["detected"]
             item["healing"] = known.item["healing"]
-        self._tell(known, item)
+        self._publish(known, item)
         if known.mode == "heal":
             await self._heal(key, known, intent, verdict)
 
@@ -248,7 +248,7 @@ class Drifts:
         known.backoff.repaired(now)
         log.info("drift_healing", object=str(key), operation=operation)
         if known.item is not None:
-            self._tell(known, {**known.item, "healing": Healing.REPAIRING})
+            self._publish(known, {**known.item, "healing": Healing.REPAIRING})
         # The event of a repair that works ends the drift before this.
         again = known.backoff.due(now)
         self._queue.add(key, after_s=again - now if again is not None else _AGAIN_S)
@@ -262,7 +262,7 @@ class Drifts:
             manager=known.item["manager"] or "(unknown)",
             repairs=known.backoff.repairs,
         )
-        self._tell(known, {**known.item, "healing": Healing.GIVEN_UP})
+        self._publish(known, {**known.item, "healing": Healing.GIVEN_UP})
 
     def _is_open(self, key: Key, known: TrackedObject) -> bool:
         """Whether something was told, or is about to be."""
@@ -287,13 +287,13 @@ class Drifts:
 
     def _over(self, known: TrackedObject) -> None:
         if known.item is not None:
-            self.tell({DRIFT_PART: {known.item["id"]: None}})
+            self.publish({DRIFT_PART: {known.item["id"]: None}})
             known.item = None
 
-    def _tell(self, known: TrackedObject, item: Item) -> None:
+    def _publish(self, known: TrackedObject, item: Item) -> None:
         if item != known.item:
             known.item = item
-            self.tell({DRIFT_PART: {item["id"]: item}})
+            self.publish({DRIFT_PART: {item["id"]: item}})
 
 
 def _key(kind: str, obj: KubeObject) -> Key:

@@ -142,7 +142,7 @@ class Following:
     _positions: dict[str, Position] = field(default_factory=dict)
     """What was told last. A view's own number runs ahead of that while its owner publishes."""
     _followers: set[Follower] = field(default_factory=set)
-    _told: dict[str, tuple[object, object]] = field(default_factory=dict)
+    _clusters: dict[str, tuple[object, object]] = field(default_factory=dict)
     """Name and state of each cluster as the followers know them."""
     _stop: Callable[[], None] | None = None
 
@@ -207,7 +207,7 @@ class Following:
         else:
             self._begin(delta)
         if INFO_PART in delta.parts or not delta.parts:
-            self._tell_clusters()
+            self._announce_clusters()
 
     def _begin(self, delta: Delta) -> None:
         """The whole view is another one, or gone."""
@@ -234,16 +234,16 @@ class Following:
                 frames[follower.view] = _delta_frame(delta.cluster, follower.view, entry)
             follower.put(entry.position, frames[follower.view])
 
-    def _tell_clusters(self) -> None:
+    def _announce_clusters(self) -> None:
         """The list goes to everybody, but only when a name or a state in it changed."""
         known = {
             cluster: (info.get("name"), info.get("state"))
             for cluster, view in self.views.clusters.items()
             for info in [rendering.info(view)]
         }
-        if known == self._told:
+        if known == self._clusters:
             return
-        self._told = known
+        self._clusters = known
         for follower in self._followers:
             follower.needs_clusters = True
             follower.there_is_something.set()

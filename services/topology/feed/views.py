@@ -69,19 +69,19 @@ class Views:
     def replace(self, view: ClusterView) -> None:
         """A cluster's view is another one from now on; listeners take it anew."""
         self.clusters[view.cluster] = view
-        self.tell(Delta(cluster=view.cluster, epoch=view.epoch, number=1, parts={}))
+        self.notify(Delta(cluster=view.cluster, epoch=view.epoch, number=1, parts={}))
 
     def forget(self, cluster: str) -> None:
         """The cluster is not registered any more."""
         view = self.clusters.pop(cluster, None)
         if view is not None:
-            self.tell(Delta(cluster=cluster, epoch=view.epoch, number=1, parts={}))
+            self.notify(Delta(cluster=cluster, epoch=view.epoch, number=1, parts={}))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls `listener` for each delta from now on; returns the function that ends that."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
-    def tell(self, delta: Delta) -> None:
+    def notify(self, delta: Delta) -> None:
         for listener in list(self._listeners):
             listener(delta)

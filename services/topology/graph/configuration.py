@@ -88,15 +88,15 @@ class Links:
             target = self._resolve(way.host, marks)
             if target is None:
                 continue
-            told = _told(config, way)
+            shown = _shown_on_edge(config, way)
             for workload in workloads:
-                yield Link(LinkEnd(False, workload), LinkEnd(True, target), told)
+                yield Link(LinkEnd(False, workload), LinkEnd(True, target), shown)
             for caller in sorted(callers):
                 if caller != target:
-                    yield Link(LinkEnd(True, caller), LinkEnd(True, target), told)
+                    yield Link(LinkEnd(True, caller), LinkEnd(True, target), shown)
                     continue
                 for workload in self._versions(target, way, marks):
-                    yield Link(LinkEnd(True, caller), LinkEnd(False, workload), told)
+                    yield Link(LinkEnd(True, caller), LinkEnd(False, workload), shown)
 
     def _serving(self, key: Key, marks: set[Mark]) -> Iterator[Name]:
         """Workloads of a gateway."""
@@ -142,8 +142,8 @@ def workloads_in(catalog: Catalog, scope: Scope) -> Iterator[Name]:
         yield from catalog.labelled.find(scope.space, selector)
 
 
-def _told(config: Config, way: Way) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _shown_on_edge(config: Config, way: Way) -> dict[str, Any]:
+    shown: dict[str, Any] = {
         "kind": kinds.short(config.key.kind),
         "namespace": config.namespace,
         "name": config.name,
@@ -151,8 +151,8 @@ def _told(config: Config, way: Way) -> dict[str, Any]:
         **way.details,
     }
     if way.subset:
-        told["subset"] = way.subset
-    return told
+        shown["subset"] = way.subset
+    return shown
 
 
 def place_of(key: Key) -> tuple[str, str]:

@@ -94,10 +94,12 @@ class EdgeMaker:
         if loads is None:
             return None
         source, target, protocol = key
-        told = self._figures_of(loads, protocol, self._limits_of(target), self._limits_of(source))
+        figures = self._figures_of(
+            loads, protocol, self._limits_of(target), self._limits_of(source)
+        )
         if protocol == "tcp":
-            return EdgeTraffic(told, "")
-        return EdgeTraffic(told, percent(told.total, self._out(in_view, source, protocol)))
+            return EdgeTraffic(figures, "")
+        return EdgeTraffic(figures, percent(figures.total, self._out(in_view, source, protocol)))
 
     def _figures_of(
         self, loads: set[Load], protocol: str, target: Limits, source: Limits
@@ -110,10 +112,10 @@ class EdgeMaker:
             only: Figures = load.figures
             return only
         same = (frozenset(loads), target, source)
-        told = self.figures.get(same)
-        if told is None:
-            told = self.figures[same] = _figures(loads, protocol, target, source)
-        return told
+        figures = self.figures.get(same)
+        if figures is None:
+            figures = self.figures[same] = _figures(loads, protocol, target, source)
+        return figures
 
     def _out(self, in_view: ViewTraffic, source: NodeKey, protocol: str) -> float:
         """All that a node sends by a protocol."""
@@ -164,7 +166,7 @@ def _figures(loads: set[Load], protocol: str, target: Limits, source: Limits) ->
         status = of_requests(asked, target)
         if source is not DEFAULT:
             status = max(status, of_requests(asked, source, "outbound"))
-        details["healthStatus"] = status.told
+        details["healthStatus"] = status.text
     total = fsum([load.total for load in loads])
     rates, answers = edge_rates(loads, protocol, total), responses(loads, total)
     digest = hash(orjson.dumps((details, rates, answers)))

@@ -76,13 +76,13 @@ class Graph:
         regrouped = [self._own(View.WORKLOAD, name) for name in affected.regrouped]
         self._traffic.again(affected.hosts, regrouped)
         self._spread(affected, dirty)
-        return self._tell()
+        return self._all_changes()
 
     def flows(self, flows: Flows) -> Parts:
         """Takes over telemetry in place of what there was before."""
         self._moment += 1
         self._traffic.flows(flows)
-        return self._tell()
+        return self._all_changes()
 
     def flows_by_parts(self, flows: Flows) -> Iterator[Parts]:
         """As `flows`, a part at a time, for a caller who lets others work in between: thousands of
@@ -90,7 +90,7 @@ class Graph:
         tell what is left."""
         self._moment += 1
         self._traffic.flows(flows)
-        yield from self._steps()
+        yield from self._changes()
 
     def info(self) -> dict[str, Any]:
         """How much there is."""
@@ -202,13 +202,13 @@ class Graph:
 
     # --- items ----------------------------------------------------------------------------------
 
-    def _tell(self) -> Parts:
+    def _all_changes(self) -> Parts:
         parts: dict[str, Mapping[str, Item | None]] = {}
-        for step in self._steps():
+        for step in self._changes():
             parts |= step
         return parts
 
-    def _steps(self) -> Iterator[Parts]:
+    def _changes(self) -> Iterator[Parts]:
         """Makes what is stale, a part at a time."""
         moment, makers = self._moment, self._makers()
         for shown in self._views:
@@ -219,11 +219,11 @@ class Graph:
                 if of == NODES:
                     view = shown.view
                     shown.follow_traffic(self._traffic.views[view], self._traffic.touched[view])
-                    told = shown.tell_nodes(nodes)
+                    changes = shown.node_changes(nodes)
                 else:
-                    told = shown.tell_edges(EdgeMaker(shown.view, nodes, figures))
-                if told:
-                    yield {part_of(shown.view, of): told}
+                    changes = shown.edge_changes(EdgeMaker(shown.view, nodes, figures))
+                if changes:
+                    yield {part_of(shown.view, of): changes}
         self._facts.trim()
 
     def _makers(self) -> tuple[NodeMaker, FiguresOf]:

@@ -27,11 +27,11 @@ class Status(IntEnum):
     NOT_READY = 4
 
     @property
-    def told(self) -> str:
-        return _TOLD[self]
+    def text(self) -> str:
+        return _TEXTS[self]
 
 
-_TOLD = {
+_TEXTS = {
     Status.NA: "NA",
     Status.HEALTHY: "Healthy",
     Status.DEGRADED: "Degraded",

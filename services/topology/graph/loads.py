@@ -127,22 +127,22 @@ def node_traffic(ins: Collection[Load], outs: Collection[Load]) -> list[dict[str
             known[side].append(load)
     for protocol in sorted(sides):
         inward, outward = sides[protocol]
-        told = rates(inward, f"{protocol}In") if inward else {}
+        sums = rates(inward, f"{protocol}In") if inward else {}
         if outward:
-            told[f"{protocol}Out"] = number(fsum([load.total for load in outward]), 2)
-        found.append({"protocol": protocol, "rates": told})
+            sums[f"{protocol}Out"] = number(fsum([load.total for load in outward]), 2)
+        found.append({"protocol": protocol, "rates": sums})
     return found
 
 
 def edge_rates(loads: Collection[Load], protocol: str, total: float) -> dict[str, str]:
     """Rates of an edge, but for its share of what its source sends."""
-    told = rates(loads, protocol)
+    found = rates(loads, protocol)
     if protocol == "tcp":
-        return told
+        return found
     errors = [x for load in loads for name, x in load.classes.items() if name != "3xx"]
     if errors and (sum_of_errors := fsum(errors)) > 0:
-        told[f"{protocol}PercentErr"] = percent(sum_of_errors, total)
-    return told
+        found[f"{protocol}PercentErr"] = percent(sum_of_errors, total)
+    return found
 
 
 def responses(loads: Collection[Load], total: float) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class NodeMaker:
             )
             busy.statuses[limits] = status
         return {
-            "status": max(status, known.status).told,
+            "status": max(status, known.status).text,
             **known.replicas,
             "requests": {
                 "inbound": busy.inbound,
@@ -220,15 +220,15 @@ class NodeMaker:
             return data | {"healthData": None} | entries
         facts = [self.facts.workload(workload) for workload in workloads]
         status = worst(of_replicas(workload.wanted, workload.ready) for workload in workloads)
-        told = [_replicas(workload) for workload in workloads]
+        replicas = [_replicas(workload) for workload in workloads]
         if form == APP:
             data = {"app": name, **merged([fact.data for fact in facts])}
-            known = StandingHealth(status, {"workloadStatuses": told}, notes_of(workloads))
+            known = StandingHealth(status, {"workloadStatuses": replicas}, notes_of(workloads))
             breaks, version = any(fact.breaks for fact in facts), ""
         else:
             (workload,), (fact,) = workloads, facts
             data = _named(workload.name, workload.app, workload.version) | fact.data
-            known = StandingHealth(status, {"workloadStatus": told[0]}, notes_of(workloads))
+            known = StandingHealth(status, {"workloadStatus": replicas[0]}, notes_of(workloads))
             # Kiali puts no circuit breaker on workloads, since these are of services.
             breaks, version = fact.breaks_version and form == VERSIONED, workload.version
         if breaks:

@@ -105,13 +105,13 @@ class ViewGraph:
             self.stale_edges |= in_view.outs.get(source, set())
         touched.clear()
 
-    def tell_nodes(self, maker: NodeMaker) -> dict[str, Item | None]:
+    def node_changes(self, maker: NodeMaker) -> dict[str, Item | None]:
         view, stale = self.view, self.stale_nodes
         exists = {key: self._exists(maker, key) for key in stale}
         if view in _BOXED:
             for key, is_there in exists.items():
                 stale |= self.boxes.put(key, maker.app(view, key) if is_there else "")
-        told: dict[str, Item | None] = {}
+        changes: dict[str, Item | None] = {}
         for key in stale:
             item: Item | None = None
             if key[0] == BOX:
@@ -119,9 +119,9 @@ class ViewGraph:
             elif exists.get(key, True):
                 item = self._node(maker, key)
             if _is_news(self.nodes, key, item):
-                told[node_id(key) if item is None else item["id"]] = item
+                changes[node_id(key) if item is None else item["id"]] = item
         stale.clear()
-        return told
+        return changes
 
     def _node(self, maker: NodeMaker, key: NodeKey) -> Item | None:
         try:
@@ -140,31 +140,31 @@ class ViewGraph:
             and bool(maker.workloads(self.view, key))
         )
 
-    def tell_edges(self, maker: EdgeMaker) -> dict[str, Item | None]:
-        told: dict[str, Item | None] = {}
+    def edge_changes(self, maker: EdgeMaker) -> dict[str, Item | None]:
+        changes: dict[str, Item | None] = {}
         for key in self.stale_edges:
             try:
-                self._tell_edge(maker, key, told)
+                self._edge_change(maker, key, changes)
             except Exception:
                 log.exception("edge_not_made", edge=edge_id(key))
         self.stale_edges.clear()
-        return told
+        return changes
 
-    def _tell_edge(self, maker: EdgeMaker, key: EdgeKey, told: dict[str, Item | None]) -> None:
+    def _edge_change(self, maker: EdgeMaker, key: EdgeKey, changes: dict[str, Item | None]) -> None:
         known = self.edges
         if key[2] in PROTOCOLS:
             # The most by far, so no item is made before it is known to be news.
             traffic = maker.traffic(key)
             if traffic is None:
                 if _is_news(known, key, None):
-                    told[edge_id(key)] = None
+                    changes[edge_id(key)] = None
             elif _is_other(known, key, traffic.digest):
                 item = traffic.data(key)
-                told[item["id"]] = item
+                changes[item["id"]] = item
             return
         found = maker.idle(key) if key[2] == IDLE else self.config_edges.data(key)
         if _is_news(known, key, found):
-            told[edge_id(key)] = found
+            changes[edge_id(key)] = found
 
 
 def _is_news(known: dict[K, int], key: K, item: Item | None) -> bool:

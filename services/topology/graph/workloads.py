@@ -62,17 +62,17 @@ def matters(before: Pod | None, after: Pod | None, *, is_owned: bool) -> bool:
     counts its ready replicas itself."""
     if before is None or after is None:
         return True
-    told = _told(before), _told(after)
+    counted = _counted(before), _counted(after)
     if is_owned:
-        return told[0] != told[1]
-    return told[0] != told[1] or (before.is_ready, before.pod_labels, before.annotations) != (
+        return counted[0] != counted[1]
+    return counted[0] != counted[1] or (before.is_ready, before.pod_labels, before.annotations) != (
         after.is_ready,
         after.pod_labels,
         after.annotations,
     )
 
 
-def _told(pod: Pod) -> tuple[object, ...]:
+def _counted(pod: Pod) -> tuple[object, ...]:
     return pod.owner, pod.phase in _OVER, pod.has_proxy, is_captured(pod)
 
 

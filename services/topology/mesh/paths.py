@@ -26,12 +26,12 @@ _ORDER = ("CUSTOM", "DENY", "ALLOW", "AUDIT")
 """In which Istio's proxies evaluate authorization; AUDIT decides nothing."""
 _DEFAULT_TLS = "auto"
 
-Told = dict[str, Any]
+Answer = dict[str, Any]
 
 
 def explain(
     state: State, *, source: str | None, host: str, namespace: str, port: int | None
-) -> Told:
+) -> Answer:
     """What applies to a request for `host` from `source`: a workload (`namespace/name`), or a
     gateway by the name of its workload or object; None is any client in `namespace`."""
     question = _Question(state, source, host, namespace, port)
@@ -71,7 +71,7 @@ class _Question:
         found = self.state.get(kinds.SERVICE, space, name) if space else None
         return found.host if found is not None else ""
 
-    def answer(self) -> Told:
+    def answer(self) -> Answer:
         target = self.client.target(self.host)
         routing = self.client.routing(self.host)
         if target is None and routing is None:
@@ -132,7 +132,7 @@ class _Question:
 
     # --- one destination ------------------------------------------------------------------------
 
-    def _destination(self, way: Way) -> Told:
+    def _destination(self, way: Way) -> Answer:
         target, rule = self.client.target(way.host), self.client.rule(way.host)
         if target is None:
             self.missing.append(f"{way.path}: no Service or ServiceEntry has the host {way.host}")
@@ -142,10 +142,10 @@ class _Question:
             labels = mapping(subset.get("labels"))
         policy = self._policy(rule, subset)
         workloads = self._workloads(target, labels)
-        told: Told = {"path": way.path, "host": way.host, **way.details}
+        answer: Answer = {"path": way.path, "host": way.host, **way.details}
         if way.subset:
-            told["subset"] = {"name": way.subset, "labels": dict(labels)}
-        told |= {
+            answer["subset"] = {"name": way.subset, "labels": dict(labels)}
+        answer |= {
             "service": self._service(target),
             "destinationRule": _ref(rule.key) if rule is not None else None,
             "trafficPolicy": policy,
@@ -153,21 +153,21 @@ class _Question:
             "workloads": [self._workload(workload) for workload in workloads],
             "readyEndpoints": self._endpoints(target),
         }
-        self._note_missing(way, target, workloads, told)
-        return told
+        self._note_missing(way, target, workloads, answer)
+        return answer
 
     def _note_missing(
-        self, way: Way, target: Service | Config | None, workloads: list[Workload], told: Told
+        self, way: Way, target: Service | Config | None, workloads: list[Workload], answer: Answer
     ) -> None:
         if not isinstance(target, Service) or target.type == "ExternalName":
             return
         what = f"{way.host}{f' subset {way.subset}' if way.subset else ''}"
         if target.selector and not workloads:
             self.missing.append(f"no workload is behind {what}")
-        if not told["readyEndpoints"]:
+        if not answer["readyEndpoints"]:
             self.missing.append(f"{way.host} has no ready endpoint")
-        for workload in told["workloads"]:
-            mode, client = workload["mtls"]["mode"], told["clientTls"]
+        for workload in answer["workloads"]:
+            mode, client = workload["mtls"]["mode"], answer["clientTls"]
             if mode == "STRICT" and client in ("DISABLE", "SIMPLE"):
                 self.missing.append(f"{what} demands mutual TLS, clients are told {client}")
             if mode == "DISABLE" and client in ("ISTIO_MUTUAL", "MUTUAL"):
@@ -182,9 +182,9 @@ class _Question:
         found = mappings(rule.spec.get("subsets"))
         return next((entry for entry in found if entry.get("name") == way.subset), None)
 
-    def _policy(self, rule: Config | None, subset: Mapping[str, Any] | None) -> Told:
+    def _policy(self, rule: Config | None, subset: Mapping[str, Any] | None) -> Answer:
         """The subset's traffic policy over the rule's, field by field; then that of the port."""
-        policy: Told = dict(mapping(rule.spec.get("trafficPolicy") if rule is not None else None))
+        policy: Answer = dict(mapping(rule.spec.get("trafficPolicy") if rule is not None else None))
         policy |= mapping((subset or {}).get("trafficPolicy"))
         for entry in mappings(policy.pop("portLevelSettings", None)):
             if mapping(entry.get("port")).get("number") == self.port:
@@ -203,7 +203,7 @@ class _Question:
         meant = (workload for workload in found if matches(labels, workload.pod_labels))
         return sorted(meant, key=lambda workload: workload.key)
 
-    def _workload(self, workload: Workload) -> Told:
+    def _workload(self, workload: Workload) -> Answer:
         root = self.mesh.root_namespace
         labels, space = workload.pod_labels, workload.namespace
         mtls = workload_mtls(self.state, space, labels, root=root)
@@ -221,7 +221,7 @@ class _Question:
             "authorization": list(self._authorization(space, labels)),
         }
 
-    def _authorization(self, space: str, labels: Labels) -> Iterator[Told]:
+    def _authorization(self, space: str, labels: Labels) -> Iterator[Answer]:
         """Policies in the order in which they are evaluated."""
         policies = policies_for(self.state, space, labels, root=self.mesh.root_namespace)
         for policy in sorted(policies, key=lambda p: (_rank(action_of(p)), p.key)):
@@ -239,7 +239,7 @@ class _Question:
         slices: Iterator[Endpoints] = self.state.all(kinds.ENDPOINTS, target.namespace)
         return sum(entry.ready for entry in slices if entry.service == target.name)
 
-    def _service(self, target: Service | Config | None) -> Told | None:
+    def _service(self, target: Service | Config | None) -> Answer | None:
         if target is None:
             return None
         if isinstance(target, Service):
@@ -252,6 +252,6 @@ def _rank(action: str) -> int:
     return _ORDER.index(action) if action in _ORDER else len(_ORDER)
 
 
-def _ref(key: Key) -> Told:
+def _ref(key: Key) -> Answer:
     group, _, kind = key.kind.partition("/")
     return {"kind": kind, "group": group, "namespace": key.namespace, "name": key.name}

@@ -130,15 +130,15 @@ def fault_of(route: Mapping[str, Any]) -> str:
     fault = route.get("fault")
     if not isinstance(fault, dict):
         return ""
-    told = []
+    faults = []
     for kind in ("abort", "delay"):
         entry = fault.get(kind)
         if not isinstance(entry, dict):
             continue
         share = mapping(entry.get("percentage")).get("value", 0 if "percentage" in entry else 100)
         length = f" {entry['fixedDelay']}" if entry.get("fixedDelay") else ""
-        told.append(f"{kind}{length} {share:g}%" if isinstance(share, (int, float)) else kind)
-    return ", ".join(told)
+        faults.append(f"{kind}{length} {share:g}%" if isinstance(share, (int, float)) else kind)
+    return ", ".join(faults)
 
 
 def badges(config: Config) -> dict[str, Any]:

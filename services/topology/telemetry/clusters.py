@@ -59,7 +59,7 @@ def flows_of_clusters(
     served = {(ends.called.namespace, ends.called.name) for ends in sums if ends.called.name}
     found: dict[FlowKey, Flow] = {}
     for ends, of_ends in sums.items():
-        if ends.source.is_unknown and _is_told(ends.destination, served):
+        if ends.source.is_unknown and _has_caller(ends.destination, served):
             continue
         flow = _flow(of_ends, ends, bounds=bounds, is_waypoint=is_waypoint)
         if flow is not None:
@@ -103,7 +103,7 @@ def _rest(called: Called) -> tuple[str, str, str]:
     return called.namespace, called.name, called.host
 
 
-def _is_told(destination: Peer, served: set[tuple[str, str]]) -> bool:
+def _has_caller(destination: Peer, served: set[tuple[str, str]]) -> bool:
     """Whether somebody calls a service that has the name of the workload's app."""
     return any(
         (destination.namespace, n) in served for n in (destination.app, destination.workload)

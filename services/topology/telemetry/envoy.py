@@ -20,7 +20,7 @@ from services.chassis.prometheus import Sample
 from services.topology.telemetry.clusters import flows_of_clusters
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
 from services.topology.telemetry.quantiles import Bounds, bounds_of
-from services.topology.telemetry.queries import BOUND, DURATIONS, EDGE, REQUESTS, TOLD, Amount
+from services.topology.telemetry.queries import BOUND, DETAILS, DURATIONS, EDGE, REQUESTS, Amount
 from services.topology.telemetry.stats import OfCluster, OfEdge, Stats
 from services.topology.telemetry.tallies import Tallies
 from services.topology.telemetry.traffic import Flow, FlowKey, Flows, Peer
@@ -175,7 +175,7 @@ class EnvoyTelemetry:
         for _, found in rates:
             for name, rate in found.items():
                 if isinstance(name, OfEdge):
-                    labels = {EDGE: name.edge, TOLD: name.told, BOUND: name.detail}
+                    labels = {EDGE: name.edge, DETAILS: name.details, BOUND: name.detail}
                     samples.setdefault(name.metric, []).append(Sample(labels, rate))
         tallies = Tallies(self._edges)
         tallies.requests(samples.get(REQUESTS, ()))

@@ -64,8 +64,8 @@ class PrometheusTelemetry:
         tallies.durations(answers[_DURATIONS])
         tallies.security(answers[_SECURITY], is_tcp=False)
         tallies.security(answers[_TCP_SECURITY], is_tcp=True)
-        told = (labels.get(queries.BOUND, "") for labels, _ in answers[_BOUNDS])
-        return tallies.flows(bounds_of(told, seen=tallies.seen_bounds))
+        bounds = (labels.get(queries.BOUND, "") for labels, _ in answers[_BOUNDS])
+        return tallies.flows(bounds_of(bounds, seen=tallies.seen_bounds))
 
     async def _asked(self, texts: Mapping[str, str], at: datetime) -> dict[str, list[Sample]]:
         """All answers; those of secondary queries are empty where Prometheus fails."""

@@ -40,12 +40,12 @@ class Bounds:
         return self.all[place] if place < len(self.all) else math.inf
 
 
-def bounds_of(told: Iterable[str], *, seen: Iterable[str] = ()) -> Bounds:
+def bounds_of(texts: Iterable[str], *, seen: Iterable[str] = ()) -> Bounds:
     """Bounds that Prometheus tells and those of buckets that came; Istio's own where it is silent
     about them."""
-    all_told = _numbers(told)
-    numbers = {**all_told, **_numbers(seen)}
-    usual = () if all_told else _USUAL_BOUNDS
+    known = _numbers(texts)
+    numbers = {**known, **_numbers(seen)}
+    usual = () if known else _USUAL_BOUNDS
     return Bounds(tuple(sorted({*numbers.values(), *usual})), numbers)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-EDGE, TOLD, BOUND = "edge", "told", "le"
+EDGE, DETAILS, BOUND = "edge", "details", "le"
 SEPARATOR = "|"
 """In no name of Kubernetes, in no valid host and in no SPIFFE id."""
 COUNT, SUM = "count", "sum"
@@ -59,16 +59,16 @@ class Amount(StrEnum):
         return self.name.startswith("TCP")
 
 
-TOLD_OF_REQUESTS = (
+DETAILS_OF_REQUESTS = (
     "reporter",
     "request_protocol",
     "response_code",
     "grpc_response_status",
     "response_flags",
 )
-TOLD_OF_AMOUNTS = ("reporter", "app")
-TOLD_OF_DURATIONS = ("reporter", "request_protocol")
-TOLD_OF_SECURITY = (
+DETAILS_OF_AMOUNTS = ("reporter", "app")
+DETAILS_OF_DURATIONS = ("reporter", "request_protocol")
+DETAILS_OF_SECURITY = (
     "request_protocol",
     "connection_security_policy",
     "source_principal",
@@ -86,26 +86,28 @@ BOUNDS = f"group by ({BOUND}) ({DURATIONS}_bucket)"
 
 def requests(window_s: float) -> str:
     """Requests per second by edge, and by reporter, protocol, codes and flags."""
-    by = (*ENDS, *TOLD_OF_REQUESTS)
-    return _joined(_once(REQUESTS, by, window_s), told=TOLD_OF_REQUESTS)
+    by = (*ENDS, *DETAILS_OF_REQUESTS)
+    return _joined(_once(REQUESTS, by, window_s), details=DETAILS_OF_REQUESTS)
 
 
 def amounts(amount: Amount, window_s: float) -> str:
     """Bytes or messages per second by edge, and by reporter and app of the proxy."""
-    by = (*ENDS, *TOLD_OF_AMOUNTS)
-    return _joined(_once(amount, by, window_s, ignoring="reporter, app"), told=TOLD_OF_AMOUNTS)
+    by = (*ENDS, *DETAILS_OF_AMOUNTS)
+    return _joined(
+        _once(amount, by, window_s, ignoring="reporter, app"), details=DETAILS_OF_AMOUNTS
+    )
 
 
 def security(metric: str, window_s: float) -> str:
     """How much came over which kind of connection; sources do not know."""
-    by = (*ENDS, *TOLD_OF_SECURITY)
+    by = (*ENDS, *DETAILS_OF_SECURITY)
     selected = _rates(metric, by, window_s, matchers='reporter!="source"')
-    return _joined(f"{selected} > 0", told=TOLD_OF_SECURITY)
+    return _joined(f"{selected} > 0", details=DETAILS_OF_SECURITY)
 
 
 def durations(window_s: float) -> str:
     """Buckets, counts and sums of response times by edge, and by reporter and protocol."""
-    by = (*ENDS, *TOLD_OF_DURATIONS)
+    by = (*ENDS, *DETAILS_OF_DURATIONS)
     counts = _once(
         f"{DURATIONS}_count",
         by,
@@ -120,7 +122,7 @@ def durations(window_s: float) -> str:
         f' or label_replace({counts}, "{BOUND}", "{COUNT}", "", "")'
         f' or label_replace({sums} and ({counts}), "{BOUND}", "{SUM}", "", "")'
     )
-    return _joined(found, told=TOLD_OF_DURATIONS, keep=(BOUND,))
+    return _joined(found, details=DETAILS_OF_DURATIONS, keep=(BOUND,))
 
 
 def joined(labels: Mapping[str, str], names: Sequence[str]) -> str:
@@ -152,10 +154,10 @@ def _rates(metric: str, by: Sequence[str], window_s: float, *, matchers: str) ->
     return f"sum by ({', '.join(by)}) (rate({metric}{{{matchers}}}[{window}]))"
 
 
-def _joined(vector: str, *, told: Sequence[str], keep: Sequence[str] = ()) -> str:
-    by = ", ".join((EDGE, TOLD, *keep))
-    with_told = f'label_join({vector}, "{TOLD}", "{SEPARATOR}", {_listed(told)})'
-    with_edge = f'label_join({with_told}, "{EDGE}", "{SEPARATOR}", {_listed(ENDS)})'
+def _joined(vector: str, *, details: Sequence[str], keep: Sequence[str] = ()) -> str:
+    by = ", ".join((EDGE, DETAILS, *keep))
+    with_details = f'label_join({vector}, "{DETAILS}", "{SEPARATOR}", {_listed(details)})'
+    with_edge = f'label_join({with_details}, "{EDGE}", "{SEPARATOR}", {_listed(ENDS)})'
     return f"sum by ({by}) ({with_edge})"
 
 

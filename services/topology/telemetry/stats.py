@@ -25,14 +25,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.topology.telemetry.queries import (
     COUNT,
+    DETAILS_OF_AMOUNTS,
+    DETAILS_OF_DURATIONS,
+    DETAILS_OF_REQUESTS,
+    DETAILS_OF_SECURITY,
     DURATIONS,
     ENDS,
     REQUESTS,
     SUM,
-    TOLD_OF_AMOUNTS,
-    TOLD_OF_DURATIONS,
-    TOLD_OF_REQUESTS,
-    TOLD_OF_SECURITY,
     Amount,
     joined,
 )
@@ -60,11 +60,11 @@ class OfEdge:
 
     metric: str
     edge: str
-    told: str
+    details: str
     detail: str = ""
 
     def below(self, bound: str) -> OfEdge:
-        return OfEdge(self.metric, self.edge, self.told, bound)
+        return OfEdge(self.metric, self.edge, self.details, bound)
 
 
 Counter: TypeAlias = OfCluster | OfEdge
@@ -172,13 +172,13 @@ def _of_cluster(name: str, labels: Mapping[str, str]) -> Iterator[OfCluster]:
 def _of_edge(name: str, labels: Mapping[str, str]) -> Iterator[OfEdge]:
     edge = joined(labels, ENDS)
     if name == REQUESTS:
-        yield OfEdge(name, edge, joined(labels, TOLD_OF_REQUESTS))
+        yield OfEdge(name, edge, joined(labels, DETAILS_OF_REQUESTS))
     elif name in _AMOUNTS:
-        yield OfEdge(name, edge, joined(labels, TOLD_OF_AMOUNTS))
+        yield OfEdge(name, edge, joined(labels, DETAILS_OF_AMOUNTS))
     elif labels.get("response_code", "").startswith("2"):
-        yield OfEdge(DURATIONS, edge, joined(labels, TOLD_OF_DURATIONS), _total(name))
+        yield OfEdge(DURATIONS, edge, joined(labels, DETAILS_OF_DURATIONS), _total(name))
     if name in (REQUESTS, Amount.TCP_RECEIVED) and labels.get("reporter") != "source":
-        yield OfEdge(f"security of {name}", edge, joined(labels, TOLD_OF_SECURITY))
+        yield OfEdge(f"security of {name}", edge, joined(labels, DETAILS_OF_SECURITY))
 
 
 def _total(name: str) -> str:

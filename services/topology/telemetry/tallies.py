@@ -17,11 +17,11 @@ from services.topology.telemetry.edges import PROTOCOLS, Edge, Edges, known
 from services.topology.telemetry.quantiles import Bounds, quantiles
 from services.topology.telemetry.queries import (
     BOUND,
+    DETAILS,
     EDGE,
     REPORTERS,
     REPORTERS_OF_DURATIONS,
     SEPARATOR,
-    TOLD,
     Amount,
 )
 from services.topology.telemetry.traffic import Answers, Flow, FlowKey, Flows, Peer, Protocol
@@ -69,7 +69,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _RequestDetails:
     """What is told about requests, apart from their edge."""
 
     rank: int
@@ -87,23 +87,23 @@ class Tallies:
     seen_bounds: set[str] = field(default_factory=set)
     """Of the buckets that came."""
     _tallies: dict[int, Tally] = field(default_factory=dict)
-    _told: dict[str, _Told] = field(default_factory=dict)
+    _requests: dict[str, _RequestDetails] = field(default_factory=dict)
     _by_waypoints: set[tuple[Peer, Peer]] = field(default_factory=set)
     """Pairs whose requests a waypoint reports."""
 
     def requests(self, samples: Iterable[Sample]) -> None:
-        told_of, edge_of = self._told, self.edges.of
+        details_of, edge_of = self._requests, self.edges.of
         for labels, value in samples:
             edge = edge_of[labels[EDGE]]
             if edge is None:
                 continue
-            text = labels[TOLD]
-            told = told_of.get(text)
-            if told is None:
-                told = told_of[text] = _told(text)
-            tally = self._tally(edge, told.protocol)
-            _count(tally.answers, (told.code, told.flags, edge.host), told.rank, value)
-            if told.is_waypoint:
+            text = labels[DETAILS]
+            details = details_of.get(text)
+            if details is None:
+                details = details_of[text] = _request_details(text)
+            tally = self._tally(edge, details.protocol)
+            _count(tally.answers, (details.code, details.flags, edge.host), details.rank, value)
+            if details.is_waypoint:
                 self._by_waypoints.add(edge.pair)
 
     def amounts(self, amount: Amount, samples: Iterable[Sample]) -> None:
@@ -114,7 +114,7 @@ class Tallies:
             edge = self.edges.of[labels[EDGE]]
             if edge is None:
                 continue
-            reporter, _, app = labels[TOLD].partition(SEPARATOR)
+            reporter, _, app = labels[DETAILS].partition(SEPARATOR)
             if app == _ZTUNNEL and edge.pair in self._by_waypoints:
                 continue
             tally = self._tally(edge, protocol)
@@ -127,11 +127,11 @@ class Tallies:
             edge = edge_of[labels[EDGE]]
             if edge is None:
                 continue
-            told = labels[TOLD]
-            if told not in places:
-                reporter, _, protocol = told.partition(SEPARATOR)
-                places[told] = (_protocol(protocol), _rank(reporter, REPORTERS_OF_DURATIONS))
-            protocol_place, rank = places[told]
+            details = labels[DETAILS]
+            if details not in places:
+                reporter, _, protocol = details.partition(SEPARATOR)
+                places[details] = (_protocol(protocol), _rank(reporter, REPORTERS_OF_DURATIONS))
+            protocol_place, rank = places[details]
             tally = tallies.get(edge.number * len(PROTOCOLS) + protocol_place)
             if tally is None or rank > tally.durations_rank:
                 continue
@@ -147,7 +147,7 @@ class Tallies:
             edge = self.edges.of[labels[EDGE]]
             if edge is None:
                 continue
-            protocol, policy, *principals = labels[TOLD].split(SEPARATOR)
+            protocol, policy, *principals = labels[DETAILS].split(SEPARATOR)
             place = edge.number * len(PROTOCOLS) + (_TCP if is_tcp else _protocol(protocol))
             tally = self._tallies.get(place)
             if tally is None or len(principals) != len(("source", "destination")):
@@ -178,10 +178,10 @@ def code_of(*, protocol: str, http: str, grpc: str) -> str:
     return grpc
 
 
-def _told(text: str) -> _Told:
+def _request_details(text: str) -> _RequestDetails:
     # Response flags are last, and of their own kind: nothing in them can be a separator.
     reporter, protocol, http, grpc, flags = text.split(SEPARATOR, 4)
-    return _Told(
+    return _RequestDetails(
         rank=_rank(reporter, REPORTERS),
         protocol=_protocol(protocol),
         code=code_of(protocol=protocol, http=http, grpc=grpc),

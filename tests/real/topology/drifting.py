@@ -232,7 +232,7 @@ async def watching(rig: Rig, client: KubeClient, options: dict[str, Any]) -> Asy
     )
     rig.drifts = Drifts(
         applied=applied,
-        tell=rig.tell,
+        publish=rig.tell,
         **options,
     )
 

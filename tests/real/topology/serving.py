@@ -105,7 +105,7 @@ class Server:
         view = self.views.clusters[cluster]
         delta = Delta(cluster=cluster, epoch=view.epoch, number=view.number + 1, parts=parts)
         view.apply(delta)
-        self.views.tell(delta)
+        self.views.notify(delta)
         self._keep(view, delta.time)
         return delta
 

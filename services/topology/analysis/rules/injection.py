@@ -20,7 +20,7 @@ from services.topology.cluster.forms import labels, part, parts, text
 from services.topology.cluster.objects import (
     Change,
     Container,
-    Kept,
+    Record,
     Key,
     Labels,
     Namespace,
@@ -40,7 +40,7 @@ IGNORED_NAMESPACES = frozenset(
 rules still see what is in them: kube-dns exists."""
 
 
-def is_control_plane(obj: Kept) -> bool:
+def is_control_plane(obj: Record) -> bool:
     """Whether an object's labels say that it is a part of Istio."""
     return "istio" in obj.labels or obj.labels.get("release") == "istio"
 

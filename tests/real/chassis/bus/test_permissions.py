@@ -364,7 +364,7 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             feed = await Feed.take(bus, views, cluster="tcluster", epoch=epoch, fence=fence)
             feed.fill({"info": {"cluster": {"name": "t"}}})
             await feed.begin()
-            await feed.tell(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
+            await feed.publish(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
         for stream, subject in (("TOPO", "evt.topology.tcluster.>"), ("KV_intents", ">")):
             reader = OrderedReader(bus, stream, subject, 1).messages()
             await anext(reader)

@@ -40,7 +40,7 @@ async def _begun(feed: Feed, parts: Parts) -> None:
 
 
 async def _tell(feed: Feed, number: int, **fields: Any) -> None:
-    await feed.tell(Topic.GRAPH, {NODES: {f"n{number}": _node(number, **fields)}})
+    await feed.publish(Topic.GRAPH, {NODES: {f"n{number}": _node(number, **fields)}})
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def test_a_replica_knows_what_the_owner_tells(bus: Bus, name: str) -> None
     await _tell(feed, 2)
     async with _followed(bus, name) as (views, heard):
         await eventually(lambda: _same(views, feed), what="what was told before")
-        await feed.tell(Topic.GRAPH, {NODES: {"n1": None}})
+        await feed.publish(Topic.GRAPH, {NODES: {"n1": None}})
         await _tell(feed, 3)
         await eventually(lambda: _same(views, feed), what="what was told meanwhile")
     assert set(feed.view.items(NODES)) == {"n2", "n3"}
@@ -179,11 +179,11 @@ async def test_the_past_is_told(bus: Bus, name: str) -> None:
 async def test_a_quiet_cluster_is_not_forgotten(own_bus: Bus, name: str) -> None:
     feed = await _taken(own_bus, name)
     await _begun(feed, {NODES: {"n1": _node(1)}})
-    await feed.keep()
+    await feed.ensure_checkpoint()
     before = await feeds.last_sequence(own_bus, name)
     # What the stream does by age, and by size when other clusters have much to tell.
     await own_bus.client.jetstream().purge_stream(deltas.STREAM)
-    await feed.keep()
+    await feed.ensure_checkpoint()
     await _tell(feed, 2)
     assert await feeds.last_sequence(own_bus, name) == before + 4, "one checkpoint, and no other"
     async with _followed(own_bus, name) as (views, _):
@@ -196,5 +196,5 @@ async def test_an_old_checkpoint_is_renewed(
     feed = await _taken(bus, name)
     await _begun(feed, {NODES: {"n1": _node(1)}})
     monkeypatch.setattr(feeds, "_CHECKPOINT_AGE_S", 0.0)
-    await feed.keep()
+    await feed.ensure_checkpoint()
     assert len(await mirrors.moments(bus, name)) == 2

@@ -32,7 +32,7 @@ def test_tags_find_what_a_scan_finds(
             state.put(Service(key=key, selector=labels))
     pods = [pod.key for pod in state.all(kinds.POD) if matches(wanted, pod.labels)]
     assert sorted(pod.key for pod in state.pods_with(wanted)[1]) == sorted(pods)
-    assert sorted(pod.key for pod in state.selected_pods(namespace, wanted)) == sorted(
+    assert sorted(pod.key for pod in state.pods_with(wanted, namespace)[1]) == sorted(
         key for key in pods if key.namespace == namespace
     )
     assert sorted(service.key for service in state.services_of(namespace, wanted)) == sorted(

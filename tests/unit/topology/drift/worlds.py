@@ -163,7 +163,7 @@ async def watched(world: World, **options: Any) -> AsyncIterator[Drifts]:
     drifts = Drifts(
         **{
             "applied": world,
-            "tell": world.tell,
+            "publish": world.tell,
             "patience_s": 0.05,
             **options,
         }

@@ -37,7 +37,7 @@ class Feed:
             cluster=cluster, epoch=view.epoch, number=number or view.number + 1, parts=parts
         )
         view.apply(delta)
-        self.views.tell(delta)
+        self.views.notify(delta)
         return delta
 
     def follow(self, after: tuple[int, int] | None = None, view: View = View.APP) -> Follower:

@@ -52,26 +52,26 @@ def request(
     flags: str = "-",
     **changed: str,
 ) -> Sample:
-    told = "|".join((reporter, protocol, code, grpc, flags))
-    return Sample({"edge": text(**changed), "told": told}, rate)
+    details = "|".join((reporter, protocol, code, grpc, flags))
+    return Sample({"edge": text(**changed), "details": details}, rate)
 
 
 def amount(rate: float, reporter: str = "destination", *, app: str = "", **changed: str) -> Sample:
-    return Sample({"edge": text(**changed), "told": f"{reporter}|{app}"}, rate)
+    return Sample({"edge": text(**changed), "details": f"{reporter}|{app}"}, rate)
 
 
 def duration(
     bound: str, value: float, reporter: str = "source", *, protocol: str = "http", **changed: str
 ) -> Sample:
-    labels = {"edge": text(**changed), "told": f"{reporter}|{protocol}", "le": bound}
+    labels = {"edge": text(**changed), "details": f"{reporter}|{protocol}", "le": bound}
     return Sample(labels, value)
 
 
 def secured(
     rate: float, policy: str, source: str = "", destination: str = "", *, protocol: str = "http"
 ) -> Sample:
-    told = "|".join((protocol, policy, source, destination))
-    return Sample({"edge": text(), "told": told}, rate)
+    details = "|".join((protocol, policy, source, destination))
+    return Sample({"edge": text(), "details": details}, rate)
 
 
 class Told:
