@@ -20,11 +20,11 @@ from services.topology.cluster.forms import labels, part, parts, text
 from services.topology.cluster.objects import (
     Change,
     Container,
-    Record,
     Key,
     Labels,
     Namespace,
     Pod,
+    Record,
     Runs,
     Workload,
 )
