@@ -53,7 +53,7 @@ from services.lifecycle.manifests.applying import (
     set_namespaces,
     tell_plan,
 )
-from services.lifecycle.manifests.objects import PlannedObject, identity, listing, planned_object
+from services.lifecycle.manifests.objects import PlannedObject, identity, listing
 from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.manifests.work import Operation, Work
 
@@ -167,7 +167,7 @@ class _Instance:
         await self._check_namespace()
         await _set_namespaces(self.work, objects)
         rivals = await self._rivals()
-        planned = [planned_object(obj) for obj in objects]
+        planned = [PlannedObject.of(obj) for obj in objects]
         tell_plan(self.work, planned)
         await apply_objects(self.work, planned)
         self._warn_of_load_balancers(objects)
@@ -269,7 +269,7 @@ class _Instance:
         spared = {identity(ref) for ref in kept}
         objects = await _served(self.work, objects)
         await _set_namespaces(self.work, objects)
-        planned = [planned_object(obj) for obj in objects]
+        planned = [PlannedObject.of(obj) for obj in objects]
         planned += [PlannedObject(ref, b"") for ref in await self._unwanted(planned)]
         planned = [one for one in planned if identity(one.ref) not in spared]
         tell_plan(self.work, planned)
@@ -289,7 +289,7 @@ class _Instance:
                 f"{rival.name} is installed: it gets back what both have",
                 listing([Ref.of(obj) for obj in returned]),
             )
-            await apply_objects(self.work, [planned_object(obj) for obj in returned])
+            await apply_objects(self.work, [PlannedObject.of(obj) for obj in returned])
         return [Ref.of(obj) for obj in theirs]
 
     # --- objects by label -------------------------------------------------------------------------

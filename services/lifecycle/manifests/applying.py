@@ -27,7 +27,6 @@ from services.lifecycle.manifests.objects import (
     by_kind,
     in_waves,
     listing,
-    planned_object,
 )
 from services.lifecycle.manifests.work import Work
 
@@ -44,7 +43,7 @@ async def run_manifest(work: Work) -> Result:
     """Applies or deletes the manifest in the command's body."""
     objects = read_manifest(work.command.body)
     await set_namespaces(work, objects, is_deletion=work.command.verb is Verb.DELETE)
-    planned = [planned_object(obj) for obj in objects]
+    planned = [PlannedObject.of(obj) for obj in objects]
     refuse_duplicates(planned)
     tell_plan(work, planned)
     if work.command.verb is Verb.DELETE:

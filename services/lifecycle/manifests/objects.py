@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import orjson
 
-from services.chassis.kube.objects import Ref, annotations_of, labels_of
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.lifecycle.cluster import istio
 
 
@@ -60,7 +59,6 @@ _WORKLOADS = frozenset(
 )
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy"})
 
-
 Identity = tuple[str, str, str, str]
 
 
@@ -75,18 +73,17 @@ class PlannedObject:
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
 
-
-def planned_object(obj: dict[str, Any]) -> PlannedObject:
-    """An object as the engine wants it."""
-    body = orjson.dumps(obj)
-    return PlannedObject(
-        ref=Ref.of(obj),
-        body=body,
-        component=labels_of(obj).get(istio.COMPONENT, ""),
-        digest=hashlib.sha256(body).hexdigest()[:32],
-        labels=tuple(labels_of(obj).items()),
-        annotations=tuple(annotations_of(obj).items()),
-    )
+    @classmethod
+    def of(cls, obj: KubeObject) -> PlannedObject:
+        body = orjson.dumps(obj)
+        return cls(
+            ref=Ref.of(obj),
+            body=body,
+            component=labels_of(obj).get(istio.COMPONENT, ""),
+            digest=hashlib.sha256(body).hexdigest()[:32],
+            labels=tuple(labels_of(obj).items()),
+            annotations=tuple(annotations_of(obj).items()),
+        )
 
 
 def identity(ref: Ref) -> Identity:

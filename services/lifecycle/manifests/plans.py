@@ -36,7 +36,7 @@ from services.lifecycle.manifests.applying import (
     refuse_duplicates,
     set_namespaces,
 )
-from services.lifecycle.manifests.objects import PlannedObject, listing, planned_object
+from services.lifecycle.manifests.objects import PlannedObject, listing
 from services.lifecycle.manifests.work import Operation, Work
 
 _PAUSE_FOR_THE_MESH_S = 1.0
@@ -121,7 +121,7 @@ class _PlanRun:
     async def _planned(self, steps: Sequence[Step]) -> list[PlannedObject]:
         objects = [obj for step in steps for obj in step.objects]
         await set_namespaces(self.work, objects, is_deletion=steps[0].is_deletion)
-        planned = [planned_object(obj) for obj in objects]
+        planned = [PlannedObject.of(obj) for obj in objects]
         refuse_duplicates(planned)
         return planned
 

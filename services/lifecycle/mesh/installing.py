@@ -28,7 +28,6 @@ from services.lifecycle.manifests.objects import (
     identity,
     in_waves,
     listing,
-    planned_object,
 )
 from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.manifests.work import Work
@@ -255,7 +254,7 @@ async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject 
         metadata["labels"] = {_NETWORK_LABEL: network}
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     istio.claim_namespace(made)
-    return planned_object(made)
+    return PlannedObject.of(made)
 
 
 def _network(request: MeshRequest) -> str:

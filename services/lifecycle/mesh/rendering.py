@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from services.chassis.errors import OverlayMalformed
 from services.chassis.kube.manifests import parse_trusted_document
 from services.lifecycle.cluster import istio
-from services.lifecycle.manifests.objects import PlannedObject, planned_object
+from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.mesh.requests import MeshRequest
 
 _CACHED_MESHES = 16
@@ -121,6 +121,6 @@ class Rendering:
         if obj is None:
             return None
         istio.claim(obj, revision=request.revision, version=version, namespace=request.namespace)
-        planned = planned_object(obj)
+        planned = PlannedObject.of(obj)
         self._documents[key] = planned
         return planned

@@ -28,7 +28,7 @@ from services.chassis.telemetry.redaction import MASK, registered
 from services.lifecycle.applications.applying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.manifests.applying import _defined_here, read_manifest
-from services.lifecycle.manifests.objects import planned_object
+from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.operations import offered
 
@@ -228,7 +228,7 @@ def test_a_manifest_that_this_operation_does_not_do(body: str, code: str, words:
 def test_every_object_of_a_manifest_can_be_sent() -> None:
     body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {80: x, yes: w, 1.5: z}\n"
     [obj] = read_manifest(body)
-    assert orjson.loads(planned_object(obj).body)["data"] == {"80": "x", "true": "w", "1.5": "z"}
+    assert orjson.loads(PlannedObject.of(obj).body)["data"] == {"80": "x", "true": "w", "1.5": "z"}
 
 
 @pytest.mark.parametrize(

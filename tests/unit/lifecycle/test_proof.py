@@ -12,7 +12,7 @@ import pytest
 from services.chassis.bus.intents import AppliedObject, key_of, packed
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Command
-from services.lifecycle.manifests.objects import PlannedObject, planned_object
+from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.manifests.records import Ledger
 from tests.unit.lifecycle.samples import thing
 from tests.unit.lifecycle.test_records import Store
@@ -23,7 +23,7 @@ SENT = {
     **thing("Deployment", "istiod", LABELS, namespace="istio-system", annotations=ANNOTATIONS),
     "spec": {"replicas": 1},
 }
-PLANNED = planned_object(SENT)
+PLANNED = PlannedObject.of(SENT)
 
 
 def live(**metadata: Any) -> KubeObject:
@@ -118,12 +118,12 @@ async def test_not_proven(case: str) -> None:
 async def test_an_object_of_another_namespace_is_another_object() -> None:
     other = copy.deepcopy(SENT)
     other["metadata"]["namespace"] = "mesh"
-    assert not await proven(planned_object(other), record(), live())
+    assert not await proven(PlannedObject.of(other), record(), live())
 
 
 # ---- The record after an operation ---------------------------------------------------------------
 
-OTHER = planned_object(thing("ConfigMap", "istio", namespace="istio-system"))
+OTHER = PlannedObject.of(thing("ConfigMap", "istio", namespace="istio-system"))
 
 
 async def applied(store: Store, answer: KubeObject, *, planned: PlannedObject = PLANNED) -> Ledger:

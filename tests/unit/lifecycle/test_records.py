@@ -31,7 +31,7 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command
-from services.lifecycle.manifests.objects import PlannedObject, planned_object
+from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.manifests.records import Ledger
 
 FIELDS: dict[str, Any] = {"f:data": {"f:a": {}}}
@@ -77,7 +77,7 @@ def planned(
     **metadata: Any,
 ) -> PlannedObject:
     own = {"name": name, **({"namespace": namespace} if namespace else {}), **metadata}
-    return planned_object(
+    return PlannedObject.of(
         {"apiVersion": api_version, "kind": kind, "metadata": own, "data": {"a": "1"}}
     )
 
@@ -259,7 +259,7 @@ async def test_what_is_put_back_stays_the_same_intent() -> None:
     assert is_healing(healing)
     book = ledger(store, operation=healing, kind="manifest")
     # A repair may leave out what others hold by right.
-    less = planned_object({**orjson.loads(one.body), "data": {}})
+    less = PlannedObject.of({**orjson.loads(one.body), "data": {}})
     assert await book.still_intended([less]) == [less]
     book.applied(less, answer(less, uid="u2", fields={"f:y": {}}))
     await book.settle()

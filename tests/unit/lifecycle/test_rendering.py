@@ -13,7 +13,7 @@ import pytest
 from services.chassis.errors import OverlayMalformed, RenderFailed
 from services.chassis.kube.objects import Ref
 from services.lifecycle.cluster import istio
-from services.lifecycle.manifests.objects import planned_object
+from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering, overlay_for
 from services.lifecycle.mesh.requests import MeshRequest
 
@@ -260,6 +260,6 @@ async def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
 def test_one_object_has_one_digest() -> None:
     obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "b"}}
     changed = {**obj, "data": {"a": "c"}}
-    assert planned_object(obj) == planned_object(copy.deepcopy(obj))
-    assert planned_object(obj).digest != planned_object(changed).digest
-    assert planned_object(obj).labels == ()
+    assert PlannedObject.of(obj) == PlannedObject.of(copy.deepcopy(obj))
+    assert PlannedObject.of(obj).digest != PlannedObject.of(changed).digest
+    assert PlannedObject.of(obj).labels == ()
