@@ -1,1 +1,1 @@
-"""The definitions of Istio's and the Gateway API's kinds, and objects held against them."""
+"""Validates objects against the definitions of Istio's and the Gateway API's kinds."""

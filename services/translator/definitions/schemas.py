@@ -62,7 +62,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchema:
-    """One structural schema, made ready to judge objects."""
+    """One structural schema, compiled to validate objects."""
 
     schema: Schema
     """The JSON Schema that `validator` was made of."""
@@ -96,7 +96,7 @@ class Schemas:
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> Schemas:
-        """The definitions in YAML files; other kinds of objects in them do not matter.
+        """Reads the definitions in YAML files; other objects in them are skipped.
 
         A kind that is defined twice is taken from the last text. Raises `SchemasMissing` for text
         that is not YAML.

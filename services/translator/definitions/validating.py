@@ -46,7 +46,7 @@ def validate(obj: KubeObject, *, schemas: Schemas) -> list[Finding]:
 
 
 def _subject(obj: KubeObject) -> Ref:
-    """As `Ref.of`, but also of an object that is no object yet."""
+    """As `Ref.of`, but also for an object without valid metadata."""
     metadata = obj.get("metadata")
     return Ref.of(obj if isinstance(metadata, dict) else {**obj, "metadata": {}})
 

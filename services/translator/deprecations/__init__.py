@@ -1,1 +1,1 @@
-"""Rewrites deprecated and removed forms of objects as Istio has them today."""
+"""Rewrites deprecated and removed forms of objects in the form that Istio has today."""

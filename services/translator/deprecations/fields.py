@@ -52,7 +52,7 @@ def rewrite_destination_rule(rewriting: Rewriting) -> None:
         _rewrite_warmup(rewriting, balancer, path=place)
         if balancer.get("simple") == "LEAST_CONN":
             balancer["simple"] = "LEAST_REQUEST"
-            rewriting.rewrote((*place, "simple"), "LEAST_REQUEST")
+            rewriting.report_rewritten((*place, "simple"), "LEAST_REQUEST")
         _rewrite_outliers(rewriting, mapping(policy.get("outlierDetection")), path=path)
 
 
@@ -79,12 +79,12 @@ def _rewrite_ring(rewriting: Rewriting, hashing: dict[str, Any], *, path: Path) 
     place: Path = (*path, "consistentHash", former)
     if hashing[former] == 0:
         del hashing[former]
-        rewriting.drop(place, "is 0, which means the default")
+        rewriting.report_dropped(place, "is 0, which means the default")
     elif "ringHash" not in hashing and "maglev" not in hashing:
         hashing["ringHash"] = {former: hashing.pop(former)}
-        rewriting.rewrote(place, f"ringHash.{former}")
+        rewriting.report_rewritten(place, f"ringHash.{former}")
     else:
-        rewriting.leave(
+        rewriting.report_kept(
             place,
             "is deprecated, and Istio refuses it beside ringHash or maglev",
             "set the size in ringHash, or leave it out for maglev",
@@ -113,10 +113,10 @@ def _rewrite_outliers(rewriting: Rewriting, detection: dict[str, Any], *, path: 
     place: Path = (*path, "outlierDetection", former)
     if "consecutive5xxErrors" in detection or "consecutiveGatewayErrors" in detection:
         del detection[former]
-        rewriting.drop(place, "is not read, because its successor is set")
+        rewriting.report_dropped(place, "is not read, because its successor is set")
     else:
         # It counted other errors in each of the versions that read it, so nothing is the same.
-        rewriting.leave(
+        rewriting.report_kept(
             place,
             "is not read any more: hosts are ejected after five errors of any kind",
             "set consecutive5xxErrors, or consecutiveGatewayErrors for 502, 503 and 504 alone",
@@ -134,7 +134,7 @@ def rewrite_sidecar(rewriting: Rewriting) -> None:
         for index, listener in entries(spec.get(field)):
             _drop_target_port(rewriting, listener, path=("spec", field, index))
     if "egressProxy" in mapping(spec.get("outboundTrafficPolicy")):
-        rewriting.leave(
+        rewriting.report_kept(
             ("spec", "outboundTrafficPolicy", "egressProxy"),
             "is an undocumented field that istioctl reports as deprecated (IST0002)",
             "route the traffic through an egress gateway with a VirtualService",
@@ -145,7 +145,7 @@ def _drop_target_port(rewriting: Rewriting, owner: dict[str, Any], *, path: Path
     port = mapping(owner.get("port"))
     if "targetPort" in port:
         del port["targetPort"]
-        rewriting.drop((*path, "port", "targetPort"), "is not read here")
+        rewriting.report_dropped((*path, "port", "targetPort"), "is not read here")
 
 
 def rewrite_reference(rewriting: Rewriting) -> None:
@@ -168,7 +168,7 @@ def rewrite_tokens(rewriting: Rewriting) -> None:
     for index, rule in entries(inner(rewriting.obj, "spec").get("jwtRules")):
         if "jwks_uri" in rule and "jwksUri" not in rule:
             rule["jwksUri"] = rule.pop("jwks_uri")
-            rewriting.rewrote(("spec", "jwtRules", index, "jwks_uri"), "jwksUri")
+            rewriting.report_rewritten(("spec", "jwtRules", index, "jwks_uri"), "jwksUri")
 
 
 def rewrite_annotations(rewriting: Rewriting) -> None:
@@ -181,7 +181,7 @@ def rewrite_annotations(rewriting: Rewriting) -> None:
     annotations = mapping(metadata.get("annotations"))
     for name in sorted(annotations.keys() & _FORMER_ANNOTATIONS.keys()):
         state, remedy = _FORMER_ANNOTATIONS[name]
-        rewriting.leave((*path, "annotations", name), state, remedy)
+        rewriting.report_kept((*path, "annotations", name), state, remedy)
     if _INJECT in annotations:
         _rewrite_injection(rewriting, metadata, annotations, path=path)
 
@@ -194,13 +194,13 @@ def _rewrite_injection(
     labels = metadata.get("labels")
     if isinstance(labels, dict) and _INJECT in labels:
         del annotations[_INJECT]
-        rewriting.drop(place, "is not read, because the label of that name is set")
+        rewriting.report_dropped(place, "is not read, because the label of that name is set")
     elif annotations[_INJECT] == "false" and (labels is None or isinstance(labels, dict)):
         del annotations[_INJECT]
         metadata["labels"] = {**(labels or {}), _INJECT: "false"}
-        rewriting.rewrote(place, "the label of that name")
+        rewriting.report_rewritten(place, "the label of that name")
     else:
-        rewriting.leave(
+        rewriting.report_kept(
             place,
             "is deprecated",
             "use the label of that name; it injects the pod in every namespace, while the "

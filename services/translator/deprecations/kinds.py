@@ -96,7 +96,7 @@ def rewrite_retired(rewriting: Rewriting) -> bool:
     group, kind = group_kind(rewriting.obj)
     if (group, kind) == (_GATEWAY_API, "ReferencePolicy"):
         rewriting.obj["kind"] = "ReferenceGrant"
-        rewriting.restored(("kind",), "ReferenceGrant", since="Gateway API 0.6")
+        rewriting.report_restored(("kind",), "ReferenceGrant", since="Gateway API 0.6")
         return True
     gone = _GONE.get(f"{group}/{kind}") or _GONE.get(group)
     if gone is None:
@@ -150,7 +150,7 @@ def _rewrite_policy(rewriting: Rewriting, *, kind: str, mode: str) -> None:
     obj["kind"] = "PeerAuthentication"
     obj["spec"] = {"mtls": {"mode": mode}}
     where = f" in {rewriting.root_namespace}" if kind == "MeshPolicy" else ""
-    rewriting.restored(("kind",), f"PeerAuthentication{where}", since="Istio 1.6")
+    rewriting.report_restored(("kind",), f"PeerAuthentication{where}", since="Istio 1.6")
 
 
 def rewrite_version(rewriting: Rewriting) -> None:
@@ -164,7 +164,7 @@ def rewrite_version(rewriting: Rewriting) -> None:
     if not rewriting.reaches(promotion.since):
         return
     if kind == "TLSRoute" and not inner(obj, "spec").get("hostnames"):
-        rewriting.leave(
+        rewriting.report_kept(
             ("spec", "hostnames"),
             f"{kind} of {promotion.current} needs hostnames",
             "name the hosts, then use the current version",

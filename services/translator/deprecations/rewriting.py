@@ -45,30 +45,30 @@ class Rewriting:
         present = owner.get(successor)
         if present or isinstance(present, dict):
             del owner[former]
-            self.drop((*path, former), f"is not read, because {successor} is set")
+            self.report_dropped((*path, former), f"is not read, because {successor} is set")
         elif value is not None:
             del owner[former]
             owner[successor] = value
             if removed_in:
-                self.restored((*path, former), names or successor, since=removed_in)
+                self.report_restored((*path, former), names or successor, since=removed_in)
             else:
-                self.rewrote((*path, former), names or successor, since=since)
+                self.report_rewritten((*path, former), names or successor, since=since)
 
-    def rewrote(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
+    def report_rewritten(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
         """Reports that a deprecated form, which still works, was rewritten."""
         when = f" (Istio {minor_text(since)} and newer)" if since else ""
         message = f"is deprecated, it was written as {successor}{when}"
         self.report.info(path, message, rule="deprecated")
 
-    def restored(self, path: Path, successor: str, *, since: str) -> None:
+    def report_restored(self, path: Path, successor: str, *, since: str) -> None:
         """Reports that a form that Istio no longer reads was rewritten to its meaning."""
         message = f"has had no effect since {since}, it was written as {successor}"
         self.report.warning(path, message, rule="removed")
 
-    def drop(self, path: Path, reason: str) -> None:
+    def report_dropped(self, path: Path, reason: str) -> None:
         """Reports that a field without effect was left out."""
         self.report.info(path, f"{reason}, so it was left out", rule="without-effect")
 
-    def leave(self, path: Path, message: str, remedy: str) -> None:
+    def report_kept(self, path: Path, message: str, remedy: str) -> None:
         """Reports a form that has no exact successor and stays."""
         self.report.warning(path, message, rule="deprecated", remedy=remedy)

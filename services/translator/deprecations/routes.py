@@ -32,7 +32,7 @@ def rewrite_virtual_service(rewriting: Rewriting) -> None:
         _rewrite_faults(rewriting, route, path=path)
         if "websocketUpgrade" in route:
             del route["websocketUpgrade"]
-            rewriting.drop(
+            rewriting.report_dropped(
                 (*path, "websocketUpgrade"), "is not needed: WebSockets are always let through"
             )
         _rewrite_headers(rewriting, route, path=path)
@@ -46,7 +46,7 @@ def _rewrite_mirror(
     for former in ("mirror_percent", "mirrorPercent"):
         if former in route and is_merged:
             # Root and delegate are merged field by field, and mirrorPercentage wins over both.
-            rewriting.leave(
+            rewriting.report_kept(
                 (*path, former),
                 "is deprecated, but cannot be rewritten in one of two merged VirtualServices alone",
                 "write mirrorPercentage in the root and in the delegate",
@@ -97,11 +97,11 @@ def _rewrite_headers(rewriting: Rewriting, owner: dict[str, Any], *, path: Path)
             continue
         if _merge(owner, owner[former], direction=direction, operation=operation):
             del owner[former]
-            rewriting.restored(
+            rewriting.report_restored(
                 (*path, former), f"headers.{direction}.{operation}", since="Istio 1.4"
             )
         else:
-            rewriting.leave(
+            rewriting.report_kept(
                 (*path, former),
                 f"has no effect, and headers.{direction}.{operation} already says otherwise",
                 "decide which of the two is meant",

@@ -1,4 +1,4 @@
-"""The findings of `findings.yaml`, and how a check reports one."""
+"""Reports the findings that `findings.yaml` lists."""
 
 from __future__ import annotations
 

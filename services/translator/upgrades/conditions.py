@@ -43,12 +43,12 @@ GATEWAY_LABEL = "gateway.networking.k8s.io/gateway-name"
 _NATIVE_SIDECARS_SINCE = 33
 """The Kubernetes minor from which on istiod turns native sidecars on by itself."""
 
-_HUBS = {
+_REGISTRIES = {
     "gcr.io/istio-release/": "docker.io/istio/",
     "registry.istio.io/release/": "docker.io/istio/",
 }
 
-_FORMER_HUB = re.compile(r"(gcr\.io/istio-release|registry\.istio\.io)(?![\w.-])")
+_RETIRED_REGISTRY = re.compile(r"(gcr\.io/istio-release|registry\.istio\.io)(?![\w.-])")
 _EXCLUDED_PORTS = "traffic.sidecar.istio.io/excludeOutboundPorts"
 _EXCLUDED_RANGES = "traffic.sidecar.istio.io/excludeOutboundIPRanges"
 _FORMER_ATTRIBUTES = re.compile(
@@ -68,7 +68,7 @@ def is_ambient(mesh: Mesh) -> bool:
 
 
 def has_native_sidecars(mesh: Mesh) -> bool:
-    """Whether every node can have them; a mesh of unknown nodes counts as one that can."""
+    """Whether the nodes support native sidecars, or their version is not known."""
     return mesh.kubernetes_minor == 0 or mesh.kubernetes_minor >= _NATIVE_SIDECARS_SINCE
 
 
@@ -80,7 +80,7 @@ def always(obj: KubeObject, mesh: Mesh) -> Iterable[Path]:
 
 
 def unverified_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
-    """TLS of a DestinationRule without anything to verify the server by."""
+    """TLS of a DestinationRule without certificates to verify the server."""
     for path, tls in _tls_settings(obj):
         given = ("caCertificates", "credentialName")
         if tls.get("insecureSkipVerify") is None and not any(tls.get(name) for name in given):
@@ -91,8 +91,8 @@ def without_verification(obj: KubeObject, path: Path) -> None:
     at(obj, path)["insecureSkipVerify"] = True
 
 
-def unnamed_tls(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
-    """TLS of a DestinationRule that names no server."""
+def tls_without_sni(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """TLS of a DestinationRule without sni."""
     for path, tls in _tls_settings(obj):
         if not tls.get("sni"):
             yield (*path, "tls")
@@ -196,7 +196,7 @@ def shared_hosts(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
             yield ("spec", "hosts", index)
 
 
-def borrowed_gateways(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+def gateways_selecting_elsewhere(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
     """Istio Gateways that select the pods of a generated gateway in another namespace."""
     selector = inner(obj, "spec", "selector")
     name = selector.get(GATEWAY_LABEL, selector.get(FORMER_GATEWAY_LABEL))
@@ -211,8 +211,8 @@ def borrowed_gateways(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
         yield ("spec", "selector")
 
 
-def ejecting(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
-    """Outlier detection that does not ask for a part of healthy hosts."""
+def outlier_detection_without_minimum(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Outlier detection without minHealthPercent."""
     for path, policy in traffic_policies(obj):
         detection = policy.get("outlierDetection")
         if isinstance(detection, dict) and not detection.get("minHealthPercent"):
@@ -272,7 +272,7 @@ def excluded_dns(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
 
 
 def providers(*names: str) -> Condition:
-    """Extension providers of these sorts in the mesh's settings, and Telemetries that use them."""
+    """Extension providers of these types in the mesh's settings, and Telemetries that use them."""
 
     def used(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
         config = MeshConfig.of(obj)
@@ -309,26 +309,26 @@ def variables(*names: str) -> Condition:
     return set_there
 
 
-def former_hubs(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
-    """Images of workloads and plugins, and settings, from registries that are switched off."""
+def retired_registries(obj: KubeObject, mesh: Mesh) -> Iterator[Path]:
+    """Images of workloads and plugins, and settings, that name registries about to shut down."""
     for path, container in containers(obj):
-        if _FORMER_HUB.search(text(container.get("image"))):
+        if _RETIRED_REGISTRY.search(text(container.get("image"))):
             yield (*path, "image")
     for path in (("spec", "url"), ("spec", "wasm", "url"), ("spec", "hub")):
-        if group_kind(obj)[0].endswith("istio.io") and _FORMER_HUB.search(
+        if group_kind(obj)[0].endswith("istio.io") and _RETIRED_REGISTRY.search(
             text(at(obj, path[:-1]).get(path[-1]))
         ):
             yield path
     if group_kind(obj) == ("", "ConfigMap"):
         for key, value in mapping(obj.get("data")).items():
-            if _FORMER_HUB.search(text(value)):
+            if _RETIRED_REGISTRY.search(text(value)):
                 yield ("data", str(key))
 
 
-def with_current_hub(obj: KubeObject, path: Path) -> None:
-    """Renames the image of a container; for other places only people can tell the successor."""
+def with_current_registry(obj: KubeObject, path: Path) -> None:
+    """Renames the image of a container; other places need a decision."""
     owner = at(obj, path[:-1])
     if path[-1] == "image":
-        for former, current in _HUBS.items():
+        for former, current in _REGISTRIES.items():
             if owner["image"].startswith(former):
                 owner["image"] = current + owner["image"].removeprefix(former)

@@ -99,7 +99,7 @@ class MeshConfig:
         return cls(obj=obj, values=mapping(documents[0]), is_readable=is_readable)
 
     def providers(self, field_name: str) -> Iterator[tuple[Path, str]]:
-        """The extension providers of one sort, such as `opencensus`: path and name."""
+        """The extension providers of one type, such as `opencensus`: path and name."""
         for index, provider in entries(self.values.get("extensionProviders")):
             if field_name in provider:
                 path: Path = ("data", "mesh", "extensionProviders", index, field_name)
