@@ -21,22 +21,21 @@ from services.chassis.service import Chassis, run
 from services.perf.adapters.channels import BusChannels
 from services.perf.adapters.drawing import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
-from services.perf.adapters.meshes import MeshOfCommand
 from services.perf.adapters.objects import Objects
 from services.perf.adapters.pages import Pages
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.definitions.loads import GeneratorName
-from services.perf.generators.ports import Generator
 from services.perf.handlers import SERVICE, Handlers
 from services.perf.operations.catalog import offered
-from services.perf.operations.gating import Gates
-from services.perf.operations.trials import Trials
+from services.perf.operations.gate import PerformanceGate
+from services.perf.operations.loadtest import PerformanceTest
 from services.perf.queries import Answers
 from services.perf.runs.assignments import Timeouts
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.wire import RollAnswer
-from services.perf.runs.worker import ShardWorker
+from services.perf.runs.work import Mesh
+from services.perf.runs.worker import Generator, ShardWorker
 from services.perf.settings import PerfSettings
 from services.perf.telemetry.findings import Metrics
 
@@ -72,8 +71,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
-    trials = Trials(runs, store)
-    operations = offered(trials=trials, gates=Gates(runs, store))
+    operations = offered(PerformanceTest(runs, store), PerformanceGate(runs, store))
     runner = Runner.of(
         chassis,
         operations,
@@ -133,7 +131,7 @@ def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
 def _handlers(chassis: Chassis[PerfSettings], channels: BusChannels) -> Handlers:
     records = Records(Bucket(chassis.bus, "ops"), OperationRecord)
     return Handlers(
-        mesh_of=lambda command: MeshOfCommand(
+        mesh_of=lambda command: Mesh(
             bus=chassis.bus,
             publisher=chassis.publisher,
             records=records,

@@ -40,7 +40,7 @@ def _found(program: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FortioGenerator:
-    """Implements `generators.ports.Generator`. Intervals begin with the call of `run`."""
+    """Implements `runs.worker.Generator`. Intervals begin with the call of `run`."""
 
     program: str
 
@@ -90,7 +90,7 @@ class FortioGenerator:
 
 @dataclass(frozen=True, slots=True)
 class Wrk2Generator:
-    """Implements `generators.ports.Generator`; the tally is filled when wrk2 has ended."""
+    """Implements `runs.worker.Generator`; the tally is filled when wrk2 has ended."""
 
     program: str
 

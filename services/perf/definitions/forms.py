@@ -66,7 +66,7 @@ def _url(text: str) -> str:
     return checked_endpoint(text, Protocol.HTTP1) if text else text
 
 
-class Form(Written):
+class InputForm(Written):
     """Its empty fields are as if they were not there."""
 
     is_proto: ClassVar[bool] = True
@@ -94,7 +94,7 @@ class Form(Written):
         return names | {to_camel(name) for name in names} if cls.is_proto else names
 
 
-class Client(Form):
+class Client(InputForm):
     """SMP's PerformanceTestConfig.Client."""
 
     internal: bool = False
@@ -138,7 +138,7 @@ class Client(Form):
             )
 
 
-class SmpTest(Form):
+class SmpTest(InputForm):
     """SMP's PerformanceTestConfig."""
 
     smp_version: Any = None
@@ -154,7 +154,7 @@ class SmpTest(Form):
         return _needed(duration, info, unless=HAS_COURSE)
 
 
-class SmpMesh(Form):
+class SmpMesh(InputForm):
     """SMP's ServiceMesh. Its annotations are for the tools that wrote them."""
 
     type: MeshType = "istio"
@@ -163,7 +163,7 @@ class SmpMesh(Form):
     annotations: Labels = Field(default_factory=dict)
 
 
-class SmpFile(Form):
+class SmpFile(InputForm):
     """The file that mesheryctl and the action of SMP read."""
 
     test: SmpTest
@@ -191,7 +191,7 @@ def _query_length(value: Any, info: ValidationInfo) -> Any:
     return seconds(f"{value}{unit}")
 
 
-class MesheryQuery(Form):
+class MesheryQuery(InputForm):
     """What Meshery's performance page asks its server for."""
 
     is_proto: ClassVar[bool] = False

@@ -32,7 +32,7 @@ from services.perf.definitions.forms import (
     HAS_COURSE,
     HAS_TARGETS,
     Client,
-    Form,
+    InputForm,
     MesheryQuery,
     SmpFile,
     SmpTest,
@@ -144,7 +144,7 @@ def _is_meant(kind: Any, version: Any) -> bool:
     return kind == KIND or (ours and bool(near(kind, [KIND])) and kind.lower().startswith("perf"))
 
 
-def _form_of(document: dict[str, Any]) -> type[Form] | None:
+def _form_of(document: dict[str, Any]) -> type[InputForm] | None:
     """The form whose fields the document has; None when it has none of any."""
     names = set(document)
     if "test" in names or isinstance(document.get("mesh"), dict):
@@ -156,7 +156,7 @@ def _form_of(document: dict[str, Any]) -> type[Form] | None:
 
 
 def _read_file(
-    form: type[Form] | None,
+    form: type[InputForm] | None,
     document: dict[str, Any],
     options: dict[str, Any],
     problems: list[str],
@@ -196,7 +196,7 @@ def _read_options(document: dict[str, Any], problems: list[str]) -> PerformanceO
     return None if extra else options
 
 
-def _place(form: type[Form] | None, index: int) -> str:
+def _place(form: type[InputForm] | None, index: int) -> str:
     """Where a client stands in a form, for errors."""
     if form is MesheryQuery:
         return "the query"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.chassis.messages import AdvertisedOperation, Category, SlotKind
-from services.perf.operations.gating import Gates
-from services.perf.operations.trials import Trials
+from services.perf.operations.gate import PerformanceGate
+from services.perf.operations.loadtest import PerformanceTest
 from services.perf.runs.work import Operation
 
 MAY_TAKE_S = 3 * 86_400.0
@@ -25,10 +25,10 @@ GATE = AdvertisedOperation(
 )
 
 
-def offered(*, trials: Trials, gates: Gates) -> dict[str, Operation]:
+def offered(test: PerformanceTest, gate: PerformanceGate) -> dict[str, Operation]:
     """Operation by name."""
     operations = [
-        Operation(TEST, trials.run, lambda _command: "running the performance test"),
-        Operation(GATE, gates.run, lambda _command: "gating the change"),
+        Operation(TEST, test.run, lambda _command: "running the performance test"),
+        Operation(GATE, gate.run, lambda _command: "gating the change"),
     ]
     return {operation.advertised.name: operation for operation in operations}

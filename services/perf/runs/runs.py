@@ -62,12 +62,6 @@ class _Run:
     """Of the running step."""
     steps: int = 0
 
-    def warn(self, line: str) -> None:
-        self.work.progress.warn(f"{line}{self.work.place}")
-
-    def note(self, line: str, details: str = "") -> None:
-        self.work.progress.note(f"{line}{self.work.place}", details)
-
     def status(self, now: float) -> RunRecord:
         """The record with the counts of earlier steps and the reports of the running one."""
         before = sum(requests_in(outcome.parts) for _, outcome in self.outcomes)
@@ -193,9 +187,9 @@ class Runs:
                     raise
                 # Other runs took the workers that were free a moment ago.
                 if present:
-                    running.warn(f"{present} of {workers} workers came; they share the load")
+                    running.work.warn(f"{present} of {workers} workers came; they share the load")
                 else:
-                    running.warn("All workers are busy with other runs; the run waits")
+                    running.work.warn("All workers are busy with other runs; the run waits")
                 workers = max(1, present)
                 running.steps += 1
                 former = await self.store.step(running.record.run, running.steps)
@@ -216,7 +210,7 @@ class Runs:
             store=self.store,
             clock=self.clock,
             fence=running.work.fence,
-            on_news=running.warn,
+            on_news=running.work.warn,
         )
         return await running.work.fence.guard(conductor.conduct(cut, former))
 
@@ -239,14 +233,14 @@ class Runs:
             outcome = await self._run_step(running, [stage])
             if (outcome.rerun or outcome.missing) and unsure < _MOST_UNSURE_STEPS:
                 unsure += 1  # its load was not there at one time, so it says nothing about the rate
-                running.warn(f"{rate:g} requests/s is tried again: a worker was lost")
+                running.work.warn(f"{rate:g} requests/s is tried again: a worker was lost")
                 continue
             running.outcomes.append(([stage], outcome))
             tally = merged((p.tally for p in outcome.parts), interval_s=running.interval_s)
             holds, reason = judge(stage, tally, duration_s=outcome.seconds, objective=objective)
             search.record(rate, holds)
             verdict = "holds" if holds else f"does not hold: {reason}"
-            running.note(f"{rate:g} requests/s {verdict}")
+            running.work.note(f"{rate:g} requests/s {verdict}")
         return search.result
 
     # --- the rest --------------------------------------------------------------------------------
@@ -268,7 +262,7 @@ class Runs:
                 is_due = loop.time() - noted >= self.progress_every.total_seconds()
                 if status.state is RunState.RUNNING and is_due:
                     noted = loop.time()
-                    running.note(_line(status))
+                    running.work.note(_line(status))
 
         reporting = asyncio.create_task(report(), name="run-progress")
         try:
@@ -292,7 +286,7 @@ class Runs:
             metrics, measurement=measurement, window=(measurement.started, scraped)
         )
         first, *others = verdict.told().splitlines()
-        work.progress.note(f"Telemetry: {first}{work.place}", "\n".join(others))
+        work.note(f"Telemetry: {first}", "\n".join(others))
         return verdict.model_dump(mode="json")
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from typing import Protocol
 
 import structlog
 
@@ -34,8 +35,7 @@ from services.chassis.errors import (
 from services.chassis.messages import ErrorReport
 from services.chassis.operations.completion import first_error
 from services.chassis.telemetry import metrics, traces
-from services.perf.definitions.loads import GeneratorName
-from services.perf.generators.ports import Generator
+from services.perf.definitions.loads import GeneratorName, Load
 from services.perf.measurements.measurements import Part
 from services.perf.measurements.tallies import IntervalMessage, Tally
 from services.perf.runs.channels import Channels
@@ -49,6 +49,26 @@ _STORE_PAUSE_S = 1.0
 _REPORT_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Generator(Protocol):
+    """Makes the load of one process and counts what came back.
+
+    `run` fills `tally` while the load runs, so that a report each second can be taken from it;
+    `offset_s` is added to every request's time, so that later stages follow the earlier ones. It
+    returns when the generator has ended by itself. Cancelled, it ends the process, and everything
+    that the process started, before it returns. It raises
+
+    * `GeneratorMissing` when the program is not installed,
+    * `LoadTestMalformed` for a load that the generator cannot make,
+    * a `TargetError` (unreachable, unknown name, TLS) when not one request was answered,
+    * `GeneratorFailed` for any other failure, with what the program's stderr says.
+    """
+
+    def check(self, load: Load) -> None:
+        """Raises what `run` would raise before it starts anything."""
+
+    async def run(self, load: Load, tally: Tally, *, offset_s: float = 0.0) -> None: ...
 
 
 @dataclass(slots=True)

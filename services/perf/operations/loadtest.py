@@ -20,8 +20,8 @@ from services.perf.runs.work import Work
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
-    """Runs tests for commands."""
+class PerformanceTest:
+    """The operation `performance-test`."""
 
     runs: Runs
     store: RunStore
@@ -34,12 +34,12 @@ class Trials:
                 "A test leaves nothing behind; results go after their time to live.",
             )
         test, _options = read_test(command.body)
-        work.progress.note(f"Performance test started: {_told(test)}{work.place}")
+        work.note(f"Performance test started: {_asked(test)}")
         measurement = await self.runs.measure(work, test, run=work.run)
         lines = [summary(measurement), *measurement.warnings]
         lines += [f"missing: {hole.reason}" for hole in measurement.missing]
         if test.baseline:
-            lines.append(await self.compared(test.baseline, measurement))
+            lines.append(await self._compare(test.baseline, measurement))
         lines.append(
             f"Run {work.run}: nats object get perf results/{work.run}.json; "
             "mesh.perf.results has other forms"
@@ -52,7 +52,7 @@ class Trials:
             _numbers(measurement),
         )
 
-    async def compared(self, name: str, measurement: Measurement) -> str:
+    async def _compare(self, name: str, measurement: Measurement) -> str:
         """The comparison with the baseline of this name, which begins with this run if there is
         none. A baseline of the same configuration counts before those of others."""
         key = baseline_key(name, measurement.service, measurement.fingerprint)
@@ -86,7 +86,7 @@ class Trials:
             await self.store.save_baseline(key, kept, measurement)
 
 
-def _told(test: LoadTest) -> str:
+def _asked(test: LoadTest) -> str:
     rate = ", ".join(f"{stage.rate:g}/s for {stage.duration_s:g} s" for stage in test.stages)
     if test.saturation is not None:
         rate = f"the highest rate from {test.saturation.lowest:g} to {test.saturation.highest:g}/s"

@@ -1,8 +1,9 @@
 """The gate: a change of the mesh's configuration that must not make a service slower.
 
-Runs before the change, the change through lifecycle, runs after it, and a comparison; what got
-worse than the threshold is rolled back. The former state of the changed objects is stored before
-anything is applied, so that whoever takes the gate over from a dead worker can still roll back.
+Runs before the change, the change through lifecycle, runs after it, and a comparison; a change that
+makes a figure worse than the threshold is rolled back. The former state of the changed objects is
+stored before anything is applied, so that a worker that takes the gate over from a dead one can
+still roll back.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
+class PerformanceGate:
     """The operation `performance-gate`."""
 
     runs: Runs
@@ -58,12 +59,25 @@ class Gates:
         test, options = read_test(work.command.body)
         if work.mesh is None:
             raise NoCluster("a gate changes a cluster's configuration, and none is named")
-        change = _change(options, work.command.namespace)
-        async with self._told(work, test):
-            return await self._gated(work, work.mesh, test, options, change)
+        gate = _Gate(
+            runs=self.runs,
+            store=self.store,
+            work=work,
+            mesh=work.mesh,
+            test=test,
+            options=options,
+            change=_change(options, work.command.namespace),
+        )
+        async with self._recorded(work, test):
+            comparison = await gate.pass_or_roll_back()
+        return Result(
+            f"Performance gate passed successfully{work.place}",
+            f"{_names(gate.change)} stays: {_line(comparison)}",
+            (("seconds", work.progress.seconds),),
+        )
 
     @asynccontextmanager
-    async def _told(self, work: Work, test: LoadTest) -> AsyncIterator[None]:
+    async def _recorded(self, work: Work, test: LoadTest) -> AsyncIterator[None]:
         """Keeps a record of the gate beside those of its runs, for its status and its end."""
         record = RunRecord.of(work.command, run=work.run, name=test.name, state=RunState.RUNNING)
         await self.store.save_run(record)
@@ -76,27 +90,34 @@ class Gates:
             raise
         await self.store.save_run(record.model_copy(update={"state": RunState.DONE}))
 
-    async def _gated(
-        self,
-        work: Work,
-        mesh: Mesh,
-        test: LoadTest,
-        options: PerformanceOptions,
-        change: Sequence[KubeObject],
-    ) -> Result:
-        record = await self._remembered(work, mesh, change)
+
+@dataclass(slots=True, kw_only=True)
+class _Gate:
+    """One gate under way."""
+
+    runs: Runs
+    store: RunStore
+    work: Work
+    mesh: Mesh
+    test: LoadTest
+    options: PerformanceOptions
+    change: Sequence[KubeObject]
+
+    async def pass_or_roll_back(self) -> Comparison:
+        """The comparison that lets the change pass; raises the reason why it was rolled back."""
+        record = await self._record()
         try:
             if record.refusal is not None:
                 raise record.refusal.error()  # a worker died in the middle of the rollback
-            work.fence.check()
-            before = await self._runs(work, test, "before", options.repeats)
-            work.progress.note(f"Baseline: {_figures(before)}{work.place}")
+            self.work.fence.check()
+            before = await self._measure("before")
+            self.work.note(f"Baseline: {_figures(before)}")
             record = record.model_copy(update={"is_changing": True})
-            await self.store.save_gate(work.run, record)
-            await self._applied(work, mesh, change, options)
-            after = await self._runs(work, test, "after", options.repeats)
-            work.progress.note(f"With the change: {_figures(after)}{work.place}")
-            comparison = await self._compared(work, test, before, after, options)
+            await self.store.save_gate(self.work.run, record)
+            await self._apply()
+            after = await self._measure("after")
+            self.work.note(f"With the change: {_figures(after)}")
+            comparison = await self._compare(before, after)
             if comparison.verdict in (Outcome.REGRESSION, Outcome.INCONCLUSIVE):
                 raise _refusal(comparison)
         except Exception as raised:
@@ -105,36 +126,17 @@ class Gates:
                 raise  # the gate goes on, here or in another worker
             if not record.is_changing:
                 raise
-            # Nobody knows how the service does with the change, so it does not stay.
-            raise await self._rolled_back(work, mesh, record, error, options) from raised
-        return _result(work, comparison, change)
+            # How the service does with the change is unknown, so it does not stay.
+            raise await self._roll_back(record, error) from raised
+        return comparison
 
-    async def _compared(
-        self,
-        work: Work,
-        test: LoadTest,
-        before: Sequence[Measurement],
-        after: list[Measurement],
-        options: PerformanceOptions,
-    ) -> Comparison:
-        """The comparison; one that tells nothing yet gets further runs with the change."""
-        while True:
-            comparison = await asyncio.to_thread(
-                compare, before, after, threshold=options.threshold
-            )
-            is_open = comparison.verdict is Outcome.INCONCLUSIVE
-            if not is_open or len(after) >= options.repeats + _FURTHER_RUNS:
-                return comparison
-            work.progress.note(f"One more run: {_line(comparison)}{work.place}")
-            run = f"{work.run}-after-{len(after) + 1}"
-            after.append(await self.runs.measure(work, test, run=run))
-
-    async def _remembered(self, work: Work, mesh: Mesh, change: Sequence[KubeObject]) -> GateRecord:
-        kept = await self.store.gate(work.run)
+    async def _record(self) -> GateRecord:
+        """The gate's record, with the former state of the objects; stored before they change."""
+        kept = await self.store.gate(self.work.run)
         if kept is not None:
             return kept
-        served = await mesh.facts()
-        kinds = {_kind(obj) for obj in change}
+        served = await self.mesh.facts()
+        kinds = {_kind(obj) for obj in self.change}
         unknown = sorted(kinds - set(served.configuration_kinds()))
         if unknown:
             raise LoadTestMalformed(
@@ -142,51 +144,52 @@ class Gates:
                 "serves",
                 remedy="a gate takes objects of Istio and of the Gateway API only",
             )
-        record = _former(change, await mesh.facts(kinds=sorted(kinds)))
-        await self.store.save_gate(work.run, record)
+        record = _former(self.change, await self.mesh.facts(kinds=sorted(kinds)))
+        await self.store.save_gate(self.work.run, record)
         return record
 
-    async def _runs(self, work: Work, test: LoadTest, part: str, repeats: int) -> list[Measurement]:
+    async def _measure(self, part: str) -> list[Measurement]:
         found = []
-        for number in range(1, repeats + 1):
-            work.fence.check()
-            work.progress.note(f"Run {number} of {repeats} {part} the change{work.place}")
-            run = f"{work.run}-{part}-{number}"
-            found.append(await self.runs.measure(work, test, run=run))
+        for number in range(1, self.options.repeats + 1):
+            self.work.fence.check()
+            self.work.note(f"Run {number} of {self.options.repeats} {part} the change")
+            found.append(await self._run(f"{part}-{number}"))
         return found
 
-    async def _applied(
-        self,
-        work: Work,
-        mesh: Mesh,
-        change: Sequence[KubeObject],
-        options: PerformanceOptions,
-    ) -> None:
-        work.fence.check()
-        await mesh.apply("change", change)
-        names = ", ".join(_name(obj) for obj in change)
-        work.progress.note(f"Applied {names}; settling for {options.settleSeconds:g} s{work.place}")
-        await work.fence.guard(asyncio.sleep(options.settleSeconds))
+    async def _run(self, part: str) -> Measurement:
+        return await self.runs.measure(self.work, self.test, run=f"{self.work.run}-{part}")
 
-    async def _rolled_back(
-        self,
-        work: Work,
-        mesh: Mesh,
-        record: GateRecord,
-        error: MeshbusError,
-        options: PerformanceOptions,
-    ) -> MeshbusError:
-        """Puts the former state back; returns the error with what was done in its remedy."""
-        if not options.rollback:
+    async def _apply(self) -> None:
+        self.work.fence.check()
+        await self.mesh.apply("change", self.change)
+        settle_s = self.options.settleSeconds
+        self.work.note(f"Applied {_names(self.change)}; settling for {settle_s:g} s")
+        await self.work.fence.guard(asyncio.sleep(settle_s))
+
+    async def _compare(self, before: Sequence[Measurement], after: list[Measurement]) -> Comparison:
+        """Compares; runs the test again with the change while the comparison is inconclusive."""
+        while True:
+            comparison = await asyncio.to_thread(
+                compare, before, after, threshold=self.options.threshold
+            )
+            is_open = comparison.verdict is Outcome.INCONCLUSIVE
+            if not is_open or len(after) >= self.options.repeats + _FURTHER_RUNS:
+                return comparison
+            self.work.note(f"One more run: {_line(comparison)}")
+            after.append(await self._run(f"after-{len(after) + 1}"))
+
+    async def _roll_back(self, record: GateRecord, error: MeshbusError) -> MeshbusError:
+        """Restores the former state; returns the error with that in its remedy."""
+        if not self.options.rollback:
             return _with_remedy(error, "the change was left in place, as asked")
         refused = record.model_copy(update={"refusal": ErrorReport.of(error)})
-        await self.store.save_gate(work.run, refused)
+        await self.store.save_gate(self.work.run, refused)
         # An id of its own for each attempt: one that failed has ended for good.
-        attempt = work.progress.attempt
+        attempt = self.work.progress.attempt
         failed: list[str] = []
         for change, objects, carry_out in (
-            ("rollback", record.former, mesh.apply),
-            ("removal", record.absent, mesh.delete),
+            ("rollback", record.former, self.mesh.apply),
+            ("removal", record.absent, self.mesh.delete),
         ):
             if objects:
                 try:
@@ -194,13 +197,13 @@ class Gates:
                 except (LeaseLost, BusUnavailable):
                     raise
                 except MeshbusError as problem:
-                    names = ", ".join(_name(obj) for obj in objects)
-                    failed.append(f"{names} is still as the change left it ({problem.summary})")
+                    failed.append(
+                        f"{_names(objects)} is still as the change left it ({problem.summary})"
+                    )
         if failed:
-            work.progress.warn(f"The rollback failed: {'; '.join(failed)}{work.place}")
+            self.work.warn(f"The rollback failed: {'; '.join(failed)}")
             return _with_remedy(error, "; ".join(failed))
-        names = ", ".join(_name(obj) for obj in [*record.former, *record.absent])
-        work.progress.warn(f"Rolled back {names}{work.place}")
+        self.work.warn(f"Rolled back {_names([*record.former, *record.absent])}")
         return _with_remedy(error, "the change was rolled back")
 
 
@@ -208,6 +211,9 @@ def _with_remedy(error: MeshbusError, done: str) -> MeshbusError:
     return type(error)(
         error.summary, cause=error.cause, remedy=f"{done}; {error.remedy}", subject=error.subject
     )
+
+
+# --- the changed objects -------------------------------------------------------------------------
 
 
 def _change(options: PerformanceOptions, namespace: str) -> list[KubeObject]:
@@ -242,9 +248,11 @@ def _kind(obj: KubeObject) -> str:
     return f"{obj['apiVersion'].rpartition('/')[0]}/{obj['kind']}"
 
 
-def _name(obj: KubeObject) -> str:
-    metadata = obj["metadata"]
-    return f"{obj['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
+def _names(objects: Sequence[KubeObject]) -> str:
+    return ", ".join(
+        f"{obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+        for obj in objects
+    )
 
 
 def _bare(obj: KubeObject) -> KubeObject:
@@ -253,7 +261,7 @@ def _bare(obj: KubeObject) -> KubeObject:
 
 
 def _own(obj: KubeObject) -> KubeObject:
-    """What a user would write to get this object again."""
+    """The object as a user would write it, to apply it again."""
     bare = _bare(obj)
     metadata = obj["metadata"]
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != _LAST_APPLIED}
@@ -261,6 +269,9 @@ def _own(obj: KubeObject) -> KubeObject:
     bare["metadata"] |= {name: value for name, value in kept.items() if value}
     others = {k: v for k, v in obj.items() if k not in ("metadata", "status")}
     return {**others, **bare}
+
+
+# --- texts ---------------------------------------------------------------------------------------
 
 
 def _figures(measurements: Sequence[Measurement]) -> str:
@@ -279,12 +290,3 @@ def _refusal(comparison: Comparison) -> RegressionFound:
 
 def _line(comparison: Comparison) -> str:
     return "; ".join(comparison.told().splitlines())
-
-
-def _result(work: Work, comparison: Comparison, change: Sequence[KubeObject]) -> Result:
-    names = ", ".join(_name(obj) for obj in change)
-    return Result(
-        f"Performance gate passed successfully{work.place}",
-        f"{names} stays: {_line(comparison)}",
-        (("seconds", work.progress.seconds),),
-    )
