@@ -1,1 +1,1 @@
-"""Perf: load tests that scale by adding workers, and what the mesh's telemetry says about them."""
+"""Perf: load tests that scale by adding workers, read together with the mesh's telemetry."""

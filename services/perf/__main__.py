@@ -107,7 +107,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     chassis.health.pages = Pages(store).answer
     async with consuming(*workers, grace=settings.drain_grace):
         try:
-            # A worker that drains is not counted upon any more.
+            # A worker that drains takes no shards, so it answers no roll call.
             async with channels.answering(present):
                 yield
         finally:
@@ -115,7 +115,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
 
 
 def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:
-    """The generators whose programs are there."""
+    """The generators whose programs are installed."""
     found: dict[GeneratorName, Generator] = {}
     for name, generator in (
         (GeneratorName.FORTIO, FortioGenerator(own.fortio)),

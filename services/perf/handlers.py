@@ -1,4 +1,4 @@
-"""Makes what an operation of perf works with, and hears that the operation is to be cancelled."""
+"""Prepares the work of an operation, and cancels it when that is asked for."""
 
 from __future__ import annotations
 

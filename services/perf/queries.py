@@ -1,4 +1,4 @@
-"""What perf answers over the service API.
+"""Answers the questions of perf's service API.
 
 `nats req mesh.perf.run < test.yaml` queues a run and answers at once with its id; the others are
 about runs by their ids.
@@ -103,7 +103,7 @@ class Answers:
         return {"run": work_run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """How far a run is; without an id, all runs that are kept."""
+        """The record of a run; without an id, those of all runs in the store."""
         run = _token(asked, "run")
         if not run:
             runs = await self.store.runs()

@@ -1,1 +1,1 @@
-"""What perf reaches: the bus, the generators' processes, Prometheus."""
+"""Perf's side of NATS, of child processes and of HTTP."""

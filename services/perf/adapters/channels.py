@@ -182,7 +182,7 @@ class BusChannels:
 
 
 def _time_to_live(command: ShardCommand) -> timedelta:
-    """A shard that nobody took until its deadline leaves the queue by itself.
+    """A shard that no worker took until its deadline leaves the queue by itself.
 
     Nothing is lost when a shard that runs for longer leaves it too: it runs on, and only its
     conductor decides whether it is run again.

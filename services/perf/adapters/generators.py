@@ -122,7 +122,7 @@ class Wrk2Generator:
 
 @contextmanager
 def _inherited(load: Load) -> Iterator[dict[str, int]]:
-    """What stands on no command line and on no disk: body and authorities, by their names."""
+    """Body and authorities as files in memory: they are on no command line and on no disk."""
     wanted = {"ca": load.target.ca_certificate, "body": load.target.body}
     with ExitStack() as opened:
         yield {

@@ -86,7 +86,7 @@ def in_memory(content: str) -> Iterator[int]:
 
 @dataclass(slots=True)
 class Pipe:
-    """What a child writes to its end is handed to `heard`, chunk by chunk."""
+    """Hands the output of a child to `heard`, chunk by chunk."""
 
     heard: Callable[[bytes], None]
     reading: int = field(init=False)

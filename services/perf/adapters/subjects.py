@@ -14,5 +14,5 @@ def shard_command(*, run: str, shard: str) -> str:
 
 
 def control(verb: str, *, run: str) -> str:
-    """What the workers of a performance run send each other while it runs; not stored."""
+    """Messages between the workers of a run while it runs; not stored."""
     return f"ctl.perf.{token(run)}.{verb}"

@@ -1,4 +1,4 @@
-"""Single fields of a test: how each is written, its limits, and the words for what is wrong.
+"""Single fields of a test: how each is written, its limits, and its error texts.
 
 Whatever passes here becomes an argument of a generator or a line on the wire, so it is checked by
 what is allowed. Nothing is guessed at: YAML reads `1e3` or `yes` as something else than stands
@@ -57,7 +57,7 @@ _PROTOCOLS = {
 
 
 def checked_endpoint(text: str, protocol: Protocol) -> str:
-    """The address in the form that generators take; raises `ValueError` that says what is wrong."""
+    """The address in the form that generators take; raises `ValueError` with the problem."""
     if len(text) > ADDRESS_LIMIT:
         raise ValueError(f"must have at most {ADDRESS_LIMIT} characters")
     if not _PRINTABLE.match(text) or "\\" in text:
@@ -165,7 +165,7 @@ def _cookies(cookies: dict[str, str]) -> dict[str, str]:
 
 
 def _named(kind: str, number: int, name: str) -> list[str]:
-    """What is wrong with the name of one; its place is its number, from 1."""
+    """The problem with the name of one; its place is its number, from 1."""
     if _TOKEN.match(name):
         return []
     return [f"the name of {kind} {number} holds what no {kind}'s name can hold"]
@@ -255,7 +255,7 @@ def _small(text: str) -> str:
 
 
 def checked_json(text: str) -> Any:
-    """What the JSON holds. Raises `ValueError`, or `RecursionError`, also for what Python's parser
+    """Parses JSON. Raises `ValueError`, or `RecursionError`, also for input that Python's parser
     lets pass: NaN, a key that stands there twice, half of a character."""
     found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
     json.dumps(found, ensure_ascii=False).encode()

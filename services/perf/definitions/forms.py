@@ -47,7 +47,7 @@ from services.perf.definitions.options import Written
 
 HAS_TARGETS = "has_targets"
 HAS_COURSE = "has_course"
-"""Of the validation's context: what the options beside the test have in place of its own fields."""
+"""Keys of the validation's context: which of its fields the options beside the test replace."""
 
 
 def _needed(value: Any, info: ValidationInfo, *, unless: str) -> Any:
@@ -192,7 +192,7 @@ def _query_length(value: Any, info: ValidationInfo) -> Any:
 
 
 class MesheryQuery(InputForm):
-    """What Meshery's performance page asks its server for."""
+    """The query that Meshery's performance page sends to its server."""
 
     is_proto: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""What a test asks for, in the terms of this service: targets, stages, objectives.
+"""A load test in the terms of this service: targets, stages, objectives.
 
 A test is read from the forms that people send (`reading`) and cut into shards (`runs.sharding`).
 All of it travels in messages, so these are pydantic models; every quantity has its unit in its
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field
 
@@ -21,7 +22,7 @@ LEAST_PRECISION = 0.001
 
 
 class Protocol(StrEnum):
-    """What a generator speaks. SMP's HTTP is `http1` unless the options ask for HTTP/2."""
+    """Protocols of generators. SMP's HTTP is `http1` unless the options ask for HTTP/2."""
 
     HTTP1 = "http1"
     HTTP2 = "http2"
@@ -37,14 +38,14 @@ class GeneratorName(StrEnum):
 
 
 class LostWorker(StrEnum):
-    """What becomes of the shard of a worker that died: run again, or told as missing."""
+    """Fate of the shard of a worker that died: run again, or reported as missing."""
 
     RERUN = "rerun"
     REPORT = "report"
 
 
 class Target(Piece):
-    """One endpoint under test. Headers and body may hold secrets: neither is ever told or kept."""
+    """One endpoint under test. Headers and body may hold secrets: no event or result has them."""
 
     url: str
     """`http://…`, `https://…`, or `host:port` for gRPC and TCP."""
@@ -61,6 +62,31 @@ class Target(Piece):
     timeout_s: float = 10.0
     """How long one request may take."""
 
+    @property
+    def authority(self) -> str:
+        """Host and port, without user information."""
+        return self.address.netloc.rpartition("@")[2]
+
+    @property
+    def service(self) -> str:
+        """`name.namespace` from a host of the form that Kubernetes gives to Services; else the
+        host."""
+        host = self.address.hostname or ""
+        name = host.split(".")
+        return ".".join(name[:2]) if len(name) > 2 and name[2] == "svc" else host
+
+    @property
+    def public_url(self) -> str:
+        """The URL without the parts that may hold a secret: user information, query, fragment."""
+        if "//" not in self.url:
+            return self.url
+        return self.address._replace(netloc=self.authority, query="", fragment="").geturl()
+
+    @property
+    def address(self) -> SplitResult:
+        """The URL taken apart; of `host:port` as well, which has no scheme."""
+        return urlsplit(self.url if "//" in self.url else f"//{self.url}")
+
 
 class Stage(Piece):
     """A part of a test at one rate, over all targets and workers."""
@@ -76,7 +102,7 @@ class Stage(Piece):
 
 
 class Objective(Piece):
-    """What the target must hold; of a field that is None nothing is asked."""
+    """Limits that the target must hold; a field that is None sets none."""
 
     p50_ms: float | None = None
     p90_ms: float | None = None
@@ -132,7 +158,7 @@ class LoadTest(Message):
     """`name.namespace` of the service under test, for telemetry and baselines; empty guesses it
     from the first target's host."""
     baseline: str = ""
-    """Name of the baseline that the result is compared with, and kept as when there is none."""
+    """Name of the baseline to compare the result with; without one, the result becomes it."""
 
     @property
     def duration_s(self) -> float:
@@ -143,7 +169,7 @@ class LoadTest(Message):
 
 
 class Load(Piece):
-    """What one process of a generator does: one target at one rate."""
+    """The load of one process of a generator: one target at one rate."""
 
     target: Target
     index: int = 0

@@ -1,4 +1,4 @@
-"""What SMP has no field for: a document of its own beside the test, as LifecycleOptions are.
+"""Options that SMP has no field for, in a document beside the test, as LifecycleOptions are.
 
 apiVersion: meshbus.io/v1
 kind: PerformanceOptions
@@ -58,8 +58,8 @@ _SERVICE = re.compile(rf"{_LABEL}\.{_LABEL}")
 
 
 class Written(BaseModel):
-    """A part of a test as people write it: an unknown field is an error, and no error shows what
-    was written, because it may be a secret."""
+    """A part of a test as people write it: an unknown field is an error, and no error quotes a
+    value, because it may be a secret."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

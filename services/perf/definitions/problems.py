@@ -1,4 +1,4 @@
-"""The words for all that is wrong with a test, without a word of what was written.
+"""Describes every problem of a test, without quoting it.
 
 Pydantic finds the problems; its words are put into ours here, because some of them quote the value,
 and a value may be a secret.
@@ -48,7 +48,7 @@ def refuse(problems: Sequence[str]) -> NoReturn:
 
 
 def problems_in(error: ValidationError, model: type[BaseModel], *, place: str) -> Iterator[str]:
-    """Each problem as `place: what is wrong`."""
+    """Each problem as `place: problem`."""
     for each in error.errors(include_input=False, include_url=False):
         location = each["loc"]
         if each["type"] == "extra_forbidden":
@@ -87,7 +87,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """What was probably meant; "" when nothing is like it."""
+    """The known name that is most like this one; "" when none is."""
     folded = {_folded(other): other for other in known}
     found = difflib.get_close_matches(_folded(name[:256]), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else ""

@@ -209,7 +209,7 @@ def _place(form: type[InputForm] | None, index: int) -> str:
 def _contradictions(
     clients: Sequence[Client], places: Sequence[str], options: PerformanceOptions
 ) -> Iterator[str]:
-    """What fits its field and not its neighbours."""
+    """Fields that exclude each other."""
     for place, client in zip(places, clients, strict=True):
         names = {name.lower() for name in client.headers}
         if client.load_generator is not clients[0].load_generator:

@@ -23,7 +23,7 @@ from services.perf.measurements.tallies import Tally
 
 NO_ANSWER = "-1"
 OTHER_ECHO = "MISMATCH"
-"""Code of a TCP answer that is not what was sent."""
+"""Code of a TCP answer that differs from the bytes sent."""
 TOO_LATE = "DEADLINE_EXCEEDED"
 
 _CODE = re.compile(r"-?\w{1,24}\Z")

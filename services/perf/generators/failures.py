@@ -1,4 +1,4 @@
-"""What a generator's complaints mean, when not one of its requests was answered.
+"""Reads a generator's complaints when none of its requests was answered.
 
 They are a foreign program's words, and name hosts, files and URLs: they choose an error of ours,
 and are shown only where nothing better is known: without URLs and the load's secrets, cut short.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from services.chassis.errors import (
     GeneratorFailed,
@@ -83,7 +82,7 @@ _SIGNS = (
 
 def unanswered(complaints: Sequence[str], *, target: Target) -> MeshbusError:
     """Why none of the requests to the target was answered."""
-    host = host_of(target)
+    host = target.authority
     if not complaints:
         return _CLOSED.error(host)  # fortio has no words for answers that are none
     for complaint in complaints:
@@ -96,7 +95,7 @@ def unanswered(complaints: Sequence[str], *, target: Target) -> MeshbusError:
 
 def silent(target: Target) -> TargetSilent:
     """The generator had to be ended while it waited for the first answer."""
-    return TargetSilent(f"{host_of(target)} answered no request in time")
+    return TargetSilent(f"{target.authority} answered no request in time")
 
 
 def failed(complaints: Sequence[str], *, what: str, target: Target) -> GeneratorFailed:
@@ -104,12 +103,6 @@ def failed(complaints: Sequence[str], *, what: str, target: Target) -> Generator
     first = next((line for line in complaints if line.strip()), "")
     words = shortened(_without_secrets(first, target))
     return GeneratorFailed(what, cause=f"the generator says: {words}" if words else "")
-
-
-def host_of(target: Target) -> str:
-    """Host and port, without anything that may be secret."""
-    parts = urlsplit(target.url if "//" in target.url else f"//{target.url}")
-    return parts.netloc.rpartition("@")[2]
 
 
 def _without_names(text: str, host: str) -> str:

@@ -1,4 +1,4 @@
-"""fortio: its command line, and what it writes.
+"""fortio: its command line, and the reading of its output.
 
 Every request is read from its access log (JSON lines with latency in seconds, the start in Unix
 nanoseconds, thread and iteration). Calls are asked for by number wherever there is a rate: with
@@ -32,7 +32,7 @@ _BUFFER_KIB = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """Where the process finds what does not stand on its command line; "" for nothing."""
+    """The files of a process: content that must not be on its command line; "" for none."""
 
     log: str
     ca: str = ""
@@ -139,7 +139,7 @@ def add_summary(tally: Tally, output: bytes) -> int | None:
 
 
 def unread(stderr: Sequence[str]) -> list[str]:
-    """What fortio complains of on stderr: the words of its log lines, and how it ended."""
+    """The complaints on stderr: messages of its log, and the reason why it aborted."""
     found = []
     for line in stderr:
         try:

@@ -1,11 +1,11 @@
-"""wrk2: its command line, and what it writes.
+"""wrk2: its command line, and the reading of its output.
 
 wrk2 speaks HTTP/1.1 at a constant rate and tells everything at its end: percentiles of an
 HdrHistogram, from whose steps come the counts. "Recorded" latencies begin when a request was
 due, so they are the response times; "uncorrected" ones begin when it was sent and are the
 durations. Where the latter are missing, both get the former.
 
-What wrk2 does not tell is not made up, as far as that goes:
+Figures that wrk2 does not report are not made up, as far as that goes:
 
 * when requests were sent: there are no intervals;
 * which requests failed: they count with the mean duration, by "4xx or 5xx" instead of their code;
@@ -92,7 +92,7 @@ class Spectrum:
         return cls(tuple(steps), float(moments[1]) * 1000, float(moments[2]) * 1000)
 
     def histogram(self, requests: int) -> Histogram:
-        """Stretched to so many requests. Mean and deviation are wrk2's, who knows every value."""
+        """Stretched to so many requests. Mean and deviation are wrk2's own, over every value."""
         histogram = Histogram()
         taken = 0
         for latency_us, total in self.steps:
@@ -107,7 +107,7 @@ class Spectrum:
 
 @dataclass(slots=True)
 class Output:
-    """What wrk2 has written at its end."""
+    """The report that wrk2 writes at its end."""
 
     requests: int = 0
     """Answers of any status."""
@@ -146,7 +146,7 @@ class Output:
         return bool(self.recorded.steps)
 
     def complaint(self) -> str:
-        """Why there was no answer at all; that nobody listens is told on stderr before."""
+        """The reason why no request was answered; a refused connection is on stderr before."""
         if self.connect_errors:
             return "TLS handshake failed"
         return "connection reset by peer" if self.transfer_errors else "timeout"
@@ -169,5 +169,5 @@ class Output:
         counts = {ANSWERED: self.requests - self.refused, REFUSED: self.refused, NO_ANSWER: lost}
         tally.codes.update({code: count for code, count in counts.items() if count})
         tally.bytes_received += self.bytes_received
-        if self.rate:  # the time itself is told in minutes with two digits
+        if self.rate:  # the time itself is written in minutes with two digits
             tally.ended_s = max(tally.ended_s, offset_s + self.requests / self.rate)

@@ -36,7 +36,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcome:
-    """What a step's shards counted."""
+    """The counts of a step's shards."""
 
     start_at: float
     """Unix time of the common start."""
@@ -122,7 +122,7 @@ class Assignments:
         self.start_at = min((a.start_at for a in self.all if a.start_at is not None), default=None)
 
     def step(self) -> Step:
-        """What a successor needs. The shards are not in it: they are cut again from the test."""
+        """The state for a successor, without the shards: they are cut again from the test."""
         return Step(
             number=self.number,
             attempts=[

@@ -30,7 +30,7 @@ from services.perf.runs.store import RunStore
 from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, ShardCommand, Step
 
 _LEAD_S = 0.1
-"""From the stored start to the start: what the slowest worker needs to hear of it."""
+"""From the stored start to the start: the time in which the slowest worker hears of it."""
 _POLL_S = 0.1
 _DEAF_S = 1.0
 _COLLECT_EVERY_S = 2.0

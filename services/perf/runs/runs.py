@@ -102,7 +102,7 @@ class Runs:
     """Telemetry by the base URL that a test names; "" stands for the configured one."""
 
     async def measure(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
-        """Runs `test` to its end and keeps the result; a run that is kept is only read."""
+        """Runs `test` to its end and stores the result; a stored run is only read."""
         kept = await self.store.measurement(run)
         if kept is not None:
             return kept

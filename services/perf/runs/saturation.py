@@ -34,7 +34,7 @@ class Search:
         self._rate = min(self.saturation.lowest, self.saturation.highest)
 
     def next_rate(self) -> float | None:
-        """What to try now; None when the search has ended. Asking twice changes nothing."""
+        """The rate to try now; None when the search has ended. It stays until `record`."""
         return self._rate
 
     def record(self, rate: float, holds: bool) -> None:

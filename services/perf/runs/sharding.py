@@ -22,7 +22,7 @@ from services.perf.definitions.loads import LEAST_REQUESTS, Load, LoadTest, Shar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Portion:
-    """What one target gets of one stage."""
+    """The share of one target in one stage."""
 
     index: int
     requests: int

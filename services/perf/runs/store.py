@@ -23,7 +23,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Objects(Protocol):
-    """Keeps what is too large for a message."""
+    """Stores content that is too large for a message."""
 
     async def put(self, name: str, content: bytes, *, ttl: timedelta | None = None) -> None: ...
 
@@ -46,14 +46,14 @@ class RunStore:
         await Records(self.state, RunRecord).put(f"run.{token(record.run)}", record)
 
     async def begin_run(self, record: RunRecord) -> RunRecord:
-        """Keeps it, unless the run is known; returns what is kept."""
+        """Stores the record, unless the run has one; returns the stored one."""
         with contextlib.suppress(RevisionConflict):
             await Records(self.state, RunRecord).create(f"run.{token(record.run)}", record)
             return record
         return await self.run(record.run) or record
 
     async def runs(self) -> list[RunRecord]:
-        """All that are kept, newest first."""
+        """All runs in the store, newest first."""
         found = []
         for key in await self.state.keys():
             if key.startswith("run."):

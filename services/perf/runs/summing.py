@@ -1,10 +1,9 @@
-"""From what a run's steps counted to its measurement."""
+"""Adds up the steps of a run to its measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
-from urllib.parse import urlsplit
 
 from services.perf.definitions.loads import LoadTest, Stage
 from services.perf.measurements.measurements import (
@@ -51,7 +50,7 @@ def measured_by(
         generator=test.generator,
         protocol=test.targets[0].protocol,
         mesh=test.mesh,
-        service=test.service or service_of(test.targets[0].url),
+        service=test.service or test.targets[0].service,
         cluster=cluster,
         fingerprint=fingerprint,
         labels=test.labels,
@@ -68,7 +67,7 @@ def measured_by(
         stages=_stages(test, outcomes, tallies, interval_s=interval_s),
         targets=[
             TargetResult(
-                url=public_url(target.url),
+                url=target.public_url,
                 weight=target.weight,
                 tally=_sum(
                     (tally for (_, _, which), tally in tallies.items() if which == index),
@@ -136,7 +135,7 @@ def _stages(
 def _warnings(
     test: LoadTest, total: Tally, steps: Sequence[StepOutcome], *, seconds: float, asked: float
 ) -> list[str]:
-    """What a reader of the figures must know."""
+    """Warnings for the reader of the figures."""
     lines = []
     if asked and total.requests < 0.99 * asked:
         lines.append(f"{total.requests} of {asked:.0f} requests were sent")
@@ -164,21 +163,6 @@ def _warnings(
 
 def requests_in(parts: Sequence[Part]) -> int:
     return sum(sum(part.tally.durations.counts) for part in parts)
-
-
-def service_of(url: str) -> str:
-    """`name.namespace` from a host of the form that Kubernetes gives to Services; else the host."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    name = host.split(".")
-    return ".".join(name[:2]) if len(name) > 2 and name[2] == "svc" else host
-
-
-def public_url(url: str) -> str:
-    """The URL without what may hold a secret: user information, query, fragment."""
-    if "//" not in url:
-        return url
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def time_of(seconds: float) -> datetime:

@@ -1,4 +1,4 @@
-"""What perf workers send each other about a shard, and what they store of a run.
+"""Messages between perf workers about a shard, and the records that they store of a run.
 
 Commands are stored in the stream CMD. Starts and reports are core messages, which a restart of NATS
 may swallow: a start is asked for again until it is given, and a report repeats what the result will
@@ -172,7 +172,7 @@ class Attempt(Piece):
     shard: int
     worker: str = ""
     start_at: float | None = None
-    """By the conductor's clock; None until it was told to start."""
+    """By the conductor's clock; None until the start is given."""
 
 
 class Step(Message):

@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class Generator(Protocol):
-    """Makes the load of one process and counts what came back.
+    """Makes the load of one process and counts the answers.
 
     `run` fills `tally` while the load runs, so that a report each second can be taken from it;
     `offset_s` is added to every request's time, so that later stages follow the earlier ones. It
@@ -66,7 +66,7 @@ class Generator(Protocol):
     """
 
     def check(self, load: Load) -> None:
-        """Raises what `run` would raise before it starts anything."""
+        """Raises the errors that `run` raises before it starts a process."""
 
     async def run(self, load: Load, tally: Tally, *, offset_s: float = 0.0) -> None: ...
 
@@ -158,7 +158,7 @@ class ShardWorker:
     slots: int
     _busy: int = 0
     _begun: set[tuple[str, str]] = field(default_factory=set)
-    """Runs and tokens whose load was made here: it is made once."""
+    """Runs and tokens whose load this worker has made: a redelivery makes none again."""
 
     @property
     def free(self) -> int:

@@ -73,7 +73,7 @@ def test_each_complaint_has_its_error(complaint: str, kind: str) -> None:
 )
 def test_names_do_not_count_as_errors(url: str) -> None:
     target = Target(url=url)
-    complaint = f'Get "{url}": dial {failures.host_of(target)}: connection refused'
+    complaint = f'Get "{url}": dial {target.authority}: connection refused'
     assert isinstance(failures.unanswered([complaint], target=target), TargetUnreachable)
     assert isinstance(failures.unanswered([f"odd: {url}"], target=target), GeneratorFailed)
 
@@ -111,4 +111,4 @@ def test_unknown_words_are_shown_without_secrets_and_cut_short() -> None:
     ],
 )
 def test_the_host_is_without_secrets(url: str, host: str) -> None:
-    assert failures.host_of(Target(url=url)) == host
+    assert Target(url=url).authority == host
