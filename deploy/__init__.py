@@ -1,1 +1,1 @@
-"""What runs Meshbus outside a checkout: the configuration of NATS, images, charts."""
+"""Everything to run Meshbus outside a checkout: the configuration of NATS, images, charts."""

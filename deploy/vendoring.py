@@ -29,7 +29,7 @@ _PAGE = Path(__file__).parents[1] / "services" / "topology" / "page"
 
 
 class VendoringError(Exception):
-    """The library could not be laid out; the message says why and what to do."""
+    """The library could not be laid out; the message has the reason and the remedy."""
 
 
 def vendor(folder: Path = _PAGE / "vendor") -> None:

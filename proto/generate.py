@@ -25,7 +25,7 @@ OUTPUTS = tuple(
 
 
 def compile_contracts() -> dict[str, bytes]:
-    """What protoc makes of the contracts now: a file's name to its content."""
+    """Runs protoc on the contracts; returns each file's content by its name."""
     with tempfile.TemporaryDirectory(prefix="meshbus-proto-") as folder:
         protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{FOLDER}"]
         subprocess.run(
@@ -35,7 +35,7 @@ def compile_contracts() -> dict[str, bytes]:
 
 
 def stale_outputs(folder: Path = FOLDER) -> list[str]:
-    """The generated files in `folder` that are missing or not what protoc makes now."""
+    """The generated files in `folder` that are missing or out of date."""
     stale = []
     for name, content in compile_contracts().items():
         path = folder / name

@@ -1,1 +1,1 @@
-"""The NATS server's configuration: who may connect, and what each of them may do."""
+"""The NATS server's configuration: its users and their rights."""

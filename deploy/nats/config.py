@@ -15,7 +15,7 @@ _HEAD = """\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What differs from one server to another."""
+    """Settings that differ from one server to another."""
 
     host: str = "127.0.0.1"
     port: int = 4222

@@ -41,7 +41,7 @@ class UserKey:
 
 
 def kept_keys(folder: Path, users: Iterable[str]) -> dict[str, UserKey]:
-    """The keys in `folder`, and new ones for users that have none there.
+    """The keys in `folder`, and new keys for users without one.
 
     So the command can be run again after a service was added; deleting a user's files renews its
     key.
@@ -77,7 +77,7 @@ def write_keys(folder: Path, keys: dict[str, UserKey]) -> list[Path]:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Writes a file that nobody else can read at any moment, whole or not at all."""
+    """Writes a file atomically, readable by its owner only from its first moment on."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:

@@ -1,4 +1,4 @@
-"""Who may do what on the bus: each NATS user with the least rights that its work needs, as data.
+"""Rights on the bus as data: each NATS user with the least rights that its work needs.
 
 A user is named for its service and proves itself with an NKey. What no entry allows is refused by
 the server: a gateway that was taken over cannot read the stored kubeconfigs, a worker cannot take
@@ -26,7 +26,7 @@ SYSTEM_ACCOUNT = "SYS"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A subject that a user may publish to, or subscribe to, and what for."""
+    """A subject that a user may publish or subscribe to, and the purpose."""
 
     subject: str
     purpose: str
@@ -34,7 +34,7 @@ class Right:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One NATS user. What is not listed is refused."""
+    """One NATS user. Subjects that are not listed are refused."""
 
     name: str
     role: str
@@ -280,7 +280,7 @@ TOPOLOGY = User(
 
 
 def _looks() -> Iterable[Right]:
-    """What the nats CLI asks about streams and consumers; no content."""
+    """The questions of the nats CLI about streams and consumers; no content."""
     yield Right("$JS.API.INFO", "`nats account info`, `nats server check jetstream`")
     yield Right("$JS.API.STREAM.NAMES", "`nats stream ls --names`")
     yield Right("$JS.API.STREAM.LIST", "`nats stream report`, `nats kv ls`")
@@ -294,7 +294,7 @@ def _looks() -> Iterable[Right]:
 
 
 def _reads() -> Iterable[Right]:
-    """What the nats CLI may show the content of: nothing that holds a credential or a manifest."""
+    """Streams whose content the nats CLI may show: none with credentials or manifests."""
     for stream, command in (
         ("EVT", "`nats sub --stream EVT`"),
         ("TOPO", "`nats sub --stream TOPO`"),

@@ -1,1 +1,1 @@
-"""What every service stands on. It knows no domain and imports no service."""
+"""The base of every service, free of any domain: bus, clusters, telemetry, the process itself."""

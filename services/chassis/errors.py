@@ -120,7 +120,7 @@ class MeshbusError(Exception):
     def __init_subclass__(
         cls, *, code: str = "", status: Status | None = None, retryable: bool | None = None
     ) -> None:
-        """What a class does not set it takes from the branch above it."""
+        """Takes from the branch above each value that the class does not set."""
         super().__init_subclass__()
         cls.code = code or cls.code
         cls.status = status or cls.status
@@ -395,7 +395,7 @@ class PlanRefused(LifecycleError, code="MB-4012", status=Status.INVALID_ARGUMENT
 
 
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):
-    """From what users write to what Istio runs."""
+    """A translation from manifests, designs and intents to Istio objects."""
 
 
 class ObjectsInvalid(TranslatorError, code="MB-5002"):

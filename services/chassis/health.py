@@ -23,7 +23,7 @@ Check = Callable[[], Awaitable[str]]
 
 @dataclass(slots=True)
 class Health:
-    """What a service says about itself."""
+    """The health, metrics and pages of one service."""
 
     service: str
     metrics: Metrics
@@ -46,7 +46,7 @@ class Health:
         self.checks["nats"] = answers
 
     async def problems(self) -> dict[str, str]:
-        """What keeps the service from taking work, by the check's name."""
+        """The reasons why the service takes no work, by the check's name."""
         found = {name: await check() for name, check in self.checks.items()}
         if self.is_starting:
             found["start"] = "the service is starting"

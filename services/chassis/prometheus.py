@@ -165,7 +165,7 @@ def _as_documented() -> Iterator[None]:
 
 
 def _samples(result: list[Any]) -> list[Sample]:
-    """A vector. Native histograms have no value; the mesh's metrics have none of those."""
+    """The samples of a vector. Native histograms have no value, and Istio exports none."""
     new = tuple.__new__  # twice as fast as Sample's own
     with uncollected():
         return [

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Chassis(Generic[S]):
-    """What a service is built from."""
+    """The parts that a service is composed from."""
 
     service: str
     settings: ChassisSettings

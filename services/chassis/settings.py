@@ -41,7 +41,7 @@ class SettingsError(Exception):
 
 
 class ChassisSettings(BaseSettings):
-    """What every service needs. Each field is the variable `MESHBUS_<NAME>`."""
+    """Settings that every service has. Each field is the variable `MESHBUS_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
 

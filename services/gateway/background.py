@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Background:
-    """The process's tasks that nobody awaits. asyncio itself keeps only weak references."""
+    """Holds tasks that no caller awaits; asyncio itself keeps only weak references."""
 
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work`; a failure is logged."""
         task = self._hold(name, work)
-        task.add_done_callback(_tell_failure)
+        task.add_done_callback(_log_failure)
         return task
 
     async def detached(self, name: str, work: Coroutine[Any, Any, T]) -> T:
@@ -35,7 +35,7 @@ class Background:
         return await asyncio.shield(task)
 
     async def drain(self, grace: timedelta) -> None:
-        """Waits for what runs, and cancels what is not done within `grace`."""
+        """Waits for running tasks, and cancels those that are not done within `grace`."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(set(self._tasks), timeout=grace.total_seconds())
@@ -51,6 +51,6 @@ class Background:
         return task
 
 
-def _tell_failure(task: asyncio.Task[Any]) -> None:
+def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_work_failed", part=task.get_name(), exc_info=error)

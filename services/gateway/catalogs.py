@@ -1,4 +1,4 @@
-"""What workers advertise: the gateway knows no operation of its own.
+"""The catalogs that workers advertise: the gateway knows no operation of its own.
 
 The bucket keeps each service's catalog when its workers are gone, so their operations can still be
 listed, and accepted for later.
@@ -54,7 +54,7 @@ class Catalogs:
         self._index()
 
     def changed(self, service: str, value: bytes | None) -> None:
-        """A service advertises anew; None: its catalog was deleted."""
+        """Takes the new catalog of a service; None for a deleted one."""
         catalog = _decoded(service, value) if value is not None else None
         if value is None:
             self._catalogs.pop(service, None)
@@ -63,7 +63,7 @@ class Catalogs:
         self._index()
 
     async def find(self, name: str) -> Offer:
-        """Who offers the operation; raises `UnknownOperation` with the names that there are."""
+        """The offer of an operation; raises `UnknownOperation` with the names of all others."""
         if name not in self._offers and self._may_reload():
             # The word of a new worker may have been lost while the connection was away.
             await self.load()

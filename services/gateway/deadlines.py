@@ -1,4 +1,4 @@
-"""Operations that nobody began in time must end too: their clients wait for a final event.
+"""Fails operations that no worker began in time: their clients wait for a final event.
 
 A command leaves the work queue by itself at its deadline. Shortly after it the gateway looks: where
 a worker had begun, ending the operation is the worker's duty; where none had, it is failed here.
@@ -56,7 +56,7 @@ class Deadlines:
                     self._put(record, self.now() + _RETRY_AFTER)
 
     async def scan(self) -> None:
-        """Takes over what was accepted before this process started."""
+        """Takes over operations that were accepted before this process started."""
         keys = await self.records.bucket.keys()
         begun = {key for key in keys if "." in key}
         requests = [key for key in keys if "." not in key]

@@ -142,7 +142,7 @@ def without_registrants(body: str) -> str:
 
 
 def _is_design(document: Any) -> bool:
-    """True for a design of any generation, and for whatever else of Meshery's has a schema."""
+    """True for a design of any generation, and for other documents of Meshery's with a schema."""
     if not isinstance(document, dict):
         return False
     if "meshery.io/" in str(document.get("schemaVersion", "")):
@@ -189,7 +189,7 @@ def _kept(text: str, allowed: Kept, *, what: str) -> str:
 
 
 def _allowed(value: Any, allowed: Kept) -> Any:
-    """What is allowed of a value; None for what has another form.
+    """The allowed parts of a value; None for a value of another form.
 
     Fields are known in any case: Go reads them so, and writes those of a configuration so.
     """

@@ -59,7 +59,7 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One StreamEvents call: what waits for it, and how it is told to end.
+    """One StreamEvents call: the events that wait for it, and the way to end it.
 
     An ending is seen between two writes. Cancelling a call inside of one of gRPC's own operations
     can leave it neither ended nor endable, so that is kept for a write that a client's full window
@@ -82,7 +82,7 @@ class Client:
         return self.queue.qsize() > self.queue.maxsize // 2
 
     async def take(self) -> Item:
-        """The next event; raises what the call has to end with."""
+        """The next event; raises the error that the call has to end with."""
         item = self.backlog.popleft() if self.backlog else await self.queue.get()
         if self.ending is not None:
             raise self.ending
@@ -245,7 +245,7 @@ class Events:
             loop.call_later(grace_s, self._judge, client, client.lags_since)
 
     def _judge(self, client: Client, since: float) -> None:
-        """The grace is over. A client that nobody is ahead of may go on being slow."""
+        """Drops a client that is still behind after the grace, unless all clients are."""
         if client.ending is not None or client not in self._clients or client.lags_since != since:
             return
         # One that is about to end has an empty queue, and is ahead of nobody.
@@ -280,7 +280,7 @@ class Events:
 
 
 def _response(message: StoredMessage) -> pb.EventsResponse | None:
-    """What clients get of a stored message; None for one that is no event."""
+    """A stored event as clients get it; None for a message that is no event."""
     try:
         event = envelopes.decode(Event, message.body, message.headers)
     except InvalidMessage as error:

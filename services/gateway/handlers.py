@@ -89,7 +89,7 @@ class Handlers:
     async def apply_operation(
         self, request: pb.ApplyRuleRequest, peer: str
     ) -> pb.ApplyRuleResponse:
-        """Answers as soon as the operation is stored; what becomes of it, the events tell."""
+        """Answers as soon as the operation is stored; its events report the rest."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.operation_request(request, body_limit=self.body_limit)

@@ -82,7 +82,7 @@ class Intake:
         return target
 
     async def chosen(self, kubeconfig: bytes, *, context: str) -> Target | None:
-        """The target that CreateMeshInstance names; None where it brings no kubeconfig."""
+        """The target that CreateMeshInstance names; None for a call without a kubeconfig."""
         try:
             text = kubeconfig.decode()
         except UnicodeDecodeError:
@@ -96,7 +96,7 @@ class Intake:
 
 
 class Peers:
-    """What CreateMeshInstance gave, by peer: a connection's remote address and port."""
+    """Targets that CreateMeshInstance gave, by peer: a connection's remote address and port."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds and never goes back."""
@@ -105,7 +105,7 @@ class Peers:
         )
 
     def remember(self, peer: str, target: Target | None) -> None:
-        """Makes `target` the peer's from now on; None takes back the one that it had."""
+        """Keeps the peer's target; None removes it."""
         self._targets.pop(peer, None)
         if target is not None:
             self._targets[peer] = target

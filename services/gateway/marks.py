@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the server says about EVT."""
+    """The state of the stream EVT on the server."""
 
     created: str
     """When the stream was made: a stream that was lost and made anew is another one."""
@@ -44,7 +44,7 @@ class Mark(Message):
     sequence: int
 
     def covers(self, other: Mark) -> bool:
-        """Whether storing `other` over this one would gain nothing."""
+        """Whether this mark stands at or after `other`."""
         return (self.stream, self.sequence) >= (other.stream, other.sequence)
 
 

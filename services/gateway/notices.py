@@ -1,4 +1,4 @@
-"""The few events that the gateway tells itself: a wait, a refusal, an expiry.
+"""Events that the gateway itself publishes: a wait, a refusal, an expiry.
 
 Each has a fixed place in the operation's sequence, so that a repeat of it (a retried request,
 another replica) carries the same message id and the server drops it.
@@ -60,7 +60,7 @@ def parts_of(record: RequestRecord) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Tells clients what no worker can tell them."""
+    """Publishes the events of operations that no worker has begun."""
 
     publisher: Publisher
     records: Records[OperationRecord]
@@ -68,7 +68,7 @@ class Notices:
     """Name of this process in the records."""
 
     async def waiting(self, part: Part, *, service: str, deadline: datetime) -> None:
-        """The operation was accepted, but nobody is there to run it."""
+        """The operation was accepted, but no worker is connected to run it."""
         await self.publisher.event(
             _event(
                 part,

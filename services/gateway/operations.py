@@ -66,7 +66,7 @@ class _Accepting:
 
     @property
     def fingerprint(self) -> str:
-        """What makes two requests the same one; credentials do not, they may be renewed."""
+        """A hash that tells requests apart; credentials do not count, they may be renewed."""
         request = self.request
         clusters = sorted(target.cluster for target in self.targets)
         identity = [
@@ -80,7 +80,7 @@ class _Accepting:
         return hashlib.sha256(orjson.dumps(identity)).hexdigest()
 
     def record(self, deadline: datetime) -> RequestRecord:
-        """What the id stands for, as `ops` keeps it."""
+        """The request's record, as `ops` keeps it."""
         return RequestRecord(
             operation=self.operation,
             fingerprint=self.fingerprint,
@@ -128,7 +128,7 @@ class Operations:
     async def apply(
         self, request: OperationRequest, kubeconfigs: Sequence[str], *, remembered: Target | None
     ) -> str:
-        """Accepts the operation; returns its id. Raises when nothing of it will run."""
+        """Accepts the operation and returns its id; raises when it will run on no cluster."""
         offer = await self.catalogs.find(request.kind)
         targets = await self._targets(request, kubeconfigs, remembered)
         operation = request.operation or str(uuid.uuid4())
@@ -215,7 +215,7 @@ class Operations:
         )
 
     async def _seal_again(self, accepting: _Accepting, targets: Sequence[Target]) -> None:
-        """The id is free, so what is left of an earlier use of it (a refusal) is nobody's."""
+        """Replaces credentials that an earlier, refused use of the same id left behind."""
         await asyncio.gather(
             *(
                 self.sealer.put(
@@ -306,7 +306,7 @@ class Operations:
         return OperationRecord.model_validate_json(entry.value).state.is_terminal
 
     async def _undo(self, accepting: _Accepting) -> None:
-        """Nothing runs, so the id stands for nothing, and a later try may use it again."""
+        """Removes the record and the credentials, so that a later try may use the id again."""
         await self.records.bucket.delete(subjects.operation_key(accepting.operation))
         await self._unseal(accepting.operation, {t.cluster for t in accepting.targets})
 
@@ -324,12 +324,12 @@ class Operations:
         self.deadlines.watch(claim.record)
         accepted = [target for target in claim.targets if target.cluster not in refused]
         if accepted:
-            self.background.start("tell-wait", self._tell_wait(claim, accepted))
+            self.background.start("announce-wait", self._announce_wait(claim, accepted))
         for target in accepted:
             if self.registrations is not None and self.registrations.is_new(target):
                 self.background.start("register-cluster", self.registrations.register(target))
 
-    async def _tell_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
+    async def _announce_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
         record = claim.record
         await asyncio.sleep(_PATIENCE_WITH_WORKERS_S)
         if await self.is_attended(record.service):

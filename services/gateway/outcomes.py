@@ -38,7 +38,7 @@ class Ended:
         )
 
     def error(self, summary: str) -> MeshbusError:
-        """What the call ends with: the first cluster's own error, with everybody's lines."""
+        """The call's error: that of the first failed cluster, with the lines of all clusters."""
         failed = [event.error for event in self.finals.values() if event.error is not None]
         if not failed:
             return DeadlineExpired(

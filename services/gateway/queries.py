@@ -1,4 +1,4 @@
-"""What the gateway answers over the service API."""
+"""The gateway's answers over the service API."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Answers:
         stored = await self.requests.get(subjects.operation_key(operation))
         if stored is None:
             raise ObjectNotFound(f"the gateway has no record of operation {operation[:128]}")
-        return await self._told(stored[0])
+        return await self._described(stored[0])
 
     async def clusters(self, _asked: dict[str, Any]) -> dict[str, Any]:
         """Registered clusters; their credentials are nowhere to be read."""
@@ -76,9 +76,9 @@ class Answers:
             entries = await asyncio.gather(*(self.requests.get(key) for key in chunk))
             found += [entry[0] for entry in entries if entry is not None]
         newest = sorted(found, key=lambda record: record.accepted, reverse=True)[:limit]
-        return list(await asyncio.gather(*(self._told(record) for record in newest)))
+        return list(await asyncio.gather(*(self._described(record) for record in newest)))
 
-    async def _told(self, record: RequestRecord) -> dict[str, Any]:
+    async def _described(self, record: RequestRecord) -> dict[str, Any]:
         parts = await asyncio.gather(*(self._part(record, c) for c in record.clusters))
         return {"request": record.model_dump(mode="json"), "parts": dict(parts)}
 

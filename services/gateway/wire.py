@@ -1,4 +1,4 @@
-"""RPC ⇄ messages, pure: what Meshery's contract calls things, and what we call them.
+"""RPC ⇄ messages, pure: the words of Meshery's contract and ours.
 
 Strings that Meshery matches are contract and come from the worker that says them ("mesh is now
 installed", "removed"); nothing here may add such a word to a text.
@@ -137,7 +137,7 @@ def events_response(event: Event) -> pb.EventsResponse:
 
 
 def _with_cluster(summary: str, cluster_name: str) -> str:
-    """A user who selected several contexts must see which one a line is about."""
+    """Adds the cluster's name for users who selected several contexts."""
     if not cluster_name or re.search(rf"(?<![\w-]){re.escape(cluster_name)}(?![\w-])", summary):
         return summary
     return f"{summary} on {cluster_name}"

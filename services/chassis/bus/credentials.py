@@ -59,7 +59,7 @@ class Sealer:
         await self.bucket.put(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
 
     async def create(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> bool:
-        """Seals and stores, but never over what is or was there; False when something was."""
+        """Seals and stores under a key that was never used; False when it was."""
         sealed = self.box.encrypt(kubeconfig.encode())
         try:
             await self.bucket.create_unseen(key, sealed, ttl=ttl)

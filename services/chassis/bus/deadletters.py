@@ -1,4 +1,4 @@
-"""Dead letters: nothing that failed for good is forgotten, and it frees its slot.
+"""Dead letters: a command that failed for good goes to the stream DLQ and frees its slot.
 
 A worker that finds garbage buries it itself. A command that killed or failed every worker that took
 it stays in the work queue and blocks its subject; the server's advisory tells, and the mover copies
@@ -66,7 +66,7 @@ class DeadLetters:
         log.warning("message_buried", subject=letter.subject, code=code)
 
     async def bury_delivery(self, delivery: Delivery, error: InvalidMessage) -> None:
-        """What a pull worker calls for a message that it cannot read."""
+        """Buries a message that a pull worker cannot read."""
         letter = DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
         await self.bury(
             letter,
@@ -110,7 +110,7 @@ class Mover:
 
 
 def _masked(body: bytes) -> bytes:
-    """Text bodies lose what looks like a secret; binary ones are ours and hold none."""
+    """Masks secrets in text bodies; binary ones are our own commands and hold none."""
     try:
         return redacted_text(body.decode()).encode()
     except UnicodeDecodeError:

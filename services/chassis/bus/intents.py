@@ -61,7 +61,7 @@ class AppliedObject(Message):
 
 
 def prefix_of(cluster: str) -> str:
-    """What the keys of all records of a cluster begin with."""
+    """The prefix of the keys of all records of a cluster."""
     return f"{cluster}.applied"
 
 
@@ -116,7 +116,7 @@ def packed(record: AppliedObject, *, body: bytes) -> bytes:
 
 
 def unpacked(value: bytes) -> AppliedObject:
-    """Raises `InvalidMessage` for what is no such record."""
+    """The record; raises `InvalidMessage` for any other value."""
     deflated = value[:1] != b"{"
     headers = {envelopes.CONTENT_ENCODING: envelopes.DEFLATE} if deflated else {}
     try:

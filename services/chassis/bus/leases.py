@@ -1,4 +1,4 @@
-"""Leases: who may change a cluster's mesh, and the fence that stops whoever lost the claim.
+"""Leases: the right to change a cluster's mesh, and the fence that stops a worker which lost it.
 
 The subject of a command is the first lock; the lease below it is keyed by the cluster's own
 identity (the UID of its kube-system namespace), so that two addresses of one cluster exclude each
@@ -58,13 +58,13 @@ class Fence:
         self._fallen.set()
 
     def stop(self, error: BaseException) -> None:
-        """From now on each check raises `error`: somebody cancelled the operation."""
+        """Makes each further check raise `error`: the operation was cancelled."""
         self._stop = error
         self._fallen.set()
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody cancelled the operation; a lost claim is another worker's to go on."""
+        """Whether the operation was cancelled; a lost claim is no end, another worker goes on."""
         return self._stop is not None
 
     def check(self) -> None:
@@ -126,7 +126,7 @@ class Leases:
                 await self._release(key, holder, revision[0])
 
     async def _release(self, key: str, holder: _Holder, revision: int) -> None:
-        """Gives the lease back, unless somebody else has it.
+        """Gives the lease back, unless another worker has it.
 
         The keeper may have been stopped in the middle of a renewal that the server stored: then
         the revision is newer than we know, and the value still ours.

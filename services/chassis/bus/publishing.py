@@ -163,7 +163,7 @@ class Publisher:
 
 
 def _time_to_live(command: Command) -> timedelta:
-    """A command that nobody could start before its deadline leaves its slot by itself."""
+    """Until the deadline: a command that was not started by then leaves its slot by itself."""
     left = command.deadline - datetime.now(timezone.utc)
     if left <= timedelta(0):
         raise DeadlineExpired("the command's deadline has passed")

@@ -1,9 +1,4 @@
-"""Pull workers: a durable consumer shared by all replicas, one parked pull while a slot is free.
-
-Why not nats-py's `fetch`: a parked fetch hangs over a server restart, and cancelling it loses what
-it had collected. Here idle heartbeats tell a silent server from a quiet one, and a reconnect wakes
-the pull.
-"""
+"""Pull workers: a durable consumer shared by all replicas, one parked pull while a slot is free."""
 
 from __future__ import annotations
 
@@ -17,29 +12,15 @@ from datetime import timedelta
 from typing import TypeAlias
 
 import nats.errors
-import orjson
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.inbox import PullInbox
 from services.chassis.errors import InvalidMessage
 
-_EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
-_SILENCE_S = 12.5
-_PAUSE_AFTER_REFUSAL_S = 0.5
-_LEAVE_WITHIN_S = 2.0
-_EXPIRED = "408"
-_ACKNOWLEDGED_AT = "$JS.ACK."
-_PULL = orjson.dumps(
-    {
-        "batch": 1,
-        "expires": int(_EXPIRES_S * 1e9),
-        "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
-    }
-)
 
 log = structlog.get_logger(__name__)
 
@@ -98,8 +79,8 @@ class Delivery:
 
 
 @asynccontextmanager
-async def kept(delivery: Delivery, *, ack_wait: timedelta) -> AsyncIterator[None]:
-    """Keeps a message from other workers while it is worked on for longer than `ack_wait`.
+async def heartbeats(delivery: Delivery, *, ack_wait: timedelta) -> AsyncIterator[None]:
+    """Keeps a message from other workers during work that may take longer than `ack_wait`.
 
     For work that does no harm when somebody else does it as well: a missed beat is only logged.
     """
@@ -126,88 +107,6 @@ Burial: TypeAlias = Callable[[Delivery, InvalidMessage], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class _Pull:
-    """One parked pull at a time, on an inbox of its own."""
-
-    client: Client
-    subject: str
-    """Of the consumer's MSG.NEXT request."""
-    inbox: str = ""
-    _parked: asyncio.Future[Msg | None] | None = None
-    _heard: float = 0.0
-
-    async def open(self) -> Subscription:
-        self.inbox = self.client.new_inbox()
-        return await self.client.subscribe(self.inbox, cb=self._arrived)
-
-    async def next(self) -> Msg | None:
-        """One message, or None when the pull ended without one."""
-        loop = asyncio.get_running_loop()
-        self._parked = loop.create_future()
-        self._heard = loop.time()
-        try:
-            await self.client.publish(self.subject, _PULL, reply=self.inbox)
-            return await self._waited(self._parked)
-        except nats.errors.Error:
-            await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
-            return None
-        finally:
-            self._parked = None
-
-    async def close(self, subscription: Subscription) -> None:
-        """Takes nothing more; a message that is underway is handed on, not dropped."""
-        if self.client.is_closed:
-            return
-        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-            if not self.client.is_connected:
-                await subscription.unsubscribe()
-                return
-            async with asyncio.timeout(_LEAVE_WITHIN_S):
-                await subscription.drain()  # type: ignore[no-untyped-call]
-
-    def wake(self) -> None:
-        """Ends the parked pull without a message."""
-        if self._parked is not None:
-            _resolve(self._parked)
-
-    async def _waited(self, parked: asyncio.Future[Msg | None]) -> Msg | None:
-        """Until a message, the end of the pull, or a silence of the server."""
-        loop = asyncio.get_running_loop()
-        while True:
-            left = self._heard + _SILENCE_S - loop.time()
-            if left <= 0:
-                return None
-            done, _ = await asyncio.wait({parked}, timeout=left)
-            if done:
-                return parked.result()
-
-    async def _arrived(self, message: Msg) -> None:
-        status = (message.headers or {}).get("Status")
-        self._heard = asyncio.get_running_loop().time()
-        if status == "100":
-            return
-        if status is None and not message.reply.startswith(_ACKNOWLEDGED_AT):
-            return  # not from a stream: whoever knows the inbox can write to it
-        parked = self._parked
-        if parked is None or parked.done():
-            if status is None:
-                # A message for a pull that was given up: hand it on at once.
-                await self.client.publish(message.reply, b"-NAK")
-            return
-        if status is None:
-            parked.set_result(message)
-            return
-        # A pause keeps a refusing server from being asked in a tight loop.
-        pause = 0.0 if status == _EXPIRED else _PAUSE_AFTER_REFUSAL_S
-        asyncio.get_running_loop().call_later(pause, _resolve, parked)
-
-
-def _resolve(parked: asyncio.Future[Msg | None]) -> None:
-    if not parked.done():
-        parked.set_result(None)
-
-
-@dataclass(slots=True)
 class PullWorker:
     """Runs `handler` for the messages of one durable consumer, `slots` at a time.
 
@@ -221,30 +120,25 @@ class PullWorker:
     handler: Handler
     bury: Burial
     slots: int = 8
-    _pull: _Pull | None = None
+    _inbox: PullInbox | None = None
     _draining: bool = False
 
     async def run(self) -> None:
         """Until `drain`; returns when the messages in hand are done."""
-        client = self.bus.client
-        pull = _Pull(client, f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}")
-        subscription = await pull.open()
-        self._pull = pull
-        forget = self.bus.on_reconnect(pull.wake)
-        try:
-            async with asyncio.TaskGroup() as group:
-                await self._dispatch(pull, group)
-        finally:
-            forget()
-            await pull.close(subscription)
+        inbox = PullInbox(
+            self.bus, f"{self.stream}.{self.consumer}", 1, _HEARTBEAT_S, hand_back=_hand_back
+        )
+        self._inbox = inbox
+        async with inbox.opened(), asyncio.TaskGroup() as group:
+            await self._dispatch(inbox, group)
 
     def drain(self) -> None:
         """No new messages from now on."""
         self._draining = True
-        if self._pull is not None:
-            self._pull.wake()
+        if self._inbox is not None:
+            self._inbox.wake()
 
-    async def _dispatch(self, pull: _Pull, group: asyncio.TaskGroup) -> None:
+    async def _dispatch(self, inbox: PullInbox, group: asyncio.TaskGroup) -> None:
         """Pulls one message at a time, and only when a slot is free for it.
 
         One parked pull and not one per slot: a worker that hangs keeps its parked pulls at the
@@ -253,7 +147,7 @@ class PullWorker:
         free = asyncio.Semaphore(self.slots)
         while not self._draining:
             await free.acquire()
-            message = None if self._draining else await pull.next()
+            message = None if self._draining else await inbox.next()
             if message is None:
                 free.release()
                 continue
@@ -281,7 +175,7 @@ class PullWorker:
             await delivery.acknowledge()
 
     async def _carry_out(self, delivery: Delivery) -> None:
-        """The handler's work; what it refuses is buried before anything ends the message."""
+        """Runs the handler; a message that it refuses is buried before its delivery is ended."""
         try:
             await self.handler(delivery)
         except InvalidMessage as error:
@@ -289,9 +183,13 @@ class PullWorker:
             raise
 
 
+async def _hand_back(message: Msg) -> None:
+    await message.nak()
+
+
 @asynccontextmanager
 async def consuming(*workers: PullWorker, grace: timedelta) -> AsyncIterator[None]:
-    """Runs workers for the block; then lets what they have in hand end within `grace`."""
+    """Runs workers for the block; after it their running work may end within `grace`."""
     tasks = [asyncio.create_task(worker.run(), name=worker.consumer) for worker in workers]
     try:
         yield
@@ -302,7 +200,7 @@ async def consuming(*workers: PullWorker, grace: timedelta) -> AsyncIterator[Non
 
 
 async def finished(tasks: Sequence[asyncio.Task[None]], *, within: timedelta) -> None:
-    """Lets draining workers end; what is not done in time is handed to another process."""
+    """Lets draining workers end; work that is not done in time goes to another process."""
     _, unfinished = await asyncio.wait(tasks, timeout=within.total_seconds())
     for task in unfinished:
         log.warning("work_handed_back", part=task.get_name())

@@ -155,7 +155,7 @@ def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
 
 
 def _laid_out(body: bytes, asked: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
-    """The answer's body and headers; compressed only for who can read that."""
+    """The answer's body and headers; compressed only for a client that accepts it."""
     if asked.get(_ACCEPT_ENCODING) == DEFLATE:
         return packed(body)
     if len(body) > MAX_BODY_BYTES:

@@ -30,7 +30,7 @@ M = TypeVar("M", bound=Message)
 
 
 class RevisionConflict(Exception):
-    """Somebody else wrote the key first."""
+    """Another writer changed the key first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Bucket:
     within: timedelta = timedelta(seconds=10)
 
     async def get(self, key: str) -> Entry | None:
-        """The newest value, or None when there is none or it was deleted."""
+        """The newest value; None for a key that is missing or deleted."""
         subject = f"$KV.{self.name}.{key}"
 
         async def once() -> RawStreamMsg:
@@ -66,11 +66,11 @@ class Bucket:
         return Entry(value=message.data or b"", revision=message.seq or 0)
 
     async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
-        """Stores whatever was there before; returns the revision."""
+        """Stores over any earlier value; returns the revision."""
         return await self._store(key, value, expected=None, ttl=ttl)
 
     async def create(self, key: str, value: bytes) -> int:
-        """Stores only where nothing is; raises `RevisionConflict` otherwise."""
+        """Stores under a key that is free; raises `RevisionConflict` otherwise."""
         try:
             return await self._store(key, value, expected=0)
         except RevisionConflict:
@@ -103,7 +103,7 @@ class Bucket:
         return sorted(name.removeprefix(f"$KV.{self.name}.") for name in names)
 
     async def _stored(self, key: str, value: bytes, *, deletion: bool) -> int | None:
-        """The revision of what we meant to write, when that is what the key holds."""
+        """The key's revision, if its value is the one that we meant to write."""
         if deletion:
             return await self._marker(key)
         entry = await self.get(key)

@@ -244,7 +244,7 @@ async def call_api(client: Client, subject: str, body: dict[str, Any]) -> dict[s
 async def reconcile(
     client: Client, *, ack_wait: timedelta, lease_ttl: timedelta, replicas: int = 1
 ) -> list[str]:
-    """Creates or updates what differs; returns the names of what it touched."""
+    """Creates or updates streams and consumers that differ; returns their names."""
     touched: list[str] = []
     for stream in streams(lease_ttl=lease_ttl):
         wanted = {"name": stream.name, "num_replicas": replicas, **stream.config}
@@ -289,7 +289,7 @@ async def _put_consumer(client: Client, consumer: Consumer) -> bool:
 
 
 def _covers(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether the server's config has all that is wanted; it leaves out what is zero or false."""
+    """Whether the server's config has all wanted settings; it omits zero and false."""
     return all((config.get(key) or None) == (value or None) for key, value in wanted.items())
 
 
@@ -300,7 +300,7 @@ def _refuse_error(answer: dict[str, Any], *, what: str) -> None:
 
 
 async def verify(client: Client, *, lease_ttl: timedelta) -> None:
-    """Raises `StreamsMissing` with the names of what is not on the server."""
+    """Raises `StreamsMissing` with the names of streams that the server does not have."""
     answer = await call_api(client, "STREAM.NAMES", {})
     present = set(answer.get("streams") or [])
     missing = [s.name for s in streams(lease_ttl=lease_ttl) if s.name not in present]

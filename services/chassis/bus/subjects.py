@@ -32,7 +32,7 @@ class CommandSubject:
 
     @classmethod
     def parse(cls, subject: str) -> CommandSubject | None:
-        """None when `subject` is not of the form that workers consume."""
+        """The parts of `subject`; None for one of another form than workers consume."""
         match subject.split("."):
             case ["cmd", service, cluster, "mesh"]:
                 return cls(service, cluster, None)

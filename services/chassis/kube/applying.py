@@ -26,7 +26,7 @@ _TOUCHED = "meshbus.io/touched"
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the server made of an object."""
+    """An applied object as the API server answered it."""
 
     ref: Ref
     obj: KubeObject
@@ -114,7 +114,7 @@ class Applier:
 
 
 def managed_fields(obj: KubeObject) -> list[dict[str, Any]]:
-    """What the API server says of who manages which fields; never None."""
+    """The entries of `metadata.managedFields`; never None."""
     return (obj.get("metadata") or {}).get("managedFields") or []
 
 

@@ -1,4 +1,4 @@
-"""Kubeconfig intake: one cluster, credentials inline, nothing that reaches outside the text.
+"""Kubeconfig intake: one cluster, inline credentials, no reference to files or programs.
 
 kubectl's own loaders run `exec` plugins, read files and follow proxies that the text names. A
 service that takes kubeconfigs from strangers must not, so this reads its own small model and
@@ -104,7 +104,7 @@ def parse_kubeconfig(text: str, *, allow_insecure: bool = False) -> Kubeconfig:
 
 
 def select_context(text: str, context: str) -> str:
-    """A kubeconfig of only what `context` needs, with it as the current one.
+    """A kubeconfig reduced to `context`, which becomes the current one.
 
     Old servers send a whole kubeconfig and name the context beside it; the credentials of all other
     clusters in it are nobody's business further on.

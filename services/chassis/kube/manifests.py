@@ -99,7 +99,7 @@ Loader.yaml_implicit_resolvers = {
 
 
 class Dumper(yaml.CSafeDumper):
-    """CSafeDumper that puts quotes around what kubectl would not read as the text that it is.
+    """CSafeDumper that quotes text which kubectl would read as another type.
 
     What two places share is written out in both, because aliases are not taken.
     """

@@ -168,5 +168,5 @@ def _by_collection(refs: Iterable[Ref]) -> list[set[Ref]]:
 
 
 def _only(names: dict[str, Ref]) -> dict[str, str]:
-    """One object alone is watched by name: the server then sends nothing else."""
+    """A field selector for a single object, so that the server sends only its events."""
     return {"fieldSelector": f"metadata.name={next(iter(names))}"} if len(names) == 1 else {}

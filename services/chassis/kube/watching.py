@@ -61,7 +61,7 @@ class ChangeType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change. For LISTED `items` is the whole collection and replaces what was known.
+    """One change. For LISTED `items` is the whole collection and replaces the state so far.
 
     `obj` and `items` are what `read` made of the objects; those of a DELETED one as well.
     """
@@ -107,9 +107,8 @@ async def _pages(
     accept: str = JSON,
 ) -> Listing:
     items: list[Any] = []
-    following = ""
+    page = {**query, "limit": str(_PAGE)}
     while True:
-        page = {**query, "limit": str(_PAGE)} | ({"continue": following} if following else {})
         answer = await client.get(path, query=page, accept=accept)
         following = (answer.get("metadata") or {}).get("continue") or ""
         if following and streaming and client.serves_watch_list:
@@ -127,6 +126,9 @@ async def _pages(
             items.append(read(item))
         if not following:
             return Listing(items, str(answer["metadata"].get("resourceVersion", "")))
+        # The token says which version the list is of, and the server wants to hear it once.
+        page.pop("resourceVersion", None)
+        page["continue"] = following
 
 
 async def _streamed(client: KubeClient, path: str, query: Mapping[str, str], read: Read) -> Listing:
@@ -219,7 +221,7 @@ async def _connection(
     read: Read = _as_it_is,
     trouble: Trouble | None = None,
 ) -> AsyncGenerator[tuple[Change | None, str], None]:
-    """What one connection brings, each with the version that it leads to."""
+    """The changes of one connection, each with the resource version after it."""
     asked = {
         **query,
         "watch": "true",
@@ -240,7 +242,7 @@ async def _connection(
 
 
 async def _events(content: StreamReader, path: str) -> AsyncGenerator[dict[str, Any], None]:
-    """Decoded lines of a watch; raises what an ERROR line says."""
+    """Decoded lines of a watch; raises the error of an ERROR line."""
     pending = b""
     async for chunk in content.iter_any():
         lines = (pending + chunk).split(b"\n")

@@ -1,4 +1,4 @@
-"""The bus contract: what commands, events and results look like, versioned."""
+"""The bus contract: the models of commands, events and results, versioned."""
 
 from services.chassis.messages.commands import Command, Plan, Step, StepKind, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity

@@ -1,4 +1,4 @@
-"""What a cluster has that a translation depends on; lifecycle reads it, the translator asks."""
+"""Facts about a cluster for translations; lifecycle reads them, the translator asks."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ServiceFact(Piece):
 
 
 class WorkloadFact(Piece):
-    """What runs pods under a service account: a Deployment, StatefulSet, DaemonSet, or a Pod
-    of none of these."""
+    """A workload under a service account: a Deployment, StatefulSet or DaemonSet, or a Pod without
+    such a controller."""
 
     namespace: str
     kind: str
@@ -67,7 +67,7 @@ class MeshFact(Piece):
 
 
 class ClusterFacts(Message):
-    """The answer of `mesh.lifecycle.facts`; what was not asked for is empty."""
+    """The answer of `mesh.lifecycle.facts`; parts that were not asked for are empty."""
 
     meshes: list[MeshFact] = Field(default_factory=list)
     served: dict[str, list[str]] = Field(default_factory=dict)
@@ -81,7 +81,7 @@ class ClusterFacts(Message):
     """Objects of the kinds that were asked for."""
 
     def configuration_kinds(self) -> list[str]:
-        """What the cluster serves of the groups that hold a mesh's configuration."""
+        """The served kinds of the groups that hold a mesh's configuration."""
         return sorted(k for k in self.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
 
     def services_of(self, namespace: str) -> list[ServiceFact]:
@@ -103,7 +103,7 @@ class ClusterQuestion(Message):
 
 
 class FactsQuestion(ClusterQuestion):
-    """What `mesh.lifecycle.facts` is asked."""
+    """The question of `mesh.lifecycle.facts`."""
 
     namespaces: list[NamespaceName] = Field(default_factory=list)
     """Read services and workloads of these."""
@@ -116,6 +116,6 @@ class FactsQuestion(ClusterQuestion):
 
 
 class DryRunQuestion(ClusterQuestion):
-    """What `mesh.lifecycle.dryrun` is asked: whether the API server would take these objects."""
+    """The question of `mesh.lifecycle.dryrun`: would the API server take these objects?"""
 
     objects: list[dict[str, Any]]

@@ -16,6 +16,6 @@ class Piece(BaseModel):
 
 
 class Message(Piece):
-    """What travels on its own; another version is refused."""
+    """A message of its own; one of another schema version is refused."""
 
     schema_version: Literal[1] = 1

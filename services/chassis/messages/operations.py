@@ -1,4 +1,4 @@
-"""What the buckets `ops`, `catalog` and `clusters` hold."""
+"""The records in the buckets `ops`, `catalog` and `clusters`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OperationRecord(Message):
 
 
 class RequestRecord(Message):
-    """What an operation id stands for: the value of `ops/<operation>`."""
+    """The request behind an operation id: the value of `ops/<operation>`."""
 
     operation: str
     fingerprint: str

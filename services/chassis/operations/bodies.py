@@ -1,4 +1,4 @@
-"""Options in a request's body: documents of our own among whatever else stands there.
+"""Options in a request's body: documents of Meshbus among any others.
 
 Meshery sends with every operation what its editor happens to hold, so a body is searched for the
 document that the operation takes, and the rest is left alone, also what another operation of ours
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def find_options(body: str, kind: str, model: type[T]) -> T | None:
-    """The spec of the document `kind` in `body`, checked; None when there is none.
+    """The spec of the document `kind` in `body`, checked; None without such a document.
 
     Raises `OptionsMalformed` for one that cannot be used, for a second one, and for a body that
     seems to hold one and cannot be read.

@@ -97,7 +97,7 @@ class Claims:
                 return True
 
     @asynccontextmanager
-    async def kept(self, delivery: Delivery, claim: OperationRecord) -> AsyncIterator[Fence]:
+    async def heartbeats(self, delivery: Delivery, claim: OperationRecord) -> AsyncIterator[Fence]:
         """Sends heartbeats for a claim during the block; its fence falls when they fail."""
         fence = Fence(self.ack_wait * 0.9)
         if claim.cancel_requested:
@@ -121,13 +121,13 @@ class Claims:
                 await self.bus.rtt_s()
                 fence.beat(at=sent)
                 if self.is_exclusive:
-                    await self._look(claim, fence)
+                    await self._check_record(claim, fence)
             except Exception as error:  # the fence is what answers for missed beats
                 log.warning("heartbeat_missed", reason=type(error).__name__)
                 with contextlib.suppress(MeshbusError):
                     fence.check()
 
-    async def _look(self, claim: OperationRecord, fence: Fence) -> None:
+    async def _check_record(self, claim: OperationRecord, fence: Fence) -> None:
         """Ends the attempt when its record says so."""
         stored = await self.stored(claim.operation, claim.cluster)
         if stored is not None and stored[0].attempt != claim.attempt:

@@ -32,7 +32,7 @@ from services.chassis.telemetry import metrics
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a successful operation says in its final event."""
+    """The text and numbers of a successful operation's final event."""
 
     summary: str
     details: str = ""
@@ -103,7 +103,7 @@ def success_event(progress: Progress, result: Result) -> Event:
 
 
 def failure_event(progress: Progress, error: MeshbusError, *, doing: str, applied: str) -> Event:
-    """The final event of a failed operation, with what it had done until then.
+    """The final event of a failed operation, with the changes that it had made until then.
 
     `doing` completes the adapter's words for a failure, "Error while …"; it must not say that
     something is gone.

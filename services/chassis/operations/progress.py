@@ -1,6 +1,6 @@
-"""The story of one operation, told as events in order.
+"""The progress of one operation, published as events in order.
 
-Telling never waits for NATS: events go through a queue of their own, so that an install goes on
+Reporting never waits for NATS: events go through a queue of their own, so that an install goes on
 while the server restarts. `close` waits until all are stored.
 """
 
@@ -58,7 +58,7 @@ class Progress:
         error: ErrorReport | None = None,
         numbers: Mapping[str, float] | None = None,
     ) -> Event:
-        """Queues one event; the text is redacted once more, whatever it came from."""
+        """Queues one event; its text is redacted."""
         event = self.compose(
             phase, summary, details, severity=severity, error=error, numbers=numbers
         )
@@ -101,13 +101,13 @@ class Progress:
         self.tell(Phase.NOTE, summary, details, severity=Severity.WARN)
 
     async def close(self) -> None:
-        """Waits until everything told is stored; gives up with `BusUnavailable`."""
+        """Waits until all events are stored; gives up with `BusUnavailable`."""
         self._queue.put_nowait(None)
         if self._writer is not None:
             await self._writer
 
     def abandon(self) -> None:
-        """Stops telling: another worker does."""
+        """Drops the events that are left: another worker reports now."""
         if self._writer is not None:
             self._writer.cancel()
 
@@ -116,7 +116,7 @@ class Progress:
             try:
                 await self.sink.event(event)
             except BusUnavailable:
-                # Progress may be lost when NATS stays away; the final event is not (handlers.py).
+                # Progress may be lost when NATS stays away; the final event is not (running.py).
                 log.warning("event_not_stored", phase=event.phase, summary=event.summary)
             except MeshbusError as error:
                 log.error("event_refused", code=error.code, phase=event.phase)

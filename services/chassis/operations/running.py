@@ -149,7 +149,7 @@ class Runner(Generic[W]):
         )
 
     async def advertise(self, *, versions: Sequence[str] = ()) -> None:
-        """Tells the gateway what the service offers.
+        """Publishes the service's catalog of operations for the gateway.
 
         The entry stays when the worker goes: its operations wait for the next one.
         """
@@ -199,7 +199,7 @@ class Runner(Generic[W]):
         progress.start()
         self.metrics.add(metrics.RUNNING, 1)
         try:
-            async with self.claims.kept(delivery, claim) as fence:
+            async with self.claims.heartbeats(delivery, claim) as fence:
                 outcome, error = await self._outcome(progress, fence)
                 await progress.close()
                 if isinstance(outcome, Plan):
@@ -282,5 +282,5 @@ class Runner(Generic[W]):
 
 
 def doing(operation: Operation[Any, Any] | None, command: Command) -> str:
-    """Completes "Error while …"; None stands for an operation that the service does not offer."""
+    """Completes "Error while …", also for a kind that the service does not offer."""
     return operation.doing(command) if operation else f"running {command.kind}"

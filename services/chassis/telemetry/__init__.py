@@ -1,1 +1,1 @@
-"""Logs, metrics and traces; what leaves a process through them is redacted here."""
+"""Logs, metrics and traces, and the redaction of all text that leaves a process."""

@@ -19,7 +19,7 @@ class MetricType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One entry of the catalogue. `action` says what an operator does when it looks wrong."""
+    """One entry of the catalogue. `action` tells an operator the next step when it looks wrong."""
 
     name: str
     type: MetricType

@@ -1,1 +1,1 @@
-"""What speaks to the outside: the gRPC server, and NATS where the chassis has nothing ready."""
+"""The gRPC server, and the uses of NATS that only the gateway has."""

@@ -1,4 +1,4 @@
-"""What the gateway needs of NATS beyond the chassis: the catalog as it changes, and states."""
+"""NATS beyond the chassis: changes of the catalog, an operation's events, states of the server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def event_stream_state(bus: Bus) -> StreamState:
 
 
 def followed_events(bus: Bus) -> Followed:
-    """What is published of one operation, by any service, from the moment of entry on."""
+    """Follows the events of one operation, of any service, from the moment of entry on."""
 
     @asynccontextmanager
     async def followed(operation: str) -> AsyncIterator[asyncio.Queue[Event]]:

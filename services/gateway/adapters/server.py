@@ -243,7 +243,7 @@ def _credentials(listener: Listener) -> grpc.ServerCredentials:
 
 
 async def _mirror_health(servicer: health.aio.HealthServicer, is_well: Callable[[], bool]) -> None:
-    """NATS comes and goes; grpc.health must say so to whoever watches."""
+    """Reports the state of NATS in grpc.health as it changes."""
     said = None
     while True:
         well = is_well()

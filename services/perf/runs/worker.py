@@ -24,7 +24,7 @@ from typing import Protocol
 import structlog
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.pulling import Delivery, kept
+from services.chassis.bus.pulling import Delivery, heartbeats
 from services.chassis.errors import (
     BusUnavailable,
     GeneratorMissing,
@@ -179,7 +179,7 @@ class ShardWorker:
             self._busy += 1
             self.metrics.add(metrics.SHARDS, 1)
             try:
-                async with kept(delivery, ack_wait=self.ack_wait):
+                async with heartbeats(delivery, ack_wait=self.ack_wait):
                     await self._run(command)
             finally:
                 self._busy -= 1

@@ -169,9 +169,9 @@ async def test_pull_worker_goes_on_after_its_reader_died(
         worker = queue.worker(hands, bus=attacked)
         async with running(worker):
             await eventually(lambda: queue.parked(), what="the pull to be parked")
-            assert worker._pull is not None
+            assert worker._inbox is not None
 
-            await _send_malformed_header(server, worker._pull.inbox)
+            await _send_malformed_header(server, worker._inbox.address)
             await eventually(lambda: _reader_is_dead(attacked), what="the reader to die")
             await queue.send("c1")
 

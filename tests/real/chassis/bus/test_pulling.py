@@ -302,10 +302,10 @@ async def test_stranger_in_the_inbox_is_ignored(queue: Queue, bus: Bus) -> None:
     worker = queue.worker(hands)
     async with running(worker) as task:
         await eventually(lambda: _parked_are(queue, 1), what="the pull to be parked")
-        assert worker._pull is not None
+        assert worker._inbox is not None
 
-        await bus.client.publish(worker._pull.inbox, b"no JetStream message")
-        await bus.client.publish(worker._pull.inbox, b"nor this", reply="somewhere")
+        await bus.client.publish(worker._inbox.address, b"no JetStream message")
+        await bus.client.publish(worker._inbox.address, b"nor this", reply="somewhere")
         await queue.send("c1")
 
         assert (await hands.next()).message.subject == queue.subject("c1")
