@@ -4,16 +4,6 @@ Sample applications go to the request's namespace, add-ons to the mesh's. Applyi
 workloads are ready; repeating it changes nothing. A label with the operation's name marks every
 object: by it a deletion finds objects of an earlier version of the sample, a repeat prunes them,
 and two add-ons with Services of the same names tell whose they are. The namespace always stays.
-
-A request's body may hold the operation's options:
-
-    apiVersion: meshbus.io/v1
-    kind: ApplicationOptions
-    spec: {gateway: true, readinessTimeoutSeconds: 120}
-
-    apiVersion: meshbus.io/v1
-    kind: AddonOptions
-    spec: {expose: false, readinessTimeoutSeconds: 120}
 """
 
 from __future__ import annotations
@@ -24,23 +14,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from services.chassis.errors import KindUnknown, NamespaceMissing, SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import AdvertisedOperation, Command, Phase, SlotKind, Verb
-from services.chassis.operations.bodies import find_options
 from services.chassis.operations.completion import Result
 from services.lifecycle.applications.samples import (
     APPLICATION,
     APPLICATIONS,
     BY_NAME,
+    AddonOptions,
     Application,
+    ApplicationOptions,
+    Options,
     Samples,
     expose,
     exposed_services,
     mark,
     move,
+    options_of,
     shared,
 )
 from services.lifecycle.cluster import istio
@@ -74,29 +65,6 @@ _CLUSTER_SCOPED = (
     ("rbac.authorization.k8s.io", "ClusterRole"),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
 )
-
-
-class ApplicationOptions(BaseModel):
-    """Options of a sample application."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    gateway: bool = True
-    """Whether the mesh's ingress gateway leads to it."""
-    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
-
-
-class AddonOptions(BaseModel):
-    """Options of an add-on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    expose: bool = False
-    """Whether its Service gets a load balancer."""
-    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
-
-
-Options = ApplicationOptions | AddonOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,13 +321,6 @@ class _Instance:
             f"The {title} is now removed from the {self.namespace} namespace: {deletion}{staying}",
             deletion.numbers(self.work),
         )
-
-
-def options_of(application: Application, body: str) -> Options | None:
-    """The options in a request's body, None without any; raises `OptionsMalformed`."""
-    if application.is_addon:
-        return find_options(body, "AddonOptions", AddonOptions)
-    return find_options(body, "ApplicationOptions", ApplicationOptions)
 
 
 async def _set_namespaces(work: Work, objects: Sequence[KubeObject]) -> None:

@@ -5,6 +5,16 @@ meshery/meshery-istio). Unlike it, samples come from the distribution of the ins
 add-on of another version may not understand the mesh. Istio's samples name `istio-system`
 throughout, and some of them were once exposed by hand or by that adapter; here add-ons go to the
 namespace of the mesh and stay inside the cluster unless the request asks otherwise.
+
+A request's body may hold the operation's options:
+
+    apiVersion: meshbus.io/v1
+    kind: ApplicationOptions
+    spec: {gateway: true, readinessTimeoutSeconds: 120}
+
+    apiVersion: meshbus.io/v1
+    kind: AddonOptions
+    spec: {expose: false, readinessTimeoutSeconds: 120}
 """
 
 from __future__ import annotations
@@ -19,11 +29,13 @@ from importlib import resources
 from pathlib import Path
 
 from cachetools import LRUCache
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.chassis.errors import ManifestMalformed, SampleMissing
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Category
+from services.chassis.operations.bodies import find_options
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.versions import Version
 from services.lifecycle.manifests.objects import identity
@@ -102,6 +114,39 @@ APPLICATIONS: tuple[Application, ...] = (
 )
 
 BY_NAME = {application.name: application for application in APPLICATIONS}
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+class ApplicationOptions(BaseModel):
+    """Options of a sample application."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gateway: bool = True
+    """Whether the mesh's ingress gateway leads to it."""
+    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
+
+
+class AddonOptions(BaseModel):
+    """Options of an add-on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expose: bool = False
+    """Whether its Service gets a load balancer."""
+    readinessTimeoutSeconds: int = Field(default=120, ge=1, le=3600)  # noqa: N815
+
+
+Options = ApplicationOptions | AddonOptions
+
+
+def options_of(application: Application, body: str) -> Options | None:
+    """The options in a request's body, None without any; raises `OptionsMalformed`."""
+    if application.is_addon:
+        return find_options(body, "AddonOptions", AddonOptions)
+    return find_options(body, "ApplicationOptions", ApplicationOptions)
 
 
 # --- manifests ------------------------------------------------------------------------------------

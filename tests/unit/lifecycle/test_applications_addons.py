@@ -8,18 +8,16 @@ import pytest
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.objects import KubeObject, Ref
-from services.lifecycle.applications.applying import (
-    AddonOptions,
-    ApplicationOptions,
-    options_of,
-)
 from services.lifecycle.applications.samples import (
     APPLICATION,
     BY_NAME,
+    AddonOptions,
+    ApplicationOptions,
     expose,
     exposed_services,
     mark,
     move,
+    options_of,
     shared,
 )
 from services.lifecycle.manifests.objects import identity
