@@ -17,7 +17,7 @@ from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
-from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.cluster.connections import Connections
 from services.lifecycle.handlers import SERVICE, Handlers, changes

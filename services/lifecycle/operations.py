@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
 from services.chassis.operations.completion import Result
-from services.lifecycle.applications.applying import Applications
-from services.lifecycle.manifests.applying import run_manifest
+from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.manifests.writing import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.requests import parse_request

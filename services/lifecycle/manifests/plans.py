@@ -30,14 +30,14 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.operations.completion import Result
-from services.lifecycle.manifests.applying import (
+from services.lifecycle.manifests.objects import PlannedObject, listing
+from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.manifests.writing import (
     apply_objects,
     delete_objects,
     refuse_duplicates,
     set_namespaces,
 )
-from services.lifecycle.manifests.objects import PlannedObject, listing
-from services.lifecycle.manifests.work import Operation, Work
 
 _PAUSE_FOR_THE_MESH_S = 1.0
 

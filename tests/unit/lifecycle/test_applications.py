@@ -10,7 +10,7 @@ import pytest
 from services.chassis.errors import SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Category, SlotKind
-from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import APPLICATIONS, SIZE_LIMIT_BYTES, Samples
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.inventory import Inventory, Mesh, mesh_of

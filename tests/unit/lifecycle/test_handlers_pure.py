@@ -25,10 +25,10 @@ from services.chassis.operations.completion import Result, failure_event, first_
 from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import doing
 from services.chassis.telemetry.redaction import MASK, registered
-from services.lifecycle.applications.applying import Applications
+from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
-from services.lifecycle.manifests.applying import _defined_here, read_manifest
 from services.lifecycle.manifests.objects import PlannedObject
+from services.lifecycle.manifests.writing import _defined_here, read_manifest
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.operations import offered
 

@@ -1,6 +1,6 @@
-"""Manifests: objects applied or deleted through the engine as they are.
+"""Objects applied or deleted as they are, in waves: the operation `manifest`, and steps of others.
 
-The operation `manifest` takes them as YAML; plans bring them ready-made.
+The operation `manifest` reads them from YAML; plans and applications bring them decoded.
 """
 
 from __future__ import annotations

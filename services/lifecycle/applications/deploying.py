@@ -37,16 +37,16 @@ from services.lifecycle.applications.samples import (
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.inventory import mesh_of, take_inventory
 from services.lifecycle.cluster.versions import choose_distribution
-from services.lifecycle.manifests.applying import (
+from services.lifecycle.manifests.objects import PlannedObject, identity, listing
+from services.lifecycle.manifests.readiness import await_ready
+from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.manifests.writing import (
     Deletion,
     apply_objects,
     delete_objects,
     set_namespaces,
     tell_plan,
 )
-from services.lifecycle.manifests.objects import PlannedObject, identity, listing
-from services.lifecycle.manifests.readiness import await_ready
-from services.lifecycle.manifests.work import Operation, Work
 
 _ROUTES = "networking.istio.io"
 _NAMESPACED = (
