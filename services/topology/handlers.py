@@ -124,7 +124,7 @@ class Handlers:
             item
             for item in view.decoded(FINDINGS_PART)
             if (not spaces or item["object"]["namespace"] in spaces)
-            and (not codes or not codes.isdisjoint(item["codes"]))
+            and (not codes or not codes.isdisjoint(item.get("codes", (item["code"],))))
         ]
         found.sort(key=_by_object)
         return {"cluster": view.cluster, "findings": found}

@@ -23,7 +23,7 @@ from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
 from services.topology.feed.following import Following
 from services.topology.feed.views import ClusterView
 from services.topology.handlers import Handlers
-from services.topology.reports import compliance
+from services.topology.reports import compliance, reportpages
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -196,9 +196,9 @@ class Pages:
                 headers = _HEADERS | {
                     "Content-Disposition": 'attachment; filename="compliance.csv"'
                 }
-                text = compliance.to_csv(compliance.read(answer))
+                text = reportpages.to_csv(compliance.read(answer))
                 return web.Response(text=text, content_type="text/csv", headers=headers)
-        text = compliance.to_html(compliance.read(answer), stylesheet=_REPORT_STYLE)
+        text = reportpages.to_html(compliance.read(answer), stylesheet=_REPORT_STYLE)
         return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
 

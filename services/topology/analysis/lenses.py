@@ -89,9 +89,6 @@ class Lens:
         return Mesh.of(found.spec if found is not None else {})
 
 
-_OVER = ("Succeeded", "Failed")
-
-
 def marks_of(change: Change) -> tuple[Key, ...]:
     """The marks that a change touches.
 
@@ -114,7 +111,7 @@ def _is_readiness(before: Any, after: Any) -> bool:
         return replace(before, wanted=after.wanted, ready=after.ready) == after
     if not isinstance(before, Pod) or not isinstance(after, Pod):
         return False
-    if (before.phase in _OVER) != (after.phase in _OVER):
+    if before.has_ended != after.has_ended:
         return False
     same = replace(before, is_ready=after.is_ready, phase=after.phase, ip=after.ip)
     return bool(same == after)

@@ -106,7 +106,7 @@ class _Pods:
     @classmethod
     def of(cls, state: State) -> _Pods:
         system_spaces = {mesh_of(state).root_namespace, SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
-        alive = [p for p in state.all(kinds.POD) if p.phase not in ("Succeeded", "Failed")]
+        alive = [p for p in state.all(kinds.POD) if not p.has_ended]
         user = tuple(p for p in alive if p.namespace not in system_spaces)
         return cls(
             system=tuple(p for p in alive if p.namespace in system_spaces),

@@ -168,6 +168,11 @@ class Pod(Runs):
     is_terminating: bool = False
     ip: str = ""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has run to its end, and takes no traffic any more."""
+        return self.phase in ("Succeeded", "Failed")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Record):

@@ -18,7 +18,6 @@ from services.topology.graph.ids import Name
 from services.topology.mesh.membership import is_captured
 
 _OF_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
-_OVER = ("Succeeded", "Failed")
 _LATEST = "latest"
 
 
@@ -73,7 +72,7 @@ def matters(before: Pod | None, after: Pod | None, *, is_owned: bool) -> bool:
 
 
 def _counted(pod: Pod) -> tuple[object, ...]:
-    return pod.owner, pod.phase in _OVER, pod.has_proxy, is_captured(pod)
+    return pod.owner, pod.has_ended, pod.has_proxy, is_captured(pod)
 
 
 def objects_of(state: State, name: Name) -> list[Workload]:
@@ -84,7 +83,7 @@ def read(state: State, name: Name, pod_keys: Iterable[Key]) -> MeshWorkload | No
     """The workload as it is now; None when there is none."""
     objects = objects_of(state, name)
     pods = [pod for key in pod_keys if (pod := state.at(key)) is not None]
-    alive: list[Pod] = [pod for pod in pods if pod.phase not in _OVER]
+    alive: list[Pod] = [pod for pod in pods if not pod.has_ended]
     if objects:
         template: Runs = objects[0]
         wanted, ready = sum(o.wanted for o in objects), sum(o.ready for o in objects)

@@ -208,7 +208,7 @@ function yamlOf(cluster, object, isOpen) {
 
 export function findingNote(finding) {
   return make("div", { class: "note", "data-level": finding.level },
-    make("p", {}, make("b", {}, finding.code), ` ${finding.message}`),
+    make("p", {}, make("b", {}, (finding.codes ?? [finding.code]).join(", ")), ` ${finding.message}`),
     finding.path && make("p", { class: "soft" }, finding.path),
     finding.cause && make("p", { class: "soft" }, `Cause: ${finding.cause}`),
     finding.remedy && make("p", { class: "soft" }, `Remedy: ${finding.remedy}`));

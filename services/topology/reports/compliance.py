@@ -1,39 +1,84 @@
 """The compliance report: each workload's mutual TLS and authorization, and when roots expire.
 
-It is made by the owner of a cluster, from the objects that it keeps, and travels as JSON; tables
-and pages of several clusters are made wherever they are asked for (`read`). Certificates in
-Secrets are not looked at: the roots that the webhooks trust are public.
+The owner of a cluster makes it from the objects that it keeps, and it travels as JSON; any replica
+reads it back (`read`) and makes tables and pages of several clusters (`reportpages`). Certificates
+in Secrets are not looked at: the roots that the webhooks trust are public.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import Any
 
 from services.topology.analysis.findings import Finding, Level
 from services.topology.cluster import kinds
+from services.topology.cluster.forms import part, parts, text
 from services.topology.cluster.objects import Config, Key
 from services.topology.cluster.state import State
 from services.topology.mesh.meshes import mesh_of
+from services.topology.mesh.security import Mode, Mtls
 from services.topology.reports.certificates import (
     Certificate,
     MalformedCertificate,
     of_bundle,
     of_pem,
 )
-from services.topology.reports.clusterreports import (
-    ClusterReport,
-    Line,
-    Root,
-    read,
-    to_json,
-    totals,
-)
-from services.topology.reports.posture import postures
-from services.topology.reports.reportpages import to_csv, to_html
+from services.topology.reports.posture import Access, How, Posture, postures
 
-__all__ = ["ClusterReport", "read", "report", "to_csv", "to_html", "to_json", "totals"]
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root certificate and one place that trusts it; `error` is set where none can be read."""
+
+    source: Key
+    part: str
+    """Which webhook of the configuration; "" for a ConfigMap."""
+    certificate: Certificate | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A workload, and how many findings are about it."""
+
+    posture: Posture
+    findings: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterReport:
+    cluster: str
+    name: str
+    made: datetime
+    lines: tuple[Line, ...] = ()
+    roots: tuple[Root, ...] = ()
+    findings: Mapping[str, int] = field(default_factory=dict)
+    """By level, of the whole cluster."""
+
+
+def totals(report: ClusterReport) -> dict[str, int]:
+    """The figures that people ask for first."""
+    found = [line.posture for line in report.lines]
+    meshed = [posture for posture in found if posture.how is not How.NONE]
+    modes = Counter(posture.mtls.mode for posture in meshed)
+    return {
+        "workloads": len(found),
+        "inMesh": len(meshed),
+        **{how.value: sum(p.how is how for p in meshed) for how in How if how is not How.NONE},
+        "partlyInMesh": sum(0 < p.meshed_pods < p.pods for p in meshed),
+        "strict": modes[Mode.STRICT],
+        "permissive": modes[Mode.PERMISSIVE],
+        "disabled": modes[Mode.DISABLE],
+        "portExceptions": sum(bool(p.mtls.ports) for p in meshed),
+        "withPolicy": sum(bool(p.policies) for p in meshed),
+        "deniedByDefault": sum(p.access is Access.DENIED for p in meshed),
+    }
+
+
+# --- how it is made -------------------------------------------------------------------------------
 
 _ROOT_CERTIFICATES = "istio-ca-root-cert"
 _ROOT_CERTIFICATE = "root-cert.pem"
@@ -70,12 +115,12 @@ def _roots(state: State, root: str) -> Iterator[Root]:
 def _of_webhooks(config: Config) -> Iterator[Root]:
     """One configuration has a bundle per webhook, mostly the same one."""
     told: set[str] = set()
-    for webhook in config.spec.get("webhooks") or ():
-        bundle = (webhook.get("clientConfig") or {}).get("caBundle")
+    for _, webhook in parts(config.spec, "webhooks"):
+        bundle, name = text(part(webhook, "clientConfig"), "caBundle"), text(webhook, "name")
         # istiod patches its own webhooks, which are recognised by their names.
-        if bundle and bundle not in told and "istio" in f"{config.name} {webhook.get('name')}":
+        if bundle and bundle not in told and "istio" in f"{config.name} {name}":
             told.add(bundle)
-            yield from _read(config.key, str(webhook.get("name") or ""), of_bundle(bundle))
+            yield from _read(config.key, name, of_bundle(bundle))
 
 
 def _read(source: Key, part: str, certificates: Iterator[Certificate]) -> Iterator[Root]:
@@ -84,3 +129,110 @@ def _read(source: Key, part: str, certificates: Iterator[Certificate]) -> Iterat
             yield Root(source, part, certificate)
     except MalformedCertificate as error:
         yield Root(source, part, None, str(error))
+
+
+# --- how it travels -------------------------------------------------------------------------------
+
+
+def to_json(reports: Sequence[ClusterReport]) -> dict[str, Any]:
+    return {"clusters": [_json(report) for report in reports]}
+
+
+def read(data: Mapping[str, Any]) -> list[ClusterReport]:
+    """The reports back from what `to_json` made."""
+    return [_report_of(cluster) for cluster in data["clusters"]]
+
+
+def _json(report: ClusterReport) -> dict[str, Any]:
+    return {
+        "cluster": report.cluster,
+        "name": report.name,
+        "made": report.made.isoformat(),
+        "totals": totals(report),
+        "findings": dict(report.findings),
+        "workloads": [_line_json(line) for line in report.lines],
+        "roots": [_root_json(root) for root in report.roots],
+    }
+
+
+def _key_json(key: Key) -> dict[str, str]:
+    return {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+
+
+def _line_json(line: Line) -> dict[str, Any]:
+    posture = line.posture
+    source = posture.mtls.source
+    return {
+        **_key_json(posture.object),
+        "mesh": posture.how.value,
+        "pods": posture.pods,
+        "meshedPods": posture.meshed_pods,
+        "mtls": {
+            "mode": posture.mtls.mode.value,
+            "source": _key_json(source) if source is not None else None,
+            "ports": {str(port): mode.value for port, mode in posture.mtls.ports},
+        },
+        "access": posture.access.value,
+        "policies": [{"action": a, **_key_json(key)} for a, key in posture.policies],
+        "proxyVersion": posture.proxy_version,
+        "findings": line.findings,
+    }
+
+
+def _root_json(root: Root) -> dict[str, Any]:
+    found = root.certificate
+    return {
+        "source": _key_json(root.source),
+        "part": root.part,
+        "error": root.error,
+        "subject": found.subject if found else None,
+        "notBefore": found.not_before.isoformat() if found else None,
+        "notAfter": found.not_after.isoformat() if found else None,
+        "sha256": found.sha256 if found else None,
+    }
+
+
+def _key_of(data: Mapping[str, Any]) -> Key:
+    return Key(data["kind"], data["namespace"], data["name"])
+
+
+def _report_of(data: Mapping[str, Any]) -> ClusterReport:
+    return ClusterReport(
+        cluster=data["cluster"],
+        name=data["name"],
+        made=datetime.fromisoformat(data["made"]),
+        lines=tuple(_line_of(line) for line in data["workloads"]),
+        roots=tuple(_root_of(root) for root in data["roots"]),
+        findings=dict(data["findings"]),
+    )
+
+
+def _line_of(data: Mapping[str, Any]) -> Line:
+    mtls = data["mtls"]
+    posture = Posture(
+        object=_key_of(data),
+        how=How(data["mesh"]),
+        pods=data["pods"],
+        meshed_pods=data["meshedPods"],
+        mtls=Mtls(
+            Mode(mtls["mode"]),
+            _key_of(mtls["source"]) if mtls["source"] else None,
+            tuple((int(port), Mode(mode)) for port, mode in mtls["ports"].items()),
+        ),
+        policies=tuple((policy["action"], _key_of(policy)) for policy in data["policies"]),
+        access=Access(data["access"]),
+        proxy_version=data["proxyVersion"],
+    )
+    return Line(posture, data["findings"])
+
+
+def _root_of(data: Mapping[str, Any]) -> Root:
+    certificate = None
+    if data["notAfter"]:
+        certificate = Certificate(
+            data["subject"],
+            datetime.fromisoformat(data["notBefore"]),
+            datetime.fromisoformat(data["notAfter"]),
+            data["sha256"],
+        )
+    return Root(_key_of(data["source"]), data["part"], certificate, data["error"])

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from services.topology.cluster.kinds import short
 from services.topology.cluster.objects import Key
 from services.topology.mesh.security import Mode
-from services.topology.reports.clusterreports import ClusterReport, Line, Root, totals
+from services.topology.reports.compliance import ClusterReport, Line, Root, totals
 from services.topology.reports.posture import Access, How
 
 COLUMNS = (

@@ -81,9 +81,10 @@ def reference(kind: str, name: str, namespace: str = "shop") -> dict[str, str]:
     return {"group": group, "kind": short, "namespace": namespace, "name": name}
 
 
-def finding(name: str = "cart", **more: Any) -> Item:
+def finding(name: str = "cart", *, code: str = "IST0101", **more: Any) -> Item:
     return {
-        "code": "IST0101",
+        "code": code,
+        "codes": [code],
         "level": "error",
         "object": reference(VIRTUAL_SERVICE, name),
         "path": "spec.http[0].route[0].destination.host",

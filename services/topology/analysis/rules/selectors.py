@@ -19,15 +19,12 @@ from services.topology.mesh.membership import (
 )
 from services.topology.mesh.security import selector_of, targets_of
 
-_OVER = ("Succeeded", "Failed")
-
-
 # --- what labels select ---------------------------------------------------------------------------
 
 
 def pods(lens: Lens, namespace: str | None, selector: Labels) -> list[Pod]:
     """Pods that a selector selects and that have not ended."""
-    return [pod for pod in lens.pods(namespace, selector) if pod.phase not in _OVER]
+    return [pod for pod in lens.pods(namespace, selector) if not pod.has_ended]
 
 
 def running(lens: Lens, namespace: str, selector: Labels) -> list[Runs]:

@@ -14,8 +14,8 @@ import pytest
 from services.topology.analysis.findings import Finding, Level
 from services.topology.cluster.objects import Key
 from services.topology.mesh.security import Mode
-from services.topology.reports import compliance
-from services.topology.reports.clusterreports import Line, Root
+from services.topology.reports import compliance, reportpages
+from services.topology.reports.compliance import Line, Root
 from services.topology.reports.posture import Access, How, Posture
 from tests.unit.topology.analysis.kia.cases import (
     AMBIENT,
@@ -299,7 +299,7 @@ def strange(name: str) -> compliance.ClusterReport:
 
 
 def test_the_table_has_a_line_for_each_workload_of_each_cluster() -> None:
-    text = compliance.to_csv([full_report(), full_report()])
+    text = reportpages.to_csv([full_report(), full_report()])
     assert text.endswith("\r\n")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == 4
@@ -312,14 +312,14 @@ def test_the_table_has_a_line_for_each_workload_of_each_cluster() -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1", 'a,"b"\r\nc'])
 def test_cells_are_no_formulas_and_survive_a_reader(name: str) -> None:
-    text = compliance.to_csv([strange(name)])
+    text = reportpages.to_csv([strange(name)])
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
     assert row["name"] == (name if name.startswith("a") else f"'{name}")
     assert row["cluster"] == row["name"]
 
 
 def test_the_page_escapes_names_and_asks_for_nothing() -> None:
-    page = compliance.to_html([strange("<script>alert('x')</script>")])
+    page = reportpages.to_html([strange("<script>alert('x')</script>")])
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") >= 4
     assert not re.search(r"(src|href)=", page)
@@ -328,7 +328,7 @@ def test_the_page_escapes_names_and_asks_for_nothing() -> None:
 
 
 def test_a_page_for_a_strict_server_has_no_styles_inside() -> None:
-    page = compliance.to_html([full_report()], stylesheet="/static/report.css")
+    page = reportpages.to_html([full_report()], stylesheet="/static/report.css")
     assert "<style" not in page
     assert 'style="' not in page
     assert '<link rel="stylesheet" href="/static/report.css">' in page
@@ -337,7 +337,7 @@ def test_a_page_for_a_strict_server_has_no_styles_inside() -> None:
 def test_the_page_marks_what_expires_soon_and_what_has_expired() -> None:
     def page(days: float) -> str:
         made = certificate(NOW - timedelta(days=100), NOW + timedelta(days=days))
-        return compliance.to_html([report_of(webhook("istiod", bundle(pem(made))))])
+        return reportpages.to_html([report_of(webhook("istiod", bundle(pem(made))))])
 
     assert '<td class="warn">2026-12-04' in page(10)
     assert '<td class="good">2027-' in page(100)
@@ -345,5 +345,5 @@ def test_the_page_marks_what_expires_soon_and_what_has_expired() -> None:
 
 
 def test_an_empty_cluster_and_no_cluster_at_all_make_a_page() -> None:
-    assert "No webhook of Istio names one" in compliance.to_html([report_of("")])
-    assert "No cluster is watched" in compliance.to_html([])
+    assert "No webhook of Istio names one" in reportpages.to_html([report_of("")])
+    assert "No cluster is watched" in reportpages.to_html([])
