@@ -10,6 +10,7 @@ from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Step
 from services.translator import smi
 from services.translator.definitions.schemas import Schemas
+from services.translator.istio.objects import SYSTEM_NAMESPACE
 from services.translator.istio.versions import nearest, parsed
 from services.translator.options import Options
 from services.translator.reports import Line
@@ -44,7 +45,6 @@ KNOWN_GROUPS = NAMESPACED_GROUPS | {
 """Groups whose objects depend on the cluster: on what it serves, and on what is there."""
 
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
-_SYSTEM_NAMESPACE = "istio-system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,4 +158,4 @@ def installed_version(meshes: Sequence[MeshFact]) -> str:
 
 def root_namespace(facts: ClusterFacts) -> str:
     """The namespace whose objects hold for the whole mesh."""
-    return facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
+    return facts.meshes[0].namespace if facts.meshes else SYSTEM_NAMESPACE

@@ -14,7 +14,7 @@ from services.chassis.errors import BusUnavailable, ClusterNotWatched, WorkerUna
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Phase, Severity
 from services.chassis.operations.completion import Result
-from services.translator.contexts import schemas_for
+from services.translator.contexts import root_namespace, schemas_for
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
@@ -30,7 +30,6 @@ _OF_TOPOLOGY = (
 _MOST_EVENTS = 200
 _SEVERITIES = {"error": Severity.WARN, "warning": Severity.WARN, "info": Severity.INFO}
 """Findings about a mesh are news about it; the operation itself has not failed."""
-_SYSTEM_NAMESPACE = "istio-system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ async def run_vet(work: Work) -> Result:
     schemas, version, lines = await schemas_for(facts, Options(), work.definitions)
     for line in lines:
         work.progress.warn(f"{line.source}: {line.note}")
-    root = facts.meshes[0].namespace if facts.meshes else _SYSTEM_NAMESPACE
+    root = root_namespace(facts)
     own = [
         _of_translator(finding)
         for obj in facts.objects

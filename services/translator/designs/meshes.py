@@ -15,10 +15,10 @@ from services.translator.designs.components import Component, quoted
 from services.translator.designs.objects import group_of, is_namespace
 from services.translator.designs.settings import INJECTION, KNOWN_TRAITS, MTLS
 from services.translator.intents.policies import MutualTls, other_modes, peer_authentication
+from services.translator.istio.objects import SYSTEM_NAMESPACE
 from services.translator.reports import Line, Report
 
 MESH = "IstioMesh"
-SYSTEM_NAMESPACE = "istio-system"
 _ADDONS = {
     "GrafanaIstioAddon": "grafana-addon",
     "JaegerIstioAddon": "jaeger-addon",

@@ -11,6 +11,8 @@ from typing import Any
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref
 from services.translator.reports import Path
 
+SYSTEM_NAMESPACE = "istio-system"
+"""Root namespace of a mesh that is not known; where Meshbus installs one."""
 _WITH_TEMPLATE = {
     ("apps", "Deployment"),
     ("apps", "StatefulSet"),

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import WorkloadFact
+from services.translator.istio.objects import SYSTEM_NAMESPACE
 from services.translator.reports import Path, Report
 from services.translator.smi.models import ACCESS_GROUP, Account, Kind, Surroundings, Target
 from services.translator.smi.naming import derived_name, digest_of, made, origin_of
@@ -25,7 +26,6 @@ _API_VERSION = "security.istio.io/v1"
 _KIND = "AuthorizationPolicy"
 _DENY_NAME = "smi-deny-by-default"
 _RULES_LIMIT = 512
-_USUAL_ROOT = "istio-system"
 _TRUST_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9._]*[a-z0-9])?\Z")
 _MTLS = "sources are known by their mTLS certificates, so plaintext clients are denied"
 
@@ -53,7 +53,7 @@ def translated_target(target: Target, around: Surroundings) -> Report:
 
 def _check_mesh(target: Target, around: Surroundings, report: Report) -> None:
     namespace = target.destination.namespace
-    roots = {mesh.namespace for mesh in around.facts.meshes} or {_USUAL_ROOT}
+    roots = {mesh.namespace for mesh in around.facts.meshes} or {SYSTEM_NAMESPACE}
     if namespace in roots:
         report.error(
             target.place,
