@@ -36,15 +36,10 @@ from services.lifecycle.applications.samples import APPLICATIONS, Application
 from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.lifecycle.operations import INJECTION, MESH
 from services.lifecycle.settings import LifecycleSettings
-from services.perf.operations.catalog import GATE, TEST
-from services.perf.runs.wire import (
-    ReadyAnswer,
-    ReadyQuestion,
-    Report,
-    RunRecord,
-    ShardCommand,
-    ShardResult,
-)
+from services.perf.operations.gate import GATE
+from services.perf.operations.loadtest import TEST
+from services.perf.runs.store import RunRecord
+from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, ShardCommand, ShardResult
 from services.perf.settings import PerfSettings
 from services.topology.analysis.catalog import CODES, LEFT_OUT, MISTAKES
 from services.topology.cluster import kinds

@@ -26,15 +26,14 @@ from services.perf.adapters.pages import Pages
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.definitions.loads import GeneratorName
 from services.perf.handlers import SERVICE, Handlers
-from services.perf.operations.catalog import offered
-from services.perf.operations.gate import PerformanceGate
-from services.perf.operations.loadtest import PerformanceTest
+from services.perf.operations.gate import GATE, PerformanceGate
+from services.perf.operations.loadtest import TEST, PerformanceTest
 from services.perf.queries import Answers
 from services.perf.runs.assignments import Timeouts
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.wire import RollAnswer
-from services.perf.runs.work import Mesh
+from services.perf.runs.work import Mesh, Operation
 from services.perf.runs.worker import Generator, ShardWorker
 from services.perf.settings import PerfSettings
 from services.perf.telemetry.findings import Metrics
@@ -71,7 +70,11 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, own),
     )
-    operations = offered(PerformanceTest(runs, store), PerformanceGate(runs, store))
+    test, gate = PerformanceTest(runs, store), PerformanceGate(runs, store)
+    operations = {
+        TEST.name: Operation(TEST, test.run, lambda _command: "running the performance test"),
+        GATE.name: Operation(GATE, gate.run, lambda _command: "gating the change"),
+    }
     runner = Runner.of(
         chassis,
         operations,

@@ -27,12 +27,11 @@ from services.chassis.messages import Command, SlotKind
 from services.perf.comparison.comparing import compare
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
-from services.perf.operations.catalog import TEST
+from services.perf.operations.loadtest import TEST
 from services.perf.results.exports import hdr_log, hgrm
 from services.perf.results.fortio import fortio_result
 from services.perf.results.smp import smp_result
-from services.perf.runs.store import RunStore
-from services.perf.runs.wire import RunRecord
+from services.perf.runs.store import RunRecord, RunStore
 from services.perf.runs.work import NO_CLUSTER, run_of
 
 _WITHIN = timedelta(seconds=5)

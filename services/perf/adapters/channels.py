@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BusChannels:
-    """Implements `runs.channels.Channels`."""
+    """Implements `runs.wire.Channels`."""
 
     bus: Bus
     publisher: Publisher

@@ -14,7 +14,7 @@ from services.chassis.operations.completion import first_error
 from services.perf.adapters.processes import Ended, Limits, Pipe, carried_out, in_memory
 from services.perf.definitions.loads import Load
 from services.perf.generators import failures, fortio, wrk2
-from services.perf.generators.accesslogs import LogReader
+from services.perf.generators.fortio import LogReader
 from services.perf.measurements.tallies import Tally
 
 _SLACK_S = 1.0

@@ -23,19 +23,33 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.manifests import parse_manifest
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import ClusterFacts, ErrorReport, Verb
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Category,
+    ClusterFacts,
+    ErrorReport,
+    SlotKind,
+    Verb,
+)
 from services.chassis.operations.completion import Result, first_error
 from services.perf.comparison.comparing import Comparison, Outcome, compare
 from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.options import PerformanceOptions
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
+from services.perf.operations.loadtest import MAY_TAKE_S
 from services.perf.results.summaries import summary
 from services.perf.runs.runs import Runs
-from services.perf.runs.store import RunStore
-from services.perf.runs.wire import GateRecord, RunRecord, RunState
+from services.perf.runs.store import GateRecord, RunRecord, RunState, RunStore
 from services.perf.runs.work import Mesh, Work
 
+GATE = AdvertisedOperation(
+    name="performance-gate",
+    description="Performance gate around a configuration change",
+    category=Category.VALIDATE,
+    slot=SlotKind.APPLY,
+    may_take_s=MAY_TAKE_S,
+)
 _FURTHER_RUNS = 2
 _CLUSTERWIDE = ("GatewayClass",)
 """Kinds of the mesh's configuration that have no namespace."""

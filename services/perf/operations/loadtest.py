@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from services.chassis.messages import Verb
+from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
 from services.chassis.operations.completion import Result
 from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
 from services.perf.comparison.comparing import Outcome, compare
@@ -17,6 +17,16 @@ from services.perf.results.summaries import summary
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.work import Work
+
+MAY_TAKE_S = 3 * 86_400.0
+"""The longest test is a day; a lost worker may have it run twice, and a gate runs it twice."""
+TEST = AdvertisedOperation(
+    name="performance-test",
+    description="Performance test (SMP)",
+    category=Category.VALIDATE,
+    slot=SlotKind.APPLY,
+    may_take_s=MAY_TAKE_S,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,8 @@ from services.chassis.errors import MeshbusError
 from services.perf.definitions.loads import Shard
 from services.perf.measurements.measurements import MissingShard, Part
 from services.perf.measurements.tallies import Tally
-from services.perf.runs.wire import (
-    Attempt,
-    ReadyAnswer,
-    ReadyQuestion,
-    Report,
-    ShardResult,
-    Step,
-)
+from services.perf.runs.store import Attempt, Step
+from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, ShardResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

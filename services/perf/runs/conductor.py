@@ -25,9 +25,8 @@ from services.chassis.errors import (
 )
 from services.perf.definitions.loads import GeneratorName, LostWorker, Shard
 from services.perf.runs.assignments import Assignment, Assignments, StepOutcome
-from services.perf.runs.channels import Channels
-from services.perf.runs.store import RunStore
-from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, ShardCommand, Step
+from services.perf.runs.store import RunStore, Step
+from services.perf.runs.wire import Channels, ReadyAnswer, ReadyQuestion, Report, ShardCommand
 
 _LEAD_S = 0.1
 """From the stored start to the start: the time in which the slowest worker hears of it."""

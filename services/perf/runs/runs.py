@@ -31,13 +31,12 @@ from services.perf.measurements.measurements import Measurement, interval_of
 from services.perf.measurements.tallies import merged
 from services.perf.results.summaries import format_ms
 from services.perf.runs.assignments import Assignments, StepOutcome, Timeouts
-from services.perf.runs.channels import Channels
 from services.perf.runs.conductor import Conductor
 from services.perf.runs.saturation import Search, judge
 from services.perf.runs.sharding import shards
-from services.perf.runs.store import RunStore
+from services.perf.runs.store import RunRecord, RunState, RunStore, Step
 from services.perf.runs.summing import measured_by, requests_in, time_of
-from services.perf.runs.wire import RunRecord, RunState, Step
+from services.perf.runs.wire import Channels
 from services.perf.runs.work import Mesh, Work
 from services.perf.telemetry.correlation import correlate
 from services.perf.telemetry.findings import Metrics

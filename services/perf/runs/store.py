@@ -5,21 +5,127 @@ from __future__ import annotations
 import contextlib
 import zlib
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Protocol, TypeVar
+from datetime import datetime, timedelta, timezone
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
 
 import orjson
+from pydantic import Field
 
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.bus.streams import PERF_TTL
 from services.chassis.bus.subjects import token
-from services.chassis.messages.models import Message
+from services.chassis.errors import MeshbusError, OperationCancelled
+from services.chassis.messages import Command, ErrorReport
+from services.chassis.messages.models import Message, Piece
 from services.perf.comparison.baselines import BaselineRecord
-from services.perf.measurements.measurements import Measurement
+from services.perf.measurements.measurements import Measurement, MissingShard
 from services.perf.results.fortio import fortio_result
-from services.perf.runs.wire import GateRecord, RunRecord, ShardResult, Step
+from services.perf.runs.wire import ShardResult
 
 M = TypeVar("M", bound=Message)
+
+
+class RunState(StrEnum):
+    """Where a run is; the last three are final. `waiting` is for workers."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+
+
+class RunRecord(Message):
+    """State of a run: the value of `perf/run.<run>`."""
+
+    run: str
+    operation: str
+    """Id of the operation that it belongs to; it may have another run for each cluster."""
+    kind: str
+    cluster: str
+    """Token of the cluster, or `none`."""
+    cluster_name: str = ""
+    name: str = ""
+    test: str = ""
+    """Hash of the test's text, where it was asked for over the service API."""
+    state: RunState = RunState.QUEUED
+    asked: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    started: datetime | None = None
+    duration_s: float = 0.0
+    """As planned."""
+    elapsed_s: float = 0.0
+    workers: list[str] = Field(default_factory=list)
+    requests: int = 0
+    failed: int = 0
+    rate: float | None = None
+    """Over the last seconds; of an ended run over all of it. None while it is not known."""
+    p99_ms: float | None = None
+    """The same."""
+    missing: list[MissingShard] = Field(default_factory=list)
+    result: str = ""
+    """Name of the result's object in the bucket `perf`."""
+    error: ErrorReport | None = None
+
+    @classmethod
+    def of(cls, command: Command, *, run: str, **fields: Any) -> RunRecord:
+        """The record of a run that `command` asks for."""
+        return cls(
+            run=run,
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            **fields,
+        )
+
+    def ended_by(self, error: MeshbusError) -> RunRecord:
+        """The record of the run that ended with `error`."""
+        is_cancelled = isinstance(error, OperationCancelled)
+        state = RunState.CANCELLED if is_cancelled else RunState.FAILED
+        return self.model_copy(update={"state": state, "error": ErrorReport.of(error)})
+
+
+class GateRecord(Message):
+    """State of a gate: the value of `perf/gate.<operation>`."""
+
+    former: list[dict[str, Any]] = Field(default_factory=list)
+    """The changed objects as they were."""
+    absent: list[dict[str, Any]] = Field(default_factory=list)
+    """The changed objects that were not there."""
+    is_changing: bool = False
+    """The change may be there; stored before it is applied."""
+    refusal: ErrorReport | None = None
+    """Why the change goes; it is stored before the rollback begins."""
+
+
+class Attempt(Piece):
+    """One attempt at a shard."""
+
+    token: str
+    shard: int
+    worker: str = ""
+    start_at: float | None = None
+    """By the conductor's clock; None until the start is given."""
+
+
+class Step(Message):
+    """Shards of one run that start together: the value of `perf/step.<run>.<number>`.
+
+    A worker that takes the run over from a dead conductor reads it: load that runs goes on, and its
+    results are collected from where they are stored.
+    """
+
+    number: int
+    attempts: list[Attempt]
+    """The newest attempt at each shard, in the shards' order."""
+    rerun: list[int] = Field(default_factory=list)
+    missing: list[MissingShard] = Field(default_factory=list)
 
 
 class Objects(Protocol):

@@ -1,4 +1,4 @@
-"""Messages between perf workers about a shard, and the records that they store of a run.
+"""Messages between perf workers about the shards of a run, and the channels that carry them.
 
 Commands are stored in the stream CMD. Starts and reports are core messages, which a restart of NATS
 may swallow: a start is asked for again until it is given, and a report repeats what the result will
@@ -7,17 +7,16 @@ hold anyway. Results are objects, because a long run's counts do not fit a messa
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from enum import StrEnum
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from pydantic import AwareDatetime, Field
 
-from services.chassis.errors import MeshbusError, OperationCancelled
-from services.chassis.messages import Command, ErrorReport
-from services.chassis.messages.models import Message, Piece
+from services.chassis.messages import ErrorReport
+from services.chassis.messages.models import Message
 from services.perf.definitions.loads import GeneratorName, Shard
-from services.perf.measurements.measurements import MissingShard, Part
+from services.perf.measurements.measurements import Part
 from services.perf.measurements.tallies import IntervalMessage
 
 
@@ -87,103 +86,35 @@ class RollAnswer(Message):
     """Those that are installed there."""
 
 
-class RunState(StrEnum):
-    """Where a run is; the last three are final. `waiting` is for workers."""
-
-    QUEUED = "queued"
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+class Channels(Protocol):
+    """The control subjects of runs."""
 
     @property
-    def is_final(self) -> bool:
-        return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+    def is_connected(self) -> bool: ...
 
+    async def roll_call(self) -> list[RollAnswer]:
+        """Asks all workers for their free slots; takes a moment, as their number is unknown."""
 
-class RunRecord(Message):
-    """State of a run: the value of `perf/run.<run>`."""
+    async def publish(self, command: ShardCommand) -> None:
+        """Queues a shard for a free worker."""
 
-    run: str
-    operation: str
-    """Id of the operation that it belongs to; it may have another run for each cluster."""
-    kind: str
-    cluster: str
-    """Token of the cluster, or `none`."""
-    cluster_name: str = ""
-    name: str = ""
-    test: str = ""
-    """Hash of the test's text, where it was asked for over the service API."""
-    state: RunState = RunState.QUEUED
-    asked: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
-    started: datetime | None = None
-    duration_s: float = 0.0
-    """As planned."""
-    elapsed_s: float = 0.0
-    workers: list[str] = Field(default_factory=list)
-    requests: int = 0
-    failed: int = 0
-    rate: float | None = None
-    """Over the last seconds; of an ended run over all of it. None while it is not known."""
-    p99_ms: float | None = None
-    """The same."""
-    missing: list[MissingShard] = Field(default_factory=list)
-    result: str = ""
-    """Name of the result's object in the bucket `perf`."""
-    error: ErrorReport | None = None
+    def conduct(
+        self,
+        run: str,
+        *,
+        on_ready: Callable[[ReadyQuestion], ReadyAnswer],
+        on_report: Callable[[Report], None],
+    ) -> AbstractAsyncContextManager[None]:
+        """Answers and hears the workers of a run for the block."""
 
-    @classmethod
-    def of(cls, command: Command, *, run: str, **fields: Any) -> RunRecord:
-        """The record of a run that `command` asks for."""
-        return cls(
-            run=run,
-            operation=command.operation,
-            kind=command.kind,
-            cluster=command.cluster,
-            cluster_name=command.cluster_name,
-            **fields,
-        )
+    async def stop(self, run: str) -> None:
+        """Tells all shards of a run to end at once."""
 
-    def ended_by(self, error: MeshbusError) -> RunRecord:
-        """The record of the run that ended with `error`."""
-        is_cancelled = isinstance(error, OperationCancelled)
-        state = RunState.CANCELLED if is_cancelled else RunState.FAILED
-        return self.model_copy(update={"state": state, "error": ErrorReport.of(error)})
+    async def ready(self, run: str, question: ReadyQuestion) -> ReadyAnswer | None:
+        """Asks the conductor for the start; None when it does not answer."""
 
+    async def report(self, run: str, report: Report) -> None:
+        """Sends the conductor a report; it may get lost."""
 
-class GateRecord(Message):
-    """State of a gate: the value of `perf/gate.<operation>`."""
-
-    former: list[dict[str, Any]] = Field(default_factory=list)
-    """The changed objects as they were."""
-    absent: list[dict[str, Any]] = Field(default_factory=list)
-    """The changed objects that were not there."""
-    is_changing: bool = False
-    """The change may be there; stored before it is applied."""
-    refusal: ErrorReport | None = None
-    """Why the change goes; it is stored before the rollback begins."""
-
-
-class Attempt(Piece):
-    """One attempt at a shard."""
-
-    token: str
-    shard: int
-    worker: str = ""
-    start_at: float | None = None
-    """By the conductor's clock; None until the start is given."""
-
-
-class Step(Message):
-    """Shards of one run that start together: the value of `perf/step.<run>.<number>`.
-
-    A worker that takes the run over from a dead conductor reads it: load that runs goes on, and its
-    results are collected from where they are stored.
-    """
-
-    number: int
-    attempts: list[Attempt]
-    """The newest attempt at each shard, in the shards' order."""
-    rerun: list[int] = Field(default_factory=list)
-    missing: list[MissingShard] = Field(default_factory=list)
+    def stopping(self, run: str, on_stop: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Calls `on_stop` for a run that is to end, for the block."""

@@ -38,9 +38,8 @@ from services.chassis.telemetry import metrics, traces
 from services.perf.definitions.loads import GeneratorName, Load
 from services.perf.measurements.measurements import Part
 from services.perf.measurements.tallies import IntervalMessage, Tally
-from services.perf.runs.channels import Channels
 from services.perf.runs.store import RunStore
-from services.perf.runs.wire import ReadyQuestion, Report, ShardCommand, ShardResult
+from services.perf.runs.wire import Channels, ReadyQuestion, Report, ShardCommand, ShardResult
 
 _ASK_EVERY_S = 0.05
 _CHECK_EVERY_S = 1.0

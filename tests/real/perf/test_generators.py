@@ -35,7 +35,7 @@ from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.processes import Limits, Pipe, carried_out, in_memory
 from services.perf.definitions.loads import Load, Protocol, Target
 from services.perf.generators import fortio
-from services.perf.generators.accesslogs import LogReader
+from services.perf.generators.fortio import LogReader
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.tallies import Tally
 from tests.testbed import loopback, pki

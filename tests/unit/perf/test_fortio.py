@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.chassis.errors import GeneratorFailed, LoadTestMalformed
 from services.perf.definitions.loads import Load, Protocol, Target
 from services.perf.generators import fortio
-from services.perf.generators.accesslogs import NO_ANSWER, TOO_LATE, LogReader, code_of
+from services.perf.generators.fortio import NO_ANSWER, TOO_LATE, LogReader, code_of
 from services.perf.measurements.tallies import Tally
 
 BEGAN_NS = 1_795_515_011_359_051_923
