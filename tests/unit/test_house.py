@@ -1,0 +1,43 @@
+"""The house keeps its order: rooms of a size, each with a docstring, and a map that is right."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ROOT / "services"
+MAP = ROOT / "docs" / "explanation" / "architecture.md"
+MOST_MODULES = 16
+"""In one folder beside its folders, `__init__` not counted."""
+
+FOLDERS = sorted(path.parent for path in SERVICES.rglob("__init__.py"))
+_PATH = re.compile(
+    r"`((?:services/)?(?:chassis|gateway|lifecycle|translator|perf|topology)/[\w/]+(?:\.py)?)`"
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(SERVICES)))
+def test_a_folder_says_what_it_is_about_and_is_read_at_a_glance(folder: Path) -> None:
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES, sorted(modules)
+
+
+def test_the_map_names_places_that_are_there() -> None:
+    named = {match.removeprefix("services/") for match in _PATH.findall(MAP.read_text())}
+    assert named, "the pattern finds no place at all"
+    assert [name for name in sorted(named) if not (SERVICES / name).exists()] == []
+
+
+def test_the_map_has_every_folder() -> None:
+    text = MAP.read_text()
+    missing = [
+        str(folder.relative_to(SERVICES))
+        for folder in FOLDERS
+        if folder.parent.parent == SERVICES and f"`{folder.relative_to(SERVICES)}`" not in text
+    ]
+    assert missing == []
