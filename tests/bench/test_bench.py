@@ -65,7 +65,7 @@ def test_every_measurement_is_made(part: str, scale: str, tmp_path: Path) -> Non
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     text = (tmp_path / page).read_text()

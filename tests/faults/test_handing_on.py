@@ -57,7 +57,7 @@ async def held_by(stack: Stack, service: str) -> None:
             reply = await bus.client.request(f"$JS.API.CONSUMER.INFO.CMD.{service}", b"", 5.0)
             return bool(json.loads(reply.data)["num_ack_pending"])
 
-        await eventually(has_one, what=f"{service} to hold a command", within_s=20.0)
+        await eventually(has_one, what=f"{service} to hold a command", within_s=60.0)
 
 
 async def test_a_translator_that_is_killed_while_it_asks_is_replaced(
@@ -114,7 +114,7 @@ async def test_garbage_for_the_translator_goes_to_dlq_once(
             counts = [await message_count(bus, stream) for stream in ("CMD", "DLQ")]
             return counts == [0, before + 1]
 
-        await eventually(is_buried, what="the garbage to be buried", within_s=30.0)
+        await eventually(is_buried, what="the garbage to be buried", within_s=60.0)
         letter = await bus.client.jetstream().get_last_msg("DLQ", "dlq.translator")
         assert (letter.headers or {})["Meshbus-Reason"].startswith("MB-2003")
     final = await client.run("custom", body='{"apiVersion": "v1"}')

@@ -65,6 +65,6 @@ async def test_garbage_goes_to_dlq_once_and_frees_the_slot(
 
 
 async def _until_count(bus: Bus, stream: str, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await message_count(bus, stream) != count:
             await asyncio.sleep(0.05)

@@ -92,7 +92,7 @@ async def unchanged(cluster: Cluster, before: dict[str, str]) -> None:
     await eventually(
         lambda: not differences(before, snapshot(cluster)),
         what="the cluster to be as before",
-        within_s=30.0,
+        within_s=60.0,
     )
 
 

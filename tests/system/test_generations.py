@@ -53,7 +53,7 @@ def request(
 
 async def applied(cluster: Cluster, name: str) -> None:
     """Until the object is in the cluster."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(
             cluster.kubectl, "get", "cm", name, "--ignore-not-found", "-o", "name"
         ):
@@ -62,7 +62,7 @@ async def applied(cluster: Cluster, name: str) -> None:
 
 async def heard_the_end(stream: MessageStream, answer: Any, generation: Generation) -> None:
     """The stream brings the end of the operation; before A2 events carry no id."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in stream:
             is_ours = (
                 "operation_id" not in event.DESCRIPTOR.fields_by_name

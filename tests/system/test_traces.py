@@ -30,7 +30,7 @@ async def test_an_install_is_one_trace(bare: Cluster, meshery: Meshery, jaeger: 
 
 async def found(jaeger: Jaeger, operation: str) -> dict[str, Any]:
     """The operation's trace, once Jaeger has its last span."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             traces = await asyncio.to_thread(jaeger.traces, service="meshbus-lifecycle")
             for trace in traces:

@@ -26,7 +26,7 @@ from tests.testbed.visitors import Request, Visitor
 
 _HOST = "barrier.meshbus.test"
 _NAME = "barrier"
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 _MESH_NAMESPACE = "istio-system"
 
 

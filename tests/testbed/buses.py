@@ -73,7 +73,7 @@ class NatsServer:
         try:
             wait_until(
                 self._is_healthy,
-                timeout_s=20.0,
+                timeout_s=60.0,
                 what=f"{self.name} to be healthy",
                 processes=[self.process],
             )

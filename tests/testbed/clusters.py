@@ -47,8 +47,8 @@ _STAGES = (
     "pod/fast/pod-complete.yaml",
     "pod/fast/pod-delete.yaml",
 )
-_READY_TIMEOUT_S = 60.0
-_PATIENCE_S = 15.0
+_READY_TIMEOUT_S = 150.0
+_PATIENCE_S = 60.0
 _POLL_S = 0.05
 _TOO_MANY_REQUESTS = 429
 

@@ -166,7 +166,7 @@ class Stack:
             return loopback.fetch(f"{self.health_url(name)}/readyz", timeout_s=2.0) == b"ok\n"
 
         wait_until(
-            is_ready, timeout_s=30.0, what=f"{name} to be ready", processes=[self.processes[name]]
+            is_ready, timeout_s=120.0, what=f"{name} to be ready", processes=[self.processes[name]]
         )
 
     # --- NATS users -----------------------------------------------------------------------------

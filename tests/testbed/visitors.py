@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.testbed import loopback
 from tests.testbed.pki import KeyPair
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 30.0
 # By this protocol name a permissive listener tells the mesh's own TLS from that of applications.
 _MESH_PROTOCOL = "istio-http/1.1"
 

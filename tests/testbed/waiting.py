@@ -12,7 +12,7 @@ async def eventually(
     holds: Callable[[], Awaitable[object]] | Callable[[], object],
     *,
     what: str,
-    within_s: float = 10.0,
+    within_s: float = 60.0,
 ) -> None:
     """Asks until `holds` gives something true; fails with `what` when it never does."""
     loop = asyncio.get_running_loop()

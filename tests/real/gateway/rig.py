@@ -34,7 +34,7 @@ from tests.testbed import loopback
 from tests.testbed.generations import Generation, GenerationClient, MessageStream
 from tests.testbed.stack import Stack
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 CATALOG = ServiceCatalog(
     service="lifecycle",

@@ -518,7 +518,7 @@ async def test_a_killed_worker_takes_its_generators_along(
     """)
     with subprocess.Popen([sys.executable, "-c", program]) as worker:
         try:
-            await eventually(lambda: target.requests.total() > 5, what="load", within_s=30)
+            await eventually(lambda: target.requests.total() > 5, what="load", within_s=60)
             assert running(target.port)
         finally:
             worker.kill()

@@ -189,7 +189,7 @@ async def test_a_cancelled_gate_is_rolled_back(
         told = [each.event for each in meshery.of(operation)]
         return [e.suggested_remediation for e in told if "Cancelled while" in e.summary]
 
-    await meshery.until(lambda: bool(ended()), within_s=30.0)
+    await meshery.until(lambda: bool(ended()), within_s=60.0)
     assert "rolled back" in ended()[0]
     assert ingress.stored_route() == before
     assert (await rig.status(run))["state"] == "cancelled"

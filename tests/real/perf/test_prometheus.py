@@ -45,7 +45,7 @@ SHOP = {
 }
 BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _SCRAPES = 4
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
 
 
 def now() -> datetime:

@@ -317,12 +317,12 @@ async def test_too_few_workers(trio: Rig, target: Backend) -> None:
 @pytest.mark.alone
 async def test_cancelling_leaves_no_load(trio: Rig, target: Backend) -> None:
     run = await trio.start(smp(url(target), rps=60, duration="60s"))
-    await eventually(lambda: target.requests.total() > 30, what="load", within_s=30)
+    await eventually(lambda: target.requests.total() > 30, what="load", within_s=60)
     assert generators(target)
     began = time.monotonic()
     answer = await trio.ask("cancel", run=run)
     assert answer["cancelling"]
-    await eventually(lambda: not generators(target), what="no generator", within_s=10)
+    await eventually(lambda: not generators(target), what="no generator", within_s=60)
     took = time.monotonic() - began
     assert took < 1.0
     record = await trio.until(run, "cancelled")
@@ -338,7 +338,7 @@ async def test_a_queued_run_is_cancelled_before_it_begins(
     """Its only conductor is full; when that is free again, no load is made for it."""
     async with rigged(tmp_path, workers=1, perf_runs="1") as rig:
         first = await rig.start(smp(url(target), rps=20, duration="3s"))
-        await eventually(lambda: target.requests.total() > 0, what="load", within_s=30)
+        await eventually(lambda: target.requests.total() > 0, what="load", within_s=60)
         second = await rig.start(smp(url(target), rps=20, duration="3s"))
         assert (await rig.status(second))["state"] == "queued"
         assert (await rig.ask("cancel", run=second))["cancelling"]
@@ -379,7 +379,7 @@ async def test_an_outage_of_nats_that_outlasts_the_claim(
     """The conductor loses its claim and the load runs on; whoever goes on collects it."""
     async with rigged(tmp_path, workers=2) as rig:
         run = await rig.start(smp(url(target), rps=40, duration="8s"))
-        await eventually(lambda: target.requests.total() > 40, what="load", within_s=30)
+        await eventually(lambda: target.requests.total() > 40, what="load", within_s=60)
         await asyncio.to_thread(rig.stack.nats.kill)
         await eventually(
             lambda: target.requests.total() >= 300, what="load without NATS", within_s=60
@@ -397,7 +397,7 @@ async def test_a_run_goes_on_over_a_restart_of_nats(
     """And for longer than the ack wait: nobody takes the shards a second time."""
     async with rigged(tmp_path, workers=2) as rig:
         run = await rig.start(smp(url(target), rps=40, duration=f"{4 * ACK_WAIT_S}s"))
-        await eventually(lambda: target.requests.total() > 40, what="load", within_s=30)
+        await eventually(lambda: target.requests.total() > 40, what="load", within_s=60)
         await asyncio.to_thread(rig.stack.nats.kill)
         await asyncio.to_thread(rig.stack.nats.start)
         await rig.until(run, "done", within_s=90)
@@ -412,7 +412,7 @@ async def test_a_run_goes_on_over_a_restart_of_nats(
 async def _killed(rig: Rig, backend: Backend, body: str, *, conductor: bool) -> str:
     """Kills one worker of a run in the middle of its load; returns the run."""
     run = await rig.start(body)
-    await eventually(lambda: backend.requests.total() > 60, what="load", within_s=30)
+    await eventually(lambda: backend.requests.total() > 60, what="load", within_s=60)
     leads = await _conductor(rig, run)
     victim = leads if conductor else next(n for n in rig.stack.processes if n != leads)
     rig.stack.processes[victim].kill()
@@ -468,7 +468,7 @@ async def test_a_worker_that_is_asked_to_stop_ends_its_shard(
     """Scaling down takes no part of a run away."""
     async with rigged(tmp_path, workers=3) as rig:
         run = await rig.start(smp(url(target), rps=60, duration="5s", connections=6))
-        await eventually(lambda: target.requests.total() > 60, what="load", within_s=30)
+        await eventually(lambda: target.requests.total() > 60, what="load", within_s=60)
         leads = await _conductor(rig, run)
         other = next(name for name in rig.stack.processes if name != leads)
         await asyncio.to_thread(rig.remove, other)

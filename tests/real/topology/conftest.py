@@ -50,7 +50,7 @@ async def shop(server: Server) -> Server:
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium; its sandbox cannot be set up by root."""
     # On a busy machine a browser takes its time; who waits for an event does not mind.
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -65,7 +65,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty tab; the test fails on any error that its page reports."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
     page = await context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if is_ours(message) else None)

@@ -113,7 +113,7 @@ class Rig:
     def changed(self) -> None:
         self._changed.set()
 
-    async def until(self, holds: Callable[[], object], *, within_s: float = 15.0) -> None:
+    async def until(self, holds: Callable[[], object], *, within_s: float = 60.0) -> None:
         async with asyncio.timeout(within_s):
             while not holds():
                 self._changed.clear()

@@ -22,7 +22,7 @@ def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
     )
 
 

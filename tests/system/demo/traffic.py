@@ -24,7 +24,7 @@ from tests.testbed.visitors import Request
 SERVICES = ("checkout", "checkout-v1", "checkout-v2")
 REQUESTS = 200
 _PORT = 80
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
 

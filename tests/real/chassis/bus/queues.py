@@ -107,7 +107,7 @@ class Hands:
         if self.act is not None:
             await self.act(delivery)
 
-    async def next(self, *, within_s: float = 10.0) -> Delivery:
+    async def next(self, *, within_s: float = 60.0) -> Delivery:
         """The next delivery that nobody asked for yet."""
         async with asyncio.timeout(within_s):
             return await self._unseen.get()

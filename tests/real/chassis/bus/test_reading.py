@@ -26,7 +26,7 @@ class _Reading:
 
     async def reaches(self, count: int) -> None:
         await eventually(
-            lambda: len(self.messages) >= count, what=f"message {count}", within_s=15.0
+            lambda: len(self.messages) >= count, what=f"message {count}", within_s=60.0
         )
 
 

@@ -41,10 +41,10 @@ class Cache:
         return self.types().count(ChangeType.LISTED)
 
     async def has(self, name: str) -> None:
-        await eventually(lambda: name in self.known, what=f"{name} to be seen", within_s=30.0)
+        await eventually(lambda: name in self.known, what=f"{name} to be seen", within_s=60.0)
 
     async def has_not(self, name: str) -> None:
-        await eventually(lambda: name not in self.known, what=f"{name} to be gone", within_s=30.0)
+        await eventually(lambda: name not in self.known, what=f"{name} to be gone", within_s=60.0)
 
 
 def versions(objects: list[KubeObject] | tuple[KubeObject, ...]) -> dict[str, str]:
@@ -64,7 +64,7 @@ async def watching_into(client: KubeClient, path: str, **query: str) -> AsyncIte
 
     task = asyncio.create_task(watch())
     try:
-        await eventually(lambda: cache.changes or task.done(), what="the listing", within_s=30.0)
+        await eventually(lambda: cache.changes or task.done(), what="the listing", within_s=60.0)
         yield cache
         assert not task.done(), task.exception()
     finally:

@@ -243,5 +243,5 @@ async def test_cache_equals_server_after_random_changes_and_cuts(
             listing = await listed(applier.client, config_maps(namespace), query=query)
             return cache.known == versions(listing.items)
 
-        await eventually(is_equal, what="the cache to equal the server", within_s=20.0)
+        await eventually(is_equal, what="the cache to equal the server", within_s=60.0)
         assert proxy.accepted_connections >= 12

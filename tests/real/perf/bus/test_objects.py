@@ -46,7 +46,7 @@ async def test_an_object_goes_after_its_time(objects: Objects, name: str) -> Non
     async def is_gone() -> bool:
         return await objects.get(name) is None
 
-    await eventually(is_gone, what="the object to expire", within_s=20.0)
+    await eventually(is_gone, what="the object to expire", within_s=60.0)
     assert await objects.get(f"{name}-stays") == b"long"
 
 

@@ -145,7 +145,7 @@ async def test_telling_goes_on_over_a_kill_of_the_server(
         await asyncio.to_thread(own_server.kill)
         await asyncio.to_thread(own_server.start)
         await telling
-        await eventually(lambda: _same(views, feed), what="everything", within_s=30.0)
+        await eventually(lambda: _same(views, feed), what="everything", within_s=60.0)
     # Each change once, and in order, although answers were lost.
     assert [delta.number for delta in heard[1:]] == list(range(2, 202))
 

@@ -119,7 +119,7 @@ async def test_a_waiting_replica_outlives_an_outage(
                 what="an outage that outlasts the patience",
             )
             await asyncio.to_thread(own_server.start)
-            await eventually(lambda: watcher.watched, what="the lease to be taken", within_s=20.0)
+            await eventually(lambda: watcher.watched, what="the lease to be taken", within_s=60.0)
 
 
 async def test_a_defect_in_the_watching_is_told_and_gone_over(own_bus: Bus) -> None:

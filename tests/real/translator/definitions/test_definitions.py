@@ -92,7 +92,7 @@ async def defined(
         for obj in definitions:
             cluster.api.request("POST", CRDS, obj)
         await eventually(
-            lambda: names <= set(_established(cluster)), what="the definitions", within_s=30.0
+            lambda: names <= set(_established(cluster)), what="the definitions", within_s=60.0
         )
         async with KubeClient(parse_kubeconfig(cluster.kubeconfig_text)) as client:
             yield client

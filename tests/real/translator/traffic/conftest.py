@@ -16,7 +16,7 @@ from tests.testbed.clusters import Cluster
 from tests.testbed.processes import wait_until
 from tests.testbed.visitors import Answer, Request, Visitor
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 _POLICIES = ("authorizationpolicies", "peerauthentications")
 
 

@@ -23,7 +23,7 @@ from tests.testbed.visitors import Visitor, mesh_tls
 
 _DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
 _EDGES = "edges"
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 
 
 class Mesh:

@@ -23,7 +23,7 @@ LINE = "tcp-svc"
 A TCP listener of a sidecar is for one service, because a connection names none. So it cannot be
 one of a namespace that only its test knows.
 """
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from tests.testbed.visitors import Answer, Request, Visitor
 
 _B, _C = "service-b", "service-c"
 _CLOSED = Answer(0)
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
