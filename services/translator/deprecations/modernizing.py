@@ -7,38 +7,14 @@ fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.deprecations.fields import (
-    rewrite_annotations,
-    rewrite_destination_rule,
-    rewrite_gateway,
-    rewrite_reference,
-    rewrite_sidecar,
-    rewrite_tokens,
-)
+from services.translator.deprecations.fields import rewrite_annotations, rewrite_fields
 from services.translator.deprecations.kinds import rewrite_retired, rewrite_version
 from services.translator.deprecations.rewriting import Rewriting
-from services.translator.deprecations.routes import rewrite_virtual_service
-from services.translator.istio.objects import group_kind
 from services.translator.istio.versions import minor_of
 from services.translator.reports import Finding
-
-_RULES: Mapping[tuple[str, str], tuple[Callable[[Rewriting], None], ...]] = MappingProxyType(
-    {
-        ("networking.istio.io", "VirtualService"): (rewrite_virtual_service,),
-        ("networking.istio.io", "DestinationRule"): (rewrite_destination_rule,),
-        ("networking.istio.io", "Gateway"): (rewrite_gateway,),
-        ("networking.istio.io", "Sidecar"): (rewrite_sidecar,),
-        ("security.istio.io", "AuthorizationPolicy"): (rewrite_reference,),
-        ("security.istio.io", "RequestAuthentication"): (rewrite_reference, rewrite_tokens),
-        ("telemetry.istio.io", "Telemetry"): (rewrite_reference,),
-        ("extensions.istio.io", "WasmPlugin"): (rewrite_reference,),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +39,7 @@ def modernized(
         obj, target=minor_of(target) if target else None, root_namespace=root_namespace
     )
     if not rewrite_retired(rewriting):
-        for rewrite in _RULES.get(group_kind(obj), ()):
-            rewrite(rewriting)
+        rewrite_fields(rewriting)
         rewrite_annotations(rewriting)
     # After the fields, because a form may be what keeps an object from its kind's current version.
     rewrite_version(rewriting)

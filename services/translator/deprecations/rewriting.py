@@ -1,11 +1,12 @@
-"""One rewrite of one object: the copy that is changed, and a report of each change."""
+"""One rewrite of one object, and the kinds of rules that rewrite a field of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.istio.objects import copied, subject_of
+from services.translator.istio.objects import copied, entries, mapping, subject_of
 from services.translator.istio.versions import Minor, minor_text
 from services.translator.reports import Path, Report
 
@@ -22,37 +23,6 @@ class Rewriting:
     def reaches(self, since: Minor) -> bool:
         """Whether the target version is `since` or newer; without a target it is."""
         return self._target is None or self._target >= since
-
-    def move(
-        self,
-        owner: dict[str, Any],
-        former: str,
-        successor: str,
-        value: Any,
-        *,
-        path: Path,
-        names: str = "",
-        since: Minor | None = None,
-        removed_in: str = "",
-    ) -> None:
-        """Writes a deprecated field of `owner` as its successor, which then holds `value`.
-
-        A successor that is set already is the only one that Istio reads. A field with a wrong value
-        has None as `value`; it stays, so that validation reports it. `names` is how the report
-        calls the successor, if not by its field; `removed_in` is set for a field that Istio no
-        longer reads.
-        """
-        present = owner.get(successor)
-        if present or isinstance(present, dict):
-            del owner[former]
-            self.report_dropped((*path, former), f"is not read, because {successor} is set")
-        elif value is not None:
-            del owner[former]
-            owner[successor] = value
-            if removed_in:
-                self.report_restored((*path, former), names or successor, since=removed_in)
-            else:
-                self.report_rewritten((*path, former), names or successor, since=since)
 
     def report_rewritten(self, path: Path, successor: str, *, since: Minor | None = None) -> None:
         """Reports that a deprecated form, which still works, was rewritten."""
@@ -72,3 +42,77 @@ class Rewriting:
     def report_kept(self, path: Path, message: str, remedy: str) -> None:
         """Reports a form that has no exact successor and stays."""
         self.report.warning(path, message, rule="deprecated", remedy=remedy)
+
+
+Rule: TypeAlias = Callable[[Rewriting, dict[str, Any], Path], None]
+"""Rewrites one mapping of the object, which stands at a path."""
+
+
+def moved(
+    former: str,
+    successor: str,
+    convert: Callable[[Any], Any],
+    *,
+    names: str = "",
+    since: Minor | None = None,
+    removed_in: str = "",
+) -> Rule:
+    """Writes a deprecated field as its successor, the only one that Istio reads if it is set.
+
+    A field with a wrong value, for which `convert` returns None, stays, so that validation reports
+    it. `names` is how the report calls the successor, if not by its field; `removed_in` is set for
+    a field that Istio no longer reads.
+    """
+
+    def rule(rewriting: Rewriting, owner: dict[str, Any], path: Path) -> None:
+        if former not in owner or (since is not None and not rewriting.reaches(since)):
+            return
+        present, value = owner.get(successor), convert(owner[former])
+        if present or isinstance(present, dict):
+            del owner[former]
+            rewriting.report_dropped((*path, former), f"is not read, because {successor} is set")
+        elif value is not None:
+            del owner[former]
+            owner[successor] = value
+            if removed_in:
+                rewriting.report_restored((*path, former), names or successor, since=removed_in)
+            else:
+                rewriting.report_rewritten((*path, former), names or successor, since=since)
+
+    return rule
+
+
+def dropped(field: str, reason: str) -> Rule:
+    """Leaves out a field without effect."""
+
+    def rule(rewriting: Rewriting, owner: dict[str, Any], path: Path) -> None:
+        if field in owner:
+            del owner[field]
+            rewriting.report_dropped((*path, field), reason)
+
+    return rule
+
+
+def kept(field: str, message: str, remedy: str) -> Rule:
+    """Reports a field that has no exact successor."""
+
+    def rule(rewriting: Rewriting, owner: dict[str, Any], path: Path) -> None:
+        if field in owner:
+            rewriting.report_kept((*path, field), message, remedy)
+
+    return rule
+
+
+def places(value: Any, pattern: str, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The mappings at places such as `spec.http[].fault`, each with its path; "" is `value`."""
+    if not pattern:
+        yield path, mapping(value)
+        return
+    field, _, rest = pattern.partition(".")
+    name = field.removesuffix("[]")
+    below = mapping(value).get(name)
+    if name != field:
+        for index, item in entries(below):
+            yield from places(item, rest, (*path, name, index))
+    else:
+        yield from places(below, rest, (*path, name))
