@@ -29,7 +29,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is told about a mistake wherever it is found; its `codes` in order of precedence."""
+    """The words of a mistake, wherever it is found, and its `codes` in order of precedence."""
 
     codes: tuple[str, ...]
     cause: str

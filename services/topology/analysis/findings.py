@@ -1,4 +1,4 @@
-"""What an analysis says."""
+"""The findings of an analysis."""
 
 from __future__ import annotations
 

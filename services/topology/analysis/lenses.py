@@ -1,4 +1,4 @@
-"""What a rule sees of the cluster, and the record of what it looked at.
+"""A rule's view of the cluster, and the record of what it read.
 
 Each read leaves a mark of what it depended on, so that a change evaluates again just the rules that
 looked at what changed, as a build system does. Rules ask nothing but a lens and their own object,

@@ -1,4 +1,4 @@
-"""What Meshery's seven vetters say of a cluster.
+"""The notes of Meshery's seven vetters about a cluster.
 
 The vetters' names and those of their notes are what people know; the texts are ours. What the
 analysis finds anyway, three of the vetters tell again as notes, in its words and at its level. The

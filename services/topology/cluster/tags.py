@@ -1,4 +1,4 @@
-"""What objects are looked up by besides their names, each as one text (`app=reviews`).
+"""Tags: keys by which objects are looked up besides their names (`app=reviews`).
 
 Rules ask for "pods with these labels" and "objects about this host" thousands of times. `State`
 keeps these sets, and a lens marks the tag that it asked for, so that a change evaluates again only

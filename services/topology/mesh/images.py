@@ -1,4 +1,4 @@
-"""What an image's name says about the version that it holds."""
+"""Versions, as the names of images tell them."""
 
 from __future__ import annotations
 

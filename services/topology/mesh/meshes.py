@@ -13,13 +13,13 @@ SYSTEM_NAMESPACE = "istio-system"
 SETTINGS = "istio"
 """Name of the ConfigMap with MeshConfig."""
 DEFAULT_NAME = "Kubernetes"
-"""What Istio calls a cluster that nobody named."""
+"""Istio's name for a cluster that has none."""
 _INJECTOR = "istio-sidecar-injector"
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """What MeshConfig says, as far as anybody asks; Istio's defaults where it is silent."""
+    """The settings of MeshConfig that are read here; Istio's defaults where it is silent."""
 
     root_namespace: str = SYSTEM_NAMESPACE
     trust_domain: str = "cluster.local"
@@ -50,7 +50,7 @@ def mesh_of(state: State) -> Mesh:
 
 
 def istio_name(state: State) -> str:
-    """What Istio calls the cluster: from the injector's values, which every istiod has."""
+    """Istio's name for the cluster: from the injector's values, which every istiod has."""
     injectors = [c for c in state.all(kinds.CONFIG_MAP) if c.name.startswith(_INJECTOR)]
     # In an order of their own, so that the answer does not depend on which one came first.
     for config in sorted(injectors, key=lambda config: config.key):

@@ -6,24 +6,30 @@ access to pods, and what is missing for it. Asked rarely, so nothing is indexed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.topology.analysis.lenses import Lens
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import mapping, mappings
-from services.topology.cluster.hosts import expanded, service_of
+from services.topology.cluster.hosts import covers, expanded, service_of
 from services.topology.cluster.objects import Config, Endpoints, Key, Labels, Service, Workload
 from services.topology.cluster.state import State, matches
-from services.topology.mesh.clients import Client
 from services.topology.mesh.membership import GATEWAY_NAME
-from services.topology.mesh.meshes import Mesh
-from services.topology.mesh.routing import Way, subsets_of, ways
+from services.topology.mesh.meshes import Mesh, mesh_of
+from services.topology.mesh.registry import destination, is_visible
+from services.topology.mesh.routing import (
+    ROUTING,
+    Way,
+    gateways,
+    mesh_hosts,
+    subsets_of,
+    ways,
+)
 from services.topology.mesh.security import action_of, policies_for, selector_of, workload_mtls
 
 _ORDER = ("CUSTOM", "DENY", "ALLOW", "AUDIT")
-"""In which Istio's proxies evaluate authorization; AUDIT decides nothing."""
+"""In which Istio's proxies evaluate authorization; AUDIT takes no decision."""
 _DEFAULT_TLS = "auto"
 
 Answer = dict[str, Any]
@@ -48,21 +54,17 @@ class _Question:
     missing: list[str] = field(default_factory=list)
     mesh: Mesh = field(init=False)
     host: str = field(init=False)
-    client: Client = field(init=False)
+    gateways: list[Key] = field(init=False)
+    """Gateways that the source serves; none means that it is a client in the mesh."""
 
     def __post_init__(self) -> None:
         if self.source and "/" in self.source:
             self.namespace = self.source.partition("/")[0]
-        self.mesh = Lens(self.state).mesh()
+        self.mesh = mesh_of(self.state)
         self.host = expanded(self.asked, self.namespace)
         if service_of(self.host) is None and (short := self._with_namespace()):
             self.host = short
-        self.client = Client(
-            self.state,
-            namespace=self.namespace,
-            root=self.mesh.root_namespace,
-            gateways=self._gateways(),
-        )
+        self.gateways = self._gateways()
 
     def _with_namespace(self) -> str:
         """`reviews.prod` and `reviews.prod.svc`, as a client's resolver completes them, mean a
@@ -72,8 +74,8 @@ class _Question:
         return found.host if found is not None else ""
 
     def answer(self) -> Answer:
-        target = self.client.target(self.host)
-        routing = self.client.routing(self.host)
+        target = self._target(self.host)
+        routing = self._routing(self.host)
         if target is None and routing is None:
             self.missing.append(f"no Service or ServiceEntry has the host {self.host}")
         if isinstance(target, Service) and self.port is not None:
@@ -93,12 +95,63 @@ class _Question:
             "namespace": self.namespace,
             "host": self.host,
             "port": self.port,
-            "gateways": [_ref(key) for key in self.client.gateways],
+            "gateways": [_ref(key) for key in self.gateways],
             "service": self._service(target),
             "routing": _ref(routing.key) if routing is not None else None,
             "destinations": routes,
             "missing": self.missing,
         }
+
+    # --- what applies, by istiod's rules of visibility and precedence -----------------------------
+
+    def _target(self, host: str) -> Service | Config | None:
+        """The Service or ServiceEntry behind a host; of several entries the oldest."""
+        found = destination(self.state, host, self.namespace)
+        if found is None:
+            return None
+        return found.service or found.entries[0]
+
+    def _routing(self, host: str) -> Config | None:
+        """The object whose routes apply: that with the narrowest host, of several the oldest.
+        A VirtualService goes before routes of the Gateway API."""
+        found = []
+        for order, kind in enumerate(ROUTING):
+            for config in self.state.all(kind):
+                pattern = (
+                    self._named_by(config, host) if is_visible(config, self.namespace) else None
+                )
+                if pattern is not None:
+                    width = (pattern.startswith("*"), -len(pattern))
+                    found.append(((order > 0, *width, config.created, config.key), config))
+        return min(found, key=lambda entry: entry[0])[1] if found else None
+
+    def _named_by(self, config: Config, host: str) -> str | None:
+        """The narrowest of an object's hosts that means the one that is asked for."""
+        hosts: Iterable[str] = mesh_hosts(config)
+        if self.gateways:
+            if not set(self.gateways) & set(gateways(config)):
+                return None
+            name = "hosts" if config.key.kind == kinds.VIRTUAL_SERVICE else "hostnames"
+            hosts = [expanded(str(h), config.namespace) for h in config.spec.get(name) or ("*",)]
+        patterns = [pattern for pattern in hosts if covers(pattern, host)]
+        return min(patterns, key=lambda p: (p.startswith("*"), -len(p)), default=None)
+
+    def _rule(self, host: str) -> Config | None:
+        """The DestinationRule for a host: the client's namespace before the service's before the
+        root namespace, and there the narrowest host."""
+        name = service_of(host)
+        spaces = (self.namespace, name[0] if name else "", self.mesh.root_namespace)
+        for space in dict.fromkeys(spaces):
+            rules: list[Config] = list(self.state.all(kinds.DESTINATION_RULE, space))
+            found: list[tuple[tuple[bool, int, str, str], Config]] = []
+            for rule in rules:
+                pattern = expanded(str(rule.spec.get("host") or ""), space)
+                if pattern and covers(pattern, host) and is_visible(rule, self.namespace):
+                    width = (pattern.startswith("*"), -len(pattern), rule.created, rule.name)
+                    found.append((width, rule))
+            if found:
+                return min(found, key=lambda entry: entry[0])[1]
+        return None
 
     # --- where it goes --------------------------------------------------------------------------
 
@@ -133,7 +186,7 @@ class _Question:
     # --- one destination ------------------------------------------------------------------------
 
     def _destination(self, way: Way) -> Answer:
-        target, rule = self.client.target(way.host), self.client.rule(way.host)
+        target, rule = self._target(way.host), self._rule(way.host)
         if target is None:
             self.missing.append(f"{way.path}: no Service or ServiceEntry has the host {way.host}")
         labels: Labels = {}

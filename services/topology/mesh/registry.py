@@ -1,4 +1,4 @@
-"""What a host means in the mesh: the one look-up of Services and ServiceEntries by a host's name.
+"""The one look-up of Services and ServiceEntries by the name of a host.
 
 The functions ask whatever answers like a `State`, so that rules (a `Lens`, which records what was
 looked at), paths and the graph (a `State`) get the same answer.

@@ -151,7 +151,7 @@ def _cells(line: Line) -> list[tuple[str | int, str]]:
 
 
 def _root(root: Root, now: datetime) -> list[tuple[str, str]]:
-    """Who trusts it, its subject, until when it holds, and the beginning of its fingerprint."""
+    """Its place, its subject, its end, and the beginning of its fingerprint."""
     place = f"{short(root.source.kind)} {root.source.name} {root.part}".strip()
     found = root.certificate
     if found is None:

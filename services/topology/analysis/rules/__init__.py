@@ -1,4 +1,4 @@
-"""The rules, by what they are about; each reads specs by `forms` and asks nothing but its lens."""
+"""The rules by subject; each reads specs by `forms`, and the cluster by its lens alone."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _principal(lens: Lens, policy: Config, at: str, read: re.Match[str]) -> Iter
 
 
 def _is_trusted(mesh: Mesh, domain: str) -> bool:
-    """`cluster.local` stands for the mesh's own domain, whatever that is."""
+    """`cluster.local` stands for the mesh's own trust domain."""
     aliases = entries(mesh.config.get("trustDomainAliases"))
     return not mesh.is_known or domain in ("cluster.local", mesh.trust_domain, *aliases)
 

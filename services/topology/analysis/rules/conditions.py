@@ -1,4 +1,4 @@
-"""IST0171: what controllers say in an object's status."""
+"""IST0171: trouble that controllers report in an object's status."""
 
 from __future__ import annotations
 

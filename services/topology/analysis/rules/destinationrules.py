@@ -1,4 +1,4 @@
-"""DestinationRules: several for one host, subsets that select nothing, TLS that trusts anybody.
+"""DestinationRules: several for one host, subsets without workloads, TLS that is not verified.
 
 DestinationRules of different namespaces for one host are no finding: each client takes the one of
 its own namespace first, and that is how they are meant to be used.

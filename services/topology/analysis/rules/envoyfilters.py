@@ -1,4 +1,4 @@
-"""EnvoyFilters: operations that do nothing where they stand, or something else after an upgrade."""
+"""EnvoyFilters: operations without effect where they stand, or with another after an upgrade."""
 
 from __future__ import annotations
 

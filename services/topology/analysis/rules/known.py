@@ -1,4 +1,4 @@
-"""What objects name, and whether it is there, for the rules that ask more than `registry` tells."""
+"""Look-ups of what objects name, for the rules that ask more than `registry` tells."""
 
 from __future__ import annotations
 

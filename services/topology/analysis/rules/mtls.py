@@ -33,7 +33,7 @@ _PEER_PATH = "spec.mtls.mode"
 
 
 def tls_mode(rule: Config) -> str:
-    """What a DestinationRule makes callers speak; "" when it does not say."""
+    """The TLS mode that a DestinationRule sets for callers; "" when it sets none."""
     return text(part(rule.spec, "trafficPolicy", "tls"), "mode")
 
 

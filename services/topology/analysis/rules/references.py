@@ -1,4 +1,4 @@
-"""What objects refer to and what is not there, as one table: who names what, and the look-up."""
+"""References to what does not exist, as one table: the field that names it, and the look-up."""
 
 from __future__ import annotations
 

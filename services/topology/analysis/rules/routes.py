@@ -1,4 +1,4 @@
-"""Routes of a VirtualService that nothing ever reaches (IST0130, IST0131)."""
+"""Routes of a VirtualService that no request reaches (IST0130, IST0131)."""
 
 from __future__ import annotations
 

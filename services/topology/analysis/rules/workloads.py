@@ -37,7 +37,7 @@ from services.topology.mesh.security import policies_for, selects
 
 
 def _is_own(runs: Runs) -> bool:
-    """Whether it is a workload: made by nothing else."""
+    """Whether it is a workload, or a pod that no other object made."""
     return not isinstance(runs, Pod) or runs.owner is None
 
 
