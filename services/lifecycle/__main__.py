@@ -58,7 +58,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         parallel_writes=own.parallel_writes,
         applied=Bucket(bus, "intents"),
     )
-    runner = Runner.of(
+    runner = Runner(
         chassis,
         handlers.operations,
         work=handlers.work,

@@ -75,7 +75,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         TEST.name: Operation(TEST, test.run, lambda _command: "running the performance test"),
         GATE.name: Operation(GATE, gate.run, lambda _command: "gating the change"),
     }
-    runner = Runner.of(
+    runner = Runner(
         chassis,
         operations,
         work=_handlers(chassis, channels).work,

@@ -52,7 +52,7 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         return ClusterOfCommand(bus, question, own.facts_timeout)
 
     operations = offered()
-    runner = Runner.of(
+    runner = Runner(
         chassis,
         operations,
         work=Handlers(definitions=definitions, cluster_of=cluster_of, now=now).work,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
@@ -21,17 +20,12 @@ from services.chassis.telemetry.redaction import redacted_text
 log = structlog.get_logger(__name__)
 
 
-class EventSink(Protocol):
-    """Where events go; retries by itself."""
-
-    async def event(self, event: Event) -> object: ...
-
-
 @dataclass(slots=True)
 class Progress:
     """Events of one command in one attempt."""
 
-    sink: EventSink
+    publish: Callable[[Event], Awaitable[object]]
+    """Stores one event; retries by itself."""
     command: Command
     attempt: int
     service: str
@@ -114,7 +108,7 @@ class Progress:
     async def _write(self) -> None:
         while (event := await self._queue.get()) is not None:
             try:
-                await self.sink.event(event)
+                await self.publish(event)
             except BusUnavailable:
                 # Progress may be lost when NATS stays away; the final event is not (running.py).
                 log.warning("event_not_stored", phase=event.phase, summary=event.summary)

@@ -23,7 +23,6 @@ import structlog
 
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence
-from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import (
@@ -89,28 +88,11 @@ class Attempt:
     fence: Fence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Runner(Generic[W]):
     """Runs the commands of one worker."""
 
-    service: str
-    publisher: Publisher
-    metrics: metrics.Metrics
-    claims: Claims
-    completion: Completion
-    operations: Mapping[str, Operation[W, Result | Plan]]
-    work: Callable[[Attempt], AbstractAsyncContextManager[W]]
-    """Makes what an operation works with, for the time that it runs."""
-    changes: Callable[[W | None], str]
-    """Says what an attempt had changed when it failed; None when its work was never made."""
-    planned: Callable[[Plan], Operation[W, Result]] | None
-    """Makes an operation of a command's plan; None for a service that carries out no plans."""
-    resumes: bool
-    """True where the deadline is the first attempt's alone: a later one goes on with its work."""
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         chassis: Chassis[Any],
         operations: Mapping[str, Operation[W, Result | Plan]],
         *,
@@ -120,33 +102,37 @@ class Runner(Generic[W]):
         planned: Callable[[Plan], Operation[W, Result]] | None = None,
         is_exclusive: bool = True,
         resumes: bool = False,
-    ) -> Runner[W]:
-        """The runner of a service, over the bus of its chassis."""
-        claims = Claims(
+    ) -> None:
+        """`work` makes the object that an operation works with, for the time that it runs.
+
+        `forget` deletes the credential that came with an ended operation. `changes` says what an
+        attempt had changed when it failed; it gets None when the work was never made. `planned`
+        makes an operation of a command's plan, in a service that carries plans out. `is_exclusive`
+        is False for a service that claims nothing (`Claims`). With `resumes` the deadline is the
+        first attempt's alone: a later one goes on with its work.
+        """
+        self.service = chassis.service
+        self.operations = operations
+        self.claims = Claims(
             bus=chassis.bus,
             records=Records(Bucket(chassis.bus, "ops"), OperationRecord),
             worker=chassis.settings.instance,
             ack_wait=chassis.settings.ack_wait,
             is_exclusive=is_exclusive,
         )
-        return cls(
-            service=chassis.service,
+        self._publisher = chassis.publisher
+        self._metrics = chassis.metrics
+        self._completion = Completion(
             publisher=chassis.publisher,
+            claims=self.claims,
+            service=chassis.service,
             metrics=chassis.metrics,
-            claims=claims,
-            completion=Completion(
-                publisher=chassis.publisher,
-                claims=claims,
-                service=chassis.service,
-                metrics=chassis.metrics,
-                forget=forget,
-            ),
-            operations=operations,
-            work=work,
-            changes=changes,
-            planned=planned,
-            resumes=resumes,
+            forget=forget,
         )
+        self._work = work
+        self._changes = changes
+        self._planned = planned
+        self._resumes = resumes
 
     async def advertise(self, *, versions: Sequence[str] = ()) -> None:
         """Publishes the service's catalog of operations for the gateway.
@@ -170,7 +156,7 @@ class Runner(Generic[W]):
         with processing(delivery, command, service=self.service):
             stored = await self.claims.stored(command.operation, command.cluster)
             if stored is not None and stored[0].state.is_terminal:
-                await self.completion.repeat(command, stored[0])
+                await self._completion.repeat(command, stored[0])
                 return
             if stored is not None and not self.claims.is_exclusive:
                 return  # the service that the command was handed on to has it
@@ -187,17 +173,17 @@ class Runner(Generic[W]):
         if stored is not None and stored[0].state.is_terminal:
             return
         attempt = stored[0].attempt + 1 if stored else 1
-        progress = Progress(self.publisher, command, attempt, service=self.service)
+        progress = Progress(self._publisher.event, command, attempt, service=self.service)
         words = doing(self._operation(command), command)
         final = failure_event(progress, error, doing=words, applied="")
-        await self.completion.complete(command, progress, final, error)
+        await self._completion.complete(command, progress, final, error)
 
     async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
         """Runs the operation between its first and its last event."""
         began = time.monotonic()
-        progress = Progress(self.publisher, command, claim.attempt, service=self.service)
+        progress = Progress(self._publisher.event, command, claim.attempt, service=self.service)
         progress.start()
-        self.metrics.add(metrics.RUNNING, 1)
+        self._metrics.add(metrics.RUNNING, 1)
         try:
             async with self.claims.heartbeats(delivery, claim) as fence:
                 outcome, error = await self._outcome(progress, fence)
@@ -207,15 +193,15 @@ class Runner(Generic[W]):
                     if error is not None:
                         outcome = self._failure(progress, error, None)
                 if isinstance(outcome, Event):
-                    await self.completion.complete(command, progress, outcome, error)
+                    await self._completion.complete(command, progress, outcome, error)
         except BaseException:
             progress.abandon()
             raise
         finally:
-            self.metrics.add(metrics.RUNNING, -1)
-            self.metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
+            self._metrics.add(metrics.RUNNING, -1)
+            self._metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
         ended = "handed_on" if isinstance(outcome, Plan) else "failed" if error else "done"
-        self.metrics.count(metrics.COMMANDS, command.kind, ended)
+        self._metrics.count(metrics.COMMANDS, command.kind, ended)
         code = error.code if error else ""
         log.info("operation_ended", outcome=ended, code=code, kind=command.kind)
 
@@ -233,7 +219,7 @@ class Runner(Generic[W]):
             attempt = Attempt(
                 command=command, advertised=operation.advertised, progress=progress, fence=fence
             )
-            async with self.work(attempt) as work:
+            async with self._work(attempt) as work:
                 result = await operation.run(work)
         except Exception as raised:
             error = first_error(raised)
@@ -253,25 +239,25 @@ class Runner(Generic[W]):
         operation = self._operation(command)
         if operation is None:
             raise UnknownOperation(f"{self.service} offers no operation {command.kind!r}")
-        goes_on = self.resumes and progress.attempt > 1
+        goes_on = self._resumes and progress.attempt > 1
         if not goes_on and command.deadline <= datetime.now(timezone.utc):
             raise DeadlineExpired("the command was not started before its deadline")
         return operation
 
     def _operation(self, command: Command) -> Operation[W, Result | Plan] | None:
-        if command.plan is not None and self.planned is not None:
-            return self.planned(command.plan)
+        if command.plan is not None and self._planned is not None:
+            return self._planned(command.plan)
         return self.operations.get(command.kind)
 
     def _failure(self, progress: Progress, error: MeshbusError, work: W | None) -> Event:
         words = doing(self._operation(progress.command), progress.command)
-        return failure_event(progress, error, doing=words, applied=self.changes(work))
+        return failure_event(progress, error, doing=words, applied=self._changes(work))
 
     async def _hand_on(self, command: Command, plan: Plan) -> MeshbusError | None:
         """Publishes the same operation for lifecycle; returns the error if that can never work."""
         translated = command.model_copy(update={"plan": plan, "body": ""})
         try:
-            await self.publisher.command(
+            await self._publisher.command(
                 translated, service="lifecycle", slot=SlotKind.APPLY, within=_HAND_ON_WITHIN
             )
         except ClusterBusy:

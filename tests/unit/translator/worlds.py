@@ -148,7 +148,7 @@ class World:
             namespace=namespace,
             body=body,
         )
-        progress = Progress(self, command, attempt=1, service="translator")
+        progress = Progress(self.event, command, attempt=1, service="translator")
         progress.start()
         work = Work(
             command=command,

@@ -72,7 +72,7 @@ class Shop:
             metrics=metrics,
             health=Health(SERVICE, metrics),
         )
-        return Runner.of(
+        return Runner(
             chassis,
             self._operations(),
             work=self._work,
