@@ -89,7 +89,7 @@ def _browse(stream: str, purpose: str) -> tuple[Right, ...]:
 
 
 def _objects(bucket: str, purpose: str) -> tuple[Right, ...]:
-    """Objects of an object store: write, and read by direct requests (`perf/adapters/objects.py`)."""
+    """Objects of an object store: write, read by direct requests (`perf/adapters/objects.py`)."""
     return (
         Right(f"$O.{bucket}.>", f"{purpose}: write"),
         Right(f"$JS.API.DIRECT.GET.OBJ_{bucket}", f"{purpose}: the content"),
