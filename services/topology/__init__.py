@@ -1,2 +1,2 @@
-"""Topology: watches every registered cluster and tells what the mesh looks like, what moved away
-from what was applied, and what is wrong with it."""
+"""Topology: watches every registered cluster and publishes the live graph of its mesh, the drift of
+applied objects from their manifests, and findings about its configuration."""

@@ -26,10 +26,9 @@ from services.chassis.messages import ClusterRecord
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
-from services.topology.adapters import feeds as mirrors
 from services.topology.adapters.applied import ClusterApplied
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
-from services.topology.adapters.feeds import Feed
+from services.topology.adapters.feeds import Feed, change_times, past_view
 from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
@@ -73,11 +72,11 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     handlers = Handlers(
         views=views,
         ask=forwarding.ask,
-        past=partial(mirrors.past, bus),
-        moments=partial(mirrors.changed, bus),
+        past=partial(past_view, bus),
+        moments=partial(change_times, bus),
         window_s=int(own.telemetry_window.total_seconds()),
     )
-    observing = _Observing(chassis=chassis, opener=opener, owned=owner_handlers.owned)
+    observing = _ClusterObservation(chassis=chassis, opener=opener, owned=owner_handlers.owned)
     owners = Owners(
         bus=bus,
         views=views,
@@ -93,7 +92,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         handlers=handlers,
         folder=Path(str(resources.files("services.topology") / "page")),
         most_streams=own.most_streams,
-        hosts=frozenset(filter(None, (name.strip() for name in own.hosts.split(",")))),
+        hosts=frozenset(own.host_names),
     )
     pages.start()
     service = await serve_queries(
@@ -120,8 +119,8 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Observing:
-    """Builds what watches one cluster, and keeps it together."""
+class _ClusterObservation:
+    """Builds the watches, the graph, the analysis and the drift of one cluster, and runs them."""
 
     chassis: Chassis[TopologySettings]
     opener: Opener
@@ -131,7 +130,7 @@ class _Observing:
         return hashlib.sha256((await self._kubeconfig(cluster)).encode()).hexdigest()
 
     async def observe(self, record: ClusterRecord, feed: Feed) -> None:
-        """Watches a cluster and tells its feed, until it is cancelled."""
+        """Watches a cluster and publishes its feed, until it is cancelled."""
         settings, metrics = self.chassis.settings, self.chassis.metrics
         config = parse_kubeconfig(
             await self._kubeconfig(record.cluster), allow_insecure=settings.insecure_kubeconfigs
@@ -204,7 +203,7 @@ class _Observing:
             )
             stack.push_async_callback(api.close)
             return PrometheusTelemetry(api)
-        admins = EnvoyAdmins(list(filter(None, (u.strip() for u in own.envoys.split(",")))))
+        admins = EnvoyAdmins(own.envoy_urls)
         stack.push_async_callback(admins.close)
         pods = PodProxies(client, lambda: proxied_pods(state, cluster=istio_name(state)))
         return EnvoyTelemetry(admins, pods)

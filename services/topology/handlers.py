@@ -40,7 +40,7 @@ from services.topology.reports import compliance
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What the owner of a cluster answers from."""
+    """An owned cluster's observer and drift, for answers."""
 
     observer: Observer
     drifts: Drifts
@@ -99,7 +99,7 @@ class Handlers:
     """What the rates on the graph are taken over."""
 
     async def clusters(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What is known of each registered cluster."""
+        """The registered clusters and the state of their watches."""
         return {"clusters": [_info(view) for view in self.views.clusters.values()]}
 
     async def graph(self, asked: dict[str, Any]) -> orjson.Fragment:

@@ -1,6 +1,6 @@
-"""One cluster as its owner sees it: watches put in what they see, the feed gets what it means.
+"""One cluster as its owner sees it: takes events of the watches, publishes changes to the feed.
 
-One pump takes whatever has come since its last turn, so that a burst becomes one delta and the time
+One pump takes all that came since its last turn, so that a burst becomes one delta and the time
 that a publish takes is used to collect. The graph goes first; rules are evaluated in slices after
 it, and give way as soon as something new has come.
 """
@@ -37,25 +37,24 @@ WATCHING, PARTLY, UNREACHABLE = "watching", "partly", "unreachable"
 
 
 class FeedWriter(Protocol):
-    """Where an observer tells what changed; raises `LeaseLost` when the cluster has another
-    owner."""
+    """The feed of an owned cluster; raises `LeaseLost` when the cluster has another owner."""
 
     def fill(self, parts: Parts) -> None:
-        """Adds to what the first word will hold."""
+        """Adds items to the first checkpoint."""
 
     async def begin(self) -> None:
-        """The first word: everything that was filled in, instead of whatever was told before."""
+        """Publishes the filled items as a checkpoint, in place of all earlier ones."""
 
     async def publish(self, topic: Topic, parts: Parts) -> None:
         """Stores changed items and passes them on."""
 
     async def ensure_checkpoint(self) -> None:
-        """Now and then: sees that what was told is not forgotten while nothing happens."""
+        """Stores a checkpoint when the last one is old, or the stream has dropped it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Observer:
-    """What becomes of the events of one cluster."""
+    """Turns the events of one cluster into changes of its graph, findings and drift."""
 
     state: State
     graph: Graph
@@ -72,7 +71,7 @@ class Observer:
     _published_info: bytes = b""
     _since: str = ""
     _came_at: float = 0.0
-    """Loop time of the oldest change that was not told yet; 0 without one."""
+    """Loop time of the oldest change that was not published yet; 0 without one."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     # --- what comes in --------------------------------------------------------------------------
@@ -119,7 +118,7 @@ class Observer:
         self._news.set()
 
     def telemetry(self, *, source: str, state: str, detail: str = "") -> None:
-        """How the source of the traffic is."""
+        """The state of the source of the traffic."""
         self._telemetry = {"source": source, "state": state, "detail": detail}
         self._news.set()
 
@@ -132,7 +131,7 @@ class Observer:
     # --- what goes out --------------------------------------------------------------------------
 
     async def run(self, writer: FeedWriter) -> None:
-        """Tells, for as long as the cluster is this worker's; what is known already goes first."""
+        """Publishes while the cluster is this worker's; the present state goes first."""
         self._since = _now()
         self._came_at = 0.0
         async for parts in self._graph_changes():
@@ -152,7 +151,7 @@ class Observer:
                 await writer.ensure_checkpoint()
 
     async def _pause(self) -> None:
-        """Until something new comes, or for as long as nothing may happen."""
+        """Waits for news, but not longer than a checkpoint may be unchecked."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KEEP_EVERY_S):
                 await self._news.wait()
@@ -177,7 +176,7 @@ class Observer:
             await writer.publish(Topic.DRIFT, {DRIFT_PART: drift})
 
     async def _graph_changes(self) -> AsyncIterator[Parts]:
-        """The graph's answer to what has come.
+        """The graph's changes from all that came since the last turn.
 
         A whole cluster comes namespace by namespace, whose objects belong together, and lets the
         process do something else in between.
@@ -197,7 +196,7 @@ class Observer:
                 await asyncio.sleep(0)
 
     async def _analyse(self, writer: FeedWriter) -> bool:
-        """Evaluates what is due until something new comes; True when more is to be done."""
+        """Evaluates rules that are due until news comes; True when there is more to do."""
         items: dict[str, Item | None] = {}
         while self.analysis.is_due:
             news = self.analysis.evaluate(most=_SLICE)
@@ -243,7 +242,7 @@ def finding_id(finding: Finding) -> str:
 
 
 def finding_item(finding: Finding) -> Item:
-    """A finding as it is told."""
+    """A finding as it is published."""
     return {
         "code": finding.code,
         "codes": list(finding.codes),
@@ -258,7 +257,7 @@ def finding_item(finding: Finding) -> Item:
 
 
 def named(key: Key) -> Mapping[str, Any]:
-    """An object's name in an item; `kind` without its group is what people read."""
+    """An object's name in an item; people read `kind` without its group."""
     group, _, kind = key.kind.rpartition("/")
     return {"group": group, "kind": kind, "namespace": key.namespace, "name": key.name}
 

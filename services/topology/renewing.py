@@ -1,4 +1,4 @@
-"""Renewing the traffic of one cluster's graph, whatever becomes of the source.
+"""Renewing the traffic of one cluster's graph, over failures of its source.
 
 One source of telemetry may know several clusters by the names that Istio has for them. A flow
 belongs to a cluster's graph when one of its ends does.
@@ -35,7 +35,7 @@ class Renewal:
     now: Callable[[], datetime]
 
     async def run(self) -> None:
-        """For as long as it runs; a source that cannot tell leaves the last flows to fade."""
+        """Reads the source until cancelled; while it fails, the last flows stay for a window."""
         source = self.telemetry.name
         self.observer.telemetry(source=source, state=STARTING)
         failures = 0
@@ -63,7 +63,7 @@ class Renewal:
         except MeshbusError:
             raise
         except Exception:
-            # A source that answers what nobody foresaw must not end the watching of the cluster.
+            # An unforeseen answer of a source must not end the watching of the cluster.
             log.exception("telemetry_failed")
             raise InternalError("the traffic could not be read") from None
 

@@ -40,3 +40,15 @@ class TopologySettings(BaseSettings):
     other names are refused, since a foreign site may give its name this machine's address."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
+
+    @property
+    def envoy_urls(self) -> list[str]:
+        return _listed(self.envoys)
+
+    @property
+    def host_names(self) -> list[str]:
+        return _listed(self.hosts)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,1 +1,1 @@
-"""What speaks to the outside: API servers, the bus, Prometheus, browsers."""
+"""The outside: API servers, the bus, proxies, browsers."""

@@ -1,5 +1,5 @@
-"""What drift reads and asks for: the intents that lifecycle keeps, single objects of the cluster,
-and repairs, which lifecycle makes because topology writes to no cluster."""
+"""The applied objects of a cluster, for the drift: intents, which lifecycle keeps on the bus, live
+objects, and repairs, which lifecycle makes because topology writes to no cluster."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ClusterApplied:
     publisher: Publisher
 
     async def intent(self, key: Key) -> AppliedObject | None:
-        """None also for what another version of ours wrote and this one cannot read."""
+        """None also for an intent that another version wrote and this one cannot read."""
         entry = await Bucket(self.bus, _BUCKET).get(
             key_of(self.cluster, kind=key.kind, namespace=key.namespace, name=key.name)
         )

@@ -48,7 +48,7 @@ class EnvoyAdmins:
         timeout: timedelta = timedelta(seconds=5),
         most_bytes: int = _MOST_BYTES,
     ) -> None:
-        """Raises `MalformedRequest` for what is no plain http or https address."""
+        """Raises `MalformedRequest` for an address that is not plain http or https."""
         self._urls = [_checked(url) for url in urls]
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._most_bytes = most_bytes
@@ -163,7 +163,7 @@ def _peer(server_info: bytes) -> Peer:
 
 
 def _readings(answers: Iterable[Reading | str]) -> Readings:
-    """Failures are told by a few of them and their number, for a whole mesh may be away."""
+    """Lists a few failures and counts the rest, since a whole mesh may be away."""
     found, missing = [], []
     for answer in answers:
         if isinstance(answer, Reading):

@@ -1,4 +1,4 @@
-"""Telling the feed of one cluster, as its owner.
+"""Publishing the feed of a cluster as its owner, following that of another owner, reading the past.
 
 Each publish expects the last sequence of the cluster's subjects. Who was paused, lost the lease and
 goes on is refused by the server itself, whatever it believes about its own lease.
@@ -93,7 +93,7 @@ class Feed:
             await self.checkpoint()
 
     async def ensure_checkpoint(self) -> None:
-        """Called now and then: stores a checkpoint where the last one is old or forgotten."""
+        """Stores a checkpoint when the last one is old, or the stream has dropped it."""
         age_s = asyncio.get_running_loop().time() - self._checkpoint_at
         begin = deltas.subject(self.view.cluster, Topic.CHECKPOINT, Stage.BEGIN)
         if (
@@ -110,11 +110,11 @@ class Feed:
                 self._rising.put(part, ident, item)
 
     def discard_filled(self) -> None:
-        """What was filled in by a watch that failed before its first word."""
+        """Drops the items of a watch that failed before its first checkpoint."""
         self._rising = None
 
     async def begin(self) -> None:
-        """The first word of an owner, or everything anew: as a checkpoint."""
+        """Publishes the filled items as a checkpoint, in place of all earlier ones."""
         view = self._rising or ClusterView(self.view.cluster, epoch=self.view.epoch)
         view.number = self.view.number + 1
         self.view, self._rising = view, None
@@ -215,7 +215,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Replay:
-    """Builds a view from the messages of a feed, whichever worker told them."""
+    """Builds a view from the messages of a feed, over changes of its owner."""
 
     cluster: str
     view: ClusterView | None = None
@@ -259,7 +259,7 @@ async def follow(bus: Bus, views: Views, *, cluster: str) -> None:
                 views.notify(delta)
 
 
-async def moments(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
+async def checkpoints(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
     """The checkpoints of a cluster: when, and where in the stream."""
     subject = deltas.subject(cluster, Topic.CHECKPOINT, Stage.BEGIN)
     last = await _last_checkpoint(bus, cluster)
@@ -276,9 +276,9 @@ async def moments(bus: Bus, cluster: str) -> list[tuple[datetime, int]]:
     return found
 
 
-async def past(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
+async def past_view(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
     """The view of a cluster as it was; raises `HistoryGone`."""
-    before = [place for at, place in await moments(bus, cluster) if at <= moment]
+    before = [place for at, place in await checkpoints(bus, cluster) if at <= moment]
     if not before:
         raise HistoryGone(f"nothing is kept of the cluster at {moment:%Y-%m-%d %H:%M:%S} UTC")
     replay = Replay(cluster)
@@ -292,9 +292,9 @@ async def past(bus: Bus, cluster: str, moment: datetime) -> ClusterView:
     return replay.view
 
 
-async def changed(bus: Bus, cluster: str) -> list[datetime]:
+async def change_times(bus: Bus, cluster: str) -> list[datetime]:
     """When something changed, oldest first: all checkpoints, and each of the last changes."""
-    places = await moments(bus, cluster)
+    places = await checkpoints(bus, cluster)
     if not places:
         return []
     start = max(places[0][1], await last_sequence(bus, cluster) - _LAST_CHANGES)
@@ -303,7 +303,7 @@ async def changed(bus: Bus, cluster: str) -> list[datetime]:
 
 
 async def _deltas_since(bus: Bus, cluster: str, start: int) -> AsyncIterator[Delta]:
-    """Everything told about a cluster from a place up to now."""
+    """The deltas of a cluster from a stream sequence up to now."""
     last = await last_sequence(bus, cluster)
     reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start)
     async with aclosing(reader.messages()) as messages:

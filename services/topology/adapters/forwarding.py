@@ -42,7 +42,7 @@ class Forwarding:
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
-        """The owner's answer, or its error; `WorkerUnavailable` when nobody owns the cluster."""
+        """The owner's answer, or its error; `WorkerUnavailable` when the cluster has no owner."""
         if self.handlers.answers(cluster):
             return await self.handlers.answer(cluster, verb, asked)
         subject = f"ctl.topology.{cluster}.{subjects.token(verb)}"

@@ -1,4 +1,4 @@
-"""Which clusters there are, and which of them this process watches.
+"""The registered clusters, and the leases on those that this process watches.
 
 Every registered cluster is tended by one task here: it tries for the cluster's lease, watches while
 it holds it, and follows the owner's feed while it does not. A process that stops gives its leases
@@ -42,7 +42,7 @@ _AFTER_DEFECT_S = 30.0
 _LOOK_AGAIN_S = 1.0
 
 Observe = Callable[[ClusterRecord, Feed], Awaitable[None]]
-"""Watches a cluster and tells its feed, until it is cancelled."""
+"""Watches a cluster and publishes its feed, until it is cancelled."""
 Fingerprint = Callable[[str], Awaitable[str]]
 """Tells one credential of a registered cluster from the next."""
 
@@ -74,7 +74,7 @@ class Owners:
         return frozenset(self._owned)
 
     async def run(self) -> None:
-        """Tends what is registered, until it is cancelled."""
+        """Owns or follows the registered clusters, until it is cancelled."""
         forget = self.bus.on_reconnect(self._changed.set)
         subscription = await self.bus.client.subscribe("$KV.clusters.>", cb=self._notice)
         try:
@@ -145,7 +145,7 @@ class Owners:
         await asyncio.gather(task, return_exceptions=True)
 
     async def _tend(self, record: ClusterRecord) -> None:
-        """Owns the cluster, or follows whoever does; nothing but a cancellation ends it."""
+        """Owns the cluster, or follows its owner, until it is cancelled."""
         cluster = record.cluster
         while True:
             try:
@@ -196,7 +196,8 @@ class Owners:
             self.metrics.add(CLUSTERS_OWNED, -1)
 
     async def _observe_over_failures(self, record: ClusterRecord, feed: Feed) -> None:
-        """Over failures, which the feed tells: an owner that cannot reach a cluster stays owner."""
+        """Watches again after failures, which it publishes: the owner of a cluster that cannot be
+        reached stays its owner."""
         known, shown = "", None
         while True:
             pause = _AFTER_FAILURE_S
@@ -220,7 +221,7 @@ class Owners:
             await asyncio.sleep(pause)
 
     async def _until_free(self, cluster: str) -> None:
-        """Until the lease has gone: an expired one goes without a word."""
+        """Polls until the lease is free: an expired one goes without an event."""
         while True:
             await asyncio.sleep(_LOOK_AGAIN_S)
             entry = await self.leases.bucket.get(f"watch.{cluster}")
@@ -248,7 +249,7 @@ class Owners:
 
 
 async def _publish_unreachable(feed: Feed, record: ClusterRecord, reason: str) -> ClusterView:
-    """Tells that nothing is known of the cluster, and why; returns the view that says so."""
+    """Publishes that the cluster cannot be watched, and why; returns the view that says so."""
     feed.fill({INFO_PART: {INFO_ID: _unreachable(record, reason)}})
     await feed.begin()
     return feed.view

@@ -1,4 +1,4 @@
-"""Server-Sent Events: writes to each client what `following` has for it.
+"""Server-Sent Events: writes the deltas and snapshots of `feed/following.py` to each client.
 
 Everything that came in one turn of the event loop goes out in one write. A client that does not
 read for half a minute is cut off; its browser comes back with the position that it had.

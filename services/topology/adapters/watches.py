@@ -1,4 +1,4 @@
-"""Watching one cluster: every kind of its topology, kinds that come later, and what was applied.
+"""Watching one cluster: the kinds of its topology, those defined later, and those of intents.
 
 Each kind has a task of its own; a kind that the credential may not read, or that is not served any
 more, leaves the others alone. Nothing is kept here: what an event says goes to the observer as a
@@ -71,7 +71,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is kept of an event: the record, and the object itself where somebody applied it."""
+    """An event's object as a record, and as it came when it has an intent."""
 
     key: Key
     record: Object | None
@@ -133,7 +133,7 @@ class ClusterWatch:
             pass
 
     async def _surveyed(self) -> None:
-        """A survey that may fail: what is watched already goes on."""
+        """Surveys; on a failure the present watches go on."""
         try:
             await self._survey()
         except MeshbusError as error:
@@ -148,7 +148,7 @@ class ClusterWatch:
             self.observer.trouble(_DISCOVERY, "")
 
     async def _survey(self, *, first: bool = False) -> None:
-        """Starts watches for what is served and wanted, and ends those that nobody needs."""
+        """Starts watches for kinds that are served and wanted, and ends those of other kinds."""
         now = asyncio.get_running_loop().time()
         if first or self._definitions_changed.is_set():
             self._definitions_changed.clear()
@@ -182,7 +182,7 @@ class ClusterWatch:
             yield found
 
     async def _of_intents(self) -> _Wanted:
-        """What nothing else watches and something was applied of."""
+        """Kinds of applied objects that the topology itself does not watch."""
         shown = set(kinds.ALWAYS) | {_DEFINITION}
         places: dict[str, set[str]] = {}
         for key in self.drifts.kinds():
@@ -216,7 +216,7 @@ class ClusterWatch:
     # --- one kind -------------------------------------------------------------------------------
 
     async def _watch(self, watch: Watch, resource: Resource) -> None:
-        """Over whatever happens, until the kind is not served any more."""
+        """Watches again after each failure, until the kind is not served any more."""
         pause = _RETRY_S
         while True:
             try:

@@ -44,7 +44,7 @@ class Labelled:
             del self._names[namespace], self._pairs[namespace]
 
     def find(self, namespace: str, selector: Labels) -> Iterator[tuple[str, str]]:
-        """Namespace and name of those that a selector means; an empty selector means all."""
+        """Namespace and name of those that a selector matches; an empty one matches all."""
         if namespace == EVERYWHERE:
             for space in self._names:
                 yield from self.find(space, selector)
@@ -66,7 +66,7 @@ class Selectors(Generic[T]):
     _places: dict[tuple[str, T], list[Pair]] = field(default_factory=dict)
 
     def put(self, namespace: str, item: T, selectors: tuple[Labels, ...]) -> None:
-        """Sets what an item selects by; several selectors mean any of them, none forgets it."""
+        """Sets the selectors of an item, any of which may match; without any, forgets it."""
         buckets = self._buckets.setdefault(namespace, {})
         for pair in self._places.pop((namespace, item), ()):
             bucket = buckets.get(pair, {})

@@ -1,4 +1,4 @@
-"""What is kept of a cluster's objects: no more than the graph and the analysis ask for.
+"""Records of a cluster's objects, with the fields that the graph and the analysis read.
 
 Ten thousand pods as decoded JSON take 150 MB; as these records, whose labels, annotations and
 containers are shared by all pods of a workload, a tenth of that. Objects of a mesh's configuration
@@ -29,7 +29,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What every record has."""
+    """The fields of every record."""
 
     key: Key
     uid: str = ""

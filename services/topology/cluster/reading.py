@@ -240,7 +240,7 @@ _TEXTS = ("root-cert.pem",)
 
 
 def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
-    """What Istio's ConfigMaps say about the mesh, decoded; injection templates are not kept."""
+    """Istio's ConfigMaps with their YAML decoded, without the injection templates."""
     found: dict[str, Any] = {name: data[name] for name in _TEXTS if name in data}
     for name in _SETTINGS:
         # Also ValueError: what looks like a date and is none.

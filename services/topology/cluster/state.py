@@ -1,4 +1,4 @@
-"""One cluster's objects as they are now, with the indices that questions about them need.
+"""One cluster's objects as they are now, with indices by owner and by tag.
 
 Pure: watches put objects in, the graph and the analysis ask. What changes comes out as `Change`s;
 an event that changes nothing of what is kept comes out as nothing.
@@ -23,7 +23,7 @@ def matches(selector: Labels, labels: Labels) -> bool:
 
 @dataclass(slots=True)
 class State:
-    """What one cluster has. `cluster` is its token, `name` what people call it."""
+    """The objects of one cluster. `cluster` is its token, `name` people's name for it."""
 
     cluster: str
     name: str = ""
@@ -69,7 +69,7 @@ class State:
     def pods_with(
         self, selector: Labels, namespace: str | None = None
     ) -> tuple[str, Iterator[Pod]]:
-        """Pods that a selector means, and the tag by which they were found: the rarest of the
+        """Pods that a selector matches, and the tag by which they were found: the rarest of the
         selector's labels, "" without any."""
         if not selector:
             return "", self.all(kinds.POD, namespace)
@@ -86,7 +86,7 @@ class State:
                 yield self._objects[kind][key.namespace][key.name]
 
     def selected_workloads(self, namespace: str, selector: Labels) -> Iterator[Workload]:
-        """Workloads of a namespace whose pods a selector means."""
+        """Workloads of a namespace whose pods a selector matches."""
         for workload in self.workloads(namespace):
             if matches(selector, workload.pod_labels):
                 yield workload
@@ -101,7 +101,7 @@ class State:
     # --- changes --------------------------------------------------------------------------------
 
     def put(self, obj: Object) -> Change | None:
-        """Stores a record; None when it says nothing new."""
+        """Stores a record; None when it equals the stored one."""
         key = obj.key
         objects = self._objects.setdefault(key.kind, {}).setdefault(key.namespace, {})
         before = objects.get(key.name)
@@ -127,7 +127,7 @@ class State:
     def replace(
         self, kind: str, objects: Iterable[Object], *, namespace: str | None = None
     ) -> list[Change]:
-        """The whole kind, or one namespace of it, as a list has it: what it lacks is gone."""
+        """Replaces a kind, or one namespace of it, by a list: others are dropped."""
         changes: list[Change] = []
         listed: set[Key] = set()
         for obj in objects:

@@ -1,1 +1,1 @@
-"""Drift: what was applied by Meshbus and is not like that any more."""
+"""Drift: objects that Meshbus applied and that differ from what it applied by now."""

@@ -1,4 +1,4 @@
-"""Whether an object drifted from its intent, and in what: by field ownership, then by value.
+"""Compares an object with its intent: by field ownership first, then by value.
 
 A server-side apply makes its manager the owner of what it sent. Whoever changes or removes such a
 field takes it out of that manager's entry, so an object whose entry has all its paths is as it was
@@ -107,7 +107,7 @@ def _all(intent: AppliedObject) -> list[Path]:
 
 
 def _version(text: Any) -> int:
-    """Resource versions are numbers in practice; one that is none says nothing about order."""
+    """A resource version as a number, as it is in practice; 0 for any other form."""
     try:
         return int(text)
     except (TypeError, ValueError):
@@ -144,7 +144,7 @@ class _Loss:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it can only be another one's doing."""
+        """Whether only another manager can have caused it."""
         return self.owner is not None or self.suspect is not None
 
 

@@ -37,7 +37,7 @@ def _members(fields: Mapping[str, Any], at: Path) -> Iterator[Path]:
 
 
 def lost(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[Path]:
-    """What `kept` has and `now` lacks, containers before what is in them."""
+    """Paths of `kept` that `now` lacks, containers before their members."""
     if kept == now:
         return []
     return sorted(paths_of(kept) - paths_of(now), key=lambda path: (len(path), path))

@@ -1,4 +1,4 @@
-"""What is kept in memory of one applied object: the drift that was told, and its repairs.
+"""One applied object in memory: its intent, its published drift, and its repairs.
 
 Of the intent only a digest is kept, since definitions are large; the rest is read when needed.
 
@@ -31,7 +31,7 @@ _MOST_CHANGES = 50
 
 
 class Healing(StrEnum):
-    """What is done about a drift."""
+    """The state of the repair of a drift."""
 
     NONE = ""
     REPAIRING = "repairing"
@@ -134,14 +134,14 @@ _SETTLED = timedelta(seconds=10)
 
 
 def is_of(applied: AppliedObject, state: State) -> bool:
-    """Whether an intent is of the cluster that `state` is of, whatever has its address now."""
+    """Whether an intent is of this cluster, and not of an earlier one at the same address."""
     system = state.get(kinds.NAMESPACE, "", "kube-system")
     return system is None or applied.identity in ("", system.uid)
 
 
 @dataclass(slots=True)
 class TrackedObject:
-    """One intent, and what is told of it."""
+    """An object that has an intent, with the drift that was published."""
 
     operation: str
     uid: str
@@ -150,7 +150,7 @@ class TrackedObject:
     mode: str
     backoff: Backoff
     item: Item | None = None
-    """The drift as it was told."""
+    """The drift as it was published."""
     is_late: bool = False
     """An uncertain suspicion has waited as long as it has to."""
 
@@ -159,7 +159,7 @@ class TrackedObject:
         return cls(intent.operation, intent.uid, b"", "", Backoff(heal_attempts))
 
     def renew(self, intent: AppliedObject, *, default_mode: str) -> None:
-        """Takes over what the intent says now."""
+        """Takes over a new version of the intent."""
         if self.operation != intent.operation:
             # Not a repair, which leaves the operation's name: applied anew.
             self.operation = intent.operation

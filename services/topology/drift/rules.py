@@ -1,4 +1,4 @@
-"""What is no drift, as data: fields that others write by right. Each rule says why.
+"""Exemptions from drift, as data: fields that other managers rightly write, with the reason.
 
 Fields outside of what we applied need no rule: they are never looked at.
 """
@@ -20,7 +20,7 @@ _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One kind of change that is no drift. What is empty fits everything."""
+    """One kind of change that is no drift. An empty field of the rule matches everything."""
 
     reason: str
     kinds: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Values of an object: where two differ, what of them may be shown, and when they are the same.
+"""Values of an object: when two are equal to the API server, and how a difference is shown.
 
 ConfigMaps, environment variables, arguments of programs, annotations and plugins' settings hold
-what nobody should read in an event, so their paths are told and their values are not.
+what must not be read in an event, so their paths are published and their values are not.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def differences(path: str, wanted: Any, found: Any) -> Iterator[tuple[str, Any, 
 
 
 def same(path: str, wanted: Any, found: Any) -> bool:
-    """Whether two values mean the same to the API server."""
+    """Whether two values are equal to the API server."""
     if _is_empty(wanted) and _is_empty(found):
         return True
     if isinstance(wanted, bool) or isinstance(found, bool):
@@ -86,7 +86,7 @@ def _amount(value: Any) -> Decimal | None:
 
 
 def shown(kind: str, path: str, value: Any) -> Any:
-    """The value as it may be told: short, and nothing that may be secret; None for none."""
+    """The value cut short, hidden where it may be secret; None for none."""
     if value is ABSENT:
         return None
     if is_hidden(kind, path):
@@ -113,5 +113,5 @@ def _bare(path: str, value: Any) -> Any:
 
 
 def is_ignored(path: str, ignored: list[str]) -> bool:
-    """Whether the intent lets anybody change it."""
+    """Whether the intent leaves the field to others."""
     return any(is_under(path, stem) for stem in ignored)

@@ -1,9 +1,9 @@
-"""Drift of one cluster: what lifecycle applied against what the watches see.
+"""Drift of one cluster: the intents of lifecycle against the objects of the watches.
 
 A watch event is compared with the kept intent by field ownership, which costs microseconds; only an
-object that lost something of ours is looked at closely. Before a drift is told, its intent is read
-once more from the bus: lifecycle forgets an intent before it deletes the object, and renews it
-after it applied, so that its own work is no drift. Rejected: a dry-run apply per event (a write
+object that lost something of ours is looked at closely. Before a drift is published, its intent
+is read once more from the bus: lifecycle forgets an intent before it deletes the object, and renews
+it after it applied, so that its own work is no drift. Rejected: a dry-run apply per event (a write
 request each), and a periodic comparison (seconds to minutes late).
 """
 
@@ -48,7 +48,7 @@ class AppliedObjects(Protocol):
     """The objects that lifecycle applied to one cluster; `adapters/applied.py` has them."""
 
     async def intent(self, key: Key) -> AppliedObject | None:
-        """What lifecycle applied, straight from the bus; None when it was forgotten."""
+        """The intent, straight from the bus; None when it was forgotten."""
 
     async def live(self, key: Key) -> KubeObject | None:
         """The object as it is, with its managed fields; None when it, or its kind, is gone."""
@@ -108,7 +108,8 @@ class Drifts:
             self._queue.add(key)
 
     def relisted(self, kind: str, objs: Iterable[KubeObject], *, namespace: str = "") -> None:
-        """A whole list, of one namespace or ("") of the cluster: what it lacks may be gone."""
+        """A whole list, of one namespace or ("") of the cluster: objects missing from it may be
+        gone."""
         listed: set[Key] = set()
         for obj in objs:
             listed.add(_key(kind, obj))
@@ -127,7 +128,7 @@ class Drifts:
         return self._tracked.keys()
 
     def items(self) -> dict[str, Item]:
-        """The drifts that were told and are not over, by id."""
+        """The present drifts by id."""
         return {k.item["id"]: k.item for k in self._tracked.values() if k.item is not None}
 
     async def heal(self, ident: str) -> bool:
@@ -146,7 +147,7 @@ class Drifts:
     # --- the work ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Looks at what is suspicious, for as long as it runs."""
+        """Compares the suspicious objects, until it is cancelled."""
         await self._queue.run(self._looked)
 
     async def _looked(self, key: Key) -> None:
@@ -265,7 +266,7 @@ class Drifts:
         self._publish(known, {**known.item, "healing": Healing.GIVEN_UP})
 
     def _is_open(self, key: Key, known: TrackedObject) -> bool:
-        """Whether something was told, or is about to be."""
+        """Whether a drift is published, or about to be."""
         return known.item is not None or self._queue.is_busy(key)
 
     # --- what is known ----------------------------------------------------------------------------

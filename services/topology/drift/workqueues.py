@@ -1,4 +1,4 @@
-"""Which objects are to be looked at, and when: a bounded number side by side, never one twice."""
+"""A delaying work queue: a bounded number of objects side by side, never one of them twice."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _PARALLEL = 8
 
 @dataclass(slots=True)
 class WorkQueue:
-    """What is due; times are those of the loop."""
+    """Objects by when they are due; times are those of the loop."""
 
     _due: dict[Key, float] = field(default_factory=dict)
     _queue: list[tuple[float, Key]] = field(default_factory=list)
     """Heap of the same; entries that `_due` has otherwise are void."""
     _busy: set[Key] = field(default_factory=set)
     _again: set[Key] = field(default_factory=set)
-    """Became due while somebody looked at them."""
+    """Became due while they were processed."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, key: Key, *, after_s: float = 0.0) -> None:
-        """Has an object looked at; what is due earlier stays so."""
+        """Queues an object; one that is due earlier stays so."""
         at = asyncio.get_running_loop().time() + after_s
         if self._due.get(key, float("inf")) > at:
             self._due[key] = at
@@ -33,15 +33,15 @@ class WorkQueue:
             self._wake.set()
 
     def drop(self, key: Key) -> None:
-        """There is nothing to look at any more."""
+        """Takes an object out of the queue."""
         self._due.pop(key, None)
 
     def is_busy(self, key: Key) -> bool:
-        """Whether somebody looks at the object now."""
+        """Whether the object is being processed now."""
         return key in self._busy
 
     async def run(self, look: Callable[[Key], Awaitable[None]]) -> None:
-        """Calls `look` for what is due, without end."""
+        """Calls `look` for each object that is due, until it is cancelled."""
         gate = asyncio.Semaphore(_PARALLEL)
 
         async def one(key: Key) -> None:

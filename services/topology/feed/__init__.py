@@ -1,2 +1,2 @@
-"""What the owner of a cluster publishes and every replica follows: deltas, views and the page's
-streams."""
+"""The feed of a cluster, which its owner publishes and every replica follows: deltas, views, and
+the streams of the page."""

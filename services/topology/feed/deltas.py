@@ -1,4 +1,4 @@
-"""What the topology service tells: absolute changes of parts, numbered within an epoch.
+"""Messages of the feed: absolute changes of parts, numbered within an epoch.
 
 A part is a set of items by id: the nodes and edges of one view of the graph, the findings, the
 drifts. A delta holds new items whole, and null for those that are gone, so that applying one twice
@@ -46,7 +46,7 @@ class Topic(StrEnum):
 
 
 class Stage(StrEnum):
-    """What a message of the feed is."""
+    """The stage of a message: a delta, or a part of a checkpoint."""
 
     DELTA = "delta"
     BEGIN = "begin"

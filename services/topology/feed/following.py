@@ -1,4 +1,4 @@
-"""Who follows a cluster's graph, and what each still has to be sent, as Server-Sent Events.
+"""Followers of a cluster's graph, and the Server-Sent Events that wait for each of them.
 
 A follower is at a position of the feed (epoch and number). A delta that continues it is queued; for
 any other (a new epoch, a gap, a queue grown too long) the follower gets a snapshot when it next
@@ -91,7 +91,7 @@ _WAITING_BYTES = 1 << 20
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Follower:
-    """One client. Whoever sends to it waits for `there_is_something` and takes."""
+    """One client. The sender waits for `there_is_something` and takes."""
 
     cluster: str
     """"" follows no cluster, only the list of them."""
@@ -122,7 +122,7 @@ class Follower:
             self.there_is_something.set()
 
     def resync(self) -> None:
-        """Drops what waits: a snapshot comes instead."""
+        """Drops the waiting frames: a snapshot takes their place."""
         self.waiting.clear()
         self.waiting_bytes = 0
         self.needs_snapshot = True
@@ -181,7 +181,7 @@ class Following:
         self._followers.discard(follower)
 
     def take(self, follower: Follower) -> bytes:
-        """Everything that waits for a follower, as text to write; b"" when there is nothing."""
+        """The waiting frames of a follower as one text; b"" without any."""
         follower.there_is_something.clear()
         frames = follower.drain()
         if follower.needs_snapshot:

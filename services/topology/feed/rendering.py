@@ -25,7 +25,7 @@ from services.topology.feed.views import ClusterView, Views
 
 
 def parts_of(view: View) -> dict[str, str]:
-    """What a client of one view of the graph gets: the name in its events → the part."""
+    """The parts that a client of one view gets: name in its events → part."""
     return {
         "nodes": part_of(view, NODES),
         "edges": part_of(view, EDGES),
@@ -50,7 +50,7 @@ def snapshot(view: ClusterView, graph_type: View, *, position: tuple[int, int]) 
 
 
 def past(view: ClusterView, graph_type: View, *, moment: str) -> bytes:
-    """A snapshot of what was; in the same shape, with its moment for the position."""
+    """A snapshot of the past: the same shape, with its moment for the position."""
     head = b'"cluster":%b,"graphType":"%b","at":%b' % (
         orjson.dumps(view.cluster),
         graph_type.encode(),
@@ -105,7 +105,7 @@ def items(view: ClusterView, part: str) -> bytes:
 
 
 def info(view: ClusterView) -> Item:
-    """What is known of the cluster itself."""
+    """The item of the cluster itself."""
     found = next(view.decoded(INFO_PART), {})
     return {"cluster": view.cluster, **found}
 

@@ -1,7 +1,7 @@
-"""What this process knows of every cluster, ready to be answered: each item as its JSON text.
+"""The views of all clusters in this process, ready for answers: each item as its JSON text.
 
 Texts take a third of the memory of decoded items, and an answer is a concatenation. The worker that
-owns a cluster fills its own view; all others follow the feed on the bus (`adapters/mirrors.py`), so
+owns a cluster fills its own view; all others follow the feed on the bus (`adapters/feeds.py`), so
 that every replica answers for every cluster.
 """
 
@@ -26,7 +26,7 @@ class ClusterView:
     """Part → id → the item's JSON."""
 
     def put(self, part: str, ident: str, item: Item | None) -> bool:
-        """Stores one item; False when that changes nothing."""
+        """Stores one item; False when it was stored already."""
         items = self.parts.setdefault(part, {})
         if item is None:
             return items.pop(ident, None) is not None
@@ -58,7 +58,7 @@ Listener = Callable[[Delta], None]
 
 @dataclass(slots=True)
 class Views:
-    """All clusters, and who listens to what changes."""
+    """The views of all clusters, and the listeners to their deltas."""
 
     clusters: dict[str, ClusterView] = field(default_factory=dict)
     _listeners: set[Listener] = field(default_factory=set)

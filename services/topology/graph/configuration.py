@@ -110,7 +110,7 @@ class Links:
         return self.catalog.resolve(host)
 
     def _versions(self, service: Name, way: Way, marks: set[Mark]) -> Iterator[Name]:
-        """Workloads of a service that a destination means."""
+        """Workloads of a service that a destination selects."""
         marks.add((SERVICE, *service))
         marks.add((RULE, way.host, ""))
         labels: Labels | None = {}
@@ -135,7 +135,7 @@ class Links:
 
 
 def workloads_in(catalog: Catalog, scope: Scope) -> Iterator[Name]:
-    """Workloads that a scope means."""
+    """Workloads in a scope."""
     if scope.is_wide:
         yield from catalog.labelled.find(scope.space, {})
     for selector in scope.selectors:
@@ -165,7 +165,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Dirty:
-    """Things whose nodes are to be looked at again, and objects whose edges are."""
+    """Workloads and services whose nodes are to be made again, and objects whose edges are."""
 
     workloads: set[Name] = field(default_factory=set)
     services: set[Name] = field(default_factory=set)
@@ -218,7 +218,7 @@ class Configuration:
             try:
                 self._changed(change, dirty)
             except Exception:
-                # An object of a form that nobody foresaw acts on nothing here.
+                # An object of an unforeseen form acts on nothing here.
                 log.exception("configuration_not_read", object=str(change.key))
 
     def _changed(self, change: Change, dirty: Dirty) -> None:
@@ -259,7 +259,7 @@ class Configuration:
             dirty.due |= self.links.that_looked((RULE, host, ""))
 
     def _services_of(self, host: str) -> Iterator[Name]:
-        """Services and ServiceEntries that a host, maybe with a wildcard, means."""
+        """Services and ServiceEntries that a host matches, maybe with a wildcard."""
         if not host.startswith("*"):
             if (name := service_of(host)) is not None:
                 yield name
@@ -291,7 +291,7 @@ class Configuration:
             dirty.apps.add(name)
 
     def affected(self, affected: Affected, dirty: Dirty) -> None:
-        """Notes which objects looked at what the catalog changed."""
+        """Notes the objects whose edges depend on a change of the catalog."""
         for host in affected.hosts:
             dirty.due |= self.links.that_looked((HOST, host, ""))
         for service in affected.services:

@@ -42,7 +42,7 @@ PROTOCOLS = ("http", "grpc", "tcp")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What flows come to, whichever edge shows them."""
+    """Sums of flows, the same for each edge that shows them."""
 
     details: Data
     rates: dict[str, str]
@@ -57,7 +57,7 @@ FiguresOf: TypeAlias = dict[tuple[frozenset[Load], Limits, Limits], Figures]
 
 @dataclass(frozen=True, slots=True)
 class EdgeTraffic:
-    """What an edge with traffic shows: its flows' figures, and its share of what its source sends
+    """An edge with traffic: its flows' figures, and its share of what its source sends
     by the protocol ("" for TCP)."""
 
     figures: Figures
@@ -133,7 +133,7 @@ class EdgeMaker:
         return found
 
     def _notes(self, node: NodeKey) -> Labels:
-        """Annotations of what a node stands for."""
+        """Annotations of the object behind a node."""
         catalog = self.nodes.catalog
         if node[0] == NOBODY or node[1] != self.nodes.cluster:
             return _NONE

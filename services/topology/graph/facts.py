@@ -1,4 +1,4 @@
-"""What nodes say that has nothing to do with traffic: badges, labels, gateways, configuration.
+"""The fields of nodes that do not depend on traffic: badges, labels, gateways, configuration.
 
 Four views say it of the same things, and new telemetry changes none of it, so it is kept for the
 things that are asked about often; what a change touches is forgotten.
@@ -12,11 +12,10 @@ from typing import Any
 
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Config, Key, Labels
-from services.topology.graph.catalog import Catalog, hosts_of
+from services.topology.graph.catalog import Catalog, MeshWorkload, hosts_of
 from services.topology.graph.configuration import Configuration
 from services.topology.graph.health import Status
 from services.topology.graph.ids import Name
-from services.topology.graph.workloads import MeshWorkload
 from services.topology.mesh.membership import GATEWAY_NAME, is_waypoint
 from services.topology.mesh.routing import ROUTING, badges, breaks_circuits
 
@@ -58,7 +57,8 @@ class Facts:
             self._services.pop(name, None)
 
     def trim(self) -> None:
-        """Drops what is too much to keep."""
+        """Empties the caches when they are too large. An LRU would evict each fact before its next
+        use, as a pass over a large mesh asks for all of them once per view."""
         if len(self._workloads) > _MOST_KEPT:
             self._workloads.clear()
         if len(self._services) > _MOST_KEPT:
@@ -198,7 +198,7 @@ def _badges(config: Config) -> Data:
 
 
 def _configs(keys: Iterable[Key]) -> list[Data]:
-    """Objects as the side panel lists them; the group tells apart two kinds of Gateway."""
+    """Objects as the side panel lists them; the group distinguishes the two kinds of Gateway."""
     return [
         {
             "kind": kinds.short(key.kind),

@@ -1,8 +1,8 @@
 """The graph of one cluster in all four of Kiali's views, changed in place.
 
 A change goes through three stages: the catalog and the configuration say which things it touches,
-each view turns these into nodes and edges, and each of them is made anew and told if it differs
-from what was told last. Of that only a hash is kept: whoever follows has the items.
+each view turns these into nodes and edges, and each of them is made anew and published if it
+differs from the last one. Of that only a hash is kept: followers have the items.
 Rejected: items computed from a record of what was read, as the analysis does; tens of thousands of
 nodes with ten marks each take more memory than the graph.
 """
@@ -18,7 +18,7 @@ from services.topology.cluster import kinds
 from services.topology.cluster.objects import Change, Key
 from services.topology.cluster.state import State
 from services.topology.feed.deltas import EDGES, NODES, Item, Parts, View, part_of
-from services.topology.graph.catalog import Affected, Catalog
+from services.topology.graph.catalog import Affected, Catalog, MeshWorkload
 from services.topology.graph.configuration import Configuration, Dirty
 from services.topology.graph.edges import IDLE, ConfigEdges, EdgeMaker, FiguresOf
 from services.topology.graph.facts import Facts
@@ -34,7 +34,6 @@ from services.topology.graph.nodes import NodeMaker
 from services.topology.graph.scopes import SCOPED
 from services.topology.graph.traffic import Traffic
 from services.topology.graph.views import ViewGraph
-from services.topology.graph.workloads import MeshWorkload
 from services.topology.mesh.meshes import istio_name, mesh_of
 from services.topology.telemetry.traffic import Flows
 
@@ -42,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class Graph:
-    """Nodes and edges of a cluster; `changed` and `flows` return what is different after them."""
+    """Nodes and edges of a cluster; `changed` and `flows` return the items that differ."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -71,7 +70,7 @@ class Graph:
             try:
                 self._wire(key)
             except Exception:
-                # A route of a form that nobody foresaw makes no edges; all others do.
+                # A route of an unforeseen form makes no edges; all others do.
                 log.exception("route_not_drawn", object=str(key))
         regrouped = [self._own(View.WORKLOAD, name) for name in affected.regrouped]
         self._traffic.again(affected.hosts, regrouped)
@@ -79,7 +78,7 @@ class Graph:
         return self._all_changes()
 
     def flows(self, flows: Flows) -> Parts:
-        """Takes over telemetry in place of what there was before."""
+        """Takes over telemetry in place of the earlier one."""
         self._moment += 1
         self._traffic.flows(flows)
         return self._all_changes()
@@ -187,7 +186,7 @@ class Graph:
         return found
 
     def _annotated(self, affected: Affected) -> None:
-        """Health of edges depends on the annotations of what stands at their ends."""
+        """Marks edges stale whose health depends on annotations that changed at their ends."""
         for shown in self._views:
             in_view = self._traffic.views[shown.view]
             nodes = [service_node(self._cluster, name) for name in affected.redefined]
@@ -209,7 +208,7 @@ class Graph:
         return parts
 
     def _changes(self) -> Iterator[Parts]:
-        """Makes what is stale, a part at a time."""
+        """Makes the stale items, a part at a time."""
         moment, makers = self._moment, self._makers()
         for shown in self._views:
             for of in (NODES, EDGES):
@@ -227,7 +226,7 @@ class Graph:
         self._facts.trim()
 
     def _makers(self) -> tuple[NodeMaker, FiguresOf]:
-        """What views share while nothing changes."""
+        """The makers that views share until the next change."""
         return NodeMaker(self._cluster, self._catalog, self._facts, self._traffic), {}
 
 

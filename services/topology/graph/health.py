@@ -18,7 +18,7 @@ ANNOTATION = "health.kiali.io/rate"
 
 
 class Status(IntEnum):
-    """Ordered by what prevails when several are put together."""
+    """Health of a node or an edge; of several, the greatest prevails."""
 
     NA = 0
     HEALTHY = 1

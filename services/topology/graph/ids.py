@@ -1,6 +1,6 @@
-"""Names of nodes and edges: Kiali's, so that whoever stored positions or links by them keeps them.
+"""Names of nodes and edges: Kiali's, so that positions and links stored by them stay valid.
 
-Inside, a node is a tuple (it says what the node is), and its id is computed when an item is told.
+Inside, a node is a tuple (it says what the node is), and its id is computed when it is published.
 """
 
 from __future__ import annotations

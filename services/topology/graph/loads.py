@@ -1,4 +1,4 @@
-"""What flows add up to: Kiali's rates, percentages and response tables, as its strings.
+"""Sums of flows: Kiali's rates, percentages and response tables, as its strings.
 
 Sums are exact (`fsum`), so that the order in which flows came never shows in an item.
 """
@@ -69,12 +69,12 @@ def _summed(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def code_of(protocol: Protocol, code: str) -> str:
-    """HTTP's code 0 is Envoy's word for no response; for gRPC it is OK."""
+    """The code of an answer, `-` for none: HTTP's 0 is no response, gRPC's 0 is OK."""
     return "-" if not code or (code == "0" and protocol is Protocol.HTTP) else code
 
 
 def class_of(protocol: Protocol, code: str) -> str:
-    """The rate's suffix in Kiali's names: `5xx`, `Err`, `NoResponse`; "" for what is well."""
+    """The rate's suffix in Kiali's names: `5xx`, `Err`, `NoResponse`; "" for a success."""
     if protocol is Protocol.GRPC:
         if code in ("-", ""):
             return "NoResponse"
@@ -135,7 +135,7 @@ def node_traffic(ins: Collection[Load], outs: Collection[Load]) -> list[dict[str
 
 
 def edge_rates(loads: Collection[Load], protocol: str, total: float) -> dict[str, str]:
-    """Rates of an edge, but for its share of what its source sends."""
+    """Rates of an edge, but for its share of its source's traffic."""
     found = rates(loads, protocol)
     if protocol == "tcp":
         return found

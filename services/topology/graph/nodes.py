@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.topology.feed.deltas import View
-from services.topology.graph.catalog import Catalog
+from services.topology.graph.catalog import Catalog, MeshWorkload
 from services.topology.graph.facts import Facts, StandingHealth, merged, notes_of
 from services.topology.graph.health import (
     Limits,
@@ -31,7 +31,6 @@ from services.topology.graph.ids import (
 )
 from services.topology.graph.loads import Load, node_traffic, requests
 from services.topology.graph.traffic import Traffic
-from services.topology.graph.workloads import MeshWorkload
 from services.topology.telemetry.traffic import Peer
 
 Data = dict[str, Any]
@@ -46,7 +45,7 @@ _TYPES = {
 
 @dataclass(slots=True)
 class NodeTraffic:
-    """What flows in and out of a node come to; several views have the same."""
+    """Sums of a node's traffic; several views have the same."""
 
     traffic: list[Data]
     inbound: Data
@@ -88,7 +87,7 @@ class NodeMaker:
         return key[0] == SERVICE and key[1] == self.cluster and self.catalog.is_service(key[2:4])
 
     def exists(self, view: View, key: NodeKey) -> bool:
-        """Whether a view has a node, by what is there or by traffic."""
+        """Whether a view has a node, by objects or by traffic."""
         in_view = self.traffic.views[view]
         if key in in_view.ins or key in in_view.outs or self.is_service(key):
             return True
@@ -114,7 +113,7 @@ class NodeMaker:
         return apps.pop() if len(apps) == 1 else ""
 
     def peer(self, view: View, key: NodeKey) -> Peer:
-        """What telemetry says about a workload that the cluster does not have."""
+        """The peer by which telemetry names a workload that the cluster does not have."""
         in_view, traffic, found = self.traffic.views[view], self.traffic, []
         for load in in_view.into(key) | in_view.out_of(key):
             for peer in (load.key.source, load.key.destination):

@@ -1,4 +1,4 @@
-"""Where each view shows each flow: the edges with traffic, and what hangs together by them."""
+"""The edges with traffic of each view, and the flows that each of them shows."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ class Traffic:
         return sorted(service_node(self.cluster, name) for name in names)
 
     def _lost(self, key: FlowKey) -> NodeKey:
-        """One node per namespace for what was called that nobody knows."""
+        """One node per namespace for unknown destinations."""
         space = key.called.namespace or key.destination.namespace or UNKNOWN
         return (SERVICE, self.cluster_of(key.called.cluster), space, UNKNOWN)
 

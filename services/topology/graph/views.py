@@ -1,4 +1,4 @@
-"""What one view shows: its nodes, edges and boxes as they were told, and which of them are stale.
+"""One view of the graph: its nodes, edges and boxes as published, and which of them are stale.
 
 A box is around the nodes of an app; there is one while the app has more than one node.
 """
@@ -86,7 +86,7 @@ class ViewGraph:
     config_edges: ConfigEdges
     boxes: Boxes = field(default_factory=Boxes)
     nodes: dict[NodeKey, int] = field(default_factory=dict)
-    """A hash of each item as it was told last."""
+    """A hash of each item as it was published last."""
     edges: dict[EdgeKey, int] = field(default_factory=dict)
     stale_nodes: set[NodeKey] = field(default_factory=set)
     stale_edges: set[EdgeKey] = field(default_factory=set)
@@ -127,7 +127,7 @@ class ViewGraph:
         try:
             return maker.data(self.view, key, self.boxes.parent(key))
         except Exception:
-            # Something of a form that nobody foresaw must not hide everything else.
+            # An object of an unforeseen form must not hide all others.
             log.exception("node_not_made", node=node_id(key), namespace=key[2])
             return None
 
@@ -168,7 +168,7 @@ class ViewGraph:
 
 
 def _is_news(known: dict[K, int], key: K, item: Item | None) -> bool:
-    """Whether an item differs from what was told last; it is told now."""
+    """Whether an item differs from the last published one; records it as published."""
     if item is None:
         return known.pop(key, None) is not None
     return _is_other(known, key, hash(orjson.dumps(item)))

@@ -1,2 +1,2 @@
-"""How Istio reads a cluster's objects: the mesh's settings, who is a member, mutual TLS and
+"""How Istio reads a cluster's objects: the mesh's settings, membership, mutual TLS and
 authorization, and the configuration that a request meets on its way."""

@@ -1,4 +1,4 @@
-"""What routing configuration says, in one form for Istio's and the Gateway API's: which hosts it
+"""Routing configuration in one form for Istio's and the Gateway API's: which hosts it
 names, which marks a service's node gets from it, and its routes from one thing to another."""
 
 from __future__ import annotations

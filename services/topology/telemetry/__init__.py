@@ -1,1 +1,1 @@
-"""Traffic: who talks to whom, how much and how well, from Prometheus or from the proxies."""
+"""Traffic between workloads: rates, errors and response times, from Prometheus or from proxies."""

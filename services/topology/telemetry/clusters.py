@@ -4,9 +4,9 @@
     outbound_.80_.v2_.reviews.shop.svc.cluster.local  the same, passed on by an east-west gateway
     inbound-vip|80|http|reviews.shop.svc.cluster.local  what a waypoint passes on
     inbound|9080||                                    what the workload itself gets
-    PassthroughCluster, BlackHoleCluster              hosts that nobody knows
+    PassthroughCluster, BlackHoleCluster              unknown hosts
 
-Of incoming traffic the source is not known. It is told only where no caller tells it.
+Of incoming traffic the source is not known. It is shown only where no caller reports it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def flows_of_clusters(
     bounds: Bounds,
     is_waypoint: IsWaypoint,
 ) -> dict[FlowKey, Flow]:
-    """Flows of all proxies that tell nothing better."""
+    """Flows of the proxies that do not count Istio's metrics."""
     sums: dict[_Ends, _Sums] = {}
     for peer, rates in proxies:
         for counter, rate in rates.items():
@@ -104,7 +104,7 @@ def _rest(called: Called) -> tuple[str, str, str]:
 
 
 def _has_caller(destination: Peer, served: set[tuple[str, str]]) -> bool:
-    """Whether somebody calls a service that has the name of the workload's app."""
+    """Whether a caller reports a service that has the name of the workload's app."""
     return any(
         (destination.namespace, n) in served for n in (destination.app, destination.workload)
     )

@@ -26,7 +26,7 @@ IsWaypoint: TypeAlias = Callable[[Peer], bool]
 
 
 def is_named_waypoint(peer: Peer) -> bool:
-    """Istio names waypoints so, where nobody names them otherwise."""
+    """Whether a workload has the name that Istio gives to waypoints by default."""
     return peer.workload == "waypoint" or peer.workload.endswith("-waypoint")
 
 
@@ -43,12 +43,12 @@ class Edge:
 
     @property
     def pair(self) -> tuple[Peer, Peer]:
-        """Whose traffic it is, whatever the service."""
+        """Source and destination, over all services."""
         return self.keys[0].source, self.keys[0].destination
 
 
 class _Kept(dict[str, Edge | None]):
-    """Reads what it does not hold yet."""
+    """Reads an edge's text at its first look-up."""
 
     def __init__(self, read: Callable[[str], Edge | None]) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def _egress_namespace(host: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """Whether a service's name is an address: told while pods come and go."""
+    """Whether a service's name is an address, as reported while pods come and go."""
     bare = host
     if host.startswith("["):
         bare = host[1:].partition("]")[0]

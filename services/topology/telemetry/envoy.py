@@ -82,7 +82,7 @@ _FORGET_AFTER_WINDOWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one proxy has counted so far. `proxy` names it for as long as it lives."""
+    """The counters of one proxy. `proxy` identifies it until it restarts."""
 
     proxy: str
     peer: Peer
@@ -101,12 +101,12 @@ class Proxies(Protocol):
     """Where proxies are read."""
 
     async def readings(self) -> Readings:
-        """One reading of each; what fails is told in it, not raised."""
+        """One reading of each; failures are in it, not raised."""
         ...
 
 
 class EnvoyTelemetry:
-    """Rates between the readings of one window; the first reading alone tells none."""
+    """Rates between the readings of one window; a single reading gives none."""
 
     name: str = "Envoy"
 

@@ -1,4 +1,4 @@
-"""Whose proxy it is: from what a proxy says about its own node, or from the pod that it runs in."""
+"""The workload of a proxy: from the proxy's own node metadata, or from the pod that it runs in."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _AMOUNTS = {
 
 
 class Metrics(Protocol):
-    """A Prometheus, or what speaks like one."""
+    """A Prometheus, or another server of its API."""
 
     async def query(self, text: str, *, at: datetime) -> list[Sample]:
         """Result of an instant query; raises `MetricsError`."""
@@ -92,7 +92,7 @@ class PrometheusTelemetry:
 
 
 def _texts(window_s: float) -> dict[str, str]:
-    """All queries by what they tell."""
+    """All queries by their names for people."""
     return {
         _REQUESTS: queries.requests(window_s),
         **{what: queries.amounts(amount, window_s) for amount, what in _AMOUNTS.items()},

@@ -50,7 +50,7 @@ def bounds_of(texts: Iterable[str], *, seen: Iterable[str] = ()) -> Bounds:
 
 
 def quantiles(values: Mapping[str, float], bounds: Bounds) -> dict[str, float]:
-    """Quantiles and mean in milliseconds; nothing when there were no requests.
+    """Quantiles and mean in milliseconds; empty without requests.
 
     `values` are by the bucket's bound as text, with `count` and `sum`.
     """

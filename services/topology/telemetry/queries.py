@@ -1,8 +1,8 @@
-"""PromQL for the traffic of the whole mesh at once, whatever the number of namespaces.
+"""PromQL for the traffic of the whole mesh at once, independent of the number of namespaces.
 
 Three things keep the answers small, for a mesh of 5 000 services has a million series:
 
-* Prometheus joins the labels of an edge to one text and those of what is told about it to another.
+* Prometheus joins the labels of an edge to one text and its other labels to another.
   An edge's text repeats from answer to answer and from minute to minute, so it is read once.
 * Of double reports the preferred one is chosen there already, where the labels are equal. Those
   that differ only by Istio's mistakes are left to `tallies.py`.
@@ -126,7 +126,7 @@ def durations(window_s: float) -> str:
 
 
 def joined(labels: Mapping[str, str], names: Sequence[str]) -> str:
-    """What `label_join` makes of labels: for counters that are read from the proxies themselves."""
+    """Labels as `label_join` joins them: for counters that are read from the proxies themselves."""
     return SEPARATOR.join([labels.get(name, "") for name in names])
 
 
@@ -139,7 +139,7 @@ def _once(
     matchers: str = "",
     ignoring: str = "reporter",
 ) -> str:
-    """Rates, of each set of labels only what the first reporter says."""
+    """Rates, of each set of labels only those of the first reporter."""
     end = f",{matchers}" if matchers else ""
     found = (
         _rates(metric, by, window_s, matchers=f'reporter="{reporter}"{end}')

@@ -1,4 +1,4 @@
-"""What one proxy has counted so far, from the page that Prometheus scrapes.
+"""The counters of one proxy, from the page that Prometheus scrapes.
 
 The admin interface has it, and the outside of a pod may read no other. Of it, only this is taken:
 
@@ -111,7 +111,7 @@ def stats_of(body: bytes) -> Stats:
 
 
 def _stats(found: Mapping[Counter, float]) -> Stats:
-    """What is counted. Bytes of a cluster that has answered requests are not TCP's."""
+    """Drops zeros, and bytes of clusters with requests: these are not TCP's."""
     with_requests = {
         counter.cluster
         for counter in found
@@ -139,7 +139,7 @@ def _digest(series: str) -> bytes:
 
 @cached(LRUCache(maxsize=_MOST_SERIES), key=_digest)
 def _counters(series: str) -> tuple[Counter, ...]:
-    """What a series counts: its text is a line's, up to the last label."""
+    """The counters of a series: its text is a line's, up to the last label."""
     try:
         ((sample,),) = [
             metric.samples for metric in text_string_to_metric_families(f"{series}}} 0")
@@ -182,7 +182,7 @@ def _of_edge(name: str, labels: Mapping[str, str]) -> Iterator[OfEdge]:
 
 
 def _total(name: str) -> str:
-    """What stands in the place of a bucket's bound."""
+    """The detail of a histogram's sum or count, in the place of a bucket's bound."""
     return SUM if name.endswith("_sum") else COUNT
 
 

@@ -37,7 +37,7 @@ _LAST = 99
 
 @dataclass(slots=True)
 class Tally:
-    """What was reported of one flow; amounts with the rank of who reported them."""
+    """The reports of one flow; amounts with the rank of their reporter."""
 
     key: FlowKey
     waypoint: str
@@ -70,7 +70,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class _RequestDetails:
-    """What is told about requests, apart from their edge."""
+    """The labels of requests, apart from their edge."""
 
     rank: int
     protocol: int
@@ -142,7 +142,7 @@ class Tallies:
             durations[bound] = durations[bound] + value if bound in durations else value
 
     def security(self, samples: Iterable[Sample], *, is_tcp: bool) -> None:
-        """How connections were secured, and between whom, as those who served them tell."""
+        """Mutual TLS and principals of connections, as the serving proxies report them."""
         for labels, value in samples:
             edge = self.edges.of[labels[EDGE]]
             if edge is None:
@@ -199,7 +199,7 @@ def _rank(reporter: str, order: Sequence[str]) -> int:
 
 
 def _count(counts: dict[Name, tuple[int, float]], name: Name, rank: int, value: float) -> None:
-    """Adds to what the same kind of reporter said, and replaces what a lesser one said."""
+    """Adds to amounts of the same kind of reporter, and replaces those of a lesser one."""
     found = counts.get(name)
     if found is None or rank < found[0]:
         counts[name] = (rank, value)

@@ -1,4 +1,4 @@
-"""Traffic as telemetry tells it and the graph shows it: the contract between the two.
+"""Flows between workloads: the contract between telemetry and the graph.
 
 One `Flow` for each pair of workloads, destination service and protocol. Rates are per second over
 the window that was asked for. Semantics are those of Kiali's telemetry (knowledge of reporters,
@@ -22,7 +22,7 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Peer:
-    """One end. Istio's word for what it does not know is `unknown`; here that is ""."""
+    """One end of a flow. Istio's `unknown` is "" here."""
 
     cluster: str = ""
     namespace: str = ""
@@ -69,7 +69,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """What went along one edge."""
+    """The traffic along one edge."""
 
     answers: tuple[Answers, ...] = ()
     """HTTP and gRPC."""
@@ -79,7 +79,7 @@ class Flow:
     response_ms: Mapping[str, float] = field(default_factory=dict)
     """Response time by quantile: `50`, `95`, `99`, and `avg`, in milliseconds."""
     mtls_share: float | None = None
-    """0 to 1; None when nobody knows."""
+    """0 to 1; None when no proxy reports it."""
     source_principal: str = ""
     destination_principal: str = ""
     waypoint: str = ""

@@ -14,7 +14,6 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence
 from services.chassis.errors import HistoryGone, LeaseLost
 from services.topology.adapters import feeds
-from services.topology.adapters import feeds as mirrors
 from services.topology.adapters.feeds import Feed
 from services.topology.feed import deltas
 from services.topology.feed.deltas import Delta, Parts, Topic
@@ -48,7 +47,7 @@ async def _followed(bus: Bus, cluster: str) -> AsyncIterator[tuple[Views, list[D
     views = Views()
     heard: list[Delta] = []
     views.listen(heard.append)
-    following = asyncio.create_task(mirrors.follow(bus, views, cluster=cluster))
+    following = asyncio.create_task(feeds.follow(bus, views, cluster=cluster))
     try:
         yield views, heard
     finally:
@@ -167,13 +166,13 @@ async def test_the_past_is_told(bus: Bus, name: str) -> None:
         parts = {part: dict(items) for part, items in feed.view.parts.items()}
         states.append((datetime.now(timezone.utc), ClusterView(name, parts=parts)))
     for moment, expected in states:
-        found = await mirrors.past(bus, cluster=name, moment=moment)
+        found = await feeds.past_view(bus, cluster=name, moment=moment)
         assert found.parts == expected.parts
-    moments = await mirrors.changed(bus, name)
+    moments = await feeds.change_times(bus, name)
     assert moments == sorted(moments)
     assert len(moments) >= 7
     with pytest.raises(HistoryGone):
-        await mirrors.past(bus, cluster=name, moment=before)
+        await feeds.past_view(bus, cluster=name, moment=before)
 
 
 async def test_a_quiet_cluster_is_not_forgotten(own_bus: Bus, name: str) -> None:
@@ -197,4 +196,4 @@ async def test_an_old_checkpoint_is_renewed(
     await _begun(feed, {NODES: {"n1": _node(1)}})
     monkeypatch.setattr(feeds, "_CHECKPOINT_AGE_S", 0.0)
     await feed.ensure_checkpoint()
-    assert len(await mirrors.moments(bus, name)) == 2
+    assert len(await feeds.checkpoints(bus, name)) == 2
