@@ -132,12 +132,12 @@ class BusChannels:
         try:
             await self.bus.client.publish(subject, cluster.encode())
         except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable("the wish to cancel could not be sent") from error
+            raise BusUnavailable("the request to cancel could not be sent") from error
 
     def cancelling(
         self, operation: str, cluster: str, on_cancel: Callable[[], None]
     ) -> AbstractAsyncContextManager[None]:
-        """Hears such a wish for the block."""
+        """Calls `on_cancel` for such a request, for the block."""
 
         def heard(message: Msg) -> None:
             if message.data == cluster.encode():

@@ -59,7 +59,7 @@ _SIGNS = (
     _Sign(
         r"x509:|certificate|\btls: |tls handshake|http response to https|handshake fail",
         TargetUntrusted,
-        "{host} cannot be spoken with over TLS",
+        "TLS with {host} failed",
     ),
     _Sign(
         r"connection refused|no route to host|network is unreachable",
@@ -69,7 +69,7 @@ _SIGNS = (
     _Sign(
         r"dial tcp\b.*(i/o timeout|timed out)|unable to connect",
         TargetUnreachable,
-        "no connection to {host} came about in time",
+        "no connection to {host} was made in time",
     ),
     _Sign(
         r"timeout|timed out|deadline exceeded",

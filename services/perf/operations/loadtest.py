@@ -47,7 +47,7 @@ class PerformanceTest:
         work.note(f"Performance test started: {_asked(test)}")
         measurement = await self.runs.measure(work, test, run=work.run)
         lines = [summary(measurement), *measurement.warnings]
-        lines += [f"missing: {hole.reason}" for hole in measurement.missing]
+        lines += [f"missing: {shard.reason}" for shard in measurement.missing]
         if test.baseline:
             lines.append(await self._compare(test.baseline, measurement))
         lines.append(

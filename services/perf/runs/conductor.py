@@ -156,7 +156,8 @@ class Conductor:
         is_unable = result.error is not None and result.error.code == GeneratorMissing.code
         if is_unable and assignment.tries < _MOST_ATTEMPTS:
             self.on_news(
-                f"Worker {assignment.worker} has no generator {self.generator}; another one is"
+                f"Worker {assignment.worker} has no generator {self.generator}; "
+                f"shard {assignment.shard.number} goes to another worker"
             )
             await self._reassign(assignment)
             return

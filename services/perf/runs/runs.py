@@ -126,7 +126,7 @@ class Runs:
 
     async def _measure(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
         metrics = self.metrics_of(test.prometheus)  # a bad address is refused before the load
-        print_of_mesh = await work.fence.guard(_fingerprint(work.mesh))
+        mesh_fingerprint = await work.fence.guard(_fingerprint(work.mesh))
         running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
         rate = None
         async with self._reporting(running):
@@ -140,7 +140,7 @@ class Runs:
             running.outcomes,
             run=record.run,
             cluster=work.command.cluster_name if work.mesh is not None else "",
-            fingerprint=print_of_mesh,
+            fingerprint=mesh_fingerprint,
             saturation_rate=rate,
             interval_s=running.interval_s,
         )
@@ -304,7 +304,7 @@ async def _fingerprint(mesh: Mesh | None) -> str:
 
 
 def _refuse_unanswered(running: _Run, measurement: Measurement) -> None:
-    """Raises why, when a generator failed and not one request was answered."""
+    """Raises the generator's error when it failed and no request was answered."""
     errors = [error for _, outcome in running.outcomes for error in outcome.errors]
     tally = measurement.tally
     if errors and tally.failed == tally.requests:

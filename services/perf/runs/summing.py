@@ -61,7 +61,7 @@ def measured_by(
         connections=test.connections,
         workers=len({worker for step in steps for worker in step.workers}),
         rerun=sorted({shard for step in steps for shard in step.rerun}),
-        missing=[hole for step in steps for hole in step.missing],
+        missing=[shard for step in steps for shard in step.missing],
         ended_early=sum(len(step.errors) for step in steps),
         warnings=_warnings(test, total, steps, seconds=seconds, asked=asked),
         stages=_stages(test, outcomes, tallies, interval_s=interval_s),

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES, describe, png, svg
 from services.perf.results.series import failures, format_code, latencies, rates
-from tests.unit.perf.samples import HOSTILE, UNUSUAL, measurement, searched, tally
+from tests.unit.perf.sample_runs import HOSTILE, UNUSUAL, measurement, searched, tally
 
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"

@@ -14,7 +14,7 @@ from services.perf.measurements.histograms import LONGEST_US, slot_range
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import Tally
 from services.perf.results.exports import hdr_log, hgrm
-from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, searched, tally
+from tests.unit.perf.sample_runs import STARTED, UNUSUAL, measurement, searched, tally
 
 unusual = pytest.mark.parametrize("name", UNUSUAL)
 

@@ -14,7 +14,7 @@ from services.perf.measurements.measurements import (
     interval_of,
 )
 from services.perf.measurements.tallies import Tally, merged
-from tests.unit.perf.samples import UNUSUAL, measurement, searched, tally
+from tests.unit.perf.sample_runs import UNUSUAL, measurement, searched, tally
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES
 from services.perf.results.pages import html
 from services.perf.telemetry.verdicts import Confidence, Place, Share, Verdict
-from tests.unit.perf.samples import HOSTILE, STARTED, UNUSUAL, measurement, tally
+from tests.unit.perf.sample_runs import HOSTILE, STARTED, UNUSUAL, measurement, tally
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 LOADING = {"src", "href", "action", "data", "srcset", "poster", "background", "formaction"}

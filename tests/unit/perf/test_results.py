@@ -24,7 +24,7 @@ from services.perf.measurements.tallies import Tally
 from services.perf.results.fortio import fortio_histogram, fortio_result, resolution_of
 from services.perf.results.smp import smp_result
 from services.perf.results.summaries import format_ms, format_number, summary
-from tests.unit.perf.samples import STARTED, UNUSUAL, measurement, tally
+from tests.unit.perf.sample_runs import STARTED, UNUSUAL, measurement, tally
 
 # fortio's default bounds in milliseconds, as its sources and its results have them.
 FORTIO_MS = [*range(12), 12, 14, 16, 18, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100, 120, 140]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.perf.measurements.tallies import Tally, TallyMessage, merged
-from tests.unit.perf.samples import tally
+from tests.unit.perf.sample_runs import tally
 
 
 class Request(NamedTuple):
