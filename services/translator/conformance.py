@@ -14,10 +14,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 import orjson
+import yaml
+from pydantic import TypeAdapter
 
+from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.chassis.operations.completion import Result
@@ -28,9 +32,6 @@ from services.translator.translating import steps_for, translate
 from services.translator.work import Work
 
 _PORT = 9091
-_SPLIT = ("split.smi-spec.io/v1alpha4", "TrafficSplit", "v1alpha4", "traffic-split")
-_ACCESS = ("access.smi-spec.io/v1alpha3", "TrafficTarget", "v1alpha3", "traffic-access")
-_SPECS = ("specs.smi-spec.io/v1alpha4", "HTTPRouteGroup", "v1alpha4", "traffic-spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,57 +156,11 @@ def _detail(verdict: Verdict) -> dict[str, str]:
     }
 
 
-# --- the cases -----------------------------------------------------------------------------------
-
-
 def cases(namespace: str) -> list[Case]:
-    """The suites' assertions as objects in `namespace`."""
-
-    def named(kind: tuple[str, str, str, str], name: str, spec: dict[str, Any]) -> KubeObject:
-        metadata = {"name": name, "namespace": namespace}
-        return {"apiVersion": kind[0], "kind": kind[1], "metadata": metadata, "spec": spec}
-
-    def split(assertion: str, *weights: int, **spec: Any) -> Case:
-        backends = [
-            {"service": name, "weight": weight}
-            for name, weight in zip(("app-b", "app-c"), weights, strict=True)
-        ]
-        obj = named(_SPLIT, "conformance", {"service": "app-svc", "backends": backends, **spec})
-        return Case(_SPLIT[3], _SPLIT[2], assertion, (obj,))
-
-    def target(rules: list[dict[str, Any]]) -> KubeObject:
-        account = {"kind": "ServiceAccount", "namespace": namespace}
-        return named(
-            _ACCESS,
-            "conformance",
-            {
-                "destination": {**account, "name": "service-b"},
-                "sources": [{**account, "name": "service-a"}],
-                "rules": rules,
-            },
-        )
-
-    def routes(matches: list[dict[str, Any]]) -> KubeObject:
-        return named(_SPECS, "conformance-routes", {"matches": matches})
-
-    def specified(assertion: str, matches: list[dict[str, Any]]) -> Case:
-        rule = {"kind": "HTTPRouteGroup", "name": "conformance-routes"}
-        return Case(_SPECS[3], _SPECS[2], assertion, (routes(matches), target([rule])))
-
-    tcp = {
-        "apiVersion": "specs.smi-spec.io/v1alpha4",
-        "kind": "TCPRoute",
-        "metadata": {"name": "conformance-tcp", "namespace": namespace},
-        "spec": {"matches": {"ports": []}},
-    }
-    tcp_rule = {"kind": "TCPRoute", "name": "conformance-tcp"}
-    return [
-        Case(_ACCESS[3], _ACCESS[2], "service-a may reach service-b", (tcp, target([tcp_rule]))),
-        specified("only /metrics is allowed", [{"name": "metrics", "pathRegex": "/metrics"}]),
-        specified("only GET is allowed", [{"name": "get", "pathRegex": ".*", "methods": ["GET"]}]),
-        split("requests are shared evenly", 1, 1),
-        split("all requests go to app-b", 1, 0),
-        split("all requests go to app-c", 0, 1),
-        split("most requests go to app-b", 75, 25),
-        split("most requests go to app-c", 25, 75),
-    ]
+    """The suites' assertions with their objects in `namespace`."""
+    text = files(__package__).joinpath("conformance.yaml").read_text()
+    found: list[Case] = TypeAdapter(list[Case]).validate_python(yaml.load(text, Loader))
+    for case in found:
+        for obj in case.objects:
+            obj["metadata"]["namespace"] = namespace
+    return found
