@@ -60,7 +60,7 @@ def read_oam(components: Sequence[str], config: str) -> Design:
     name, traits = read_configuration(value, report=report)
     read = [replace(one, traits=traits.get(one.name, {})) for one in read]
     _settle(read, report=report)
-    return Design(name=name, components=tuple(read), lines=strangers(traits, read))
+    return Design(name=name, components=tuple(read), lines=_unknown_components(traits, read))
 
 
 def read_declarations(texts: Sequence[str]) -> Design:
@@ -162,13 +162,12 @@ def is_definition(document: Any) -> bool:
 
 def read_definition(value: Any, *, position: int, report: Report) -> Component:
     """The component; what is wrong with it is added to `report`. `position` counts from 1."""
-    own = report.about(ref_of("component", position))
-    fields = Fields(value, own)
+    fields = Fields(value, report.about(ref_of("component", position)))
     name = fields.text("displayName")
     component = fields.inside("component")
     kind = plain_kind(component.text("kind"))
     if name:
-        own.subject = ref_of(kind or "component", quoted(name))
+        fields.report.subject = ref_of(kind or "component", quoted(name))
     metadata = fields.inside("metadata")
     settings = read_settings(fields, "configuration", kind=kind, has_metadata=True)
     model, model_version = _model(fields)
@@ -233,11 +232,10 @@ def is_services(document: dict[str, Any]) -> bool:
 
 def read_service(key: str, value: Any, *, report: Report) -> Component:
     """The component under `key`; what is wrong with it is added to `report`."""
-    own = report.about(ref_of("component", quoted(key)))
-    fields = Fields(value, own)
+    fields = Fields(value, report.about(ref_of("component", quoted(key))))
     kind = plain_kind(fields.text("type"))
     name = fields.text("name") or key
-    own.subject = ref_of(kind or "component", quoted(name))
+    fields.report.subject = ref_of(kind or "component", quoted(name))
     canvas = _canvas(fields)
     settings = read_settings(fields, "settings", kind=kind)
     return Component(
@@ -291,14 +289,13 @@ def is_application_component(document: Any) -> bool:
 
 def read_component(value: Any, *, position: int, report: Report) -> Component:
     """The component; what is wrong with it is added to `report`. `position` counts from 1."""
-    own = report.about(ref_of("component", position))
-    fields = Fields(value, own, folded=True)
+    fields = Fields(value, report.about(ref_of("component", position)), folded=True)
     metadata, spec = fields.inside("metadata"), fields.inside("spec")
     noted = metadata.mapping("annotations")
     name = metadata.text("name")
     kind = plain_kind(_noted(noted, _KINDS) or spec.text("type"))
     if name:
-        own.subject = ref_of(kind or "component", quoted(name))
+        fields.report.subject = ref_of(kind or "component", quoted(name))
     settings = read_settings(spec, "settings", kind=kind)
     return Component(
         name=name,
@@ -333,7 +330,7 @@ def read_configuration(
     return fields.inside("metadata").text("name"), found
 
 
-def strangers(
+def _unknown_components(
     traits: dict[str, dict[str, dict[str, Any]]], components: list[Component]
 ) -> tuple[Line, ...]:
     """Traits of components that the request does not hold."""
@@ -346,8 +343,6 @@ def strangers(
 
 
 def _noted(annotations: dict[str, Any], names: tuple[str, ...]) -> str:
-    for name in names:
-        value = annotations.get(name)
-        if isinstance(value, str) and value.strip("/ "):
-            return value
-    return ""
+    """The first annotation of `names` that is set."""
+    values = (annotations.get(name) for name in names)
+    return next((v for v in values if isinstance(v, str) and v.strip("/ ")), "")
