@@ -17,8 +17,8 @@ from services.translator.istio.versions import by_priority
 from services.translator.reports import Report
 from services.translator.smi.models import ROOT, Backend, HttpMatch, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of
-from services.translator.smi.patterns import Wild, anchored, path_forms, value_match
-from services.translator.smi.splitting import Plan, Portion, Protocol
+from services.translator.smi.patterns import Wild, anchored, path_globs, value_match
+from services.translator.smi.splitting import Portion, Protocol, SplitPlan
 from services.translator.smi.weights import fitted
 
 _GROUP = "gateway.networking.k8s.io"
@@ -35,7 +35,7 @@ _EVERYTHING_LAST = {"path": {"type": "RegularExpression", "value": ".*"}}
 class HttpRoutes:
     """Writes one plan."""
 
-    plan: Plan
+    plan: SplitPlan
     around: Surroundings
     report: Report
 
@@ -164,14 +164,14 @@ def _path_match(path_regex: str | None) -> dict[str, str]:
     """A PathPrefix goes by whole elements of the path, so only `/x(/.*)?$` and its kin are one."""
     if path_regex is None:
         return {}
-    forms = path_forms(path_regex) or ()
-    match forms:
+    globs = path_globs(path_regex) or ()
+    match globs:
         case ((Wild.ANY,),):
             return {}
         case ((str(text),),) if _is_plain_path(text):
             return {"type": "Exact", "value": text}
-    if len(forms) == 2:
-        exact, deeper = sorted(forms, key=len)
+    if len(globs) == 2:
+        exact, deeper = sorted(globs, key=len)
         match exact, deeper:
             case ((str(text),), (str(prefix), Wild.ANY)) if prefix == f"{text}/":
                 if _is_plain_path(text) and not text.endswith("/"):

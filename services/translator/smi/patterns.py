@@ -2,7 +2,7 @@
 
 SMI writes paths and header values as regular expressions. Istio's routes take RE2, which matches
 the whole value; its AuthorizationPolicies take only exact values, prefixes, suffixes and path
-templates. `path_forms` and `value_forms` therefore read a pattern as alternatives of text and
+templates. `path_globs` and `value_globs` therefore read a pattern as alternatives of text and
 wildcards, and return None for every other pattern instead of guessing.
 
 A path's pattern is anchored at the start (SMI, traffic-specs) and open at its end. A header's
@@ -21,13 +21,13 @@ from services.translator.istio.patterns import LENGTH_LIMIT, UNREADABLE, compile
 
 _PROGRAM_LIMIT = 32768
 """Istio starts Envoy with this limit of RE2's program size."""
-_FORMS_LIMIT = 64
+_GLOBS_LIMIT = 64
 _DEPTH_LIMIT = 20
 _SPECIAL = frozenset("\\^$.|?*+()[]{}")
 
 
 class Wild(Enum):
-    """The wildcards that other forms than regular expressions have."""
+    """The wildcards of globs, which are all that Istio has beside regular expressions."""
 
     ANY = ".*"
     SOME = ".+"
@@ -39,7 +39,7 @@ class _Edge(Enum):
     END = "$"
 
 
-Form: TypeAlias = tuple[str | Wild, ...]
+Glob: TypeAlias = tuple[str | Wild, ...]
 """Texts and wildcards that match a whole value one after the other."""
 _Pieces: TypeAlias = tuple[str | Wild | _Edge, ...]
 _WILD = re.compile(r"(\.\*|\.\+|\[\^/\]\+)\??")
@@ -71,50 +71,50 @@ def anchored(pattern: str) -> str:
     return shortened if body == pattern or _compiles(shortened) else f"(?:{pattern}).*"
 
 
-def path_forms(pattern: str) -> tuple[Form, ...] | None:
+def path_globs(pattern: str) -> tuple[Glob, ...] | None:
     """A path's pattern as alternatives of text and wildcards; None when it needs more."""
-    return _forms(pattern, is_open=True)
+    return _globs(pattern, is_open=True)
 
 
-def value_forms(pattern: str) -> tuple[Form, ...] | None:
+def value_globs(pattern: str) -> tuple[Glob, ...] | None:
     """The same for a header's pattern."""
-    return _forms(pattern, is_open=False)
+    return _globs(pattern, is_open=False)
 
 
 def value_match(pattern: str) -> dict[str, str]:
     """A header's pattern as Istio writes it: plain text as `exact`, all else as `regex`."""
-    match value_forms(pattern):
+    match value_globs(pattern):
         case ((str(text),),):
             return {"exact": text}
     return {"regex": pattern}
 
 
-def _forms(pattern: str, *, is_open: bool) -> tuple[Form, ...] | None:
+def _globs(pattern: str, *, is_open: bool) -> tuple[Glob, ...] | None:
     try:
         alternatives = _Parser(pattern).parse()
-        forms = [_form(pieces, is_open=is_open) for pieces in alternatives]
+        globs = [_glob(pieces, is_open=is_open) for pieces in alternatives]
     except _TooRichError:
         return None
-    return tuple(dict.fromkeys(forms))
+    return tuple(dict.fromkeys(globs))
 
 
-def _form(pieces: _Pieces, *, is_open: bool) -> Form:
+def _glob(pieces: _Pieces, *, is_open: bool) -> Glob:
     inner = pieces[1:] if pieces[:1] == (_Edge.START,) else pieces
     if inner[-1:] == (_Edge.END,):
         inner = inner[:-1]
     elif is_open:
         inner = (*inner, Wild.ANY)
-    form: list[str | Wild] = []
+    glob: list[str | Wild] = []
     for piece in inner:
         if isinstance(piece, _Edge):
             raise _TooRichError
-        if isinstance(piece, str) and form and isinstance(form[-1], str):
-            form[-1] += piece
-        elif piece is Wild.ANY and form and form[-1] in (Wild.ANY, Wild.SOME):
+        if isinstance(piece, str) and glob and isinstance(glob[-1], str):
+            glob[-1] += piece
+        elif piece is Wild.ANY and glob and glob[-1] in (Wild.ANY, Wild.SOME):
             continue
         elif piece != "":
-            form.append(piece)
-    return tuple(form)
+            glob.append(piece)
+    return tuple(glob)
 
 
 class _TooRichError(Exception):
@@ -199,7 +199,7 @@ class _Parser:
 
 
 def _bounded(found: list[_Pieces]) -> list[_Pieces]:
-    if len(found) > _FORMS_LIMIT:
+    if len(found) > _GLOBS_LIMIT:
         raise _TooRichError
     return found
 

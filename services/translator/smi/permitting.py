@@ -30,7 +30,7 @@ from services.translator.smi.models import (
     Surroundings,
     Target,
 )
-from services.translator.smi.patterns import Form, Wild, path_forms, value_forms
+from services.translator.smi.patterns import Glob, Wild, path_globs, value_globs
 
 _ONE = "{*}"
 _REST = "{**}"
@@ -177,8 +177,8 @@ def _paths(match: HttpMatch, rule: Rule, report: Report) -> list[str]:
     pattern = match.path_regex
     if pattern is None:
         return []
-    forms = path_forms(pattern)
-    written = [path_patterns(form) for form in forms] if forms is not None else [None]
+    globs = path_globs(pattern)
+    written = [path_patterns(glob) for glob in globs] if globs is not None else [None]
     paths: set[str] = set()
     for some in written:
         if some is None:
@@ -190,9 +190,9 @@ def _paths(match: HttpMatch, rule: Rule, report: Report) -> list[str]:
     return sorted(paths)
 
 
-def path_patterns(form: Form) -> list[str] | None:
-    """A form as `paths` of an operation: [] for every path, None when it cannot be written."""
-    match form:
+def path_patterns(glob: Glob) -> list[str] | None:
+    """A glob as `paths` of an operation: [] for every path, None when it cannot be written."""
+    match glob:
         case (Wild.ANY,) | (Wild.SOME,):
             return []
         case (str(text),) if _is_writable(text):
@@ -201,26 +201,26 @@ def path_patterns(form: Form) -> list[str] | None:
             return [f"{text}*"]
         case (Wild.ANY, str(text)) if _is_writable(text):
             return [f"*{text}"]
-    return _templates(form) if Wild.SEGMENT in form else None
+    return _templates(glob) if Wild.SEGMENT in glob else None
 
 
-def _templates(form: Form) -> list[str] | None:
-    """A form with whole elements of a path left open, such as `/x/[^/]+/y`.
+def _templates(glob: Glob) -> list[str] | None:
+    """A glob with whole elements of a path left open, such as `/x/[^/]+/y`.
 
     Envoy's `{*}` is one element and not empty, `{**}` any rest; both of the letters that RFC 3986
     allows in a path, so a request that breaks it stays denied. `/x/{*}` alone ends with the
     element, so an open end after it takes a second template.
     """
     parts = {Wild.SEGMENT: _ONE, Wild.ANY: _REST}
-    is_open = form[-1] is Wild.ANY
-    if is_open and form[-2] is Wild.SEGMENT:
-        closed = _templates(form[:-1])
+    is_open = glob[-1] is Wild.ANY
+    if is_open and glob[-2] is Wild.SEGMENT:
+        closed = _templates(glob[:-1])
         return [*closed, f"{closed[0]}/{_REST}"] if closed else None
-    if Wild.SOME in form or Wild.ANY in form[:-1]:
+    if Wild.SOME in glob or Wild.ANY in glob[:-1]:
         return None
-    template = "".join(part if isinstance(part, str) else parts[part] for part in form)
+    template = "".join(part if isinstance(part, str) else parts[part] for part in glob)
     elements = template.split("/")
-    texts = (part for part in form if isinstance(part, str))
+    texts = (part for part in glob if isinstance(part, str))
     if elements[0] or any(letter in text for text in texts for letter in "{}*"):
         return None
     is_written = all(
@@ -237,8 +237,8 @@ def _is_writable(text: str) -> bool:
 def _conditions(match: HttpMatch, rule: Rule, report: Report) -> tuple[dict[str, Any], ...]:
     conditions: list[dict[str, Any]] = []
     for name, pattern in match.headers:
-        forms = value_forms(pattern)
-        written = [value_pattern(form) for form in forms] if forms is not None else [None]
+        globs = value_globs(pattern)
+        written = [value_pattern(glob) for glob in globs] if globs is not None else [None]
         values = [value for value in written if value is not None]
         if len(values) < len(written):
             _refuse(match, rule, f"the header {name} {pattern}", _VALUES_TAKEN, report)
@@ -248,12 +248,12 @@ def _conditions(match: HttpMatch, rule: Rule, report: Report) -> tuple[dict[str,
     return tuple(conditions)
 
 
-def value_pattern(form: Form) -> str | None:
-    """A form as a value of a `when` condition; None when it cannot be written.
+def value_pattern(glob: Glob) -> str | None:
+    """A glob as a value of a `when` condition; None when it cannot be written.
 
     `.+` is not `*`: that would allow an empty header as well.
     """
-    match form:
+    match glob:
         case (Wild.ANY,):
             return "*"
         case (str(text),) if "*" not in text:

@@ -48,7 +48,7 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SplitPlan:
     """A split, ready to be written."""
 
     split: Split
@@ -57,7 +57,7 @@ class Plan:
     """Only these requests are split, all others go to the root; None when all are split."""
 
 
-def planned(split: Split, around: Surroundings, report: Report) -> Plan:
+def planned(split: Split, around: Surroundings, report: Report) -> SplitPlan:
     """The split's portions and matches; what is wrong goes into `report`."""
     _check_other_splits(split, around, report)
     backends = _existing(split, around, report)
@@ -68,7 +68,7 @@ def planned(split: Split, around: Surroundings, report: Report) -> Plan:
         portions = [Portion(None, Protocol.HTTP, backends)]
     else:
         portions = _portions(root, backends, around, report)
-    return Plan(split, tuple(portions), matches)
+    return SplitPlan(split, tuple(portions), matches)
 
 
 def _check_other_splits(split: Split, around: Surroundings, report: Report) -> None:

@@ -20,8 +20,8 @@ from services.chassis.kube.objects import Ref
 from services.translator.reports import Report
 from services.translator.smi.models import HOST, ROOT, Backend, HttpMatch
 from services.translator.smi.naming import derived_name, made, origin_of
-from services.translator.smi.patterns import Wild, anchored, path_forms, value_match
-from services.translator.smi.splitting import Plan, Portion, Protocol
+from services.translator.smi.patterns import Wild, anchored, path_globs, value_match
+from services.translator.smi.splitting import Portion, Protocol, SplitPlan
 from services.translator.smi.weights import fitted
 
 _API_VERSION = "networking.istio.io/v1"
@@ -33,7 +33,7 @@ _NO_RECEIVER = 503
 class VirtualServices:
     """Writes one plan."""
 
-    plan: Plan
+    plan: SplitPlan
     cluster_domain: str
     report: Report
 
@@ -205,8 +205,8 @@ def virtual_service_match(match: HttpMatch) -> dict[str, Any]:
 
 def _path_match(path_regex: str | None) -> dict[str, str]:
     """A path that is plain text as a prefix or an exact path, which is cheaper to match."""
-    forms = path_forms(path_regex) if path_regex is not None else ((Wild.ANY,),)
-    match forms:
+    globs = path_globs(path_regex) if path_regex is not None else ((Wild.ANY,),)
+    match globs:
         case ((Wild.ANY,),):
             return {}
         case ((str(text),),):

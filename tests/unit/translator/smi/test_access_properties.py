@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.chassis.kube.objects import KubeObject
-from services.translator.smi.patterns import path_forms, value_forms
+from services.translator.smi.patterns import path_globs, value_globs
 from services.translator.smi.permitting import path_patterns, value_pattern
 from tests.unit.translator.smi.samples import (
     DOMAIN,
@@ -173,8 +173,8 @@ def test_another_trust_domain_gets_nowhere(world: list[KubeObject], tries: list[
 @given(st.one_of(any_paths, st.text(alphabet="/ab.*+?[^]$|(){}\\", max_size=12)), paths)
 def test_a_converted_path_means_what_the_pattern_means(pattern: str, path: str) -> None:
     attempt = Attempt(("shop", "web"), "api", {"app": "api"}, 80, path)
-    forms = path_forms(pattern)
-    written = [path_patterns(form) for form in forms] if forms is not None else [None]
+    globs = path_globs(pattern)
+    written = [path_patterns(glob) for glob in globs] if globs is not None else [None]
     if pattern == "" or None in written:
         return
     world = [target(), group({"name": "m", "pathRegex": pattern})]
@@ -188,8 +188,8 @@ def test_a_converted_path_means_what_the_pattern_means(pattern: str, path: str) 
 )
 def test_a_converted_header_means_what_the_pattern_means(pattern: str, value: str) -> None:
     attempt = Attempt(("shop", "web"), "api", {"app": "api"}, 80, "/", headers={"x": value})
-    forms = value_forms(pattern)
-    if forms is None or any(value_pattern(form) is None for form in forms):
+    globs = value_globs(pattern)
+    if globs is None or any(value_pattern(glob) is None for glob in globs):
         return
     world = [target(), group({"name": "m", "headers": {"x": pattern}})]
     expected = smi_allows(world, attempt, namespace=NAMESPACE)

@@ -7,7 +7,7 @@ import re2  # type: ignore[import-untyped]  # the package has no types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.translator.smi.patterns import Wild, anchored, path_forms, problem_of, value_forms
+from services.translator.smi.patterns import Wild, anchored, path_globs, problem_of, value_globs
 
 atoms = st.sampled_from(["/", "a", "b", "/a", r"\.", r"\$", ".", "[ab]", "[^/]", r"\w", "^", "$"])
 quantified = st.builds(
@@ -90,18 +90,18 @@ def test_no_problem() -> None:
 
 
 def test_paths_are_open_at_their_end_and_headers_are_not() -> None:
-    assert path_forms("/a") == (("/a", Wild.ANY),)
-    assert value_forms("/a") == (("/a",),)
+    assert path_globs("/a") == (("/a", Wild.ANY),)
+    assert value_globs("/a") == (("/a",),)
 
 
 @pytest.mark.parametrize(
     "pattern", ["(a|b)" * 7, "(" * 21 + ")" * 21, "a^b", "a$b", "(?P<n>a)", "a)"]
 )
 def test_what_is_too_much_is_not_guessed_at(pattern: str) -> None:
-    assert path_forms(pattern) is None
+    assert path_globs(pattern) is None
 
 
 @given(st.text(alphabet="/a.*+?[]^$|(){}\\:", max_size=20))
 def test_any_text_can_be_asked_about(pattern: str) -> None:
-    if path_forms(pattern) is not None:
+    if path_globs(pattern) is not None:
         assert compiled(pattern) is not None
