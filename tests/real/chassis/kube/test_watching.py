@@ -62,6 +62,10 @@ async def test_long_collections_come_page_by_page(
     assert [item["metadata"]["name"] for item in listing.items] == sorted(names)
     assert {item["kind"] for item in listing.items} == {"ConfigMap"}
 
+    # Of a version, which the server takes with the first page only.
+    query = {"labelSelector": OURS, "resourceVersion": listing.version}
+    assert (await listed(client, config_maps(namespace), query=query)).items == listing.items
+
 
 async def test_only_one_object_is_watched_by_its_name(
     client: KubeClient, applier: Applier, namespace: str
