@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.queries import VERSION, serve_queries
+from services.chassis.bus.queries import VERSION, answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import MeshbusError, ServiceDraining
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
@@ -111,7 +111,12 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
         _watched(deadlines, background),
-        _answering(chassis, answers),
+        answering(
+            bus,
+            service="gateway",
+            description="Takes Meshery's operations and streams their events",
+            queries=answers.queries(),
+        ),
         serving(
             _listener(chassis),
             handlers,
@@ -183,20 +188,6 @@ async def _watched(deadlines: Deadlines, background: Background) -> AsyncIterato
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-
-@asynccontextmanager
-async def _answering(chassis: Chassis[GatewaySettings], answers: Answers) -> AsyncIterator[None]:
-    service = await serve_queries(
-        chassis.bus,
-        service="gateway",
-        description="Takes Meshery's operations and streams their events",
-        queries=answers.queries(),
-    )
-    try:
-        yield
-    finally:
-        await service.stop()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from services.chassis.bus.credentials import Opener, forgetting
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
-from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
@@ -79,18 +79,17 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     if not versions:
         log.warning("no_distributions", folder=str(own.distributions))
     await runner.advertise(versions=versions)
-    service = await serve_queries(
-        bus,
-        service="lifecycle",
-        description="Installs, upgrades and removes Istio; applies manifests",
-        queries=Answers(connections, runner.claims, versions).queries(),
-    )
     try:
-        async with consuming(worker, mover, grace=settings.drain_grace):
-            try:
-                yield
-            finally:
-                await service.stop()
+        async with (
+            consuming(worker, mover, grace=settings.drain_grace),
+            answering(
+                bus,
+                service=SERVICE,
+                description="Installs, upgrades and removes Istio; applies manifests",
+                queries=Answers(connections, runner.claims, versions).queries(),
+            ),
+        ):
+            yield
     finally:
         await connections.close()
 

@@ -11,7 +11,7 @@ import structlog
 from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
-from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
@@ -94,27 +94,26 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         await channels.cancel(operation, cluster)
         return is_running
 
-    service = await serve_queries(
-        bus,
-        service=SERVICE,
-        description="Runs load tests on any number of workers, compares and gates",
-        queries=Answers(
-            publisher=chassis.publisher, store=store, cancel_operation=cancel, drawn=drawn
-        ).queries(),
-    )
     workers = [commands, parts] if own.slots else [commands]
 
     def present() -> RollAnswer:
         return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
 
     chassis.health.pages = Pages(store).answer
-    async with consuming(*workers, grace=settings.drain_grace):
-        try:
-            # A worker that drains takes no shards, so it answers no roll call.
-            async with channels.answering(present):
-                yield
-        finally:
-            await service.stop()
+    async with (
+        consuming(*workers, grace=settings.drain_grace),
+        answering(
+            bus,
+            service=SERVICE,
+            description="Runs load tests on any number of workers, compares and gates",
+            queries=Answers(
+                publisher=chassis.publisher, store=store, cancel_operation=cancel, drawn=drawn
+            ).queries(),
+        ),
+        # A worker that drains takes no shards, so it answers no roll call.
+        channels.answering(present),
+    ):
+        yield
 
 
 def installed(own: PerfSettings) -> dict[GeneratorName, Generator]:

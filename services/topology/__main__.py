@@ -17,7 +17,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import finished
-from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
@@ -95,12 +95,6 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         hosts=frozenset(own.host_names),
     )
     pages.start()
-    service = await serve_queries(
-        bus,
-        service=SERVICE,
-        description="The live graph of every registered cluster, its drift and its findings",
-        queries=queries(handlers),
-    )
     tending = asyncio.create_task(owners.run(), name="owners")
 
     async def tends() -> str:
@@ -109,10 +103,19 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     chassis.health.checks["clusters"] = tends
     chassis.health.pages = pages.answer
     try:
-        async with forwarding.answering():
+        async with (
+            answering(
+                bus,
+                service=SERVICE,
+                description=(
+                    "The live graph of every registered cluster, its drift and its findings"
+                ),
+                queries=queries(handlers),
+            ),
+            forwarding.answering(),
+        ):
             yield
     finally:
-        await service.stop()
         pages.close()
         tending.cancel()
         await finished([tending], within=settings.drain_grace)

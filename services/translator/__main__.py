@@ -12,7 +12,7 @@ import structlog
 from services.chassis.bus.credentials import forgetting
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
-from services.chassis.bus.queries import serve_queries
+from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket
 from services.chassis.messages import Command
 from services.chassis.operations.progress import Progress
@@ -63,17 +63,16 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
     await runner.advertise()
-    service = await serve_queries(
-        bus,
-        service=SERVICE,
-        description="Translates SMI, Meshery designs and intents; validates Istio's objects",
-        queries=Answers(definitions, registered).queries(),
-    )
-    async with consuming(worker, grace=settings.drain_grace):
-        try:
-            yield
-        finally:
-            await service.stop()
+    async with (
+        consuming(worker, grace=settings.drain_grace),
+        answering(
+            bus,
+            service=SERVICE,
+            description="Translates SMI, Meshery designs and intents; validates Istio's objects",
+            queries=Answers(definitions, registered).queries(),
+        ),
+    ):
+        yield
 
 
 if __name__ == "__main__":

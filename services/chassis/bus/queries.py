@@ -1,12 +1,13 @@
 """The service API: questions that `nats micro ls` shows and `nats req` asks, answered in JSON.
 
-`serve_queries` answers a service's questions, `ask` asks another service.
+`answering` answers a service's questions, `ask` asks another service.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -61,7 +62,7 @@ class Query:
 
 
 @dataclass(slots=True)
-class Serving:
+class _Serving:
     """A registered service. Its questions are answered side by side.
 
     The library hands an endpoint one message after the other; a question about a cluster that does
@@ -106,10 +107,11 @@ class Serving:
             self._free.release()
 
 
-async def serve_queries(
+@asynccontextmanager
+async def answering(
     bus: Bus, *, service: str, description: str, queries: Sequence[Query]
-) -> Serving:
-    """Registers the service and its endpoints; all replicas share one queue group."""
+) -> AsyncIterator[None]:
+    """Answers a service's questions for the block; all replicas share one queue group."""
     registered = await add_service(
         bus.client,
         ServiceConfig(
@@ -119,7 +121,7 @@ async def serve_queries(
             queue_group=service,
         ),
     )
-    serving = Serving(registered)
+    serving = _Serving(registered)
     for query in queries:
         await registered.add_endpoint(
             name=query.verb,
@@ -127,7 +129,10 @@ async def serve_queries(
             handler=serving.beside(_responder(query)),
             metadata={"usage": query.usage},
         )
-    return serving
+    try:
+        yield
+    finally:
+        await serving.stop()
 
 
 def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:

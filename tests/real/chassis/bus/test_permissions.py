@@ -25,7 +25,7 @@ from services.chassis.bus.deadletters import DeadLetter, DeadLetters, Mover
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, PullWorker
-from services.chassis.bus.queries import Query, serve_queries
+from services.chassis.bus.queries import Query, answering
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import AttemptsExhausted, BusUnavailable
@@ -424,13 +424,15 @@ async def test_services_answer_the_operator(stack: Stack) -> None:
         return {"answer": "yes"}
 
     queries = [Query("versions", "{}", versions)]
-    async with allowed(stack, "lifecycle") as bus, allowed(stack, "operator") as operator:
-        service = await serve_queries(bus, service="lifecycle", description="", queries=queries)
+    async with (
+        allowed(stack, "lifecycle") as bus,
+        allowed(stack, "operator") as operator,
+        answering(bus, service="lifecycle", description="", queries=queries),
+    ):
         await bus.client.flush()
         for subject in ("mesh.lifecycle.versions", "$SRV.PING", "$SRV.STATS.mesh-lifecycle"):
             reply = await operator.client.request(subject, b"", timeout=10)
             assert orjson.loads(reply.data)
-        await service.stop()
 
 
 def test_every_service_user_has_its_own_inbox() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.queries import Query, ask, serve_queries
+from services.chassis.bus.queries import Query, answering, ask
 from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
 from tests.testbed import building
 from tests.testbed.buses import NatsServer
@@ -66,7 +67,7 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
     async def long(asked: dict[str, Any]) -> Any:
         return {"text": str(asked["letter"]) * 3_000_000}
 
-    served = await serve_queries(
+    async with answering(
         bus,
         service=name,
         description="Answers questions of tests",
@@ -77,10 +78,9 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
             Query("read", _USAGE, echo, text_field="manifest"),
             Query("long", _USAGE, long),
         ],
-    )
-    await bus.client.flush()
-    yield name
-    await served.stop()
+    ):
+        await bus.client.flush()
+        yield name
 
 
 async def test_service_is_listed(nats_cli: NatsCli, service: str) -> None:
@@ -216,15 +216,16 @@ async def test_a_question_that_takes_long_holds_up_no_other(bus: Bus, name: str)
             await released.wait()
         return asked
 
-    served = await serve_queries(
-        bus, service=name, description="", queries=[Query("wait", _USAGE, patient)]
+    stack = AsyncExitStack()
+    await stack.enter_async_context(
+        answering(bus, service=name, description="", queries=[Query("wait", _USAGE, patient)])
     )
     await bus.client.flush()
     long = asyncio.create_task(ask(bus, {"wait": 1}, service=name, verb="wait", within=WITHIN))
     await begun.wait()
     assert await ask(bus, {"wait": 0}, service=name, verb="wait", within=WITHIN) == {"wait": 0}
     # A service that stops still answers what it has begun.
-    stopping = asyncio.create_task(served.stop())
+    stopping = asyncio.create_task(stack.aclose())
     released.set()
     assert await long == {"wait": 1}
     await stopping
