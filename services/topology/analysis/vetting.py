@@ -52,6 +52,8 @@ class Note:
     level: Level
     object: Key | None
     text: str
+    codes: tuple[str, ...] = ()
+    """Of the finding that the note tells again."""
 
     def as_json(self) -> dict[str, Any]:
         key = self.object
@@ -62,6 +64,7 @@ class Note:
             "level": self.level.value,
             "object": about,
             "text": self.text,
+            "codes": list(self.codes),
         }
 
 
@@ -210,7 +213,7 @@ def _told_again(findings: Iterable[Finding]) -> Iterator[Note]:
                 continue
             before.add((about, finding.message))
             text = f"{finding.object}: {finding.message}"
-            yield Note(vetter, type_, finding.level, finding.object, text)
+            yield Note(vetter, type_, finding.level, finding.object, text, finding.codes)
 
 
 def _counted(count: int, what: str) -> str:

@@ -146,4 +146,6 @@ def test_notes_travel_as_json() -> None:
         "level": "info",
         "object": {"kind": "/Service", "namespace": "default", "name": "a"},
         "text": found[-1].text,
+        "codes": ["IST0118", "KIA0601"],
     }
+    assert back[0]["codes"] == []

@@ -79,13 +79,16 @@ def _served(gateway: Config) -> list[_Served]:
     return found
 
 
-def _shared(lens: Lens, one: Config, other: Config) -> Iterator[tuple[_Served, frozenset[str]]]:
-    """What both serve, as `one` says it, and the codes of the tools that mind it: istioctl equal
-    hosts of proxies that both select, Kiali overlapping hosts of equal selectors."""
+def _shared(
+    lens: Lens, one: Config, other: Config, served: list[_Served]
+) -> Iterator[tuple[_Served, frozenset[str]]]:
+    """Of what `one` has `served` that which `other` serves, too, and the codes of the tools that
+    mind it: istioctl equal hosts of proxies that both select, Kiali overlapping hosts of equal
+    selectors."""
     selectors = labels(one.spec, "selector"), labels(other.spec, "selector")
     is_same = selectors[0] == selectors[1]
     theirs = _served(other)
-    for mine in _served(one):
+    for mine in served:
         at_port = [two for two in theirs if two.port == mine.port]
         is_equal = any((two.bind, two.written) == (mine.bind, mine.written) for two in at_port)
         is_overlapping = is_same and any(
@@ -112,12 +115,14 @@ def _share_workload(lens: Lens, one: Labels, other: Labels) -> bool:
 
 
 def _conflicts(lens: Lens, gateway: Config) -> Iterator[Finding]:
+    own = _served(gateway)
+
     def clashes(other: Config) -> bool:
-        return any(True for _ in _shared(lens, gateway, other))
+        return any(True for _ in _shared(lens, gateway, other, own))
 
     for other in lens.peers(gateway, clashes, None):
         for one, two in ((gateway, other), (other, gateway)):
-            for mine, codes in _shared(lens, one, two):
+            for mine, codes in _shared(lens, one, two, _served(one)):
                 message = f"{two.key} serves {mine.host} on port {mine.port}, too."
                 yield tell("gateways-share-host", one.key, message, mine.path, codes=codes)
 
