@@ -159,7 +159,7 @@ class Answers:
         before = await self._before(_text(asked, "before"))
         after = await self._measurement(_token(asked, "after"))
         comparison = await asyncio.to_thread(compare, before, [after], threshold=float(threshold))
-        return {**comparison.model_dump(mode="json"), "told": comparison.told()}
+        return {**comparison.model_dump(mode="json"), "told": comparison.text()}
 
     async def _before(self, name: str) -> list[Measurement]:
         prefix, _, baseline = name.partition(":")

@@ -43,7 +43,7 @@ selects WorkloadEntries by any label, and copies a Gateway's to the workload tha
 
 
 class BaselineRecord(Message):
-    """What is kept of a baseline; the runs themselves are objects of their own."""
+    """The record of a baseline; its runs are objects of their own."""
 
     name: str
     service: str
@@ -64,12 +64,6 @@ def fingerprint(objects: Sequence[KubeObject], versions: Sequence[str]) -> str:
         b"\x00".join(part) for part in sorted((str(ref).encode(), form) for ref, form in parts)
     ]
     return hash_token(b"\n".join([orjson.dumps(sorted({*versions})), *lines]))
-
-
-def changed(before: Iterable[KubeObject], after: Iterable[KubeObject]) -> list[str]:
-    """Names of the objects that differ between two states of a configuration."""
-    old, new = _forms(before), _forms(after)
-    return [_told(ref, old, new) for ref in sorted({*old, *new}) if old.get(ref) != new.get(ref)]
 
 
 def baseline_key(name: str, service: str, fingerprint: str) -> str:
@@ -111,12 +105,8 @@ def _figures(measurement: Measurement) -> dict[str, float]:
     }
 
 
-def _told(ref: Ref, old: dict[Ref, bytes], new: dict[Ref, bytes]) -> str:
-    return f"{ref} (new)" if ref not in old else f"{ref} (gone)" if ref not in new else str(ref)
-
-
 def _forms(objects: Iterable[KubeObject]) -> dict[Ref, bytes]:
-    """What matters of each object, in one spelling."""
+    """Each object without bookkeeping and in one spelling."""
     return dict(map(_form, objects))
 
 

@@ -1,4 +1,4 @@
-"""Which runs can be compared at all: they must have been asked the same, and have done it whole."""
+"""Refuses to compare runs that were asked for different load, or did not carry it out whole."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def obstacles(before: Sequence[Measurement], after: Sequence[Measurement]) -> li
 
 
 def remarks(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[str]:
-    """What does not forbid the comparison, and the reader should know."""
+    """Notes for the reader that do not forbid the comparison."""
     found = []
     if len(before) == len(after) == 1:
         found.append(

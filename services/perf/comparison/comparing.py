@@ -21,7 +21,7 @@ from services.perf.measurements.measurements import Measurement
 
 
 class Outcome(StrEnum):
-    """What a comparison comes to."""
+    """Verdict of a comparison."""
 
     REGRESSION = "regression"
     IMPROVEMENT = "improvement"
@@ -64,7 +64,7 @@ class Change(Piece):
     def is_worse(self) -> bool:
         return self.change < 0 if self.metric is Metric.RATE else self.change > 0
 
-    def told(self) -> str:
+    def text(self) -> str:
         """For people, in one line."""
         unit = "%"
         match self.metric:
@@ -96,7 +96,7 @@ class Comparison(Message):
     notes: list[str] = Field(default_factory=list)
     """Why it is inconclusive, and what else the reader should know."""
 
-    def told(self) -> str:
+    def text(self) -> str:
         """For people, in plain lines; the first one is the verdict."""
         is_worse = self.verdict is Outcome.REGRESSION
         deciding = ", ".join(e.metric for e in self.changes if e.counts and e.is_worse == is_worse)
@@ -107,7 +107,7 @@ class Comparison(Message):
                 head = str(self.verdict)
             case _:
                 head = f"{self.verdict} ({deciding})"
-        return "\n".join([head, *(each.told() for each in self.changes), *self.notes])
+        return "\n".join([head, *(each.text() for each in self.changes), *self.notes])
 
 
 def compare(
@@ -117,7 +117,7 @@ def compare(
     threshold: float = 0.1,
     level: float = 0.01,
 ) -> Comparison:
-    """Runs of one test before and after a change. Works for tens of milliseconds."""
+    """Compares runs of one test before and after a change. Takes tens of milliseconds."""
     comparison = Comparison(
         verdict=Outcome.INCONCLUSIVE,
         before=[run.run for run in before],
@@ -151,7 +151,7 @@ def compare(
 
 
 def _verdict(found: Sequence[Difference], changes: Sequence[Change]) -> tuple[Outcome, list[str]]:
-    """The verdict, and what to say about figures that do not decide."""
+    """The verdict, and notes about figures that do not decide."""
     noisy = [one.metric for one in found if one.error is not None and one.is_too_noisy]
     notes = [f"Too noisy to see twice the threshold: {', '.join(noisy)}"] if noisy else []
     counting = [change for change in changes if change.counts]

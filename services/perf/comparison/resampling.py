@@ -1,4 +1,4 @@
-"""How far the figures of a run could have come out differently: a block bootstrap of its intervals.
+"""Estimates by a block bootstrap over intervals how far the figures of a run vary by chance.
 
 Requests that follow each other share a queue, a garbage collection, a noisy neighbour. A test that
 takes them as independent (Kolmogorov and Smirnov, Mann and Whitney) finds a difference between any
@@ -38,7 +38,7 @@ _OVERLAP_GAIN = 1.5
 
 
 class Metric(StrEnum):
-    """What two runs are compared in."""
+    """Figures that are compared."""
 
     P50 = "p50"
     P90 = "p90"

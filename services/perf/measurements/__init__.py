@@ -1,1 +1,1 @@
-"""What was counted: latencies, requests and failures of shards, merged into those of a run."""
+"""Counts latencies, requests and failures of shards, and merges them into those of a run."""

@@ -1,4 +1,4 @@
-"""What a run measured: the merged counts of its shards, and what is to be known about them."""
+"""The measurement of a run: the merged counts of its shards, and what limits their meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_INTERVALS = 600
 
 
 class Part(Piece):
-    """What one load of one shard counted."""
+    """Counts of one stage and target of one shard."""
 
     stage: int
     """Index of the stage, from 0."""

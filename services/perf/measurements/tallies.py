@@ -1,4 +1,4 @@
-"""What a generator counts, by the interval in which each request began.
+"""Counts requests by the interval in which each began.
 
 Two times are kept for each request. Its *duration* is what the generator measured, from sending to
 the answer. Its *response time* begins when the constant rate wanted it sent: where a stalled target

@@ -303,4 +303,4 @@ def _refusal(comparison: Comparison) -> RegressionFound:
 
 
 def _line(comparison: Comparison) -> str:
-    return "; ".join(comparison.told().splitlines())
+    return "; ".join(comparison.text().splitlines())

@@ -86,7 +86,7 @@ class PerformanceTest:
             await self._keep(key, None, name, measurement)
         elif comparison.verdict is Outcome.SAME:
             await self._keep(key, record, name, measurement)
-        return f"Compared with the baseline {name}{note}: {comparison.told()}"
+        return f"Compared with the baseline {name}{note}: {comparison.text()}"
 
     async def _keep(
         self, key: str, record: BaselineRecord | None, name: str, measurement: Measurement

@@ -1,4 +1,4 @@
-"""A run as a picture: latency by percentile, latency over time, requests over time.
+"""Draws a run: latency by percentile, latency over time, requests over time.
 
 matplotlib takes half a second and 40 MB to load, more than all else in a worker. So nothing that a
 worker runs imports this module: `drawing` does, which is a process of its own. (Its `pyplot` is
@@ -93,7 +93,7 @@ def svg(measurement: Measurement) -> str:
 
 
 def describe(measurement: Measurement) -> str:
-    """What the picture shows, for those who cannot see it."""
+    """The picture in words, for those who cannot see it."""
     durations = Histogram.of(measurement.tally.durations)
     if not durations.count:
         return "Three empty charts: there was no request."

@@ -1,4 +1,4 @@
-"""A run for other tools: HdrHistogram's interval log and its table of percentiles.
+"""Exports a run for other tools: HdrHistogram's interval log and its table of percentiles.
 
 Both are written with the library `hdrhistogram`, so that its readers, and those of other languages,
 take them. Its own log writer is not used: it announces an older format, and its start time raises.

@@ -99,12 +99,12 @@ def _sections(measurement: Measurement, comparison: Comparison | None) -> Iterat
     )
     yield Section("Warnings", lines=measurement.warnings)
     if comparison:
-        lines = [*comparison.told().splitlines(), comparison.method]
+        lines = [*comparison.text().splitlines(), comparison.method]
         title = f"Compared with {', '.join(comparison.before)}"
         yield Section(title, lines=[line for line in lines if line])
     if measurement.correlation:
         verdict = Verdict.model_validate(measurement.correlation)
-        yield Section("Telemetry", lines=verdict.told().splitlines())
+        yield Section("Telemetry", lines=verdict.text().splitlines())
     yield Section("The test", ("fact", "value"), _facts(measurement), is_text=True)
 
 

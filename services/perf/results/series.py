@@ -1,4 +1,4 @@
-"""Numbers over time, as charts draw them: a second and a value for each interval.
+"""Computes the series that charts draw: a second and a value for each interval.
 
 Intervals without a request are there too: their rate is 0, and their latency is a gap. An interval
 in which a run ended counts with the part of it that the run lasted.

@@ -284,7 +284,7 @@ class Runs:
         verdict = await correlate(
             metrics, measurement=measurement, window=(measurement.started, scraped)
         )
-        first, *others = verdict.told().splitlines()
+        first, *others = verdict.text().splitlines()
         work.note(f"Telemetry: {first}", "\n".join(others))
         return verdict.model_dump(mode="json")
 

@@ -1,1 +1,1 @@
-"""What the mesh's own metrics say about a run: where its latency sits, and what was full."""
+"""Judges by the mesh's own metrics where a run's latency sits and what was at its limit."""

@@ -54,8 +54,8 @@ async def correlate(
         )
         behind, *_ = await asyncio.gather(
             _points(findings, measurement, path),
-            resources.see_containers(findings, path.workloads if path else ()),
-            resources.see_istiod(findings),
+            resources.check_containers(findings, path.workloads if path else ()),
+            resources.check_istiod(findings),
         )
         points += behind
     elif not findings.missing:
@@ -80,17 +80,17 @@ def _generator(findings: Findings, measurement: Measurement) -> Point:
     sent = Histogram.of(measurement.tally.durations)
     due = Histogram.of(measurement.tally.responses)
     ms = sent.mean_us / 1000
-    findings.see(f"generator: {sent.count} requests, mean {ms:.1f} ms", ms)
+    findings.add_evidence(f"generator: {sent.count} requests, mean {ms:.1f} ms", ms)
     late_ms = (due.mean_us - sent.mean_us) / 1000
     if due.count and late_ms >= _SHORTEST_LATE_MS:
         text = f"generator: requests were sent {late_ms:.1f} ms late, which is in no share"
-        findings.see(text, late_ms)
+        findings.add_evidence(text, late_ms)
     return Point(At.GENERATOR, sent.count, ms)
 
 
 async def _scrapes(findings: Findings) -> float | None:
     """How many samples the typical proxy has in the window; None when no proxy is known."""
-    reported = [name for name in sorted(findings.names) if envoystats.taken_apart(name)]
+    reported = [name for name in sorted(findings.names) if envoystats.parsed(name)]
     of_proxies = [istio.REQUESTS] if istio.REQUESTS in findings.names else reported
     if not of_proxies:
         return None
@@ -104,11 +104,13 @@ async def _scrapes(findings: Findings) -> float | None:
 async def _points(
     findings: Findings, measurement: Measurement, path: istio.Path | None
 ) -> list[Point]:
-    """What proxies measured: by Istio's metrics where there are any, else by Envoy's own."""
+    """Reads the proxies' latencies from Istio's metrics, and without these from Envoy's own."""
     points = await istio.points_of(findings, path) if path else []
     if path is None or not points:
         return await envoys.points_of(findings, measurement)
     findings.guess = path.guess
     points += await envoys.points_behind(findings, points[-1].at, path)
-    await envoys.see_breakers(findings, [path.service], connections=measurement.connections)
+    await envoys.check_circuit_breakers(
+        findings, [path.service], connections=measurement.connections
+    )
     return points

@@ -1,4 +1,4 @@
-"""Points of the path, and refusals of circuit breakers, that only Envoy's own statistics have.
+"""Reads points of the path, and refusals of circuit breakers, from Envoy's own statistics.
 
 They split a proxy's time into its own part and what is behind it, and they are all there is where
 an Envoy without Istio's telemetry is the first proxy of the mesh.
@@ -36,7 +36,7 @@ _LEAST_PENDING = 2.0
 
 
 async def points_behind(findings: Findings, last: At, path: Path) -> list[Point]:
-    """The part behind the last proxy that reported, where its Envoy has it."""
+    """Reads how long the last proxy that reported waited for its upstream."""
     known, query = await _clusters(findings, [path.service])
     at, direction = _BEHIND[last]
     # An inbound cluster's name holds no service; the pod tells whose it is.
@@ -53,11 +53,11 @@ async def points_behind(findings: Findings, last: At, path: Path) -> list[Point]
     )
     if not whole.count:
         return []
-    return [findings.see_point(Point(at, whole.count, whole.mean), query=query)]
+    return [findings.add_point(Point(at, whole.count, whole.mean), query=query)]
 
 
 async def points_of(findings: Findings, measurement: Measurement) -> list[Point]:
-    """Before, in and behind an Envoy that is the first proxy on the way."""
+    """Reads how long requests took before and behind an Envoy that is the first proxy."""
     services = measurement.services
     known, upstream_query = await _clusters(findings, services)
     found = {
@@ -75,16 +75,16 @@ async def points_of(findings: Findings, measurement: Measurement) -> list[Point]
         of_service = {c: d for c, d in found.items() if c.leads_to(services)}
     if not of_service:
         return []
-    codes = await see_breakers(findings, services, connections=measurement.connections)
+    codes = await check_circuit_breakers(findings, services, connections=measurement.connections)
     upstream = merged(of_service.values())
     proxies = {cluster.proxy for cluster in of_service}
     downstream, downstream_query = await _downstream(findings, measurement, proxies)
     points = []
     if downstream.count:
         point = Point(At.SOURCE, downstream.count, downstream.mean)
-        points.append(findings.see_point(point, query=downstream_query))
+        points.append(findings.add_point(point, query=downstream_query))
     point = Point(At.SOURCE_UPSTREAM, upstream.count, upstream.mean)
-    points.append(findings.see_point(point, query=upstream_query))
+    points.append(findings.add_point(point, query=upstream_query))
     ends = {"downstream": downstream, "upstream": upstream}
     findings.edges.append(
         Edge(
@@ -99,10 +99,10 @@ async def points_of(findings: Findings, measurement: Measurement) -> list[Point]
     return points
 
 
-async def see_breakers(
+async def check_circuit_breakers(
     findings: Findings, services: Sequence[str], *, connections: int
 ) -> dict[str, float]:
-    """Overflows, and waiting for connections. Returns the services' answers by status."""
+    """Adds overflows and queues for connections. Returns the services' answers by status."""
     names, window = findings.names, findings.window
     counters = envoystats.counters_query(names, services, window)
     pending = envoystats.pending_query(names, services, window)
@@ -119,7 +119,7 @@ async def see_breakers(
         what, cluster = envoystats.what_of(labels), Owner.of(labels)
         if what in OVERFLOWS:
             text = f"{count:.0f} {OVERFLOWS[what]} ({what} of {cluster.name})"
-            findings.fill(what, cluster.name, count, text=text, query=counters)
+            findings.add_saturated(what, cluster.name, count, text=text, query=counters)
         elif cluster.direction == "outbound" and cluster.leads_to(services):
             codes[envoystats.code_of(labels)] += count
     for labels, count in waited:
@@ -127,7 +127,7 @@ async def see_breakers(
         if count >= max(_LEAST_PENDING, connections / 2):
             name = Owner.of(labels).name
             text = f"{count:.0f} requests at once waited for a connection to {name}"
-            findings.fill("pending", name, count, text=text, query=pending)
+            findings.add_saturated("pending", name, count, text=text, query=pending)
     return codes
 
 

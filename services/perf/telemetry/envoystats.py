@@ -1,4 +1,4 @@
-"""Envoy's own statistics as Prometheus has them: which metrics there are, and how they are asked.
+"""Queries Envoy's own statistics in Prometheus, under both of the names that they may have.
 
 Istio's proxies name a cluster in the label `cluster_name`. An Envoy without Istio's bootstrap takes
 the label `envoy_cluster_name`, and cuts names at the first dot: what follows becomes a part of the
@@ -54,7 +54,7 @@ class Owner:
 
     @classmethod
     def of(cls, labels: Mapping[str, str]) -> Owner:
-        part, _ = taken_apart(labels.get(_METRIC, "")) or ("", "")
+        part, _ = parsed(labels.get(_METRIC, "")) or ("", "")
         name = ".".join(each for each in (_first(labels, _CLUSTER + _LISTENER), part) if each)
         proxy = tuple(labels.get(label, "") for label in _PROXY)
         return cls(proxy, labels.get("pod", ""), name.strip(";_"))
@@ -78,9 +78,9 @@ class Owner:
         return any(_begins(self.host, service) for service in services)
 
 
-def taken_apart(metric: str) -> tuple[str, str] | None:
-    """The part of a cluster's or listener's name in a metric's, and what is counted; None for a
-    metric that is not read."""
+def parsed(metric: str) -> tuple[str, str] | None:
+    """The part of a cluster's or listener's name in a metric's, and the statistic's name; None for
+    a metric that is not read."""
     match = _NAME.fullmatch(metric)
     if not match or _COUNTED_TWICE.search(match["part"] or ""):
         return None
@@ -88,8 +88,8 @@ def taken_apart(metric: str) -> tuple[str, str] | None:
 
 
 def what_of(labels: Mapping[str, str]) -> str:
-    """What a sample counts, such as `upstream_rq`."""
-    return (taken_apart(labels.get(_METRIC, "")) or ("", ""))[1]
+    """Name of a sample's statistic, such as `upstream_rq`."""
+    return (parsed(labels.get(_METRIC, "")) or ("", ""))[1]
 
 
 def code_of(labels: Mapping[str, str]) -> str:
@@ -149,7 +149,7 @@ def _chosen(
     parts = {
         metric: found[0]
         for metric in sorted(names)
-        if (found := taken_apart(metric)) and found[1] in what
+        if (found := parsed(metric)) and found[1] in what
     }
     of_one = [metric for metric, part in parts.items() if part]
     wanted = [metric for metric in of_one if is_wanted(parts[metric])]

@@ -14,7 +14,7 @@ from services.perf.telemetry.verdicts import Edge, Evidence, Saturated
 
 
 class Metrics(Protocol):
-    """A Prometheus, or what speaks like one."""
+    """The queries of a Prometheus."""
 
     async def query(self, text: str, *, at: datetime) -> list[Sample]:
         """Result of an instant query; raises `MetricsError`."""
@@ -22,7 +22,7 @@ class Metrics(Protocol):
 
 @dataclass(slots=True)
 class Findings:
-    """What a verdict will hold. A query that fails makes it poorer, and is listed as missing."""
+    """Parts of a verdict. A query that fails makes it poorer, and is listed as missing."""
 
     metrics: Metrics
     window: Window
@@ -46,25 +46,27 @@ class Findings:
             return []
 
     def has(self, name: str, *, tells: str) -> bool:
-        """Whether there is such a metric; if not, what it would have told is listed as missing."""
+        """Whether there is such a metric; if not, lists it as missing with what it `tells`."""
         if name in self.names:
             return True
         self.missing.append(f"{name}: {tells}")
         return False
 
-    def see(self, text: str, value: float, *, query: str = "", digits: int | None = 3) -> None:
-        """Keeps a number; without a query it is the generator's own."""
+    def add_evidence(
+        self, text: str, value: float, *, query: str = "", digits: int | None = 3
+    ) -> None:
+        """Adds a number; without a query it is the generator's own."""
         rounded = value if digits is None else round(value, digits)
         self.evidence.append(Evidence(text=text, query=query, value=rounded))
 
-    def see_point(self, point: Point, *, query: str, to: str = "") -> Point:
-        """Keeps the mean of a point."""
+    def add_point(self, point: Point, *, query: str, to: str = "") -> Point:
+        """Adds the mean of a point, and returns the point."""
         text = f"{point.at}: {point.requests:.0f} requests{to}, mean {point.mean_ms:.1f} ms"
-        self.see(text, point.mean_ms, query=query)
+        self.add_evidence(text, point.mean_ms, query=query)
         return point
 
-    def fill(self, what: str, where: str, value: float, *, text: str, query: str) -> None:
-        """Keeps something that was full."""
+    def add_saturated(self, what: str, where: str, value: float, *, text: str, query: str) -> None:
+        """Adds a resource that was at its limit."""
         self.saturated.append(
             Saturated(what=what, where=where, value=round(value, 4), text=text, query=query)
         )

@@ -1,4 +1,4 @@
-"""Istio's standard metrics of a run, edge by edge, and which edges belong to the run.
+"""Reads Istio's standard metrics of a run, edge by edge, and finds the edges that belong to it.
 
 A sidecar or gateway reports as `source` and `destination`, a waypoint as `waypoint`; a ztunnel
 knows connections only, no requests. The load comes from outside of the mesh more often than not:
@@ -70,7 +70,7 @@ def _counts() -> defaultdict[str, float]:
 
 @dataclass(slots=True)
 class Traffic:
-    """What was reported of one edge, by reporter."""
+    """Requests, errors and latencies of one edge, by the proxy that reported them."""
 
     requests: defaultdict[str, float] = field(default_factory=_counts)
     errors: defaultdict[str, float] = field(default_factory=_counts)
@@ -122,7 +122,7 @@ class Path:
 
 
 async def path_of(findings: Findings, measurement: Measurement) -> Path | None:
-    """The edges of the run; None when no service can be the one under test."""
+    """Finds the edges of the run; None when no service can be the one under test."""
     if REQUESTS not in findings.names:
         if CONNECTIONS in findings.names:
             lacking = "only connections are reported, as ztunnels do; a waypoint would report "
@@ -141,13 +141,14 @@ async def path_of(findings: Findings, measurement: Measurement) -> Path | None:
     for ends, traffic in path.edges.items():
         for flag, count in sorted(traffic.flags.items()):
             if flag in _FLAGS:
-                text = f"{count:.0f} requests of {ends.source} to {ends.service} {_FLAGS[flag]}"
-                findings.fill(flag, ends.service, count, text=f"{text} ({flag})", query=query)
+                requests = f"{count:.0f} requests of {ends.source} to {ends.service}"
+                text = f"{requests} {_FLAGS[flag]} ({flag})"
+                findings.add_saturated(flag, ends.service, count, text=text, query=query)
     return path
 
 
 async def points_of(findings: Findings, path: Path) -> list[Point]:
-    """What the proxies on the way measured, from the outermost inwards."""
+    """Reads how long requests took at each proxy, from the outermost inwards."""
     points, edges = [], path.edges
     if findings.has(f"{DURATIONS}_count", tells="how long requests took at each proxy"):
         services = sorted({ends.service for ends in edges})[:_MOST_SERVICES]
@@ -162,8 +163,8 @@ async def points_of(findings: Findings, path: Path) -> list[Point]:
                 edges[ends].latencies[reporter] = distribution
         points = _points(path)
         for point in points:
-            findings.see_point(point, query=query, to=f" to {path.service}")
-        _see_calls(findings, path, query=query)
+            findings.add_point(point, query=query, to=f" to {path.service}")
+        _add_calls(findings, path, query=query)
     reported = [_reported(ends, traffic) for ends, traffic in edges.items()]
     findings.edges += sorted(reported, key=lambda edge: -edge.requests)
     return points
@@ -275,8 +276,8 @@ def _latency(edges: Edges, reporter: str, *, source: str | None = None) -> Distr
     )
 
 
-def _see_calls(findings: Findings, path: Path, *, query: str) -> None:
-    """What the workloads behind the service call, and for how long."""
+def _add_calls(findings: Findings, path: Path, *, query: str) -> None:
+    """Adds the calls that the workloads behind the service made, and how long they took."""
     calls, times = _counts(), _counts()
     for ends, traffic in path.beyond.items():
         outermost = next((traffic.latencies[r] for r in _REPORTERS if r in traffic.latencies), None)
@@ -290,4 +291,4 @@ def _see_calls(findings: Findings, path: Path, *, query: str) -> None:
             f"application: {calls[service] / requests:.2f} calls to {service} for each request, "
             f"{ms:.1f} ms together; less where they overlap"
         )
-        findings.see(text, ms, query=query)
+        findings.add_evidence(text, ms, query=query)

@@ -1,4 +1,4 @@
-"""How much counters and histograms grew in a run's window: the queries, and how answers are read.
+"""Queries how much counters and histograms grew in a run's window, and reads the answers.
 
 `increase()` was rejected as the rule. It extrapolates to the window's borders, it loses the first
 sample of a series that the run itself brought to life, and it needs two samples inside the window.
@@ -148,7 +148,7 @@ class Distribution:
 
 
 def merged(distributions: Iterable[Distribution]) -> Distribution:
-    """One of all; histograms of different bounds would not add up, and the mesh has one set."""
+    """Adds distributions up. Those of different bounds would not add up; the mesh has one set."""
     whole = Distribution()
     for one in distributions:
         whole.total += one.total

@@ -1,4 +1,4 @@
-"""Processor, memory and istiod of a run: what was near its limit, as far as it is scraped."""
+"""Checks processor and memory of a run's pods against their limits, and how fast istiod was."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _MESH_NAMESPACE = "istio-system"
 _MESH_PODS = ("istiod", "ztunnel", "waypoint")
 
 
-async def see_containers(findings: Findings, workloads: Collection[str]) -> None:
-    """Processor and memory of the run's workloads and of the mesh's own pods."""
+async def check_containers(findings: Findings, workloads: Collection[str]) -> None:
+    """Lists containers of the run's workloads and of the mesh that were near a limit."""
     if not findings.has(CPU, tells="processor and memory of proxies and applications"):
-        await _see_processes(findings)
+        await _check_processes(findings)
         return
     pods, window = _pods(workloads), findings.window.text
     inside = f"{{{pods}}}[{window}]"
@@ -60,34 +60,36 @@ async def see_containers(findings: Findings, workloads: Collection[str]) -> None
                 share = value / limit if limit else 0.0
                 if share >= _NEAR_LIMIT:
                     text = f"{_named(container)} used {share:.0%} of its {what} limit"
-                    findings.fill(what, "/".join(container), share, text=text, query=query)
+                    findings.add_saturated(what, "/".join(container), share, text=text, query=query)
     for container, share in _containers(held_back):
         if share >= _THROTTLED_SHARE:  # False for the NaN of a container without periods
             text = f"was held back by its cpu limit in {share:.0%} of the periods"
             text = f"{_named(container)} {text}"
-            findings.fill("cpu_throttled", "/".join(container), share, text=text, query=throttled)
+            findings.add_saturated(
+                "cpu_throttled", "/".join(container), share, text=text, query=throttled
+            )
     for container, value in sorted(_containers(cores), key=lambda item: -item[1])[:_MOST_TOLD]:
         text = f"{_named(container)} used {value:.2f} cores"
-        findings.see(text, value, query=cpu, digits=None)
+        findings.add_evidence(text, value, query=cpu, digits=None)
     if not cores:
         findings.missing.append(f"{CPU}: two samples in the window, of these pods")
 
 
-async def _see_processes(findings: Findings) -> None:
-    """What processes report of themselves, where containers are not scraped."""
+async def _check_processes(findings: Findings) -> None:
+    """Reads processor and memory from the processes' own metrics, without their limits."""
     window = findings.window.text
     cpu = f"sum by (job, instance) (rate({PROCESS_CPU}[{window}]))"
     memory = f"max by (job, instance) (max_over_time({ENVOY_MEMORY}[{window}]))"
     for metric, used in ((PROCESS_CPU, cpu), (ENVOY_MEMORY, memory)):
         query = f"topk({_MOST_TOLD}, {used})" if metric in findings.names else ""
         for labels, value in await findings.ask(query, what=metric):
-            told = f"{value:.2f} cores" if metric == PROCESS_CPU else f"{value / 1e6:.0f} MB"
+            amount = f"{value:.2f} cores" if metric == PROCESS_CPU else f"{value / 1e6:.0f} MB"
             where = f"{labels.get('job', '')} at {labels.get('instance', '')}"
-            findings.see(f"{where} used {told}", value, query=query, digits=None)
+            findings.add_evidence(f"{where} used {amount}", value, query=query, digits=None)
 
 
-async def see_istiod(findings: Findings) -> None:
-    """How long istiod took to bring changes to the proxies, where it is scraped."""
+async def check_istiod(findings: Findings) -> None:
+    """Reads how long istiod took to bring changes to the proxies."""
     known = [metric for metric in ISTIOD_TIMES if f"{metric}_count" in findings.names]
     if not known:
         names = " and ".join(ISTIOD_TIMES)
@@ -100,7 +102,7 @@ async def see_istiod(findings: Findings) -> None:
                 f"istiod took {one.mean * 1000:.0f} ms on average {ISTIOD_TIMES[metric]} "
                 f"({one.count:.0f} in the window, p99 {one.quantile(0.99) * 1000:.0f} ms)"
             )
-            findings.see(text, one.mean, query=query, digits=6)
+            findings.add_evidence(text, one.mean, query=query, digits=6)
 
 
 def _containers(samples: Iterable[Sample]) -> list[tuple[tuple[str, ...], float]]:

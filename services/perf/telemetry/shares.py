@@ -37,7 +37,7 @@ class At(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one point measured."""
+    """Requests and their mean latency at one point."""
 
     at: At
     requests: float
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """The shares of a mean, and what they say."""
+    """The shares of a mean, and the place of the largest."""
 
     place: Place
     confidence: Confidence

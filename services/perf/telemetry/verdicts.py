@@ -1,4 +1,4 @@
-"""What the mesh's telemetry says about a run: where the time went, what was full, and how sure.
+"""The verdict of the mesh's telemetry on a run: where the time went, what was full, how sure it is.
 
 The time is split by means, because means of parts add up and quantiles do not. Each share says what
 it covers: no metric tells the network from the proxies at its two ends, and several proxies report
@@ -28,7 +28,7 @@ class Place(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How far a verdict can be relied on; its reason is told beside it."""
+    """How far a verdict can be relied on; the reason stands beside it."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -46,7 +46,7 @@ class Share(Piece):
 
 
 class Saturated(Piece):
-    """Something that was full, or that the proxies say was."""
+    """A resource at its limit, or requests that a proxy refused because one was."""
 
     what: str
     """`cpu`, `cpu_throttled`, `memory`, `pending`, an Envoy counter or a response flag."""
@@ -65,7 +65,7 @@ class Evidence(Piece):
 
 
 class ReporterLatency(Piece):
-    """What one end of an edge saw."""
+    """Requests and latency as the proxy at one end of an edge reported them."""
 
     reporter: str
     """`source`, `destination` or `waypoint`, as Istio has it; where only Envoy's own statistics
@@ -93,7 +93,7 @@ class Edge(Piece):
 
 
 class Verdict(Message):
-    """The whole of it."""
+    """The verdict with all that it rests on."""
 
     start: datetime
     end: datetime
@@ -112,7 +112,7 @@ class Verdict(Message):
     edges: list[Edge] = Field(default_factory=list)
     """Those into the service under test and out of its workloads."""
 
-    def told(self) -> str:
+    def text(self) -> str:
         """For people, in plain lines."""
         lines = [f"Latency: {self.place} (confidence {self.confidence}: {self.reason})"]
         lines += [f"  {share.ms:.1f} ms {share.place}: {share.covers}" for share in self.shares]

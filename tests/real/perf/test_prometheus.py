@@ -451,7 +451,7 @@ def ingress(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
 async def test_a_slow_application_behind_an_envoy_is_named(ingress: Ingress) -> None:
     ingress.route()
     verdict = await ingress.verdict("/?delay=50ms", requests=40, service="checkout.shop")
-    assert verdict.place is Place.APPLICATION, verdict.told()
+    assert verdict.place is Place.APPLICATION, verdict.text()
     found = shares(verdict)
     assert found[Place.APPLICATION] > 45
     assert found[Place.SOURCE_PROXY] < 10
@@ -464,7 +464,7 @@ async def test_a_delay_in_the_envoy_is_named(ingress: Ingress) -> None:
     ingress.route(delay={"percentage": {"value": 100}, "fixedDelay": "0.05s"})
     # Nobody names the service: it is the one that got the requests.
     verdict = await ingress.verdict("/", requests=40, service="")
-    assert verdict.place is Place.SOURCE_PROXY, verdict.told()
+    assert verdict.place is Place.SOURCE_PROXY, verdict.text()
     assert verdict.confidence is not Confidence.LOW
     assert "was not named" in verdict.reason
     found = shares(verdict)

@@ -185,7 +185,7 @@ def test_a_regression_tells_each_figure_with_its_interval() -> None:
     assert p50.high is not None
     assert 0.2 < p50.low < 0.4 < p50.high < 0.6
     assert p50.before == pytest.approx(20, rel=0.1)
-    first, *lines = comparison.told().splitlines()
+    first, *lines = comparison.text().splitlines()
     assert first.startswith("regression (p50, p90,")
     assert lines[0].startswith("p50: ")
     assert lines[0].endswith(": worse")
@@ -233,7 +233,7 @@ def test_failures_are_a_regression_though_durations_stay() -> None:
     assert counting(comparison) == {Metric.FAILED}
     failed = change(comparison, Metric.FAILED)
     assert (failed.before, failed.after, failed.change) == (0, 0.03, 0.03)
-    assert "failed: 0.00% to 3.00%, +3.0 points" in comparison.told()
+    assert "failed: 0.00% to 3.00%, +3.0 points" in comparison.text()
 
 
 def test_a_target_that_refuses_quickly_is_no_improvement() -> None:
@@ -331,7 +331,7 @@ def test_runs_that_differ_are_not_compared(changes: dict[str, Any], reason: str)
     assert comparison.verdict is Outcome.INCONCLUSIVE
     assert comparison.changes == []
     assert any(note.startswith(reason) for note in comparison.notes), comparison.notes
-    assert reason in comparison.told()
+    assert reason in comparison.text()
 
 
 def test_stages_must_have_the_same_rates_and_durations() -> None:
@@ -349,12 +349,12 @@ def test_too_little_is_not_compared() -> None:
     assert compare([], [run]).notes == ["there are no runs to compare with"]
     assert compare([run], []).notes == ["there are no runs to compare"]
     short = simulated(1, intervals=2)
-    assert "too short" in compare([short], [short]).told()
+    assert "too short" in compare([short], [short]).text()
     few = simulated(1, intervals=9, rate=5)
-    assert "too few requests before the change: 45" in compare([few], [few]).told()
+    assert "too few requests before the change: 45" in compare([few], [few]).text()
     bare = Tally()
     bare.durations.record(1000, times=500)
-    assert "no counts by interval" in compare([run_of(bare)], [run_of(bare)]).told()
+    assert "no counts by interval" in compare([run_of(bare)], [run_of(bare)]).text()
 
 
 def test_stages_do_not_make_each_other_look_noisy() -> None:

@@ -474,7 +474,7 @@ async def test_processes_stand_in_for_containers() -> None:
         "pilot_proxy_convergence_time_count": timed({"job": "istiod"}, count=4, ms=0.5),
     }
     answers = mesh((ends("source"), 100, 60), (ends("destination"), 100, 50), more=more)
-    told = (await judged(answers, measured(62))).told()
+    told = (await judged(answers, measured(62))).text()
     assert "istiod at i:15014 used 1.25 cores" in told
     assert "istiod at i:15014 used 64 MB" in told
     assert "istiod took 500 ms on average from a change to the proxies having it (4 in" in told

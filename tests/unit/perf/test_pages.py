@@ -158,10 +158,10 @@ def test_a_page_tells_a_comparison() -> None:
     before, after = measurement(tally(seed=1), run="old <1>"), measurement(tally(seed=2))
     compared = compare([before], [after])
     # As the service API answers it, with the words beside the numbers.
-    answer = {**compared.model_dump(mode="json"), "told": compared.told()}
+    answer = {**compared.model_dump(mode="json"), "told": compared.text()}
     page = Page(html(after, comparison=Comparison.model_validate(answer)))
     assert "Compared with old <1>" in page.words["h2"]
-    for line in compared.told().splitlines():
+    for line in compared.text().splitlines():
         assert line in page.words["li"]
 
 

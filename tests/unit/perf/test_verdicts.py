@@ -208,7 +208,7 @@ def test_people_read_plain_lines() -> None:
         missing=["cpu: nothing"],
         edges=[edge] * 12,
     )
-    lines = verdict.told().splitlines()
+    lines = verdict.text().splitlines()
     assert lines[:4] == [
         "Latency: application (confidence medium: why)",
         "  1.2 ms client: this and that",
