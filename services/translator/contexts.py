@@ -133,7 +133,7 @@ async def schemas_for(
 ) -> tuple[Schemas | None, str, list[Line]]:
     """Definitions of the wanted or the installed version, the version, and what to say of it.
 
-    The version is "" where the cluster tells none that can be compared.
+    The version is "" where the cluster has none that can be compared.
     """
     available = definitions.versions()
     if options.istioVersion:
@@ -152,7 +152,7 @@ async def schemas_for(
 
 
 def installed_version(meshes: Sequence[MeshFact]) -> str:
-    """The version of the default revision, or of the first one that tells its own; "" if none."""
+    """The version of the default revision, or the first known one; "" without any."""
     return next((mesh.version for mesh in meshes if mesh.version), "")
 
 

@@ -61,7 +61,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """A design as it was read. `lines` tells what was left out while reading."""
+    """A design as it was read; `lines` has the parts that were left out."""
 
     name: str = ""
     components: tuple[Component, ...] = ()

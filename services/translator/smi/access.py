@@ -161,7 +161,7 @@ def selectors_of(
     if not ours:
         report.warning(
             target.place,
-            f"no workload runs under {account} yet, so nothing is allowed",
+            f"no workload runs under {account} yet, so no access is allowed",
             rule="workload",
             remedy="apply the TrafficTarget again when the workload is there",
         )
@@ -178,15 +178,15 @@ def _by_account_label(target: Target, report: Report) -> tuple[dict[str, str], .
     if len(account.name) > _LABEL_VALUE_LIMIT:
         report.warning(
             (*target.place, "name"),
-            f"nothing is known about {account}, and its name is too long for a label, so nothing "
-            "is allowed",
+            f"the workloads of {account} are not known, and its name is too long for a label, so "
+            "no access is allowed",
             rule="workload",
             remedy="translate with a cluster that has the workload",
         )
         return ()
     report.warning(
         target.place,
-        f"nothing is known about {account}, so only pods with the label "
+        f"the workloads of {account} are not known, so only pods with the label "
         f"{ACCOUNT_LABEL}: {account.name} are opened",
         rule="workload",
         remedy="give its pods this label, or translate with a cluster that has the workload",

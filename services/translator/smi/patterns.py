@@ -1,4 +1,4 @@
-"""Regular expressions of SMI, and the few of them that are more than that.
+"""Regular expressions of SMI: checked, anchored, and read as globs where they are no more.
 
 SMI writes paths and header values as regular expressions. Istio's routes take RE2, which matches
 the whole value; its AuthorizationPolicies take only exact values, prefixes, suffixes and path
@@ -27,7 +27,7 @@ _SPECIAL = frozenset("\\^$.|?*+()[]{}")
 
 
 class Wild(Enum):
-    """The wildcards of globs, which are all that Istio has beside regular expressions."""
+    """The wildcards of globs."""
 
     ANY = ".*"
     SOME = ".+"

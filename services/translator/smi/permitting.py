@@ -131,7 +131,7 @@ def _ports(target: Target, routes: Sequence[PortRoute], report: Report) -> list[
         if listed and target.port not in listed:
             report.error(
                 (*target.place, "port"),
-                f"port {target.port} is in no TCPRoute of the rules, so nothing would be allowed",
+                f"port {target.port} is in no TCPRoute of the rules, so no access would be allowed",
                 rule="ports",
             )
         listed = {target.port}

@@ -192,7 +192,7 @@ def _has_port(
         return True
     report.left_out(
         f"backend {backend.service}",
-        f"it has no port {port}, so it gets nothing of that port",
+        f"it has no port {port}, so it gets no requests of that port",
         path=backend.path,
         rule="ports",
     )
