@@ -13,6 +13,8 @@ from services.perf.measurements.measurements import MissingShard, StageResult
 from services.perf.measurements.tallies import Tally
 from services.perf.results.charts import VARIABLES
 from services.perf.results.pages import html
+from services.perf.results.templates import template
+from services.perf.runs.store import RunRecord
 from services.perf.telemetry.verdicts import Confidence, Place, Share, Verdict
 from tests.unit.perf.sample_runs import HOSTILE, STARTED, UNUSUAL, measurement, tally
 
@@ -163,6 +165,16 @@ def test_a_page_tells_a_comparison() -> None:
     assert "Compared with old <1>" in page.words["h2"]
     for line in compared.text().splitlines():
         assert line in page.words["li"]
+
+
+def test_the_list_of_runs_links_each_and_escapes_their_names() -> None:
+    named = RunRecord(run="run-1", operation="run-1", kind="performance-test", cluster="none")
+    hostile = named.model_copy(update={"run": "run-2", "name": HOSTILE, "asked": STARTED})
+    page = Page(template("runs.html").render(runs=[named, hostile]))
+    assert [link["href"] for link in page.attributes("a")] == ["/runs/run-1", "/runs/run-2"]
+    assert page.words["a"] == ["run-1", HOSTILE]
+    assert page.words["li"][-1].strip() == "queued, 2026-09-01 12:00 UTC"
+    assert Page(template("runs.html").render(runs=[])).words["li"] == ["none yet"]
 
 
 # --- readable ------------------------------------------------------------------------------------
