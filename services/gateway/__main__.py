@@ -24,7 +24,7 @@ from services.gateway.adapters.bus import (
     followed_events,
     is_attended,
 )
-from services.gateway.adapters.server import Listener, serving
+from services.gateway.adapters.server import serving
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.deadlines import Deadlines
@@ -118,8 +118,9 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             queries=answers.queries(),
         ),
         serving(
-            _listener(chassis),
+            chassis.own,
             handlers,
+            port=chassis.own.port or DEFAULT_PORT + settings.port_offset,
             metrics=chassis.metrics,
             is_well=lambda: bus.is_connected,
             on_drain=drain,
@@ -145,19 +146,6 @@ def _events(chassis: Chassis[GatewaySettings], background: Background) -> Events
         background=background,
         queue_size=own.event_queue,
         slow_client_grace=own.slow_client_grace,
-    )
-
-
-def _listener(chassis: Chassis[GatewaySettings]) -> Listener:
-    own = chassis.own
-    port = own.port or DEFAULT_PORT + chassis.settings.port_offset
-    return Listener(
-        address=f"{own.host}:{port}",
-        max_message_bytes=own.max_message_bytes,
-        keepalive=own.keepalive,
-        tls_certificate=own.tls_certificate,
-        tls_key=own.tls_key,
-        tls_client_ca=own.tls_client_ca,
     )
 
 

@@ -1,15 +1,9 @@
-"""How an operation completes: its terminal record, then its final event, then its credential's end.
-
-The order makes a crash harmless: the record holds the final event, so the next worker that finds
-the record can publish the event again, and the credential goes when no step needs it any more.
-"""
+"""How an operation completes: its result or its error, and the final event that says so."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from services.chassis.bus.publishing import Publisher
 from services.chassis.errors import (
     InternalError,
     LeaseLost,
@@ -17,17 +11,12 @@ from services.chassis.errors import (
     OperationCancelled,
 )
 from services.chassis.messages import (
-    Command,
     ErrorReport,
     Event,
-    OperationRecord,
-    OperationState,
     Phase,
     Severity,
 )
-from services.chassis.operations.claims import Claims
 from services.chassis.operations.progress import Progress
-from services.chassis.telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +26,6 @@ class Result:
     summary: str
     details: str = ""
     numbers: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """Completes operations for one worker."""
-
-    publisher: Publisher
-    claims: Claims
-    service: str
-    metrics: metrics.Metrics
-    forget: Callable[[Command], Awaitable[None]]
-    """Deletes the credential that came with the operation."""
-
-    async def complete(
-        self, command: Command, progress: Progress, final: Event, error: MeshbusError | None
-    ) -> None:
-        """Stores and publishes the end; raises `Abandon` when a later attempt has taken over."""
-        state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
-        if isinstance(error, OperationCancelled):
-            state = OperationState.CANCELLED
-        record = OperationRecord(
-            operation=command.operation,
-            kind=command.kind,
-            cluster=command.cluster,
-            cluster_name=command.cluster_name,
-            state=state,
-            attempt=progress.attempt,
-            worker=self.claims.worker,
-            summary=final.summary,
-            error=final.error,
-            final=final,
-        )
-        await self.claims.close(record)
-        await self.publisher.event(final)
-        self.metrics.count(metrics.EVENTS, final.phase)
-        await self.forget(command)
-
-    async def repeat(self, command: Command, stored: OperationRecord) -> None:
-        """Publishes the final event of an operation that had ended before once more.
-
-        An end that another service wrote is published by that service, on a subject of its own.
-        """
-        if stored.final is not None and stored.final.service == self.service:
-            await self.publisher.event(stored.final)
-        await self.forget(command)
 
 
 def first_error(raised: BaseException) -> MeshbusError:

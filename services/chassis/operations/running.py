@@ -34,6 +34,7 @@ from services.chassis.errors import (
     InvalidMessage,
     LeaseLost,
     MeshbusError,
+    OperationCancelled,
     RequestTooLarge,
     UnknownOperation,
 )
@@ -42,6 +43,7 @@ from services.chassis.messages import (
     Command,
     Event,
     OperationRecord,
+    OperationState,
     Plan,
     ServiceCatalog,
     SlotKind,
@@ -49,7 +51,6 @@ from services.chassis.messages import (
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.commands import processing, read_command, read_letter
 from services.chassis.operations.completion import (
-    Completion,
     Result,
     failure_event,
     first_error,
@@ -122,14 +123,8 @@ class Runner(Generic[W]):
         )
         self._publisher = chassis.publisher
         self._metrics = chassis.metrics
-        self._completion = Completion(
-            publisher=chassis.publisher,
-            claims=self.claims,
-            service=chassis.service,
-            metrics=chassis.metrics,
-            forget=forget,
-        )
         self._work = work
+        self._forget = forget
         self._changes = changes
         self._planned = planned
         self._resumes = resumes
@@ -156,7 +151,7 @@ class Runner(Generic[W]):
         with processing(delivery, command, service=self.service):
             stored = await self.claims.stored(command.operation, command.cluster)
             if stored is not None and stored[0].state.is_terminal:
-                await self._completion.repeat(command, stored[0])
+                await self._repeat(command, stored[0])
                 return
             if stored is not None and not self.claims.is_exclusive:
                 return  # the service that the command was handed on to has it
@@ -176,7 +171,7 @@ class Runner(Generic[W]):
         progress = Progress(self._publisher.event, command, attempt, service=self.service)
         words = doing(self._operation(command), command)
         final = failure_event(progress, error, doing=words, applied="")
-        await self._completion.complete(command, progress, final, error)
+        await self._complete(progress, final, error)
 
     async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
         """Runs the operation between its first and its last event."""
@@ -193,7 +188,7 @@ class Runner(Generic[W]):
                     if error is not None:
                         outcome = self._failure(progress, error, None)
                 if isinstance(outcome, Event):
-                    await self._completion.complete(command, progress, outcome, error)
+                    await self._complete(progress, outcome, error)
         except BaseException:
             progress.abandon()
             raise
@@ -204,6 +199,42 @@ class Runner(Generic[W]):
         self._metrics.count(metrics.COMMANDS, command.kind, ended)
         code = error.code if error else ""
         log.info("operation_ended", outcome=ended, code=code, kind=command.kind)
+
+    async def _complete(self, progress: Progress, final: Event, error: MeshbusError | None) -> None:
+        """Stores the end with its event, publishes the event, and deletes the credential.
+
+        In this order a crash is harmless: the next worker finds the event in the record. Raises
+        `Abandon` when a later attempt has taken over.
+        """
+        command = progress.command
+        state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
+        if isinstance(error, OperationCancelled):
+            state = OperationState.CANCELLED
+        record = OperationRecord(
+            operation=command.operation,
+            kind=command.kind,
+            cluster=command.cluster,
+            cluster_name=command.cluster_name,
+            state=state,
+            attempt=progress.attempt,
+            worker=self.claims.worker,
+            summary=final.summary,
+            error=final.error,
+            final=final,
+        )
+        await self.claims.close(record)
+        await self._publisher.event(final)
+        self._metrics.count(metrics.EVENTS, final.phase)
+        await self._forget(command)
+
+    async def _repeat(self, command: Command, stored: OperationRecord) -> None:
+        """Publishes the final event of an operation that had ended before once more.
+
+        An end that another service wrote is published by that service, on a subject of its own.
+        """
+        if stored.final is not None and stored.final.service == self.service:
+            await self._publisher.event(stored.final)
+        await self._forget(command)
 
     async def _outcome(
         self, progress: Progress, fence: Fence

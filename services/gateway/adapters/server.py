@@ -13,9 +13,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -33,6 +31,7 @@ from services.chassis.telemetry.metrics import RPC_SECONDS, Metrics
 from services.chassis.telemetry.redaction import redacted_text
 from services.gateway.events import Joined, Write
 from services.gateway.handlers import Handlers, Unary
+from services.gateway.settings import GatewaySettings
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 
@@ -51,23 +50,12 @@ Streaming = Callable[[Write, Joined], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """Where and how the server listens."""
-
-    address: str
-    max_message_bytes: int
-    keepalive: timedelta
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-
-
 @asynccontextmanager
 async def serving(
-    listener: Listener,
+    settings: GatewaySettings,
     handlers: Handlers,
     *,
+    port: int,
     metrics: Metrics,
     is_well: Callable[[], bool],
     on_drain: Callable[[], None],
@@ -77,14 +65,14 @@ async def serving(
 
     `on_drain` makes what runs without end (streams) come to one.
     """
-    server = grpc.aio.server(options=_options(listener))
+    server = grpc.aio.server(options=_options(settings))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(
         (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     server.add_generic_rpc_handlers(_generic_handlers(handlers, metrics))
-    _listen(server, listener)
+    _listen(server, settings, port)
     await _set_health(servicer, is_well())
     await server.start()
     mirror = asyncio.create_task(_mirror_health(servicer, is_well), name="grpc-health")
@@ -99,10 +87,10 @@ async def serving(
         await server.stop(grace.total_seconds())
 
 
-def _options(listener: Listener) -> list[tuple[str, Any]]:
-    silence_ms = int(listener.keepalive.total_seconds() * 1000)
+def _options(settings: GatewaySettings) -> list[tuple[str, Any]]:
+    silence_ms = int(settings.keepalive.total_seconds() * 1000)
     return [
-        ("grpc.max_receive_message_length", listener.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", _LARGEST_ANSWER_BYTES),
         ("grpc.server.max_pending_requests", _MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
@@ -220,23 +208,24 @@ def _trace_headers(context: Context) -> dict[str, str]:
     return {key: str(value) for key, value in metadata if key in _TRACE_HEADERS}
 
 
-def _listen(server: grpc.aio.Server, listener: Listener) -> None:
+def _listen(server: grpc.aio.Server, settings: GatewaySettings, port: int) -> None:
+    address = f"{settings.host}:{port}"
     try:
-        if listener.tls_certificate is None or listener.tls_key is None:
-            server.add_insecure_port(listener.address)
+        if settings.tls_certificate is None or settings.tls_key is None:
+            server.add_insecure_port(address)
         else:
-            server.add_secure_port(listener.address, _credentials(listener))
+            server.add_secure_port(address, _credentials(settings))
     except RuntimeError as error:
         # Without its cause: gRPC's text has file names and lines of its C++ sources.
-        raise OSError(f"cannot listen on {listener.address}; is the port taken?") from error
+        raise OSError(f"cannot listen on {address}; is the port taken?") from error
 
 
-def _credentials(listener: Listener) -> grpc.ServerCredentials:
-    assert listener.tls_certificate is not None
-    assert listener.tls_key is not None
-    authorities = listener.tls_client_ca.read_bytes() if listener.tls_client_ca else None
+def _credentials(settings: GatewaySettings) -> grpc.ServerCredentials:
+    assert settings.tls_certificate is not None
+    assert settings.tls_key is not None
+    authorities = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
     return grpc.ssl_server_credentials(
-        [(listener.tls_key.read_bytes(), listener.tls_certificate.read_bytes())],
+        [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],
         root_certificates=authorities,
         require_client_auth=authorities is not None,
     )
