@@ -1,9 +1,9 @@
 """Single fields of a test: how each is written, its limits, and its error texts.
 
-Whatever passes here becomes an argument of a generator or a line on the wire, so it is checked by
-what is allowed. Nothing is guessed at: YAML reads `1e3` or `yes` as something else than stands
-there, so a text must be a text. Errors never quote what they found: a URL's query, a header's value
-and even what somebody took for a header's name may be a secret.
+A value becomes an argument of a generator or a line on the wire, so it is checked against what is
+allowed, not against what is forbidden. No value is guessed: YAML reads `1e3` or `yes` as a number
+or a truth value, so such a text must be quoted. Errors never quote a value: a URL's query, a
+header's value and even a mistaken header's name may be a secret.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Reads a test: from the body of an operation or a question to one that can be cut into shards.
 
-Everything that is wrong is told at once and with its place, so that people correct a file in one
-go. What only the whole can show (a certificate without a TLS target, a generator that does not
-speak the protocol) is looked for when each field has passed by itself. Nothing that stands in a
-test is dropped silently, because a load test that quietly leaves a header or a stage out measures
-something else than its reader believes.
+One error names all problems with their places, so that people correct a file in one go. Conflicts
+between fields (a certificate without a TLS target, a generator that does not speak the protocol)
+are looked for when each field has passed by itself. No field is dropped silently, because a load
+test that quietly leaves a header or a stage out measures something else than its reader believes.
 
 JSON is read by JSON's parser first, because YAML takes some of its escapes for errors. What is not
 JSON, or not quite, is left to YAML's parser, which is strict, bounded, and tells the line.
-Documents of other kinds are left alone: Meshery sends whatever its editor happens to hold.
+Documents of other kinds are left alone: Meshery sends all that its editor holds.
 """
 
 from __future__ import annotations
@@ -161,7 +160,7 @@ def _read_file(
     options: dict[str, Any],
     problems: list[str],
 ) -> SmpFile | None:
-    """The test, whichever form it has; None when there are problems with its fields."""
+    """The test as an SMP file, from any of the forms; None when its fields have problems."""
     if form is None:
         problems.append(f"none of the fields is one of a performance test; {_FORMS}")
         return None
