@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -106,15 +107,17 @@ async def test_a_finding_comes_and_goes(seen: Seeing, token: str, cluster: Clust
                 assert finding["path"] == "spec.http[0].route[0].destination.host"
                 assert "nowhere" in finding["message"]
                 assert finding["remedy"]
-                answer = await seen.ask("findings", cluster=token, codes=["IST0101"])
-                assert [f["object"]["name"] for f in answer["findings"]] == ["dangling"]
+                assert finding["codes"] == ["IST0101", "KIA1101"]
+                for code in finding["codes"]:
+                    answer = await seen.ask("findings", cluster=token, codes=[code])
+                    assert [f["object"]["name"] for f in answer["findings"]] == ["dangling"]
                 with applied(cluster, json.dumps(service("nowhere", SPACE))):
                     await follower.until(lambda f: not _finding(f, "IST0101", "dangling"))
                 await follower.until(lambda f: _finding(f, "IST0101", "dangling"))
             await follower.until(lambda f: not _finding(f, "IST0101", "dangling"))
 
 
-def _finding(follower: Follower, code: str, name: str) -> dict[str, str] | None:
+def _finding(follower: Follower, code: str, name: str) -> dict[str, Any] | None:
     found = (f for f in follower.findings.values() if f["code"] == code)
     return next((f for f in found if f["object"]["name"] == name), None)
 
