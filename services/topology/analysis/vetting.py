@@ -70,12 +70,22 @@ class Note:
 
 def notes(state: State, findings: Iterable[Finding]) -> list[Note]:
     """The notes of all vetters, in their order; `findings` are those of the cluster's analysis."""
-    pods = _Pods.of(state)
+    system_spaces = {mesh_of(state).root_namespace, SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
+    alive = [pod for pod in state.all(kinds.POD) if not pod.has_ended]
+    user = [pod for pod in alive if pod.namespace not in system_spaces]
+    meshed = [pod for pod in user if is_in_mesh(pod)]
+    counts = {
+        "user-pod-count": f"{len(meshed)} of {len(user)} user pods are in the mesh",
+        "system-pod-count": f"{len(alive) - len(user)} pods belong to the system's namespaces",
+    }
+    workloads: _Workloads = defaultdict(list)
+    for pod in meshed:
+        workloads[pod.owner or pod.key].append(pod)
     found = [
-        *_pods_in_mesh(pods),
-        *_mesh_versions(state, pods),
-        *_app_labels(pods),
-        *_associations(state, pods),
+        *(Note("podsinmesh", name, Level.INFO, None, told) for name, told in counts.items()),
+        *_mesh_versions(state, workloads),
+        *_app_labels(workloads),
+        *_associations(state, workloads),
         *_told_again(findings),
     ]
     return sorted(found, key=lambda note: VETTERS.index(note.vetter))
@@ -97,51 +107,11 @@ def _told(vetter: str, counted: Mapping[str, int]) -> str:
     return f"{vetter}: {', '.join(levels) if levels else 'nothing to tell'}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Pods:
-    """A cluster's pods, divided; those that have ended are left out."""
-
-    system: tuple[Pod, ...]
-    user: tuple[Pod, ...]
-    mesh: tuple[Pod, ...]
-    """Of the user's, those that are in the mesh."""
-
-    @classmethod
-    def of(cls, state: State) -> _Pods:
-        system_spaces = {mesh_of(state).root_namespace, SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
-        alive = [p for p in state.all(kinds.POD) if not p.has_ended]
-        user = tuple(p for p in alive if p.namespace not in system_spaces)
-        return cls(
-            system=tuple(p for p in alive if p.namespace in system_spaces),
-            user=user,
-            mesh=tuple(p for p in user if is_in_mesh(p)),
-        )
-
-    def by_workload(self) -> dict[Key, list[Pod]]:
-        found: dict[Key, list[Pod]] = defaultdict(list)
-        for pod in self.mesh:
-            found[pod.owner or pod.key].append(pod)
-        return dict(sorted(found.items()))
+_Workloads = dict[Key, list[Pod]]
+"""Pods in the mesh by the workload that made them."""
 
 
-def _pods_in_mesh(pods: _Pods) -> Iterator[Note]:
-    yield Note(
-        "podsinmesh",
-        "user-pod-count",
-        Level.INFO,
-        None,
-        f"{len(pods.mesh)} of {len(pods.user)} user pods are in the mesh",
-    )
-    yield Note(
-        "podsinmesh",
-        "system-pod-count",
-        Level.INFO,
-        None,
-        f"{len(pods.system)} pods belong to the system's namespaces",
-    )
-
-
-def _mesh_versions(state: State, pods: _Pods) -> Iterator[Note]:
+def _mesh_versions(state: State, workloads: _Workloads) -> Iterator[Note]:
     """Each proxy against the control planes: with several revisions, any of them will do."""
     planes = {
         images.tag_of(container.image)
@@ -152,7 +122,7 @@ def _mesh_versions(state: State, pods: _Pods) -> Iterator[Note]:
     } - {""}
     if not planes:
         return
-    for owner, group in pods.by_workload().items():
+    for owner, group in sorted(workloads.items()):
         for container, name in ((images.PROXY, "sidecar"), ("istio-init", "init")):
             found = {images.tag_of(images.image_of(pod, container)) for pod in group} - {""}
             if found - planes:
@@ -166,8 +136,8 @@ def _mesh_versions(state: State, pods: _Pods) -> Iterator[Note]:
                 )
 
 
-def _app_labels(pods: _Pods) -> Iterator[Note]:
-    for owner, group in pods.by_workload().items():
+def _app_labels(workloads: _Workloads) -> Iterator[Note]:
+    for owner, group in sorted(workloads.items()):
         missing = [pod for pod in group if not pod.app]
         if missing:
             yield Note(
@@ -180,8 +150,8 @@ def _app_labels(pods: _Pods) -> Iterator[Note]:
             )
 
 
-def _associations(state: State, pods: _Pods) -> Iterator[Note]:
-    for owner, group in pods.by_workload().items():
+def _associations(state: State, workloads: _Workloads) -> Iterator[Note]:
+    for owner, group in sorted(workloads.items()):
         labels = group[0].labels
         services = sorted(state.services_of(owner.namespace, labels), key=lambda s: s.name)
         if len(services) < 2:
