@@ -1,1 +1,1 @@
-"""The life of an operation in a worker: reading its command, telling its story, ending it."""
+"""Operations in a worker: read the command, claim it, run it, report progress, complete it."""

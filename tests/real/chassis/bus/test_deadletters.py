@@ -22,15 +22,15 @@ _AT_ONCE = timedelta(milliseconds=10)
 
 
 @dataclass(slots=True)
-class _Mourner:
-    """Remembers what it mourned; fails the first `failing` times."""
+class _Exhausted:
+    """Remembers the letters of exhausted commands; fails the first `failing` times."""
 
     failing: int = 0
-    mourned: list[tuple[DeadLetter, MeshbusError]] = field(default_factory=list)
+    letters: list[tuple[DeadLetter, MeshbusError]] = field(default_factory=list)
 
     async def __call__(self, letter: DeadLetter, error: AttemptsExhausted) -> None:
-        self.mourned.append((letter, error))
-        if len(self.mourned) <= self.failing:
+        self.letters.append((letter, error))
+        if len(self.letters) <= self.failing:
             raise Retry(_AT_ONCE)
 
 
@@ -43,20 +43,20 @@ async def queue(own_bus: Bus, name: str) -> Queue:
 
 
 @pytest.fixture
-async def mourner(queue: Queue) -> AsyncIterator[_Mourner]:
+async def exhausted(queue: Queue) -> AsyncIterator[_Exhausted]:
     """The mover's, while the mover runs."""
-    mourner = _Mourner()
-    async with running(_mover(queue, mourner)):
-        yield mourner
+    exhausted = _Exhausted()
+    async with running(_mover(queue, exhausted)):
+        yield exhausted
 
 
-def _mover(queue: Queue, mourner: _Mourner) -> PullWorker:
+def _mover(queue: Queue, exhausted: _Exhausted) -> PullWorker:
     letters = DeadLetters(Publisher(queue.bus))
     return PullWorker(
         queue.bus,
         "ADV",
         "dlq-mover",
-        Mover(letters, mourner).handle,
+        Mover(letters, exhausted).handle,
         letters.bury_delivery,
         slots=1,
     )
@@ -75,7 +75,7 @@ async def _die(_: Delivery) -> None:
     raise Abandon
 
 
-async def test_command_that_always_fails_is_moved_once(queue: Queue, mourner: _Mourner) -> None:
+async def test_command_that_always_fails_is_moved_once(queue: Queue, exhausted: _Exhausted) -> None:
     hands = Hands(_fail)
     headers = {envelopes.MESSAGE_ID: "op-1.c1", envelopes.OPERATION: "op-1"}
     async with running(queue.worker(hands)):
@@ -93,24 +93,24 @@ async def test_command_that_always_fails_is_moved_once(queue: Queue, mourner: _M
     assert (stored.headers or {})[ORIGIN] == f"{queue.subject('c1')} {sent.sequence}"
     assert (stored.headers or {})[REASON] == "MB-2009 2 attempts at the command failed"
     assert (stored.headers or {})[envelopes.OPERATION] == "op-1"
-    [(letter, error)] = mourner.mourned
+    [(letter, error)] = exhausted.letters
     assert (letter.subject, letter.body) == (queue.subject("c1"), b"\x81\xa4kind\xa1x")
     assert letter.headers[envelopes.OPERATION] == "op-1"
     assert isinstance(error, AttemptsExhausted)
 
 
 async def test_command_that_kills_its_workers_is_moved_once(
-    queue: Queue, mourner: _Mourner
+    queue: Queue, exhausted: _Exhausted
 ) -> None:
     async with running(queue.worker(Hands(_die))):
         await queue.send("c1")
         await eventually(lambda: _is_empty(queue), what="the command to be moved")
 
     assert await queue.buried() == 1
-    assert len(mourner.mourned) == 1
+    assert len(exhausted.letters) == 1
 
 
-async def test_slot_takes_the_next_command(queue: Queue, mourner: _Mourner) -> None:
+async def test_slot_takes_the_next_command(queue: Queue, exhausted: _Exhausted) -> None:
     async def act(delivery: Delivery) -> None:
         if delivery.message.data == b"bad":
             raise Retry(_AT_ONCE)
@@ -134,12 +134,12 @@ async def test_mover_that_came_later_finds_what_was_given_up(queue: Queue) -> No
         await hands.next()
         await eventually(lambda: _advisories(queue), what="the server to give up")
 
-    mourner = _Mourner()
-    async with running(_mover(queue, mourner)):
+    exhausted = _Exhausted()
+    async with running(_mover(queue, exhausted)):
         await eventually(lambda: _is_empty(queue), what="the command to be moved")
 
     assert await queue.buried() == 1
-    assert len(mourner.mourned) == 1
+    assert len(exhausted.letters) == 1
 
 
 async def _advisories(queue: Queue) -> int:
@@ -147,28 +147,30 @@ async def _advisories(queue: Queue) -> int:
     return int(answer["state"]["messages"])
 
 
-async def test_letter_is_buried_once_when_mourning_fails_at_first(queue: Queue) -> None:
-    mourner = _Mourner(failing=2)
-    async with running(_mover(queue, mourner)), running(queue.worker(Hands(_fail))):
+async def test_letter_is_buried_once_when_its_operation_cannot_be_failed_at_first(
+    queue: Queue,
+) -> None:
+    exhausted = _Exhausted(failing=2)
+    async with running(_mover(queue, exhausted)), running(queue.worker(Hands(_fail))):
         await queue.send("c1")
         await eventually(lambda: _is_empty(queue), what="the command to be moved")
 
-    assert len(mourner.mourned) == 3
+    assert len(exhausted.letters) == 3
     assert await queue.buried() == 1
 
 
-async def test_command_that_was_deleted_in_between_is_not_mourned(queue: Queue) -> None:
+async def test_command_that_was_deleted_in_between_is_not_failed(queue: Queue) -> None:
     hands = Hands(_fail)
     async with running(queue.worker(hands)):
         sent = await queue.send("c1")
         await eventually(lambda: _advisories(queue), what="the server to give up")
     await queue.bus.client.jetstream().delete_msg("CMD", sent.sequence)
 
-    mourner = _Mourner()
-    async with running(_mover(queue, mourner)):
+    exhausted = _Exhausted()
+    async with running(_mover(queue, exhausted)):
         await eventually(lambda: _all_advisories_are_handled(queue), what="the mover to be done")
 
-    assert not mourner.mourned
+    assert not exhausted.letters
     assert await queue.buried() == 0
 
 

@@ -400,19 +400,19 @@ async def test_perf_may_do_its_work(stack: Stack) -> None:
 
 
 async def test_lifecycle_moves_dead_letters_of_any_service(stack: Stack) -> None:
-    mourned: asyncio.Queue[DeadLetter] = asyncio.Queue()
+    letters_failed: asyncio.Queue[DeadLetter] = asyncio.Queue()
 
-    async def mourn(letter: DeadLetter, error: AttemptsExhausted) -> None:
-        mourned.put_nowait(letter)
+    async def fail(letter: DeadLetter, error: AttemptsExhausted) -> None:
+        letters_failed.put_nowait(letter)
 
     async with allowed(stack, "lifecycle") as bus, connected(stack, "admin") as admin:
         letters = DeadLetters(Publisher(bus))
-        mover = Mover(letters, mourn)
+        mover = Mover(letters, fail)
         moving = PullWorker(bus, "ADV", "dlq-mover", mover.handle, letters.bury_delivery, slots=1)
         queue = await Queue(admin, service="topology").create(ack_wait=QUICK, max_deliver=1)
         async with running(moving), running(queue.worker(_dying)):
             await queue.send("arun")
-            letter = await asyncio.wait_for(mourned.get(), 10)
+            letter = await asyncio.wait_for(letters_failed.get(), 10)
             assert letter.subject == queue.subject("arun")
             await eventually(lambda: _is_free(admin, "arun"), what="the slot to be free")
         assert await queue.buried() == 1
