@@ -103,6 +103,25 @@ class Container:
     values may be secret."""
 
 
+def canonical_name(labels: Labels) -> str:
+    """Of the labels that Istio looks at, the first that is set; "" without any."""
+    return (
+        labels.get("service.istio.io/canonical-name")
+        or labels.get("app.kubernetes.io/name")
+        or labels.get("app")
+        or ""
+    )
+
+
+def canonical_revision(labels: Labels) -> str:
+    return (
+        labels.get("service.istio.io/canonical-revision")
+        or labels.get("app.kubernetes.io/version")
+        or labels.get("version")
+        or ""
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs(Record):
     """A pod, or the template of one."""
@@ -119,25 +138,13 @@ class Runs(Record):
 
     @property
     def app(self) -> str:
-        """Canonical service: the labels that Istio looks at, in its order; "" without any."""
-        labels = self.pod_labels
-        return (
-            labels.get("service.istio.io/canonical-name")
-            or labels.get("app.kubernetes.io/name")
-            or labels.get("app")
-            or ""
-        )
+        """Canonical service; "" without any label."""
+        return canonical_name(self.pod_labels)
 
     @property
     def version(self) -> str:
         """Canonical revision; "" without any label."""
-        labels = self.pod_labels
-        return (
-            labels.get("service.istio.io/canonical-revision")
-            or labels.get("app.kubernetes.io/version")
-            or labels.get("version")
-            or ""
-        )
+        return canonical_revision(self.pod_labels)
 
     @property
     def has_proxy(self) -> bool:

@@ -152,7 +152,7 @@ def decoded(body: bytes, headers: Mapping[str, str]) -> Delta:
 
 def cut(parts: Parts | Texts) -> Iterator[Parts]:
     """The same items in pieces that each fit into a message."""
-    piece: dict[str, dict[str, object]] = {}
+    piece: dict[str, dict[str, Any]] = {}
     size = 0
     for part, items in parts.items():
         for ident, item in items.items():
@@ -162,9 +162,9 @@ def cut(parts: Parts | Texts) -> Iterator[Parts]:
                 took = len(item if isinstance(item, bytes) else orjson.dumps(item))
             took += _ITEM_OVERHEAD_BYTES
             if size + took > _MOST_BYTES and piece:
-                yield piece  # type: ignore[misc]
+                yield piece
                 piece, size = {}, 0
             piece.setdefault(part, {})[ident] = item
             size += took
     if piece:
-        yield piece  # type: ignore[misc]
+        yield piece

@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Pod
+from services.topology.cluster.objects import Pod, canonical_name, canonical_revision
 from services.topology.cluster.state import State
 from services.topology.telemetry.traffic import Peer
 
-_CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-_CANONICAL_REVISION = (
-    "service.istio.io/canonical-revision",
-    "app.kubernetes.io/version",
-    "version",
-)
 _RUNNING = "Running"
 
 
@@ -44,8 +38,8 @@ def peer_of_node(server_info: Mapping[str, Any]) -> Peer:
         cluster=str(metadata.get("CLUSTER_ID") or ""),
         namespace=str(metadata.get("NAMESPACE") or namespace),
         workload=workload,
-        app=_first(labels, _CANONICAL_NAME) or workload,
-        version=_first(labels, _CANONICAL_REVISION),
+        app=str(canonical_name(labels)) or workload,
+        version=str(canonical_revision(labels)),
     )
 
 
@@ -59,7 +53,3 @@ def proxied_pods(state: State, *, cluster: str = "") -> Iterator[ProxiedPod]:
 def _peer_of_pod(pod: Pod, cluster: str) -> Peer:
     workload = pod.owner.name if pod.owner is not None else pod.name
     return Peer(cluster, pod.namespace, workload, pod.app or workload, pod.version)
-
-
-def _first(labels: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    return next((str(labels[name]) for name in names if labels.get(name)), "")

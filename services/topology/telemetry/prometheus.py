@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from services.chassis.errors import TelemetryUnavailable
-from services.chassis.prometheus import MetricsError, Sample, uncollected
+from services.chassis.prometheus import MetricsError, PrometheusApi, Sample, uncollected
 from services.topology.telemetry import queries
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
 from services.topology.telemetry.quantiles import bounds_of
@@ -29,25 +28,17 @@ _AMOUNTS = {
 }
 
 
-class Metrics(Protocol):
-    """A Prometheus, or another server of its API."""
-
-    async def query(self, text: str, *, at: datetime) -> list[Sample]:
-        """Result of an instant query; raises `MetricsError`."""
-        ...
-
-
 class PrometheusTelemetry:
     """Without requests there are no flows; anything else that Prometheus does not tell is missing
     from them, and told in `missing` until the next time."""
 
     name: str = "Prometheus"
 
-    def __init__(self, metrics: Metrics, *, is_waypoint: IsWaypoint = is_named_waypoint) -> None:
+    def __init__(self, api: PrometheusApi, *, is_waypoint: IsWaypoint = is_named_waypoint) -> None:
         """`is_waypoint` knows waypoints better than by their names."""
         self.missing: tuple[str, ...] = ()
         """What the last flows lack, and why."""
-        self._metrics = metrics
+        self._api = api
         self._edges = Edges(is_waypoint)
 
     async def flows(self, *, at: datetime, window_s: float) -> Flows:
@@ -86,7 +77,7 @@ class PrometheusTelemetry:
 
     async def _ask(self, text: str, at: datetime) -> list[Sample] | MetricsError:
         try:
-            return await self._metrics.query(text, at=at)
+            return await self._api.query(text, at=at)
         except MetricsError as error:
             return error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from services.chassis.prometheus import MetricsError, Sample
+from services.chassis.prometheus import MetricsError, PrometheusApi, Sample
 from services.topology.telemetry import queries
 from services.topology.telemetry.queries import Amount
 from services.topology.telemetry.traffic import Called, Peer
@@ -74,10 +74,11 @@ def secured(
     return Sample({"edge": text(), "details": details}, rate)
 
 
-class Told:
+class Told(PrometheusApi):
     """A Prometheus that answers by what the query is about."""
 
     def __init__(self, **answers: list[Sample]) -> None:
+        super().__init__("http://127.0.0.1:1")
         self.answers = answers
         self.failing: dict[str, str] = {}
         self.asked: list[str] = []
