@@ -93,7 +93,12 @@ async def _of_topology(work: Work) -> tuple[list[_Remark], str]:
         _of_running(f"{found['code']}: {_named(found['object'])}: {found['message']}", found)
         for found in answer["findings"]
     ]
-    remarks += [_of_running(f"{note['vetter']}: {note['text']}", note) for note in answer["notes"]]
+    # A note with codes repeats a finding.
+    remarks += [
+        _of_running(f"{note['vetter']}: {note['text']}", note)
+        for note in answer["notes"]
+        if not note.get("codes")
+    ]
     return remarks, ""
 
 

@@ -1,4 +1,5 @@
-"""Objects of the Gateway API: references across namespaces, listeners and addresses of several."""
+"""Objects of the Gateway API: references across namespaces, listeners and addresses of several; and
+the trouble that controllers report in an object's status."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from services.topology.analysis.catalog import Rule, tell
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import known
+from services.topology.analysis.rules.injection import IGNORED_NAMESPACES
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import number, parts, text
-from services.topology.cluster.objects import Config
+from services.topology.cluster.objects import Change, Config, Service
 
 
 def _grants(lens: Lens, route: Config) -> Iterator[Finding]:
@@ -106,8 +108,43 @@ def _twice(_: Lens, gateway: Config) -> Iterator[Finding]:
             )
 
 
+# --- conditions of a status (IST0171) -------------------------------------------------------------
+
+
+_BOUND = frozenset({"istio.io/WaypointBound"})
+_ACCEPTED = frozenset({"Accepted", "Programmed", "ResolvedRefs"})
+_WATCHED = {
+    kinds.SERVICE: _BOUND,
+    kinds.SERVICE_ENTRY: _BOUND,
+    kinds.WORKLOAD_ENTRY: _BOUND,
+    kinds.AUTHORIZATION_POLICY: frozenset({"ZtunnelAccepted", "WaypointAccepted"}),
+    kinds.K8S_GATEWAY: _ACCEPTED,
+    kinds.HTTP_ROUTE: _ACCEPTED,
+    kinds.GRPC_ROUTE: _ACCEPTED,
+}
+
+
+def _conditions(_: Lens, obj: Service | Config) -> Iterator[Finding]:
+    if obj.key.kind == kinds.SERVICE and obj.namespace in IGNORED_NAMESPACES:
+        return
+    for condition in obj.conditions:
+        kind, reason = text(condition, "type"), text(condition, "reason")
+        if kind not in _WATCHED[obj.key.kind]:
+            continue
+        is_partial = kind == "WaypointAccepted" and reason == "PartiallyInvalid"
+        if text(condition, "status") == "False" or is_partial:
+            message = f"{kind}: {reason}: {' '.join(text(condition, 'message').split())}"
+            yield tell("IST0171", obj.key, message, "status.conditions")
+
+
+def _conditions_changed(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is None or after is None or before.conditions != after.conditions
+
+
 RULES = (
     Rule(finds=("KIA1402",), kinds=kinds.ROUTES, check=_grants),
     Rule(finds=("KIA1501", "KIA1502"), kinds=(kinds.K8S_GATEWAY,), check=_several),
     Rule(finds=("KIA1503",), kinds=(kinds.K8S_GATEWAY,), check=_twice),
+    Rule(finds=("IST0171",), kinds=tuple(_WATCHED), check=_conditions, matters=_conditions_changed),
 )

@@ -1,4 +1,5 @@
-"""EnvoyFilters: operations without effect where they stand, or with another after an upgrade."""
+"""Settings of proxies: Sidecars and Telemetries, and EnvoyFilters whose operations have no effect
+where they stand or another one after an upgrade."""
 
 from __future__ import annotations
 
@@ -10,8 +11,33 @@ from services.topology.analysis.catalog import Rule, tell
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import part, text
+from services.topology.cluster.forms import part, parts, text
 from services.topology.cluster.objects import Config
+from services.topology.mesh.security import selector_of
+
+
+def _sidecar(lens: Lens, sidecar: Config) -> Iterator[Finding]:
+    if selector_of(sidecar) and sidecar.namespace == lens.mesh().root_namespace:
+        message = "The mesh's default Sidecar has a selector."
+        yield tell("KIA1006", sidecar.key, message, "spec.workloadSelector")
+    policy = sidecar.spec.get("outboundTrafficPolicy")
+    if isinstance(policy, dict) and not policy.get("mode"):
+        message = "The outboundTrafficPolicy does not say its mode."
+        yield tell("KIA1007", sidecar.key, message, "spec.outboundTrafficPolicy")
+
+
+def _providers(lens: Lens, telemetry: Config) -> Iterator[Finding]:
+    if part(lens.mesh().config, "defaultProviders").get("accessLogging"):
+        return
+    for index, logging in parts(telemetry.spec, "accessLogging"):
+        if not logging.get("disabled") and not logging.get("providers"):
+            message = "Access logging names no provider, and the mesh has no default one."
+            path = f"spec.accessLogging[{index}].providers"
+            yield tell("IST0157", telemetry.key, message, path)
+
+
+# --- EnvoyFilters ---------------------------------------------------------------------------------
+
 
 _ROUTES = ("ROUTE_CONFIGURATION", "HTTP_ROUTE")
 _REPLACEABLE = ("NETWORK_FILTER", "HTTP_FILTER", "VIRTUAL_HOST")
@@ -74,6 +100,8 @@ def _has_version(patch: Mapping[str, Any]) -> bool:
 
 
 RULES = (
+    Rule(finds=("KIA1006", "KIA1007"), kinds=(kinds.SIDECAR,), check=_sidecar),
+    Rule(finds=("IST0157",), kinds=(kinds.TELEMETRY,), check=_providers),
     Rule(
         finds=("IST0151", "IST0152", "IST0153", "IST0154", "IST0155"),
         kinds=(kinds.ENVOY_FILTER,),
