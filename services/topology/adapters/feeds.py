@@ -46,7 +46,7 @@ _CHECKPOINT_AGE_S = 6 * 3600.0
 
 @dataclass(slots=True)
 class Feed:
-    """Implements `ports.Teller`; `view` is this process's own view of the cluster."""
+    """Implements `observing.FeedWriter`; `view` is this process's own view of the cluster."""
 
     bus: Bus
     views: Views

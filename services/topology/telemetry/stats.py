@@ -6,11 +6,10 @@ The admin interface has it, and the outside of a pod may read no other. Of it, o
 * counters and response times of Envoy's clusters, whose names tell which service is called.
 
 Counters are kept by name in a flat mapping: what they grew by is then a difference of two mappings
-(`growth.py`), whatever they mean. Pages repeat their series from reading to reading, and the parser
-is much dearer than a look-up, so the labels of a series are parsed once.
+(`envoy.py`), for every kind of counter. Pages repeat their series from reading to reading, and the
+parser is much dearer than a look-up, so the labels of a series are parsed once.
 
-Rejected: the admin interface's JSON. A second format with names of its own, for what only addresses
-in the settings would tell.
+Rejected: the admin interface's JSON, a second format that only the addresses in the settings have.
 """
 
 from __future__ import annotations
