@@ -93,6 +93,22 @@ async def test_a_repeat_mends_what_somebody_changed(bare: Cluster, meshery: Mesh
     assert labels["app"] == "istiod"
 
 
+async def test_an_install_into_a_dying_namespace_sends_what_dies_with_it(
+    bare: Cluster, meshery: Meshery
+) -> None:
+    await meshery.run("istio", version=ISTIO_VERSION)
+    # Without its controller the namespace stays as it is, whole, between its deletion and its end.
+    with bare.paused_controllers():
+        bare.kubectl("delete", "namespace", "istio-system", "--wait=false")
+        operation = await meshery.apply("istio", version=ISTIO_VERSION)
+        await meshery.until(
+            lambda: any("the old namespace" in text for text in summaries(meshery, operation))
+        )
+    final = (await meshery.finals(operation))[0]
+    assert not final.failed, final.event
+    assert get(bare, "deployment", "istiod", "-n", "istio-system")["status"]["readyReplicas"] == 1
+
+
 async def test_a_repeat_keeps_the_validator_closed(bare: Cluster, meshery: Meshery) -> None:
     """istiod turns `Ignore` into `Fail` once it answers; here the test does it in its place."""
     await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,15 @@ class Cluster:
         """An orderly stop (watches are closed, requests finish) and a start."""
         self.apiserver.stop()
         self.start_apiserver()
+
+    @contextmanager
+    def paused_controllers(self) -> Iterator[None]:
+        """For the block nothing is garbage-collected, scaled or ended: objects stay as they are."""
+        self.controller_manager.pause()
+        try:
+            yield
+        finally:
+            self.controller_manager.resume()
 
     @property
     def kubeconfig_text(self) -> str:

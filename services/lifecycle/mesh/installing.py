@@ -117,7 +117,9 @@ class Installer:
             for found in inventory.of_revision(request.revision)
             if identity(found.ref) not in wanted and _may_prune(found)
         )
-        live = {ref: found.obj for ref, found in inventory.objects.items()}
+        # What the inventory saw in a namespace that is made anew has gone with the old one.
+        gone = request.namespace if namespace else None
+        live = {ref: found.obj for ref, found in inventory.objects.items() if ref.namespace != gone}
         return InstallPlan(
             request=request,
             version=mesh.version,
