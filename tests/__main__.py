@@ -1,8 +1,8 @@
 """`make test` and `make test-full`: the whole run, with the bed built beside what needs none of it.
 
 `python -m tests [--full] [pytest's own arguments]` ends with pytest's summary and status. The
-number of workers is `MESHBUS_TEST_WORKERS`, by default two for each core and at most eight: the
-tests mostly wait, for a rollout or a lease.
+number of workers is `MESHBUS_TEST_WORKERS`, by default one more than there are cores and at most
+eight: tests wait half of their time, for a rollout or a lease.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPICAL_FULL = "about 40 minutes on two cores"
 def main(arguments: list[str]) -> int:
     """Runs everything; returns the status for the shell."""
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
-        min(_MOST_WORKERS, 2 * (os.cpu_count() or 1))
+        min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
     )
     _explain(full="--full" in arguments, workers=workers)
     building.install_packages()

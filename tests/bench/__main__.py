@@ -286,6 +286,8 @@ class Bench:
 
     async def clean(self) -> None:
         """Nothing of Istio is left, whoever installed it."""
+        if not self.scale.cleans:
+            return
         final = await self.meshery.run("istio", delete=True, body=PURGE)
         assert not final.failed, final.event
         await self.command(

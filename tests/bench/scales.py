@@ -30,6 +30,8 @@ class Scale:
     """Of a watched cluster, at each size."""
     drifts: int
     """Edits of applied objects."""
+    cleans: bool = True
+    """Whether Istio is removed where a measurement needs a cluster without it."""
 
 
 def published(turns: int) -> Scale:
@@ -61,6 +63,7 @@ SMOKE = Scale(
     services=(20,),
     changes=50,
     drifts=2,
+    cleans=False,
 )
 """Only shows that every measurement can be made."""
 

@@ -29,7 +29,15 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(
+            POINTS[name], id=name, marks=() if name == "after the definitions" else pytest.mark.full
+        )
+        for name in POINTS
+    ],
+)
 async def test_a_killed_worker_is_replaced(
     point: str, frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:

@@ -34,7 +34,16 @@ def get(cluster: Cluster, *what: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+_QUICK_PROFILES = ("default", "ambient")
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        name if name in _QUICK_PROFILES else pytest.param(name, marks=pytest.mark.full)
+        for name in PROFILES
+    ],
+)
 async def test_every_profile_is_installed_and_leaves_nothing(
     profile: str, bare: Cluster, meshery: Meshery
 ) -> None:

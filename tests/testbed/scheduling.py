@@ -19,7 +19,7 @@ import pytest
 
 from tests.testbed import building
 
-BEDS = ("stack", "topology_stack", "mesh")
+BEDS = ("bare", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
 _ALONE = "alone"

@@ -203,6 +203,7 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
     assert [text[:80] for text in texts if canary in text] == []
 
 
+@pytest.mark.alone
 async def test_a_baseline_is_kept_and_compared_with(trio: Rig, target: Backend) -> None:
     body = smp(url(target), rps=100, duration="4s", baseline="nightly")
     first = await trio.measured(body)
@@ -424,6 +425,7 @@ async def _conductor(rig: Rig, run: str) -> str:
     return str(json.loads(stored)["worker"])
 
 
+@pytest.mark.alone
 async def test_a_killed_workers_shard_runs_again(
     built: None, tmp_path: Path, target: Backend
 ) -> None:

@@ -29,7 +29,8 @@ from services.perf.measurements.measurements import (
 from services.perf.measurements.tallies import Interval, Tally
 
 LEVEL = 0.01
-PAIRS = 200
+PAIRS = pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.full)])
+"""How many pairs of runs a rate is judged by."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -105,38 +106,43 @@ def counting(comparison: Comparison) -> set[Metric]:
 
 
 def pairs(
-    *, slower: float = 1.0, drift: float = 0.015
+    count: int, *, slower: float = 1.0, drift: float = 0.015
 ) -> Iterator[tuple[Measurement, Measurement]]:
-    for seed in range(PAIRS):
+    for seed in range(count):
         yield (
             simulated(2 * seed, drift=drift),
             simulated(2 * seed + 1, drift=drift, ms=20 * slower),
         )
 
 
-def test_identical_runs_raise_no_more_alarms_than_the_level_allows() -> None:
-    verdicts = [compare([a], [b], level=LEVEL).verdict for a, b in pairs()]
-    assert verdicts.count(Outcome.REGRESSION) <= LEVEL * PAIRS
-    assert verdicts.count(Outcome.IMPROVEMENT) <= LEVEL * PAIRS
-    assert verdicts.count(Outcome.INCONCLUSIVE) <= 0.1 * PAIRS
+@PAIRS
+def test_identical_runs_raise_no_more_alarms_than_the_level_allows(count: int) -> None:
+    verdicts = [compare([a], [b], level=LEVEL).verdict for a, b in pairs(count)]
+    assert verdicts.count(Outcome.REGRESSION) <= LEVEL * count
+    assert verdicts.count(Outcome.IMPROVEMENT) <= LEVEL * count
+    assert verdicts.count(Outcome.INCONCLUSIVE) <= 0.1 * count
 
 
-def test_a_service_that_is_30_percent_slower_is_caught() -> None:
-    verdicts = [compare([a], [b]).verdict for a, b in pairs(slower=1.3)]
-    assert verdicts.count(Outcome.REGRESSION) >= 0.99 * PAIRS
+@PAIRS
+def test_a_service_that_is_30_percent_slower_is_caught(count: int) -> None:
+    verdicts = [compare([a], [b]).verdict for a, b in pairs(count, slower=1.3)]
+    assert verdicts.count(Outcome.REGRESSION) >= 0.99 * count
 
 
-def test_blocks_hold_the_level_even_without_a_threshold_where_single_requests_do_not() -> None:
+@PAIRS
+def test_blocks_hold_the_level_even_without_a_threshold_where_single_requests_do_not(
+    count: int,
+) -> None:
     """The second half shows that the simulated runs are hard enough to mean something."""
     blocks = requests = 0
-    for seed in range(PAIRS):
+    for seed in range(count):
         rng = np.random.default_rng(seed)
         one, other = durations(rng, wander=0.06), durations(rng, wander=0.06)
         comparison = compare([run_of(tally(one))], [run_of(tally(other))], threshold=0)
         blocks += bool(counting(comparison))
         requests += kolmogorov_smirnov(one.ravel(), other.ravel()) < LEVEL
-    assert blocks <= 2 * LEVEL * PAIRS
-    assert requests >= 10 * LEVEL * PAIRS
+    assert blocks <= 2 * LEVEL * count
+    assert requests >= 10 * LEVEL * count
 
 
 def kolmogorov_smirnov(one: Ints, other: Ints) -> float:
