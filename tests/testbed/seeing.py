@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -109,12 +110,12 @@ class Seeing:
     async def following(
         self, cluster: str, *, view: str = "versionedApp", after: str = ""
     ) -> AsyncIterator[Follower]:
-        """An open event stream for the block."""
+        """An open event stream for the block, once the replica has the cluster's graph."""
         follower = Follower()
         query = {"cluster": cluster, "graphType": view} | ({"after": after} if after else {})
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
-            session.get(f"{self.url}/api/events", params=query) as response,
+            await self._opened(session, query) as response,
         ):
             assert response.status == 200, await response.text()
             reading = asyncio.create_task(_read(response, follower), name="sse")
@@ -123,6 +124,22 @@ class Seeing:
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
+
+    async def _opened(
+        self, session: aiohttp.ClientSession, query: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        answers: list[aiohttp.ClientResponse] = []
+
+        async def is_open() -> bool:
+            answer = await session.get(f"{self.url}/api/events", params=query)
+            if answer.status == http.HTTPStatus.NOT_FOUND:
+                answer.release()
+                return False
+            answers.append(answer)
+            return True
+
+        await eventually(is_open, what="the replica to have the cluster")
+        return answers[0]
 
     async def get(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}{path}") as answer:

@@ -62,6 +62,7 @@ def median_us(measurement: Measurement) -> int:
     return Histogram.of(measurement.tally.durations).percentile_us(50)
 
 
+@pytest.mark.full
 @pytest.mark.alone
 async def test_the_number_of_workers_changes_no_figure(rig: Rig, ingress: Ingress) -> None:
     measurements = []

@@ -119,6 +119,7 @@ async def test_an_envoys_rates_are_what_was_sent(door: Door, admins: EnvoyAdmins
     assert (flows[EDGE].sent, flows[EDGE].received) == (0, 0)
 
 
+@pytest.mark.alone
 async def test_an_envoys_response_times_come_with_its_next_flush(
     door: Door, admins: EnvoyAdmins
 ) -> None:
