@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.testbed import building
 
 BEDS = ("bare", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
+
+FAILED_FILE = "MESHBUS_TEST_FAILED"
+"""Variable with the path of a file that gets the names of failed tests, a line each."""
 
 _ALONE = "alone"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -115,6 +119,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says last how to repeat just what failed."""
     reports = terminalreporter.getreports("failed") + terminalreporter.getreports("error")
     names = dict.fromkeys(report.nodeid.rpartition("@")[0] or report.nodeid for report in reports)
+    if file := os.environ.get(FAILED_FILE):
+        Path(file).write_text("".join(f"{name}\n" for name in names))
     if names:
         terminalreporter.section("to repeat just what failed")
     for name in names:
