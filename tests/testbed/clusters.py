@@ -133,7 +133,7 @@ class KubernetesApi:
     def is_ready(self) -> bool:
         """Whether `/readyz` says ok; False also when nobody answers."""
         try:
-            answer = loopback.fetch(self.server_url + "/readyz", tls=self._tls, timeout_s=2.0)
+            answer = loopback.fetch(self.server_url + "/readyz", tls=self._tls, timeout_s=15.0)
         except OSError:
             return False
         return answer == b"ok"

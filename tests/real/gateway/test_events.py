@@ -178,7 +178,8 @@ async def test_a_lost_event_stream_begins_anew(fresh: Rig) -> None:
         assert summaries(await heard(stream, 3)) == steps(range(11, 14))
         await fresh.tell("lost", 14)
         assert summaries(await heard(stream, 1)) == ["step 14"]
-    await settled(fresh, 4)
+        # Before the client leaves: a call that ends while its last event is written marks nothing.
+        await settled(fresh, 4)
 
 
 async def test_a_bus_that_lost_everything_is_followed_again(fresh: Rig) -> None:
