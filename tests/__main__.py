@@ -39,9 +39,10 @@ def main(arguments: list[str]) -> int:
     building.install_packages()
     builder = _start_building()
     command = [sys.executable, "-m", "pytest", f"--numprocesses={workers}", "--dist=loadgroup"]
-    # Groups begin in the order that the plugin gave them, not by their number of tests.
-    failed = Path(tempfile.mkdtemp(prefix="meshbus-tests-")) / "failed"
+    folder = tempfile.TemporaryDirectory(prefix="meshbus-tests-")
+    failed = Path(folder.name) / "failed"
     run = subprocess.Popen(
+        # Groups begin in the order that the plugin gave them, not by their number of tests.
         [*command, "--no-loadscope-reorder", *arguments],
         env={**os.environ, FAILED_FILE: str(failed)},
     )
@@ -56,6 +57,7 @@ def main(arguments: list[str]) -> int:
         # The terminal has told pytest and the build as well.
         return run.wait()
     finally:
+        folder.cleanup()
         if builder is not None and builder.poll() is None:
             builder.terminate()
             builder.wait()
@@ -63,13 +65,13 @@ def main(arguments: list[str]) -> int:
 
 def _again(failed: Path) -> int:
     """Runs the failed tests once more, alone; returns the status for the shell."""
-    names = failed.read_text().splitlines()
-    if len(names) > _MOST_AGAIN:
+    names = failed.read_text().splitlines() if failed.exists() else []
+    if not 0 < len(names) <= _MOST_AGAIN:
         return int(pytest.ExitCode.TESTS_FAILED)
     _say(f"{len(names)} tests failed beside others and run once more, alone:")
     for name in names:
         print(f"  {name}", flush=True)
-    return subprocess.run([sys.executable, "-m", "pytest", *names]).returncode
+    return subprocess.run([sys.executable, "-m", "pytest", "--full", *names]).returncode
 
 
 def _explain(*, full: bool, workers: str) -> None:

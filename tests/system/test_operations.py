@@ -73,7 +73,6 @@ _QUICK = {
 """One or two of each kind; the others are alike."""
 # Workloads' controllers write to them whenever they like.
 _WORKLOADS = ("Deployment", "ReplicaSet", "Pod", "StatefulSet", "Endpoint", "PersistentVolume")
-_SERVICES = ("get", "services", "--all-namespaces", "-o")
 _PATIENCE_S = 150.0
 
 

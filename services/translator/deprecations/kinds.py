@@ -45,7 +45,6 @@ _NETWORKING_KINDS = (
     *("DestinationRule", "Gateway", "ServiceEntry", "Sidecar", "VirtualService", "WorkloadEntry"),
     "WorkloadGroup",
 )
-_GATEWAY_KINDS = ("Gateway", "GatewayClass", "HTTPRoute")
 # Group, kinds, former versions, current version, and the first Istio that reads that.
 _PROMOTIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str, Minor], ...] = (
     ("networking.istio.io", _NETWORKING_KINDS, ("v1alpha3", "v1beta1"), "v1", (1, 22)),
