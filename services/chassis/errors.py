@@ -15,7 +15,9 @@ the place that raises knows better.
     │   ├── KubeconfigMalformed   MB-1101
     │   ├── KubeconfigRefused     MB-1102
     │   ├── ManifestMalformed     MB-1201
-    │   └── ManifestRefused       MB-1202
+    │   ├── ManifestRefused       MB-1202
+    │   ├── NotAuthenticated      MB-1301
+    │   └── NotPermitted          MB-1302
     ├── BusError                  the message bus
     │   ├── BusUnavailable        MB-2001
     │   ├── ClusterBusy           MB-2002
@@ -197,6 +199,18 @@ class ManifestMalformed(RequestError, code="MB-1201"):
 class ManifestRefused(RequestError, code="MB-1202"):
     probable_cause = "the manifest asks for something that this operation does not do"
     usual_remedy = "see the operation's reference page for what it takes"
+
+
+class NotAuthenticated(RequestError, code="MB-1301", status=Status.UNAUTHENTICATED):
+    probable_cause = "the call brings no client certificate and no token that this gateway trusts"
+    usual_remedy = (
+        "give the client a certificate or a token; docs/how-to/identities.md has the ways"
+    )
+
+
+class NotPermitted(RequestError, code="MB-1302", status=Status.PERMISSION_DENIED):
+    probable_cause = "no rule of the policy allows this to whoever asks"
+    usual_remedy = "ask whoever keeps the policy file (MESHBUS_POLICY) for a rule that allows it"
 
 
 class BusError(MeshbusError, status=Status.UNAVAILABLE, retryable=True):

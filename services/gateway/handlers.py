@@ -9,14 +9,25 @@ from typing import Any
 
 from proto import meshops_pb2 as pb
 from services.chassis.errors import ServiceDraining
+from services.chassis.policy import Identity
 from services.gateway import designs, wire
 from services.gateway.catalogs import Catalogs
 from services.gateway.events import Events, Joined, Write
 from services.gateway.intake import Intake, Peers
 from services.gateway.operations import Operations
 
-Unary = Callable[[Any, str], Awaitable[Any]]
-"""Answers a request of a peer (a connection's remote address and port)."""
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a call comes from."""
+
+    identity: Identity
+    peer: str
+    """The connection's remote address and port, as gRPC writes it."""
+
+
+Unary = Callable[[Any, Caller], Awaitable[Any]]
+"""Answers a request."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,76 +62,84 @@ class Handlers:
         }
 
     async def create_mesh_instance(
-        self, request: pb.CreateMeshInstanceRequest, peer: str
+        self, request: pb.CreateMeshInstanceRequest, caller: Caller
     ) -> pb.CreateMeshInstanceResponse:
         """Generations A to C: the cluster of this connection's later operations."""
         target = await self.intake.chosen(request.k8sConfig, context=request.contextName)
-        self.peers.remember(peer, target)
+        self.peers.remember(caller.peer, target)
         return pb.CreateMeshInstanceResponse()
 
-    async def mesh_name(self, _request: pb.MeshNameRequest, _peer: str) -> pb.MeshNameResponse:
+    async def mesh_name(self, _request: pb.MeshNameRequest, _caller: Caller) -> pb.MeshNameResponse:
         return pb.MeshNameResponse(name=wire.MESH)
 
     async def adapter_name(
-        self, _request: pb.AdapterNameRequest, _peer: str
+        self, _request: pb.AdapterNameRequest, _caller: Caller
     ) -> pb.AdapterNameResponse:
         return pb.AdapterNameResponse(name=wire.MESH)
 
     async def mesh_versions(
-        self, _request: pb.MeshVersionsRequest, _peer: str
+        self, _request: pb.MeshVersionsRequest, _caller: Caller
     ) -> pb.MeshVersionsResponse:
         return pb.MeshVersionsResponse(version=self.catalogs.versions())
 
     async def adapter_versions(
-        self, _request: pb.AdapterVersionsRequest, _peer: str
+        self, _request: pb.AdapterVersionsRequest, _caller: Caller
     ) -> pb.AdapterVersionsResponse:
         return pb.AdapterVersionsResponse(version=self.catalogs.versions())
 
     async def supported_operations(
-        self, _request: pb.SupportedOperationsRequest, _peer: str
+        self, _request: pb.SupportedOperationsRequest, _caller: Caller
     ) -> pb.SupportedOperationsResponse:
         return wire.supported_operations(self.catalogs.operations())
 
     async def component_info(
-        self, _request: pb.ComponentInfoRequest, _peer: str
+        self, _request: pb.ComponentInfoRequest, _caller: Caller
     ) -> pb.ComponentInfoResponse:
         return wire.component_info(version=self.version, git_sha=self.git_sha)
 
     async def apply_operation(
-        self, request: pb.ApplyRuleRequest, peer: str
+        self, request: pb.ApplyRuleRequest, caller: Caller
     ) -> pb.ApplyRuleResponse:
         """Answers as soon as the operation is stored; its events report the rest."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.operation_request(request, body_limit=self.body_limit)
-        remembered = None if request.kube_configs else self.peers.recall(peer)
-        operation = await self.operations.apply(asked, request.kube_configs, remembered=remembered)
+        remembered = None if request.kube_configs else self.peers.recall(caller.peer)
+        operation = await self.operations.apply(
+            asked, request.kube_configs, identity=caller.identity, remembered=remembered
+        )
         return pb.ApplyRuleResponse(error="", operation_id=operation)
 
-    async def process_oam(self, request: pb.ProcessOAMRequest, peer: str) -> pb.ProcessOAMResponse:
+    async def process_oam(
+        self, request: pb.ProcessOAMRequest, caller: Caller
+    ) -> pb.ProcessOAMResponse:
         """Generations B to F: components of a design; answers when the work is done."""
         body = designs.process_oam_body(
             request.oam_comps, request.oam_config, limit=self.body_limit
         )
-        lines = await self._deployed(request, body, peer)
+        lines = await self._deployed(request, body, caller)
         return pb.ProcessOAMResponse(message="\n".join(lines))
 
-    async def provision(self, request: pb.ProvisionRequest, peer: str) -> pb.ProvisionResponse:
+    async def provision(self, request: pb.ProvisionRequest, caller: Caller) -> pb.ProvisionResponse:
         """Generations G and H: the same, in Meshery's newer model."""
         body = designs.provision_body(request.declarations, limit=self.body_limit)
-        lines = await self._deployed(request, body, peer)
+        lines = await self._deployed(request, body, caller)
         return pb.ProvisionResponse(message="\n".join(lines))
 
     async def _deployed(
-        self, request: pb.ProcessOAMRequest | pb.ProvisionRequest, body: str, peer: str
+        self, request: pb.ProcessOAMRequest | pb.ProvisionRequest, body: str, caller: Caller
     ) -> list[str]:
         """One line for each component and cluster; raises when a cluster has not got all."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.design_request(username=request.username, delete=request.delete_op, body=body)
-        remembered = None if request.kube_configs else self.peers.recall(peer)
+        remembered = None if request.kube_configs else self.peers.recall(caller.peer)
         ended = await self.operations.carried_out(
-            asked, request.kube_configs, remembered=remembered, within=self.call_deadline
+            asked,
+            request.kube_configs,
+            identity=caller.identity,
+            remembered=remembered,
+            within=self.call_deadline,
         )
         lines = wire.design_lines(ended.finals, ended.names)
         if not ended.is_success:

@@ -33,6 +33,7 @@ from services.chassis.errors import (
     RequestError,
 )
 from services.chassis.messages import Command, OperationRecord, RequestRecord
+from services.chassis.policy import LOCAL, Identity
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
@@ -63,21 +64,25 @@ class _Accepting:
     request: OperationRequest
     offer: Offer
     targets: Sequence[Target]
+    identity: Identity
+    """Who asks; `request.username` is only what the client says."""
 
     @property
     def fingerprint(self) -> str:
         """A hash that tells requests apart; credentials do not count, they may be renewed."""
         request = self.request
         clusters = sorted(target.cluster for target in self.targets)
-        identity = [
+        asked = [
             request.kind,
             request.namespace,
             request.body,
             request.verb,
             request.version,
             clusters,
+            # Left out where nobody is told apart, as in records from before identities.
+            *([] if self.identity == LOCAL else [self.identity.name]),
         ]
-        return hashlib.sha256(orjson.dumps(identity)).hexdigest()
+        return hashlib.sha256(orjson.dumps(asked)).hexdigest()
 
     def record(self, deadline: datetime) -> RequestRecord:
         """The request's record, as `ops` keeps it."""
@@ -88,6 +93,7 @@ class _Accepting:
             clusters=[target.cluster for target in self.targets],
             cluster_names={target.cluster: target.name for target in self.targets},
             service=self.offer.service,
+            identity=self.identity.name,
             deadline=deadline,
         )
 
@@ -126,13 +132,18 @@ class Operations:
     lives as long as a call holds it or waits for it."""
 
     async def apply(
-        self, request: OperationRequest, kubeconfigs: Sequence[str], *, remembered: Target | None
+        self,
+        request: OperationRequest,
+        kubeconfigs: Sequence[str],
+        *,
+        identity: Identity,
+        remembered: Target | None,
     ) -> str:
         """Accepts the operation and returns its id; raises when it will run on no cluster."""
         offer = await self.catalogs.find(request.kind)
         targets = await self._targets(request, kubeconfigs, remembered)
         operation = request.operation or str(uuid.uuid4())
-        accepting = _Accepting(operation, request, offer, targets)
+        accepting = _Accepting(operation, request, offer, targets, identity)
         # From here on a client that leaves must not leave half an operation behind.
         await self.background.detached("accept", self._accept(accepting))
         return operation
@@ -142,6 +153,7 @@ class Operations:
         request: OperationRequest,
         kubeconfigs: Sequence[str],
         *,
+        identity: Identity,
         remembered: Target | None,
         within: timedelta,
     ) -> Ended:
@@ -149,7 +161,7 @@ class Operations:
         targets = await self._targets(request, kubeconfigs, remembered)
         clusters = {target.cluster: target.name for target in targets}
         async with self.outcomes.followed(request.operation) as events:
-            await self.apply(request, kubeconfigs, remembered=remembered)
+            await self.apply(request, kubeconfigs, identity=identity, remembered=remembered)
             finals = await self.outcomes.collect(
                 events, request.operation, clusters=clusters, within=within
             )
@@ -176,6 +188,7 @@ class Operations:
             "operation_accepted",
             operation=accepting.operation,
             kind=accepting.request.kind,
+            identity=accepting.identity.name,
             clusters=[target.cluster for target in accepting.targets],
             refused=len(refused),
             repeated=claim.is_repeat,

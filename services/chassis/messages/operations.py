@@ -56,6 +56,8 @@ class RequestRecord(Message):
     """What people call the clusters, by their tokens."""
     service: str = ""
     """The service that the operation's commands went to."""
+    identity: str = ""
+    """Who asked, as he proved it; "" in records from before that was kept."""
     accepted: datetime = Field(default_factory=_now)
     deadline: datetime | None = None
     """Whatever no worker has begun by then is failed by the gateway."""

@@ -26,11 +26,12 @@ from opentelemetry.trace import SpanKind
 
 from proto import meshops_pb2 as pb
 from services.chassis.errors import InternalError, MeshbusError
+from services.chassis.policy import LOCAL
 from services.chassis.telemetry import traces
 from services.chassis.telemetry.metrics import RPC_SECONDS, Metrics
 from services.chassis.telemetry.redaction import redacted_text
 from services.gateway.events import Joined, Write
-from services.gateway.handlers import Handlers, Unary
+from services.gateway.handlers import Caller, Handlers, Unary
 from services.gateway.settings import GatewaySettings
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
@@ -156,7 +157,7 @@ def _unary_method(
             with traces.continued(
                 path, headers=headers, attributes=attributes, kind=SpanKind.SERVER
             ):
-                return await unary(request, context.peer())
+                return await unary(request, Caller(LOCAL, context.peer()))
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
