@@ -114,7 +114,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if field.default_factory is not None:
         return "host name and process id"
-    if value is PydanticUndefined or value is None:
+    if value is PydanticUndefined or value is None or value == ():
         return ""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g} s"

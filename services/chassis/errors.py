@@ -42,7 +42,10 @@ the place that raises knows better.
     │   ├── ClusterFailed         MB-3008
     │   ├── KindUnknown           MB-3009
     │   ├── WatchExpired          MB-3010
-    │   └── NamespaceMissing      MB-3011
+    │   ├── NamespaceMissing      MB-3011
+    │   ├── AnswerUnusable        MB-3012
+    │   ├── AnswerTooLarge        MB-3013
+    │   └── AddressDenied         MB-3014
     ├── LifecycleError            installing and removing a mesh
     │   ├── VersionUnknown        MB-4001
     │   ├── ProfileUnknown        MB-4002
@@ -342,6 +345,21 @@ class WatchExpired(ClusterError, code="MB-3010", retryable=True):
 class NamespaceMissing(ClusterError, code="MB-3011", status=Status.NOT_FOUND):
     probable_cause = "the namespace does not exist"
     usual_remedy = "create the namespace, or put a Namespace object into the manifest"
+
+
+class AnswerUnusable(ClusterError, code="MB-3012"):
+    probable_cause = "what answers at the kubeconfig's address is not a Kubernetes API server"
+    usual_remedy = "name the API server itself; a login page or a proxy before it is none"
+
+
+class AnswerTooLarge(ClusterError, code="MB-3013", status=Status.RESOURCE_EXHAUSTED):
+    probable_cause = "the API server sends more in one answer than Meshbus reads"
+    usual_remedy = "look at what answers there, or raise MESHBUS_ANSWER_BYTES"
+
+
+class AddressDenied(ClusterError, code="MB-3014", status=Status.PERMISSION_DENIED):
+    probable_cause = "Meshbus connects to no address in this range"
+    usual_remedy = "name the address that is meant, or allow it in MESHBUS_ADDRESSES_ALLOWED"
 
 
 class LifecycleError(MeshbusError, status=Status.FAILED_PRECONDITION):

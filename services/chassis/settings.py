@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.chassis.addresses import AddressPolicy, Network, networks
+from services.chassis.http.answers import ANSWER_BYTES, LINE_BYTES, RATIO, Bounds
 
 PREFIX = "MESHBUS_"
 _CHASSIS = Path(__file__).resolve().parent
@@ -34,6 +37,16 @@ def _read_duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 """A length of time: `30` (seconds), `500ms`, `2m`, `1h`, or ISO 8601."""
+
+
+def _read_ranges(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return networks(part.strip() for part in value.split(",") if part.strip())
+
+
+Ranges = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_read_ranges)]
+"""Ranges of IP addresses such as `10.0.0.0/8,fd00::/8`."""
 
 
 class SettingsError(Exception):
@@ -75,11 +88,36 @@ class ChassisSettings(BaseSettings):
     """Event loop."""
     insecure_kubeconfigs: bool = False
     """Accepts kubeconfigs with insecure-skip-tls-verify."""
+    addresses_denied: Ranges = ()
+    """Ranges, separated by commas, that nothing here connects to (clusters, Prometheus, targets of
+    tests), besides link-local, metadata, unspecified, multicast and reserved addresses. In a
+    cluster: `127.0.0.0/8,::1/128`, since no API server is on a pod's own loopback."""
+    addresses_allowed: Ranges = ()
+    """Ranges that are connected to although they are denied, such as an API server that has a
+    link-local address."""
+    answer_bytes: int = Field(default=ANSWER_BYTES, ge=1024 * 1024, le=1024**3)
+    """How much of one answer of an API server is read, unpacked. A list that is longer is asked for
+    in smaller pages."""
+    watch_line_bytes: int = Field(default=LINE_BYTES, ge=64 * 1024, le=64 * 1024 * 1024)
+    """The longest line of a watch. It is one object, and etcd takes none above 1.5 MiB."""
+    answer_ratio: int = Field(default=RATIO, ge=10, le=2000)
+    """How many times longer an answer may be unpacked, above 8 MiB: lists of Kubernetes shrink to a
+    tenth or a fortieth, what is made to fill memory to a thousandth."""
 
     @property
     def lease_ttl(self) -> timedelta:
         """A lease outlives one missed redelivery, so that a slow takeover finds it still held."""
         return self.ack_wait * 2
+
+    @property
+    def address_policy(self) -> AddressPolicy:
+        """Where clients of this process may connect to."""
+        return AddressPolicy(denied=self.addresses_denied, allowed=self.addresses_allowed)
+
+    @property
+    def answer_bounds(self) -> Bounds:
+        """How much they read of an answer."""
+        return Bounds(self.answer_bytes, self.watch_line_bytes, self.answer_ratio)
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -42,7 +42,12 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
     connections = Connections(
-        opener, chassis.metrics, own.client_idle, settings.insecure_kubeconfigs
+        opener,
+        chassis.metrics,
+        own.client_idle,
+        settings.insecure_kubeconfigs,
+        policy=settings.address_policy,
+        bounds=settings.answer_bounds,
     )
     handlers = Handlers(
         connections=connections,

@@ -140,7 +140,13 @@ class _ClusterObservation:
         )
         redaction.register(config.secrets)
         try:
-            async with KubeClient(config, counted=metrics, connections=_CONNECTIONS) as client:
+            async with KubeClient(
+                config,
+                counted=metrics,
+                connections=_CONNECTIONS,
+                policy=settings.address_policy,
+                bounds=settings.answer_bounds,
+            ) as client:
                 await self._watched(record, feed, client)
         finally:
             redaction.forget(config.secrets)

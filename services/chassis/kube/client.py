@@ -1,8 +1,11 @@
-"""A raw asynchronous client on the transport of `kubernetes.aio`.
+"""A raw asynchronous client of API servers, on aiohttp.
 
 The typed layer of the kubernetes package decodes ten times slower than orjson, so requests and
-answers are bytes here. The transport (`RESTClientObject` over aiohttp) stays theirs, but the TLS
-context is ours: their configuration wants certificate files, and keys must not touch a disk.
+answers are bytes here. Its transport was left as well: it wants certificate files, and keys must
+not touch a disk; it unpacks answers without a bound; and it connects to whatever a name resolves
+to. A kubeconfig is a stranger's text, so what answers at its address is believed little: no
+redirect is followed, an answer is read up to a bound, and of an error only the message of a
+`metav1.Status` is told, because anything else may be another service's page.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import asyncio
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,11 +23,12 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
 from opentelemetry.trace import SpanKind
 
+from services.chassis.addresses import AddressPolicy, denied_address
 from services.chassis.errors import (
+    AnswerTooLarge,
+    AnswerUnusable,
     ClusterFailed,
     ClusterForbidden,
     ClusterOverloaded,
@@ -40,6 +44,8 @@ from services.chassis.errors import (
     WatchExpired,
     shortened,
 )
+from services.chassis.http import answers
+from services.chassis.http.answers import Bounds
 from services.chassis.kube.kubeconfigs import Kubeconfig
 from services.chassis.telemetry import metrics, traces
 from services.chassis.telemetry.redaction import redacted_text
@@ -47,6 +53,14 @@ from services.chassis.telemetry.redaction import redacted_text
 CONNECTIONS = 16
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
+# A server ends every request after a minute by itself; one that drips must not hold a slot longer.
+_WHOLE_TIMEOUT_S = 90.0
+# Kubernetes watch events can be longer than aiohttp's usual buffer.
+_BUFFER_BYTES = 2**20
+# Values take many times more memory than their JSON; below this many bytes they are not counted.
+_UNCOUNTED_BYTES = 4 * 1024 * 1024
+_MOST_VALUES = 1_000_000
+_MOST_ERROR_BYTES = 1024 * 1024
 _RETRY_WITHIN = timedelta(seconds=45)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 3.0
@@ -55,8 +69,6 @@ _STARTING_WITHIN = timedelta(seconds=10)
 _STARTING_DELAY_S = 0.2
 _WRITES = frozenset({"PATCH", "POST", "PUT", "DELETE"})
 
-# What the API server says to a path of a group or version that it does not serve.
-_NO_SUCH_PATH = "404 page not found"
 _TERMINATING = "because it is being terminated"
 # What server-side apply says, with a 500, to a field that the kind does not have.
 _NOT_OF_ITS_SCHEMA = "failed to create typed patch object"
@@ -72,27 +84,6 @@ _OWN_CALL_FAILED = "connect: connection refused"
 APPLY_PATCH = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
-
-
-class _Transport(RESTClientObject):
-    """Their connection pool with our TLS context and without the process's proxy variables."""
-
-    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
-        configuration = Configuration()
-        configuration.connection_pool_maxsize = connections
-        configuration.client_session_kwargs = {
-            "trust_env": False,
-            "timeout": aiohttp.ClientTimeout(
-                total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_READ_TIMEOUT_S
-            ),
-        }
-        super().__init__(configuration)
-        self.ssl_context = context
-
-    def session(self) -> aiohttp.ClientSession:
-        if self.pool_manager is None:
-            self.pool_manager = self._create_pool_manager()
-        return self.pool_manager
 
 
 def tls_context(config: Kubeconfig) -> ssl.SSLContext:
@@ -128,9 +119,22 @@ class Answer:
 
     code: int
     body: bytes
+    subject: str = ""
 
     def json(self) -> Any:
-        return orjson.loads(self.body)
+        """The decoded body; raises `AnswerUnusable`, or `AnswerTooLarge` for too many values."""
+        if len(self.body) > _UNCOUNTED_BYTES:
+            # Each value but the first has one of these before it; a few more are inside texts.
+            values = sum(self.body.count(mark) for mark in (b",", b"[", b"{"))
+            if values > _MOST_VALUES:
+                raise AnswerTooLarge(
+                    f"{self.subject}: the answer has more than {_MOST_VALUES} values",
+                    subject=self.subject,
+                )
+        try:
+            return orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            raise _unusable(self.subject, "is not JSON") from None
 
 
 class KubeClient:
@@ -142,19 +146,28 @@ class KubeClient:
         *,
         counted: metrics.Metrics | None = None,
         connections: int = CONNECTIONS,
+        policy: AddressPolicy | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
-        """`connections` at a time; a watch holds one for as long as it lasts."""
+        """`connections` at a time; a watch holds one for as long as it lasts. Where it may connect
+        to is `policy`'s, how much it reads of an answer `bounds`'."""
         self.config = config
         self.serves_watch_list = True
         """Until the server refuses to stream a collection's objects (`watching.py`)."""
-        self._transport = _Transport(tls_context(config), connections)
+        self.bounds = bounds or Bounds()
+        self._policy = policy or AddressPolicy()
+        self._tls = tls_context(config)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
         self._counted = counted
         self._headers = {"Accept": JSON, "User-Agent": "meshbus"}
         if config.token:
             self._headers["Authorization"] = f"Bearer {config.token}"
 
     async def close(self) -> None:
-        await self._transport.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def __aenter__(self) -> KubeClient:
         return self
@@ -201,8 +214,11 @@ class KubeClient:
             await asyncio.sleep(pause)
 
     async def get(self, path: str, **options: Any) -> Any:
-        """The decoded answer to a GET."""
-        return (await self.request("GET", path, **options)).json()
+        """The decoded answer to a GET, an object."""
+        answer = (await self.request("GET", path, **options)).json()
+        if not isinstance(answer, dict):
+            raise _unusable(options.get("subject") or path, "is not an object")
+        return answer
 
     async def is_starting(self, *, refused_means: bool = False) -> bool:
         """Whether the server is up but not ready.
@@ -221,25 +237,20 @@ class KubeClient:
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Mapping[str, str], read_timeout_s: float
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """An open GET whose body is read as it comes (watches); one try."""
+    ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """An open GET whose body is read as it comes (watches), in pieces; one try."""
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=read_timeout_s
         )
         try:
-            async with self._transport.session().get(
-                self._url(path, query),
-                headers=self._headers,
-                timeout=timeout,
-                **self._tls_name(),
-            ) as response:
-                if response.status >= 400:
-                    raise self._error(
-                        "GET", response.status, response.headers, await response.read(), path
-                    )
-                yield response.content
+            async with self._open("GET", self._url(path, query), timeout=timeout) as response:
+                await self._refuse(response, "GET", path)
+                async with aclosing(answers.pieces(response, ratio=self.bounds.ratio)) as found:
+                    yield found
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from None
+        except answers.AnswerRefused as refused:
+            raise _refusal(refused, path) from None
 
     async def _once(
         self,
@@ -263,18 +274,53 @@ class KubeClient:
         self, method: str, url: str, headers: dict[str, str], body: bytes | None, subject: str
     ) -> Answer:
         try:
-            async with self._transport.session().request(
-                method, url, headers=headers, data=body, **self._tls_name()
-            ) as response:
-                content = await response.read()
-                code, answered = response.status, response.headers
+            async with self._open(method, url, headers=headers, data=body) as response:
+                self._count(method, str(response.status))
+                await self._refuse(response, method, subject)
+                return Answer(response.status, await self._read(response), subject)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._count(method, "none")
             raise self._unreachable(error) from None
-        self._count(method, str(code))
+        except answers.AnswerRefused as refused:
+            raise _refusal(refused, subject) from None
+
+    def _open(
+        self, method: str, url: str, **options: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The request, sent to this very address: a server that redirects is not believed."""
+        if self._session is None:
+            self._session = answers.session(
+                self._policy,
+                timeout=aiohttp.ClientTimeout(
+                    total=_WHOLE_TIMEOUT_S,
+                    sock_connect=_CONNECT_TIMEOUT_S,
+                    sock_read=_READ_TIMEOUT_S,
+                ),
+                connections=self._connections,
+                ssl=self._tls,
+                read_bufsize=_BUFFER_BYTES,
+                headers=self._headers,
+            )
+        return self._session.request(
+            method, url, allow_redirects=False, **options, **self._tls_name()
+        )
+
+    async def _refuse(self, response: aiohttp.ClientResponse, method: str, subject: str) -> None:
+        """Raises for an answer that carries nothing out; reads no more than an error's text."""
+        code = response.status
         if code >= 400:
-            raise self._error(method, code, answered, content, subject)
-        return Answer(code, content)
+            content = await self._read(response, most_bytes=_MOST_ERROR_BYTES)
+            raise error_of(
+                method=method, code=code, headers=response.headers, body=content, subject=subject
+            )
+        if code >= 300:
+            raise _unusable(subject, f"sends elsewhere (HTTP {code})")
+        if response.content_type == "text/html":
+            raise _unusable(subject, "is a page for people (text/html)")
+
+    async def _read(self, response: aiohttp.ClientResponse, *, most_bytes: int = 0) -> bytes:
+        most = most_bytes or self.bounds.answer_bytes
+        return await answers.read(response, most_bytes=most, ratio=self.bounds.ratio)
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         return f"{self.config.server}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -289,6 +335,8 @@ class KubeClient:
 
     def _unreachable(self, error: BaseException) -> MeshbusError:
         context = self.config.context
+        if address := denied_address(error):
+            return self._policy.denial(address, subject=f"cluster {context}")
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             return ClusterUnauthorized(
                 f"cluster {context} shows a certificate that the kubeconfig's CA did not sign",
@@ -297,10 +345,15 @@ class KubeClient:
             )
         return ClusterUnreachable(f"cluster {context} cannot be reached ({type(error).__name__})")
 
-    def _error(
-        self, method: str, code: int, headers: Mapping[str, str], body: bytes, subject: str
-    ) -> MeshbusError:
-        return error_of(method=method, code=code, headers=headers, body=body, subject=subject)
+
+def _unusable(subject: str, why: str) -> AnswerUnusable:
+    return AnswerUnusable(f"{subject}: what the cluster's address answers {why}", subject=subject)
+
+
+def _refusal(refused: answers.AnswerRefused, subject: str) -> MeshbusError:
+    if isinstance(refused, answers.TooLarge):
+        return AnswerTooLarge(f"{subject}: the answer {refused}", subject=subject)
+    return _unusable(subject, str(refused))
 
 
 def error_of(
@@ -321,7 +374,8 @@ def error_of(
             )
         case 403:
             return ClusterForbidden(what, subject=subject)
-        case 404 if not text or text == _NO_SUCH_PATH:
+        # A path of a group or version that is not served is answered in plain text.
+        case 404 if not text:
             return KindUnknown(f"{subject}: the cluster does not serve this kind", subject=subject)
         case 404 if "namespaces" in text and method != "GET":
             return NamespaceMissing(what, subject=subject)
@@ -349,16 +403,20 @@ def error_of(
 
 
 def _status_message(body: bytes) -> str:
+    """The message of a `metav1.Status`. Of any other body nothing is told: it may be the page of
+    a service that has nothing to do with Kubernetes, with whatever that says to its own."""
     try:
         status = orjson.loads(body)
-        text = str(status.get("message", "")) if isinstance(status, dict) else ""
     except orjson.JSONDecodeError:
-        text = body[:512].decode("utf-8", "replace")
-    return shortened(redacted_text(text))
+        return ""
+    if not isinstance(status, dict) or status.get("kind") != "Status":
+        return ""
+    return shortened(redacted_text(str(status.get("message", ""))))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     try:
-        return min(max(float(headers.get("Retry-After", "1")), 0.1), 10.0)
+        # In this order NaN becomes the least.
+        return min(max(0.1, float(headers.get("Retry-After", "1"))), 10.0)
     except ValueError:
         return 1.0

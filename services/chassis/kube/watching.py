@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
-from aiohttp import StreamReader
 
 from services.chassis.errors import (
+    AnswerTooLarge,
+    AnswerUnusable,
     ClusterFailed,
     ClusterForbidden,
     ClusterOverloaded,
@@ -34,12 +35,13 @@ from services.chassis.kube.client import JSON, KubeClient, error_of
 from services.chassis.kube.objects import KubeObject
 
 _PAGE = 500
+_LEAST_PAGE = 4
 _SERVER_TIMEOUT_S = 290
 _INACTIVITY_S = 310.0
 _INITIAL_SILENCE_S = 30.0
-_LONGEST_LINE_BYTES = 32 * 1024 * 1024
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 5.0
+_EVENT_TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"})
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 Read = Callable[[KubeObject], Any]
@@ -107,10 +109,20 @@ async def _pages(
     accept: str = JSON,
 ) -> Listing:
     items: list[Any] = []
-    page = {**query, "limit": str(_PAGE)}
+    size = _PAGE
+    page = dict(query)
     while True:
-        answer = await client.get(path, query=page, accept=accept)
-        following = (answer.get("metadata") or {}).get("continue") or ""
+        page["limit"] = str(size)
+        try:
+            answer = await client.get(path, query=page, accept=accept)
+        except AnswerTooLarge:
+            # Objects may have a MiB each; pages of such are made of fewer.
+            if size <= _LEAST_PAGE:
+                raise
+            size = max(_LEAST_PAGE, size // 5)
+            continue
+        metadata, found = _page_of(answer, path)
+        following = metadata.get("continue") or ""
         if following and streaming and client.serves_watch_list:
             try:
                 return await _streamed(client, path, query, read)
@@ -120,15 +132,24 @@ async def _pages(
                     client.serves_watch_list = False
         # Items of a list do not say what they are.
         kind = str(answer.get("kind", "")).removesuffix("List")
-        for item in answer.get("items") or []:
+        for item in found:
             item.setdefault("kind", kind)
             item.setdefault("apiVersion", answer.get("apiVersion"))
             items.append(read(item))
         if not following:
-            return Listing(items, str(answer["metadata"].get("resourceVersion", "")))
+            return Listing(items, str(metadata.get("resourceVersion", "")))
         # The token says which version the list is of, and the server wants to hear it once.
         page.pop("resourceVersion", None)
         page["continue"] = following
+
+
+def _page_of(answer: dict[str, Any], path: str) -> tuple[dict[str, Any], list[KubeObject]]:
+    """The metadata and the items of a list; raises for what is no list."""
+    metadata, items = answer.get("metadata") or {}, answer.get("items") or []
+    is_list = isinstance(metadata, dict) and isinstance(items, list)
+    if not is_list or not all(isinstance(item, dict) for item in items):
+        raise AnswerUnusable(f"{path}: the answer is not a list of Kubernetes", subject=path)
+    return metadata, items
 
 
 async def _streamed(client: KubeClient, path: str, query: Mapping[str, str], read: Read) -> Listing:
@@ -143,7 +164,7 @@ async def _streamed(client: KubeClient, path: str, query: Mapping[str, str], rea
     }
     items: dict[str, Any] = {}
     async with client.stream(path, query=asked, read_timeout_s=_INITIAL_SILENCE_S) as content:
-        async for event in _events(content, path):
+        async for event in _events(content, path, client.bounds.line_bytes):
             metadata = event["object"].get("metadata") or {}
             if event["type"] == "BOOKMARK":
                 if _INITIAL_EVENTS_END in (metadata.get("annotations") or {}):
@@ -232,7 +253,7 @@ async def _connection(
     async with client.stream(path, query=asked, read_timeout_s=_INACTIVITY_S) as content:
         if trouble is not None:
             trouble(None)
-        async for event in _events(content, path):
+        async for event in _events(content, path, client.bounds.line_bytes):
             obj = event["object"]
             version = str((obj.get("metadata") or {}).get("resourceVersion") or "")
             if event["type"] == "BOOKMARK":
@@ -241,26 +262,39 @@ async def _connection(
                 yield Change(ChangeType(event["type"]), read(obj)), version
 
 
-async def _events(content: StreamReader, path: str) -> AsyncGenerator[dict[str, Any], None]:
-    """Decoded lines of a watch; raises the error of an ERROR line."""
-    pending = b""
-    async for chunk in content.iter_any():
-        lines = (pending + chunk).split(b"\n")
-        pending = lines.pop()
-        if len(pending) > _LONGEST_LINE_BYTES:
-            raise ClusterFailed(f"{path}: a watch line without an end")
-        for line in lines:
-            if line.strip():
-                yield _decoded(line, path)
+async def _events(
+    content: AsyncIterable[bytes], path: str, longest: int
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Decoded lines of a watch, `longest` bytes at most; raises the error of an ERROR line."""
+    pending: list[bytes] = []
+    length = 0
+    async for chunk in content:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            length += len(line)
+            if length > longest:
+                raise ClusterFailed(f"{path}: a watch line of more than {longest} bytes")
+            text = b"".join([*pending, line]) if pending else line
+            pending, length = [], 0
+            if text.strip():
+                yield _decoded(text, path)
+        # Joined once, at its end: a line of megabytes comes in hundreds of pieces.
+        pending.append(rest)
+        length += len(rest)
+        if length > longest:
+            raise ClusterFailed(f"{path}: a watch line of more than {longest} bytes")
 
 
 def _decoded(line: bytes, path: str) -> dict[str, Any]:
     try:
-        event: dict[str, Any] = orjson.loads(line)
+        event: Any = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise ClusterFailed(f"{path}: a watch line that is not JSON") from None
-    obj = event.setdefault("object", {})
+    obj = event.setdefault("object", {}) if isinstance(event, dict) else None
+    if not isinstance(obj, dict) or event.get("type") not in _EVENT_TYPES:
+        raise ClusterFailed(f"{path}: a watch line that is not an event")
     if event["type"] == "ERROR":
-        code = int(obj.get("code") or 500)
-        raise error_of(method="GET", code=code, headers={}, body=orjson.dumps(obj), subject=path)
-    return event
+        code = obj.get("code")
+        known = code if isinstance(code, int) and code >= 400 else 500
+        raise error_of(method="GET", code=known, headers={}, body=orjson.dumps(obj), subject=path)
+    return {**event}

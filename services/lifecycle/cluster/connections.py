@@ -14,9 +14,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from services.chassis.addresses import AddressPolicy
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Opener
 from services.chassis.errors import InvalidMessage, KindUnknown, NamespaceMissing, ObjectNotFound
+from services.chassis.http.answers import Bounds
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
@@ -126,6 +128,10 @@ class Connections:
     metrics: Metrics
     idle: timedelta
     allow_insecure: bool
+    policy: AddressPolicy = field(default_factory=AddressPolicy)
+    """Where kubeconfigs may lead."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """How much of a cluster's answer is read."""
     _open: dict[str, _Entry] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -161,7 +167,7 @@ class Connections:
     def _connect(self, kubeconfig: str) -> Connection:
         config = parse_kubeconfig(kubeconfig, allow_insecure=self.allow_insecure)
         redaction.register(config.secrets)
-        client = KubeClient(config, counted=self.metrics)
+        client = KubeClient(config, counted=self.metrics, policy=self.policy, bounds=self.bounds)
         return Connection(client, Resources(client))
 
     def _expire(self, key: str) -> None:

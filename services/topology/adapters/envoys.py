@@ -143,7 +143,7 @@ class PodProxies:
         async with self._client.stream(
             path, query={"usedonly": ""}, read_timeout_s=self._timeout_s
         ) as content:
-            return await _bounded(content.iter_any(), self._most_bytes)
+            return await _bounded(content, self._most_bytes)
 
 
 async def _bounded(chunks: AsyncIterable[bytes], most_bytes: int) -> bytes:
