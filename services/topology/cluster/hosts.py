@@ -64,14 +64,29 @@ def covers(pattern: str, host: str) -> bool:
     return pattern.startswith("*.") and host.endswith(pattern[1:])
 
 
+def is_of_cluster(host: str) -> bool:
+    """Whether a name without wildcard has a form that only names of Services have: no dot, or the
+    `.svc` of Kubernetes' own domain."""
+    return "." not in host or "svc" in host.split(".")[2:3]
+
+
 def patterns(host: str) -> list[str]:
     """A host and the wildcards that cover it, the narrowest first."""
     parts = host.removeprefix("*.").split(".")
     return [host, *("*." + ".".join(parts[at:]) for at in range(1, len(parts))), "*"]
 
 
-def qualified(reference: str, namespace: str) -> tuple[str, str]:
-    """Namespace and name of a reference such as `gateways` has them: `name` or `ns/name`."""
+def is_gateway_host(reference: str) -> bool:
+    """Whether a Gateway is named by its old form, a host such as `gw.prod.svc.cluster.local`."""
+    return "/" not in reference and "." in reference
+
+
+def gateway_place(reference: str, namespace: str) -> tuple[str, str]:
+    """Namespace and name of a Gateway as a VirtualService of `namespace` names it: `name`,
+    `namespace/name`, or a host, which istiod reads as `name.namespace` and whatever follows."""
+    if is_gateway_host(reference):
+        name, space, *_ = reference.split(".")
+        return space, name
     space, slash, name = reference.partition("/")
     return (space, name) if slash else (namespace, reference)
 

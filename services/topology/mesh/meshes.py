@@ -24,6 +24,8 @@ class Mesh:
     root_namespace: str = SYSTEM_NAMESPACE
     trust_domain: str = "cluster.local"
     auto_mtls: bool = True
+    lets_out_any: bool = True
+    """Whether proxies let out traffic to hosts that the mesh does not know."""
     is_known: bool = False
     """Whether a MeshConfig was found."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -38,9 +40,15 @@ class Mesh:
             root_namespace=str(config.get("rootNamespace") or SYSTEM_NAMESPACE),
             trust_domain=str(config.get("trustDomain") or "cluster.local"),
             auto_mtls=config.get("enableAutoMtls") is not False,
+            lets_out_any=_outbound_mode(config) != "REGISTRY_ONLY",
             is_known=True,
             config=config,
         )
+
+
+def _outbound_mode(config: Mapping[str, Any]) -> Any:
+    policy = config.get("outboundTrafficPolicy")
+    return policy.get("mode") if isinstance(policy, dict) else None
 
 
 def mesh_of(state: State) -> Mesh:

@@ -3,19 +3,19 @@ names, which marks a service's node gets from it, and its routes from one thing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import entries, mapping, mappings
+from services.topology.cluster.forms import entries, mapping, mappings, number
 from services.topology.cluster.hosts import (
     DOMAIN,
     MESH,
     destinations_of,
     expanded,
+    gateway_place,
     gateways_of,
-    qualified,
     routes_of,
 )
 from services.topology.cluster.objects import Config, Key
@@ -33,7 +33,8 @@ class Way:
     """Full."""
     subset: str = ""
     details: Mapping[str, Any]
-    """What the edge tells beside: weight, fault, mirror, timeout."""
+    """What the edge tells beside: weight as written, its share in percent, fault, mirror,
+    timeout."""
 
 
 def hosts_named(config: Config) -> frozenset[str]:
@@ -63,7 +64,7 @@ def gateways(config: Config) -> list[Key]:
     spec, space = config.spec, config.namespace
     if config.key.kind == kinds.VIRTUAL_SERVICE:
         return [
-            Key(kinds.GATEWAY, *qualified(name, space))
+            Key(kinds.GATEWAY, *gateway_place(name, space))
             for name in gateways_of(spec)
             if name != MESH
         ]
@@ -86,7 +87,8 @@ def ways(config: Config) -> Iterator[Way]:
             continue
         where = path.removesuffix(".destination")
         route = next(r for p, r in routes.items() if where.startswith(f"{p}."))
-        details: dict[str, Any] = {} if weight is None else {"weight": weight}
+        splits = mappings(route.get("route"))
+        details = _weighed(weight, [number(split, "weight") for split in splits])
         if ".mirror" in where:
             details["mirror"] = True
         elif fault := fault_of(route):
@@ -104,10 +106,12 @@ def ways(config: Config) -> Iterator[Way]:
 def _gateway_api_ways(config: Config) -> Iterator[Way]:
     for index, rule in enumerate(mappings(config.spec.get("rules"))):
         timeout = mapping(rule.get("timeouts")).get("request")
-        for at, ref in enumerate(mappings(rule.get("backendRefs"))):
+        refs = mappings(rule.get("backendRefs"))
+        weights = [number(ref, "weight") if "weight" in ref else 1 for ref in refs]
+        for at, ref in enumerate(refs):
             if ref.get("kind", "Service") != "Service" or not ref.get("name"):
                 continue
-            details: dict[str, Any] = {"weight": ref["weight"]} if "weight" in ref else {}
+            details = _weighed(ref.get("weight"), weights)
             if timeout:
                 details["timeout"] = str(timeout)
             yield Way(
@@ -123,6 +127,17 @@ def _gateway_api_ways(config: Config) -> Iterator[Way]:
                     host=_service_host(mirror, config.namespace),
                     details={"mirror": True},
                 )
+
+
+def _weighed(weight: Any, all_weights: Sequence[float]) -> dict[str, Any]:
+    """A destination's weight, and the percentage of the requests that it stands for: weights are
+    shares of their sum, in Istio and in the Gateway API."""
+    if weight is None:
+        return {}
+    total = sum(all_weights)
+    if len(all_weights) == 1 or not total or not isinstance(weight, int | float):
+        return {"weight": weight}
+    return {"weight": weight, "share": round(100 * weight / total, 1)}
 
 
 def fault_of(route: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ export function configText(edge) {
   if (config === undefined || config === null) return "";
   const parts = [];
   if (config.subset) parts.push(`subset ${config.subset}`);
-  if (config.weight !== undefined && config.weight !== null) parts.push(`${config.weight} %`);
+  if (config.share !== undefined) parts.push(`${config.share} %`);
   if (config.mirror) parts.push("mirror");
   if (config.fault) parts.push(config.fault);
   if (config.timeout) parts.push(`timeout ${config.timeout}`);

@@ -32,9 +32,10 @@ _IDENTITY_KEYS = ("source.principal", "source.namespace")
 def _methods(_: Lens, policy: Config) -> Iterator[Finding]:
     for path, operation in known.rule_parts(policy, "to", "operation"):
         for at, method in known.values(path, operation, "methods", "notMethods"):
-            is_http = any(known.fits(method, one) for one in _METHODS)
-            if not is_http and not _GRPC.fullmatch(method):
-                yield tell("KIA0102", policy.key, f"{method} is not a method.", at)
+            if any(known.fits(method, one) for one in _METHODS):
+                continue
+            what = "a path of gRPC" if _GRPC.fullmatch(method) else "no method of HTTP"
+            yield tell("KIA0102", policy.key, f"{method} is {what}.", at)
 
 
 def _identities(lens: Lens, policy: Config) -> Iterator[Finding]:

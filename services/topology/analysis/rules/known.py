@@ -129,19 +129,6 @@ def gateway_references(config: Config) -> Iterator[tuple[str, str]]:
             yield path, name
 
 
-def is_named_as_host(reference: str) -> bool:
-    """Whether a Gateway is named by the old form `gw.prod.svc.cluster.local`."""
-    return "/" not in reference and "." in reference
-
-
-def gateway_place(reference: str, namespace: str) -> tuple[str, str]:
-    """Namespace and name of a Gateway, by either form of a reference."""
-    if is_named_as_host(reference):
-        name, space, *_ = reference.split(".")
-        return space, name
-    return hosts.qualified(reference, namespace)
-
-
 # --- AuthorizationPolicies ------------------------------------------------------------------------
 
 

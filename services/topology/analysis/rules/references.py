@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from services.topology.analysis.catalog import Rule, tell, those
-from services.topology.analysis.findings import Finding
+from services.topology.analysis.catalog import MISTAKES, Rule, tell, those
+from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import known
 from services.topology.cluster import hosts, kinds
@@ -38,13 +38,25 @@ class _Refers:
     names: Callable[[Config], Iterable[Named]]
     missing: Callable[[Lens, Config, Named], Missing]
 
+    @property
+    def _codes(self) -> frozenset[str]:
+        return frozenset(MISTAKES[self.mistake].codes)
+
     def check(self, lens: Lens, config: Config) -> Iterator[Finding]:
         for named in self.names(config):
             missing = self.missing(lens, config, named)
             if missing:
                 message = f"The {self.what} {named.name or '(none)'} was not found."
-                codes = missing if isinstance(missing, frozenset) else ()
-                yield tell(self.mistake, config.key, message, named.path, codes=codes)
+                codes = missing if isinstance(missing, frozenset) else self._codes
+                level = None
+                if codes <= _UNKNOWN_HOST and lens.mesh().lets_out_any:
+                    level = Level.WARNING
+                yield tell(self.mistake, config.key, message, named.path, codes=codes, level=level)
+
+
+_UNKNOWN_HOST = frozenset(("KIA0104", "KIA0202", "KIA1101"))
+"""Kiali's codes for a host that the mesh does not know. Where proxies let out traffic to any host,
+such a host may well be one outside, so they are warnings then, as Kiali has it."""
 
 
 # --- VirtualServices and DestinationRules ---------------------------------------------------------
@@ -106,7 +118,7 @@ def _no_gateway(lens: Lens, config: Config, named: Named) -> Missing:
     """istioctl says also of a Gateway that is missing that it serves none of the hosts, and looks
     at no matches."""
     (reference,) = named.of
-    place = known.gateway_place(reference, config.namespace)
+    place = hosts.gateway_place(reference, config.namespace)
     if lens.get(kinds.GATEWAY, *place) is not None:
         return False
     is_top = named.path.startswith("spec.gateways")
@@ -114,7 +126,7 @@ def _no_gateway(lens: Lens, config: Config, named: Named) -> Missing:
         IST0101=is_top,
         IST0132=is_top,
         KIA1102=True,
-        KIA1108=known.is_named_as_host(reference),
+        KIA1108=hosts.is_gateway_host(reference),
     )
 
 
@@ -162,7 +174,8 @@ def _operation_hosts(config: Config) -> Iterator[Named]:
     for path, operation in known.rule_parts(config, "to", "operation"):
         for at, host in known.values(path, operation, "hosts", "notHosts"):
             name = host.partition(":")[0].lower()
-            if name.strip("*."):
+            # It is compared with the Host header: any name outside of the cluster may stand there.
+            if "*" not in name and hosts.is_of_cluster(name):
                 yield Named(at, host, (name,))
 
 

@@ -110,9 +110,9 @@ _ONE_PER_WORKLOAD = {
     kinds.SIDECAR: ("IST0111", "IST0110"),
     kinds.TELEMETRY: ("IST0160", "IST0159"),
     kinds.PEER_AUTHENTICATION: ("", ""),
-    kinds.REQUEST_AUTHENTICATION: ("", ""),
 }
-"""istioctl's codes of several without a selector, and of several that select one workload."""
+"""istioctl's codes of several without a selector, and of several that select one workload. Not
+RequestAuthentications: Istio accepts the tokens of all that select a workload."""
 
 
 def _codes(lens: Lens, one: Config, other: Config) -> frozenset[str]:

@@ -52,7 +52,7 @@ def _bound_alike(lens: Lens, config: Config, name: str) -> Iterator[Config]:
 
 def _bound(config: Config) -> frozenset[str]:
     return frozenset(
-        name if name == hosts.MESH else "/".join(hosts.qualified(name, config.namespace))
+        name if name == hosts.MESH else "/".join(hosts.gateway_place(name, config.namespace))
         for name in hosts.gateways_of(config.spec)
     )
 
@@ -102,15 +102,14 @@ def _gateways(lens: Lens, config: Config) -> Iterator[Finding]:
             message = f"Gateway {reference} is made by istiod and not to be named."
             yield tell("IST0165", config.key, message, f"spec.gateways[{index}]")
     for path, reference in known.gateway_references(config):
-        gateway = lens.get(kinds.GATEWAY, *known.gateway_place(reference, config.namespace))
+        gateway = lens.get(kinds.GATEWAY, *hosts.gateway_place(reference, config.namespace))
         if gateway is None:
             continue
         is_top = path.startswith("spec.gateways")
-        if known.is_named_as_host(reference):
+        if hosts.is_gateway_host(reference):
             message = f"Gateway {reference} is named as a host."
-            codes = those(IST0101=is_top, IST0132=is_top, KIA1108=True)
-            yield tell("gateway-named-as-host", config.key, message, path, codes=codes)
-        elif is_top and not _serves(gateway, config):
+            yield tell("KIA1108", config.key, message, path)
+        if is_top and not _serves(gateway, config):
             wanted = ", ".join(texts(config.spec, "hosts"))
             message = f"Gateway {gateway.namespace}/{gateway.name} serves none of: {wanted}."
             yield tell("IST0132", config.key, message, path)
@@ -177,7 +176,7 @@ def _claims(lens: Lens, config: Config) -> Iterator[Finding]:
     if not claim:
         return
     for reference in texts(config.spec, "gateways"):
-        place = hosts.qualified(reference, config.namespace)
+        place = hosts.gateway_place(reference, config.namespace)
         gateway = lens.get(kinds.GATEWAY, *place) if reference != hosts.MESH else None
         if gateway is None:
             continue
@@ -226,7 +225,7 @@ def _is_claim(header: str) -> bool:
 _OWN = (kinds.VIRTUAL_SERVICE,)
 RULES = (
     Rule(finds=("host-routed-twice",), kinds=_OWN, check=_shared_hosts),
-    Rule(finds=("IST0132", "IST0165", "gateway-named-as-host"), kinds=_OWN, check=_gateways),
+    Rule(finds=("IST0132", "IST0165", "KIA1108"), kinds=_OWN, check=_gateways),
     Rule(finds=("IST0112",), kinds=_OWN, check=_ports),
     Rule(finds=("KIA1104", "KIA1105"), kinds=_OWN, check=_splits),
     Rule(finds=("IST0149",), kinds=_OWN, check=_claims),

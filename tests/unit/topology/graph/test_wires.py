@@ -68,6 +68,7 @@ def test_subsets_lead_to_their_versions() -> None:
         "name": "cart",
         "path": "spec.http[0].route[1]",
         "weight": 20,
+        "share": 20.0,
         "subset": "two",
     }
     assert "traffic" not in two
@@ -132,6 +133,9 @@ def test_gateways_lead_to_services() -> None:
     assert wires(found, View.SERVICE) == {("w:ingress", "s:cart", path)}
     found.put(service("door", "edge", selector={"istio": "ingress"}))
     assert wires(found, View.SERVICE) == {("s:door", "s:cart", path)}
+    by_host = {**BOUND.spec, "gateways": ["edge.edge.svc.cluster.local"]}
+    found.put(config(kinds.VIRTUAL_SERVICE, "public", by_host))
+    assert wires(found, View.SERVICE) == {("s:door", "s:cart", path)}
     assert "w:ingress" not in {s for s, _, _ in found.drawn(View.SERVICE)}
     found.drop(GATEWAY.key)
     assert wires(found) == set()
@@ -156,7 +160,8 @@ def test_routes_of_the_gateway_api() -> None:
         ("s:cart", "w:cart-v2", cart),
         ("s:cart", "s:other", other),
     }
-    assert found.edge("w:g-istio", "s:other")["config"]["weight"] == 1
+    shown = found.edge("w:g-istio", "s:other")["config"]
+    assert (shown["weight"], shown["share"]) == (1, 25.0)
     assert found.node("svc", NS, "cart")["isK8sGatewayAPI"]
 
 

@@ -56,6 +56,8 @@ class Case:
     """What istioctl finds, where it differs."""
     because: str = ""
     """Why it may differ."""
+    more: tuple[str, ...] = ()
+    """Further codes that istioctl alone tells of the same objects for that reason."""
 
     @property
     def ours(self) -> set[str]:

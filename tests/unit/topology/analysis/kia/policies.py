@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.topology.analysis.findings import Level
 from tests.unit.topology.analysis.kia.cases import (
     MANUAL,
     NETWORKING,
@@ -41,6 +42,7 @@ A = "{selector: {matchLabels: {app: a}}}"
 SOURCE = "spec.rules[0].from[0].source"
 OPERATION = "spec.rules[0].to[0].operation"
 TLS = "spec.trafficPolicy.tls.mode"
+REGISTRY_ONLY = mesh_config("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}")
 PEERS_OF_MESH = peers("mesh", "{mtls: {mode: STRICT}}", namespace="istio-system")
 PLACES = space("default") + space("istio-system")
 DEFAULT_HOSTS = "*.default.svc.cluster.local"
@@ -113,18 +115,34 @@ CASES = (
     Case(
         code="KIA0102",
         wrong=operation("{methods: [GET, GOT]}"),
-        right=operation("{methods: [GET, 'P*', /shop.Cart/Add]}"),
+        right=operation("{methods: [GET, 'P*'], paths: [/shop.Cart/Add]}"),
         on="AuthorizationPolicy default/ap",
         path=f"{OPERATION}.methods[1]",
     ),
     Case(
+        # Calls of gRPC are POST: a DENY written like this denies nothing.
+        code="KIA0102",
+        wrong=operation("{methods: [/shop.Cart/Add]}"),
+        right=operation("{methods: [POST], paths: [/shop.Cart/Add]}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{OPERATION}.methods[0]",
+    ),
+    Case(
         code="KIA0104",
-        wrong=service("a") + operation("{hosts: [a, 'a.default:80', gone.default]}"),
+        wrong=service("a") + operation("{hosts: [a, 'a.default:80', gone.default.svc]}"),
         right=service("a")
-        + one(NETWORKING, "VirtualService", "vs", "{hosts: [shop.example.com]}")
-        + operation("{hosts: [a, a.default.svc.cluster.local, '*.example.com', '*']}"),
+        # Outside names and wildcards are compared with the Host header, whatever the mesh knows.
+        + operation("{hosts: [a, a.default.svc.cluster.local, api.example.com, '*.x.com', '*']}"),
         on="AuthorizationPolicy default/ap",
         path=f"{OPERATION}.hosts[2]",
+        level=Level.WARNING,
+    ),
+    Case(
+        code="KIA0104",
+        wrong=REGISTRY_ONLY + operation("{hosts: [gone]}"),
+        right=service("gone") + operation("{hosts: [gone]}"),
+        on="AuthorizationPolicy default/ap",
+        path=f"{OPERATION}.hosts[0]",
     ),
     Case(
         code="KIA0105",

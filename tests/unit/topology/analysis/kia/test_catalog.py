@@ -44,7 +44,6 @@ BOTH = {
     "KIA1102": ("IST0101", "IST0132"),
     "KIA1106": ("IST0109",),
     "KIA1107": ("IST0101",),
-    "KIA1108": ("IST0101", "IST0132"),
     "KIA1212": ("IST0177",),
 }
 """istioctl's codes for the same mistake, which the finding carries first; its level is theirs."""

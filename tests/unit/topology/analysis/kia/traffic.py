@@ -69,7 +69,7 @@ CASES = (
     ),
     Case(
         code="KIA0202",
-        wrong=service("a") + rule("dr", "{host: b}"),
+        wrong=service("a") + rule("dr", "{host: a.default.svc.cluster}"),
         right=service("a")
         + entry("se", "{hosts: ['*.example.com']}")
         + rule("one", "{host: a}")

@@ -172,6 +172,15 @@ metadata: {name: reviews, labels: {app: HERE}}
     },
     {"name": "gateway-there", "text": _BEHIND + _gateway('"*.example.com"')},
     {
+        "name": "gateway-by-host",
+        "text": _to("host: reviews", "gateways: [gate.HERE.svc.cluster.local]")
+        + _REVIEWS
+        + _gateway('"*.example.com"'),
+        "istioctl": _WEB,
+        "because": "istiod reads the old form, and istioctl's analysis does not",
+        "more": ("IST0132",),
+    },
+    {
         "name": "revision-other",
         "text": _to("host: reviews").replace(
             "{name: web}", "{name: web, labels: {istio.io/rev: canary}}"
