@@ -207,7 +207,8 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
 async def test_a_baseline_is_kept_and_compared_with(trio: Rig, target: Backend) -> None:
     body = smp(url(target), rps=100, duration="4s", baseline="nightly")
     first = await trio.measured(body)
-    target.delay_s = DELAY_S * 2
+    # So much that it is seen on a busy machine as well, where single runs differ by half.
+    target.delay_s = DELAY_S * 10
     second = await trio.measured(body)
     found = await trio.ask("compare", before="baseline:nightly", after=second.run)
     assert found["verdict"] == "regression", found["told"]
