@@ -1,9 +1,9 @@
 """Prometheus's HTTP API: instant queries, for perf's verdicts and topology's traffic.
 
-The address is given by whoever asks for a test, so little is taken for granted: only http and
-https, no redirect is followed, an answer is read up to a bound and checked for its form, and of a
-refusal only Prometheus's own words are told, cut. User information in the address is sent as basic
-authentication and never told. The client library for Prometheus was rejected: it only exports.
+The address may be given by whoever asks for a test, so little is taken for granted: only http and
+https, addresses that the policy allows, no redirect, an answer is read up to a bound and checked
+for its form, and of a refusal only Prometheus's own words are told, cut. User information in the
+address is sent as basic authentication and never told. The client library for Prometheus was rejected: it only exports.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 import orjson
 
+from services.chassis.addresses import AddressPolicy, denied_address
 from services.chassis.errors import MalformedRequest, MeshbusError, shortened
+from services.chassis.http import answers
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ERROR_BYTES = 64 * 1024
@@ -47,13 +49,17 @@ class PrometheusApi:
         most_bytes: int = _MOST_BYTES,
         is_kept: bool = False,
         malformed: type[MeshbusError] = MalformedRequest,
+        policy: AddressPolicy | None = None,
+        ratio: int = answers.RATIO,
     ) -> None:
         """`timeout` is for one query. With `is_kept`, `close` must be called at the end. Raises
-        `malformed` for a bad address."""
+        `malformed` for a bad address; one that `policy` denies is told by the query."""
         self._base, self._headers = _checked(base_url, malformed)
         self._timeout_s = timeout.total_seconds()
         self._most_bytes = most_bytes
         self._is_kept = is_kept
+        self._policy = policy or AddressPolicy()
+        self._ratio = ratio
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -84,7 +90,11 @@ class PrometheusApi:
                 return _result(response.status, await self._body(response))
         except TimeoutError:
             raise MetricsError(f"Prometheus did not answer within {self._timeout_s:g} s") from None
+        except answers.AnswerRefused as refused:
+            raise MetricsError(f"Prometheus's answer {refused}") from None
         except aiohttp.ClientError as error:
+            if denied_address(error):
+                raise MetricsError("Prometheus's address is not allowed") from None
             # Its text may hold the address.
             raise MetricsError(f"Prometheus cannot be reached ({type(error).__name__})") from None
 
@@ -99,22 +109,16 @@ class PrometheusApi:
         yield self._session
 
     def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        return answers.session(
+            self._policy,
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-            # No proxy, no .netrc: where queries go is the address's business alone.
-            trust_env=False,
         )
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """The answer, unpacked, up to a bound."""
         most = self._most_bytes if response.status == 200 else _MOST_ERROR_BYTES
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > most:
-                raise MetricsError(f"Prometheus's answer is longer than {most} bytes")
-        return bytes(body)
+        return await answers.read(response, most_bytes=most, ratio=self._ratio)
 
 
 @contextmanager

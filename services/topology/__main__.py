@@ -209,10 +209,12 @@ class _ClusterObservation:
                 timeout=own.prometheus_timeout,
                 most_bytes=_MOST_ANSWER_BYTES,
                 is_kept=True,
+                policy=self.chassis.settings.address_policy,
+                ratio=self.chassis.settings.answer_ratio,
             )
             stack.push_async_callback(api.close)
             return PrometheusTelemetry(api)
-        admins = EnvoyAdmins(own.envoy_urls)
+        admins = EnvoyAdmins(own.envoy_urls, policy=self.chassis.settings.address_policy)
         stack.push_async_callback(admins.close)
         pods = PodProxies(client, lambda: proxied_pods(state, cluster=istio_name(state)))
         return EnvoyTelemetry(admins, pods)

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
+from services.chassis.addresses import AddressPolicy, denied_address
 from services.chassis.errors import MalformedRequest, MeshbusError
+from services.chassis.http import answers
 from services.chassis.kube.client import KubeClient
 from services.topology.telemetry.envoy import Reading, Readings
 from services.topology.telemetry.identities import ProxiedPod, peer_of_node
@@ -47,8 +49,10 @@ class EnvoyAdmins:
         *,
         timeout: timedelta = timedelta(seconds=5),
         most_bytes: int = _MOST_BYTES,
+        policy: AddressPolicy | None = None,
     ) -> None:
         """Raises `MalformedRequest` for an address that is not plain http or https."""
+        self._policy = policy or AddressPolicy()
         self._urls = [_checked(url) for url in urls]
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
         self._most_bytes = most_bytes
@@ -79,15 +83,23 @@ class EnvoyAdmins:
 
     async def _get(self, url: str, query: dict[str, str]) -> bytes:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=self._timeout, trust_env=False)
+            self._session = answers.session(self._policy, timeout=self._timeout)
         try:
             async with self._session.get(url, params=query, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _Unreadable(f"answers with HTTP {response.status}")
-                return await _bounded(response.content.iter_any(), self._most_bytes)
+                return await answers.read(
+                    response, most_bytes=self._most_bytes, ratio=answers.RATIO
+                )
+        except answers.TooLarge:
+            raise _Unreadable(f"tells more than {self._most_bytes} bytes") from None
+        except answers.AnswerRefused as refused:
+            raise _Unreadable(f"gives an answer that {refused}") from None
         except TimeoutError:
             raise _Unreadable("does not answer in time") from None
         except aiohttp.ClientError as error:
+            if denied_address(error):
+                raise _Unreadable("has an address that is not allowed") from None
             raise _Unreadable(f"cannot be reached ({type(error).__name__})") from None
 
 
