@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from aiohttp import web
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import VERSION
 from services.chassis.errors import MeshbusError
+from services.chassis.http.serving import guarded
 from services.chassis.telemetry.metrics import Metrics
 
 _LAG_PERIOD_S = 1.0
@@ -86,9 +87,9 @@ class Health:
             raise web.HTTPNotFound(text="there is no such page\n")
         return await self.pages(request)
 
-    async def serve(self, *, host: str, port: int) -> web.AppRunner:
-        """Starts listening; the caller cleans the runner up."""
-        application = web.Application()
+    async def serve(self, *, host: str, port: int, names: Set[str] = frozenset()) -> web.AppRunner:
+        """Starts listening, also for requests to `names`; the caller cleans the runner up."""
+        application = guarded(names)
         application.add_routes(
             [
                 web.get("/livez", self._livez),

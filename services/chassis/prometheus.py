@@ -3,7 +3,8 @@
 The address may be given by whoever asks for a test, so little is taken for granted: only http and
 https, addresses that the policy allows, no redirect, an answer is read up to a bound and checked
 for its form, and of a refusal only Prometheus's own words are told, cut. User information in the
-address is sent as basic authentication and never told. The client library for Prometheus was rejected: it only exports.
+address is sent as basic authentication and never told. The client library for Prometheus was
+rejected: it only exports.
 """
 
 from __future__ import annotations

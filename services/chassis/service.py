@@ -79,7 +79,9 @@ async def _serve(
     metrics = Metrics()
     health = Health(service, metrics)
     stopping = _stop_signal()
-    web = await health.serve(host=settings.http_host, port=http_port)
+    web = await health.serve(
+        host=settings.http_host, port=http_port, names=frozenset(settings.http_names)
+    )
     lag = asyncio.create_task(health.watch_loop(), name="loop-lag")
     try:
         async with _connected(settings, service=service) as bus:

@@ -76,6 +76,10 @@ class ChassisSettings(BaseSettings):
     """OTLP/HTTP endpoint, for example http://127.0.0.1:4318; traces are off without it."""
     http_host: str = "127.0.0.1"
     """Interface of health, metrics and pages."""
+    http_hosts: str = ""
+    """Names under which health, metrics and pages are asked for, separated by commas, besides
+    localhost, this machine's own name and every IP address; requests to other names are refused,
+    since a foreign site may give its name this machine's address."""
     http_port: int | None = Field(default=None, ge=1, le=65535)
     """Port of health, metrics and pages; each service has a default of its own."""
     port_offset: int = Field(default=0, ge=0, le=50000)
@@ -108,6 +112,11 @@ class ChassisSettings(BaseSettings):
     def lease_ttl(self) -> timedelta:
         """A lease outlives one missed redelivery, so that a slow takeover finds it still held."""
         return self.ack_wait * 2
+
+    @property
+    def http_names(self) -> list[str]:
+        """`http_hosts`, one by one."""
+        return [part.strip() for part in self.http_hosts.split(",") if part.strip()]
 
     @property
     def address_policy(self) -> AddressPolicy:

@@ -92,7 +92,6 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         handlers=handlers,
         folder=Path(str(resources.files("services.topology") / "page")),
         most_streams=own.most_streams,
-        hosts=frozenset(own.host_names),
     )
     pages.start()
     tending = asyncio.create_task(owners.run(), name="owners")

@@ -35,19 +35,12 @@ class TopologySettings(BaseSettings):
     """After so many repairs of one object within ten minutes, somebody fights: healing gives up."""
     most_clusters: int = Field(default=100, ge=1, le=10_000)
     """Clusters that this process watches at most; further ones are left to other replicas."""
-    hosts: str = ""
-    """Names besides localhost under which the page is reached, separated by commas; requests for
-    other names are refused, since a foreign site may give its name this machine's address."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
 
     @property
     def envoy_urls(self) -> list[str]:
         return _listed(self.envoys)
-
-    @property
-    def host_names(self) -> list[str]:
-        return _listed(self.hosts)
 
 
 def _listed(text: str) -> list[str]:

@@ -25,6 +25,13 @@ from services.perf.results.templates import template
 from services.perf.runs.store import RunStore
 
 _MOST_RUNS = 200
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+}
+"""A run's page is one file that people pass on: its styles are inside, and nothing else is."""
 
 
 @dataclass(slots=True)
@@ -50,7 +57,7 @@ class Pages:
     async def _list(self) -> web.Response:
         runs = (await self.store.runs())[:_MOST_RUNS]
         text = template("runs.html").render(runs=runs)
-        return web.Response(text=text, content_type="text/html")
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
 
     async def _run(self, name: str, before: str) -> web.Response:
         run, _, form = name.partition(".")
@@ -68,7 +75,7 @@ class Pages:
             page = await drawn(measurement, "png" if form == "png" else "html", comparison)
         if form == "png":
             return web.Response(body=page, content_type="image/png")
-        return web.Response(body=page, content_type="text/html", charset="utf-8")
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_HEADERS)
 
     async def _measurement(self, run: str) -> Measurement:
         found = await self.store.measurement(run) if token(run) == run else None

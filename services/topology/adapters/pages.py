@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
 import yaml
@@ -16,6 +14,7 @@ from aiohttp import web
 
 from services.chassis import errors
 from services.chassis.errors import MalformedRequest, MeshbusError, Status
+from services.chassis.http.serving import error_page
 from services.topology.adapters.streams import Streams
 from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
@@ -25,16 +24,6 @@ from services.topology.feed.views import ClusterView
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance, reportpages
 
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 _HTTP = {
     Status.INVALID_ARGUMENT: 400,
     Status.UNAUTHENTICATED: 401,
@@ -72,8 +61,6 @@ class Pages:
     handlers: Handlers
     folder: Path
     most_streams: int
-    hosts: frozenset[str] = frozenset()
-    """Names besides `localhost` that this service is reached by."""
     ping_every_s: float = 15.0
     following: Following = field(init=False)
     _streams: Streams = field(init=False)
@@ -108,20 +95,20 @@ class Pages:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            check(request, self.hosts)
             return await self._route(request.path)(request)
-        except Refused as refusal:
-            return _error(refusal.error, status=refusal.status)
         except MeshbusError as error:
-            return _error(error, status=_HTTP.get(error.status, 500))
+            return error_page(error, status=_HTTP.get(error.status, 500))
 
     def _route(self, path: str) -> _Answer:
         if path.startswith("/static/"):
             return self._static
         found = self._routes.get(path)
         if found is None:
-            raise refused(404, "there is no such page")
+            return self._nowhere
         return found
+
+    async def _nowhere(self, _request: web.Request) -> web.StreamResponse:
+        return error_page(MalformedRequest("there is no such page"), status=404)
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -131,7 +118,7 @@ class Pages:
     async def _static(self, request: web.Request) -> web.StreamResponse:
         name = request.path.removeprefix("/static/")
         if _FILE.fullmatch(name) is None or not (self.folder / name).is_file():
-            raise refused(404, "there is no such file")
+            return await self._nowhere(request)
         return _file(self.folder / name)
 
     # --- live -----------------------------------------------------------------------------------
@@ -154,7 +141,7 @@ class Pages:
         cluster = request.query.get("cluster", "")
         if cluster:
             self._view(request)
-        return await self._streams.answer(request, cluster, _graph_type(request), _HEADERS)
+        return await self._streams.answer(request, cluster, _graph_type(request))
 
     def _view(self, request: web.Request) -> ClusterView:
         cluster = request.query.get("cluster", "")
@@ -193,33 +180,21 @@ class Pages:
             case "json":
                 return _json(orjson.dumps(answer))
             case "csv":
-                headers = _HEADERS | {
-                    "Content-Disposition": 'attachment; filename="compliance.csv"'
-                }
+                headers = {"Content-Disposition": 'attachment; filename="compliance.csv"'}
                 text = reportpages.to_csv(compliance.read(answer))
                 return web.Response(text=text, content_type="text/csv", headers=headers)
         text = reportpages.to_html(compliance.read(answer), stylesheet=_REPORT_STYLE)
-        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+        return web.Response(text=text, content_type="text/html")
 
 
-def _error(error: MeshbusError, *, status: int) -> web.Response:
-    fields = {
-        "code": error.code,
-        "summary": error.summary,
-        "cause": error.cause,
-        "remedy": error.remedy,
-    }
-    return _json(orjson.dumps(fields), status=status)
-
-
-def _json(body: bytes, *, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
 
 
 def _file(path: Path) -> web.FileResponse:
     kind = _TYPES[path.suffix.removeprefix(".")]
     # Asked again each time, and answered by 304: a new release shows at once.
-    headers = {**_HEADERS, "Cache-Control": "no-cache", "Content-Type": f"{kind}; charset=utf-8"}
+    headers = {"Cache-Control": "no-cache", "Content-Type": f"{kind}; charset=utf-8"}
     return web.FileResponse(path, headers=headers)
 
 
@@ -228,7 +203,7 @@ def _graph_type(request: web.Request) -> View:
     try:
         return View(text)
     except ValueError:
-        raise errors.MalformedRequest(
+        raise MalformedRequest(
             f"graphType {errors.shortened(text)!r} is not one of {', '.join(View)}"
         ) from None
 
@@ -238,55 +213,7 @@ def _moment(request: web.Request) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise errors.MalformedRequest(
+        raise MalformedRequest(
             f"at {errors.shortened(text)!r} is no moment such as 2026-05-01T12:00:00Z"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-
-
-class Refused(Exception):
-    """Carries the HTTP status beside the error: that of our errors has no 403 and no 405."""
-
-    def __init__(self, status: int, error: MeshbusError) -> None:
-        super().__init__(str(error))
-        self.status = status
-        self.error = error
-
-
-def refused(status: int, summary: str, *, cause: str = "", remedy: str = "") -> Refused:
-    return Refused(status, MalformedRequest(summary, cause=cause, remedy=remedy))
-
-
-def check(request: web.Request, names: Set[str]) -> None:
-    """Raises unless the request is a question, to us by one of our names, and not foreign."""
-    if request.method not in ("GET", "HEAD"):
-        raise refused(405, "only GET is answered here")
-    if not _is_ours(request.host, names):
-        raise refused(
-            403,
-            "this name is not one of the service's",
-            cause="the request's Host is neither an address nor localhost nor configured",
-            remedy="open the page by its address, or configure the name",
-        )
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
-        raise refused(
-            403,
-            "a page of another site asked",
-            cause="the request's Origin is another one than its Host",
-            remedy="ask from the page itself, or from a program that is no browser",
-        )
-
-
-def _is_ours(host: str, names: Set[str]) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return False
-    if name == "localhost" or name.endswith(".localhost") or name in names:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

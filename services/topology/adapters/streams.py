@@ -7,7 +7,6 @@ read for half a minute is cut off; its browser comes back with the position that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -30,9 +29,7 @@ class Streams:
     ping_every_s: float
     _open: set[asyncio.Transport] = field(default_factory=set)
 
-    async def answer(
-        self, request: web.Request, cluster: str, view: View, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
+    async def answer(self, request: web.Request, cluster: str, view: View) -> web.StreamResponse:
         """Sends until the client goes or the service ends."""
         transport = request.transport
         if transport is None:
@@ -42,7 +39,7 @@ class Streams:
             raise TooManyStreams(f"{self.most} clients follow the graph already")
         last = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         response = web.StreamResponse(
-            headers={**headers, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+            headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
         )
         self._open.add(transport)
         follower = self.following.follow(cluster, view, after=parsed_position(last))
