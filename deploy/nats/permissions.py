@@ -263,7 +263,7 @@ TOPOLOGY = User(
         _fetch("leases", "who owns a cluster's watches"),
         _fetch("clusters", "registered clusters"),
         _keys("clusters", "registered clusters"),
-        _fetch("credentials", "sealed kubeconfigs of registered clusters", keys="cluster.*"),
+        _fetch("credentials", "sealed kubeconfigs to watch by, and no other", keys="watch.*"),
         _fetch("intents", "what was applied, before a drift is told"),
         *_read("KV_intents", "what was applied, and what is applied next"),
         Right("cmd.lifecycle.*.apply.*", "put back what drifted"),

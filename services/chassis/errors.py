@@ -31,6 +31,7 @@ the place that raises knows better.
     │   ├── ServiceDraining       MB-2010
     │   ├── ClientTooSlow         MB-2011
     │   └── WorkerUnavailable     MB-2012
+    │   ├── SealingKeyMissing     MB-2015
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -282,6 +283,14 @@ class ClientTooSlow(BusError, code="MB-2011", status=Status.RESOURCE_EXHAUSTED):
 class WorkerUnavailable(BusError, code="MB-2012"):
     probable_cause = "no worker of the service is connected, or none answered in time"
     usual_remedy = "start the worker (nats micro ls shows those that run) and repeat the operation"
+
+
+class SealingKeyMissing(BusError, code="MB-2015", status=Status.FAILED_PRECONDITION):
+    probable_cause = "sender and receiver have sealing keys that do not belong together"
+    usual_remedy = (
+        "give the receiver the private half beside its own in MESHBUS_SEALING_PRIVATE_KEY; "
+        "docs/how-to/keys.md has the order in which keys are changed"
+    )
 
 
 class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):

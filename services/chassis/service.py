@@ -133,6 +133,7 @@ def _stop_signal() -> asyncio.Event:
 async def _connected(settings: ChassisSettings, *, service: str) -> AsyncIterator[Bus]:
     bus = await connect(settings, service=service)
     try:
+        bus.keys.check(service)
         await _await_streams(bus, settings)
         yield bus
     finally:

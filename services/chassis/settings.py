@@ -62,10 +62,12 @@ class ChassisSettings(BaseSettings):
     """Address of the NATS server; several are separated by commas."""
     nats_seed: SecretStr | None = None
     """NKey seed of this service's NATS user."""
-    sealing_public_key: str | None = None
-    """Base64 of the key to which kubeconfigs are sealed; needed by the gateway."""
+    sealing_public_keys: str | None = None
+    """Base64 of the keys to which kubeconfigs and commands are sealed, one for each receiver:
+    `lifecycle=KEY,translator=KEY,perf=KEY,topology=KEY`; the same list for all services."""
     sealing_private_key: SecretStr | None = None
-    """Base64 of the key that opens them; needed by the workers."""
+    """Base64 of the key that opens what was sealed to this service; several while it is being
+    changed, newest first, separated by commas. The gateway has none."""
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     """Name of this process in logs, leases and operation records."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -63,7 +63,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     parts = Records(Bucket(bus, "ops", _PATIENCE), OperationRecord)
     notices = Notices(chassis.publisher, parts, settings.instance)
     deadlines = Deadlines(requests, notices, now)
-    sealer = Sealer.of(Bucket(bus, "credentials", _PATIENCE), settings.sealing_public_key)
+    sealer = Sealer(Bucket(bus, "credentials", _PATIENCE))
     registrations = Registrations(
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord), sealer
     )

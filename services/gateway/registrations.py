@@ -50,10 +50,7 @@ class Registrations:
         """Deletes registration and credential; False when the cluster was not registered."""
         key = subjects.token(cluster)
         known = await self.clusters.bucket.get(key) is not None
-        await asyncio.gather(
-            self.clusters.bucket.delete(key),
-            self.sealer.bucket.delete(subjects.registered_credential(key)),
-        )
+        await asyncio.gather(self.clusters.bucket.delete(key), self.sealer.deregister(key))
         self._written.pop(cluster, None)
         log.info("cluster_deregistered", cluster=key)
         return known
@@ -68,5 +65,5 @@ class Registrations:
         config = target.config
         record = ClusterRecord(cluster=target.cluster, name=target.name, server=config.server)
         # The credential first: whoever sees the registration finds it.
-        await self.sealer.put(subjects.registered_credential(target.cluster), target.text, ttl=None)
+        await self.sealer.register(target.cluster, target.text)
         await self.clusters.put(target.cluster, record)

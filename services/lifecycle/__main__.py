@@ -36,9 +36,8 @@ log = structlog.get_logger(__name__)
 async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises its operations, and consumes commands until the end."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
-    private_key = settings.sealing_private_key
     credentials = Bucket(bus, "credentials")
-    opener = Opener.of(credentials, private_key.get_secret_value() if private_key else None)
+    opener = Opener(credentials)
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
     connections = Connections(

@@ -60,6 +60,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         metrics=chassis.metrics,
         ack_wait=settings.ack_wait,
         slots=own.slots,
+        keys=bus.keys,
     )
     runs = Runs(
         channels=channels,

@@ -64,8 +64,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     if own.prometheus.get_secret_value():
         # A wrong address ends the start, and not each cluster's watching.
         PrometheusApi(own.prometheus.get_secret_value())
-    key = settings.sealing_private_key
-    opener = Opener.of(Bucket(bus, "credentials"), key.get_secret_value() if key else None)
+    opener = Opener(Bucket(bus, "credentials"))
     views = Views()
     owner_handlers = OwnerHandlers()
     forwarding = Forwarding(bus=bus, handlers=owner_handlers)
@@ -219,7 +218,7 @@ class _ClusterObservation:
         return EnvoyTelemetry(admins, pods)
 
     async def _kubeconfig(self, cluster: str) -> str:
-        return await self.opener.get(subjects.registered_credential(cluster))
+        return await self.opener.get(subjects.watching_credential(cluster))
 
 
 async def _together(parts: Sequence[Any]) -> None:

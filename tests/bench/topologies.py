@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 from nats.aio.msg import Msg
 
-from services.chassis.bus import subjects
 from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.records import Bucket, Records
@@ -143,8 +142,7 @@ async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIter
     await seen.bus.client.flush()
     bus = await connect(stack.settings("gateway"), service="gateway")
     try:
-        sealer = Sealer.of(Bucket(bus, "credentials"), stack.sealing_public_key)
-        await sealer.put(subjects.registered_credential(token), text, ttl=None)
+        await Sealer(Bucket(bus, "credentials")).register(token, text)
         record = ClusterRecord(cluster=token, name="bench", server=config.server)
         clusters = Records(Bucket(bus, "clusters"), ClusterRecord)
         began = time.monotonic()

@@ -117,8 +117,7 @@ async def _register(stack: Stack, token: str, kubeconfig: str) -> None:
     """As the gateway does on the first use of a cluster, and with its rights."""
     bus = await connect(stack.settings("gateway"), service="gateway")
     try:
-        sealer = Sealer.of(Bucket(bus, "credentials"), stack.sealing_public_key)
-        await sealer.put(subjects.registered_credential(token), kubeconfig, ttl=None)
+        await Sealer(Bucket(bus, "credentials")).register(token, kubeconfig)
     finally:
         await bus.close()
 

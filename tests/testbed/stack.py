@@ -21,11 +21,12 @@ from deploy.nats.keys import UserKey, seed_file, write_keys
 from deploy.nats.permissions import USERS
 from services.chassis.bus import streams
 from services.chassis.bus.connection import connect
-from services.chassis.bus.credentials import generate_keys
+from services.chassis.sealing import RECEIVERS, Keys
 from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
 from tests.testbed.building import binary, distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer
+from tests.testbed.households import Household
 from tests.testbed.processes import BedError, Process, wait_until
 
 SERVICES = ("lifecycle", "translator", "perf", "topology", "gateway")
@@ -58,7 +59,7 @@ class Stack:
         )
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}
-        self._public_key, self._private_key = generate_keys()
+        self.household = Household()
         self._otlp_endpoint = otlp_endpoint
         self._settings = dict(settings or {})
         self._health: dict[str, int] = {}
@@ -121,6 +122,7 @@ class Stack:
             env={
                 **_clean_environment(),
                 **self._shared(),
+                **self.household.environment("admin"),
                 "MESHBUS_NATS_SEED": self.admin_seed,
             },
             capture_output=True,
@@ -182,9 +184,9 @@ class Stack:
         return self._nkeys["operator"].seed
 
     @property
-    def sealing_public_key(self) -> str:
-        """The key to which the gateway seals kubeconfigs."""
-        return self._public_key
+    def keys(self) -> Keys:
+        """Opens what was sealed to any of the services: a test's own eyes."""
+        return self.household.keys(*RECEIVERS)
 
     def settings(self, user: str) -> ChassisSettings:
         """For a connection as `user`: `connect(stack.settings(user), service=user)`."""
@@ -192,6 +194,7 @@ class Stack:
             name.removeprefix("MESHBUS_").lower(): value
             for name, value in {
                 **self._shared(),
+                **self.household.environment(user),
                 "MESHBUS_NATS_SEED": self._nkeys[user].seed,
                 "MESHBUS_INSTANCE": f"test-{user}",
             }.items()
@@ -259,8 +262,6 @@ class Stack:
     def _shared(self) -> dict[str, str]:
         shared = {
             "MESHBUS_NATS_URL": self.nats.url,
-            "MESHBUS_SEALING_PUBLIC_KEY": self._public_key,
-            "MESHBUS_SEALING_PRIVATE_KEY": self._private_key,
             **self._settings,
         }
         if self._otlp_endpoint:
@@ -271,6 +272,7 @@ class Stack:
         own = {
             "MESHBUS_HTTP_PORT": str(http_port),
             "MESHBUS_NATS_SEED": self._nkeys[service].seed,
+            **self.household.environment(service),
         }
         if service == "gateway":
             own["MESHBUS_GATEWAY_PORT"] = str(self.gateway_port)

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.chassis.errors import BusUnavailable
+from services.chassis.sealing import Keys
 from services.chassis.settings import ChassisSettings
 
 _WATCHDOG_PERIOD = timedelta(seconds=5)
@@ -71,6 +72,8 @@ class Bus:
 
     client: Client
     name: str
+    keys: Keys = field(default_factory=Keys)
+    """What this process seals with and opens with; a person's connection has none."""
     watchdog_period: timedelta = _WATCHDOG_PERIOD
     """How often the watchdog asks, and how long it waits for the answer."""
     is_closing: bool = False
@@ -135,7 +138,12 @@ async def connect(
     settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
 ) -> Bus:
     """Connects and starts the watchdog; waits for a server that is not there yet."""
-    bus = Bus(client=_Client(), name=settings.instance, watchdog_period=watchdog)
+    bus = Bus(
+        client=_Client(),
+        name=settings.instance,
+        keys=Keys.of(settings),
+        watchdog_period=watchdog,
+    )
 
     async def on_error(error: Exception) -> None:
         log.warning("bus_error", error=type(error).__name__, text=str(error)[:200])

@@ -1,35 +1,30 @@
 """Sealed kubeconfigs: they travel past the bus's messages and never touch a disk in clear.
 
-The gateway seals each to the workers' public key (a NaCl sealed box) and stores the result with a
-time to live; commands carry only the key of the record. Whoever reads the bucket, its files or a
-backup of them sees ciphertext.
+The gateway seals each to the key of the service that uses it (`chassis/sealing.py`) and stores the
+result with a time to live; commands carry only the key of the record. Whoever reads the bucket, its
+files or a backup of them sees ciphertext.
+
+A registered cluster has two: lifecycle's, which may write, and topology's, which only watches and
+may be another account that cannot write (`watch.<cluster>`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from nacl.exceptions import CryptoError
-from nacl.public import PrivateKey, PublicKey, SealedBox
-
 from services.chassis.bus.records import Bucket, RevisionConflict
-from services.chassis.bus.subjects import operation_credential
-from services.chassis.errors import CredentialMissing
+from services.chassis.bus.subjects import (
+    operation_credential,
+    registered_credential,
+    watching_credential,
+)
+from services.chassis.errors import CredentialMissing, SealingKeyMissing
 from services.chassis.messages import Command
-from services.chassis.settings import SettingsError
 
-
-def generate_keys() -> tuple[str, str]:
-    """A fresh (public, private) pair, each in base64."""
-    private = PrivateKey.generate()
-    return (
-        base64.b64encode(bytes(private.public_key)).decode(),
-        base64.b64encode(bytes(private)).decode(),
-    )
+_WRITER = "lifecycle"
+_WATCHER = "topology"
 
 
 def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
@@ -45,39 +40,44 @@ def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """The gateway's half: it can store kubeconfigs but never read one back."""
+    """The half that stores kubeconfigs and never reads one back."""
 
     bucket: Bucket
-    box: SealedBox[PublicKey]
-
-    @classmethod
-    def of(cls, bucket: Bucket, public_key: str | None) -> Sealer:
-        return cls(bucket, SealedBox(PublicKey(_key(public_key, "MESHBUS_SEALING_PUBLIC_KEY"))))
 
     async def put(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> None:
-        """Seals and stores; without `ttl` the record stays until it is deleted."""
-        await self.bucket.put(key, self.box.encrypt(kubeconfig.encode()), ttl=ttl)
+        """Seals to lifecycle and stores; without `ttl` the record stays until it is deleted."""
+        await self.bucket.put(key, self._sealed(kubeconfig, recipient=_WRITER), ttl=ttl)
 
     async def create(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> bool:
-        """Seals and stores under a key that was never used; False when it was."""
-        sealed = self.box.encrypt(kubeconfig.encode())
+        """Seals to lifecycle and stores under a key that was never used; False when it was."""
         try:
+            sealed = self._sealed(kubeconfig, recipient=_WRITER)
             await self.bucket.create_unseen(key, sealed, ttl=ttl)
         except RevisionConflict:
             return False
         return True
 
+    async def register(self, cluster: str, kubeconfig: str, *, watching: str = "") -> None:
+        """Stores a registered cluster's credentials, `watching` (a kubeconfig that may only read)
+        for topology; without one it watches by the account that writes."""
+        watch = self._sealed(watching or kubeconfig, recipient=_WATCHER)
+        await self.put(registered_credential(cluster), kubeconfig, ttl=None)
+        await self.bucket.put(watching_credential(cluster), watch)
+
+    async def deregister(self, cluster: str) -> None:
+        """Deletes both of a registered cluster's credentials."""
+        await self.bucket.delete(registered_credential(cluster))
+        await self.bucket.delete(watching_credential(cluster))
+
+    def _sealed(self, kubeconfig: str, *, recipient: str) -> bytes:
+        return self.bucket.bus.keys.sealed(kubeconfig.encode(), recipient=recipient)
+
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """The workers' half."""
+    """The half of the two services that reach clusters, each with its own private key."""
 
     bucket: Bucket
-    box: SealedBox[PrivateKey]
-
-    @classmethod
-    def of(cls, bucket: Bucket, private_key: str | None) -> Opener:
-        return cls(bucket, SealedBox(PrivateKey(_key(private_key, "MESHBUS_SEALING_PRIVATE_KEY"))))
 
     async def get(self, key: str) -> str:
         """The kubeconfig's text; raises `CredentialMissing`."""
@@ -85,23 +85,11 @@ class Opener:
         if entry is None:
             raise CredentialMissing(f"there is no credential {key}")
         try:
-            return self.box.decrypt(entry.value).decode()
-        except CryptoError:
+            return self.bucket.bus.keys.opened(entry.value).decode()
+        except SealingKeyMissing:
             raise CredentialMissing(
                 f"credential {key} cannot be opened",
                 cause="it was sealed to another key than this worker's",
-                remedy="give the gateway and the workers the two halves of one key pair",
+                remedy="give MESHBUS_SEALING_PRIVATE_KEY the former key beside the new one, or "
+                "send the operation again",
             ) from None
-
-
-def _key(text: str | None, variable: str) -> bytes:
-    try:
-        key = base64.b64decode(text or "", validate=True)
-    except binascii.Error:
-        key = b""
-    if len(key) != PrivateKey.SIZE:
-        raise SettingsError(
-            f"{variable} is missing or not a key; "
-            "`python -m services.chassis.bus keys` makes a pair"
-        )
-    return key

@@ -3,6 +3,9 @@
 A worker that finds garbage buries it itself. A command that killed or failed every worker that took
 it stays in the work queue and blocks its subject; the server's advisory tells, and the mover copies
 the message to DLQ, marks the operation as failed, and deletes the original.
+
+A letter keeps its subject, its headers and the reason in clear, and its body sealed to the service
+that it was meant for, as a command's is; one that a person sent in clear is sealed on the way here.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery
 from services.chassis.errors import AttemptsExhausted, InvalidMessage
+from services.chassis.sealing import Keys
 from services.chassis.telemetry.redaction import redacted_text
 
 _WITHIN = timedelta(seconds=20)
+_MOVER = "lifecycle"
 REASON = "Meshbus-Reason"
 ORIGIN = "Meshbus-Origin"
 
@@ -47,9 +52,10 @@ class DeadLetters:
     async def bury(
         self, letter: DeadLetter, *, stream_sequence: int, code: str, reason: str
     ) -> None:
-        """Copies a message to DLQ; text that looks like a secret is masked."""
+        """Copies a message to DLQ, with a body that its service alone can read."""
         parsed = letter.subject.split(".")
         service = parsed[1] if len(parsed) > 1 else "unknown"
+        body, sealing = _sealed(letter, keys=self.publisher.bus.keys, service=service)
         headers = {
             key: value
             for key, value in letter.headers.items()
@@ -59,10 +65,9 @@ class DeadLetters:
             envelopes.MESSAGE_ID: f"dlq/CMD/{stream_sequence}",
             ORIGIN: f"{letter.subject} {stream_sequence}",
             REASON: f"{code} {reason}"[:200],
+            **sealing,
         }
-        await self.publisher.raw(
-            subjects.dead_letter(service), _masked(letter.body), headers, within=_WITHIN
-        )
+        await self.publisher.raw(subjects.dead_letter(service), body, headers, within=_WITHIN)
         log.warning("message_buried", subject=letter.subject, code=code)
 
     async def bury_delivery(self, delivery: Delivery, error: InvalidMessage) -> None:
@@ -107,6 +112,18 @@ class Mover:
         )
         await self.fail(letter, error)
         await context.delete_msg("CMD", sequence)
+
+
+def _sealed(letter: DeadLetter, *, keys: Keys, service: str) -> tuple[bytes, dict[str, str]]:
+    """The body and the header that tells how it is laid out. A service without a key of its own
+    has its letters sealed to lifecycle, which moves them."""
+    if envelopes.is_sealed(letter.headers):
+        return letter.body, {}
+    if not keys.public:
+        return _masked(letter.body), {}
+    recipient = service if service in keys.public else _MOVER
+    body, headers = envelopes.sealed(letter.body, letter.headers, keys=keys, recipient=recipient)
+    return body, {envelopes.CONTENT_ENCODING: headers[envelopes.CONTENT_ENCODING]}
 
 
 def _masked(body: bytes) -> bytes:

@@ -1,7 +1,9 @@
 """How messages are laid on the wire: headers, body, encoding.
 
 Commands travel as msgpack, events as JSON; every consumer decodes by `Content-Type`, and a body
-without one that begins with `{` is taken for JSON, so that a person can use `nats pub`.
+without one that begins with `{` is taken for JSON, so that a person can use `nats pub`. A command's
+body is sealed last, so it is opened first (`Content-Encoding: deflate, sealed`); a person's plain
+one is taken as well.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from pydantic import ValidationError
 
 from services.chassis.errors import InvalidMessage, RequestTooLarge
 from services.chassis.messages.models import SCHEMA_VERSION, Message
+from services.chassis.sealing import Keys
 
 CONTENT_TYPE = "Content-Type"
 CONTENT_ENCODING = "Content-Encoding"
 DEFLATE = "deflate"
+SEALED = "sealed"
 MESSAGE_ID = "Nats-Msg-Id"
 SCHEMA = "Meshbus-Schema"
 OPERATION = "Meshbus-Operation"
@@ -31,6 +35,8 @@ MSGPACK = "application/msgpack"
 _COMPRESS_FROM_BYTES = 64 * 1024
 MAX_BODY_BYTES = 1000 * 1000
 _MAX_INFLATED_BYTES = 32 * 1024 * 1024
+
+NO_KEYS = Keys()
 
 M = TypeVar("M", bound=Message)
 
@@ -53,6 +59,36 @@ def compressed(body: bytes) -> tuple[bytes, dict[str, str]]:
     return zlib.compress(body, level=3), {CONTENT_ENCODING: DEFLATE}
 
 
+def sealed(
+    body: bytes, headers: Mapping[str, str], *, keys: Keys, recipient: str
+) -> tuple[bytes, dict[str, str]]:
+    """Body and headers that `recipient` alone can read; unchanged for a sender without any keys.
+
+    Raises `SealingKeyMissing` when there are keys, but none of the recipient: nothing is sent in
+    clear because a name is missing in a list.
+    """
+    if not keys.public:
+        return body, dict(headers)
+    inner = headers.get(CONTENT_ENCODING)
+    encoding = f"{inner}, {SEALED}" if inner else SEALED
+    return keys.sealed(body, recipient=recipient), {**headers, CONTENT_ENCODING: encoding}
+
+
+def is_sealed(headers: Mapping[str, str]) -> bool:
+    return headers.get(CONTENT_ENCODING, "").rpartition(",")[2].strip() == SEALED
+
+
+def opened(
+    body: bytes, headers: Mapping[str, str], *, keys: Keys
+) -> tuple[bytes, Mapping[str, str]]:
+    """Body and headers as they were before they were sealed; raises `SealingKeyMissing`."""
+    if not is_sealed(headers):
+        return body, headers
+    inner = headers[CONTENT_ENCODING].rpartition(",")[0].strip()
+    others = {name: value for name, value in headers.items() if name != CONTENT_ENCODING}
+    return keys.opened(body), others | ({CONTENT_ENCODING: inner} if inner else {})
+
+
 def _packed(message: Message, content_type: str) -> bytes:
     if content_type == JSON:
         return message.model_dump_json(exclude_defaults=False).encode()
@@ -60,9 +96,12 @@ def _packed(message: Message, content_type: str) -> bytes:
     return packed
 
 
-def decode(model: type[M], body: bytes, headers: Mapping[str, str] | None) -> M:
-    """The message of type `model`; raises `InvalidMessage` for anything else."""
-    headers = headers or {}
+def decode(
+    model: type[M], body: bytes, headers: Mapping[str, str] | None, *, keys: Keys = NO_KEYS
+) -> M:
+    """The message of type `model`; raises `InvalidMessage` for anything else, and
+    `SealingKeyMissing` for one that was sealed to another."""
+    body, headers = opened(body, headers or {}, keys=keys)
     version = headers.get(SCHEMA, str(SCHEMA_VERSION))
     if version != str(SCHEMA_VERSION):
         raise InvalidMessage(f"schema version {version[:16]!r} is not known here")

@@ -98,6 +98,7 @@ class Publisher:
             )
         )
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient=service)
         headers |= {
             envelopes.MESSAGE_ID: f"{service}.{command.operation}.{command.cluster}",
             envelopes.OPERATION: command.operation,

@@ -188,7 +188,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         _bucket("clusters", "Clusters that were registered"),
         _bucket("intents", "What was applied where"),
         _bucket("catalog", "Operations that workers advertise"),
-        _bucket("credentials", "Kubeconfigs, sealed to the workers' key"),
+        _bucket("credentials", "Kubeconfigs, each sealed to the service that uses it"),
         _bucket("delivery", "Up to where clients have got the events"),
         _bucket("perf", "State of performance runs", ttl=PERF_TTL),
         _bucket("baselines", "Performance runs to compare with"),

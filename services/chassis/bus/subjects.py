@@ -68,6 +68,11 @@ def registered_credential(cluster: str) -> str:
     return f"cluster.{cluster}"
 
 
+def watching_credential(cluster: str) -> str:
+    """The same of the kubeconfig that topology watches it by."""
+    return f"watch.{cluster}"
+
+
 def operation_credential(operation: str, cluster: str) -> str:
     """Key in `credentials` of the kubeconfig that came with an operation."""
     return f"operation.{token(operation)}.{cluster}"

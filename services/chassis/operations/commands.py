@@ -12,27 +12,43 @@ from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.pulling import Delivery
 from services.chassis.bus.subjects import CommandSubject
 from services.chassis.errors import InvalidMessage
-from services.chassis.messages import Command
+from services.chassis.messages import Command, Verb
+from services.chassis.sealing import Keys
 from services.chassis.telemetry import traces
 
 
-def read_command(delivery: Delivery) -> Command:
-    """The command of a delivery; raises `InvalidMessage`."""
+def read_command(delivery: Delivery, *, keys: Keys = envelopes.NO_KEYS) -> Command:
+    """The command of a delivery; raises `InvalidMessage`, and `SealingKeyMissing` for one that was
+    sealed to another key: the right one may come with the next start, so it is not thrown away."""
     return read_letter(
-        DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data)
+        DeadLetter(delivery.message.subject, delivery.headers, delivery.message.data), keys=keys
     )
 
 
-def read_letter(letter: DeadLetter) -> Command:
+def read_letter(letter: DeadLetter, *, keys: Keys = envelopes.NO_KEYS) -> Command:
     """The command in a message of CMD; the subject's cluster wins over the body's."""
     subject = CommandSubject.parse(letter.subject)
     if subject is None:
         raise InvalidMessage("the subject is not of the form that workers consume")
-    command = envelopes.decode(Command, letter.body, letter.headers)
+    command = envelopes.decode(Command, letter.body, letter.headers, keys=keys)
     is_mesh = subject.operation is None
     if not is_mesh and subject.operation != subjects.token(command.operation):
         raise InvalidMessage("the subject names another operation than the body")
     return command.model_copy(update={"cluster": subject.cluster})
+
+
+def outlined(letter: DeadLetter) -> Command:
+    """As much of a command as its headers tell to a service that it was not sealed to: enough to
+    fail its operation. Raises `InvalidMessage`."""
+    subject = CommandSubject.parse(letter.subject)
+    operation = letter.headers.get(envelopes.OPERATION, "")
+    verb, _, kind = letter.headers.get(envelopes.KIND, "").partition(" ")
+    if subject is None or subject.operation not in (None, subjects.token(operation)):
+        raise InvalidMessage("the subject names another operation than the headers")
+    try:
+        return Command(operation=operation, kind=kind, verb=Verb(verb), cluster=subject.cluster)
+    except ValueError:
+        raise InvalidMessage("the headers name no operation") from None
 
 
 @contextmanager

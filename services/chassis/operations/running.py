@@ -25,6 +25,7 @@ from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence
 from services.chassis.bus.pulling import Abandon, Delivery
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.subjects import operation_key
 from services.chassis.errors import (
     AttemptsExhausted,
     BusUnavailable,
@@ -36,6 +37,7 @@ from services.chassis.errors import (
     MeshbusError,
     OperationCancelled,
     RequestTooLarge,
+    SealingKeyMissing,
     UnknownOperation,
 )
 from services.chassis.messages import (
@@ -45,11 +47,17 @@ from services.chassis.messages import (
     OperationRecord,
     OperationState,
     Plan,
+    RequestRecord,
     ServiceCatalog,
     SlotKind,
 )
 from services.chassis.operations.claims import Claims
-from services.chassis.operations.commands import processing, read_command, read_letter
+from services.chassis.operations.commands import (
+    outlined,
+    processing,
+    read_command,
+    read_letter,
+)
 from services.chassis.operations.completion import (
     Result,
     failure_event,
@@ -121,6 +129,7 @@ class Runner(Generic[W]):
             ack_wait=chassis.settings.ack_wait,
             is_exclusive=is_exclusive,
         )
+        self._requests = Records(Bucket(chassis.bus, "ops"), RequestRecord)
         self._publisher = chassis.publisher
         self._metrics = chassis.metrics
         self._work = work
@@ -147,7 +156,7 @@ class Runner(Generic[W]):
         Raises `Abandon` when another worker has it, and `BusUnavailable` when the end could not be
         stored: the command then comes again.
         """
-        command = read_command(delivery)
+        command = read_command(delivery, keys=self.claims.bus.keys)
         with processing(delivery, command, service=self.service):
             stored = await self.claims.stored(command.operation, command.cluster)
             if stored is not None and stored[0].state.is_terminal:
@@ -161,7 +170,7 @@ class Runner(Generic[W]):
     async def fail_exhausted(self, letter: DeadLetter, error: AttemptsExhausted) -> None:
         """Fails the operation of a command whose every delivery has failed."""
         try:
-            command = read_letter(letter)
+            command = await self._given_up(letter)
         except InvalidMessage:
             return
         stored = await self.claims.stored(command.operation, command.cluster)
@@ -172,6 +181,17 @@ class Runner(Generic[W]):
         words = doing(self._operation(command), command)
         final = failure_event(progress, error, doing=words, applied="")
         await self._complete(progress, final, error)
+
+    async def _given_up(self, letter: DeadLetter) -> Command:
+        """The command of a letter. Of one that was sealed to another service its headers tell the
+        operation, and the request's record what people call the cluster."""
+        try:
+            return read_letter(letter, keys=self.claims.bus.keys)
+        except SealingKeyMissing:
+            command = outlined(letter)
+        request = await self._requests.get(operation_key(command.operation))
+        names = request[0].cluster_names if request else {}
+        return command.model_copy(update={"cluster_name": names.get(command.cluster, "")})
 
     async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
         """Runs the operation between its first and its last event."""

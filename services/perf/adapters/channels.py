@@ -79,6 +79,7 @@ class BusChannels:
 
     async def publish(self, command: ShardCommand) -> None:
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient="perf")
         headers |= {
             envelopes.MESSAGE_ID: f"perf.{command.run}.{command.token}",
             envelopes.OPERATION: command.run,

@@ -34,6 +34,7 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import ErrorReport
 from services.chassis.operations.completion import first_error
+from services.chassis.sealing import Keys
 from services.chassis.telemetry import metrics, traces
 from services.perf.definitions.loads import GeneratorName, Load
 from services.perf.measurements.measurements import Part
@@ -155,6 +156,7 @@ class ShardWorker:
     metrics: metrics.Metrics
     ack_wait: timedelta
     slots: int
+    keys: Keys = envelopes.NO_KEYS
     _busy: int = 0
     _begun: set[tuple[str, str]] = field(default_factory=set)
     """Runs and tokens whose load this worker has made: a redelivery makes none again."""
@@ -166,7 +168,9 @@ class ShardWorker:
 
     async def handle(self, delivery: Delivery) -> None:
         """One shard; returning means that it is done with, or not wanted."""
-        command = envelopes.decode(ShardCommand, delivery.message.data, delivery.headers)
+        command = envelopes.decode(
+            ShardCommand, delivery.message.data, delivery.headers, keys=self.keys
+        )
         with (
             traces.continued(
                 "process cmd.perf shard",

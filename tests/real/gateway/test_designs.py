@@ -87,7 +87,8 @@ async def commands_of(rig: Rig) -> list[Command]:
     for subject in await rig.commands():
         if subject.startswith("cmd.translator."):
             message = await context.get_last_msg("CMD", subject)
-            found.append(envelopes.decode(Command, message.data or b"", message.headers or {}))
+            body, headers = message.data or b"", message.headers
+            found.append(envelopes.decode(Command, body, headers, keys=rig.stack.keys))
     return found
 
 

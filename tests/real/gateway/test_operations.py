@@ -45,7 +45,8 @@ async def refusal(client: GenerationClient, fields: dict[str, Any]) -> grpc.aio.
 
 async def stored_command(rig: Rig, subject: str) -> Command:
     message = await rig.bus.client.jetstream().get_last_msg("CMD", subject)
-    return envelopes.decode(Command, message.data or b"", message.headers)
+    body, headers = message.data or b"", message.headers
+    return envelopes.decode(Command, body, headers, keys=rig.stack.keys)
 
 
 async def test_a_command_holds_what_was_asked(rig: Rig) -> None:

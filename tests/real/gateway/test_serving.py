@@ -113,7 +113,7 @@ async def test_a_trace_goes_from_the_call_to_the_command(tmp_path: Path) -> None
     [
         ({"MESHBUS_GATEWAY_PROT": "1"}, "MESHBUS_GATEWAY_PORT"),
         ({"MESHBUS_GATEWAY_TLS_KEY": "/nowhere"}, "tls_certificate"),
-        ({"MESHBUS_SEALING_PUBLIC_KEY": "short"}, "MESHBUS_SEALING_PUBLIC_KEY"),
+        ({"MESHBUS_SEALING_PUBLIC_KEYS": "lifecycle=short"}, "MESHBUS_SEALING_PUBLIC_KEYS"),
     ],
 )
 async def test_settings_that_cannot_work_are_named(

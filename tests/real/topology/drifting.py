@@ -208,9 +208,8 @@ async def rigged(folder: Path, cluster: Cluster, **options: Any) -> AsyncIterato
         bus = await connect(stack.settings("admin"), service="admin")
         exits.push_async_callback(bus.close)
         config = parse_kubeconfig(cluster.kubeconfig_text)
-        sealer = Sealer.of(Bucket(bus, "credentials"), stack.sealing_public_key)
-        registered = subjects.registered_credential(config.cluster)
-        await sealer.put(registered, cluster.kubeconfig_text, ttl=None)
+        sealer = Sealer(Bucket(bus, "credentials"))
+        await sealer.register(config.cluster, cluster.kubeconfig_text)
         client = await exits.enter_async_context(KubeClient(config, connections=100))
         rig = Rig(cluster, config.cluster, bus)
         async with watching(rig, client, options):

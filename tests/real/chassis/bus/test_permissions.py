@@ -186,6 +186,7 @@ REFUSED_PUBLISHES = {
     "topology": (
         "$JS.API.STREAM.MSG.GET.KV_credentials",
         "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.operation.op.acluster",
+        "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.cluster.acluster",
         *STREAM_CHANGES,
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",
@@ -264,7 +265,7 @@ async def test_a_refusal_is_an_error_of_ours_and_changes_nothing(stack: Stack) -
                 command, service="lifecycle", slot=SlotKind.MESH, within=NO_PATIENCE
             )
         credentials = Bucket(gateway, "credentials", NO_PATIENCE)
-        await _sealer(stack, gateway).put("cluster.secret", "a kubeconfig", ttl=None)
+        await _sealer(gateway).put("cluster.secret", "a kubeconfig", ttl=None)
         with pytest.raises(BusUnavailable):
             await credentials.get("cluster.secret")
     async with connected(stack, "admin") as admin:
@@ -293,7 +294,7 @@ async def test_the_init_job_may_run_again(stack: Stack) -> None:
 async def test_the_gateway_may_do_its_work(stack: Stack) -> None:
     async with allowed(stack, "gateway") as bus:
         await streams.verify(bus.client, lease_ttl=WITHIN)
-        publisher, sealer = Publisher(bus), _sealer(stack, bus)
+        publisher, sealer = Publisher(bus), _sealer(bus)
         key = subjects.operation_credential("g1", "gcluster")
         assert await sealer.create(key, "a kubeconfig", ttl=WITHIN)
         assert not await sealer.create(key, "another one", ttl=WITHIN)
@@ -305,7 +306,7 @@ async def test_the_gateway_may_do_its_work(stack: Stack) -> None:
         await Bucket(bus, "catalog").get("lifecycle")
         command = Command(operation="g1", kind="istio", cluster="gcluster")
         for slot in SlotKind:
-            await publisher.command(command, service="nobody", slot=slot, within=WITHIN)
+            await publisher.command(command, service="translator", slot=slot, within=WITHIN)
         await streams.call_api(bus.client, "CONSUMER.INFO.CMD.lifecycle", {})
         await streams.call_api(bus.client, "STREAM.INFO.EVT", {})
         await publisher.event(_event("gateway", "g1"))
@@ -318,14 +319,14 @@ async def test_the_gateway_may_do_its_work(stack: Stack) -> None:
 async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
     async with connected(stack, "gateway") as gateway:
         key = subjects.operation_credential("l1", "lcluster")
-        await _sealer(stack, gateway).put(key, "a kubeconfig", ttl=WITHIN)
+        await _sealer(gateway).put(key, "a kubeconfig", ttl=WITHIN)
         command = Command(operation="l1", kind="istio", cluster="lcluster", credential=key)
         await Publisher(gateway).command(
             command, service="lifecycle", slot=SlotKind.MESH, within=WITHIN
         )
     async with allowed(stack, "lifecycle") as bus, connected(stack, "admin") as admin:
         await streams.verify(bus.client, lease_ttl=WITHIN)
-        publisher, opener = Publisher(bus), _opener(stack, bus)
+        publisher, opener = Publisher(bus), _opener(bus)
 
         async def work(delivery: Delivery) -> None:
             await delivery.message.in_progress()
@@ -348,12 +349,12 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
 
 async def test_topology_may_do_its_work(stack: Stack) -> None:
     async with connected(stack, "gateway") as gateway, connected(stack, "lifecycle") as lifecycle:
-        key = subjects.registered_credential("tcluster")
-        await _sealer(stack, gateway).put(key, "a kubeconfig", ttl=None)
+        await _sealer(gateway).register("tcluster", "a kubeconfig", watching="one that reads")
         await Bucket(lifecycle, "intents").put("tcluster.applied.a", b"{}")
     async with allowed(stack, "topology") as bus:
         await streams.verify(bus.client, lease_ttl=WITHIN)
-        assert await _opener(stack, bus).get(key) == "a kubeconfig"
+        key = subjects.watching_credential("tcluster")
+        assert await _opener(bus).get(key) == "one that reads"
         await bus.client.subscribe("$KV.clusters.>")
         await Bucket(bus, "clusters").keys()
         await Bucket(bus, "clusters").get("tcluster")
@@ -454,14 +455,12 @@ def test_every_service_user_has_its_own_inbox() -> None:
 # --- hands ---------------------------------------------------------------------------------------
 
 
-def _sealer(stack: Stack, bus: Bus) -> Sealer:
-    return Sealer.of(Bucket(bus, "credentials"), stack.sealing_public_key)
+def _sealer(bus: Bus) -> Sealer:
+    return Sealer(Bucket(bus, "credentials"))
 
 
-def _opener(stack: Stack, bus: Bus) -> Opener:
-    private = stack.settings("lifecycle").sealing_private_key
-    assert private is not None
-    return Opener.of(Bucket(bus, "credentials"), private.get_secret_value())
+def _opener(bus: Bus) -> Opener:
+    return Opener(Bucket(bus, "credentials"))
 
 
 async def _written(bucket: Bucket, *, own: bool) -> None:
