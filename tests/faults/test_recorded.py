@@ -1,0 +1,174 @@
+"""Services of two versions beside each other: each reads what the other one sends, or refuses it.
+
+An older version is there as what it left on the wire and as the schema that it read by
+(`recording.py`), so every message of it is judged, not only those that a test happens to send.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from services.chassis.bus import envelopes
+from services.chassis.errors import InvalidMessage
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.messages import Phase
+from tests.faults.recording import (
+    MODELS,
+    SCHEMA,
+    Recording,
+    recorded,
+    samples,
+    schema_of,
+    versions,
+)
+from tests.testbed.bodies import config_map
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus, message_count, stored_events
+from tests.testbed.waiting import eventually
+
+EVERY = [(version, one) for version in versions() for one in recorded(version)]
+every_recording = pytest.mark.parametrize(
+    "one", [one for _, one in EVERY], ids=[f"{version}, {one.name}" for version, one in EVERY]
+)
+every_version = pytest.mark.parametrize("version", versions())
+
+
+@every_recording
+def test_what_an_older_version_sent_still_says_the_same(one: Recording) -> None:
+    read = envelopes.decode(MODELS[one.model], one.body, one.headers)
+    assert missing(one.says, read.model_dump(mode="json")) == []
+
+
+@every_recording
+def test_another_schema_version_is_refused_by_its_name(one: Recording) -> None:
+    headers = {**one.headers, envelopes.SCHEMA: "2"}
+    with pytest.raises(InvalidMessage, match="schema version '2' is not known here"):
+        envelopes.decode(MODELS[one.model], one.body, headers)
+
+
+@every_version
+def test_an_older_version_reads_what_is_sent_today(version: str) -> None:
+    schemas = schema_of(version)
+    for name, (message, _) in samples().items():
+        schema = schemas.get(type(message).__name__)
+        if schema is not None:
+            told = message.model_dump(mode="json")
+            problems = [str(e) for e in jsonschema_rs.validator_for(schema).iter_errors(told)]
+            assert problems == [], name
+
+
+@every_version
+def test_no_message_has_changed_in_a_way_that_breaks_a_reader(version: str) -> None:
+    today = json.loads(SCHEMA.read_text())
+    for name, schema in schema_of(version).items():
+        assert name in today, f"{name} is gone"
+        assert list(breaks(schema, today[name], name)) == []
+
+
+def missing(said: Any, read: Any, place: str = "") -> list[str]:
+    """Places where what was said is not what was read; what is new today does not count."""
+    if isinstance(said, dict) and isinstance(read, dict):
+        return [
+            found
+            for key, value in said.items()
+            for found in (
+                missing(value, read[key], f"{place}.{key}") if key in read else [f"{place}.{key}"]
+            )
+        ]
+    if isinstance(said, list) and isinstance(read, list) and len(said) == len(read):
+        return [
+            found
+            for index, (one, other) in enumerate(zip(said, read, strict=True))
+            for found in missing(one, other, f"{place}[{index}]")
+        ]
+    return [] if said == read else [f"{place}: {said!r} became {read!r}"]
+
+
+def breaks(old: Any, new: Any, place: str) -> list[str]:
+    """Why a reader of one of two schemas would not understand a writer of the other.
+
+    A field may come, with a default; it may not go, nor change its type, nor become required.
+    An enumeration may grow: a reader that does not know a value refuses the message by its name.
+    """
+    found = []
+    old_parts = {"": old, **(old.get("$defs") or {})}
+    new_parts = {"": new, **(new.get("$defs") or {})}
+    for name, part in old_parts.items():
+        where = f"{place}.{name}" if name else place
+        other = new_parts.get(name)
+        if other is None:
+            found.append(f"{where} is gone")
+            continue
+        found += [f"{where}: {v!r} is gone" for v in part.get("enum", []) if v not in other["enum"]]
+        for field, kind in (part.get("properties") or {}).items():
+            if field not in other.get("properties", {}):
+                found.append(f"{where}.{field} is gone")
+            elif shape(kind) != shape(other["properties"][field]):
+                found.append(f"{where}.{field} has another type")
+        required = set(other.get("required") or []) - set(part.get("required") or [])
+        found += [f"{where}.{field} has become required" for field in sorted(required)]
+    return found
+
+
+def shape(kind: Any) -> Any:
+    """A field's type, without its words and its bounds."""
+    if isinstance(kind, dict):
+        kept = ("type", "format", "$ref", "items", "anyOf", "additionalProperties", "const")
+        return {name: shape(kind[name]) for name in kept if name in kind}
+    return [shape(one) for one in kind] if isinstance(kind, list) else kind
+
+
+def test_the_comparison_of_schemas_finds_what_would_break() -> None:
+    old = {
+        "properties": {"kept": {"type": "string"}, "typed": {"type": "string"}, "gone": {}},
+        "required": ["kept"],
+        "$defs": {"Verb": {"enum": ["apply", "delete"]}, "Piece": {}},
+    }
+    new = {
+        "properties": {
+            "kept": {"type": "string", "description": "other words"},
+            "typed": {"type": "integer"},
+            "come": {"type": "string"},
+        },
+        "required": ["kept", "come"],
+        "$defs": {"Verb": {"enum": ["apply", "heal"]}},
+    }
+    assert breaks(old, new, "Message") == [
+        "Message.typed has another type",
+        "Message.gone is gone",
+        "Message.come has become required",
+        "Message.Verb: 'delete' is gone",
+        "Message.Piece is gone",
+    ]
+    assert breaks(old, old, "Message") == []
+
+
+@pytest.mark.leaves_whole
+async def test_workers_of_today_carry_out_a_command_of_an_older_gateway(
+    frail: Stack, client: Meshery, cluster: Cluster
+) -> None:
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+    await client.run("custom", body=config_map("registers"))
+    await client.run("custom", body=config_map("registers"), delete=True)
+    async with admin_bus(frail) as bus:
+        for version in versions():
+            [command] = [one for one in recorded(version) if one.name == "a command"]
+            await bus.client.jetstream().publish(
+                f"cmd.translator.{token}.apply.recorded",
+                command.body,
+                headers=dict(command.headers),
+            )
+            await eventually(lambda: _is_done(frail), what="the recorded command to be done")
+            assert await message_count(bus, "DLQ") == 0
+    cluster.kubectl("delete", "configmap", "recorded", "-n", "default")
+
+
+async def _is_done(stack: Stack) -> bool:
+    events = await stored_events(stack, "recorded")
+    return any(event.phase is Phase.DONE for event in events)
