@@ -54,7 +54,7 @@ _OBJECT = {
     "metadata": {"name": "recorded", "namespace": "default"},
     "data": {"v": "1"},
 }
-_PLACE = {"cluster": "acluster", "cluster_name": "kind"}
+_PLACE: dict[str, Any] = {"cluster": "acluster", "cluster_name": "kind"}
 
 MODELS: dict[str, type[Message]] = {
     model.__name__: model
