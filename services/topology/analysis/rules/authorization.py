@@ -14,13 +14,13 @@ from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import known
 from services.topology.analysis.rules.injection import runs_differently
-from services.topology.analysis.rules.mtls import speaks_mtls
+from services.topology.analysis.rules.mtls import speaks_mtls, without_mtls
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import entries, part, parts, text
 from services.topology.cluster.objects import Config, Workload
 from services.topology.mesh.membership import NETWORK
 from services.topology.mesh.meshes import Mesh
-from services.topology.mesh.security import targets_of
+from services.topology.mesh.security import selector_of, targets_of
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _GRPC = re.compile(r"/[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*/[A-Za-z_]\w*")
@@ -39,17 +39,24 @@ def _methods(_: Lens, policy: Config) -> Iterator[Finding]:
 
 
 def _identities(lens: Lens, policy: Config) -> Iterator[Finding]:
-    if targets_of(policy) or lens.mesh().auto_mtls or speaks_mtls(lens, policy.namespace):
+    if targets_of(policy):
         return
+    culprit = without_mtls(lens, policy.namespace, selector_of(policy))
+    if culprit is not None:
+        why = f"needs mutual TLS, which {culprit} turns off"
+    elif lens.mesh().auto_mtls or speaks_mtls(lens, policy.namespace):
+        return
+    else:
+        why = "needs mutual TLS"
     for path, source in known.rule_parts(policy, "from", "source"):
         for name in _IDENTITY_FIELDS:
             if source.get(name):
-                message = f"The field {name} needs mutual TLS."
+                message = f"The field {name} {why}."
                 yield tell("KIA0105", policy.key, message, f"{path}.{name}")
     for index, rule in parts(policy.spec, "rules"):
         for at, condition in parts(rule, "when"):
             if condition.get("key") in _IDENTITY_KEYS:
-                message = f"The condition {condition['key']} needs mutual TLS."
+                message = f"The condition {condition['key']} {why}."
                 path = f"spec.rules[{index}].when[{at}].key"
                 yield tell("KIA0105", policy.key, message, path)
 

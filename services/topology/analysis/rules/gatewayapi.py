@@ -4,7 +4,7 @@ the trouble that controllers report in an object's status."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from services.topology.analysis.catalog import Rule, tell
@@ -13,8 +13,9 @@ from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import known
 from services.topology.analysis.rules.injection import IGNORED_NAMESPACES
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import number, parts, text
-from services.topology.cluster.objects import Change, Config, Service
+from services.topology.cluster.forms import labels, number, part, parts, text, texts
+from services.topology.cluster.objects import Change, Config, Labels, Service
+from services.topology.cluster.state import matches
 
 
 def _grants(lens: Lens, route: Config) -> Iterator[Finding]:
@@ -40,6 +41,64 @@ def _is_granted(lens: Lens, route: Config, space: str, name: str) -> bool:
         ):
             return True
     return False
+
+
+# --- the routes that a Gateway takes --------------------------------------------------------------
+
+
+def _taken(lens: Lens, route: Config) -> Iterator[Finding]:
+    """KIA1401: a Gateway that is there, none of whose listeners takes routes of this namespace."""
+    for index, parent in parts(route.spec, "parentRefs"):
+        place = text(parent, "namespace") or route.namespace, text(parent, "name")
+        gateway = lens.get(kinds.K8S_GATEWAY, *place) if _is_gateway(parent) else None
+        if gateway is None:
+            continue
+        listeners = [one for _, one in parts(gateway.spec, "listeners") if _is_meant(parent, one)]
+        if listeners and not any(_takes(lens, gateway, one, route) for one in listeners):
+            message = (
+                f"No listener of Gateway {'/'.join(place)} takes routes of namespace "
+                f"{route.namespace}."
+            )
+            yield tell("KIA1401", route.key, message, f"spec.parentRefs[{index}]")
+
+
+def _is_gateway(parent: Mapping[str, Any]) -> bool:
+    return text(parent, "kind") in ("", "Gateway")
+
+
+def _is_meant(parent: Mapping[str, Any], listener: Mapping[str, Any]) -> bool:
+    """Whether a reference that names a section or a port means the listener."""
+    is_section = text(parent, "sectionName") in ("", text(listener, "name"))
+    return is_section and number(parent, "port") in (0, number(listener, "port"))
+
+
+def _takes(lens: Lens, gateway: Config, listener: Mapping[str, Any], route: Config) -> bool:
+    allowed = part(listener, "allowedRoutes", "namespaces")
+    match text(allowed, "from") or "Same":
+        case "All":
+            return True
+        case "Selector":
+            space = lens.namespace(route.namespace)
+            return space is not None and _selects(part(allowed, "selector"), space.labels)
+        case _:
+            return gateway.namespace == route.namespace
+
+
+def _selects(selector: Mapping[str, Any], found: Labels) -> bool:
+    """Whether a label selector of Kubernetes selects something with these labels."""
+    if not matches(labels(selector, "matchLabels"), found):
+        return False
+    for _, one in parts(selector, "matchExpressions"):
+        value, values = found.get(text(one, "key")), texts(one, "values")
+        holds = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        if not holds.get(text(one, "operator"), False):
+            return False
+    return True
 
 
 # --- Gateways -------------------------------------------------------------------------------------
@@ -144,6 +203,7 @@ def _conditions_changed(change: Change) -> bool:
 
 RULES = (
     Rule(finds=("KIA1402",), kinds=kinds.ROUTES, check=_grants),
+    Rule(finds=("KIA1401",), kinds=kinds.ROUTES, check=_taken),
     Rule(finds=("KIA1501", "KIA1502"), kinds=(kinds.K8S_GATEWAY,), check=_several),
     Rule(finds=("KIA1503",), kinds=(kinds.K8S_GATEWAY,), check=_twice),
     Rule(finds=("IST0171",), kinds=tuple(_WATCHED), check=_conditions, matters=_conditions_changed),

@@ -15,7 +15,8 @@ from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules.known import is_mesh_wide, service_for, whole_namespace
 from services.topology.cluster import hosts, kinds, tags
 from services.topology.cluster.forms import part, text
-from services.topology.cluster.objects import Config
+from services.topology.cluster.objects import Config, Key, Labels
+from services.topology.mesh.registry import is_visible
 from services.topology.mesh.security import (
     Mode,
     Mtls,
@@ -39,13 +40,15 @@ def tls_mode(rule: Config) -> str:
 
 def wide_rules(lens: Lens, namespace: str | None) -> Iterator[Config]:
     """DestinationRules that make callers of all Services, of a namespace or (None) of the mesh,
-    speak mutual TLS; looked up by the few hosts that can mean all."""
+    speak mutual TLS; looked up by the few hosts that can mean all. A rule that its namespace keeps
+    to itself makes nobody else do so."""
     names = ["*.local", "*", "*.cluster.local", f"*.svc.{hosts.DOMAIN}"]
     if namespace is not None:
         names.append(f"*.{namespace}.svc.{hosts.DOMAIN}")
     for name in names:
         for rule in lens.tagged(kinds.DESTINATION_RULE, tags.host(name)):
-            if tls_mode(rule) in _MUTUAL:
+            is_theirs = namespace is not None and not is_visible(rule, namespace)
+            if tls_mode(rule) in _MUTUAL and not is_theirs:
                 yield rule
 
 
@@ -53,6 +56,44 @@ def speaks_mtls(lens: Lens, namespace: str) -> bool:
     """Whether both ends of a namespace's calls speak it without automatic mutual TLS."""
     accepted = namespace_mtls(lens, namespace, lens.mesh().root_namespace).mode
     return accepted is not Mode.DISABLE and any(True for _ in wide_rules(lens, namespace))
+
+
+def without_mtls(lens: Lens, namespace: str, selector: Labels) -> Key | None:
+    """The object by which calls to some of the selected workloads carry no identity although both
+    ends could speak mutual TLS: a PeerAuthentication or a DestinationRule that turns it off."""
+    root = lens.mesh().root_namespace
+    accepted = workload_mtls(lens, namespace, selector, root=root)
+    if accepted.mode is Mode.DISABLE:
+        return accepted.source
+    return next(_turning_off(lens, namespace, selector), None)
+
+
+def _turning_off(lens: Lens, namespace: str, selector: Labels) -> Iterator[Key]:
+    """What turns mutual TLS off for single workloads, ports or Services."""
+    if namespace != lens.mesh().root_namespace:
+        for policy in lens.all(kinds.PEER_AUTHENTICATION, namespace):
+            own = selector_of(policy)
+            if own and _meet(own, selector) and _turns_off(policy):
+                yield policy.key
+    for service in lens.all(kinds.SERVICE, namespace):
+        if service.selector and _meet(service.selector, selector):
+            for pattern in hosts.patterns(service.host):
+                for rule in lens.tagged(kinds.DESTINATION_RULE, tags.host(pattern)):
+                    if tls_mode(rule) == "DISABLE":
+                        yield rule.key
+
+
+def _meet(one: Labels, other: Labels) -> bool:
+    """Whether one workload can have the labels of both."""
+    return all(other.get(name, value) == value for name, value in one.items())
+
+
+def _turns_off(policy: Config) -> bool:
+    """Whether a PeerAuthentication turns mutual TLS off, for a port at least."""
+    ports = part(policy.spec, "portLevelMtls").values()
+    return mode_of(policy) is Mode.DISABLE or any(
+        isinstance(port, dict) and port.get("mode") == Mode.DISABLE for port in ports
+    )
 
 
 # --- DestinationRules -----------------------------------------------------------------------------

@@ -200,6 +200,14 @@ def _parents(config: Config) -> Iterator[Named]:
             yield Named(f"spec.parentRefs[{index}]", "/".join(place), place)
 
 
+def _service_parents(config: Config) -> Iterator[Named]:
+    """Services that a route of the mesh is for."""
+    for index, parent in parts(config.spec, "parentRefs"):
+        if parent.get("kind") == "Service":
+            place = text(parent, "namespace") or config.namespace, text(parent, "name")
+            yield Named(f"spec.parentRefs[{index}]", "/".join(place), place)
+
+
 def _backends(config: Config) -> Iterator[Named]:
     for path, *place in known.backends(config):
         yield Named(f"{path}.name", "/".join(place), tuple(place))
@@ -263,6 +271,7 @@ _TABLE = (
     ),
     _Refers("KIA1401", kinds.ROUTES, "Gateway", _parents, _absent(kinds.K8S_GATEWAY)),
     _Refers("KIA1402", kinds.ROUTES, "Service", _backends, _absent(kinds.SERVICE)),
+    _Refers("KIA1402", kinds.ROUTES, "Service", _service_parents, _absent(kinds.SERVICE)),
     _Refers(
         "KIA1504",
         (kinds.K8S_GATEWAY,),

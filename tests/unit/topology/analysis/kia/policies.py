@@ -151,6 +151,36 @@ CASES = (
         on="AuthorizationPolicy default/ap",
         path=f"{SOURCE}.namespaces",
     ),
+    # --- automatic mutual TLS makes identities known, unless somebody turns it off
+    *(
+        Case(
+            code="KIA0105",
+            wrong=service("a") + off + source("{namespaces: [default]}"),
+            right=service("a") + on + source("{namespaces: [default]}"),
+            on="AuthorizationPolicy default/ap",
+            path=f"{SOURCE}.namespaces",
+        )
+        for off, on in (
+            (peers("ns", "{mtls: {mode: DISABLE}}"), peers("ns", "{mtls: {mode: STRICT}}")),
+            (
+                peers("mesh", "{mtls: {mode: DISABLE}}", namespace="istio-system"),
+                peers("mesh", "{mtls: {mode: DISABLE}}", namespace="istio-system")
+                + peers("ns", "{mtls: {mode: STRICT}}"),
+            ),
+            (
+                peers("a", "{selector: {matchLabels: {app: a}}, mtls: {mode: DISABLE}}"),
+                peers("a", "{selector: {matchLabels: {app: a}}}"),
+            ),
+            (
+                peers(
+                    "a",
+                    "{selector: {matchLabels: {app: a}}, portLevelMtls: {8080: {mode: DISABLE}}}",
+                ),
+                peers("a", "{selector: {matchLabels: {app: a}}, mtls: {mode: STRICT}}"),
+            ),
+            (rule("a", "a", "DISABLE"), rule("a", "a", "ISTIO_MUTUAL")),
+        )
+    ),
     Case(
         code="KIA0105",
         wrong=MANUAL

@@ -53,6 +53,22 @@ ROUTE = "spec.http[0].route"
 BACKEND = "{rules: [{backendRefs: [{name: a, port: 80%s}]}]}"
 GRANT = "{from: [{group: g, kind: HTTPRoute, namespace: %s}], to: [{group: '', kind: Service}]}"
 
+
+def _door(more: str) -> str:
+    """A Gateway of another namespace, with one listener."""
+    listener = f"{{name: web, port: 80, protocol: HTTP{', ' if more else ''}{more}}}"
+    spec = f"{{gatewayClassName: istio, listeners: [{listener}]}}"
+    return one(GATEWAY_API, "Gateway", "door", spec, namespace="edge")
+
+
+def _chosen(selector: str) -> str:
+    return f"allowedRoutes: {{namespaces: {{from: Selector, selector: {selector}}}}}"
+
+
+TO_DOOR = one(
+    GATEWAY_API, "HTTPRoute", "r", "{parentRefs: [{name: door, namespace: edge, sectionName: web}]}"
+)
+TO_SERVICE = "{parentRefs: [{group: '', kind: Service, name: a}]}"
 CASES = (
     Case(
         code="KIA0201",
@@ -330,6 +346,31 @@ CASES = (
             "r",
             "{parentRefs: [{name: gw}, {group: '', kind: Service, name: a}]}",
         ),
+        on="HTTPRoute default/r",
+        path="spec.parentRefs[0]",
+    ),
+    *(
+        Case(
+            code="KIA1401",
+            wrong=space("default", "{team: a}") + _door(refused) + TO_DOOR,
+            right=space("default", "{team: a}") + _door(taken) + TO_DOOR,
+            on="HTTPRoute default/r",
+            path="spec.parentRefs[0]",
+        )
+        for refused, taken in (
+            ("", "allowedRoutes: {namespaces: {from: All}}"),
+            ("allowedRoutes: {namespaces: {from: Same}}", _chosen("{matchLabels: {team: a}}")),
+            (_chosen("{matchLabels: {team: b}}"), _chosen("{}")),
+            (
+                _chosen("{matchExpressions: [{key: team, operator: NotIn, values: [a, b]}]}"),
+                _chosen("{matchExpressions: [{key: team, operator: In, values: [a, b]}]}"),
+            ),
+        )
+    ),
+    Case(
+        code="KIA1402",
+        wrong=one(GATEWAY_API, "HTTPRoute", "r", TO_SERVICE),
+        right=service("a") + one(GATEWAY_API, "HTTPRoute", "r", TO_SERVICE),
         on="HTTPRoute default/r",
         path="spec.parentRefs[0]",
     ),
