@@ -6,7 +6,7 @@ findings to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -170,6 +170,18 @@ def dotted(path: Path) -> str:
         else:
             text += f'["{part}"]'
     return text
+
+
+def differing(one: Any, other: Any, at: Path = ()) -> Iterator[Path]:
+    """The paths at which two documents differ; of lists of another length the list's own."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted({*one, *other}, key=str):
+            yield from differing(one.get(name), other.get(name), (*at, name))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (first, second) in enumerate(zip(one, other, strict=True)):
+            yield from differing(first, second, (*at, index))
+    elif one != other:
+        yield at
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

@@ -25,9 +25,10 @@ from services.translator.designs.meshes import (
 )
 from services.translator.designs.objects import build
 from services.translator.designs.ordering import Graph, drawn
-from services.translator.reports import Line, Report
+from services.translator.reports import Line, Report, differing, dotted
 
 _DEFINITION = "CustomResourceDefinition"
+_MOST_FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +69,11 @@ def expand(design: Design, *, is_deletion: bool, default_namespace: str) -> Expa
         _work(component, is_deletion=is_deletion, namespace=default_namespace, report=report)
         for component in design.components
     ]
-    _settle_twins(works, report=report)
+    twins = _settle_twins(works, report=report)
     graph = drawn(design.components, lengths=[work.length for work in works], report=report)
     refuse(report)
+    for first, twin in twins:
+        graph.put_first([first], before=[twin])
     _put_foundations_first(graph, works)
     _note(design.components, report)
     levels = _levels(works, graph.starts())
@@ -100,15 +103,33 @@ def _work(component: Component, *, is_deletion: bool, namespace: str, report: Re
     return work
 
 
-def _settle_twins(works: Sequence[_Work], *, report: Report) -> None:
-    """Drops steps of traits that stand there already; two that contradict are an error."""
+def _settle_twins(works: Sequence[_Work], *, report: Report) -> list[tuple[int, int]]:
+    """Drops steps that stand there already; two that contradict each other are an error.
+
+    Returns the places of the components that are the same object, the first one and its twin: what
+    depends on the twin waits for the first.
+    """
+    twins: list[tuple[int, int]] = []
+    owners: dict[tuple[str, ...], int] = {}
     seen: dict[tuple[str, ...], tuple[Step, str]] = {}
-    for work in works:
+    for place, work in enumerate(works):
         label = work.component.label
-        for step in work.own:
-            earlier, owner = seen.setdefault(_own_identity(work, step), (step, label))
-            if earlier is not step:
-                report.about(work.component.ref).error((), f"{step.title} comes from {owner}, too")
+        for step in list(work.own):
+            identity = _own_identity(work, step)
+            earlier, owner = seen.setdefault(identity, (step, label))
+            first = owners.setdefault(identity, place)
+            if earlier is step:
+                continue
+            if step == earlier:
+                work.own.remove(step)
+                twins.append((first, place))
+                note = f"{step.title} is the same object as that of {owner}"
+                report.lines.append(Line(source=label, note=note))
+                continue
+            text = f"{step.title} comes from {owner}, too"
+            if fields := _differing(earlier, step):
+                text += f", with another {fields}"
+            report.about(work.component.ref).error((), text)
     for work in works:
         kept: list[Step] = []
         for step in work.traits:
@@ -121,6 +142,18 @@ def _settle_twins(works: Sequence[_Work], *, report: Report) -> None:
                 text = f"{step.title} contradicts {known[0].title} of {known[1]}"
                 report.about(work.component.ref).error((), text)
         work.traits = kept
+    return twins
+
+
+def _differing(one: Step, other: Step) -> str:
+    """The first fields in which the objects of two steps differ; "" for steps without any."""
+    paths = [
+        dotted(path)
+        for first, second in zip(one.objects, other.objects, strict=False)
+        for path in differing(first, second)
+    ]
+    more = f" and {len(paths) - _MOST_FIELDS} more" if len(paths) > _MOST_FIELDS else ""
+    return ", ".join(paths[:_MOST_FIELDS]) + more
 
 
 def _own_identity(work: _Work, step: Step) -> tuple[str, ...]:

@@ -164,9 +164,27 @@ def test_drawings_are_told_and_keep_the_order() -> None:
     ]
 
 
-def test_two_components_for_one_object_are_refused() -> None:
-    twins = {"k1": {"name": "a"}, "k2": {"name": "a"}}
-    assert "ConfigMap 'a': ConfigMap shop/a comes from ConfigMap 'a', too" in refusal(**twins)
+def test_identical_twins_are_one_object() -> None:
+    expansion = expanded(
+        k1={"name": "a", "dependsOn": ["base"]},
+        k2={"name": "a"},
+        base={},
+        top={"dependsOn": ["k2"]},
+    )
+    # What depends on the twin waits for the object.
+    assert names(expansion) == [["base"], ["a"], ["top"]]
+    assert [str(line) for line in expansion.lines] == [
+        "ConfigMap 'a' was left out (ConfigMap shop/a is the same object as that of ConfigMap 'a')"
+    ]
+
+
+def test_two_components_for_one_object_with_other_content_are_refused() -> None:
+    twins = {
+        "k1": {"name": "a", "settings": {"data": {"x": "1", "y": "1"}}},
+        "k2": {"name": "a", "settings": {"data": {"x": "2", "y": "1"}}},
+    }
+    told = "ConfigMap 'a': ConfigMap shop/a comes from ConfigMap 'a', too, with another data.x"
+    assert told in refusal(**twins)
     apart = expanded(k1={"name": "a"}, k2={"name": "a", "namespace": "other"})
     assert titles(apart) == ["ConfigMap shop/a", "ConfigMap other/a"]
 
