@@ -21,6 +21,7 @@ from services.chassis import errors
 from services.chassis.bus import streams
 from services.chassis.messages import (
     AdvertisedOperation,
+    AuditEntry,
     ClusterFacts,
     Command,
     Event,
@@ -322,6 +323,7 @@ def _findings() -> str:
 def _schema() -> str:
     """JSON Schema of what travels on the bus, by message."""
     models: tuple[type[BaseModel], ...] = (
+        AuditEntry,
         ClusterFacts,
         Command,
         Event,

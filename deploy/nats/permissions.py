@@ -57,6 +57,10 @@ def _verify() -> Right:
     return Right("$JS.API.STREAM.NAMES", "see at the start whether the init job has run")
 
 
+def _audit(service: str) -> Right:
+    return Right(f"audit.{service}", "who asked it for what; nothing that is written can go again")
+
+
 def _fetch(bucket: str, purpose: str, *, keys: str = ">") -> Right:
     """One key at a time, by direct read."""
     return Right(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{keys}", purpose)
@@ -163,6 +167,7 @@ GATEWAY = User(
         _keys("catalog", "operations that workers advertise"),
         _store("delivery", "up to where clients have got the events"),
         _fetch("delivery", "go on where the last gateway stopped"),
+        _audit("gateway"),
         _verify(),
     ),
     subscribe=(
@@ -194,6 +199,7 @@ LIFECYCLE = User(
         _fetch("credentials", "sealed kubeconfigs"),
         _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
         Right("mesh.translator.upgrade", "what an upgrade would break, before it begins"),
+        _audit("lifecycle"),
         _verify(),
     ),
     subscribe=_served("lifecycle"),
@@ -215,6 +221,7 @@ TRANSLATOR = User(
         _fetch("ops", "state of operations"),
         _store("catalog", "advertise its operations", keys="translator"),
         _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+        _audit("translator"),
         _verify(),
     ),
     subscribe=_served("translator"),
@@ -245,6 +252,7 @@ PERF = User(
         _fetch("baselines", "runs to compare with"),
         _keys("baselines", "list baselines"),
         *_objects("perf", "results"),
+        _audit("perf"),
         _verify(),
     ),
     subscribe=(*_served("perf"), Right("ctl.perf.>", "start, report and stop together")),
@@ -268,6 +276,7 @@ TOPOLOGY = User(
         *_read("KV_intents", "what was applied, and what is applied next"),
         Right("cmd.lifecycle.*.apply.*", "put back what drifted"),
         Right("ctl.topology.*.*", "ask the replica that owns a cluster"),
+        _audit("topology"),
         _verify(),
     ),
     subscribe=(
@@ -299,13 +308,14 @@ def _reads() -> Iterable[Right]:
         ("EVT", "`nats sub --stream EVT`"),
         ("TOPO", "`nats sub --stream TOPO`"),
         ("DLQ", "`nats sub --stream DLQ`"),
+        ("AUDIT", "`nats sub --stream AUDIT`"),
         *((f"KV_{bucket}", f"`nats kv ls {bucket}`") for bucket in _READABLE_BUCKETS),
     ):
         yield from _browse(stream, command)
     yield from _browse("OBJ_perf", "`nats object get perf`")
     yield Right("$JS.API.STREAM.MSG.GET.OBJ_perf", "`nats object get perf`: what there is")
     yield Right("$JS.API.DIRECT.GET.OBJ_perf.>", "`nats object info perf`")
-    for stream in ("EVT", "TOPO", "DLQ"):
+    for stream in ("EVT", "TOPO", "DLQ", "AUDIT"):
         yield Right(f"$JS.ACK.{stream}.*.>", f"`nats stream view {stream}`: the next page")
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
     for bucket in _READABLE_BUCKETS:

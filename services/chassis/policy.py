@@ -104,6 +104,10 @@ class Policy(_Part):
     def rules_of(self, identity: Identity) -> list[Rule]:
         return [rule for rule in self.rules or () if rule.is_for(identity)]
 
+    def knows(self, identity: Identity) -> bool:
+        """Whether any rule is for it; whoever has none is refused everything."""
+        return self.is_open or bool(self.rules_of(identity))
+
     def may_operate(
         self, identity: Identity, *, kind: str, verb: Verb, cluster: str, namespace: str
     ) -> bool:
@@ -137,7 +141,7 @@ class Policy(_Part):
         if self.is_open:
             return True
         rules = self.rules_of(identity)
-        if owner == identity.name:
+        if owner and owner == identity.name:
             return bool(rules)
         return any(rule.events is Sight.ALL and rule.has_cluster(cluster) for rule in rules)
 
@@ -153,7 +157,7 @@ class PolicyMalformed(ValueError):
     """The text is no policy; says where."""
 
 
-def read_policy(text: str) -> Policy:
+def read_policy(text: str | bytes) -> Policy:
     """The policy of a YAML file; raises `PolicyMalformed`.
 
     A file without `rules` allows nothing: an emptied file must not open the door.

@@ -21,15 +21,21 @@ from pydantic_settings import BaseSettings
 
 from services.chassis import settings as chassis_settings
 from services.chassis.bus import streams
+from services.chassis.bus.audits import Audit, auditing
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
+from services.chassis.connections import Connections, affordable, raise_file_limit
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
+from services.chassis.files import Followed
 from services.chassis.health import Health
+from services.chassis.policy import OPEN, Policy, read_policy
 from services.chassis.settings import ChassisSettings, SettingsError
 from services.chassis.telemetry import logs, traces
 from services.chassis.telemetry.metrics import Metrics
 
 _STREAMS_PATIENCE_S = 60.0
+# Connections that one address may have to the port of health and metrics.
+_MOST_HTTP_CONNECTIONS = 256
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -47,6 +53,9 @@ class Chassis(Generic[S]):
     publisher: Publisher
     metrics: Metrics
     health: Health
+    audit: Audit
+    policy: Callable[[], Policy] = lambda: OPEN
+    """As the file says now; open where there is none."""
 
 
 Composer = Callable[[Chassis[S]], AbstractAsyncContextManager[None]]
@@ -62,6 +71,7 @@ def run(service: str, settings_type: type[S], compose: Composer[S], *, http_port
     except SettingsError as error:
         sys.exit(f"meshbus {service}: {error}")
     logs.configure(settings, service=service)
+    raise_file_limit()
     port = settings.http_port or http_port + settings.port_offset
     factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -76,15 +86,22 @@ async def _serve(
     service: str, settings: ChassisSettings, own: S, compose: Composer[S], http_port: int
 ) -> None:
     provider = traces.configure(settings, service=service)
+    policy = _policy(settings)
     metrics = Metrics()
     health = Health(service, metrics)
     stopping = _stop_signal()
     web = await health.serve(
         host=settings.http_host, port=http_port, names=frozenset(settings.http_names)
     )
-    lag = asyncio.create_task(health.watch_loop(), name="loop-lag")
+    watching = [
+        asyncio.create_task(health.watch_loop(), name="loop-lag"),
+        asyncio.create_task(_bounded(http_port, metrics).bound(), name="http-connections"),
+    ]
     try:
-        async with _connected(settings, service=service) as bus:
+        async with (
+            _connected(settings, service=service) as bus,
+            auditing(Publisher(bus), metrics) as audit,
+        ):
             health.check_bus(bus)
             chassis = Chassis(
                 service=service,
@@ -94,6 +111,8 @@ async def _serve(
                 publisher=Publisher(bus),
                 metrics=metrics,
                 health=health,
+                audit=audit,
+                policy=policy,
             )
             async with compose(chassis):
                 health.is_starting = False
@@ -104,11 +123,23 @@ async def _serve(
             if bus.lost.is_set():
                 raise BusUnavailable("NATS has closed the connection for good")
     finally:
-        lag.cancel()
+        for task in watching:
+            task.cancel()
         await web.cleanup()
         if provider is not None:
             await asyncio.to_thread(provider.shutdown)
     log.info("service_stopped")
+
+
+def _policy(settings: ChassisSettings) -> Callable[[], Policy]:
+    if settings.policy is None:
+        return lambda: OPEN
+    return Followed("MESHBUS_POLICY", settings.policy, read=read_policy).current
+
+
+def _bounded(port: int, metrics: Metrics) -> Connections:
+    most = affordable(_MOST_HTTP_CONNECTIONS)
+    return Connections(port=port, most_per_address=most, metrics=metrics)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -86,6 +86,9 @@ class ChassisSettings(BaseSettings):
     """Port of health, metrics and pages; each service has a default of its own."""
     port_offset: int = Field(default=0, ge=0, le=50000)
     """Added to every default port, so that several copies run on one machine."""
+    policy: Path | None = None
+    """YAML file that says what each identity may do (docs/how-to/identities.md), the same for all
+    services; read again when it changes. Without it whoever gets in may do everything."""
     ack_wait: Duration = timedelta(seconds=30)
     """How long a silent worker keeps a command before another one gets it."""
     drain_grace: Duration = timedelta(seconds=20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 
@@ -14,9 +14,12 @@ import structlog
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.queries import VERSION, answering
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.connections import Connections
 from services.chassis.errors import MeshbusError, ServiceDraining
+from services.chassis.files import Followed
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
 from services.chassis.service import Chassis, run
+from services.gateway.adapters import listening
 from services.gateway.adapters.bus import (
     event_stream_state,
     events_reader,
@@ -24,20 +27,24 @@ from services.gateway.adapters.bus import (
     followed_events,
     is_attended,
 )
-from services.gateway.adapters.server import serving
+from services.gateway.adapters.server import Entrance, serving
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.deadlines import Deadlines
-from services.gateway.events import Events
+from services.gateway.door.identities import Door, Issuer
+from services.gateway.door.jwt import read_keys
+from services.gateway.door.tokens import read_tokens
 from services.gateway.handlers import Handlers
 from services.gateway.intake import Intake, Peers
-from services.gateway.marks import Marks
 from services.gateway.notices import Notices
 from services.gateway.operations import Operations
 from services.gateway.outcomes import Outcomes
 from services.gateway.queries import Answers
 from services.gateway.registrations import Registrations
 from services.gateway.settings import DEFAULT_PORT, GatewaySettings
+from services.gateway.streaming.audiences import Audiences, Owners
+from services.gateway.streaming.events import Events, Sees
+from services.gateway.streaming.marks import Marks
 
 HTTP_PORT = 9110
 
@@ -68,7 +75,8 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord), sealer
     )
     intake = Intake(settings.insecure_kubeconfigs)
-    events = _events(chassis, background)
+    port = chassis.own.port or DEFAULT_PORT + settings.port_offset
+    events = Audiences(_streams(chassis, background), chassis.policy, Owners(requests))
     operations = Operations(
         catalogs=catalogs,
         intake=intake,
@@ -81,6 +89,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         background=background,
         outcomes=Outcomes(followed_events(bus), parts),
         is_attended=lambda service: is_attended(bus, service),
+        policy=chassis.policy,
         deadline=chassis.own.operation_deadline,
         now=now,
     )
@@ -90,6 +99,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         events=events,
         intake=intake,
         peers=Peers(time.monotonic),
+        policy=chassis.policy,
         version=VERSION,
         git_sha=chassis.own.git_sha,
         body_limit=chassis.own.max_body_bytes,
@@ -120,7 +130,8 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         serving(
             chassis.own,
             handlers,
-            port=chassis.own.port or DEFAULT_PORT + settings.port_offset,
+            _entrance(chassis, port),
+            port=port,
             metrics=chassis.metrics,
             is_well=lambda: bus.is_connected,
             on_drain=drain,
@@ -134,19 +145,56 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             forget()
 
 
-def _events(chassis: Chassis[GatewaySettings], background: Background) -> Events:
+def _streams(
+    chassis: Chassis[GatewaySettings], background: Background
+) -> Callable[[str, Sees], Events]:
     bus, own = chassis.bus, chassis.own
-    marks = Marks(
-        Bucket(bus, "delivery", _MARK_PATIENCE), lambda: event_stream_state(bus), background
+
+    def made(key: str, sees: Sees) -> Events:
+        bucket = Bucket(bus, "delivery", _MARK_PATIENCE)
+        return Events(
+            read=events_reader(bus),
+            sees=sees,
+            marks=Marks(bucket, lambda: event_stream_state(bus), background, key),
+            metrics=chassis.metrics,
+            background=background,
+            queue_size=own.event_queue,
+            slow_client_grace=own.slow_client_grace,
+        )
+
+    return made
+
+
+def _entrance(chassis: Chassis[GatewaySettings], port: int) -> Entrance:
+    own = chassis.own
+    return Entrance(
+        door=_door(own),
+        policy=chassis.policy,
+        audit=chassis.audit,
+        connections=Connections(
+            port=port,
+            most_per_address=listening.most_per_address(own),
+            metrics=chassis.metrics,
+        ),
+        keeps_peers=own.keeps_peers,
+        deadline=own.answer_deadline,
     )
-    return Events(
-        read=events_reader(bus),
-        marks=marks,
-        metrics=chassis.metrics,
-        background=background,
-        queue_size=own.event_queue,
-        slow_client_grace=own.slow_client_grace,
-    )
+
+
+def _door(own: GatewaySettings) -> Door:
+    issuer = None
+    if own.jwt_keys is not None:
+        issuer = Issuer(
+            keys=Followed("MESHBUS_GATEWAY_JWT_KEYS", own.jwt_keys, read=read_keys),
+            name=own.jwt_issuer,
+            audience=own.jwt_audience,
+            identity_claim=own.jwt_identity_claim,
+            groups_claim=own.jwt_groups_claim,
+        )
+    tokens = None
+    if own.tokens is not None:
+        tokens = Followed("MESHBUS_GATEWAY_TOKENS", own.tokens, read=read_tokens)
+    return Door(now=time.time, tokens=tokens, issuer=issuer, is_open=own.lets_anyone_in)
 
 
 @asynccontextmanager

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from proto import meshops_pb2 as pb
 from services.chassis.errors import ServiceDraining
-from services.chassis.policy import Identity
+from services.chassis.policy import Identity, Policy
 from services.gateway import designs, wire
 from services.gateway.catalogs import Catalogs
-from services.gateway.events import Events, Joined, Write
-from services.gateway.intake import Intake, Peers
+from services.gateway.door.accounts import Account
+from services.gateway.intake import Intake, Peers, Target
 from services.gateway.operations import Operations
+from services.gateway.streaming.audiences import Audiences
+from services.gateway.streaming.events import Joined, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,10 @@ class Caller:
     """Whom a call comes from."""
 
     identity: Identity
-    peer: str
-    """The connection's remote address and port, as gRPC writes it."""
+    account: Account
+    connection: Callable[[], str]
+    """A name that this connection of this identity has and no other one ever gets; "" where
+    connections are not to be told apart, or not to be trusted for it."""
 
 
 Unary = Callable[[Any, Caller], Awaitable[Any]]
@@ -36,9 +40,10 @@ class Handlers:
 
     catalogs: Catalogs
     operations: Operations
-    events: Events
+    events: Audiences
     intake: Intake
     peers: Peers
+    policy: Callable[[], Policy]
     version: str
     git_sha: str
     body_limit: int
@@ -66,7 +71,8 @@ class Handlers:
     ) -> pb.CreateMeshInstanceResponse:
         """Generations A to C: the cluster of this connection's later operations."""
         target = await self.intake.chosen(request.k8sConfig, context=request.contextName)
-        self.peers.remember(caller.peer, target)
+        if connection := caller.connection():
+            self.peers.remember(connection, target)
         return pb.CreateMeshInstanceResponse()
 
     async def mesh_name(self, _request: pb.MeshNameRequest, _caller: Caller) -> pb.MeshNameResponse:
@@ -88,9 +94,13 @@ class Handlers:
         return pb.AdapterVersionsResponse(version=self.catalogs.versions())
 
     async def supported_operations(
-        self, _request: pb.SupportedOperationsRequest, _caller: Caller
+        self, _request: pb.SupportedOperationsRequest, caller: Caller
     ) -> pb.SupportedOperationsResponse:
-        return wire.supported_operations(self.catalogs.operations())
+        policy = self.policy()
+        offered = self.catalogs.operations()
+        return wire.supported_operations(
+            operation for operation in offered if policy.may_name(caller.identity, operation.name)
+        )
 
     async def component_info(
         self, _request: pb.ComponentInfoRequest, _caller: Caller
@@ -104,7 +114,7 @@ class Handlers:
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.operation_request(request, body_limit=self.body_limit)
-        remembered = None if request.kube_configs else self.peers.recall(caller.peer)
+        remembered = await self._remembered(asked, request.kube_configs, caller)
         operation = await self.operations.apply(
             asked, request.kube_configs, identity=caller.identity, remembered=remembered
         )
@@ -133,7 +143,7 @@ class Handlers:
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.design_request(username=request.username, delete=request.delete_op, body=body)
-        remembered = None if request.kube_configs else self.peers.recall(caller.peer)
+        remembered = await self._remembered(asked, request.kube_configs, caller)
         ended = await self.operations.carried_out(
             asked,
             request.kube_configs,
@@ -146,6 +156,18 @@ class Handlers:
             raise ended.error("\n".join(lines).removesuffix("."))
         return lines
 
-    async def stream_events(self, write: Write, joined: Joined) -> None:
+    async def _remembered(
+        self, asked: wire.OperationRequest, kubeconfigs: Sequence[str], caller: Caller
+    ) -> Target | None:
+        """What CreateMeshInstance gave, for an operation without kubeconfigs of its own."""
+        targets: Sequence[Target] = await self.intake.targets(kubeconfigs)
+        remembered = None
+        if not kubeconfigs and (connection := caller.connection()):
+            remembered = self.peers.recall(connection)
+            targets = [remembered] if remembered is not None else []
+        caller.account.about(asked, [target.cluster for target in targets])
+        return remembered
+
+    async def stream_events(self, write: Write, joined: Joined, caller: Caller) -> None:
         """Until the client leaves, or the gateway does."""
-        await self.events.serve(write, joined=joined)
+        await self.events.serve(caller.identity, write, joined=joined)

@@ -5,7 +5,8 @@ text with every click; so parsed ones are kept by the hash of their text.
 
 Servers of the generations A to C send a kubeconfig once on each new connection, and then operations
 without one. The real adapter kept the last one for all of them: the server that connected last
-decided whose cluster was changed. Here a kubeconfig counts for the connection that brought it only.
+decided whose cluster was changed. Here a kubeconfig counts for the connection that brought it only,
+and on it for the identity that did.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Intake:
 
 
 class Peers:
-    """Targets that CreateMeshInstance gave, by peer: a connection's remote address and port."""
+    """Targets that CreateMeshInstance gave, by the name of the connection (`Caller.connection`)."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds and never goes back."""

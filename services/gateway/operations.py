@@ -32,8 +32,8 @@ from services.chassis.errors import (
     OperationReused,
     RequestError,
 )
-from services.chassis.messages import Command, OperationRecord, RequestRecord
-from services.chassis.policy import LOCAL, Identity
+from services.chassis.messages import Command, OperationRecord, RequestRecord, SlotKind
+from services.chassis.policy import LOCAL, Identity, Policy, require_operation
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
@@ -125,6 +125,7 @@ class Operations:
     outcomes: Outcomes
     is_attended: Callable[[str], Awaitable[bool]]
     """Whether a worker of the service is connected."""
+    policy: Callable[[], Policy]
     deadline: timedelta
     now: Callable[[], datetime]
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -139,9 +140,21 @@ class Operations:
         identity: Identity,
         remembered: Target | None,
     ) -> str:
-        """Accepts the operation and returns its id; raises when it will run on no cluster."""
+        """Accepts the operation and returns its id; raises when it will run on no cluster.
+
+        `NotPermitted` when the policy refuses it on one of its clusters: it is one request.
+        """
         offer = await self.catalogs.find(request.kind)
         targets = await self._targets(request, kubeconfigs, remembered)
+        for target in targets:
+            require_operation(
+                self.policy(),
+                identity,
+                kind=request.kind,
+                verb=request.verb,
+                cluster=target.cluster,
+                namespace=_reach(request, offer),
+            )
         operation = request.operation or str(uuid.uuid4())
         accepting = _Accepting(operation, request, offer, targets, identity)
         # From here on a client that leaves must not leave half an operation behind.
@@ -354,6 +367,16 @@ class Operations:
             cluster_name=", ".join(target.name for target in targets),
         )
         await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
+
+
+def _reach(request: OperationRequest, offer: Offer) -> str:
+    """The namespace that the operation stays in; "" for one that may reach beyond it.
+
+    A body names objects in namespaces of its own, and what changes the mesh changes all of them, so
+    both need a rule for all namespaces.
+    """
+    stays = not request.body and offer.operation.slot is not SlotKind.MESH
+    return request.namespace if stays else ""
 
 
 def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:

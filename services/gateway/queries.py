@@ -11,8 +11,8 @@ from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import OperationRecord, RequestRecord
-from services.gateway.events import Events
 from services.gateway.registrations import Registrations
+from services.gateway.streaming.audiences import Audiences
 
 _MOST_LISTED = 100
 _USUALLY_LISTED = 20
@@ -25,7 +25,7 @@ class Answers:
     requests: Records[RequestRecord]
     parts: Records[OperationRecord]
     registrations: Registrations
-    events: Events
+    events: Audiences
     instance: str
 
     def queries(self) -> list[Query]:
@@ -65,7 +65,7 @@ class Answers:
         return {
             "instance": self.instance,
             "open": self.events.open_streams,
-            "floor": self.events.marks.floor,
+            "floor": self.events.local.marks.floor,
         }
 
     async def _newest(self, limit: int) -> list[dict[str, Any]]:

@@ -132,9 +132,14 @@ class Stack:
             raise BedError(f"the streams could not be applied: {done.stderr.strip()}")
 
     def add(
-        self, service: str, *, name: str = "", settings: Mapping[str, str] | None = None
+        self,
+        service: str,
+        *,
+        name: str = "",
+        settings: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> Process:
-        """Starts one more process of `service`."""
+        """Starts one more process of `service`; `under` is a command that runs another one."""
         name = name or service
         index = loopback.take_port()
         self._health[name] = index
@@ -151,6 +156,7 @@ class Stack:
                 "/usr/bin/env",
                 "-i",
                 *_assignments(environment),
+                *under,
                 sys.executable,
                 "-m",
                 _module(service),

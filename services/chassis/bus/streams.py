@@ -131,6 +131,24 @@ DLQ = Stream(
 )
 
 
+AUDIT = Stream(
+    "AUDIT",
+    {
+        "description": "Who asked for what, where, and what became of it; kept for ninety days",
+        "subjects": ["audit.*"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": _ns(timedelta(days=90)),
+        "max_bytes": 1 << 30,
+        "duplicate_window": _ns(timedelta(minutes=10)),
+        # What was written stays: no message can be deleted and no subject purged, by nobody.
+        "deny_delete": True,
+        "deny_purge": True,
+    },
+)
+
+
 def _bucket(name: str, description: str, *, ttl: timedelta | None = None) -> Stream:
     """A key-value bucket: a stream with the settings that ADR-8 gives it."""
     return Stream(
@@ -183,6 +201,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         TOPO,
         ADV,
         DLQ,
+        AUDIT,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),
         _bucket("leases", "Who works on which cluster", ttl=lease_ttl),
         _bucket("clusters", "Clusters that were registered"),

@@ -58,6 +58,10 @@ def dead_letter(service: str) -> str:
     return f"dlq.{service}"
 
 
+def audit(service: str) -> str:
+    return f"audit.{service}"
+
+
 def operation_key(operation: str, cluster: str | None = None) -> str:
     """Key in `ops`: of the request, or of its part for one cluster."""
     return token(operation) if cluster is None else f"{token(operation)}.{cluster}"

@@ -1,5 +1,6 @@
 """The bus contract: the models of commands, events and results, versioned."""
 
+from services.chassis.messages.audits import AuditEntry, Outcome
 from services.chassis.messages.commands import Command, Plan, Step, StepKind, Verb
 from services.chassis.messages.events import ErrorReport, Event, Phase, Severity
 from services.chassis.messages.facts import (
@@ -25,6 +26,7 @@ from services.chassis.messages.operations import (
 
 __all__ = [
     "AdvertisedOperation",
+    "AuditEntry",
     "Category",
     "ClusterFacts",
     "ClusterQuestion",
@@ -37,6 +39,7 @@ __all__ = [
     "MeshFact",
     "OperationRecord",
     "OperationState",
+    "Outcome",
     "Phase",
     "Plan",
     "RequestRecord",

@@ -126,6 +126,18 @@ TELLING_SECONDS = Metric(
     meaning="From a cluster's event to its change of the graph being on the bus",
     action="Above 25 ms: the process is short of processor time, or NATS writes slowly",
 )
+CONNECTIONS_CUT = Metric(
+    name="meshbus_connections_cut_total",
+    type=MetricType.COUNTER,
+    meaning="Connections that were ended because one address held more than its share",
+    action="Growing: look for the address in the log (connections_cut) and keep it out",
+)
+AUDIT_LOST = Metric(
+    name="meshbus_audit_lost_total",
+    type=MetricType.COUNTER,
+    meaning="Entries that could not be written to the stream AUDIT; the log has them all the same",
+    action="Above zero: NATS was away for long; collect `audit` from the service's log",
+)
 CATALOGUE: tuple[Metric, ...] = (
     COMMANDS,
     COMMAND_SECONDS,
@@ -141,6 +153,8 @@ CATALOGUE: tuple[Metric, ...] = (
     CLUSTERS_OWNED,
     CHANGES_TOLD,
     TELLING_SECONDS,
+    CONNECTIONS_CUT,
+    AUDIT_LOST,
 )
 
 

@@ -23,9 +23,9 @@ from services.chassis.errors import (
 from services.chassis.messages import Event
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
-from services.gateway.events import Read
-from services.gateway.marks import StreamState
 from services.gateway.outcomes import Followed
+from services.gateway.streaming.events import Read
+from services.gateway.streaming.marks import StreamState
 
 _CATALOG = "$KV.catalog."
 _GONE = ("DEL", "PURGE")

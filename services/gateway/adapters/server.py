@@ -13,8 +13,10 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -25,28 +27,88 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry.trace import SpanKind
 
 from proto import meshops_pb2 as pb
-from services.chassis.errors import InternalError, MeshbusError
-from services.chassis.policy import LOCAL
+from services.chassis.bus.audits import Audit
+from services.chassis.connections import Connections
+from services.chassis.errors import (
+    DeadlineExpired,
+    InternalError,
+    MeshbusError,
+    NotPermitted,
+    RequestError,
+)
+from services.chassis.policy import Identity, Policy
 from services.chassis.telemetry import traces
 from services.chassis.telemetry.metrics import RPC_SECONDS, Metrics
 from services.chassis.telemetry.redaction import redacted_text
-from services.gateway.events import Joined, Write
+from services.gateway.adapters import listening
+from services.gateway.door.accounts import Account
+from services.gateway.door.identities import Door, Evidence
 from services.gateway.handlers import Caller, Handlers, Unary
 from services.gateway.settings import GatewaySettings
+from services.gateway.streaming.events import Joined, Write
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 
-# Go's gRPC, with which Meshery is built, takes answers of 4 MiB.
-_LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
-# A thousand streams may come at once when Meshery restarts; the default sheds them.
-_MOST_PENDING = 10_000
 _HEALTH_PERIOD_S = 0.25
 _TRACE_HEADERS = ("traceparent", "tracestate")
+# They wait for the end of what they ask for, by a deadline of their own.
+_WAITING = ("ProcessOAM", "Provision")
 # Statuses travel in HTTP/2 headers, of which clients take 8 KiB in all.
 _LONGEST_TEXT = 2000
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Streaming = Callable[[Write, Joined], Awaitable[None]]
+Streaming = Callable[[Write, Joined, Caller], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """What every call passes: who asks, whether he is known, and a line in the audit."""
+
+    door: Door
+    policy: Callable[[], Policy]
+    audit: Audit
+    connections: Connections
+    keeps_peers: bool
+    deadline: timedelta
+    """How long a call may take whose client sets no deadline."""
+
+    def account(self, method: str, context: Context) -> Account:
+        """Of a call that has just come."""
+        address, port = _remote(context)
+        self.connections.used(address, port)
+        return Account(call=method, address=address)
+
+    def admit(self, account: Account, context: Context) -> Caller:
+        """Raises `NotAuthenticated` or `NotPermitted`."""
+        account.admitted = self.door.admit(_evidence(context))
+        identity = account.admitted.identity
+        if not self.policy().knows(identity):
+            raise NotPermitted(f"no rule is for {identity.name}", subject=identity.name)
+        return Caller(identity, account, lambda: self._connection(identity, context))
+
+    def _connection(self, identity: Identity, context: Context) -> str:
+        found = self.connections.of(*_remote(context)) if self.keeps_peers else None
+        return f"{found.cookie} {identity.name}" if found is not None else ""
+
+    def close(self, account: Account, error: MeshbusError | None = None) -> None:
+        """The call has its answer."""
+        if account.is_told(error):
+            self.audit.write(account.entry(error))
+
+
+def _remote(context: Context) -> tuple[str, int]:
+    """Address and port of the peer: gRPC writes `ipv4:192.0.2.1:1234`, `ipv6:%5B::1%5D:1234`."""
+    _, _, place = unquote(context.peer()).partition(":")
+    address, _, port = place.rpartition(":")
+    return address.strip("[]"), int(port) if port.isdigit() else 0
+
+
+def _evidence(context: Context) -> Evidence:
+    metadata = context.invocation_metadata() or ()
+    headers = [str(value) for key, value in metadata if key == "authorization"]
+    certificates = context.auth_context().get("x509_pem_cert", ())
+    return Evidence(next(iter(headers), ""), next(iter(certificates), b""))
+
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +117,7 @@ log = structlog.get_logger(__name__)
 async def serving(
     settings: GatewaySettings,
     handlers: Handlers,
+    entrance: Entrance,
     *,
     port: int,
     metrics: Metrics,
@@ -66,56 +129,40 @@ async def serving(
 
     `on_drain` makes what runs without end (streams) come to one.
     """
-    server = grpc.aio.server(options=_options(settings))
+    server = grpc.aio.server(options=listening.options(settings))
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection(
         (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    server.add_generic_rpc_handlers(_generic_handlers(handlers, metrics))
-    _listen(server, settings, port)
+    server.add_generic_rpc_handlers(_generic_handlers(handlers, entrance, metrics))
+    listening.listen(server, settings, port)
     await _set_health(servicer, is_well())
     await server.start()
-    mirror = asyncio.create_task(_mirror_health(servicer, is_well), name="grpc-health")
+    beside = [
+        asyncio.create_task(_mirror_health(servicer, is_well), name="grpc-health"),
+        asyncio.create_task(entrance.connections.bound(), name="grpc-connections"),
+    ]
     try:
         yield
     finally:
-        mirror.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await mirror
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await servicer.enter_graceful_shutdown()
         on_drain()
         await server.stop(grace.total_seconds())
 
 
-def _options(settings: GatewaySettings) -> list[tuple[str, Any]]:
-    silence_ms = int(settings.keepalive.total_seconds() * 1000)
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", _LARGEST_ANSWER_BYTES),
-        ("grpc.server.max_pending_requests", _MOST_PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
-        # Two gateways on one port by mistake must be an error, not a lottery.
-        ("grpc.so_reuseport", 0),
-        # A peer that vanished (half-open TCP) is noticed and its stream ends.
-        ("grpc.keepalive_time_ms", silence_ms),
-        ("grpc.keepalive_timeout_ms", silence_ms // 3),
-        # The answer to the ping itself has a timeout of its own, a minute by default.
-        ("grpc.http2.ping_timeout_ms", silence_ms // 3),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Go's clients may ping every 10 s, also while they have no call.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        ("grpc.http2.max_pings_without_data", 0),
-    ]
-
-
-def _generic_handlers(handlers: Handlers, metrics: Metrics) -> tuple[grpc.GenericRpcHandler, ...]:
+def _generic_handlers(
+    handlers: Handlers, entrance: Entrance, metrics: Metrics
+) -> tuple[grpc.GenericRpcHandler, ...]:
     """One for each service, with a method handler for each of its calls."""
     return tuple(
         grpc.method_handlers_generic_handler(
             service.full_name,
             {
-                method.name: _method_handler(service.full_name, method, handlers, metrics)
+                method.name: _method_handler(method, handlers, entrance, metrics)
                 for method in service.methods
             },
         )
@@ -124,46 +171,53 @@ def _generic_handlers(handlers: Handlers, metrics: Metrics) -> tuple[grpc.Generi
 
 
 def _method_handler(
-    service: str, method: MethodDescriptor, handlers: Handlers, metrics: Metrics
+    method: MethodDescriptor, handlers: Handlers, entrance: Entrance, metrics: Metrics
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    path = f"/{service}/{method.name}"
+    path = f"/{method.containing_service.full_name}/{method.name}"
     request = GetMessageClass(method.input_type)
     response = GetMessageClass(method.output_type)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _streaming_method(path, handlers.stream_events),
+            _streaming_method(path, handlers.stream_events, entrance),
             request_deserializer=request.FromString,
             response_serializer=response.SerializeToString,
         )
     return grpc.unary_unary_rpc_method_handler(
-        _unary_method(path, handlers.unary()[method.name], metrics),
+        _unary_method(path, handlers.unary()[method.name], entrance, metrics),
         request_deserializer=request.FromString,
         response_serializer=response.SerializeToString,
     )
 
 
 def _unary_method(
-    path: str, unary: Unary, metrics: Metrics
+    path: str, unary: Unary, entrance: Entrance, metrics: Metrics
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     """`unary` as grpc.aio calls it. `path` is the RPC's full name, with its leading slash."""
     service, _, method = path.strip("/").partition("/")
     attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+    limit_s = None if method in _WAITING else entrance.deadline.total_seconds()
 
     async def answer(request: Any, context: Context) -> Any:
         began = time.perf_counter()
         code = "OK"
+        account = entrance.account(method, context)
         try:
             headers = _trace_headers(context)
             with traces.continued(
                 path, headers=headers, attributes=attributes, kind=SpanKind.SERVER
             ):
-                return await unary(request, Caller(LOCAL, context.peer()))
+                caller = entrance.admit(account, context)
+                async with _at_most(limit_s):
+                    answered = await unary(request, caller)
+                entrance.close(account)
+                return answered
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
         except Exception as raised:
             error = _own_error(raised, path)
             code = error.status
+            entrance.close(account, error)
             await _refuse(context, error)
         finally:
             metrics.observe(RPC_SECONDS, time.perf_counter() - began, method, code)
@@ -171,18 +225,37 @@ def _unary_method(
     return answer
 
 
-def _streaming_method(path: str, streaming: Streaming) -> Callable[[Any, Context], Awaitable[None]]:
+@contextlib.asynccontextmanager
+async def _at_most(seconds: float | None) -> AsyncIterator[None]:
+    """Raises `DeadlineExpired` when the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExpired(f"the call took longer than {seconds:g} s") from None
+
+
+def _streaming_method(
+    path: str, streaming: Streaming, entrance: Entrance
+) -> Callable[[Any, Context], Awaitable[None]]:
     """`streaming` as grpc.aio calls it."""
 
     async def stream(_request: Any, context: Context) -> None:
         async def joined() -> None:
             # Headers go out before the first event: the client sees that its stream stands.
             await context.send_initial_metadata(())
+            entrance.close(account)
 
+        account = entrance.account(path.rpartition("/")[2], context)
         try:
-            await streaming(context.write, joined)
+            await streaming(context.write, joined, entrance.admit(account, context))
         except Exception as raised:
-            await _refuse(context, _own_error(raised, path))
+            error = _own_error(raised, path)
+            if isinstance(error, RequestError):
+                entrance.close(account, error)
+            await _refuse(context, error)
 
     return stream
 
@@ -207,29 +280,6 @@ async def _refuse(context: Context, error: MeshbusError) -> None:
 def _trace_headers(context: Context) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {key: str(value) for key, value in metadata if key in _TRACE_HEADERS}
-
-
-def _listen(server: grpc.aio.Server, settings: GatewaySettings, port: int) -> None:
-    address = f"{settings.host}:{port}"
-    try:
-        if settings.tls_certificate is None or settings.tls_key is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, _credentials(settings))
-    except RuntimeError as error:
-        # Without its cause: gRPC's text has file names and lines of its C++ sources.
-        raise OSError(f"cannot listen on {address}; is the port taken?") from error
-
-
-def _credentials(settings: GatewaySettings) -> grpc.ServerCredentials:
-    assert settings.tls_certificate is not None
-    assert settings.tls_key is not None
-    authorities = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-    return grpc.ssl_server_credentials(
-        [(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())],
-        root_certificates=authorities,
-        require_client_auth=authorities is not None,
-    )
 
 
 async def _mirror_health(servicer: health.aio.HealthServicer, is_well: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig, select_context
 from services.chassis.messages import ErrorReport
 from services.gateway import wire
 from services.gateway.intake import Intake, Peers
-from services.gateway.marks import Mark
+from services.gateway.streaming.marks import Mark
 from tests.real.gateway.rig import event, kubeconfig
 
 

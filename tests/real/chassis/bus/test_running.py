@@ -13,6 +13,7 @@ from nats.js.errors import NotFoundError
 from pydantic_settings import BaseSettings
 
 from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.audits import Audit
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.publishing import Publisher
@@ -71,6 +72,7 @@ class Shop:
             publisher=Publisher(self.queue.bus),
             metrics=metrics,
             health=Health(SERVICE, metrics),
+            audit=Audit(Publisher(self.queue.bus), metrics),
         )
         return Runner(
             chassis,

@@ -1,9 +1,10 @@
 """Up to where clients have got the events: the mark that keeps a restart from losing or repeating.
 
-The mark is the sequence, in the stream EVT, up to which every event was written to at least one
-client of any replica. It is shared through the bucket `delivery`, where it only grows. A client's
-next event waits until the mark of its last one is stored, so a gateway that dies repeats one event
-at most.
+The mark is the sequence, in the stream EVT, up to which every event that an identity may see was
+written to at least one of its clients, of any replica. Each identity has a mark of its own, so that
+no stranger's stream uses up its events. It is shared through the bucket `delivery`, where it only
+grows. A client's next event waits until the mark of its last one is stored, so a gateway that dies
+repeats one event at most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from services.chassis.messages.models import Message
 from services.gateway.background import Background
 
 KEY = "floor"
+"""Of the local user, who is everybody where nobody is told apart."""
 _RETRY_AFTER_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ class StreamState:
 
 
 class Mark(Message):
-    """The value of `delivery/floor`."""
+    """A value of the bucket `delivery`."""
 
     stream: str
     """`StreamState.created`, as the server writes it."""
@@ -55,6 +57,7 @@ class Marks:
     bucket: Bucket
     state: Callable[[], Awaitable[StreamState]]
     background: Background
+    key: str = KEY
     floor: int = 0
     stream: str = ""
     _stored: Mark | None = None
@@ -88,6 +91,16 @@ class Marks:
                 self._store_task = self.background.start("store-mark", self._store_or_postpone())
             # The client may leave at any moment; what it has got must be marked all the same.
             await asyncio.shield(self._store_task)
+
+    def pass_over(self, sequence: int, *, stream: str) -> None:
+        """An event that this identity may not see, and all before it were delivered."""
+        if stream == self.stream:
+            self.floor = max(self.floor, sequence)
+
+    async def keep(self) -> None:
+        """Stores what was passed over, so that the next client does not read it all again."""
+        if self.floor and not self._is_behind and not self._has(self.floor):
+            await self._store_or_postpone()
 
     async def _store_or_postpone(self) -> None:
         async with self._storing:
@@ -131,13 +144,13 @@ class Marks:
     async def _write(self, mark: Mark) -> None:
         value = mark.model_dump_json().encode()
         if self._revision is None:
-            self._revision = await self.bucket.create(KEY, value)
+            self._revision = await self.bucket.create(self.key, value)
         else:
-            self._revision = await self.bucket.update(KEY, value, revision=self._revision)
+            self._revision = await self.bucket.update(self.key, value, revision=self._revision)
         self._stored = mark
 
     async def _reread(self) -> None:
-        entry = await self.bucket.get(KEY)
+        entry = await self.bucket.get(self.key)
         self._revision = entry.revision if entry else None
         self._stored = _decoded(entry) if entry else None
 

@@ -1,10 +1,10 @@
 """StreamEvents: durable, in order, to all clients, each with a bound of its own.
 
-One ordered reader of the stream EVT for the whole process, which runs only while a client is
-connected. It starts after the mark (marks.py), so events that nobody got wait in the stream for the
-next client. Each client has a queue and a write loop of its own. A client that joins later begins
-after the mark too, with what this process has read and nobody has got yet: the others may die
-before their writes.
+One ordered reader of the stream EVT for each identity (audiences.py), which runs only while one of
+its clients is connected. It starts after the mark (marks.py), so events that nobody got wait in the
+stream for the next client. Each client has a queue and a write loop of its own. A client that joins
+later begins after the mark too, with what this process has read and nobody has got yet: the others
+may die before their writes.
 
 Rejected: one consumer for each client (a hundred consumers for one and the same text), and an
 acknowledging durable consumer (it hands each event to one replica, but all streams need all).
@@ -34,7 +34,7 @@ from services.chassis.messages import Event
 from services.chassis.telemetry import metrics
 from services.gateway import wire
 from services.gateway.background import Background
-from services.gateway.marks import Marks
+from services.gateway.streaming.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
 # How long a write may go on when its call has to end.
@@ -44,6 +44,8 @@ Write = Callable[[pb.EventsResponse], Awaitable[None]]
 Joined = Callable[[], Awaitable[None]]
 Read = Callable[[int], AsyncGenerator[StoredMessage, None]]
 """Messages of EVT from a sequence on, endless."""
+Sees = Callable[[Event], Awaitable[bool]]
+"""Whether the clients may see the event."""
 
 log = structlog.get_logger(__name__)
 
@@ -120,9 +122,10 @@ class Client:
 
 @dataclass(slots=True, kw_only=True)
 class Events:
-    """All clients of this process, and the reader that feeds them."""
+    """All clients of one identity in this process, and the reader that feeds them."""
 
     read: Read
+    sees: Sees
     marks: Marks
     metrics: metrics.Metrics
     background: Background
@@ -214,6 +217,7 @@ class Events:
         if self._reader is not None:
             self._reader.cancel()
             self._reader = None
+            self.background.start("keep-mark", self.marks.keep())
         self._undelivered.clear()
 
     async def _feed(self, start: int, stream: str) -> None:
@@ -221,9 +225,12 @@ class Events:
         try:
             async with contextlib.aclosing(self.read(start)) as messages:
                 async for message in messages:
-                    response = _response(message)
-                    if response is not None:
+                    event = _event(message)
+                    if event is not None and await self.sees(event):
+                        response = wire.events_response(event)
                         await self._spread(Item(message.sequence, stream, response))
+                    elif not self._undelivered:
+                        self.marks.pass_over(message.sequence, stream=stream)
         except Exception:
             for client in list(self._clients):
                 client.end(InternalError("the events cannot be read"))
@@ -279,11 +286,10 @@ class Events:
                 self._stop_reader()
 
 
-def _response(message: StoredMessage) -> pb.EventsResponse | None:
-    """A stored event as clients get it; None for a message that is no event."""
+def _event(message: StoredMessage) -> Event | None:
+    """A stored event; None for a message that is none."""
     try:
-        event = envelopes.decode(Event, message.body, message.headers)
+        return envelopes.decode(Event, message.body, message.headers)
     except InvalidMessage as error:
         log.warning("event_unreadable", sequence=message.sequence, reason=error.summary)
         return None
-    return wire.events_response(event)

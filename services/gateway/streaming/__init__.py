@@ -1,0 +1,1 @@
+"""StreamEvents: who sees which event, up to where each identity has got them."""
