@@ -36,6 +36,7 @@ from nats.js.errors import NotFoundError
 from pydantic_settings import BaseSettings
 
 from services.chassis.bus import envelopes, streams, subjects
+from services.chassis.bus.audits import Audit
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery
@@ -232,6 +233,7 @@ class World:
             publisher=Publisher(line.bus),
             metrics=metrics,
             health=Health(SERVICE, metrics),
+            audit=Audit(Publisher(line.bus), metrics),
         )
         advertised = AdvertisedOperation(
             name="work", description="work", category=Category.CUSTOM, slot=SlotKind.MESH

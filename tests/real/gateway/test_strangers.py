@@ -196,7 +196,8 @@ async def next_summary(stream: grpc.aio.UnaryStreamCall[Any, Any]) -> str:
     """The next one that a worker told: that none is connected, the gateway says when it likes."""
     async with asyncio.timeout(30):
         while True:
-            summary = str((await stream.read()).summary)
+            event: Any = await stream.read()
+            summary = str(event.summary)
             if not summary.startswith("custom accepted"):
                 return summary
 
