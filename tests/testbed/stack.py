@@ -242,6 +242,8 @@ class Stack:
             input=stdin or "",
             capture_output=True,
             text=True,
+            # It prints bodies as they are, and dead letters are sealed.
+            errors="replace",
             timeout=timeout_s,
         )
         if done.returncode != 0:
