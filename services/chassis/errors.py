@@ -12,6 +12,7 @@ the place that raises knows better.
     │   ├── NoCluster             MB-1003
     │   ├── OperationReused       MB-1004
     │   ├── RequestTooLarge       MB-1005
+    │   ├── TooManyValues         MB-1006
     │   ├── KubeconfigMalformed   MB-1101
     │   ├── KubeconfigRefused     MB-1102
     │   ├── ManifestMalformed     MB-1201
@@ -178,6 +179,15 @@ class OperationReused(RequestError, code="MB-1004", status=Status.ALREADY_EXISTS
 class RequestTooLarge(RequestError, code="MB-1005"):
     probable_cause = "the text is larger than the limit"
     usual_remedy = "split the manifest into several operations"
+
+
+class TooManyValues(RequestError, code="MB-1006"):
+    probable_cause = (
+        "a text of this size can hold so many values that reading them would hold up all others"
+    )
+    usual_remedy = (
+        "split it into several operations, or raise MESHBUS_READ_NODES of the gateway and workers"
+    )
 
 
 class KubeconfigMalformed(RequestError, code="MB-1101"):

@@ -29,6 +29,8 @@ from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
 from services.chassis.files import Followed
 from services.chassis.health import Health
 from services.chassis.policy import OPEN, Policy, read_policy
+from services.chassis.reading import limits as reading_limits
+from services.chassis.reading.limits import Limits
 from services.chassis.settings import ChassisSettings, SettingsError
 from services.chassis.telemetry import logs, traces
 from services.chassis.telemetry.metrics import Metrics
@@ -36,6 +38,7 @@ from services.chassis.telemetry.metrics import Metrics
 _STREAMS_PATIENCE_S = 60.0
 # Connections that one address may have to the port of health and metrics.
 _MOST_HTTP_CONNECTIONS = 256
+_LONGEST_TURN_S = 0.0005
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -72,6 +75,9 @@ def run(service: str, settings_type: type[S], compose: Composer[S], *, http_port
         sys.exit(f"meshbus {service}: {error}")
     logs.configure(settings, service=service)
     raise_file_limit()
+    reading_limits.use(Limits.of(settings))
+    # How long the loop waits for the lock that a thread holds while it reads a large text.
+    sys.setswitchinterval(_LONGEST_TURN_S)
     port = settings.http_port or http_port + settings.port_offset
     factory = uvloop.new_event_loop if settings.loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:

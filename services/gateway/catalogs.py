@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import orjson
 import structlog
 from pydantic import ValidationError
 
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import UnknownOperation
 from services.chassis.messages import AdvertisedOperation, ServiceCatalog
+from services.chassis.reading.jsons import read_json
 
 _RELOAD_PERIOD_S = 1.0
 
@@ -98,7 +98,7 @@ class Catalogs:
 
 def _decoded(service: str, value: bytes) -> ServiceCatalog | None:
     try:
-        return ServiceCatalog.model_validate(orjson.loads(value))
-    except (orjson.JSONDecodeError, ValidationError):
+        return ServiceCatalog.model_validate(read_json(value))
+    except (ValueError, ValidationError):
         log.warning("catalog_unreadable", catalog=service)
         return None

@@ -18,13 +18,13 @@ from importlib.resources import files
 from typing import Any
 
 import orjson
-import yaml
 from pydantic import TypeAdapter
 
-from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
 from services.chassis.operations.completion import Result
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.translator.contexts import Context, installed_version, schemas_for
 from services.translator.options import Options
 from services.translator.reports import errors
@@ -159,7 +159,7 @@ def _detail(verdict: Verdict) -> dict[str, str]:
 def cases(namespace: str) -> list[Case]:
     """The suites' assertions with their objects in `namespace`."""
     text = files(__package__).joinpath("conformance.yaml").read_text()
-    found: list[Case] = TypeAdapter(list[Case]).validate_python(yaml.load(text, Loader))
+    found: list[Case] = TypeAdapter(list[Case]).validate_python(read_yaml(text, budget=Budget.trusted()))
     for case in found:
         for obj in case.objects:
             obj["metadata"]["namespace"] = namespace

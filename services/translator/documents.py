@@ -2,7 +2,7 @@
 
 Reading is the chassis' bounded one (`chassis/kube/manifests.py`): aliases, tags, duplicate keys,
 depth, number and size are refused there with their line. Lines of single fields are looked up only
-for findings, because composing nodes costs as much as all the rest.
+for findings, because that takes another pass over the text.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import yaml
-
 from services.chassis.errors import ManifestMalformed
 from services.chassis.kube.manifests import read_documents, unpacked
 from services.chassis.kube.objects import Ref
+from services.chassis.reading.yamls import Place, document_places
 from services.translator.designs import is_design
 from services.translator.options import Options, is_options, parse_options
 from services.translator.reports import Finding, Path
@@ -42,7 +41,7 @@ class Input:
     objects: list[Document]
     designs: list[Document]
     options: Options
-    _roots: list[yaml.Node | None] | None = field(default=None, repr=False)
+    _places: list[Place] | None = field(default=None, repr=False)
 
     def located(self, findings: Sequence[Finding]) -> list[Finding]:
         """The findings with document and line, in the input's order.
@@ -66,18 +65,15 @@ class Input:
         return finding.at(document=document.number, line=line)
 
     def _line(self, number: int, path: Path) -> int:
-        if self._roots is None:
-            self._roots = list(yaml.compose_all(self.text, Loader=yaml.CSafeLoader))
-        node = self._roots[number - 1]
-        if node is None:
-            return 0
-        mark = node.start_mark
+        if self._places is None:
+            self._places = list(document_places(self.text))
+        place = self._places[number - 1]
         for part in path:
-            found = _child(node, part)
+            found = place.parts.get(part) or place.parts.get(str(part))
             if found is None:
                 break
-            mark, node = found
-        return int(mark.line) + 1
+            place = found
+        return place.line
 
 
 def read_input(text: str) -> Input:
@@ -107,14 +103,3 @@ def read_input(text: str) -> Input:
 def _identity(ref: Ref) -> _Identity:
     """The object without its version: a finding may be about its current form."""
     return (ref.group, ref.kind, ref.namespace, ref.name)
-
-
-def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Mark, yaml.Node] | None:
-    """The position of a key or list item, and the node below it."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if str(key.value) == str(part):
-                return key.start_mark, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part].start_mark, node.value[part]
-    return None

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from services.chassis.errors import (
     DesignMalformed,
     ManifestRefused,
@@ -16,6 +14,7 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command, Phase, Plan, Verb
+from services.chassis.reading.jsons import read_json
 from services.translator.contexts import context_of
 from services.translator.designs import (
     Design,
@@ -224,8 +223,8 @@ def refuse_overlays(obj: KubeObject) -> None:
 def _design_of_call(body: str) -> Design:
     """The design in a body of the gateway's: a call's components or declarations."""
     try:
-        call: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        call: Any = read_json(body)
+    except ValueError:
         call = None
     match call:
         case {"components": list(components), "config": str(config)}:

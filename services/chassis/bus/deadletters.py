@@ -16,13 +16,13 @@ from datetime import timedelta
 
 import nats.errors
 import nats.js.errors
-import orjson
 import structlog
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery
 from services.chassis.errors import AttemptsExhausted, InvalidMessage
+from services.chassis.reading.jsons import read_json
 from services.chassis.sealing import Keys
 from services.chassis.telemetry.redaction import redacted_text
 
@@ -92,8 +92,8 @@ class Mover:
     async def handle(self, delivery: Delivery) -> None:
         """One advisory; only exhausted deliveries leave something to move."""
         try:
-            advisory = orjson.loads(delivery.message.data)
-        except orjson.JSONDecodeError:
+            advisory = read_json(delivery.message.data)
+        except ValueError:
             return
         if not str(advisory.get("type", "")).endswith("max_deliver"):
             return

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import msgpack
-import orjson
 from pydantic import ValidationError
 
-from services.chassis.errors import InvalidMessage, RequestTooLarge
+from services.chassis.errors import InvalidMessage, RequestTooLarge, TooManyValues
 from services.chassis.messages.models import SCHEMA_VERSION, Message
+from services.chassis.reading.inflating import inflated
+from services.chassis.reading.jsons import read_json
+from services.chassis.reading.packs import read_msgpack
 from services.chassis.sealing import Keys
 
 CONTENT_TYPE = "Content-Type"
@@ -34,7 +36,7 @@ MSGPACK = "application/msgpack"
 
 _COMPRESS_FROM_BYTES = 64 * 1024
 MAX_BODY_BYTES = 1000 * 1000
-_MAX_INFLATED_BYTES = 32 * 1024 * 1024
+_FIELDS_TOLD = 10
 
 NO_KEYS = Keys()
 
@@ -109,15 +111,20 @@ def decode(
         return model.model_validate(_unpacked(body, headers))
     except ValidationError as error:
         fields = ", ".join(
-            ".".join(str(part) for part in problem["loc"]) or "the message"
-            for problem in error.errors(include_input=False, include_url=False)
+            ".".join(str(part)[:64] for part in problem["loc"]) or "the message"
+            for problem in error.errors(include_input=False, include_url=False)[:_FIELDS_TOLD]
         )
         raise InvalidMessage(f"not a {model.__name__}: check {fields}") from None
 
 
 def unpacked(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The body without its compression; raises `InvalidMessage`."""
-    return _inflated(body) if headers.get(CONTENT_ENCODING) == DEFLATE else body
+    if headers.get(CONTENT_ENCODING) != DEFLATE:
+        return body
+    try:
+        return inflated(body)
+    except ValueError as error:
+        raise InvalidMessage(str(error)) from None
 
 
 def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:
@@ -126,20 +133,15 @@ def _unpacked(body: bytes, headers: Mapping[str, str]) -> object:
     content_type = declared or (JSON if body[:1] == b"{" else MSGPACK)
     try:
         if content_type == JSON:
-            return orjson.loads(body)
+            return read_json(body)
         if content_type == MSGPACK:
-            return msgpack.unpackb(body)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError):
+            return read_msgpack(body)
+    except ValueError:
         raise InvalidMessage(f"the body is not {content_type}") from None
+    except TooManyValues as error:
+        raise InvalidMessage(
+            f"the body is not {content_type} of a size that is read: {error.summary}",
+            cause=error.cause,
+            remedy=error.remedy,
+        ) from None
     raise InvalidMessage(f"content type {content_type[:64]!r} is not known here")
-
-
-def _inflated(body: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(body, _MAX_INFLATED_BYTES)
-    except zlib.error:
-        raise InvalidMessage("the body is not deflated data") from None
-    if inflater.unconsumed_tail:
-        raise InvalidMessage("the body is larger than it may be")
-    return data

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from services.chassis.bus import envelopes, subjects
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages.models import Message
+from services.chassis.reading.jsons import read_json
 
 CLUSTER_SCOPED = "_"
 """Stands for no namespace in keys; no namespace has this name."""
@@ -120,7 +121,7 @@ def unpacked(value: bytes) -> AppliedObject:
     deflated = value[:1] != b"{"
     headers = {envelopes.CONTENT_ENCODING: envelopes.DEFLATE} if deflated else {}
     try:
-        return AppliedObject.model_validate(orjson.loads(envelopes.unpacked(value, headers)))
-    except (orjson.JSONDecodeError, ValidationError):
+        return AppliedObject.model_validate(read_json(envelopes.unpacked(value, headers)))
+    except (ValueError, ValidationError):
         # What stands in it is the user's own: no word of it in the error.
         raise InvalidMessage("not the record of an applied object") from None

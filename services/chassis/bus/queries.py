@@ -33,6 +33,7 @@ from services.chassis.errors import (
     WorkerUnavailable,
 )
 from services.chassis.messages import ErrorReport
+from services.chassis.reading.jsons import read_json
 from services.chassis.telemetry import traces
 
 VERSION = "0.1.0"
@@ -176,8 +177,8 @@ def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, A
     if not body.strip():
         return {}
     try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        asked = read_json(body)
+    except ValueError:
         asked = None
     field = query.text_field
     # A document of the user's may have a key of that name itself, but no question does.
@@ -225,7 +226,7 @@ async def ask(bus: Bus, question: object, *, service: str, verb: str, within: ti
     content = envelopes.unpacked(reply.data, answered)
     if _ERROR_CODE in answered:
         raise _raised(content, answered[_ERROR_CODE])
-    return orjson.loads(content)
+    return read_json(content)
 
 
 async def _reply(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str) -> Msg:

@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 import nats.errors
 import nats.js.errors
-import orjson
 from nats.js.api import RawStreamMsg
 
 from services.chassis.bus.connection import Bus
@@ -20,6 +19,7 @@ from services.chassis.bus.publishing import retried
 from services.chassis.bus.streams import call_api
 from services.chassis.errors import BusUnavailable, shortened
 from services.chassis.messages.models import Message
+from services.chassis.reading.jsons import read_json
 
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 2.0
@@ -171,7 +171,7 @@ class Records(Generic[M]):
         entry = await self.bucket.get(key)
         if entry is None:
             return None
-        return self.model.model_validate(orjson.loads(entry.value)), entry.revision
+        return self.model.model_validate(read_json(entry.value)), entry.revision
 
     async def create(self, key: str, record: M) -> int:
         return await self.bucket.create(key, record.model_dump_json().encode())

@@ -17,7 +17,8 @@ import yaml
 
 from services.chassis.bus.subjects import hash_token
 from services.chassis.errors import KubeconfigMalformed, KubeconfigRefused
-from services.chassis.kube.manifests import Loader, has_foreign_tag
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import YamlProblem, read_yaml
 
 SIZE_LIMIT_BYTES = 256 * 1024
 _DEPTH_LIMIT = 16
@@ -68,9 +69,12 @@ class Kubeconfig:
         return plain
 
 
-def parse_kubeconfig(text: str, *, allow_insecure: bool = False) -> Kubeconfig:
-    """The kubeconfig's current context; raises `KubeconfigMalformed` or `KubeconfigRefused`."""
-    document = _loaded(text)
+def parse_kubeconfig(
+    text: str, *, allow_insecure: bool = False, budget: Budget | None = None
+) -> Kubeconfig:
+    """The kubeconfig's current context; raises `KubeconfigMalformed`, `KubeconfigRefused` or
+    `TooManyValues`. A request's kubeconfigs share a `budget`."""
+    document = _loaded(text, budget)
     context_name = _string(document, "current-context", "kubeconfig")
     if not context_name:
         raise KubeconfigMalformed("the kubeconfig has no current-context")
@@ -129,7 +133,12 @@ def _part(
     return name, field_name, _named(document, f"{field_name}s", name, field_name)
 
 
-def _loaded(text: str) -> dict[str, Any]:
+def kubeconfig_budget() -> Budget:
+    """For all kubeconfigs of one request together."""
+    return Budget.fresh(depth=_DEPTH_LIMIT, is_shared=True)
+
+
+def _loaded(text: str, budget: Budget | None = None) -> dict[str, Any]:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > SIZE_LIMIT_BYTES:
         raise KubeconfigMalformed(
@@ -138,34 +147,14 @@ def _loaded(text: str) -> dict[str, Any]:
     if "\0" in text:
         raise KubeconfigMalformed("the kubeconfig holds a NUL character")
     try:
-        _check_structure(text)
-        document = yaml.load(text, Loader=Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise KubeconfigMalformed(f"the kubeconfig is not YAML{_place(error)}") from None
+        document = read_yaml(text, budget=budget or Budget.fresh(depth=_DEPTH_LIMIT))
+    except YamlProblem as error:
+        place = f" (line {error.line})" if error.line else ""
+        told = f"is not YAML{place}" if error.is_syntax else f"cannot be taken{place}: {error}"
+        raise KubeconfigMalformed(f"the kubeconfig {told}") from None
     if not isinstance(document, dict):
         raise KubeconfigMalformed("the kubeconfig is empty or not a mapping")
     return document
-
-
-def _check_structure(text: str) -> None:
-    """Refuses aliases (cycles, bombs) and deep nesting before anything is built from the text."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise KubeconfigMalformed("the kubeconfig uses YAML aliases")
-        if has_foreign_tag(event):
-            raise KubeconfigMalformed("the kubeconfig uses YAML tags")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > _DEPTH_LIMIT:
-                raise KubeconfigMalformed("the kubeconfig is nested too deeply")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-
-
-def _place(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f" (line {mark.line + 1})" if mark is not None else ""
 
 
 def _named(document: dict[str, Any], section: str, name: str, field_name: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import yaml
 
 from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
 from services.chassis.kube.applying import FIELD_MANAGER
@@ -25,6 +24,7 @@ from services.chassis.messages import (
     ServicePort,
     WorkloadFact,
 )
+from services.chassis.reading.yamls import read_yaml
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.connections import Connection
 
@@ -239,8 +239,8 @@ async def _trust_domain(client: KubeClient, namespace: str, revision: str) -> st
             query=_FROM_CACHE,
             subject=f"ConfigMap {name}",
         )
-        mesh = yaml.load((configured.get("data") or {}).get("mesh", ""), Loader=yaml.CSafeLoader)
-    except (ObjectNotFound, yaml.YAMLError):
+        mesh = read_yaml((configured.get("data") or {}).get("mesh", ""))
+    except (ObjectNotFound, ValueError, TooManyValues):
         return _DEFAULT_TRUST_DOMAIN
     domain = mesh.get("trustDomain") if isinstance(mesh, dict) else None
     return domain if isinstance(domain, str) and domain else _DEFAULT_TRUST_DOMAIN

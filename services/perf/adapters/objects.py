@@ -20,6 +20,7 @@ from nats.js.api import RawStreamMsg
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import retried
 from services.chassis.errors import BusUnavailable, InternalError
+from services.chassis.reading.jsons import read_json
 
 _LONGEST_NAME = 512
 _CHUNK_BYTES = 128 * 1024
@@ -73,7 +74,7 @@ class Objects:
         meta = await self._last(self._meta(name))
         if meta is None:
             return None
-        info = orjson.loads(meta.data or b"{}")
+        info = read_json(meta.data or b"{}")
         if info.get("deleted"):
             return None
         subject = f"$O.{self.bucket}.C.{info['nuid']}"

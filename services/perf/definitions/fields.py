@@ -9,7 +9,6 @@ header's value and even a mistaken header's name may be a secret.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import ssl
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from services.chassis.reading.jsons import read_strict_json
 from services.perf.definitions.loads import GeneratorName, Protocol
 
 MOST_RATE = 1_000_000
@@ -251,34 +251,12 @@ def _small(text: str) -> str:
     return text
 
 
-# --- JSON ----------------------------------------------------------------------------------------
-
-
-def checked_json(text: str) -> Any:
-    """Parses JSON. Raises `ValueError`, or `RecursionError`, also for input that Python's parser
-    lets pass: NaN, a key that stands there twice, half of a character."""
-    found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    json.dumps(found, ensure_ascii=False).encode()
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
-
-
-def _no_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
 def mapping(value: Any) -> Any:
     """A mapping, or the text of a JSON object, as Meshery's query carries it."""
     if not isinstance(value, str):
         return value
     try:
-        found = checked_json(value)
+        found = read_strict_json(value)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

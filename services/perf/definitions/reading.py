@@ -20,12 +20,12 @@ from pydantic import ValidationError
 from services.chassis.errors import LoadTestMalformed, ManifestMalformed
 from services.chassis.kube.manifests import SIZE_LIMIT_BYTES, parse_documents
 from services.chassis.operations.bodies import API_VERSION
+from services.chassis.reading.jsons import read_strict_json
 from services.perf.definitions.fields import (
     MOST_CONNECTIONS,
     MOST_RATE,
     MOST_TARGETS,
     checked_endpoint,
-    checked_json,
 )
 from services.perf.definitions.forms import (
     HAS_COURSE,
@@ -99,7 +99,7 @@ def _documents(body: str) -> list[Any]:
     """The documents of a body; raises `LoadTestMalformed` for one that is neither YAML nor JSON."""
     if body.lstrip().startswith("{") and len(body) <= SIZE_LIMIT_BYTES:
         try:
-            return [checked_json(body)]
+            return [read_strict_json(body)]
         except (ValueError, RecursionError):
             pass
     try:

@@ -18,6 +18,7 @@ from services.chassis.bus.subjects import token
 from services.chassis.errors import MeshbusError, OperationCancelled
 from services.chassis.messages import Command, ErrorReport
 from services.chassis.messages.models import Message, Piece
+from services.chassis.reading.inflating import inflated
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.measurements.measurements import Measurement, MissingShard
 from services.perf.results.fortio import fortio_result
@@ -224,4 +225,4 @@ class RunStore:
 
     async def _object(self, model: type[M], name: str) -> M | None:
         body = await self.objects.get(name)
-        return model.model_validate_json(zlib.decompress(body)) if body is not None else None
+        return model.model_validate_json(inflated(body)) if body is not None else None

@@ -15,12 +15,12 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 
 from services.chassis.addresses import AddressPolicy, denied_address
 from services.chassis.errors import MalformedRequest, MeshbusError
 from services.chassis.http import answers
 from services.chassis.kube.client import KubeClient
+from services.chassis.reading.jsons import read_json
 from services.topology.telemetry.envoy import Reading, Readings
 from services.topology.telemetry.identities import ProxiedPod, peer_of_node
 from services.topology.telemetry.stats import stats_of
@@ -168,7 +168,7 @@ async def _bounded(chunks: AsyncIterable[bytes], most_bytes: int) -> bytes:
 
 
 def _peer(server_info: bytes) -> Peer:
-    info = orjson.loads(server_info)
+    info = read_json(server_info)
     if not isinstance(info, dict) or "node" not in info:
         raise ValueError("not Envoy's server_info")
     return peer_of_node(info)

@@ -23,6 +23,7 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import packed
 from services.chassis.errors import BusUnavailable, InternalError, MeshbusError, WorkerUnavailable
 from services.chassis.messages import ErrorReport
+from services.chassis.reading.jsons import read_json
 from services.topology.handlers import OwnerHandlers
 
 # Less than whoever asked waits, so that it hears who did not answer.
@@ -58,7 +59,7 @@ class Forwarding:
         body = envelopes.unpacked(reply.data, headers)
         if _ERROR in headers:
             raise ErrorReport.model_validate_json(body).error()
-        return orjson.loads(body)
+        return read_json(body)
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
@@ -91,7 +92,7 @@ class Forwarding:
     async def _answer(self, message: Msg, cluster: str, verb: str) -> None:
         headers: dict[str, str] = {}
         try:
-            answer = await self.handlers.answer(cluster, verb, orjson.loads(message.data))
+            answer = await self.handlers.answer(cluster, verb, read_json(message.data))
             body, headers = packed(orjson.dumps(answer))
         except MeshbusError as error:
             body = ErrorReport.of(error).model_dump_json().encode()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.topology.analysis.findings import Finding, Level
 from services.topology.analysis.lenses import Lens
 from services.topology.cluster.objects import Change, Key
@@ -36,8 +36,8 @@ class Mistake:
     remedy: str
 
 
-_READ = yaml.load(
-    files(__package__).joinpath("catalog.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader
+_READ = read_yaml(
+    files(__package__).joinpath("catalog.yaml").read_text("utf-8"), budget=Budget.trusted()
 )
 CODES = {code: Code(of["name"], Level(of["level"])) for code, of in _READ["codes"].items()}
 MISTAKES = {

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import yaml
-
 from services.chassis.kube.objects import KubeObject
+from services.chassis.reading.yamls import read_yaml
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import (
     Config,
@@ -243,8 +242,7 @@ def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
     """Istio's ConfigMaps with their YAML decoded, without the injection templates."""
     found: dict[str, Any] = {name: data[name] for name in _TEXTS if name in data}
     for name in _SETTINGS:
-        # Also ValueError: what looks like a date and is none.
-        with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+        with contextlib.suppress(ValueError, TooManyValues):
             if name in data:
-                found[name] = yaml.load(data[name], Loader=yaml.CSafeLoader)
+                found[name] = read_yaml(data[name])
     return found

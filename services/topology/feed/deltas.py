@@ -22,6 +22,7 @@ import orjson
 from services.chassis.bus import envelopes
 from services.chassis.errors import InvalidMessage
 from services.chassis.messages.models import SCHEMA_VERSION
+from services.chassis.reading.jsons import read_json
 
 Item: TypeAlias = dict[str, Any]
 
@@ -134,7 +135,7 @@ def encoded(delta: Delta) -> tuple[bytes, dict[str, str]]:
 def decoded(body: bytes, headers: Mapping[str, str]) -> Delta:
     """The delta of a message; raises `InvalidMessage`."""
     try:
-        raw = orjson.loads(envelopes.unpacked(body, headers))
+        raw = read_json(envelopes.unpacked(body, headers))
         if raw["schema_version"] != SCHEMA_VERSION:
             raise InvalidMessage(f"schema version {raw['schema_version']!r} is not known here")
         return Delta(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jsonschema_rs
-import yaml
 
 from services.chassis.errors import SchemasMissing
 from services.chassis.kube.manifests import parse_trusted_document
@@ -178,7 +177,7 @@ def _kind_of(document: str) -> tuple[str, str]:
 def _parsed(document: str, *, what: str) -> KubeObject:
     try:
         parsed = parse_trusted_document(document)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except ValueError:
         raise _unreadable(what) from None
     if parsed is None:
         raise _unreadable(what)

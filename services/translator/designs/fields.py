@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import orjson
-
 from services.chassis.errors import DesignMalformed
+from services.chassis.reading.jsons import read_json
+from services.chassis.reading.limits import Budget
 from services.translator.designs.components import is_bookkeeping, quoted
 from services.translator.reports import Report
 
@@ -134,13 +134,14 @@ def admit(document: Any, *, label: str) -> None:
             raise DesignMalformed(f"{label}: it holds a value that cannot be read")
 
 
-def parse_json(text: str, *, label: str) -> Any:
-    """The value in `text`, admitted; raises `DesignMalformed`."""
+def parse_json(text: str, *, label: str, budget: Budget | None = None) -> Any:
+    """The value in `text`, admitted; raises `DesignMalformed` or `TooManyValues`. The parts of one
+    call share a `budget`."""
     if len(text) > SIZE_LIMIT_BYTES:
         raise DesignMalformed(f"{label}: it is larger than {SIZE_LIMIT_BYTES} bytes")
     try:
-        document = orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeError):
+        document = read_json(text, budget=budget)
+    except ValueError:
         # The parser's own words may repeat a piece of the text.
         raise DesignMalformed(f"{label}: it is not JSON") from None
     admit(document, label=label)

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
-from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.translator.designs.components import Component, quoted
 from services.translator.reports import Report
 
@@ -130,7 +130,7 @@ class _Kinds(BaseModel):
 
 def _read_kinds() -> _Kinds:
     text = files(__package__).joinpath("kinds.yaml").read_text()
-    return _Kinds.model_validate(yaml.load(text, Loader))
+    return _Kinds.model_validate(read_yaml(text, budget=Budget.trusted()))
 
 
 _KINDS = _read_kinds()

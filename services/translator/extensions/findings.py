@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import files
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from services.chassis.kube.manifests import Loader
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.translator.reports import Level, Path, Report
 
 
@@ -23,7 +23,7 @@ class _Entry(BaseModel):
 
 def _read() -> Mapping[str, _Entry]:
     text = files(__package__).joinpath("findings.yaml").read_text()
-    return TypeAdapter(dict[str, _Entry]).validate_python(yaml.load(text, Loader))
+    return TypeAdapter(dict[str, _Entry]).validate_python(read_yaml(text, budget=Budget.trusted()))
 
 
 _ENTRIES = _read()

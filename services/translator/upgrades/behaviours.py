@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.translator.istio.objects import copied
 from services.translator.istio.versions import Minor, minor_of, minor_text
 from services.translator.reports import Level, Path
@@ -101,7 +101,7 @@ def _function(name: str) -> Any:
 
 def _read() -> Iterator[Behaviour]:
     text = files(__package__).joinpath("behaviours.yaml").read_text()
-    table = TypeAdapter(dict[str, dict[str, _Entry]]).validate_python(yaml.load(text, Loader))
+    table = TypeAdapter(dict[str, dict[str, _Entry]]).validate_python(read_yaml(text, budget=Budget.trusted()))
     for version, entries in table.items():
         for key, entry in entries.items():
             yield entry.behaviour(minor=minor_of(version), key=key)

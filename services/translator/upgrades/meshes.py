@@ -91,7 +91,7 @@ class MeshConfig:
             return None
         try:
             documents = list(parse_documents(content))
-        except ManifestMalformed:
+        except (ManifestMalformed, TooManyValues):
             return cls(obj=obj, values=_EMPTY, is_readable=False)
         if not documents:
             return cls(obj=obj, values=_EMPTY)

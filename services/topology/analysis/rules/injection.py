@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 from services.topology.analysis.catalog import Rule, tell
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
@@ -205,8 +205,8 @@ def _variant(lens: Lens, pod: Pod) -> str:
 
 def _annotated(pod: Pod) -> Mapping[str, Any]:
     try:
-        found = yaml.load(pod.annotations.get(_OWN_CONFIG, ""), Loader=yaml.CSafeLoader)
-    except yaml.YAMLError:
+        found = read_yaml(pod.annotations.get(_OWN_CONFIG, ""), budget=Budget.fresh(nodes=_MOST))
+    except (ValueError, TooManyValues):
         return {}
     return found if isinstance(found, dict) else {}
 
