@@ -14,11 +14,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.chassis.errors import NotPermitted
 from services.chassis.messages import Verb
+from services.chassis.reading.yamls import YamlProblem, read_yaml
 
 LONGEST_NAME = 256
 
@@ -163,8 +163,8 @@ def read_policy(text: str | bytes) -> Policy:
     A file without `rules` allows nothing: an emptied file must not open the door.
     """
     try:
-        document: Any = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
+        document: Any = read_yaml(text)
+    except YamlProblem as error:
         raise PolicyMalformed(f"the policy is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise PolicyMalformed("the policy is not a mapping with `rules`")

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import orjson
-import yaml
 
 from services.chassis.errors import MalformedRequest, RequestTooLarge
 from services.chassis.kube.manifests import read_documents
+from services.chassis.reading.jsons import read_json
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import document_lines
 
 KIND = "design"
 """The operation that the call becomes; the translator offers it."""
@@ -108,18 +110,18 @@ _UNLIKE_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 def process_oam_body(components: Sequence[str], config: str, *, limit: int) -> str:
     """The body for ProcessOAM's components and their ApplicationConfiguration."""
-    kept = [_kept(t, _COMPONENT, what=f"oam_comps[{i}]") for i, t in enumerate(components)]
-    _require(kept, "oam_comps")
+    budget = Budget.fresh(is_shared=True)
+    kept = _all_kept(components, field="oam_comps", budget=budget)
     # Go writes a configuration that is not there as null.
     given = config.strip() not in ("", "null")
-    settled = _kept(config, _CONFIGURATION, what="oam_config") if given else ""
+    settled = _kept(config, _CONFIGURATION, what="oam_config", budget=budget) if given else ""
     return _body({"components": kept, "config": settled}, limit=limit)
 
 
 def provision_body(declarations: Sequence[str], *, limit: int) -> str:
     """The body for Provision's declarations."""
-    kept = [_kept(t, _COMPONENT, what=f"declarations[{i}]") for i, t in enumerate(declarations)]
-    _require(kept, "declarations")
+    budget = Budget.fresh(is_shared=True)
+    kept = _all_kept(declarations, field="declarations", budget=budget)
     return _body({"declarations": kept}, limit=limit)
 
 
@@ -154,11 +156,7 @@ def _is_design(document: Any) -> bool:
 def _document_lines(body: str) -> Iterator[tuple[int, list[str]]]:
     """Each document's number and its lines: every document begins a new one."""
     lines = _LINE.findall(body)
-    starts = [
-        event.start_mark.line
-        for event in yaml.parse(body, Loader=yaml.CSafeLoader)
-        if isinstance(event, yaml.DocumentStartEvent) and event.start_mark is not None
-    ]
+    starts = [line - 1 for line in document_lines(body)]
     ends = [*starts[1:], len(lines)]
     # Comments may stand before the first document.
     starts[0] = 0
@@ -174,11 +172,20 @@ def _rewritten(document: dict[str, Any], *, lines: int) -> str:
     return f"--- {text}\n" if lines == 1 else f"--- {text}\n...\n" + "\n" * (lines - 2)
 
 
-def _kept(text: str, allowed: Kept, *, what: str) -> str:
+def _all_kept(texts: Sequence[str], *, field: str, budget: Budget) -> list[str]:
+    if not texts:
+        raise MalformedRequest(f"{field} is empty: there is no component to deploy")
+    return [
+        _kept(text, _COMPONENT, what=f"{field}[{index}]", budget=budget)
+        for index, text in enumerate(texts)
+    ]
+
+
+def _kept(text: str, allowed: Kept, *, what: str, budget: Budget) -> str:
     """A component's JSON with the allowed parts only."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = read_json(text, budget=budget)
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise MalformedRequest(f"{what} is not a JSON object")
@@ -208,11 +215,6 @@ def _allowed(value: Any, allowed: Kept) -> Any:
         if inner is not None:
             kept[name] = _allowed(part, inner)
     return kept
-
-
-def _require(kept: Sequence[str], field: str) -> None:
-    if not kept:
-        raise MalformedRequest(f"{field} is empty: there is no component to deploy")
 
 
 def _body(call: dict[str, Any], *, limit: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from proto import meshops_pb2 as pb
 from services.chassis.errors import ServiceDraining
 from services.chassis.policy import Identity, Policy
+from services.chassis.reading.aside import read_aside
 from services.gateway import designs, wire
 from services.gateway.catalogs import Catalogs
 from services.gateway.door.accounts import Account
@@ -113,7 +114,10 @@ class Handlers:
         """Answers as soon as the operation is stored; its events report the rest."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
-        asked = wire.operation_request(request, body_limit=self.body_limit)
+        asked = await read_aside(
+            lambda: wire.operation_request(request, body_limit=self.body_limit),
+            size=len(request.custom_body),
+        )
         remembered = await self._remembered(asked, request.kube_configs, caller)
         operation = await self.operations.apply(
             asked, request.kube_configs, identity=caller.identity, remembered=remembered
@@ -124,15 +128,21 @@ class Handlers:
         self, request: pb.ProcessOAMRequest, caller: Caller
     ) -> pb.ProcessOAMResponse:
         """Generations B to F: components of a design; answers when the work is done."""
-        body = designs.process_oam_body(
-            request.oam_comps, request.oam_config, limit=self.body_limit
+        body = await read_aside(
+            lambda: designs.process_oam_body(
+                request.oam_comps, request.oam_config, limit=self.body_limit
+            ),
+            size=request.ByteSize(),
         )
         lines = await self._deployed(request, body, caller)
         return pb.ProcessOAMResponse(message="\n".join(lines))
 
     async def provision(self, request: pb.ProvisionRequest, caller: Caller) -> pb.ProvisionResponse:
         """Generations G and H: the same, in Meshery's newer model."""
-        body = designs.provision_body(request.declarations, limit=self.body_limit)
+        body = await read_aside(
+            lambda: designs.provision_body(request.declarations, limit=self.body_limit),
+            size=request.ByteSize(),
+        )
         lines = await self._deployed(request, body, caller)
         return pb.ProvisionResponse(message="\n".join(lines))
 

@@ -11,7 +11,6 @@ and on it for the identity that did.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +18,20 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache, TTLCache
 
 from services.chassis.errors import KubeconfigMalformed, MalformedRequest, shortened
-from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig, select_context
+from services.chassis.kube.kubeconfigs import (
+    Kubeconfig,
+    kubeconfig_budget,
+    parse_kubeconfig,
+    select_context,
+)
+from services.chassis.reading.aside import read_aside
+from services.chassis.reading.limits import Budget
 
 _MOST_KUBECONFIGS = 256
 _MOST_CLUSTERS = 100
 _LONGEST_NAME = 128
 _MOST_PEERS = 1000
 _PEER_IDLE_S = 3600.0
-# Where parsing begins to be felt by other calls; a thread lets them run in between.
-_THREAD_FROM_CHARACTERS = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +67,26 @@ class Intake:
                 f"the request holds {len(texts)} kubeconfigs, the limit is {_MOST_CLUSTERS}"
             )
         found: dict[str, Target] = {}
+        budget, size = kubeconfig_budget(), sum(map(len, texts))
         for text in texts:
-            target = await self.target(text)
+            target = await self._target(text, budget, size=size)
             found.setdefault(target.cluster, target)
         return list(found.values())
 
     async def target(self, text: str) -> Target:
         """The target of one kubeconfig; raises `KubeconfigMalformed` or `KubeconfigRefused`."""
+        return await self._target(text, kubeconfig_budget(), size=len(text))
+
+    async def _target(self, text: str, budget: Budget, *, size: int) -> Target:
+        """The same for one of a request's kubeconfigs, which have `size` characters together."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         known = self._known.get(digest)
         if known is not None:
             return known
-        if len(text) < _THREAD_FROM_CHARACTERS:
-            config = self._parsed(text)
-        else:
-            config = await asyncio.to_thread(self._parsed, text)
+        config = await read_aside(
+            lambda: parse_kubeconfig(text, allow_insecure=self.allow_insecure, budget=budget),
+            size=size,
+        )
         target = Target(config=config, text=text, digest=digest, cluster=config.cluster)
         self._known[digest] = target
         return target
@@ -90,10 +99,10 @@ class Intake:
             raise KubeconfigMalformed("the kubeconfig is not UTF-8") from None
         if not text.strip():
             return None
-        return await self.target(select_context(text, context) if context else text)
-
-    def _parsed(self, text: str) -> Kubeconfig:
-        return parse_kubeconfig(text, allow_insecure=self.allow_insecure)
+        if context:
+            whole = text
+            text = await read_aside(lambda: select_context(whole, context), size=len(whole))
+        return await self.target(text)
 
 
 class Peers:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
 from services.chassis.operations.completion import Result
+from services.chassis.reading.aside import read_aside
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.manifests.work import Operation, Work
 from services.lifecycle.manifests.writing import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
-from services.lifecycle.mesh.requests import parse_request
+from services.lifecycle.mesh.requests import MeshRequest, parse_request
 from services.lifecycle.mesh.uninstalling import uninstall
 
 MESH = AdvertisedOperation(
@@ -37,13 +38,13 @@ def offered(*, installer: Installer, applications: Applications) -> dict[str, Op
     """Operation by name."""
 
     async def run_mesh(work: Work) -> Result:
-        request = parse_request(work.command.body)
+        request = await _request(work.command)
         if work.command.verb is Verb.DELETE:
             return await uninstall(work, request)
         return await installer.install(work, request)
 
     async def run_label(work: Work) -> Result:
-        return await label_namespace(work, parse_request(work.command.body))
+        return await label_namespace(work, await _request(work.command))
 
     operations = [
         Operation(MESH, run_mesh, _changing("Istio service mesh")),
@@ -52,6 +53,10 @@ def offered(*, installer: Installer, applications: Applications) -> dict[str, Op
         *applications.operations(),
     ]
     return {operation.advertised.name: operation for operation in operations}
+
+
+async def _request(command: Command) -> MeshRequest:
+    return await read_aside(lambda: parse_request(command.body), size=len(command.body))
 
 
 def _changing(what: str, *, applying: str = "installing") -> Callable[[Command], str]:

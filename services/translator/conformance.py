@@ -159,7 +159,9 @@ def _detail(verdict: Verdict) -> dict[str, str]:
 def cases(namespace: str) -> list[Case]:
     """The suites' assertions with their objects in `namespace`."""
     text = files(__package__).joinpath("conformance.yaml").read_text()
-    found: list[Case] = TypeAdapter(list[Case]).validate_python(read_yaml(text, budget=Budget.trusted()))
+    found: list[Case] = TypeAdapter(list[Case]).validate_python(
+        read_yaml(text, budget=Budget.trusted())
+    )
     for case in found:
         for obj in case.objects:
             obj["metadata"]["namespace"] = namespace

@@ -14,6 +14,7 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Command, Phase, Plan, Verb
+from services.chassis.reading.aside import read_aside
 from services.chassis.reading.jsons import read_json
 from services.translator.contexts import context_of
 from services.translator.designs import (
@@ -33,8 +34,7 @@ from services.translator.translating import (
 )
 from services.translator.work import Cluster, Definitions, Work
 
-# Above these sizes reading or translating would hold up other commands; a thread does not.
-_THREAD_FROM_CHARACTERS = 64 * 1024
+# Above this size translating would hold up other commands; a thread does not.
 _THREAD_FROM_OBJECTS = 100
 _MOST_LINES = 50
 _LONGEST = 1000
@@ -98,10 +98,7 @@ async def run_design(work: Work) -> Plan:
 
 async def read_request(body: str, *, namespace: str, is_deletion: bool) -> Request:
     """Parses a manifest, a large one in a thread so that other commands go on."""
-    if len(body) > _THREAD_FROM_CHARACTERS:
-        given = await asyncio.to_thread(read_input, body)
-    else:
-        given = read_input(body)
+    given = await read_aside(lambda: read_input(body), size=len(body))
     for document in given.objects:
         refuse_overlays(document.value)
     return Request(

@@ -14,6 +14,7 @@ from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, SchemasMissing
 from services.chassis.kube.manifests import dump_manifest, parse_manifest, unpacked
 from services.chassis.kube.objects import KubeObject
+from services.chassis.reading.aside import read_aside
 from services.translator.contexts import installed_version
 from services.translator.istio.versions import nearest
 from services.translator.manifests import read_request, translated
@@ -83,7 +84,8 @@ class Answers:
             found, installed = await self._configuration(_text(asked, "cluster"))
             current = current or installed
         else:
-            found = parse_manifest(_text(asked, _MANIFEST))
+            text = _text(asked, _MANIFEST)
+            found = await read_aside(lambda: parse_manifest(text), size=len(text))
         if not target or not current:
             raise MalformedRequest(
                 "the versions are missing", remedy='send {"from": VERSION, "to": VERSION, …}'

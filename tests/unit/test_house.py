@@ -27,6 +27,46 @@ def test_a_folder_says_what_it_is_about_and_is_read_at_a_glance(folder: Path) ->
     assert len(modules) <= MOST_MODULES, sorted(modules)
 
 
+PARSERS = {
+    "yaml": {"compose", "compose_all", "load", "load_all", "parse", "safe_load", "scan"},
+    "msgpack": {"Unpacker", "unpack", "unpackb"},
+    "json": {"load", "loads"},
+    "zlib": {"decompress", "decompressobj"},
+    "orjson": {"loads"},
+}
+"""Calls that build whatever a text holds."""
+ELSEWHERE = {
+    "chassis/bus/streams.py": "what the NATS server says",
+    "chassis/kube/client.py": "an answer, bounded by the client itself",
+    "chassis/kube/watching.py": "a line of a watch, bounded in bytes",
+    "chassis/prometheus.py": "an answer, bounded in bytes",
+    "lifecycle/manifests/records.py": "an object that lifecycle has laid out itself",
+    "lifecycle/mesh/installing.py": "an object that lifecycle has laid out itself",
+    "perf/generators/fortio.py": "lines of a generator that perf has started",
+    "topology/drift/fieldsets.py": "a part of a path, out of an object that has been read",
+    "topology/feed/rendering.py": "items that topology has laid out itself",
+    "topology/feed/views.py": "items that topology has laid out itself",
+}
+"""Where JSON is read without the budget, and whose it is."""
+
+
+@pytest.mark.parametrize(
+    "module", sorted(SERVICES.rglob("*.py")), ids=lambda path: str(path.relative_to(SERVICES))
+)
+def test_what_others_wrote_is_read_within_a_budget(module: Path) -> None:
+    name = str(module.relative_to(SERVICES))
+    if name.startswith("chassis/reading/"):
+        return
+    called = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.attr in PARSERS.get(node.value.id, ())
+    }
+    assert called <= ({"orjson.loads"} if name in ELSEWHERE else set())
+
+
 def test_the_map_names_places_that_are_there() -> None:
     named = {match.removeprefix("services/") for match in _PATH.findall(MAP.read_text())}
     assert named, "the pattern finds no place at all"

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import yaml
-from yaml.cyaml import CParser
 
 from services.chassis.reading.limits import Budget
 
@@ -34,10 +33,12 @@ KUBECTL_ONLY: Final = (
 """What kubectl takes for more than text and PyYAML does not: tag, form, possible first letters."""
 
 Value: TypeAlias = Any
-_KEY, _MERGE = object(), object()
-"""Where a mapping's next key is awaited; and the key of what is merged into one."""
+_KEY, _NO_KEY, _MERGE = object(), object(), object()
+"""Where a mapping's next key is awaited; what stands there and can be none, which is told at its
+end; and the key of what is merged into a mapping."""
 
 
+_NEITHER = "a key is neither text nor a number"
 _NO_MERGE = "only a mapping or a list of them can be merged"
 
 
@@ -79,7 +80,7 @@ def read_yaml_documents(
     budget = budget or Budget.fresh()
     known: dict[str, Value] = {}
     try:
-        parser = CParser(text)
+        parser = yaml.CSafeLoader(text)
         while type(event := parser.get_event()) is not yaml.StreamEndEvent:
             if type(event) is yaml.DocumentStartEvent:
                 if most is not None:
@@ -102,6 +103,7 @@ def _document(get_event: Callable[[], Any], budget: Budget, known: dict[str, Val
     key: Any = None
     outer: list[tuple[Any, Any]] = []
     nodes, depth = budget.nodes, budget.depth
+    anchors: dict[str, Value] | None = {} if budget.is_trusted else None
     while True:
         event = get_event()
         kind = type(event)
@@ -123,26 +125,27 @@ def _document(get_event: Callable[[], Any], budget: Budget, known: dict[str, Val
                 _merge(container, budget, _line(event))
                 nodes = budget.nodes
             container, key = outer.pop()
+            if key is _NO_KEY:
+                raise YamlProblem(_NEITHER, line=_line(event))
             continue
         elif kind is yaml.DocumentEndEvent:
             budget.nodes = nodes
             return root[0]
         else:
-            raise YamlProblem(
-                "YAML aliases are not taken",
-                line=_line(event),
-                remedy="write the repeated part out",
-                syntax=False,
-            )
+            value = _aliased(event, anchors)
+        if anchors is not None and event.anchor is not None:
+            anchors.setdefault(event.anchor, value)
         nodes -= 1
         if nodes < 0:
             raise budget.exceeded(line=_line(event))
         if key is _KEY:
-            key = _key_of(value, container, event)
-            continue
-        if value is _MERGE:
+            if not isinstance(value, (dict, list)):
+                key = _key_of(value, container, event)
+                continue
+            key = _NO_KEY
+        elif value is _MERGE:
             raise YamlProblem("`<<` is no value", line=_line(event))
-        if key is None:
+        elif key is None:
             container.append(value)
         elif key is _MERGE:
             if not isinstance(value, (dict, list)):
@@ -152,13 +155,26 @@ def _document(get_event: Callable[[], Any], budget: Budget, known: dict[str, Val
         else:
             container[key] = value
             key = _KEY
-        if kind is not yaml.ScalarEvent:
+        if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
             outer.append((container, key))
             if len(outer) > depth:
                 raise YamlProblem(
                     f"nested more than {depth} levels deep", line=_line(event), syntax=False
                 )
             container, key = value, None if kind is yaml.SequenceStartEvent else _KEY
+
+
+def _aliased(event: Any, anchors: dict[str, Value] | None) -> Value:
+    if anchors is None:
+        raise YamlProblem(
+            "YAML aliases are not taken",
+            line=_line(event),
+            remedy="write the repeated part out",
+            syntax=False,
+        )
+    if event.anchor not in anchors:
+        raise YamlProblem("an alias of nothing", line=_line(event))
+    return anchors[event.anchor]
 
 
 def _key_of(value: Value, container: dict[Any, Value], event: Any) -> Any:
@@ -170,7 +186,7 @@ def _key_of(value: Value, container: dict[Any, Value], event: Any) -> Any:
     elif isinstance(value, (int, float)):
         value = str(value)
     elif not isinstance(value, str):
-        raise YamlProblem("a key is neither text nor a number", line=_line(event))
+        raise YamlProblem(_NEITHER, line=_line(event))
     if value in container:
         raise YamlProblem(f"the key {value[:64]!r} stands there twice", line=_line(event))
     return value

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -39,7 +38,7 @@ class Keys:
 
 def read_keys(text: bytes) -> Keys:
     """The signing keys of a JWKS file; raises `ValueError`. Keys of other kinds are left out."""
-    document = orjson.loads(text)
+    document = read_json(text)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("the file is not a JSON Web Key Set")
@@ -144,8 +143,8 @@ def _number(text: str) -> int:
 
 def _mapping(part: str) -> dict[str, Any]:
     try:
-        value = orjson.loads(_bytes(part))
-    except orjson.JSONDecodeError:
+        value = read_json(_bytes(part))
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise TokenRefused("a part of it is no JSON object")

@@ -18,6 +18,7 @@ from services.chassis.errors import KindUnknown, NamespaceMissing, SampleMissing
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import AdvertisedOperation, Command, Phase, SlotKind, Verb
 from services.chassis.operations.completion import Result
+from services.chassis.reading.aside import read_aside
 from services.lifecycle.applications.samples import (
     APPLICATION,
     APPLICATIONS,
@@ -92,7 +93,8 @@ class Applications:
 
     async def run(self, application: Application, work: Work) -> Result:
         """Applies or deletes `application`, as the command's verb says."""
-        options = options_of(application, work.command.body)
+        body = work.command.body
+        options = await read_aside(lambda: options_of(application, body), size=len(body))
         if options is None:
             options = AddonOptions() if application.is_addon else ApplicationOptions()
             if work.command.body.strip():

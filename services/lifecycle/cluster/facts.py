@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound
+from services.chassis.errors import ClusterError, KindUnknown, ObjectNotFound, TooManyValues
 from services.chassis.kube.applying import FIELD_MANAGER
 from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, Ref, labels_of

@@ -32,6 +32,7 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.operations.completion import Result, first_error
+from services.chassis.reading.aside import read_aside
 from services.perf.comparison.comparing import Comparison, Outcome, compare
 from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.options import PerformanceOptions
@@ -70,7 +71,8 @@ class PerformanceGate:
                 f"Performance gate removed successfully{work.place}",
                 "A gate leaves nothing behind but the change, if that passed.",
             )
-        test, options = read_test(work.command.body)
+        body = work.command.body
+        test, options = await read_aside(lambda: read_test(body), size=len(body))
         if work.mesh is None:
             raise NoCluster("a gate changes a cluster's configuration, and none is named")
         gate = _Gate(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
 from services.chassis.operations.completion import Result
+from services.chassis.reading.aside import read_aside
 from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
 from services.perf.comparison.comparing import Outcome, compare
 from services.perf.definitions.loads import LoadTest
@@ -43,7 +44,7 @@ class PerformanceTest:
                 f"Performance test removed successfully{work.place}",
                 "A test leaves nothing behind; results go after their time to live.",
             )
-        test, _options = read_test(command.body)
+        test, _options = await read_aside(lambda: read_test(command.body), size=len(command.body))
         work.note(f"Performance test started: {_asked(test)}")
         measurement = await self.runs.measure(work, test, run=work.run)
         lines = [summary(measurement), *measurement.warnings]

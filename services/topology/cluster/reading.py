@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from services.chassis.errors import TooManyValues
 from services.chassis.kube.objects import KubeObject
 from services.chassis.reading.yamls import read_yaml
 from services.topology.cluster import kinds

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.chassis.errors import DesignMalformed
+from services.chassis.reading.limits import Budget
 from services.translator.designs.components import (
     COMPONENT_LIMIT,
     THE_DESIGN,
@@ -51,12 +52,13 @@ def read_oam(components: Sequence[str], config: str) -> Design:
     `config` may be empty or a zero object.
     """
     _check_count(len(components))
-    report = Report()
+    report, budget = Report(), Budget.fresh(is_shared=True)
     read = [
         read_component(value, position=position, report=report)
-        for position, value in enumerate(_parsed(components), start=1)
+        for position, value in enumerate(_parsed(components, budget), start=1)
     ]
-    value = parse_json(config, label="the configuration") if config.strip() else None
+    given = config.strip()
+    value = parse_json(config, label="the configuration", budget=budget) if given else None
     name, traits = read_configuration(value, report=report)
     read = [replace(one, traits=traits.get(one.name, {})) for one in read]
     _settle(read, report=report)
@@ -70,7 +72,7 @@ def read_declarations(texts: Sequence[str]) -> Design:
     """
     _check_count(len(texts))
     report = Report()
-    values = _parsed(texts)
+    values = _parsed(texts, Budget.fresh(is_shared=True))
     read = [
         _declaration(value, position=position, report=report)
         for position, value in enumerate(values, start=1)
@@ -105,9 +107,9 @@ def _definitions(document: dict[str, Any], *, report: Report) -> list[Component]
     ]
 
 
-def _parsed(texts: Sequence[str]) -> list[Any]:
+def _parsed(texts: Sequence[str], budget: Budget) -> list[Any]:
     return [
-        parse_json(text, label=f"component {position}")
+        parse_json(text, label=f"component {position}", budget=budget)
         for position, text in enumerate(texts, start=1)
     ]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, Command, Plan, Step, Verb
 from services.chassis.operations.bodies import find_options
+from services.chassis.reading.aside import read_aside
 from services.translator.contexts import root_namespace
 from services.translator.intents import policies, routing
 from services.translator.intents.policies import MutualTls, PolicyOptions
@@ -15,6 +19,8 @@ from services.translator.intents.routing import RoutingOptions
 from services.translator.istio.objects import managed
 from services.translator.istio.versions import in_served_version
 from services.translator.work import Run, Work
+
+T = TypeVar("T", bound=BaseModel)
 
 Routing = Callable[..., list[KubeObject]]
 """One of the intents of `routing`."""
@@ -63,7 +69,7 @@ def route(intent: Routing, words: Words) -> Run:
 
     async def run(work: Work) -> Plan:
         command = work.command
-        options = find_options(command.body, routing.KIND, RoutingOptions) or RoutingOptions()
+        options = await _options(command, routing.KIND, RoutingOptions)
         objects = intent(options, namespace=command.namespace)
         return _plan(work, await work.cluster.facts(), objects, words=words)
 
@@ -117,11 +123,17 @@ def rate_limit(*, namespace: str) -> KubeObject:
 async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
     """The options of a policy, the namespace that it goes to, and the facts."""
     command = work.command
-    options = find_options(command.body, policies.KIND, PolicyOptions) or PolicyOptions()
+    options = await _options(command, policies.KIND, PolicyOptions)
     facts = await work.cluster.facts()
     if options.scope != "mesh":
         return options, command.namespace, facts
     return options, root_namespace(facts), facts
+
+
+async def _options(command: Command, kind: str, model: type[T]) -> T:
+    body = command.body
+    found = await read_aside(lambda: find_options(body, kind, model), size=len(body))
+    return found or model()
 
 
 def _plan(

@@ -101,7 +101,9 @@ def _function(name: str) -> Any:
 
 def _read() -> Iterator[Behaviour]:
     text = files(__package__).joinpath("behaviours.yaml").read_text()
-    table = TypeAdapter(dict[str, dict[str, _Entry]]).validate_python(read_yaml(text, budget=Budget.trusted()))
+    table = TypeAdapter(dict[str, dict[str, _Entry]]).validate_python(
+        read_yaml(text, budget=Budget.trusted())
+    )
     for version, entries in table.items():
         for key, entry in entries.items():
             yield entry.behaviour(minor=minor_of(version), key=key)

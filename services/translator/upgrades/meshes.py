@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from services.chassis.errors import ManifestMalformed
+from services.chassis.errors import ManifestMalformed, TooManyValues
 from services.chassis.kube.manifests import parse_documents
 from services.chassis.kube.objects import KubeObject
 from services.translator.istio.objects import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from services.chassis.errors import TooManyValues
 from services.chassis.reading.limits import Budget
 from services.chassis.reading.yamls import read_yaml
 from services.topology.analysis.catalog import Rule, tell
@@ -165,6 +166,8 @@ def _is_auto(name: str, image: str) -> bool:
 
 _OWN_IMAGE = "sidecar.istio.io/proxyImage"
 _OWN_CONFIG = "proxy.istio.io/config"
+_MOST_IN_CONFIG = 2000
+"""Values in a pod's own configuration: it is read with each change of the pod."""
 
 
 def _wanted_image(lens: Lens, revision: str) -> str:
@@ -205,7 +208,9 @@ def _variant(lens: Lens, pod: Pod) -> str:
 
 def _annotated(pod: Pod) -> Mapping[str, Any]:
     try:
-        found = read_yaml(pod.annotations.get(_OWN_CONFIG, ""), budget=Budget.fresh(nodes=_MOST))
+        found = read_yaml(
+            pod.annotations.get(_OWN_CONFIG, ""), budget=Budget.fresh(nodes=_MOST_IN_CONFIG)
+        )
     except (ValueError, TooManyValues):
         return {}
     return found if isinstance(found, dict) else {}

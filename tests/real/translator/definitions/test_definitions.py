@@ -14,13 +14,13 @@ from typing import Literal
 
 import orjson
 import pytest
-import yaml
 
 from services.chassis.errors import ObjectInvalid
 from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.chassis.kube.manifests import Loader
 from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml_documents
 from services.translator import smi
 from services.translator.definitions.rules import Check, Checks
 from services.translator.definitions.schemas import Definition, Schemas
@@ -53,7 +53,7 @@ def gateway_api_texts() -> list[str]:
 
 
 def definitions_in(text: str) -> list[KubeObject]:
-    documents = yaml.load_all(text, Loader=Loader)
+    documents = read_yaml_documents(text, budget=Budget.trusted())
     return [obj for obj in documents if obj and obj["kind"] == "CustomResourceDefinition"]
 
 
@@ -61,8 +61,8 @@ def samples(version: str) -> Iterator[tuple[Path, KubeObject]]:
     """Every object of an Istio or Gateway API kind; what is no YAML is a template."""
     for path in sorted((building.distributions_folder() / version / "samples").rglob("*.y*ml")):
         try:
-            documents = list(yaml.load_all(path.read_text(), Loader=Loader))
-        except (yaml.YAMLError, ValueError):
+            documents = list(read_yaml_documents(path.read_text(), budget=Budget.trusted()))
+        except ValueError:
             continue
         for obj in documents:
             is_named = isinstance(obj, dict) and "name" in (obj.get("metadata") or {})

@@ -1,0 +1,1 @@
+"""The budgeted readers: what they build, what they refuse, and that they count what is there."""
