@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.chassis.errors import NotPermitted
 from services.chassis.messages import Verb
-from services.chassis.reading.yamls import YamlProblem, read_yaml
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 
 LONGEST_NAME = 256
 
@@ -163,8 +164,9 @@ def read_policy(text: str | bytes) -> Policy:
     A file without `rules` allows nothing: an emptied file must not open the door.
     """
     try:
-        document: Any = read_yaml(text)
-    except YamlProblem as error:
+        found = text if isinstance(text, str) else text.decode()
+        document: Any = read_yaml(found, budget=Budget.trusted())
+    except ValueError as error:
         raise PolicyMalformed(f"the policy is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise PolicyMalformed("the policy is not a mapping with `rules`")

@@ -57,6 +57,8 @@ def test_what_others_wrote_is_read_within_a_budget(module: Path) -> None:
     name = str(module.relative_to(SERVICES))
     if name.startswith("chassis/reading/"):
         return
+    if name == "chassis/http/answers.py":
+        return  # gzip in pieces, by a ratio of its own
     called = {
         f"{node.value.id}.{node.attr}"
         for node in ast.walk(ast.parse(module.read_text()))

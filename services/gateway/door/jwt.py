@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from services.chassis.reading.jsons import read_json
+
 _LONGEST = 16 * 1024
 # Between the clocks of the issuer and this machine.
 _LEEWAY_S = 60.0

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import yaml
 
 from services.chassis.policy import Identity
+from services.chassis.reading.limits import Budget
+from services.chassis.reading.yamls import read_yaml
 
 _PREFIX = "meshbus_"
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
@@ -50,8 +52,8 @@ def entry(name: str, groups: Sequence[str], token: str) -> str:
 def read_tokens(text: bytes) -> Tokens:
     """The file: a list of `{identity, groups, sha256}`; raises `ValueError` that says where."""
     try:
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError:
+        document = read_yaml(text.decode(), budget=Budget.trusted())
+    except ValueError:
         raise ValueError("the file is no YAML") from None
     if not isinstance(document, list):
         raise ValueError("the file is not a list of tokens")
