@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.queries import VERSION, answering
+from services.chassis.bus.queries import VERSION, answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.connections import Connections
 from services.chassis.errors import MeshbusError, ServiceDraining
@@ -72,7 +72,8 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     deadlines = Deadlines(requests, notices, now)
     sealer = Sealer(Bucket(bus, "credentials", _PATIENCE))
     registrations = Registrations(
-        Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord), sealer
+        Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord),
+        lambda verb, question: ask(bus, question, service="lifecycle", verb=verb, within=_PATIENCE),
     )
     intake = Intake(settings.insecure_kubeconfigs)
     port = chassis.own.port or DEFAULT_PORT + settings.port_offset
@@ -83,7 +84,6 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         records=requests,
         sealer=sealer,
         publisher=chassis.publisher,
-        registrations=registrations if chassis.own.register_clusters else None,
         notices=notices,
         deadlines=deadlines,
         background=background,

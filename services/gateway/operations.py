@@ -41,7 +41,6 @@ from services.gateway.deadlines import Deadlines
 from services.gateway.intake import Intake, Target
 from services.gateway.notices import Notices, Part, parts_of
 from services.gateway.outcomes import Ended, Outcomes
-from services.gateway.registrations import Registrations
 from services.gateway.wire import OperationRequest
 
 # A credential outlives its operation's deadline by what a worker may need to end it.
@@ -117,8 +116,6 @@ class Operations:
     records: Records[RequestRecord]
     sealer: Sealer
     publisher: Publisher
-    registrations: Registrations | None
-    """None where clusters are not registered on first use."""
     notices: Notices
     deadlines: Deadlines
     background: Background
@@ -351,9 +348,6 @@ class Operations:
         accepted = [target for target in claim.targets if target.cluster not in refused]
         if accepted:
             self.background.start("announce-wait", self._announce_wait(claim, accepted))
-        for target in accepted:
-            if self.registrations is not None and self.registrations.is_new(target):
-                self.background.start("register-cluster", self.registrations.register(target))
 
     async def _announce_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
         record = claim.record

@@ -54,7 +54,7 @@ class Answers:
         return {"clusters": [record.model_dump(mode="json") for record in listed]}
 
     async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Forgets a cluster and its credential; it registers again with its next operation."""
+        """Forgets a cluster and its credential; its next operation registers it again."""
         cluster = asked.get("cluster")
         if not isinstance(cluster, str) or not cluster:
             raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')

@@ -79,8 +79,6 @@ class GatewaySettings(BaseSettings):
     """How long a client may stay behind the others before it is disconnected."""
     keepalive: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
     """How long a connection may be silent before the gateway asks whether the peer is there."""
-    register_clusters: bool = True
-    """Keeps each cluster's sealed kubeconfig on its first use, for watching it."""
     operation_deadline: Duration = Field(default=timedelta(minutes=30), gt=timedelta(0))
     """How long an operation may wait for a worker and run."""
     call_deadline: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0))

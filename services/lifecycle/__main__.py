@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from services.chassis.bus.credentials import Opener, forgetting
+from services.chassis.bus.credentials import Opener, Sealer, forgetting
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
-from services.chassis.bus.records import Bucket
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.messages import ClusterRecord
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.istioctl import Distributions
@@ -20,12 +21,14 @@ from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.cluster.connections import Connections
+from services.lifecycle.cluster.registrations import Registrations
 from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
 from services.lifecycle.operations import offered
 from services.lifecycle.queries import Answers
 from services.lifecycle.settings import LifecycleSettings
+from services.lifecycle.slots import Slots
 
 HTTP_PORT = 9111
 
@@ -40,16 +43,25 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     opener = Opener(credentials)
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
+    registrations = Registrations(
+        Records(Bucket(bus, "clusters"), ClusterRecord),
+        Sealer(credentials),
+        own.register_clusters,
+    )
     connections = Connections(
-        opener,
-        chassis.metrics,
-        own.client_idle,
-        settings.insecure_kubeconfigs,
+        opener=opener,
+        registrations=registrations,
+        metrics=chassis.metrics,
+        idle=own.client_idle,
+        first_contact=own.first_contact,
+        allow_insecure=settings.insecure_kubeconfigs,
         policy=settings.address_policy,
         bounds=settings.answer_bounds,
     )
+    slots = Slots(own.slots, own.slots_per_cluster)
     handlers = Handlers(
         connections=connections,
+        slots=slots,
         leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
         operations=offered(
             installer=Installer(
@@ -71,7 +83,15 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         forget=forgetting(credentials),
     )
     letters = DeadLetters(chassis.publisher)
-    worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
+    worker = PullWorker(
+        bus,
+        "CMD",
+        SERVICE,
+        runner.handle,
+        letters.bury_delivery,
+        slots=max(own.in_hand, own.slots),
+        is_busy=lambda: slots.is_full,
+    )
     mover = PullWorker(
         bus,
         "ADV",
@@ -90,7 +110,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                 bus,
                 service=SERVICE,
                 description="Installs, upgrades and removes Istio; applies manifests",
-                queries=Answers(connections, runner.claims, versions).queries(),
+                queries=Answers(connections, registrations, runner.claims, versions).queries(),
             ),
         ):
             yield

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.records import Bucket
-from services.chassis.errors import LeaseLost, MeshbusError
+from services.chassis.errors import DeadlineExpired, LeaseLost, MeshbusError
 from services.chassis.kube.applying import Applier
 from services.chassis.kube.readiness import Readiness
 from services.chassis.messages import Phase, Plan, SlotKind, Verb
@@ -21,6 +22,7 @@ from services.lifecycle.manifests.objects import by_kind, listing
 from services.lifecycle.manifests.plans import plan_operation
 from services.lifecycle.manifests.records import Ledger
 from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.slots import Slots
 
 SERVICE = "lifecycle"
 
@@ -30,6 +32,7 @@ class Handlers:
     """Handles the messages of `cmd.lifecycle.>`."""
 
     connections: Connections
+    slots: Slots
     leases: Leases
     operations: Mapping[str, Operation]
     parallel_writes: int
@@ -37,7 +40,10 @@ class Handlers:
 
     @asynccontextmanager
     async def work(self, attempt: Attempt) -> AsyncIterator[Work]:
-        """Reaches the command's cluster; an operation on the mesh holds the cluster's lease too."""
+        """Reaches the command's cluster, then waits for a slot: one that never answers has none.
+
+        An operation on the mesh holds the cluster's lease too.
+        """
         command = attempt.command
         async with self.connections.to(
             command.cluster, operation=command.operation, credential=command.credential
@@ -47,13 +53,25 @@ class Handlers:
                 Phase.STARTED,
                 f"{action} {command.kind} started on {connection.client.config.context}",
             )
+            await attempt.fence.guard(self.connections.reached(connection))
             work = self._work(attempt, connection)
             is_mesh = attempt.advertised.slot is SlotKind.MESH
             async with (
+                self._slot(attempt),
                 work.mesh_lease() if is_mesh else contextlib.nullcontext(),
                 _recorded(work.engine.ledger),
             ):
                 yield work
+
+    @asynccontextmanager
+    async def _slot(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Holds one of the worker's slots, unless the operation is over before its turn comes."""
+        command = attempt.command
+        with self.slots.asked(cluster=command.cluster, identity="") as turn:
+            await attempt.fence.guard(turn.come())
+            if command.deadline <= datetime.now(timezone.utc):
+                raise DeadlineExpired("the command's turn did not come before its deadline")
+            yield
 
     def planned(self, plan: Plan) -> Operation:
         """A translated request as an operation of its own."""

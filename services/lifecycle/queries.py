@@ -16,6 +16,7 @@ from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
+from services.lifecycle.cluster.registrations import Registrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Answers:
     """The answers of one worker; any replica can give them."""
 
     connections: Connections
+    registrations: Registrations
     claims: Claims
     versions: Sequence[str]
 
@@ -33,6 +35,7 @@ class Answers:
             Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel),
             Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
+            Query("deregister", '{"cluster": TOKEN}', self.deregister),
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +76,14 @@ class Answers:
             refusals = await dry_run(connection, question.objects)
         return {"refusals": refusals}
 
+    async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Forgets a cluster and its credential; its next operation registers it again."""
+        cluster = asked.get("cluster")
+        if not isinstance(cluster, str) or not cluster:
+            raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
+        token = subjects.token(cluster)
+        return {"cluster": cluster, "deregistered": await self.registrations.forget(token)}
+
     @asynccontextmanager
     async def _connected(
         self, question: FactsQuestion | DryRunQuestion
@@ -83,6 +94,7 @@ class Answers:
             operation=question.operation or "question",
             credential=question.credential,
         ) as connection:
+            await self.connections.reached(connection)
             yield connection
 
 

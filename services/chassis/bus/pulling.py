@@ -21,6 +21,8 @@ from services.chassis.bus.inbox import PullInbox
 from services.chassis.errors import InvalidMessage
 
 _HEARTBEAT_S = 5.0
+# A pull that was parked before has the message meanwhile; a long queue is taken ahead in seconds.
+_BEHIND_S = 0.02
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +122,9 @@ class PullWorker:
     handler: Handler
     bury: Burial
     slots: int = 8
+    """Messages in hand at a time."""
+    is_busy: Callable[[], bool] = lambda: False
+    """Whether what is taken now would wait here: then another worker gets the first chance."""
     _inbox: PullInbox | None = None
     _draining: bool = False
 
@@ -147,6 +152,8 @@ class PullWorker:
         free = asyncio.Semaphore(self.slots)
         while not self._draining:
             await free.acquire()
+            if self.is_busy():
+                await asyncio.sleep(_BEHIND_S)
             message = None if self._draining else await inbox.next()
             if message is None:
                 free.release()

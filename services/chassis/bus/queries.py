@@ -40,7 +40,8 @@ VERSION = "0.1.0"
 _ACCEPT_ENCODING = "Accept-Encoding"
 _ERROR_CODE = "Nats-Service-Error-Code"
 _LONGEST_TEXT = 2000
-_MOST_AT_ONCE = 64
+# More than a flood of clusters that do not answer asks for (`in_hand` of the translator).
+_MOST_AT_ONCE = 256
 _STOP_WITHIN_S = 5.0
 
 log = structlog.get_logger(__name__)

@@ -152,6 +152,10 @@ class KubeClient:
         """`connections` at a time; a watch holds one for as long as it lasts. Where it may connect
         to is `policy`'s, how much it reads of an answer `bounds`'."""
         self.config = config
+        self.has_answered = False
+        """Whether the server has ever answered as one that works."""
+        self.last_failure: MeshbusError | None = None
+        """Why it did not, last time."""
         self.serves_watch_list = True
         """Until the server refuses to stream a collection's objects (`watching.py`)."""
         self.bounds = bounds or Bounds()
@@ -197,13 +201,17 @@ class KubeClient:
         delay = _FIRST_DELAY_S
         while True:
             try:
-                return await self._once(method, path, url, headers, body, subject)
+                answer = await self._once(method, path, url, headers, body, subject)
+                self.has_answered = True
+                return answer
             except ClusterForbidden:
+                self.has_answered = True
                 starting = await self.is_starting(refused_means=True)
                 if not starting or loop.time() > refused_for_good:
                     raise
                 pause = _STARTING_DELAY_S
             except (ClusterUnreachable, ClusterOverloaded, ClusterFailed) as error:
+                self.last_failure = error
                 pause = delay * random.uniform(0.5, 1.0)
                 if isinstance(error, ClusterOverloaded):
                     pause = error.retry_after_s

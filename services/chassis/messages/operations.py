@@ -103,10 +103,15 @@ class ServiceCatalog(Message):
 
 
 class ClusterRecord(Message):
-    """A registered cluster: the value of `clusters/<cluster>`. It holds no credential."""
+    """A registered cluster: the value of `clusters/<cluster>`. It holds no credential.
+
+    Lifecycle writes it, after the cluster has accepted the credential.
+    """
 
     cluster: str
     name: str
     """What people call it: the kubeconfig's context."""
     server: str
+    credential: str = ""
+    """SHA-256 of the kubeconfig: tells whether another one was registered since."""
     registered: datetime = Field(default_factory=_now)

@@ -3,21 +3,39 @@
 A TLS handshake and a discovery cost more than applying a small manifest, so a connection stays for
 a while after its last use. It is keyed by a hash of the kubeconfig: another credential, another
 connection.
+
+Before anything else each connection makes its first contact. A cluster that was never reached gets
+little time for it: an address that somebody made up must not keep a worker waiting. One that has
+answered before, and is registered, may be restarting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
+
+import orjson
+import structlog
 
 from services.chassis.addresses import AddressPolicy
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Opener
-from services.chassis.errors import InvalidMessage, KindUnknown, NamespaceMissing, ObjectNotFound
+from services.chassis.errors import (
+    ClusterError,
+    ClusterFailed,
+    ClusterUnauthorized,
+    ClusterUnreachable,
+    InvalidMessage,
+    KindUnknown,
+    MeshbusError,
+    NamespaceMissing,
+    ObjectNotFound,
+)
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
@@ -28,7 +46,15 @@ from services.chassis.messages import MeshFact
 from services.chassis.telemetry import redaction
 from services.chassis.telemetry.metrics import Metrics
 from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.registrations import Registrations
 
+log = structlog.get_logger(__name__)
+
+_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_ANONYMOUS = "system:anonymous"
+# A cluster that is registered with the same credential may be restarting; the client itself gives
+# up a little sooner.
+_LATER_CONTACT = timedelta(seconds=50)
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -64,7 +90,51 @@ class Connection:
     """The installed revisions at that time."""
     surveyed: float = float("-inf")
     """When that was, in the loop's time."""
+    is_reached: bool = False
+    is_proven: bool = False
+    """Whether the cluster has accepted the credential, as somebody's and not as anybody's."""
     _uid: str = ""
+
+    async def reach(self, within: timedelta) -> None:
+        """Makes the first contact, by a request that no made-up credential gets past.
+
+        Raises the cluster's error: at once where it refuses the credential, and after `within`
+        where nothing has answered.
+        """
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                self.is_proven = await self._is_accepted()
+        except TimeoutError:
+            # One that answers, and only takes its time, is reached.
+            if not self.client.has_answered:
+                seconds = within.total_seconds()
+                raise self.client.last_failure or ClusterUnreachable(
+                    f"cluster {self.client.config.context} did not answer within {seconds:g} s"
+                ) from None
+        self.is_reached = True
+
+    async def _is_accepted(self) -> bool:
+        try:
+            await self.identity()
+        except ClusterUnauthorized:
+            raise
+        except ClusterError as error:
+            if error.retryable:
+                raise
+            # It may not read the namespace, which says nothing about who it is.
+            return await self._has_name()
+        return True
+
+    async def _has_name(self) -> bool:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = await self.client.request("POST", _REVIEW, body=orjson.dumps(review))
+            user = answer.json()["status"]["userInfo"]["username"]
+        except ClusterUnauthorized:
+            raise
+        except (ClusterError, KeyError, TypeError, ValueError):
+            return False  # no API server of today
+        return bool(user) and user != _ANONYMOUS
 
     async def identity(self) -> str:
         """The UID of kube-system: the same for all addresses of a cluster."""
@@ -72,7 +142,10 @@ class Connection:
             namespace = await self.client.get(
                 "/api/v1/namespaces/kube-system", subject="Namespace kube-system"
             )
-            self._uid = str(namespace["metadata"]["uid"])
+            try:
+                self._uid = str(namespace["metadata"]["uid"])
+            except (KeyError, TypeError):
+                raise ClusterFailed("the answer about Namespace kube-system is none") from None
         return self._uid
 
     async def get(self, ref: Ref) -> KubeObject | None:
@@ -116,24 +189,31 @@ class _Entry:
     """A connection, how many use it, and when it expires."""
 
     connection: Connection
+    text: str = field(repr=False)
+    digest: str
     users: int = 0
     expiry: asyncio.TimerHandle | None = None
+    reaching: asyncio.Task[None] | None = None
+    """The first contact, for all who wait for it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Connections:
     """All connections of one worker."""
 
     opener: Opener
+    registrations: Registrations
     metrics: Metrics
     idle: timedelta
+    first_contact: timedelta
+    """How long a cluster that was never reached may take to answer."""
     allow_insecure: bool
     policy: AddressPolicy = field(default_factory=AddressPolicy)
     """Where kubeconfigs may lead."""
     bounds: Bounds = field(default_factory=Bounds)
     """How much of a cluster's answer is read."""
     _open: dict[str, _Entry] = field(default_factory=dict)
-    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def to(
@@ -141,13 +221,14 @@ class Connections:
     ) -> AsyncIterator[Connection]:
         """The connection for an operation on `cluster`; its secrets are masked while it is open.
 
-        Without a `credential` it is that of the registered cluster.
+        Without a `credential` it is that of the registered cluster. It may never have been used:
+        `reached` comes before any work.
         """
         kubeconfig = await self.opener.get(_key(cluster, operation, credential))
-        key = hashlib.sha256(kubeconfig.encode()).hexdigest()
-        entry = self._open.get(key)
+        digest = hashlib.sha256(kubeconfig.encode()).hexdigest()
+        entry = self._open.get(digest)
         if entry is None:
-            entry = self._open[key] = _Entry(self._connect(kubeconfig))
+            entry = self._open[digest] = _Entry(self._connect(kubeconfig), kubeconfig, digest)
         if entry.expiry is not None:
             entry.expiry.cancel()
         entry.users += 1
@@ -157,12 +238,55 @@ class Connections:
             entry.users -= 1
             if entry.users == 0:
                 loop = asyncio.get_running_loop()
-                entry.expiry = loop.call_later(self.idle.total_seconds(), self._expire, key)
+                entry.expiry = loop.call_later(self.idle.total_seconds(), self._expire, digest)
+
+    async def reached(self, connection: Connection) -> None:
+        """Waits for the first contact, and registers a cluster whose credential has passed it.
+
+        Everybody who waits for the same cluster shares one contact, and its failure.
+        """
+        entry = next(e for e in self._open.values() if e.connection is connection)
+        if not connection.is_reached:
+            if entry.reaching is None:
+                entry.reaching = self._hold("first-contact", self._reach(entry))
+            await asyncio.shield(entry.reaching)
+        if connection.is_proven:
+            self._hold("register-cluster", self._register(entry))
 
     async def close(self) -> None:
-        for key in list(self._open):
+        for key, entry in list(self._open.items()):
+            if entry.reaching is not None:
+                entry.reaching.cancel()
             self._expire(key)
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _reach(self, entry: _Entry) -> None:
+        config = entry.connection.client.config
+        try:
+            is_known = await self.registrations.is_with(config.cluster, entry.digest)
+            await entry.connection.reach(_LATER_CONTACT if is_known else self.first_contact)
+        finally:
+            entry.reaching = None
+
+    async def _register(self, entry: _Entry) -> None:
+        """The operation needs none of it, and does not fail with it."""
+        config = entry.connection.client.config
+        try:
+            await self.registrations.keep(config, text=entry.text, digest=entry.digest)
+        except MeshbusError as error:
+            log.warning("cluster_not_registered", cluster=config.cluster, reason=error.summary)
+
+    def _hold(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Whoever waits for it raises it; nobody may be left.
+            task.exception()
 
     def _connect(self, kubeconfig: str) -> Connection:
         config = parse_kubeconfig(kubeconfig, allow_insecure=self.allow_insecure)
@@ -173,9 +297,7 @@ class Connections:
     def _expire(self, key: str) -> None:
         connection = self._open.pop(key).connection
         redaction.forget(connection.client.config.secrets)
-        task = asyncio.create_task(connection.client.close(), name="close-connection")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._hold("close-connection", connection.client.close())
 
 
 def _key(cluster: str, operation: str, credential: str) -> str:

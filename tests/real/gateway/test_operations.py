@@ -11,7 +11,16 @@ import pytest
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.streams import call_api
-from services.chassis.messages import Command, Phase, Severity, Verb
+from services.chassis.messages import (
+    AdvertisedOperation,
+    Category,
+    Command,
+    Phase,
+    ServiceCatalog,
+    Severity,
+    SlotKind,
+    Verb,
+)
 from tests.real.gateway.rig import (
     Rig,
     cluster_of,
@@ -222,19 +231,20 @@ async def test_a_connected_worker_is_not_called_absent(fresh: Rig) -> None:
     await fresh.bus.client.publish(
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle", b'{"batch": 1}', reply=inbox
     )
-    first, second = fresh_id(), fresh_id()
+    operation = AdvertisedOperation(
+        name="absent", description="-", category=Category.CUSTOM, slot=SlotKind.APPLY
+    )
+    await fresh.advertise(ServiceCatalog(service="translator", operations=[operation]))
+    first, second, third = fresh_id(), fresh_id(), fresh_id()
     async with fresh.client("F") as client:
         stream = await opened(client)
         await client.call("ApplyOperation", asked(first, "attended"))
         await subscription.next_msg(timeout=5)
         await client.call("ApplyOperation", asked(second, "attended"))
-        # Both checks are over when the registration, which begins after them, is there.
-        await eventually(
-            lambda: fresh.bucket("clusters").get(cluster_of("attended")), what="the cluster"
-        )
-        await fresh.tell("marker", 1, "the first event")
+        # The check of one without a worker begins after both, and ends after them.
+        await client.call("ApplyOperation", asked(third, "attended", kind="absent"))
         (only,) = await heard(stream, 1)
-    assert only.summary == "the first event"
+    assert only.operation_id == third
 
 
 async def test_an_operation_that_nobody_begins_fails_at_its_deadline(tmp_path: Any) -> None:
@@ -314,36 +324,19 @@ async def test_a_killed_gateway_loses_no_operation_and_runs_none_twice(fresh: Ri
     assert len(await fresh.commands()) == len(operations)
 
 
-async def test_clusters_are_registered_on_first_use_and_can_be_forgotten(fresh: Rig) -> None:
-    cluster = cluster_of("kept")
+async def test_the_gateway_alone_registers_nothing(fresh: Rig) -> None:
+    """It cannot tell a credential that works from one that somebody made up."""
+    cluster = cluster_of("unproven")
     async with fresh.client("F") as client:
-        await client.call("ApplyOperation", asked(fresh_id(), "kept"))
-
-        async def registered() -> Any:
-            return (await fresh.ask("clusters", {}))["clusters"]
-
-        (record,) = await eventually(registered, what="the cluster to be registered")
-        assert record["cluster"] == cluster
-        assert record["name"] == "kept"
-        assert record["server"] == "https://kept.example.invalid:6443"
-        key = subjects.registered_credential(cluster)
-        assert await fresh.bucket("credentials").get(key)
-        answer = await fresh.ask("deregister", {"cluster": cluster})
-        assert answer == {"cluster": cluster, "deregistered": True}
-        assert await fresh.ask("clusters", {}) == {"clusters": []}
-        assert await fresh.bucket("credentials").get(key) is None
-        # Its next operation registers it again.
-        await client.call("ApplyOperation", asked(fresh_id(), "kept"))
-        await eventually(registered, what="the cluster to be registered again")
-
-
-async def test_registering_is_a_setting(tmp_path: Any) -> None:
-    settings = {"MESHBUS_GATEWAY_REGISTER_CLUSTERS": "false"}
-    async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
         stream = await opened(client)
-        await client.call("ApplyOperation", asked(fresh_id(), "unkept"))
-        await heard(stream, 1)  # the notice of the wait, which comes after it would have begun
-        assert await rig.ask("clusters", {}) == {"clusters": []}
+        await client.call("ApplyOperation", asked(fresh_id(), "unproven"))
+        await heard(stream, 1)  # the notice of the wait comes after all that follows acceptance
+    assert await fresh.ask("clusters", {}) == {"clusters": []}
+    assert await fresh.bucket("credentials").get(subjects.registered_credential(cluster)) is None
+
+
+async def test_who_is_asked_to_forget_a_cluster_is_lifecycle(fresh: Rig) -> None:
+    assert await fresh.ask("deregister", {"cluster": "any"}) == {"code": "MB-2012"}
 
 
 async def test_operations_can_be_asked_for(fresh: Rig) -> None:
