@@ -127,7 +127,7 @@ async def _of_size(
 
 @asynccontextmanager
 async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIterator[float]:
-    """The cluster registered as the gateway does it; seconds until its graph was on the bus."""
+    """The cluster registered as lifecycle does it; seconds until its graph was on the bus."""
     text = cluster.kubeconfig_text
     config = parse_kubeconfig(text)
     token = config.cluster
@@ -140,7 +140,7 @@ async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIter
         f"live.evt.topology.{token}.checkpoint.end", cb=heard
     )
     await seen.bus.client.flush()
-    bus = await connect(stack.settings("gateway"), service="gateway")
+    bus = await connect(stack.settings("lifecycle"), service="lifecycle")
     try:
         await Sealer(Bucket(bus, "credentials")).register(token, text)
         record = ClusterRecord(cluster=token, name="bench", server=config.server)

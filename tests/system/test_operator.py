@@ -114,8 +114,8 @@ def _refusals(stack: Stack) -> list[str]:
 
 
 async def _register(stack: Stack, token: str, kubeconfig: str) -> None:
-    """As the gateway does on the first use of a cluster, and with its rights."""
-    bus = await connect(stack.settings("gateway"), service="gateway")
+    """As lifecycle does after the first contact with a cluster, and with its rights."""
+    bus = await connect(stack.settings("lifecycle"), service="lifecycle")
     try:
         await Sealer(Bucket(bus, "credentials")).register(token, kubeconfig)
     finally:
