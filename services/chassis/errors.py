@@ -31,8 +31,9 @@ the place that raises knows better.
     │   ├── AttemptsExhausted     MB-2009
     │   ├── ServiceDraining       MB-2010
     │   ├── ClientTooSlow         MB-2011
-    │   └── WorkerUnavailable     MB-2012
+    │   ├── WorkerUnavailable     MB-2012
     │   ├── SealingKeyMissing     MB-2015
+    │   └── QueueFull             MB-2016
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -300,6 +301,14 @@ class SealingKeyMissing(BusError, code="MB-2015", status=Status.FAILED_PRECONDIT
     usual_remedy = (
         "give the receiver the private half beside its own in MESHBUS_SEALING_PRIVATE_KEY; "
         "docs/how-to/keys.md has the order in which keys are changed"
+    )
+
+
+class QueueFull(BusError, code="MB-2016", status=Status.RESOURCE_EXHAUSTED):
+    probable_cause = "as many commands wait as the stream CMD may hold"
+    usual_remedy = (
+        "check that the workers run (nats micro ls) and how many commands wait "
+        "(nats stream info CMD), then send it again"
     )
 
 

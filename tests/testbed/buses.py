@@ -47,11 +47,13 @@ class NatsServer:
         name: str = "nats",
         config: str = DEFAULT_CONFIG,
         flags: Sequence[str] = (),
+        store: Path | None = None,
         within: Sequence[str] = (),
     ) -> None:
         """Chooses ports; nothing runs before `start`.
 
-        `flags` are further ones of the server's command line; `within` is a command in front of
+        `flags` are further ones of the server's command line; `store` is another place than the
+        folder for what is kept; `within` is a command in front of
         it, such as the one that enters a namespace.
         """
         self.name = name
@@ -59,7 +61,7 @@ class NatsServer:
         """How often it was started: a restarted server has forgotten who may answer whom."""
         self.folder = folder.resolve()
         self.config = self.folder / "nats.conf"
-        self.store = self.folder / "store"
+        self.store = store or self.folder / "store"
         self.port = loopback.take_port()
         self.url = f"nats://{loopback.HOST}:{self.port}"
         self.monitoring_url = f"http://{loopback.HOST}:{loopback.take_port()}"

@@ -47,9 +47,7 @@ class SmallDisk:
 
     def __enter__(self) -> SmallDisk:
         self._holder.start()
-        wait_until(
-            self._ready.exists, timeout_s=30.0, what="the disk", processes=[self._holder]
-        )
+        wait_until(self._ready.exists, timeout_s=30.0, what="the disk", processes=[self._holder])
         return self
 
     def __exit__(self, *_: object) -> None:

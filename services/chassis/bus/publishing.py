@@ -18,7 +18,13 @@ import nats.js.errors
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
-from services.chassis.errors import BusUnavailable, ClusterBusy, DeadlineExpired, shortened
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterBusy,
+    DeadlineExpired,
+    QueueFull,
+    shortened,
+)
 from services.chassis.messages import Command, Event, SlotKind
 from services.chassis.telemetry import traces
 
@@ -26,6 +32,8 @@ _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 2.0
 _TRY_TIMEOUT_S = 2.0
 _STORE_REFUSED = 10077
+_NO_ROOM = frozenset({_STORE_REFUSED, 10002, 10023, 10047})
+"""A full stream, an account's limit, and the server's own two: nats-server's `errors.json`."""
 JUST_ENDED = "(just ended)"
 """The holder of a slot that was free again when its name was asked for: a new try may succeed."""
 
@@ -72,6 +80,20 @@ def _is_busy(error: Exception) -> bool:
     )
 
 
+def _has_no_room(error: BaseException | None) -> bool:
+    """Whether the stream, its account or the server holds all that it may."""
+    return (
+        isinstance(error, nats.js.errors.APIError)
+        and error.err_code in _NO_ROOM
+        and not _is_busy(error)
+    )
+
+
+def _queue_full(command: Command) -> QueueFull:
+    name = command.cluster_name or command.cluster
+    return QueueFull(f"there is no room for operation {command.operation} on cluster {name}")
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """The server's word for a stored message."""
@@ -89,7 +111,8 @@ class Publisher:
     async def command(
         self, command: Command, *, service: str, slot: SlotKind, within: timedelta
     ) -> Published:
-        """Queues `command`; raises `ClusterBusy` with the holder's id when the slot is taken."""
+        """Queues `command`; raises `ClusterBusy` with the holder's id when the slot is taken, and
+        `QueueFull` when the stream has no room for it."""
         subject = (
             subjects.mesh_command(service=service, cluster=command.cluster)
             if slot is SlotKind.MESH
@@ -106,7 +129,13 @@ class Publisher:
         }
         try:
             return await self.raw(subject, body, headers, within=within, ttl=_time_to_live(command))
+        except BusUnavailable as error:
+            if _has_no_room(error.__cause__):
+                raise _queue_full(command) from error
+            raise
         except nats.js.errors.APIError as error:
+            if _has_no_room(error):
+                raise _queue_full(command) from error
             if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error
             # A subject of its own has no other holder than the operation itself.

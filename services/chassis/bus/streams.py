@@ -62,6 +62,8 @@ CMD = Stream(
         "discard": "new",
         "discard_new_per_subject": True,
         "max_msgs_per_subject": 1,
+        # Thousands of commands wait within it; without an end the disk would be what refuses.
+        "max_bytes": 1 << 28,
         "duplicate_window": _ns(timedelta(minutes=10)),
         "allow_msg_ttl": True,
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from services.chassis.messages import (
     SlotKind,
 )
 from tests.testbed import loopback
+from tests.testbed.buses import NatsServer
 from tests.testbed.generations import Generation, GenerationClient, MessageStream
 from tests.testbed.stack import Stack
 
@@ -264,9 +265,18 @@ async def remaining(stream: MessageStream, found: list[str]) -> None:
 
 
 @asynccontextmanager
-async def rigged(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Rig]:
-    """NATS with its streams, and a gateway that is ready."""
+async def rigged(
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    nats: Callable[[NatsServer], NatsServer] = lambda usual: usual,
+) -> AsyncIterator[Rig]:
+    """NATS with its streams, and a gateway that is ready.
+
+    `nats` may put a server of another kind, with the same configuration, in the usual one's place.
+    """
     stack = Stack(folder)
+    stack.nats = nats(stack.nats)
     stack.nats.start()
     try:
         stack.apply_streams()
