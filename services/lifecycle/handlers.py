@@ -87,7 +87,12 @@ class Handlers:
                 Readiness(client, resources),
                 attempt.fence,
                 self.parallel_writes,
-                Ledger(self.applied, attempt.command, connection.identity),
+                Ledger(
+                    self.applied,
+                    attempt.command,
+                    connection.identity,
+                    keys=self.applied.bus.keys,
+                ),
             ),
             fence=attempt.fence,
             progress=attempt.progress,

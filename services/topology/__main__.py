@@ -144,6 +144,7 @@ class _ClusterObservation:
                 connections=_CONNECTIONS,
                 policy=settings.address_policy,
                 bounds=settings.answer_bounds,
+                is_read_only=True,
             ) as client:
                 await self._watched(record, feed, client)
         finally:

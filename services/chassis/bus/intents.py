@@ -7,16 +7,22 @@ kind, so that everything under a namespace or a definition is found by listing k
 
 from __future__ import annotations
 
+import base64
+import os
+import zlib
 from datetime import datetime, timezone
 from typing import Any
 
 import orjson
 from pydantic import Field, ValidationError
 
+from services.chassis import hiding
 from services.chassis.bus import envelopes, subjects
-from services.chassis.errors import InvalidMessage
+from services.chassis.errors import InvalidMessage, SealingKeyMissing
 from services.chassis.messages.models import Message
+from services.chassis.reading.inflating import inflated
 from services.chassis.reading.jsons import read_json
+from services.chassis.sealing import Keys
 
 CLUSTER_SCOPED = "_"
 """Stands for no namespace in keys; no namespace has this name."""
@@ -36,7 +42,13 @@ class AppliedObject(Message):
     namespace: str = ""
     name: str
     object: dict[str, Any]
-    """As it was sent."""
+    """As it was sent. In the bucket keyed hashes stand for the values that nobody has to read
+    (`chassis/hiding.py`)."""
+    key: str = ""
+    """Base64 of the key of those hashes, of this record alone, sealed to topology in the bucket; ""
+    when nothing is hidden, or the key cannot be opened here."""
+    sealed: str = ""
+    """Base64 of the object as it was sent and its digest, sealed to lifecycle."""
     digest: str = ""
     """Of the text that was sent last: a repeat with the same text may skip the object."""
     uid: str = ""
@@ -104,6 +116,61 @@ def heals(operation: str, record: AppliedObject) -> bool:
 
 def _intent_token(record: AppliedObject) -> str:
     return subjects.hash_token(record.operation.encode())
+
+
+def concealed(record: AppliedObject, *, keys: Keys) -> AppliedObject:
+    """The record as it is kept: what nobody has to read is hashed for topology, which looks for
+    drift, and sealed to lifecycle, which repairs it. Unchanged in a process without any keys."""
+    if not keys.public:
+        return record
+    key = os.urandom(hiding.KEY_BYTES)
+    hidden = hiding.concealed(record.kind, record.object, key=key)
+    if hidden is record.object:
+        return record.model_copy(update={"key": "", "sealed": ""})
+    whole = orjson.dumps({"object": record.object, "digest": record.digest})
+    update = {
+        "object": hidden,
+        # A hash without a key could be guessed and tried.
+        "digest": "",
+        "key": _text(keys.sealed(key, recipient="topology")),
+        "sealed": _text(keys.sealed(zlib.compress(whole), recipient="lifecycle")),
+    }
+    return record.model_copy(update=update)
+
+
+def whole(record: AppliedObject, *, keys: Keys) -> AppliedObject:
+    """For lifecycle: the record with the object as it was sent. Raises `InvalidMessage` for one
+    that was sealed to a key that is gone."""
+    if not record.sealed:
+        return record
+    try:
+        text = inflated(keys.opened(base64.b64decode(record.sealed)))
+    except (SealingKeyMissing, ValueError):
+        raise InvalidMessage("the record of an applied object cannot be opened") from None
+    return record.model_copy(update=read_json(text))
+
+
+def comparable(record: AppliedObject, *, keys: Keys) -> AppliedObject:
+    """For topology: the record with the key by which hidden values can be compared."""
+    if not record.key:
+        return record
+    try:
+        key = _text(keys.opened(base64.b64decode(record.key)))
+    except (SealingKeyMissing, ValueError):
+        key = ""
+    return record.model_copy(update={"key": key})
+
+
+def as_found(record: AppliedObject, wanted: Any, found: Any) -> Any:
+    """`wanted`, of a comparable record, with what was found in the place of hashes that are its."""
+    if not record.sealed:
+        return wanted
+    key = base64.b64decode(record.key) if record.key else None
+    return hiding.revealed(wanted, found, key=key)
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 def packed(record: AppliedObject, *, body: bytes) -> bytes:

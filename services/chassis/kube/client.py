@@ -34,6 +34,7 @@ from services.chassis.errors import (
     ClusterOverloaded,
     ClusterUnauthorized,
     ClusterUnreachable,
+    InternalError,
     KindUnknown,
     KubeconfigMalformed,
     MeshbusError,
@@ -148,9 +149,11 @@ class KubeClient:
         connections: int = CONNECTIONS,
         policy: AddressPolicy | None = None,
         bounds: Bounds | None = None,
+        is_read_only: bool = False,
     ) -> None:
         """`connections` at a time; a watch holds one for as long as it lasts. Where it may connect
-        to is `policy`'s, how much it reads of an answer `bounds`'."""
+        to is `policy`'s, how much it reads of an answer `bounds`'. With `is_read_only` it sends no
+        request but GET, whatever the credential may do."""
         self.config = config
         self.has_answered = False
         """Whether the server has ever answered as one that works."""
@@ -162,6 +165,7 @@ class KubeClient:
         self._policy = policy or AddressPolicy()
         self._tls = tls_context(config)
         self._connections = connections
+        self._is_read_only = is_read_only
         self._session: aiohttp.ClientSession | None = None
         self._counted = counted
         self._headers = {"Accept": JSON, "User-Agent": "meshbus"}
@@ -296,6 +300,12 @@ class KubeClient:
         self, method: str, url: str, **options: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """The request, sent to this very address: a server that redirects is not believed."""
+        if self._is_read_only and method != "GET":
+            raise InternalError(
+                f"a {method} was refused: this client only reads",
+                cause="a defect of the service that watches this cluster, or somebody else's code "
+                "in its process",
+            )
         if self._session is None:
             self._session = answers.session(
                 self._policy,

@@ -21,12 +21,14 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 
+from services.chassis import hiding
 from services.chassis.bus import envelopes
 from services.chassis.bus.intents import (
     DRIFT,
     DRIFT_IGNORE,
     MODES,
     AppliedObject,
+    concealed,
     heals,
     is_healing,
     key_of,
@@ -35,6 +37,7 @@ from services.chassis.bus.intents import (
     packed,
     prefix_of,
     unpacked,
+    whole,
 )
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import (
@@ -47,6 +50,7 @@ from services.chassis.errors import (
 from services.chassis.kube.applying import own_entry
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
+from services.chassis.sealing import Keys
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, PlannedObject
 
@@ -69,6 +73,8 @@ class Ledger:
     command: Command
     identity: Callable[[], Awaitable[str]] | None = None
     """Reads the cluster's own identity, which its address does not tell."""
+    keys: Keys = envelopes.NO_KEYS
+    """Seals and opens what nobody else has to read in an object."""
     _pending: dict[Ref, tuple[PlannedObject, KubeObject]] = field(default_factory=dict)
 
     async def proven(
@@ -128,16 +134,19 @@ class Ledger:
         await side_by_side(self.bucket.delete, sorted(doomed & known), parallel=_PARALLEL)
 
     async def still_intended(self, planned: Sequence[PlannedObject]) -> list[PlannedObject]:
-        """The objects of `planned` that a healing operation may still write.
+        """The objects of `planned` that a healing operation may still write, whole: who asks for it
+        knows hashes of some values only.
 
         Objects that were deleted or applied anew since it was asked for stay as they are.
         """
-        records = [await self._load(one.ref) for one in planned]
-        return [
-            one
-            for one, record in zip(planned, records, strict=True)
-            if record is not None and heals(self.command.operation, record)
-        ]
+        wanted = []
+        for one in planned:
+            kept = await self._kept(self._key(one.ref))
+            if kept is not None and heals(self.command.operation, kept):
+                record = self._opened(kept)
+                if record is not None:
+                    wanted.append(_restored(one, kept, record))
+        return wanted
 
     async def relabel(
         self,
@@ -176,6 +185,11 @@ class Ledger:
         return await self._stored(self._key(ref))
 
     async def _stored(self, key: str) -> AppliedObject | None:
+        kept = await self._kept(key)
+        return self._opened(kept) if kept is not None else None
+
+    async def _kept(self, key: str) -> AppliedObject | None:
+        """The record as the bucket has it."""
         entry = await self.bucket.get(key)
         if entry is None or not entry.value:
             return None
@@ -183,6 +197,13 @@ class Ledger:
             return unpacked(entry.value)
         except InvalidMessage:
             # Written by another version of ours: the next apply writes it again.
+            return None
+
+    def _opened(self, kept: AppliedObject) -> AppliedObject | None:
+        try:
+            return whole(kept, keys=self.keys)
+        except InvalidMessage:
+            # Sealed to a key that was forgotten: the same.
             return None
 
     async def _keep(self, record: AppliedObject) -> None:
@@ -195,7 +216,8 @@ class Ledger:
                 # Putting an object back does not change who wanted it, and in which form.
                 renewed = {name: getattr(record, name) for name in _AT_EACH_WRITE}
                 record = before.model_copy(update=renewed)
-        value = packed(record, body=orjson.dumps(record.object))
+        kept = concealed(record, keys=self.keys)
+        value = packed(kept, body=orjson.dumps(kept.object))
         if len(value) > envelopes.MAX_BODY_BYTES:
             # It would not fit into a message: its drift goes unseen, the operation goes on.
             log.warning("intent_too_large", key=key, bytes=len(value))
@@ -278,6 +300,13 @@ async def side_by_side(
     if failed:
         raise failed[0]
     return [results[number] for number in sorted(results)]
+
+
+def _restored(one: PlannedObject, kept: AppliedObject, record: AppliedObject) -> PlannedObject:
+    """The object that somebody asks to put back, with the values that are hidden from them."""
+    asked = orjson.loads(one.body)
+    obj = hiding.restored(asked, record.object, concealed=kept.object)
+    return one if obj == asked else PlannedObject.of(obj)
 
 
 def _contains(live: Mapping[str, str], wanted: Iterable[tuple[str, str]]) -> bool:

@@ -11,7 +11,14 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.intents import AppliedObject, healing_id, key_of, prefix_of, unpacked
+from services.chassis.bus.intents import (
+    AppliedObject,
+    comparable,
+    healing_id,
+    key_of,
+    prefix_of,
+    unpacked,
+)
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
@@ -56,7 +63,8 @@ class ClusterApplied:
         entry = await Bucket(self.bus, _BUCKET).get(
             key_of(self.cluster, kind=key.kind, namespace=key.namespace, name=key.name)
         )
-        return _read(entry.value) if entry is not None else None
+        applied = _read(entry.value) if entry is not None else None
+        return comparable(applied, keys=self.bus.keys) if applied is not None else None
 
     async def followed(self) -> AsyncGenerator[Intent, None]:
         """All intents of the cluster, then each change, without end and over restarts of the

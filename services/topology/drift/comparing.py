@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from services.chassis.bus.intents import AppliedObject
+from services.chassis.bus.intents import AppliedObject, as_found
 from services.chassis.kube.applying import is_own, managed_fields, own_entry
 from services.chassis.kube.objects import KubeObject
 from services.topology.drift import rules
@@ -163,7 +163,8 @@ def _leaves(
         path = loss.path
         if any(path[: len(above)] == above for above in removed):
             continue
-        wanted, found = value_at(intent.object, path), value_at(live, path)
+        found = value_at(live, path)
+        wanted = as_found(intent, value_at(intent.object, path), found)
         if wanted is None or wanted == {}:
             # An empty map is a leaf of ours until somebody puts something of theirs into it.
             continue

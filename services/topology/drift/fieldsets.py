@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from services.chassis.hiding import field_under
+
 Path: TypeAlias = tuple[str, ...]
 """Elements as fieldsV1 has them, such as `("f:spec", "f:replicas")`."""
 
 ABSENT = object()
 """No value at all, unlike null."""
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _BRACKETS = re.compile(r"\[[^\]]*\]")
 
 
@@ -123,13 +124,6 @@ def readable(path: Path) -> str:
         else:
             text += f"[{rest}]" if sort == "i" else f"[={orjson.loads(rest)}]"
     return text
-
-
-def field_under(path: str, name: str) -> str:
-    """The path of a field; names with dots and slashes stand in brackets."""
-    if not _PLAIN.match(name):
-        return f"{path}[{name}]"
-    return f"{path}.{name}" if path else name
 
 
 def is_under(path: str, stem: str) -> bool:

@@ -1,7 +1,7 @@
 """Values of an object: when two are equal to the API server, and how a difference is shown.
 
-ConfigMaps, environment variables, arguments of programs, annotations and plugins' settings hold
-what must not be read in an event, so their paths are published and their values are not.
+Of what must not be read in an event (`chassis/hiding.py`) the paths are published, and the values
+are not.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ from typing import Any
 
 import orjson
 
-from services.topology.drift.fieldsets import ABSENT, field_under, is_under
+from services.chassis.hiding import field_under, is_hidden
+from services.topology.drift.fieldsets import ABSENT, is_under
 from services.topology.drift.rules import DEFAULTS, QUANTITIES
 
 HIDDEN = "(hidden)"
 _LONGEST = 80
-_CONFIG_MAP = "/ConfigMap"
-_PRIVATE = re.compile(
-    r"(\A|[.\]])(env(\[[^\]]*\])+\.value\Z|(args|command|pluginConfig)\b"
-    r"|metadata\.annotations\b)"
-)
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([numkMGTPE]|[KMGTPE]i)?\Z")
 _FACTORS = {
     "n": Decimal(10) ** -9,
@@ -93,23 +89,17 @@ def shown(kind: str, path: str, value: Any) -> Any:
         return HIDDEN
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = value if isinstance(value, str) else orjson.dumps(_bare(path, value)).decode()
+    text = value if isinstance(value, str) else orjson.dumps(_bare(kind, path, value)).decode()
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def is_hidden(kind: str, path: str) -> bool:
-    if kind == _CONFIG_MAP:
-        return not (path == "metadata" or path.startswith("metadata."))
-    return bool(_PRIVATE.search(path))
-
-
-def _bare(path: str, value: Any) -> Any:
+def _bare(kind: str, path: str, value: Any) -> Any:
     """A structure without the values of environment variables in it."""
     if isinstance(value, list):
-        return [_bare(f"{path}[{index}]", item) for index, item in enumerate(value)]
+        return [_bare(kind, f"{path}[{index}]", item) for index, item in enumerate(value)]
     if not isinstance(value, dict):
-        return HIDDEN if _PRIVATE.search(path) else value
-    return {name: _bare(field_under(path, name), item) for name, item in value.items()}
+        return HIDDEN if is_hidden(kind, path) else value
+    return {name: _bare(kind, field_under(path, name), item) for name, item in value.items()}
 
 
 def is_ignored(path: str, ignored: list[str]) -> bool:

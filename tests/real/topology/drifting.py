@@ -21,7 +21,7 @@ import orjson
 from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.intents import prefix_of
+from services.chassis.bus.intents import prefix_of, unpacked
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
@@ -92,6 +92,13 @@ class Rig:
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return await asyncio.to_thread(self.cluster.kubectl, *arguments, stdin=stdin)
+
+    async def intents(self) -> list[str]:
+        """All records of applied objects, as the bucket has them."""
+        bucket = Bucket(self.bus, "intents")
+        keys = await bucket.keys(matching=f"{prefix_of(self.token)}.>")
+        found = [await bucket.get(key) for key in keys]
+        return [unpacked(entry.value).model_dump_json() for entry in found if entry is not None]
 
     async def kept(self) -> int:
         """How many keys of applied objects there are, forgotten ones included."""
@@ -207,6 +214,7 @@ async def rigged(folder: Path, cluster: Cluster, **options: Any) -> AsyncIterato
         await asyncio.to_thread(stack.wait_ready, "lifecycle")
         bus = await connect(stack.settings("admin"), service="admin")
         exits.push_async_callback(bus.close)
+        bus.keys = stack.keys
         config = parse_kubeconfig(cluster.kubeconfig_text)
         sealer = Sealer(Bucket(bus, "credentials"))
         await sealer.register(config.cluster, cluster.kubeconfig_text)

@@ -144,6 +144,29 @@ async def test_values_of_config_maps_and_variables_are_not_told(rig: Rig, space:
         "spec.template.spec.containers[name=web].env[name=KEY].value"
     ]
     assert "secret" not in json.dumps([first, second])
+    kept = "".join(await rig.intents())
+    assert "wanted-secret" not in kept
+    assert "web:1" in kept, "what is shown is kept as it is"
+
+
+async def test_hidden_values_are_put_back(rig: Rig, space: str) -> None:
+    heal = {"meshbus.io/drift": "heal"}
+    applied = settings(space, password="wanted-secret", owner="an-owner")
+    applied["metadata"]["annotations"] = heal
+    await rig.apply(f"op-{space}", applied, deployment(space, **{"meshbus.io_drift": "heal"}))
+    env = [{"name": "KEY", "value": "found-secret"}]
+    pod = {"containers": [{"name": "web", "env": env}]}
+    await patch(rig, space, "configmap/settings", data={"password": "found-secret"})
+    await patch(rig, space, "deployment/web", spec={"template": {"spec": pod}})
+    for ident in (f"/ConfigMap/{space}/settings", f"apps/Deployment/{space}/web"):
+        await rig.until(lambda ident=ident: rig.was_told(ident))
+        await rig.over(ident)
+    live = json.loads(await rig.kubectl("get", "-n", space, "configmap/settings", "-o", "json"))
+    assert live["data"] == {"password": "wanted-secret", "owner": "an-owner"}
+    assert live["metadata"]["annotations"] == heal
+    live = json.loads(await rig.kubectl("get", "-n", space, "deployment/web", "-o", "json"))
+    [web, _] = live["spec"]["template"]["spec"]["containers"]
+    assert web["env"] == [{"name": "KEY", "value": "wanted-secret"}]
 
 
 async def test_takeover_by_another_manager(rig: Rig, space: str) -> None:

@@ -19,6 +19,7 @@ from services.chassis.errors import (
     ClusterForbidden,
     ClusterUnauthorized,
     ClusterUnreachable,
+    InternalError,
     KindUnknown,
     NamespaceMissing,
     ObjectConflict,
@@ -52,6 +53,17 @@ async def _username(client: KubeClient) -> str:
         "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=orjson.dumps(review)
     )
     return str(answer.json()["status"]["userInfo"]["username"])
+
+
+async def test_a_client_that_only_reads_sends_nothing_else(cluster: Cluster) -> None:
+    """Topology's: with an administrator's credential it still changes nothing."""
+    config = parse_kubeconfig(cluster.kubeconfig_text)
+    async with KubeClient(config, is_read_only=True) as reader:
+        assert await reader.get(f"{_NAMESPACES}/default")
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            with pytest.raises(InternalError, match="only reads"):
+                await reader.request(method, f"{_NAMESPACES}/default", body=b"{}")
+        assert await reader.get(f"{_NAMESPACES}/default")
 
 
 class TestIdentity:
