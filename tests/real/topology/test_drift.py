@@ -159,7 +159,7 @@ async def test_hidden_values_are_put_back(rig: Rig, space: str) -> None:
     await patch(rig, space, "configmap/settings", data={"password": "found-secret"})
     await patch(rig, space, "deployment/web", spec={"template": {"spec": pod}})
     for ident in (f"/ConfigMap/{space}/settings", f"apps/Deployment/{space}/web"):
-        await rig.until(lambda ident=ident: rig.was_told(ident))
+        await rig.until(partial(rig.was_told, ident))
         await rig.over(ident)
     live = json.loads(await rig.kubectl("get", "-n", space, "configmap/settings", "-o", "json"))
     assert live["data"] == {"password": "wanted-secret", "owner": "an-owner"}
