@@ -9,7 +9,15 @@ import grpc
 import pytest
 
 from services.lifecycle.mesh.requests import PROFILES
-from tests.testbed.bodies import PURGE, both, namespace, no_pods_quota, operator, options
+from tests.testbed.bodies import (
+    PURGE,
+    both,
+    in_namespace,
+    namespace,
+    no_pods_quota,
+    operator,
+    options,
+)
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.proxies import FaultProxy
@@ -424,3 +432,28 @@ async def test_two_clusters_at_once_each_with_its_result(
     removed = await meshery.run("istio", delete=True, body=PURGE, kubeconfigs=[second])
     assert not removed.failed, removed.event
     second_cluster.kubectl("delete", "namespace", "istio-system")
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        operator(values={"global": {"istioNamespace": "mesh-system"}}),
+        pytest.param(in_namespace("mesh-system"), marks=pytest.mark.full),
+    ],
+    ids=["values", "metadata"],
+)
+async def test_istio_lives_in_a_namespace_of_its_own_name(
+    overlay: str, bare: Cluster, meshery: Meshery
+) -> None:
+    before = snapshot(bare)
+    done = await meshery.run("istio", version=ISTIO_OLDER_VERSION, body=overlay)
+    assert not done.failed, done.event
+    assert get(bare, "deployment", "istiod", "-n", "mesh-system")["metadata"]["name"] == "istiod"
+    # Without a word about the namespace the mesh stays where it is.
+    newer = await meshery.run("istio", version=ISTIO_VERSION)
+    assert not newer.failed, newer.event
+    assert "upgraded" in newer.event.summary
+    assert "istio-system" not in bare.kubectl("get", "namespaces", "-o", "name")
+    removed = await meshery.run("istio", delete=True)
+    assert not removed.failed, removed.event
+    assert differences(before, snapshot(bare)) == []

@@ -23,6 +23,11 @@ def operator(**spec: Any) -> str:
     return json.dumps(document)
 
 
+def in_namespace(name: str) -> str:
+    """An IstioOperator that names its namespace as an object does."""
+    return json.dumps({**json.loads(operator()), "metadata": {"namespace": name}})
+
+
 def both(overlay: str, chosen: str) -> str:
     return f"{overlay}\n---\n{chosen}\n"
 

@@ -74,6 +74,8 @@ class Installer:
             take_inventory(work.cluster),
             work.cluster.client.get("/version", subject="the API server's version"),
         )
+        if not request.namespace_given:
+            request = replace(request, namespace=inventory.namespace(request.namespace))
         minor = kubernetes_minor(server)
         findings = check_install(
             request, version=version, inventory=inventory, kubernetes_minor=minor

@@ -51,6 +51,12 @@ def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> byt
         values["defaultRevision"] = request.revision if istio.DEFAULT_TAG in tags else ""
     if tags:
         values["revisionTags"] = sorted(tags)
+    if request.namespace != istio.SYSTEM_NAMESPACE:
+        # The charts take the namespace from the one, istioctl from the other.
+        settings = values.setdefault("global", {})
+        if not isinstance(settings, dict):
+            raise OverlayMalformed("spec.values.global of the IstioOperator is not a mapping")
+        settings["istioNamespace"] = request.namespace
     operator = {
         "apiVersion": "install.istio.io/v1alpha1",
         "kind": "IstioOperator",

@@ -36,6 +36,7 @@ from services.lifecycle.cluster import istio
 
 PROFILES = ("default", "demo", "minimal", "ambient", "preview", "empty", "remote", "stable")
 _OPERATOR_API = "install.istio.io/v1alpha1"
+_ISTIO_NAMESPACE = "spec.values.global.istioNamespace"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,54}[a-z0-9])?"
 _LABEL_PATTERN = re.compile(_LABEL + r"\Z")
 
@@ -68,6 +69,8 @@ class MeshRequest:
     revision_given: bool = False
     tags: tuple[str, ...] | None = None
     namespace: str = istio.SYSTEM_NAMESPACE
+    namespace_given: bool = False
+    """False leaves a mesh that is there where it is."""
     overlay: dict[str, Any] = field(default_factory=dict)
     force: bool = False
     purge: bool = False
@@ -83,9 +86,7 @@ def parse_request(body: str) -> MeshRequest:
         raise OverlayMalformed(error.summary) from None
     spec = dict(operator.get("spec") or {})
     _refuse_fields(spec)
-    namespace = (operator.get("metadata") or {}).get("namespace") or istio.SYSTEM_NAMESPACE
-    if not isinstance(namespace, str) or not _LABEL_PATTERN.match(namespace):
-        raise OverlayMalformed("metadata.namespace of the IstioOperator is not a namespace's name")
+    namespace = _namespace(operator)
     profile = _agreed("profile", spec.pop("profile", None), options.profile) or "default"
     if profile not in PROFILES:
         raise ProfileUnknown(
@@ -99,12 +100,30 @@ def parse_request(body: str) -> MeshRequest:
         revision=revision or istio.DEFAULT_REVISION,
         revision_given=revision is not None,
         tags=tuple(dict.fromkeys(options.tags)) if options.tags is not None else None,
-        namespace=namespace,
+        namespace=namespace or istio.SYSTEM_NAMESPACE,
+        namespace_given=bool(namespace),
         overlay=spec,
         force=options.force,
         purge=options.purge,
         readiness_timeout=timedelta(seconds=options.readinessTimeoutSeconds),
     )
+
+
+def _namespace(operator: dict[str, Any]) -> str:
+    """Where istiod goes: `values.global.istioNamespace`, as Istio documents it, or the overlay's
+    own namespace, which istioctl takes for it."""
+    own = (operator.get("metadata") or {}).get("namespace")
+    found: Any = operator.get("spec") or {}
+    for step in ("values", "global", "istioNamespace"):
+        found = found.get(step) if isinstance(found, dict) else None
+    for place, name in (("metadata.namespace", own), (_ISTIO_NAMESPACE, found)):
+        if name and not (isinstance(name, str) and _LABEL_PATTERN.match(name)):
+            raise OverlayMalformed(f"{place} of the IstioOperator is not a namespace's name")
+    if own and found and own != found:
+        raise OverlayMalformed(
+            f"metadata.namespace and {_ISTIO_NAMESPACE} of the IstioOperator differ"
+        )
+    return str(found or own or "")
 
 
 def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -50,7 +50,12 @@ def test_what_the_request_says_goes_in() -> None:
         "hub": HUB,
         "tag": "x",
         "revision": "canary",
-        "values": {"a": {"b": 1}, "defaultRevision": ""},
+        "values": {
+            "a": {"b": 1},
+            "defaultRevision": "",
+            # The charts take the namespace from here.
+            "global": {"istioNamespace": "mesh"},
+        },
     }
 
 

@@ -122,6 +122,16 @@ BAD: dict[str, tuple[str, type[LifecycleError], str]] = {
     ),
     "empty package path": (operator("installPackagePath: ''"), OverlayRefused, "installPackage"),
     "namespace climbs": (operator("", namespace="../a"), OverlayMalformed, "metadata.namespace"),
+    "namespaces differ": (
+        operator("values: {global: {istioNamespace: a}}", namespace="b"),
+        OverlayMalformed,
+        "differ",
+    ),
+    "namespace of the values climbs": (
+        operator("values: {global: {istioNamespace: ../a}}"),
+        OverlayMalformed,
+        "spec.values.global.istioNamespace",
+    ),
     "namespace is a number": (operator("", namespace="7"), OverlayMalformed, "metadata.namespace"),
     "namespace is a list": (operator("", namespace="[a]"), OverlayMalformed, "metadata.namespace"),
 }
@@ -172,11 +182,19 @@ def test_everything_can_be_said() -> None:
         revision_given=True,
         tags=("prod", "test"),
         namespace="mesh",
+        namespace_given=True,
         overlay={"hub": "h", "values": {"a": 1}},
         force=True,
         purge=True,
         readiness_timeout=timedelta(seconds=60),
     )
+
+
+def test_the_namespace_is_said_as_istio_documents_it() -> None:
+    values = "values: {global: {istioNamespace: mesh}}"
+    for body in (operator(values), operator(values, namespace="mesh")):
+        assert parse_request(body).namespace == "mesh"
+        assert parse_request(body).namespace_given
 
 
 @pytest.mark.parametrize(
