@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,23 +18,31 @@ _NAMES = [user.name for user in USERS]
 
 def example() -> str:
     """The checked-in configuration: public keys come from the server's environment."""
-    server = Server(host="0.0.0.0", store="/data")
+    server = Server(host="0.0.0.0", store="/data", cipher="chachapoly")
     return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
 
 
-def _make(folder: Path, server: Server) -> int:
+def _make(folder: Path, server: Server, renewed: Sequence[str]) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for user in renewed:
+        nkey_files.renew(folder, user)
     keys = nkey_files.kept_keys(folder, _NAMES)
     config = folder / "nats.conf"
     public = {name: key.public for name, key in keys.items()}
-    nkey_files.write_private(config, render(public, server=server))
+    accepted = {name: nkey_files.public_keys(folder, name, key) for name, key in keys.items()}
     written = [config, *nkey_files.write_keys(folder, keys)]
+    if server.cipher:
+        nkey_files.kept_store_key(folder)
+        written.append(folder / nkey_files.STORE_KEY_FILE)
+    nkey_files.write_private(config, render(accepted, server=server))
     public_file = folder / "public.env"
     lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items())
     nkey_files.write_private(public_file, lines)
     print("\n".join(f"wrote {file}" for file in [*written, public_file]))
+    sourced = f" with the variable in {nkey_files.STORE_KEY_FILE}" if server.cipher else ""
     print(
-        f"start the server with `nats-server --config {config}`, give each service its .env file,\n"
+        f"start the server with `nats-server --config {config}`{sourced}, give each service its "
+        ".env file,\n"
         f"and look around with `nats --nkey {nkey_files.seed_file(folder, 'operator')} "
         "--inbox-prefix _INBOX_operator micro ls`"
     )
@@ -62,6 +71,15 @@ def main() -> int:
         "keys that are there already stay",
     )
     make.add_argument("folder", type=Path)
+    make.add_argument(
+        "--renew",
+        choices=_NAMES,
+        action="append",
+        default=[],
+        metavar="USER",
+        help="a new key for the user; the former one counts until its USER.former.nk is deleted "
+        "and the configuration made again",
+    )
     for option in fields(Server):
         make.add_argument(
             f"--{option.name.replace('_', '-')}",
@@ -80,7 +98,7 @@ def main() -> int:
         return _example(write=arguments.write, check=arguments.check)
     server = Server(**{option.name: getattr(arguments, option.name) for option in fields(Server)})
     try:
-        return _make(arguments.folder, server)
+        return _make(arguments.folder, server, arguments.renew)
     except (nkey_files.KeyFileError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

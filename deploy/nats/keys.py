@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]
 
+from deploy.nats.config import STORE_KEY
+
 _SEED_BYTES = 32
 _VARIABLE = "MESHBUS_NATS_SEED"
+STORE_KEY_FILE = "store.env"
 
 
 class KeyFileError(Exception):
@@ -74,6 +78,36 @@ def write_keys(folder: Path, keys: dict[str, UserKey]) -> list[Path]:
             write_private(file, text)
             written.append(file)
     return written
+
+
+def former_seed_file(folder: Path, user: str) -> Path:
+    """The key that a user had before: both count until the file is deleted."""
+    return folder / f"{user}.former.nk"
+
+
+def renew(folder: Path, user: str) -> None:
+    """Puts a user's key aside, so that the next one is made beside it. Raises `KeyFileError` while
+    an earlier change is not over: the services may still have the key of before."""
+    former = former_seed_file(folder, user)
+    if former.exists():
+        raise KeyFileError(f"{former} is there: delete it when nobody uses that key any more")
+    seed_file(folder, user).rename(former)
+
+
+def public_keys(folder: Path, user: str, key: UserKey) -> list[str]:
+    """What the server takes from a user: the present key, and the former one while it is there."""
+    former = former_seed_file(folder, user)
+    return [key.public, *([_read(former).public] if former.exists() else [])]
+
+
+def kept_store_key(folder: Path) -> str:
+    """The key of the encrypted store: kept when it is there, for a store that is read with another
+    one is lost."""
+    file = folder / STORE_KEY_FILE
+    if not file.exists():
+        # The name in front keeps a server from reading the text as a number.
+        write_private(file, f"{STORE_KEY}=key-{secrets.token_urlsafe(_SEED_BYTES)}\n")
+    return file.read_text().strip().partition("=")[2]
 
 
 def write_private(file: Path, text: str) -> None:

@@ -62,6 +62,13 @@ class ChassisSettings(BaseSettings):
     """Address of the NATS server; several are separated by commas."""
     nats_seed: SecretStr | None = None
     """NKey seed of this service's NATS user."""
+    nats_ca: Path | None = None
+    """File of the authority that signs NATS' certificate. With it nothing is said to a server
+    without TLS, whatever it claims."""
+    nats_certificate: Path | None = None
+    """File of the certificate that this service shows to a NATS server that asks for one."""
+    nats_key: Path | None = None
+    """File of its private key."""
     sealing_public_keys: str | None = None
     """Base64 of the keys to which kubeconfigs and commands are sealed, one for each receiver:
     `lifecycle=KEY,translator=KEY,perf=KEY,topology=KEY`; the same list for all services."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,7 +22,7 @@ from nats.aio.msg import Msg
 
 from services.chassis.errors import BusUnavailable
 from services.chassis.sealing import Keys
-from services.chassis.settings import ChassisSettings
+from services.chassis.settings import ChassisSettings, SettingsError
 
 _WATCHDOG_PERIOD = timedelta(seconds=5)
 _CLOSE_TIMEOUT_S = 5.0
@@ -48,6 +49,14 @@ class _Client(Client):
     async def rtt(self, *arguments: Any, **options: Any) -> float:
         with _cancellable():
             return float(await super().rtt(*arguments, **options))
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and "tls" in self.options and not info.get("tls_required"):
+            # nats-py would go on in clear, and prove who we are to whoever answered.
+            raise nats.errors.Error(
+                "the server does not speak TLS, and MESHBUS_NATS_CA asks for it"
+            )
+        await super()._process_info(info, initial_connection)
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
@@ -134,6 +143,23 @@ class Bus:
         await self.client._process_op_err(nats.errors.StaleConnectionError())
 
 
+def _tls(settings: ChassisSettings) -> ssl.SSLContext | None:
+    """None where nothing asks for TLS; raises `SettingsError` for files that cannot be used."""
+    if settings.nats_ca is None:
+        if settings.nats_certificate is not None:
+            raise SettingsError("MESHBUS_NATS_CERTIFICATE needs MESHBUS_NATS_CA")
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(settings.nats_ca))
+        if settings.nats_certificate is not None:
+            context.load_cert_chain(settings.nats_certificate, settings.nats_key)
+    except OSError as error:
+        raise SettingsError(
+            f"MESHBUS_NATS_CA, _CERTIFICATE or _KEY cannot be used: {error.strerror or error}"
+        ) from None
+    return context
+
+
 async def connect(
     settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
 ) -> Bus:
@@ -167,6 +193,7 @@ async def connect(
         name=f"meshbus-{service}-{settings.instance}",
         nkeys_seed_str=seed,
         inbox_prefix=f"_INBOX_{service}".encode(),
+        tls=_tls(settings),
         allow_reconnect=True,
         max_reconnect_attempts=-1,
         reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.nats.__main__ import EXAMPLE, example
-from deploy.nats.config import variable
+from deploy.nats.config import STORE_KEY, variable
 from deploy.nats.keys import KeyFileError, UserKey, kept_keys
 from deploy.nats.permissions import USERS
 from tests.testbed.processes import wheel_binary
@@ -37,6 +37,7 @@ def test_the_checked_in_configuration_is_fresh() -> None:
 
 def test_the_checked_in_configuration_takes_its_keys_from_the_environment() -> None:
     environment = {variable(name): UserKey.fresh().public for name in NAMES}
+    environment[STORE_KEY] = "a-key"
     assert "is valid" in check_with_server(EXAMPLE, environment)
 
 
@@ -73,3 +74,32 @@ def test_what_is_made_prints_no_seed(tmp_path: Path) -> None:
     printed = make(tmp_path)
     for name in NAMES:
         assert (tmp_path / f"{name}.nk").read_text().strip() not in printed
+
+
+def test_an_encrypted_store_keeps_its_key(tmp_path: Path) -> None:
+    make(tmp_path, "--cipher", "chachapoly")
+    before = (tmp_path / "store.env").read_text()
+    key = before.strip().removeprefix("MESHBUS_NATS_STORE_KEY=")
+    make(tmp_path, "--cipher", "chachapoly")
+    assert (tmp_path / "store.env").read_text() == before
+    assert key not in (tmp_path / "nats.conf").read_text()
+    assert "is valid" in check_with_server(tmp_path / "nats.conf", {STORE_KEY: key})
+
+
+def test_a_key_is_changed_beside_the_former_one(tmp_path: Path) -> None:
+    make(tmp_path)
+    old = UserKey.of((tmp_path / "perf.nk").read_text().strip()).public
+    make(tmp_path, "--renew", "perf")
+    new = UserKey.of((tmp_path / "perf.nk").read_text().strip()).public
+    text = (tmp_path / "nats.conf").read_text()
+    assert old != new
+    assert text.count(old) == text.count(new) == 1
+    assert "is valid" in check_with_server(tmp_path / "nats.conf")
+
+    again = [sys.executable, "-m", "deploy.nats", "make", str(tmp_path), "--renew", "perf"]
+    assert subprocess.run(again, capture_output=True).returncode == 1, "the change is not over"
+
+    (tmp_path / "perf.former.nk").unlink()
+    make(tmp_path)
+    text = (tmp_path / "nats.conf").read_text()
+    assert (text.count(old), text.count(new)) == (0, 1)
