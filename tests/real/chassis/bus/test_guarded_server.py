@@ -100,7 +100,7 @@ async def test_the_files_of_an_encrypted_store_say_nothing(guarded: Guarded) -> 
 
 
 async def test_encryption_is_turned_on_without_a_loss(guarded: Guarded) -> None:
-    """The key is not changed here: with `prev_key` the server (2.14) loses its consumers' state."""
+    """The key is not changed here: with `prev_key` the server (2.15) loses its consumers' state."""
     canary = secrets.token_hex(16)
     for number, server in enumerate((PLAIN, ENCRYPTED, ENCRYPTED)):
         with guarded.server(server) as running:
