@@ -56,6 +56,8 @@ class AppliedObject(Message):
     generation: int = 0
     fields: dict[str, Any] = Field(default_factory=dict)
     """fieldsV1 of our own entry in the API server's answer."""
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    """What the API server added to the object (`chassis/kube/defaults.py`)."""
     time: str = ""
     """Of that entry, as the API server has it: whole seconds, and it stays when nothing changed."""
     identity: str = ""

@@ -48,6 +48,7 @@ from services.chassis.errors import (
     ObjectNotFound,
 )
 from services.chassis.kube.applying import own_entry
+from services.chassis.kube.defaults import added
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
 from services.chassis.sealing import Keys
@@ -56,7 +57,7 @@ from services.lifecycle.manifests.objects import CRD, NAMESPACE, PlannedObject
 
 _PARALLEL = 16
 _SECRET = ("", "Secret")
-_AT_EACH_WRITE = ("digest", "uid", "resource_version", "generation", "fields", "time")
+_AT_EACH_WRITE = ("digest", "uid", "resource_version", "generation", "fields", "defaults", "time")
 """Fields that each write of an object renews, also one that puts it back."""
 
 T = TypeVar("T")
@@ -247,6 +248,7 @@ class Ledger:
             object=obj,
             digest=planned.digest,
             **_seen(answer),
+            defaults=added(_kind(ref), obj, answer),
             identity=uid,
             operation=self.command.operation,
             operation_kind=self.command.kind,

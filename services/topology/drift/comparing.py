@@ -19,6 +19,7 @@ from typing import Any
 
 from services.chassis.bus.intents import AppliedObject, as_found
 from services.chassis.kube.applying import is_own, managed_fields, own_entry
+from services.chassis.kube.defaults import completed
 from services.chassis.kube.objects import KubeObject
 from services.topology.drift import rules
 from services.topology.drift.fieldsets import (
@@ -30,7 +31,7 @@ from services.topology.drift.fieldsets import (
     readable,
     value_at,
 )
-from services.topology.drift.values import differences, is_ignored, shown
+from services.topology.drift.values import differences, is_ignored, same, shown
 
 
 class Standing(StrEnum):
@@ -158,6 +159,7 @@ def _leaves(
     """What differs at the lost paths. Something whole that is gone is told once, not leaf by leaf;
     something that is there still is compared where it says more than that it is there."""
     losses = list(losses)
+    made = completed(intent.object, intent.defaults)
     removed: list[Path] = []
     for loss in losses:
         path = loss.path
@@ -172,7 +174,7 @@ def _leaves(
             removed.append(path)
         elif _has_parts(intent.fields, path):
             continue
-        yield from _differences(intent, loss, wanted, found)
+        yield from _differences(intent, loss, wanted, found, defaulted=value_at(made, path))
 
 
 def _has_parts(fields: Mapping[str, Any], path: Path) -> bool:
@@ -183,12 +185,19 @@ def _has_parts(fields: Mapping[str, Any], path: Path) -> bool:
 
 
 def _differences(
-    intent: AppliedObject, loss: _Loss, wanted: Any, found: Any
+    intent: AppliedObject, loss: _Loss, wanted: Any, found: Any, *, defaulted: Any
 ) -> Iterator[Difference]:
+    """The leaves that differ. What the API server itself adds is no difference, whoever wrote it
+    last."""
     text = readable(loss.path)
     owner = loss.owner or loss.suspect or {}
     is_declared = loss.owner is not None and owner.get("operation") == "Apply"
-    leaves = list(differences(text, wanted, found))
+    added = {path: value for path, want, value in differences(text, wanted, defaulted)}
+    leaves = [
+        (path, want, have)
+        for path, want, have in differences(text, wanted, found)
+        if not (want is ABSENT and path in added and same(path, added[path], have))
+    ]
     if not leaves and is_declared:
         # Held by another one's apply only, with our value: the next change is theirs to make.
         yield _difference(intent, text, wanted, found, DriftKind.TAKEOVER, owner)

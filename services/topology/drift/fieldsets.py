@@ -76,13 +76,19 @@ def _step(value: Any, element: str) -> Any:
         return value[wanted] if wanted < len(value) else ABSENT
     if sort == "v":
         return next((item for item in value if item == wanted), ABSENT)
-    return next((item for item in value if _has_keys(item, wanted)), ABSENT)
+    named = next((item for item in value if _has_keys(item, wanted, by_default=False)), ABSENT)
+    if named is not ABSENT:
+        return named
+    return next((item for item in value if _has_keys(item, wanted, by_default=True)), ABSENT)
 
 
-def _has_keys(item: Any, keys: Mapping[str, Any]) -> bool:
-    """An item that does not say a key has it by default, as a port has its protocol."""
+def _has_keys(item: Any, keys: Mapping[str, Any], *, by_default: bool) -> bool:
+    """Whether a list's item has all keys. `by_default` one that does not say a key has it, too, as
+    a port has its protocol; an item that says them all goes before it."""
     if not isinstance(item, dict):
         return False
+    if not by_default:
+        return all(name in item and item[name] == value for name, value in keys.items())
     return all(item.get(name, value) == value for name, value in keys.items()) and any(
         name in item for name in keys
     )

@@ -8,6 +8,7 @@ what the service tells on its feed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -24,6 +25,7 @@ from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.intents import prefix_of, unpacked
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.errors import KindUnknown
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.resources import Resources
@@ -180,11 +182,20 @@ class _Watches:
             return
         group, _, name = kind.partition("/")
         resource = await self.resources.preferred(group, name)
+        if resource is None:
+            # Defined since discovery was read last.
+            await self.resources.refresh()
+            resource = await self.resources.preferred(group, name)
         if resource is not None and "watch" in resource.verbs:
             self._kinds.add(kind)
             self.group.create_task(self._watch(kind, resource.collection()))
 
     async def _watch(self, kind: str, path: str) -> None:
+        with contextlib.suppress(KindUnknown):  # its definition went
+            await self._watched(kind, path)
+        self._kinds.discard(kind)
+
+    async def _watched(self, kind: str, path: str) -> None:
         drifts = self.rig.watching
         async with aclosing(watched(self.client, path)) as changes:
             async for change in changes:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from tests.real.topology.drifting import Rig, rigged
+from tests.testbed.building import distributions_folder, gateway_api_folder
 from tests.testbed.clusters import Cluster
 from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
 
 PURGE = json.dumps(
     {"apiVersion": "meshbus.io/v1", "kind": "LifecycleOptions", "spec": {"purge": True}}
 )
+_DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
 EDITS = 20
 P50_S = 0.025
 
@@ -112,6 +114,94 @@ async def test_edit_label_list_element_and_restoration(rig: Rig, space: str) -> 
     await rig.drift(ident, kind="removed")
     # Applying again is our own doing, and ends it.
     await rig.apply(f"again-{space}", deployment(space))
+    await rig.over(ident)
+
+
+_THERE_AND_BACK: dict[str, tuple[dict[str, Any], str, Any, Any]] = {
+    # Kind: what is applied beside its metadata, the path that is edited, and the two values.
+    "gateway.networking.k8s.io/v1/HTTPRoute": (
+        {"spec": {"rules": [{"backendRefs": [{"name": "cart", "port": 80}]}]}},
+        "/spec/rules/0/backendRefs/0/port",
+        80,
+        81,
+    ),
+    "v1/Service": (
+        {
+            "spec": {
+                "selector": {"app": "dns"},
+                "ports": [
+                    {"name": "dns-tcp", "port": 53, "targetPort": 5353},
+                    {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                ],
+            }
+        },
+        "/spec/ports/1/targetPort",
+        53,
+        5353,
+    ),
+    "apps/v1/Deployment": (
+        {
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+                },
+            }
+        },
+        "/spec/template/spec/containers/0/image",
+        "web:1",
+        "web:2",
+    ),
+    "networking.k8s.io/v1/NetworkPolicy": (
+        {"spec": {"podSelector": {}, "ingress": [{"ports": [{"port": 80}]}]}},
+        "/spec/ingress/0/ports/0/port",
+        80,
+        81,
+    ),
+    "networking.istio.io/v1/ServiceEntry": (
+        {"spec": {"hosts": ["a.example.com"], "ports": [{"number": 80, "name": "http"}]}},
+        "/spec/ports/0/number",
+        80,
+        81,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def served(cluster: Cluster) -> None:
+    """The kinds of Istio and of the Gateway API."""
+    definitions = distributions_folder() / ISTIO_VERSION / _DEFINITIONS
+    for source in (definitions, gateway_api_folder()):
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(source))
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+
+
+@pytest.mark.parametrize("kind", sorted(_THERE_AND_BACK))
+async def test_an_edit_that_is_taken_back_is_over(
+    rig: Rig, space: str, kind: str, served: None
+) -> None:
+    """Defaults are nobody's, also when an edit of their list made them somebody's field."""
+    body, path, ours, theirs = _THERE_AND_BACK[kind]
+    api_version, _, name = kind.rpartition("/")
+    group = api_version.rpartition("/")[0]
+    ident = f"{group}/{name}/{space}/thing"
+    metadata = {"name": "thing", "namespace": space}
+    await rig.apply(
+        f"op-{space}", {"apiVersion": api_version, "kind": name, "metadata": metadata, **body}
+    )
+
+    async def edit(value: Any) -> None:
+        change = [{"op": "replace", "path": path, "value": value}]
+        what = f"{name}.{group}" if group else name
+        await rig.kubectl(
+            "patch", "-n", space, what, "thing", "--type=json", "-p", json.dumps(change)
+        )
+
+    await edit(theirs)
+    item = await rig.drift(ident)
+    assert [(wanted, found) for _, wanted, found in paths(item)] == [(ours, theirs)]
+    await edit(ours)
     await rig.over(ident)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis.kube.defaults import added
 from services.chassis.kube.objects import KubeObject
 from services.topology.drift.comparing import DriftKind, Standing, compared
 from tests.unit.topology.drift.worlds import (
@@ -242,4 +243,63 @@ def test_something_whole_that_is_gone_is_told_once() -> None:
     verdict = compared(intent(pod, fields), now)
     assert [(d.path, d.kind) for d in verdict.differences] == [
         ("spec.containers[name=b]", DriftKind.REMOVED)
+    ]
+
+
+BACKENDS = {"backendRefs": [{"name": "cart", "port": 80}]}
+HTTP_ROUTE: KubeObject = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": {"name": "cart", "namespace": "shop"},
+    "spec": {"rules": [BACKENDS]},
+}
+RULES: Fields = {"f:spec": {"f:rules": {}}}
+DEFAULTED = {
+    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+    "backendRefs": [{"name": "cart", "port": 80, "kind": "Service", "weight": 1, "group": ""}],
+}
+
+
+def test_a_default_that_somebody_wrote_last_is_no_drift() -> None:
+    answer = {**HTTP_ROUTE, "spec": {"rules": [DEFAULTED]}}
+    kept = intent(
+        HTTP_ROUTE,
+        RULES,
+        kind="gateway.networking.k8s.io/HTTPRoute",
+        name="cart",
+        defaults=added("gateway.networking.k8s.io/HTTPRoute", HTTP_ROUTE, answer),
+    )
+    edit = entry("kubectl-edit", RULES)
+    # Edited and edited back: all of the list is somebody else's now, and has what we want.
+    assert compared(kept, live(answer, edit)).standing is Standing.AS_APPLIED
+    weighed = copy.deepcopy(answer)
+    weighed["spec"]["rules"][0]["backendRefs"][0]["weight"] = 5
+    found = compared(kept, live(weighed, edit))
+    assert [(d.path, d.wanted, d.found) for d in found.differences] == [
+        ("spec.rules[0].backendRefs[0].weight", None, 5)
+    ]
+
+
+def test_an_item_of_a_list_with_several_keys_is_found_by_all_of_them() -> None:
+    ports = [
+        {"name": "dns-tcp", "port": 53, "targetPort": 5353},
+        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+    ]
+    keys = [f'k:{{"port":53,"protocol":"{protocol}"}}' for protocol in ("TCP", "UDP")]
+    fields: Fields = {"f:spec": {"f:ports": {key: {"f:targetPort": {}} for key in keys}}}
+    sent: KubeObject = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "dns", "namespace": "shop"},
+        "spec": {"ports": ports},
+    }
+    kept = intent(sent, fields, kind="/Service", name="dns")
+    other = copy.deepcopy(sent)
+    other["spec"]["ports"][0]["protocol"] = "TCP"
+    other["spec"]["ports"][1]["targetPort"] = 5353
+    mine: Fields = {"f:spec": {"f:ports": {keys[0]: {"f:targetPort": {}}}}}
+    theirs: Fields = {"f:spec": {"f:ports": {keys[1]: {"f:targetPort": {}}}}}
+    found = compared(kept, live(other, own(mine), entry("kubectl-patch", theirs)))
+    assert [(d.path, d.wanted, d.found) for d in found.differences] == [
+        ("spec.ports[port=53,protocol=UDP].targetPort", 53, 5353)
     ]
