@@ -10,7 +10,8 @@ from pathlib import Path
 
 from deploy.nats import keys as nkey_files
 from deploy.nats.config import Server, render, variable
-from deploy.nats.permissions import USERS
+from deploy.nats.permissions import USERS, people
+from services.chassis.policy import OPEN, Policy, PolicyMalformed, read_policy
 
 EXAMPLE = Path(__file__).with_name("nats.conf")
 _NAMES = [user.name for user in USERS]
@@ -22,11 +23,12 @@ def example() -> str:
     return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
 
 
-def _make(folder: Path, server: Server, renewed: Sequence[str]) -> int:
+def _make(folder: Path, server: Server, renewed: Sequence[str], policy: Policy) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for user in renewed:
         nkey_files.renew(folder, user)
-    keys = nkey_files.kept_keys(folder, _NAMES)
+    users = (*USERS, *people(policy))
+    keys = nkey_files.kept_keys(folder, [user.name for user in users])
     config = folder / "nats.conf"
     public = {name: key.public for name, key in keys.items()}
     accepted = {name: nkey_files.public_keys(folder, name, key) for name, key in keys.items()}
@@ -34,9 +36,9 @@ def _make(folder: Path, server: Server, renewed: Sequence[str]) -> int:
     if server.cipher:
         nkey_files.kept_store_key(folder)
         written.append(folder / nkey_files.STORE_KEY_FILE)
-    nkey_files.write_private(config, render(accepted, server=server))
+    nkey_files.write_private(config, render(accepted, server=server, users=users))
     public_file = folder / "public.env"
-    lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items())
+    lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items() if name in _NAMES)
     nkey_files.write_private(public_file, lines)
     print("\n".join(f"wrote {file}" for file in [*written, public_file]))
     sourced = f" with the variable in {nkey_files.STORE_KEY_FILE}" if server.cipher else ""
@@ -87,6 +89,9 @@ def main() -> int:
             default=option.default,
             help="default: %(default)s",
         )
+    make.add_argument(
+        "--policy", type=Path, help="policy file (MESHBUS_POLICY): a user for each of its people"
+    )
     shown = commands.add_parser(
         "example", help="print the configuration whose public keys come from the environment"
     )
@@ -98,8 +103,9 @@ def main() -> int:
         return _example(write=arguments.write, check=arguments.check)
     server = Server(**{option.name: getattr(arguments, option.name) for option in fields(Server)})
     try:
-        return _make(arguments.folder, server, arguments.renew)
-    except (nkey_files.KeyFileError, OSError) as error:
+        policy = read_policy(arguments.policy.read_bytes()) if arguments.policy else OPEN
+        return _make(arguments.folder, server, arguments.renew, policy)
+    except (nkey_files.KeyFileError, PolicyMalformed, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 

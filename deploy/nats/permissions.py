@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.bus import streams
+from services.chassis.bus import streams, subjects
+from services.chassis.policy import Identity, Policy, Sight
 
 ACCOUNT = "MESHBUS"
 """Holds the streams and everyone who works with them."""
@@ -113,6 +114,7 @@ def _served(service: str) -> tuple[Right, ...]:
     """Subscriptions of the service API (`chassis/bus/queries.py`)."""
     return (
         Right(f"mesh.{service}.*", "questions to this service"),
+        Right(f"mesh.{service}.*.as.*", "questions that people ask under their own names"),
         *(Right(f"$SRV.{verb}", "`nats micro`, to all services") for verb in _SERVICE_VERBS),
         Right(f"$SRV.*.mesh-{service}", "`nats micro`, to this service"),
         Right(f"$SRV.*.mesh-{service}.*", "`nats micro`, to this process"),
@@ -362,5 +364,42 @@ SYSTEM = User(
     ),
     subscribe=(Right("$SYS.SERVER.>", "`nats server watch`"),),
 )
+
+
+def person(identity: Identity, policy: Policy) -> User:
+    """The NATS user of somebody in the policy's `people`.
+
+    He may ask under his own name only, and follow the events of clusters whose events the policy
+    shows him all. Of his own operations alone he hears by StreamEvents and from
+    `mesh.gateway.operations`: subjects do not tell whose an operation is.
+    """
+    token = subjects.token(identity.name)
+    return User(
+        name=f"person_{token}",
+        role=f"{identity.name}, who asks under this name",
+        publish=(Right(f"mesh.*.*.as.{token}", "`nats req mesh.<service>.<verb>.as.<name>`"),),
+        subscribe=tuple(
+            Right(f"live.evt.*.{cluster}.*", "events of a cluster")
+            for cluster in _shown(identity, policy)
+        ),
+    )
+
+
+def people(policy: Policy) -> tuple[User, ...]:
+    """A user for each person of the policy."""
+    return tuple(person(identity, policy) for identity in policy.identities())
+
+
+def _shown(identity: Identity, policy: Policy) -> Iterable[str]:
+    """Clusters whose events it may see all, as tokens of a subject; patterns are left out."""
+    clusters = {
+        cluster
+        for rule in policy.rules_of(identity)
+        if rule.events is Sight.ALL
+        for cluster in rule.clusters
+        if cluster == "*" or cluster == subjects.token(cluster)
+    }
+    return ["*"] if "*" in clusters else sorted(clusters)
+
 
 USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, PERF, TOPOLOGY, OPERATOR, SYSTEM)

@@ -137,6 +137,10 @@ class Policy(_Part):
             for rule in self.rules_of(identity)
         )
 
+    def may_ask_some(self, identity: Identity, question: str) -> bool:
+        """Whether it may ask at all, where the answer itself leaves out what is not for it."""
+        return self.is_open or any(_any(r.questions, question) for r in self.rules_of(identity))
+
     def may_see(self, identity: Identity, *, cluster: str, owner: str) -> bool:
         """Whether it may see an event of the operation of `owner` on the cluster."""
         if self.is_open:

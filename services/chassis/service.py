@@ -24,6 +24,7 @@ from services.chassis.bus import streams
 from services.chassis.bus.audits import Audit, auditing
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.queries import Askers
 from services.chassis.connections import Connections, affordable, raise_file_limit
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
 from services.chassis.files import Followed
@@ -59,6 +60,11 @@ class Chassis(Generic[S]):
     audit: Audit
     policy: Callable[[], Policy] = lambda: OPEN
     """As the file says now; open where there is none."""
+
+    @property
+    def askers(self) -> Askers:
+        """For the service API: who may ask under his own name."""
+        return Askers(self.service, self.policy, self.audit)
 
 
 Composer = Callable[[Chassis[S]], AbstractAsyncContextManager[None]]

@@ -109,6 +109,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         requests=requests,
         parts=parts,
         registrations=registrations,
+        policy=chassis.policy,
         events=events,
         instance=settings.instance,
     )
@@ -126,6 +127,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             service="gateway",
             description="Takes Meshery's operations and streams their events",
             queries=answers.queries(),
+            askers=chassis.askers,
         ),
         serving(
             chassis.own,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import OperationRecord, RequestRecord
+from services.chassis.policy import LOCAL, OPERATOR, Identity, Policy
 from services.gateway.registrations import Registrations
 from services.gateway.streaming.audiences import Audiences
 
@@ -25,33 +27,40 @@ class Answers:
     requests: Records[RequestRecord]
     parts: Records[OperationRecord]
     registrations: Registrations
+    policy: Callable[[], Policy]
     events: Audiences
     instance: str
 
     def queries(self) -> list[Query]:
         return [
-            Query("operations", '{"operation": ID} or {"limit": 20}', self.operations),
-            Query("clusters", "{}", self.clusters),
+            Query("operations", '{"operation": ID} or {"limit": 20}', answer_to=self.operations),
+            Query("clusters", "{}", answer_to=self.clusters),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
             Query("streams", "{}", self.streams),
         ]
 
-    async def operations(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """One operation with its parts, or the newest ones."""
+    async def operations(self, asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        """One operation with its parts, or the newest ones, of those whose events it may see."""
         operation = asked.get("operation")
         if operation is None:
-            return {"operations": await self._newest(_limit(asked))}
+            return {"operations": await self._newest(_limit(asked), identity)}
         if not isinstance(operation, str):
             raise MalformedRequest("operation is not text", remedy='send {"operation": ID}')
         stored = await self.requests.get(subjects.operation_key(operation))
-        if stored is None:
+        if stored is None or not self._is_shown(stored[0], identity):
             raise ObjectNotFound(f"the gateway has no record of operation {operation[:128]}")
         return await self._described(stored[0])
 
-    async def clusters(self, _asked: dict[str, Any]) -> dict[str, Any]:
-        """Registered clusters; their credentials are nowhere to be read."""
-        listed = await self.registrations.listed()
-        return {"clusters": [record.model_dump(mode="json") for record in listed]}
+    async def clusters(self, _asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        """Registered clusters that it may ask about; their credentials are nowhere to be read."""
+        policy = self.policy()
+        shown = [
+            record.model_dump(mode="json")
+            for record in await self.registrations.listed()
+            if identity == OPERATOR
+            or policy.may_ask(identity, "gateway.clusters", cluster=record.cluster)
+        ]
+        return {"clusters": shown}
 
     async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Forgets a cluster and its credential; its next operation registers it again."""
@@ -68,13 +77,20 @@ class Answers:
             "floor": self.events.local.marks.floor,
         }
 
-    async def _newest(self, limit: int) -> list[dict[str, Any]]:
+    def _is_shown(self, record: RequestRecord, identity: Identity) -> bool:
+        policy, owner = self.policy(), record.identity or LOCAL.name
+        return identity == OPERATOR or all(
+            policy.may_see(identity, cluster=cluster, owner=owner) for cluster in record.clusters
+        )
+
+    async def _newest(self, limit: int, identity: Identity) -> list[dict[str, Any]]:
         keys = [key for key in await self.requests.bucket.keys() if "." not in key]
         found: list[RequestRecord] = []
         for start in range(0, len(keys), _MOST_LISTED):
             chunk = keys[start : start + _MOST_LISTED]
             entries = await asyncio.gather(*(self.requests.get(key) for key in chunk))
-            found += [entry[0] for entry in entries if entry is not None]
+            records = [entry[0] for entry in entries if entry is not None]
+            found += [record for record in records if self._is_shown(record, identity)]
         newest = sorted(found, key=lambda record: record.accepted, reverse=True)[:limit]
         return list(await asyncio.gather(*(self._described(record) for record in newest)))
 

@@ -111,6 +111,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                 service=SERVICE,
                 description="Installs, upgrades and removes Istio; applies manifests",
                 queries=Answers(connections, registrations, runner.claims, versions).queries(),
+                askers=chassis.askers,
             ),
         ):
             yield

@@ -110,6 +110,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
             queries=Answers(
                 publisher=chassis.publisher, store=store, cancel_operation=cancel, drawn=drawn
             ).queries(),
+            askers=chassis.askers,
         ),
         # A worker that drains takes no shards, so it answers no roll call.
         channels.answering(present),

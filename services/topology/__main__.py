@@ -109,6 +109,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
                     "The live graph of every registered cluster, its drift and its findings"
                 ),
                 queries=queries(handlers),
+                askers=chassis.askers,
             ),
             forwarding.answering(),
         ):

@@ -70,6 +70,7 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
             service=SERVICE,
             description="Translates SMI, Meshery designs and intents; validates Istio's objects",
             queries=Answers(definitions, registered).queries(),
+            askers=chassis.askers,
         ),
     ):
         yield

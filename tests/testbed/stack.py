@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deploy.nats.config import Server, render
 from deploy.nats.keys import UserKey, seed_file, write_keys
-from deploy.nats.permissions import USERS
+from deploy.nats.permissions import USERS, User
 from services.chassis.bus import streams
 from services.chassis.bus.connection import connect
 from services.chassis.sealing import RECEIVERS, Keys
@@ -47,15 +47,20 @@ class Stack:
         services: Sequence[str] = SERVICES,
         otlp_endpoint: str | None = None,
         settings: Mapping[str, str] | None = None,
+        people: Sequence[User] = (),
     ) -> None:
-        """`start` starts `services`; `settings` are further `MESHBUS_…` variables for all."""
+        """`start` starts `services`; `settings` are further `MESHBUS_…` variables for all.
+
+        `people` are NATS users beside the shipped ones.
+        """
         self._services = services
         self.folder = folder.resolve()
-        self._nkeys = {user.name: UserKey.fresh() for user in USERS}
+        self._nkeys = {user.name: UserKey.fresh() for user in (*USERS, *people)}
         public_nkeys = {user: key.public for user, key in self._nkeys.items()}
         # The addresses of the configuration give way to the command line's.
         self.nats = NatsServer(
-            self.folder / "nats", config=render(public_nkeys, server=Server(store=None))
+            self.folder / "nats",
+            config=render(public_nkeys, server=Server(store=None), users=(*USERS, *people)),
         )
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}

@@ -1,6 +1,8 @@
 """The service API: questions that `nats micro ls` shows and `nats req` asks, answered in JSON.
 
-`answering` answers a service's questions, `ask` asks another service.
+`answering` answers a service's questions, `ask` asks another service. Services and the operator ask
+`mesh.<service>.<verb>`. A person asks `mesh.<service>.<verb>.as.<name>`: NATS lets each publish
+under his own name only, and the policy says what that name may ask.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import Service, ServiceConfig
 
-from services.chassis.bus import envelopes
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.audits import Audit
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.envelopes import DEFLATE, MAX_BODY_BYTES
 from services.chassis.errors import (
@@ -29,10 +32,12 @@ from services.chassis.errors import (
     MalformedRequest,
     ManifestMalformed,
     MeshbusError,
+    NotPermitted,
     RequestTooLarge,
     WorkerUnavailable,
 )
-from services.chassis.messages import ErrorReport
+from services.chassis.messages import AuditEntry, ErrorReport, Outcome
+from services.chassis.policy import OPERATOR, Identity, Policy
 from services.chassis.reading.jsons import read_json
 from services.chassis.telemetry import traces
 
@@ -47,11 +52,20 @@ _STOP_WITHIN_S = 5.0
 log = structlog.get_logger(__name__)
 
 Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
+PersonalAnswerer = Callable[[dict[str, Any], Identity], Awaitable[Any]]
+_UNDER_A_NAME = ".as."
+
+
+async def _unanswered(_asked: dict[str, Any]) -> Any:
+    raise AssertionError("the question has an answer to whoever asks")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold.
+
+    A question is about the cluster in its field `cluster`, or else about all of them; the policy is
+    asked for that. With `answer_to` the answer itself knows who asks, and judges by that.
 
     With `text_field`, a request that is no JSON with that field, or has a mapping there, stands for
     `{<text_field>: the request}`, so that `nats req mesh.<service>.<verb> < file.yaml` works.
@@ -59,8 +73,9 @@ class Query:
 
     verb: str
     usage: str
-    answer: Answerer
+    answer: Answerer = _unanswered
     text_field: str = ""
+    answer_to: PersonalAnswerer | None = None
 
 
 @dataclass(slots=True)
@@ -109,11 +124,78 @@ class _Serving:
             self._free.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Askers:
+    """Who may ask what under his own name, and the record of it."""
+
+    service: str
+    policy: Callable[[], Policy]
+    audit: Audit
+
+    def identity(self, subject: str) -> Identity:
+        """Whoever may publish to this subject; raises `NotPermitted` for a name that is unknown."""
+        _, under_a_name, token = subject.partition(_UNDER_A_NAME)
+        if not under_a_name:
+            return OPERATOR
+        for person in self.policy().identities():
+            if subjects.token(person.name) == token:
+                return person
+        raise NotPermitted(f"the policy has no person {token[:64]}")
+
+    def judge(self, identity: Identity, query: Query, asked: Mapping[str, Any]) -> None:
+        """Raises `NotPermitted`. The operator's key, and services' own, answer to NATS alone."""
+        if identity == OPERATOR:
+            return
+        question = f"{self.service}.{query.verb}"
+        cluster = asked.get("cluster")
+        policy = self.policy()
+        is_allowed = (
+            policy.may_ask_some(identity, question)
+            if query.answer_to is not None
+            else policy.may_ask(
+                identity, question, cluster=cluster if isinstance(cluster, str) else None
+            )
+        )
+        if not is_allowed:
+            place = f"cluster {cluster[:64]}" if isinstance(cluster, str) else "all clusters"
+            raise NotPermitted(
+                f"{identity.name} may not ask {question} about {place}", subject=identity.name
+            )
+
+    def close(
+        self, identity: Identity | None, query: Query, asked: Mapping[str, Any], error: str
+    ) -> None:
+        """Questions under a name, answered or refused: an entry of the audit."""
+        if identity == OPERATOR:
+            return
+        cluster = asked.get("cluster")
+        self.audit.write(
+            AuditEntry(
+                service=self.service,
+                identity=identity.name if identity else "",
+                groups=sorted(identity.groups) if identity else [],
+                by="nats",
+                call=f"mesh.{self.service}.{query.verb}",
+                clusters=[cluster[:64]] if isinstance(cluster, str) else [],
+                outcome=Outcome.REFUSED if error else Outcome.ACCEPTED,
+                code=error,
+            )
+        )
+
+
 @asynccontextmanager
 async def answering(
-    bus: Bus, *, service: str, description: str, queries: Sequence[Query]
+    bus: Bus,
+    *,
+    service: str,
+    description: str,
+    queries: Sequence[Query],
+    askers: Askers | None = None,
 ) -> AsyncIterator[None]:
-    """Answers a service's questions for the block; all replicas share one queue group."""
+    """Answers a service's questions for the block; all replicas share one queue group.
+
+    With `askers` people may ask under their own names too.
+    """
     registered = await add_service(
         bus.client,
         ServiceConfig(
@@ -128,27 +210,43 @@ async def answering(
         await registered.add_endpoint(
             name=query.verb,
             subject=f"mesh.{service}.{query.verb}",
-            handler=serving.beside(_responder(query)),
+            handler=serving.beside(_responder(query, askers)),
             metadata={"usage": query.usage},
         )
+        if askers is not None:
+            await registered.add_endpoint(
+                name=f"{query.verb}-as",
+                subject=f"mesh.{service}.{query.verb}{_UNDER_A_NAME}*",
+                handler=serving.beside(_responder(query, askers)),
+                metadata={"usage": query.usage},
+            )
     try:
         yield
     finally:
         await serving.stop()
 
 
-def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
+def _responder(query: Query, askers: Askers | None) -> Callable[[Request], Awaitable[None]]:
     async def respond(request: Request) -> None:
         headers = dict(request.headers or {})
+        identity: Identity | None = OPERATOR if askers is None else None
+        asked: dict[str, Any] = {}
+        code = ""
         try:
+            if askers is not None:
+                identity = askers.identity(request.subject)
+            asked = _asked(request.data, headers, query)
+            if askers is not None:
+                askers.judge(identity or OPERATOR, query, asked)
             with traces.continued(f"answer {query.verb}", headers=headers, attributes={}):
-                answer = await query.answer(_asked(request.data, headers, query))
+                answer = await _answer(query, asked, identity or OPERATOR)
             body, encoding = _laid_out(orjson.dumps(answer), headers)
         except Exception as error:
             if not isinstance(error, MeshbusError):
                 log.exception("query_failed", verb=query.verb)
                 error = InternalError("the question could not be answered")
             report = ErrorReport.of(error)
+            code = report.code
             await request.respond_error(
                 code=report.code,
                 # A header is one line.
@@ -156,9 +254,18 @@ def _responder(query: Query) -> Callable[[Request], Awaitable[None]]:
                 data=orjson.dumps(report.model_dump(mode="json")),
             )
             return
+        finally:
+            if askers is not None:
+                askers.close(identity, query, asked, code)
         await request.respond(body, headers=encoding or None)
 
     return respond
+
+
+async def _answer(query: Query, asked: dict[str, Any], identity: Identity) -> Any:
+    if query.answer_to is not None:
+        return await query.answer_to(asked, identity)
+    return await query.answer(asked)
 
 
 def _laid_out(body: bytes, asked: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:

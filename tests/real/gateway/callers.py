@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Relay:
     source_port: int
     port: int = 0
     _server: asyncio.Server | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -127,6 +128,11 @@ class Relay:
             self._server.close()
 
     async def _relayed(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        """One at a time: there is one port."""
+        async with self._turn:
+            await self._carried(near, back)
+
+    async def _carried(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         outside = socket.socket()
         outside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # The end is a reset, so that the port is free again at once.
@@ -139,8 +145,10 @@ class Relay:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         for pump in pumps:
             pump.cancel()
-        onward.transport.abort()
-        back.transport.abort()
+        for end in (onward, back):
+            end.transport.abort()
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import grpc
 import orjson
 import pytest
 
+from deploy.nats.permissions import User
 from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Published, Publisher
@@ -270,12 +271,13 @@ async def rigged(
     settings: Mapping[str, str] | None = None,
     *,
     nats: Callable[[NatsServer], NatsServer] = lambda usual: usual,
+    people: Sequence[User] = (),
 ) -> AsyncIterator[Rig]:
     """NATS with its streams, and a gateway that is ready.
 
     `nats` may put a server of another kind, with the same configuration, in the usual one's place.
     """
-    stack = Stack(folder)
+    stack = Stack(folder, people=people)
     stack.nats = nats(stack.nats)
     stack.nats.start()
     try:

@@ -12,7 +12,12 @@ from typing import Any
 import grpc
 import orjson
 import pytest
+from nats.errors import TimeoutError as NatsTimeout
 
+from deploy.nats.permissions import people
+from services.chassis.bus.connection import connect
+from services.chassis.bus.streams import call_api
+from services.chassis.policy import read_policy
 from tests.real.gateway.callers import Caller, Relay, TokenFile, calling, silent
 from tests.real.gateway.rig import (
     Rig,
@@ -30,13 +35,19 @@ from tests.testbed.pki import Authority
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 POLICY = f"""\
+people:
+  ana: {{groups: [sre]}}
+  ben: {{}}
+  mallory: {{}}
 rules:
 - groups: [sre]
   operations: ["*"]
+  questions: [gateway.*]
   events: all
 - identities: [ben]
   operations: [custom, bookinfo]
   clusters: [{cluster_of("bens")}]
+  questions: [gateway.operations, gateway.deregister]
 """
 
 
@@ -61,7 +72,8 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
         "MESHBUS_GATEWAY_TOKENS": str(known.path),
         "MESHBUS_POLICY": str(folder / "policy.yaml"),
     }
-    async with rigged(folder / "rig", settings) as rig:
+    users = people(read_policy(POLICY))
+    async with rigged(folder / "rig", settings, people=users) as rig:
         yield Guarded(rig, known)
 
 
@@ -165,6 +177,92 @@ async def test_a_flood_of_refused_calls_is_counted_in_the_audit(guarded: Guarded
     assert 1 <= len(told) < 10
 
 
+# --- the service API ------------------------------------------------------------------------------
+
+
+async def asked(rig: Rig, user: str, verb: str, question: Any, *, name: str = "") -> Any:
+    """What `mesh.gateway.<verb>.as.<name>` says to a person's own NATS user; "" for no answer."""
+    bus = await connect(rig.stack.settings(f"person_{user}"), service=f"person_{user}")
+    subject = f"mesh.gateway.{verb}.as.{name}" if name else f"mesh.gateway.{verb}"
+    try:
+        reply = await bus.client.request(subject, orjson.dumps(question), timeout=5)
+    except (TimeoutError, NatsTimeout):
+        return ""
+    finally:
+        await bus.close()
+    code = (reply.headers or {}).get("Nats-Service-Error-Code")
+    return code or orjson.loads(reply.data)
+
+
+async def test_people_ask_under_their_own_names_only(guarded: Guarded) -> None:
+    rig = guarded.rig
+    async with guarded.caller("ben") as ben, guarded.caller("ana") as ana:
+        await ben.apply(**custom("bens", "asked-by-ben"))
+        await ana.apply(**custom("bens", "asked-by-ana"))
+    shown = await asked(rig, "ben", "operations", {"limit": 100}, name="ben")
+    operations = {one["request"]["operation"] for one in shown["operations"]}
+    assert "asked-by-ben" in operations
+    assert "asked-by-ana" not in operations
+    hidden = {"operation": "asked-by-ana"}
+    assert await asked(rig, "ben", "operations", hidden, name="ben") == "MB-3004"
+    seen = await asked(rig, "ana", "operations", {"operation": "asked-by-ben"}, name="ana")
+    assert seen["request"]["identity"] == "ben"
+    # A rule for one cluster is none for others; without a rule there is nothing.
+    foreign = {"cluster": cluster_of("anas")}
+    assert await asked(rig, "ben", "deregister", foreign, name="ben") == "MB-1302"
+    assert await asked(rig, "ben", "streams", {}, name="ben") == "MB-1302"
+    assert await asked(rig, "mallory", "operations", {}, name="mallory") == "MB-1302"
+
+
+async def test_nats_keeps_people_from_each_others_names(guarded: Guarded) -> None:
+    rig = guarded.rig
+    for name in ("ana", ""):
+        assert await asked(rig, "ben", "operations", {}, name=name) == ""
+    told = " ".join(rig.stack.refusals("person_ben"))
+    assert "mesh.gateway.operations.as.ana" in told
+
+
+async def test_a_question_under_a_name_is_in_the_audit(guarded: Guarded) -> None:
+    await asked(guarded.rig, "ana", "streams", {}, name="ana")
+
+    async def written() -> bool:
+        return any(
+            (entry["call"], entry["identity"], entry["by"])
+            == ("mesh.gateway.streams", "ana", "nats")
+            for entry in await audited(guarded.rig)
+        )
+
+    await eventually(written, what="the audit of a question")
+
+
+@pytest.mark.parametrize("user", ["topology", "operator"])
+async def test_nobody_takes_an_entry_out_of_the_audit(guarded: Guarded, user: str) -> None:
+    """Not a service that writes some itself, not the operator; deleting is denied to all."""
+    rig = guarded.rig
+    async with guarded.caller("ben") as ben:
+        await ben.apply(**custom("bens", f"kept-from-{user}"))
+
+    async def written() -> bool:
+        return bool(await audited(rig))
+
+    await eventually(written, what="an entry")
+    before = len(await audited(rig))
+    for call, body in (
+        ("STREAM.MSG.DELETE.AUDIT", {"seq": 1}),
+        ("STREAM.PURGE.AUDIT", {}),
+    ):
+        answer = await call_api(rig.bus.client, call, body)
+        assert "error" in answer, f"{call} as admin"
+    bus = await connect(rig.stack.settings(user), service=user)
+    try:
+        for call in ("STREAM.MSG.DELETE.AUDIT", "STREAM.UPDATE.AUDIT", "STREAM.DELETE.AUDIT"):
+            with pytest.raises((TimeoutError, NatsTimeout)):
+                await bus.client.request(f"$JS.API.{call}", b"{}", timeout=0.3)
+    finally:
+        await bus.close()
+    assert len(await audited(rig)) >= before
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -176,8 +274,16 @@ async def test_a_strangers_stream_uses_up_nobodys_events(guarded: Guarded) -> No
         # Ben, who may see his own, listens first and takes what is his.
         others = await ben.stream()
         await rig.publisher.event(event("hidden", 1, "of ana"))
-        await rig.publisher.event(event("watched", 1, "of ben"))
+        last = await rig.publisher.event(event("watched", 1, "of ben"))
         assert await next_summary(others) == "of ben"
+
+        async def marked() -> bool:
+            entry = await rig.bucket("delivery").get("identity.ben")
+            return entry is not None and bool(
+                orjson.loads(entry.value)["sequence"] >= last.sequence
+            )
+
+        await eventually(marked, what="Ben's mark")
         others.cancel()
         # Ana comes later: nothing of hers is used up, and she may see all.
         own = await ana.stream()

@@ -11,7 +11,8 @@ import pytest
 from deploy.nats.__main__ import EXAMPLE, example
 from deploy.nats.config import STORE_KEY, variable
 from deploy.nats.keys import KeyFileError, UserKey, kept_keys
-from deploy.nats.permissions import USERS
+from deploy.nats.permissions import USERS, people
+from services.chassis.policy import read_policy
 from tests.testbed.processes import wheel_binary
 
 NAMES = [user.name for user in USERS]
@@ -68,6 +69,28 @@ def test_a_file_without_a_seed_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "gateway.nk").write_text("something else\n")
     with pytest.raises(KeyFileError, match=r"gateway\.nk"):
         kept_keys(tmp_path, NAMES)
+
+
+POLICY = """\
+people: {ana: {groups: [sre]}, "ben@example.org": {}}
+rules:
+- {groups: [sre], clusters: [prod, "dev-*"], events: all}
+"""
+
+
+def test_each_person_of_the_policy_gets_a_user(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    folder = tmp_path / "keys"
+    make(folder, "--policy", str(policy), "--store", str(tmp_path / "store"))
+    assert "is valid" in check_with_server(folder / "nats.conf")
+    ana, ben = people(read_policy(POLICY))
+    assert [right.subject for right in ana.publish] == ["mesh.*.*.as.ana"]
+    # A pattern of clusters is no subject, so it shows nothing.
+    assert [right.subject for right in ana.subscribe] == ["live.evt.*.prod.*"]
+    assert ben.subscribe == ()
+    assert "@" not in ben.name
+    assert (folder / f"{ana.name}.nk").exists()
 
 
 def test_what_is_made_prints_no_seed(tmp_path: Path) -> None:
