@@ -32,7 +32,13 @@ _WITHIN = timedelta(seconds=10)
 
 log = structlog.get_logger(__name__)
 
-_Refusal = tuple[str, str, str, str]
+_Refusal = tuple[str, ...]
+
+
+def _refusal(entry: AuditEntry) -> _Refusal:
+    """What makes two refusals the same: who, from where, what, why, and on which clusters."""
+    who = (entry.identity, entry.address)
+    return (*who, entry.call, entry.code, entry.kind, *sorted(entry.clusters))
 
 
 @dataclass(slots=True)
@@ -49,9 +55,9 @@ class Audit:
     def write(self, entry: AuditEntry) -> None:
         """Takes the entry; returns at once."""
         if entry.outcome is Outcome.REFUSED:
-            refusal = (entry.identity, entry.address, entry.call, entry.code)
+            refusal = _refusal(entry)
             if refusal not in self._counted and len(self._counted) >= _MOST_COUNTED:
-                refusal = ("", "", entry.call, entry.code)
+                refusal = (entry.call, entry.code)
             counted = self._counted.get(refusal)
             if counted is not None:
                 self._counted[refusal] = entry.model_copy(update={"times": counted.times + 1})
