@@ -80,7 +80,9 @@ the place that raises knows better.
     │   ├── ShardsLost            MB-6009
     │   ├── RunUnknown            MB-6010
     │   ├── BaselineUnknown       MB-6011
-    │   └── RegressionFound       MB-6012
+    │   ├── RegressionFound       MB-6012
+    │   ├── TargetRefused         MB-6013
+    │   └── LoadRefused           MB-6014
     ├── TopologyError             the live graph of a mesh
     │   ├── TelemetryUnavailable  MB-7001
     │   ├── ClusterNotWatched     MB-7002
@@ -544,6 +546,16 @@ class BaselineUnknown(PerfError, code="MB-6011", status=Status.NOT_FOUND):
 class RegressionFound(PerfError, code="MB-6012"):
     probable_cause = "the change made the service slower or less reliable than the threshold allows"
     usual_remedy = "read the comparison, mend the change and try again"
+
+
+class TargetRefused(PerfError, code="MB-6013", status=Status.PERMISSION_DENIED):
+    probable_cause = "load tests are made against listed targets only"
+    usual_remedy = "write the Service in full (name.namespace.svc), or add to MESHBUS_PERF_TARGETS"
+
+
+class LoadRefused(PerfError, code="MB-6014", status=Status.PERMISSION_DENIED):
+    probable_cause = "the test asks for more load than this installation makes"
+    usual_remedy = "ask for less, or raise the ceiling that is named"
 
 
 class TopologyError(MeshbusError, status=Status.FAILED_PRECONDITION):

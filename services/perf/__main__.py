@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -18,12 +19,15 @@ from services.chassis.messages import OperationRecord
 from services.chassis.operations.running import Runner
 from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
+from services.chassis.settings import ChassisSettings
 from services.perf.adapters.channels import BusChannels
 from services.perf.adapters.drawing import drawn
 from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.objects import Objects
 from services.perf.adapters.pages import Pages
+from services.perf.adapters.targets import Targets
 from services.perf.comparison.baselines import BaselineRecord
+from services.perf.definitions.allowance import Allowance, Ceilings
 from services.perf.definitions.loads import GeneratorName
 from services.perf.handlers import SERVICE, Handlers
 from services.perf.operations.gate import GATE, PerformanceGate
@@ -52,6 +56,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     )
     channels = BusChannels(bus, chassis.publisher)
     generators = installed(own)
+    allowance = _allowance(settings, own)
     shards = ShardWorker(
         worker=settings.instance,
         generators=generators,
@@ -61,6 +66,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         ack_wait=settings.ack_wait,
         slots=own.slots,
         keys=bus.keys,
+        admit=Targets(allowance, settings.address_policy).check,
     )
     runs = Runs(
         channels=channels,
@@ -69,7 +75,8 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         timeouts=Timeouts(start_within=own.start_within, lost_after=own.lost_after),
         progress_every=own.progress,
         scrape_interval=own.prometheus_scrape_interval,
-        metrics_of=lambda url: _metrics(url or own.prometheus, own),
+        metrics_of=lambda url: _metrics(url or own.prometheus, settings, own),
+        allowance=allowance,
     )
     test, gate = PerformanceTest(runs, store), PerformanceGate(runs, store)
     operations = {
@@ -108,7 +115,11 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
             service=SERVICE,
             description="Runs load tests on any number of workers, compares and gates",
             queries=Answers(
-                publisher=chassis.publisher, store=store, cancel_operation=cancel, drawn=drawn
+                publisher=chassis.publisher,
+                store=store,
+                cancel_operation=cancel,
+                drawn=drawn,
+                allowance=allowance,
             ).queries(),
             askers=chassis.askers,
         ),
@@ -146,10 +157,33 @@ def _handlers(chassis: Chassis[PerfSettings], channels: BusChannels) -> Handlers
     )
 
 
-def _metrics(url: str, own: PerfSettings) -> Metrics | None:
+def _allowance(settings: ChassisSettings, own: PerfSettings) -> Allowance:
+    hosts = [
+        urlsplit(f"//{url.partition('//')[2]}").hostname or ""
+        for url in settings.nats_url.split(",")
+    ]
+    return Allowance.of(
+        own.target_list,
+        never=[host.partition(".")[0] for host in hosts if host[:1].isalpha()],
+        ceilings=Ceilings(
+            rate=own.most_rate,
+            connections=own.most_connections,
+            duration_s=own.longest.total_seconds(),
+        ),
+        takes_prometheus=own.prometheus_from_tests,
+    )
+
+
+def _metrics(url: str, settings: ChassisSettings, own: PerfSettings) -> Metrics | None:
     if not url:
         return None
-    return PrometheusApi(url, timeout=own.prometheus_timeout, malformed=LoadTestMalformed)
+    return PrometheusApi(
+        url,
+        timeout=own.prometheus_timeout,
+        malformed=LoadTestMalformed,
+        policy=settings.address_policy,
+        ratio=settings.answer_ratio,
+    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from services.chassis.errors import (
 from services.chassis.messages import Command, SlotKind
 from services.chassis.reading.aside import read_aside
 from services.perf.comparison.comparing import compare
+from services.perf.definitions.allowance import Allowance
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.operations.loadtest import TEST
@@ -52,6 +53,7 @@ class Answers:
     """By its id, cluster and kind; False when it has ended."""
     drawn: Callable[[Measurement, Literal["html", "png"]], Awaitable[bytes]]
     """A page or picture of a measurement, made in a process of its own."""
+    allowance: Allowance
 
     def queries(self) -> list[Query]:
         return [
@@ -75,6 +77,7 @@ class Answers:
         """Queues a run; a test that cannot be used is refused at once."""
         body = _text(asked, _TEXT)
         test, _ = await read_aside(lambda: read_test(body), size=len(body))
+        self.allowance.check(test)
         run = _token(asked, "run") or uuid.uuid4().hex
         cluster = _token(asked, "cluster") or NO_CLUSTER
         command = Command(

@@ -30,12 +30,37 @@ class PerfSettings(BaseSettings):
     """Silence after which a worker counts as dead; it reports each second."""
     progress: Duration = Field(default=timedelta(seconds=5), ge=timedelta(seconds=1))
     """How often a run's events tell how far it is; its status is renewed each second."""
+    targets: str = (
+        "*.svc,*.svc.cluster.local,localhost,127.0.0.0/8,::1/128,"
+        "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7"
+    )
+    """What load is made against, separated by commas: patterns of host names, and ranges for
+    targets that are IP addresses. As it is, Services by their full names, and the addresses that
+    gateways of local clusters have. In a cluster: `*.svc,*.svc.cluster.local`, and the names of
+    its gateways. NATS' own host and the API server's Service are never targets."""
+    most_rate: float = Field(default=5_000, gt=0, le=1_000_000)
+    """Requests per second of one test at most. A rate of 0 (as fast as the connections allow) is
+    bounded by the connections and by what the target answers."""
+    most_connections: int = Field(default=500, ge=1, le=10_000)
+    """Connections of one test at most, over all workers."""
+    longest: Duration = Field(
+        default=timedelta(hours=1), ge=timedelta(seconds=1), le=timedelta(hours=24)
+    )
+    """The longest test; of a search for saturation, all its steps."""
     prometheus: str = ""
-    """Base URL of the Prometheus that scrapes the mesh, for runs that name no other. Without one,
-    a run's result says nothing about the mesh's telemetry."""
+    """Base URL of the Prometheus that scrapes the mesh. Without one, a run's result says nothing
+    about the mesh's telemetry."""
+    prometheus_from_tests: bool = False
+    """Lets a test name the Prometheus that is asked about its run; it is sent requests from here,
+    and whoever may send a test chooses the address."""
     prometheus_scrape_interval: Duration = timedelta(seconds=15)
     """How often it scrapes the mesh: a run's result waits for the scrape that sees its end."""
     prometheus_timeout: Duration = timedelta(seconds=10)
     """How long one query may take."""
     gate_timeout: Duration = timedelta(minutes=5)
     """How long lifecycle may take to apply or roll back a gate's change."""
+
+    @property
+    def target_list(self) -> list[str]:
+        """`targets`, one by one."""
+        return [part.strip() for part in self.targets.split(",") if part.strip()]

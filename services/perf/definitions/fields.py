@@ -240,7 +240,7 @@ def _certificates(text: str) -> str:
         raise ValueError("holds a private key; give the certificate of the authority alone")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):  # TypeError: not ASCII
         raise ValueError("must hold certificates in PEM, those of the target's CA") from None
     return text
 

@@ -13,7 +13,7 @@ spec:
   ramp: {from: 50, to: 500, steps: 10, durationSeconds: 300}
   saturation: {lowest: 50, highest: 5000, stepSeconds: 15, precision: 0.05}
   objective: {p99Ms: 250, errorRatio: 0.01, rateRatio: 0.95}
-  prometheus: http://prometheus.istio-system.svc:9090
+  prometheus: http://prometheus.istio-system.svc:9090   # where the operator allows it
   service: checkout.shop
   baseline: nightly
   change: |                   # of a gate: the manifest that is tried

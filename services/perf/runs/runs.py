@@ -25,6 +25,7 @@ from services.chassis.errors import (
 )
 from services.chassis.operations.completion import first_error
 from services.perf.comparison.baselines import fingerprint
+from services.perf.definitions.allowance import Allowance
 from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement, interval_of
@@ -99,6 +100,7 @@ class Runs:
     """Of Prometheus: for so long after a run its last requests may not be seen."""
     metrics_of: Callable[[str], Metrics | None]
     """Telemetry by the base URL that a test names; "" stands for the configured one."""
+    allowance: Allowance
 
     async def measure(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
         """Runs `test` to its end and stores the result; a stored run is only read."""
@@ -125,7 +127,11 @@ class Runs:
             raise
 
     async def _measure(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
+        self.allowance.check(test)
         metrics = self.metrics_of(test.prometheus)  # a bad address is refused before the load
+        if work.mesh is not None and await self.store.step(record.run, 1) is None:
+            # A test that names a cluster is of somebody who has one.
+            await work.fence.guard(work.mesh.facts())
         mesh_fingerprint = await work.fence.guard(_fingerprint(work.mesh))
         running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
         rate = None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
@@ -36,7 +36,7 @@ from services.chassis.messages import ErrorReport
 from services.chassis.operations.completion import first_error
 from services.chassis.sealing import Keys
 from services.chassis.telemetry import metrics, traces
-from services.perf.definitions.loads import GeneratorName, Load
+from services.perf.definitions.loads import GeneratorName, Load, Target
 from services.perf.measurements.measurements import Part
 from services.perf.measurements.tallies import IntervalMessage, Tally
 from services.perf.runs.store import RunStore
@@ -156,6 +156,8 @@ class ShardWorker:
     metrics: metrics.Metrics
     ack_wait: timedelta
     slots: int
+    admit: Callable[[Target], Awaitable[None]]
+    """Raises for a target that no load is made against, when it is about to begin."""
     keys: Keys = envelopes.NO_KEYS
     _busy: int = 0
     _begun: set[tuple[str, str]] = field(default_factory=set)
@@ -303,6 +305,11 @@ class ShardWorker:
 
     async def _run_stages(self, running: _RunningShard) -> None:
         generator = self._generator(running.command.generator)
+        targets = {
+            load.target.url: load.target for loads in running.command.shard.stages for load in loads
+        }
+        for target in targets.values():
+            await self.admit(target)
         offset_s = 0.0
         for stage, loads in enumerate(running.command.shard.stages):
             async with asyncio.TaskGroup() as group:
