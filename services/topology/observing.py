@@ -33,6 +33,8 @@ _KEEP_EVERY_S = 600.0
 INFO_ID = "cluster"
 
 WATCHING, PARTLY, UNREACHABLE = "watching", "partly", "unreachable"
+UNWATCHED = "unwatched"
+"""Nobody watches the cluster: every replica has as many as it may."""
 """How the cluster's watches are: all go on, some do not, most do not."""
 
 

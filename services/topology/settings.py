@@ -34,7 +34,8 @@ class TopologySettings(BaseSettings):
     heal_attempts: int = Field(default=5, ge=1, le=100)
     """After so many repairs of one object within ten minutes, somebody fights: healing gives up."""
     most_clusters: int = Field(default=100, ge=1, le=10_000)
-    """Clusters that this process watches at most; further ones are left to other replicas."""
+    """Clusters that this process watches at most: each takes memory for all its objects. Further
+    ones are left to other replicas, or told to be unwatched; those never reached do not count."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
 

@@ -112,6 +112,12 @@ CLUSTERS_OWNED = Metric(
     meaning="Clusters that this replica watches",
     action="The sum over all replicas below the number of registered clusters: one has no watcher",
 )
+CLUSTERS_LEFT = Metric(
+    name="meshbus_topology_clusters_unwatched",
+    type=MetricType.GAUGE,
+    meaning="Registered clusters that nobody watches, since every replica has as many as it may",
+    action="Above zero: start one more topology worker, or raise MESHBUS_TOPOLOGY_MOST_CLUSTERS",
+)
 CHANGES_TOLD = Metric(
     name="meshbus_topology_deltas_total",
     type=MetricType.COUNTER,
@@ -151,6 +157,7 @@ CATALOGUE: tuple[Metric, ...] = (
     SHARDS,
     LOAD_REQUESTS,
     CLUSTERS_OWNED,
+    CLUSTERS_LEFT,
     CHANGES_TOLD,
     TELLING_SECONDS,
     CONNECTIONS_CUT,

@@ -28,11 +28,11 @@ from services.chassis.errors import (
     MeshbusError,
 )
 from services.chassis.messages import ClusterRecord
-from services.chassis.telemetry.metrics import CLUSTERS_OWNED, Metrics
+from services.chassis.telemetry.metrics import CLUSTERS_LEFT, CLUSTERS_OWNED, Metrics
 from services.topology.adapters.feeds import Feed, follow
 from services.topology.feed.deltas import INFO_PART, Item
 from services.topology.feed.views import ClusterView, Views
-from services.topology.observing import INFO_ID, UNREACHABLE
+from services.topology.observing import INFO_ID, UNREACHABLE, UNWATCHED
 
 _LOOK_EVERY_S = 30.0
 _STORED_AFTER_S = 0.25
@@ -40,6 +40,10 @@ _AFTER_FAILURE_S = 5.0
 _AFTER_DEFECT_S = 30.0
 """A defect of ours mostly meets the same object again, and each try lists the whole cluster."""
 _LOOK_AGAIN_S = 1.0
+_LEFT_AFTER_LOOKS = 3
+"""So often a cluster is found without an owner, while here is no room, before that is told."""
+_MOST_TRIED = 2
+"""Clusters that are tried at a time, reached or not, as a multiple of those that are watched."""
 
 Observe = Callable[[ClusterRecord, Feed], Awaitable[None]]
 """Watches a cluster and publishes its feed, until it is cancelled."""
@@ -66,6 +70,8 @@ class Owners:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _credentials: dict[str, str] = field(default_factory=dict)
     _owned: set[str] = field(default_factory=set)
+    _left: set[str] = field(default_factory=set)
+    """Clusters that nobody watches, since every replica is full."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -164,11 +170,11 @@ class Owners:
             await self._own(record, Fence(self.allowance))
         except ClusterBusy:
             async with self._following(record.cluster):
-                await self._until_free(record.cluster)
+                await self._until_free(record)
 
     async def _own(self, record: ClusterRecord, fence: Fence) -> None:
         cluster = record.cluster
-        if len(self._owned) >= self.most:
+        if not self._has_room_for(cluster):
             raise ClusterBusy("this process watches as many clusters as it may")
         # Before the lease is there: at the start all clusters are tried at once.
         self._owned.add(cluster)
@@ -201,6 +207,9 @@ class Owners:
         known, shown = "", None
         while True:
             pause = _AFTER_FAILURE_S
+            if not self._has_room_for(record.cluster):
+                # It could not be reached when others came. Another replica may have room.
+                raise ClusterBusy("this process watches as many other clusters as it may")
             try:
                 await self.observe(record, feed)
                 continue
@@ -216,17 +225,62 @@ class Owners:
             # The same reason is news when the cluster was watched in between.
             if reason != known or feed.view is not shown:
                 log.warning("cluster_unwatchable", cluster=record.cluster, reason=reason)
-                shown = await _publish_unreachable(feed, record, reason)
+                shown = await _publish_blank(feed, record, state=UNREACHABLE, reason=reason)
                 known = reason
             await asyncio.sleep(pause)
 
-    async def _until_free(self, cluster: str) -> None:
-        """Polls until the lease is free: an expired one goes without an event."""
-        while True:
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            entry = await self.leases.bucket.get(f"watch.{cluster}")
-            if entry is None and len(self._owned) < self.most:
-                return
+    async def _until_free(self, record: ClusterRecord) -> None:
+        """Polls until the lease is free, and here is room: an expired one goes without an event.
+
+        A cluster that nobody takes, since all replicas are full, is told to be without a watch.
+        """
+        cluster, unowned = record.cluster, 0
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+                entry = await self.leases.bucket.get(f"watch.{cluster}")
+                if entry is None and self._has_room_for(cluster):
+                    return
+                unowned = unowned + 1 if entry is None else 0
+                if unowned == _LEFT_AFTER_LOOKS:
+                    await self._leave(record)
+                elif entry is not None:
+                    self._is_left(cluster, False)
+        finally:
+            self._is_left(cluster, False)
+
+    def _has_room_for(self, cluster: str) -> bool:
+        """Whether one more cluster may be watched here.
+
+        Those that were never reached cost nothing, and do not keep out those that are there.
+        """
+        others = [other for other in self._owned if other != cluster]
+        watched = [other for other in others if not _is_blank(self.views.view(other))]
+        return len(watched) < self.most and len(others) < self.most * _MOST_TRIED
+
+    async def _leave(self, record: ClusterRecord) -> None:
+        """Publishes that nobody watches the cluster, for which its lease is held for a moment."""
+        cluster = record.cluster
+        if not _has_state(self.views.view(cluster), UNWATCHED):
+            reason = (
+                f"every topology worker watches as many clusters as it may ({self.most} here): "
+                "start one more, raise MESHBUS_TOPOLOGY_MOST_CLUSTERS, or deregister a cluster"
+            )
+            log.warning("cluster_left_unwatched", cluster=cluster, name=record.name, reason=reason)
+            key, worker = f"watch.{cluster}", self.leases.worker
+            fence = Fence(self.allowance)
+            with contextlib.suppress(ClusterBusy, LeaseLost):
+                async with self.leases.held(key, operation=worker, attempt=1, fence=fence) as epoch:
+                    feed = await Feed.take(
+                        self.bus, self.views, cluster=cluster, epoch=epoch, fence=fence
+                    )
+                    await _publish_blank(feed, record, state=UNWATCHED, reason=reason)
+        self._is_left(cluster, True)
+
+    def _is_left(self, cluster: str, is_left: bool) -> None:
+        if is_left != (cluster in self._left):
+            (self._left.add if is_left else self._left.discard)(cluster)
+            self.metrics.add(CLUSTERS_LEFT, 1 if is_left else -1)
 
     @asynccontextmanager
     async def _following(self, cluster: str) -> AsyncIterator[None]:
@@ -248,19 +302,28 @@ class Owners:
             await asyncio.sleep(_AFTER_FAILURE_S)
 
 
-async def _publish_unreachable(feed: Feed, record: ClusterRecord, reason: str) -> ClusterView:
-    """Publishes that the cluster cannot be watched, and why; returns the view that says so."""
-    feed.fill({INFO_PART: {INFO_ID: _unreachable(record, reason)}})
-    await feed.begin()
-    return feed.view
-
-
-def _unreachable(record: ClusterRecord, reason: str) -> Item:
-    return {
+async def _publish_blank(
+    feed: Feed, record: ClusterRecord, *, state: str, reason: str
+) -> ClusterView:
+    """Publishes that the cluster is not watched, and why; returns the view that says so."""
+    info: Item = {
         "cluster": record.cluster,
         "name": record.name,
-        "state": UNREACHABLE,
+        "state": state,
         "detail": reason,
         "refused": [],
         "telemetry": {},
     }
+    feed.fill({INFO_PART: {INFO_ID: info}})
+    await feed.begin()
+    return feed.view
+
+
+def _is_blank(view: ClusterView | None) -> bool:
+    """Whether the view tells nothing but that its cluster is not watched."""
+    return view is not None and set(view.parts) == {INFO_PART} and _has_state(view, UNREACHABLE)
+
+
+def _has_state(view: ClusterView | None, state: str) -> bool:
+    items = view.decoded(INFO_PART) if view is not None else ()
+    return any(item.get("state") == state for item in items)

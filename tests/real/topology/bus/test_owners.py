@@ -43,6 +43,7 @@ class Watcher:
     tries: int = 0
     most_at_once: int = 0
     watched: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     views: Views = field(default_factory=Views)
 
     async def observe(self, record: ClusterRecord, feed: Feed) -> None:
@@ -53,6 +54,7 @@ class Watcher:
             if self.deed is not None:
                 await self.deed(feed, self.tries)
             await feed.begin()
+            self.begun.add(record.cluster)
             await asyncio.Event().wait()
         finally:
             self.watched.discard(record.cluster)
@@ -100,6 +102,47 @@ async def test_no_more_clusters_are_watched_than_allowed(own_bus: Bus) -> None:
     async with first.running(), second.running():
         await eventually(lambda: len(first.watched | second.watched) == 4, what="all clusters")
     assert (first.most_at_once, second.most_at_once) == (2, 2)
+
+
+async def test_clusters_that_were_never_reached_keep_no_other_out(own_bus: Bus) -> None:
+    """Whoever registers what nobody reaches must not fill the places of those that are there."""
+
+    async def deed(feed: Feed, number: int) -> None:
+        if feed.view.cluster.startswith("gone"):
+            raise ClusterUnreachable("cannot be reached")
+
+    gone = [f"gone{number}" for number in range(3)]
+    watcher = Watcher(own_bus, "w1", most=2, deed=deed)
+    await _registered(own_bus, *gone)
+    async with watcher.running():
+        await eventually(lambda: _states(watcher) == {"unreachable"}, what="two that fail")
+        await _registered(own_bus, "c1", "c2")
+        await eventually(lambda: {"c1", "c2"} <= watcher.begun, what="both that are there")
+    assert watcher.most_at_once <= 3
+
+
+async def test_a_cluster_that_finds_no_place_is_told_and_watched_later(own_bus: Bus) -> None:
+    await _registered(own_bus, "c1")
+    watcher, other = Watcher(own_bus, "w1", most=1), Watcher(own_bus, "w2", most=0)
+    with capture_logs() as logs:
+        async with watcher.running() as made, other.running():
+            await eventually(lambda: watcher.begun, what="the first cluster")
+            await _registered(own_bus, "c2")
+            # By every replica, whoever is asked.
+            for asked in (watcher, other):
+                await eventually(
+                    lambda asked=asked: _info(asked, "c2").get("state") == "unwatched",
+                    what="the cluster to be told",
+                )
+            assert "MESHBUS_TOPOLOGY_MOST_CLUSTERS" in _info(other, "c2")["detail"]
+            await eventually(
+                lambda: b"meshbus_topology_clusters_unwatched 1.0" in made.metrics.exposition(),
+                what="the metric",
+            )
+            await Bucket(own_bus, "clusters").delete("c1")
+            await eventually(lambda: "c2" in watcher.begun, what="the second cluster")
+            assert b"meshbus_topology_clusters_unwatched 0.0" in made.metrics.exposition()
+    assert "cluster_left_unwatched" in [entry["event"] for entry in logs]
 
 
 async def test_a_waiting_replica_outlives_an_outage(
@@ -166,7 +209,12 @@ async def test_a_record_that_cannot_be_read_hides_no_other(own_bus: Bus) -> None
         await eventually(lambda: watcher.watched == {"c1"}, what="the other cluster")
 
 
-def _info(watcher: Watcher) -> dict[str, str]:
-    text = watcher.views.clusters["c1"].items(INFO_PART).get(INFO_ID, b"{}")
+def _info(watcher: Watcher, cluster: str = "c1") -> dict[str, str]:
+    view = watcher.views.view(cluster)
+    text = view.items(INFO_PART).get(INFO_ID, b"{}") if view else b"{}"
     found: dict[str, str] = orjson.loads(text)
     return found
+
+
+def _states(watcher: Watcher) -> set[str]:
+    return {_info(watcher, cluster).get("state", "") for cluster in watcher.views.clusters}
