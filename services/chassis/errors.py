@@ -13,6 +13,7 @@ the place that raises knows better.
     │   ├── OperationReused       MB-1004
     │   ├── RequestTooLarge       MB-1005
     │   ├── TooManyValues         MB-1006
+    │   ├── QuotaExceeded         MB-1007
     │   ├── KubeconfigMalformed   MB-1101
     │   ├── KubeconfigRefused     MB-1102
     │   ├── ManifestMalformed     MB-1201
@@ -190,6 +191,14 @@ class TooManyValues(RequestError, code="MB-1006"):
     )
     usual_remedy = (
         "split it into several operations, or raise MESHBUS_READ_NODES of the gateway and workers"
+    )
+
+
+class QuotaExceeded(RequestError, code="MB-1007", status=Status.RESOURCE_EXHAUSTED, retryable=True):
+    probable_cause = "as much is waiting or open for this caller as one may have at a time"
+    usual_remedy = (
+        "wait until some of it has ended, then send it again; the quotas are "
+        "MESHBUS_GATEWAY_QUOTA_… in docs/reference/settings.md"
     )
 
 

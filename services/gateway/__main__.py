@@ -25,6 +25,7 @@ from services.gateway.adapters.bus import (
     events_reader,
     followed_catalogs,
     followed_events,
+    heard_ends,
     is_attended,
 )
 from services.gateway.adapters.server import Entrance, serving
@@ -40,6 +41,7 @@ from services.gateway.notices import Notices
 from services.gateway.operations import Operations
 from services.gateway.outcomes import Outcomes
 from services.gateway.queries import Answers
+from services.gateway.quotas import Quota, Quotas, parts_ended
 from services.gateway.registrations import Registrations
 from services.gateway.settings import DEFAULT_PORT, GatewaySettings
 from services.gateway.streaming.audiences import Audiences, Owners
@@ -75,9 +77,12 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord),
         lambda verb, question: ask(bus, question, service="lifecycle", verb=verb, within=_PATIENCE),
     )
-    intake = Intake(settings.insecure_kubeconfigs)
+    intake = Intake(settings.insecure_kubeconfigs, chassis.own.most_clusters)
     port = chassis.own.port or DEFAULT_PORT + settings.port_offset
-    events = Audiences(_streams(chassis, background), chassis.policy, Owners(requests))
+    events = Audiences(
+        _streams(chassis, background), chassis.policy, Owners(requests), chassis.own.quota_streams
+    )
+    quotas = Quotas(_quota(chassis.own), parts_ended(parts), now)
     operations = Operations(
         catalogs=catalogs,
         intake=intake,
@@ -90,6 +95,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         outcomes=Outcomes(followed_events(bus), parts),
         is_attended=lambda service: is_attended(bus, service),
         policy=chassis.policy,
+        quotas=quotas,
         deadline=chassis.own.operation_deadline,
         now=now,
     )
@@ -121,6 +127,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     async with (
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
+        heard_ends(bus, quotas.release),
         _watched(deadlines, background),
         answering(
             bus,
@@ -145,6 +152,10 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             yield
         finally:
             forget()
+
+
+def _quota(own: GatewaySettings) -> Quota:
+    return Quota(commands=own.quota_commands, clusters=own.quota_clusters, size=own.quota_bytes)
 
 
 def _streams(

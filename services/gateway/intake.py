@@ -28,7 +28,6 @@ from services.chassis.reading.aside import read_aside
 from services.chassis.reading.limits import Budget
 
 _MOST_KUBECONFIGS = 256
-_MOST_CLUSTERS = 100
 _LONGEST_NAME = 128
 _MOST_PEERS = 1000
 _PEER_IDLE_S = 3600.0
@@ -56,15 +55,17 @@ class Intake:
     """Parses kubeconfigs, and remembers the last ones."""
 
     allow_insecure: bool = False
+    most_clusters: int = 100
+    """Kubeconfigs in one call."""
     _known: LRUCache[str, Target] = field(
         default_factory=lambda: LRUCache(maxsize=_MOST_KUBECONFIGS)
     )
 
     async def targets(self, texts: Sequence[str]) -> list[Target]:
         """One target for each cluster, in the order given; raises for the first bad one."""
-        if len(texts) > _MOST_CLUSTERS:
+        if len(texts) > self.most_clusters:
             raise MalformedRequest(
-                f"the request holds {len(texts)} kubeconfigs, the limit is {_MOST_CLUSTERS}"
+                f"the request holds {len(texts)} kubeconfigs, the limit is {self.most_clusters}"
             )
         found: dict[str, Target] = {}
         budget, size = kubeconfig_budget(), sum(map(len, texts))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
@@ -41,6 +41,7 @@ from services.gateway.deadlines import Deadlines
 from services.gateway.intake import Intake, Target
 from services.gateway.notices import Notices, Part, parts_of
 from services.gateway.outcomes import Ended, Outcomes
+from services.gateway.quotas import Counted, Quotas
 from services.gateway.wire import OperationRequest
 
 # A credential outlives its operation's deadline by what a worker may need to end it.
@@ -123,6 +124,7 @@ class Operations:
     is_attended: Callable[[str], Awaitable[bool]]
     """Whether a worker of the service is connected."""
     policy: Callable[[], Policy]
+    quotas: Quotas
     deadline: timedelta
     now: Callable[[], datetime]
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -154,9 +156,33 @@ class Operations:
             )
         operation = request.operation or str(uuid.uuid4())
         accepting = _Accepting(operation, request, offer, targets, identity)
-        # From here on a client that leaves must not leave half an operation behind.
-        await self.background.detached("accept", self._accept(accepting))
+        counted = await self._admitted(accepting)
+        try:
+            # From here on a client that leaves must not leave half an operation behind.
+            waits_for = await self.background.detached("accept", self._accept(accepting))
+        except MeshbusError:
+            self._uncount(counted)
+            raise
+        # What a repeat finds begun already has perhaps told its end.
+        self._uncount(part for part in counted if part[1] not in waits_for)
         return operation
+
+    def _uncount(self, counted: Iterable[Counted]) -> None:
+        for part in counted:
+            self.quotas.release(*part)
+
+    async def _admitted(self, accepting: _Accepting) -> list[Counted]:
+        """Counts the operation among what waits for the identity; raises `QuotaExceeded`."""
+        body = len(accepting.request.body.encode())
+        return await self.quotas.admit(
+            accepting.identity.name,
+            accepting.operation,
+            {t.cluster: body + len(t.text.encode()) for t in accepting.targets},
+            until=self.now()
+            + self.deadline
+            + timedelta(seconds=accepting.offer.operation.may_take_s)
+            + _CREDENTIAL_MARGIN,
+        )
 
     async def carried_out(
         self,
@@ -187,7 +213,8 @@ class Operations:
             raise NoCluster(f"the operation {request.kind} came without a cluster")
         return targets
 
-    async def _accept(self, accepting: _Accepting) -> None:
+    async def _accept(self, accepting: _Accepting) -> set[str]:
+        """Returns the clusters that a command was queued for."""
         secrets = [secret for target in accepting.targets for secret in target.config.secrets]
         with redaction.registered(secrets):
             async with self._turns.setdefault(accepting.operation, asyncio.Lock()):
@@ -203,6 +230,7 @@ class Operations:
             refused=len(refused),
             repeated=claim.is_repeat,
         )
+        return {target.cluster for target in claim.targets}
 
     # --- the claim ------------------------------------------------------------------------------
 

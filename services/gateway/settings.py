@@ -83,6 +83,19 @@ class GatewaySettings(BaseSettings):
     """How long an operation may wait for a worker and run."""
     call_deadline: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0))
     """How long ProcessOAM and Provision wait for their work to be done; it goes on after that."""
+    most_clusters: int = Field(default=100, ge=1, le=1000)
+    """Kubeconfigs in one call: each becomes a command, and all are stored before the answer."""
+    quota_commands: int = Field(default=500, ge=1)
+    """Commands (operations, counted for each cluster) that one identity may have waiting or
+    running: the queue is everybody's, and workers take it in order."""
+    quota_clusters: int = Field(default=200, ge=1)
+    """Different clusters among them: one that does not answer costs a worker more than a command
+    that waits behind another of the same cluster."""
+    quota_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of bodies and kubeconfigs among them: a quarter of what the queue of commands holds."""
+    quota_streams: int = Field(default=10_000, ge=1)
+    """StreamEvents calls that one identity may have open: each takes some kilobytes, ten thousand
+    were measured to harm nobody."""
     git_sha: str = ""
     """Commit of this build, for ComponentInfo."""
 

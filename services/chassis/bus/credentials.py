@@ -10,17 +10,19 @@ may be another account that cannot write (`watch.<cluster>`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from services.chassis.bus.publishing import has_no_room
 from services.chassis.bus.records import Bucket, RevisionConflict
 from services.chassis.bus.subjects import (
     operation_credential,
     registered_credential,
     watching_credential,
 )
-from services.chassis.errors import CredentialMissing, SealingKeyMissing
+from services.chassis.errors import BusUnavailable, CredentialMissing, QueueFull, SealingKeyMissing
 from services.chassis.messages import Command
 
 _WRITER = "lifecycle"
@@ -38,6 +40,20 @@ def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
     return forget
 
 
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    """Raises `QueueFull` where the bucket has no room, for which a new try does not help soon."""
+    try:
+        yield
+    except BusUnavailable as error:
+        if not has_no_room(error.__cause__):
+            raise
+        raise QueueFull(
+            "there is no room for a credential",
+            cause="as many kubeconfigs of waiting operations are kept as may be",
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Sealer:
     """The half that stores kubeconfigs and never reads one back."""
@@ -46,13 +62,15 @@ class Sealer:
 
     async def put(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> None:
         """Seals to lifecycle and stores; without `ttl` the record stays until it is deleted."""
-        await self.bucket.put(key, self._sealed(kubeconfig, recipient=_WRITER), ttl=ttl)
+        with _told_when_full():
+            await self.bucket.put(key, self._sealed(kubeconfig, recipient=_WRITER), ttl=ttl)
 
     async def create(self, key: str, kubeconfig: str, *, ttl: timedelta | None) -> bool:
         """Seals to lifecycle and stores under a key that was never used; False when it was."""
         try:
             sealed = self._sealed(kubeconfig, recipient=_WRITER)
-            await self.bucket.create_unseen(key, sealed, ttl=ttl)
+            with _told_when_full():
+                await self.bucket.create_unseen(key, sealed, ttl=ttl)
         except RevisionConflict:
             return False
         return True

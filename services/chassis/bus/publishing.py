@@ -80,7 +80,7 @@ def _is_busy(error: Exception) -> bool:
     )
 
 
-def _has_no_room(error: BaseException | None) -> bool:
+def has_no_room(error: BaseException | None) -> bool:
     """Whether the stream, its account or the server holds all that it may."""
     return (
         isinstance(error, nats.js.errors.APIError)
@@ -130,11 +130,11 @@ class Publisher:
         try:
             return await self.raw(subject, body, headers, within=within, ttl=_time_to_live(command))
         except BusUnavailable as error:
-            if _has_no_room(error.__cause__):
+            if has_no_room(error.__cause__):
                 raise _queue_full(command) from error
             raise
         except nats.js.errors.APIError as error:
-            if _has_no_room(error):
+            if has_no_room(error):
                 raise _queue_full(command) from error
             if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error

@@ -151,7 +151,9 @@ AUDIT = Stream(
 )
 
 
-def _bucket(name: str, description: str, *, ttl: timedelta | None = None) -> Stream:
+def _bucket(
+    name: str, description: str, *, ttl: timedelta | None = None, most_bytes: int = -1
+) -> Stream:
     """A key-value bucket: a stream with the settings that ADR-8 gives it."""
     return Stream(
         f"KV_{name}",
@@ -162,6 +164,7 @@ def _bucket(name: str, description: str, *, ttl: timedelta | None = None) -> Str
             "storage": "file",
             "discard": "new",
             "max_msgs_per_subject": 1,
+            "max_bytes": most_bytes,
             "max_age": _ns(ttl) if ttl else 0,
             "allow_rollup_hdrs": True,
             "deny_delete": True,
@@ -209,7 +212,12 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         _bucket("clusters", "Clusters that were registered"),
         _bucket("intents", "What was applied where"),
         _bucket("catalog", "Operations that workers advertise"),
-        _bucket("credentials", "Kubeconfigs, each sealed to the service that uses it"),
+        _bucket(
+            "credentials",
+            "Kubeconfigs, each sealed to the service that uses it",
+            # Those of as many operations as the queue of commands holds, and of their clusters.
+            most_bytes=1 << 28,
+        ),
         _bucket("delivery", "Up to where clients have got the events"),
         _bucket("perf", "State of performance runs", ttl=PERF_TTL),
         _bucket("baselines", "Performance runs to compare with"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -21,6 +21,7 @@ from services.chassis.errors import (
     StreamsMissing,
 )
 from services.chassis.messages import Event
+from services.chassis.messages.events import FINAL_PHASES
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.outcomes import Followed
@@ -103,6 +104,24 @@ def followed_events(bus: Bus) -> Followed:
                 await subscription.unsubscribe()
 
     return followed
+
+
+@asynccontextmanager
+async def heard_ends(bus: Bus, ended: Callable[[str, str], None]) -> AsyncIterator[None]:
+    """Calls `ended` with the tokens of an operation and its cluster for each final event."""
+
+    async def heard(message: Msg) -> None:
+        phase = (message.headers or {}).get(envelopes.KIND, "").partition(" ")[0]
+        if phase in FINAL_PHASES:
+            *_, cluster, operation = message.subject.split(".")
+            ended(operation, cluster)
+
+    subscription = await bus.client.subscribe("live.evt.*.*.*", cb=heard)
+    try:
+        yield
+    finally:
+        if not bus.client.is_closed:
+            await subscription.unsubscribe()
 
 
 async def is_attended(bus: Bus, service: str) -> bool:

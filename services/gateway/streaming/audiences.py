@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from services.chassis.bus import subjects
 from services.chassis.bus.records import Records
-from services.chassis.errors import BusUnavailable, MeshbusError
+from services.chassis.errors import BusUnavailable, MeshbusError, QuotaExceeded
 from services.chassis.messages import Event, RequestRecord
 from services.chassis.policy import LOCAL, Identity, Policy
 from services.gateway.streaming.events import Events, Joined, Sees, Write
@@ -57,6 +57,8 @@ class Audiences:
     """The clients whose mark has this key, and who see these events."""
     policy: Callable[[], Policy]
     owners: Owners
+    most_streams: int
+    """Of one identity, in this process."""
     local: Events = field(init=False)
     _others: dict[Identity, Events] = field(default_factory=dict)
     _streams: dict[Identity, int] = field(default_factory=dict)
@@ -70,7 +72,15 @@ class Audiences:
         return sum(events.open_streams for events in self._all())
 
     async def serve(self, identity: Identity, write: Write, *, joined: Joined) -> None:
-        """Writes to one client of the identity what it may see, until the client leaves."""
+        """Writes to one client of the identity what it may see, until the client leaves.
+
+        Raises `QuotaExceeded` when the identity has as many clients as it may.
+        """
+        if sum(e.open_streams for e in self._of(identity)) >= self.most_streams:
+            raise QuotaExceeded(
+                f"{identity.name} has {self.most_streams} streams of events open",
+                remedy="close some of them, or raise MESHBUS_GATEWAY_QUOTA_STREAMS",
+            )
         if identity == LOCAL:
             await self.local.serve(write, joined=joined)
             return
@@ -96,6 +106,12 @@ class Audiences:
         """NATS is back, perhaps with another stream than before."""
         for events in self._all():
             events.recheck()
+
+    def _of(self, identity: Identity) -> Iterator[Events]:
+        """Those of one name: a caller chooses no further groups to have further streams."""
+        if identity.name == LOCAL.name:
+            yield self.local
+        yield from (e for other, e in self._others.items() if other.name == identity.name)
 
     def _all(self) -> Iterator[Events]:
         yield self.local
