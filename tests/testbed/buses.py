@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,8 @@ DEFAULT_CONFIG = """\
 jetstream { sync_interval: always }
 feature_flags { js_ack_fc_v2: false }
 """
+
+_RELOADED = "Reloaded server configuration"
 
 
 @asynccontextmanager
@@ -108,6 +111,23 @@ class NatsServer:
         except BaseException:
             self.process.kill()
             raise
+
+    def reload(self, config: str) -> None:
+        """Puts another configuration in the place of this one, while the server runs."""
+        # Of the command line the server remembers all but its name.
+        self._config_text = f'server_name: "{self.name}"\n{config}'
+        self.config.write_text(self._config_text)
+        before = self._reloads()
+        os.kill(self.process.pid, signal.SIGHUP)
+        wait_until(
+            lambda: self._reloads() > before,
+            timeout_s=30.0,
+            what=f"{self.name} to have its new configuration",
+            processes=[self.process],
+        )
+
+    def _reloads(self) -> int:
+        return self.process.log.read_text(errors="replace").count(_RELOADED)
 
     def kill(self) -> None:
         """SIGKILL: nothing is saved that was not on the disk."""

@@ -55,19 +55,17 @@ class Stack:
         """
         self._services = services
         self.folder = folder.resolve()
-        self._nkeys = {user.name: UserKey.fresh() for user in (*USERS, *people)}
-        public_nkeys = {user: key.public for user, key in self._nkeys.items()}
-        # The addresses of the configuration give way to the command line's.
-        self.nats = NatsServer(
-            self.folder / "nats",
-            config=render(public_nkeys, server=Server(store=None), users=(*USERS, *people)),
-        )
+        self._users = (*USERS, *people)
+        self._nkeys = {user.name: UserKey.fresh() for user in self._users}
+        self._former_nkeys: dict[str, UserKey] = {}
+        self.nats = NatsServer(self.folder / "nats", config=self._nats_config())
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}
         self.household = Household()
         self._otlp_endpoint = otlp_endpoint
         self._settings = dict(settings or {})
         self._health: dict[str, int] = {}
+        self._generation = 1
 
     def __enter__(self) -> Stack:
         self.start()
@@ -182,7 +180,43 @@ class Stack:
             is_ready, timeout_s=120.0, what=f"{name} to be ready", processes=[self.processes[name]]
         )
 
+    def replace(self, service: str) -> None:
+        """A new process with the keys of now in the place of a running one, without a gap; of the
+        gateway there is one after the other, for its port."""
+        old = self.processes.pop(service)
+        if service == "gateway":
+            old.stop()
+        self._generation += 1
+        name = f"{service}-{self._generation}"
+        self.add(service, name=name)
+        self.wait_ready(name)
+        self.processes[service] = self.processes.pop(name)
+        self._health[service] = self._health.pop(name)
+        old.stop()
+
     # --- NATS users -----------------------------------------------------------------------------
+
+    def renew_nkeys(self, *users: str) -> None:
+        """New keys, which the server takes beside the former ones at once."""
+        for user in users:
+            self._former_nkeys[user] = self._nkeys[user]
+            self._nkeys[user] = UserKey.fresh()
+        self.nats.reload(self._nats_config())
+
+    def forget_nkeys(self) -> dict[str, str]:
+        """Former keys count no more from now on; returns their seeds."""
+        former, self._former_nkeys = self._former_nkeys, {}
+        self.nats.reload(self._nats_config())
+        return {user: key.seed for user, key in former.items()}
+
+    def _nats_config(self) -> str:
+        """The addresses of the configuration give way to the command line's."""
+        former = self._former_nkeys
+        accepted = {
+            user: [key.public, *([former[user].public] if user in former else [])]
+            for user, key in self._nkeys.items()
+        }
+        return render(accepted, server=Server(store=None), users=self._users)
 
     @property
     def admin_seed(self) -> str:

@@ -1,0 +1,85 @@
+"""Every key is changed while operations run, and none of them is lost or fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from datetime import timedelta
+
+import grpc
+import pytest
+from nats.errors import Error as NatsError
+from nats.errors import NoServersError
+from pydantic import SecretStr
+
+from services.chassis.bus.connection import connect
+from tests.testbed.bodies import config_map
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.stack import Stack
+
+pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
+
+RECEIVERS = ("lifecycle", "translator")
+ALL = ("lifecycle", "translator", "gateway")
+_PATIENCE = timedelta(seconds=60)
+
+
+async def _accepted(client: Meshery, operation: str, name: str) -> None:
+    """Sent until the gateway has it: while one process follows the other, nobody listens."""
+    async with asyncio.timeout(_PATIENCE.total_seconds()):
+        while True:
+            try:
+                await client.apply("custom", body=config_map(name), operation=operation)
+                return
+            except grpc.aio.AioRpcError as refused:
+                if refused.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+async def _operating(client: Meshery, until: asyncio.Event) -> int:
+    """One operation after the other; returns their number."""
+    for number in itertools.count(1):
+        operation = f"turning-{secrets.token_hex(6)}"
+        await _accepted(client, operation, "turning")
+        (final,) = await client.finals(operation, within_s=90.0)
+        assert not final.failed, final.event
+        if until.is_set():
+            return number
+    raise AssertionError
+
+
+async def _replace(stack: Stack, *services: str) -> None:
+    for service in services:
+        await asyncio.to_thread(stack.replace, service)
+
+
+async def test_keys_are_changed_while_operations_run(
+    frail: Stack, client: Meshery, cluster: Cluster
+) -> None:
+    over = asyncio.Event()
+    running = [asyncio.create_task(_operating(client, over)) for _ in range(2)]
+
+    for service in RECEIVERS:
+        frail.household.prepare(service)
+    await asyncio.to_thread(frail.renew_nkeys, *ALL)
+    await _replace(frail, *RECEIVERS)  # they open what is sealed to either key
+    for service in RECEIVERS:
+        frail.household.publish(service)
+    await _replace(frail, *ALL)  # everybody seals to the new ones
+    for service in RECEIVERS:
+        frail.household.forget(service)
+    former = await asyncio.to_thread(frail.forget_nkeys)
+    await _replace(frail, *RECEIVERS)  # and nothing opens with the old ones
+
+    over.set()
+    counts = await asyncio.gather(*running)
+    assert min(counts) >= 3, counts
+    for user, seed in former.items():
+        settings = frail.settings(user).model_copy(update={"nats_seed": SecretStr(seed)})
+        with pytest.raises((TimeoutError, NatsError, NoServersError)):
+            async with asyncio.timeout(2):
+                await connect(settings, service=user)
+    cluster.kubectl("delete", "cm", "turning", "--ignore-not-found")
