@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -68,6 +69,11 @@ class Keys:
                 f"{_PUBLIC} names a key for {service} that {_PRIVATE} has no private half of; "
                 "while a key is changed, the receiver gets the new one first"
             )
+
+    def fingerprint(self, *recipients: str) -> str:
+        """Tells what is sealed to these receivers now from what was, before a key was changed."""
+        keys = (bytes(self.public[name]) for name in recipients if name in self.public)
+        return hashlib.sha256(b"".join(keys)).hexdigest()[:16]
 
     def sealed(self, content: bytes, *, recipient: str) -> bytes:
         """`content` for `recipient` alone, 48 bytes longer; raises `SealingKeyMissing`."""

@@ -14,14 +14,21 @@ from nats.errors import NoServersError
 from pydantic import SecretStr
 
 from services.chassis.bus.connection import connect
+from services.chassis.bus.credentials import Opener
+from services.chassis.bus.records import Bucket
+from services.chassis.bus.subjects import registered_credential, watching_credential
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus
 
 pytestmark = pytest.mark.services("lifecycle", "translator", "gateway")
 
 RECEIVERS = ("lifecycle", "translator")
+CHANGED = (*RECEIVERS, "topology")
+"""Whose sealing keys are changed; topology does not run, and is sealed to all the same."""
 ALL = ("lifecycle", "translator", "gateway")
 _PATIENCE = timedelta(seconds=60)
 
@@ -62,14 +69,14 @@ async def test_keys_are_changed_while_operations_run(
     over = asyncio.Event()
     running = [asyncio.create_task(_operating(client, over)) for _ in range(2)]
 
-    for service in RECEIVERS:
+    for service in CHANGED:
         frail.household.prepare(service)
     await asyncio.to_thread(frail.renew_nkeys, *ALL)
     await _replace(frail, *RECEIVERS)  # they open what is sealed to either key
-    for service in RECEIVERS:
+    for service in CHANGED:
         frail.household.publish(service)
     await _replace(frail, *ALL)  # everybody seals to the new ones
-    for service in RECEIVERS:
+    for service in CHANGED:
         frail.household.forget(service)
     former = await asyncio.to_thread(frail.forget_nkeys)
     await _replace(frail, *RECEIVERS)  # and nothing opens with the old ones
@@ -82,4 +89,10 @@ async def test_keys_are_changed_while_operations_run(
         with pytest.raises((TimeoutError, NatsError, NoServersError)):
             async with asyncio.timeout(2):
                 await connect(settings, service=user)
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+    async with admin_bus(frail) as bus:
+        bus.keys = frail.keys
+        opener = Opener(Bucket(bus, "credentials"))
+        for key in (registered_credential(token), watching_credential(token)):
+            assert await opener.get(key), "what is kept was not sealed anew"
     cluster.kubectl("delete", "cm", "turning", "--ignore-not-found")

@@ -82,6 +82,11 @@ class Sealer:
         await self.put(registered_credential(cluster), kubeconfig, ttl=None)
         await self.bucket.put(watching_credential(cluster), watch)
 
+    @property
+    def sealed_to(self) -> str:
+        """Changes with the keys to which a registered cluster's credentials are sealed."""
+        return self.bucket.bus.keys.fingerprint(_WRITER, _WATCHER)
+
     async def deregister(self, cluster: str) -> None:
         """Deletes both of a registered cluster's credentials."""
         await self.bucket.delete(registered_credential(cluster))

@@ -32,9 +32,14 @@ class Registrations:
     """False where operations register no cluster."""
 
     async def is_with(self, cluster: str, digest: str) -> bool:
-        """Whether the cluster is registered with the kubeconfig of this digest."""
+        """Whether the cluster is registered with the kubeconfig of this digest, sealed to the keys
+        of now: after a key was changed its next use seals it anew."""
         stored = await self._stored(cluster)
-        return stored is not None and stored.credential == digest
+        return (
+            stored is not None
+            and stored.credential == digest
+            and stored.sealed_to == self.sealer.sealed_to
+        )
 
     async def keep(self, config: Kubeconfig, *, text: str, digest: str) -> None:
         """Registers the cluster of a kubeconfig that has authenticated, unless it is already.
@@ -49,6 +54,7 @@ class Registrations:
             name=config.context[:_LONGEST_NAME],
             server=config.server,
             credential=digest,
+            sealed_to=self.sealer.sealed_to,
         )
         # The credential first: whoever sees the registration finds it.
         await self.sealer.register(cluster, text)
