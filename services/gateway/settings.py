@@ -71,6 +71,9 @@ class GatewaySettings(BaseSettings):
     """How long any other call than ProcessOAM and Provision may take: Meshery sets no deadline."""
     max_message_bytes: int = Field(default=16 * 1024 * 1024, ge=64 * 1024)
     """Largest request: kubeconfigs of all selected contexts and the manifest travel in one."""
+    max_message_fields: int = Field(default=10_000, ge=200)
+    """Most fields of one request, each kubeconfig and each component being one. Empty ones take two
+    bytes in a message and a hundred in memory."""
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """Largest `custom_body`."""
     event_queue: int = Field(default=1024, ge=8)

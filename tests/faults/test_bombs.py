@@ -157,8 +157,14 @@ async def _declarations(target: Target, shape: str) -> str:
     return await _call(target, Generation.G, "Provision", fields)
 
 
-async def _many_declarations(target: Target, shape: str) -> str:
-    return await _call(target, Generation.G, "Provision", {"declarations": ["{}"] * 4_000_000})
+def _many(generation: Generation, name: str, field: str, value: str) -> Throw:
+    """As many parts as a message can hold, each of them next to nothing."""
+
+    async def throw(target: Target, shape: str) -> str:
+        count = 16_000_000 // (2 + len(value))
+        return await _call(target, generation, name, {field: [value] * count})
+
+    return throw
 
 
 def _command(service: str, subject: str, *, is_json: bool) -> Throw:
@@ -220,7 +226,11 @@ ENTRANCES: dict[str, Entrance] = {
     "ProcessOAM": Entrance("gateway", _components),
     "ProcessOAM's configuration": Entrance("gateway", _configuration),
     "Provision": Entrance("gateway", _declarations),
-    "Provision of many": Entrance("gateway", _many_declarations),
+    "many kubeconfigs": Entrance(
+        "gateway", _many(Generation.G, "ApplyOperation", "kube_configs", "")
+    ),
+    "many components": Entrance("gateway", _many(Generation.F, "ProcessOAM", "oam_comps", "{}")),
+    "many declarations": Entrance("gateway", _many(Generation.G, "Provision", "declarations", "")),
     "label-namespace": Entrance("lifecycle", _operation("label-namespace")),
     "istio": Entrance("lifecycle", _operation("istio")),
     "a sample": Entrance("lifecycle", _operation("httpbin", _options("ApplicationOptions"))),
@@ -240,7 +250,9 @@ ENTRANCES: dict[str, Entrance] = {
     ),
 }
 SHAPELESS = {
-    "Provision of many",
+    "many kubeconfigs",
+    "many components",
+    "many declarations",
     "kubeconfigs that pass",
     "a command in msgpack",
     "a command in JSON",

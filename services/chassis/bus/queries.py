@@ -8,6 +8,7 @@ under his own name only, and the policy says what that name may ask.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -284,10 +285,11 @@ def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, A
     body = envelopes.unpacked(body, headers)
     if not body.strip():
         return {}
-    try:
-        asked = read_json(body)
-    except ValueError:
-        asked = None
+    asked = None
+    # Anything else is text, and its punctuation counts for nothing.
+    if body.lstrip()[:1] == b"{":
+        with contextlib.suppress(ValueError):
+            asked = read_json(body)
     field = query.text_field
     # A document of the user's may have a key of that name itself, but no question does.
     if field and (not isinstance(asked, dict) or isinstance(asked.get(field, {}), dict)):

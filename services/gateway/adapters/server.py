@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -35,8 +36,10 @@ from services.chassis.errors import (
     MeshbusError,
     NotPermitted,
     RequestError,
+    TooManyValues,
 )
 from services.chassis.policy import Identity, Policy
+from services.chassis.reading.protobufs import require_few_fields
 from services.chassis.telemetry import traces
 from services.chassis.telemetry.metrics import RPC_SECONDS, Metrics
 from services.chassis.telemetry.redaction import redacted_text
@@ -135,7 +138,7 @@ async def serving(
     reflection.enable_server_reflection(
         (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    server.add_generic_rpc_handlers(_generic_handlers(handlers, entrance, metrics))
+    server.add_generic_rpc_handlers(_generic_handlers(settings, handlers, entrance, metrics))
     listening.listen(server, settings, port)
     await _set_health(servicer, is_well())
     await server.start()
@@ -155,14 +158,14 @@ async def serving(
 
 
 def _generic_handlers(
-    handlers: Handlers, entrance: Entrance, metrics: Metrics
+    settings: GatewaySettings, handlers: Handlers, entrance: Entrance, metrics: Metrics
 ) -> tuple[grpc.GenericRpcHandler, ...]:
     """One for each service, with a method handler for each of its calls."""
     return tuple(
         grpc.method_handlers_generic_handler(
             service.full_name,
             {
-                method.name: _method_handler(method, handlers, entrance, metrics)
+                method.name: _method_handler(settings, method, handlers, entrance, metrics)
                 for method in service.methods
             },
         )
@@ -171,7 +174,11 @@ def _generic_handlers(
 
 
 def _method_handler(
-    method: MethodDescriptor, handlers: Handlers, entrance: Entrance, metrics: Metrics
+    settings: GatewaySettings,
+    method: MethodDescriptor,
+    handlers: Handlers,
+    entrance: Entrance,
+    metrics: Metrics,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     path = f"/{method.containing_service.full_name}/{method.name}"
     request = GetMessageClass(method.input_type)
@@ -184,9 +191,24 @@ def _method_handler(
         )
     return grpc.unary_unary_rpc_method_handler(
         _unary_method(path, handlers.unary()[method.name], entrance, metrics),
-        request_deserializer=request.FromString,
+        request_deserializer=_reading(request, most_fields=settings.max_message_fields),
         response_serializer=response.SerializeToString,
     )
+
+
+def _reading(
+    request: type[Message], *, most_fields: int
+) -> Callable[[bytes], Message | TooManyValues]:
+    """Reads a request, or says why it is not read: here an error would have no status yet."""
+
+    def read(body: bytes) -> Message | TooManyValues:
+        try:
+            require_few_fields(body, most=most_fields)
+        except TooManyValues as error:
+            return error
+        return request.FromString(body)
+
+    return read
 
 
 def _unary_method(
@@ -207,6 +229,8 @@ def _unary_method(
                 path, headers=headers, attributes=attributes, kind=SpanKind.SERVER
             ):
                 caller = entrance.admit(account, context)
+                if isinstance(request, TooManyValues):
+                    raise request
                 async with _at_most(limit_s):
                     answered = await unary(request, caller)
                 entrance.close(account)
