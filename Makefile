@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test test-full check unit bench faults soak bed bed-down proto lock docs clean
+.PHONY: help demo page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench: $(READY) $(PAGE) ## the side-by-side measurements; writes their pages in 
 
 faults: $(READY) ## the fault matrix in full
 	@$(BIN)/python -m tests --full tests/faults
+
+fuzz: $(READY) ## one parser under Atheris, if that is installed: make fuzz T=yaml
+	@$(BIN)/python -m tests.unit.fuzz $(T) $(or $(OPTIONS),-max_total_time=300)
 
 soak: $(READY) ## hours of load under faults (HOURS=2 SEED=1); writes docs/reference/soak.md
 	@$(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),2) --seed $(or $(SEED),1)

@@ -110,10 +110,11 @@ def _document(get_event: Callable[[], Any], budget: Budget, known: dict[str, Val
         if kind is yaml.ScalarEvent:
             value: Value = event.value
             if event.implicit[0] and event.tag is None:
+                text = value
                 try:
-                    value = known[value]
+                    value = known[text]
                 except KeyError:
-                    value = known[value] = _plain(value, _line(event))
+                    value = known[text] = _plain(text, _line(event))
             elif event.tag is not None:
                 value = _tagged(event)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
@@ -214,6 +215,10 @@ def _integer(text: str, line: int) -> Value:
     if ":" in text:
         return text
     number = _CONSTRUCTOR.construct_yaml_int(yaml.ScalarNode(_TEXT, text))
+    return _within_64_bits(number, line)
+
+
+def _within_64_bits(number: int, line: int) -> int:
     if number not in _INTEGERS:
         raise YamlProblem("the number has more than 64 bits", line=line)
     return number
@@ -222,7 +227,10 @@ def _integer(text: str, line: int) -> Value:
 def _float(text: str, line: int) -> Value:
     if ":" in text:
         return text
-    number = _CONSTRUCTOR.construct_yaml_float(yaml.ScalarNode(_TEXT, text))
+    try:
+        number = float(text.replace("_", ""))
+    except ValueError:  # .inf and .nan
+        number = _CONSTRUCTOR.construct_yaml_float(yaml.ScalarNode(_TEXT, text))
     if not math.isfinite(number):
         raise YamlProblem("the number is not finite", line=line)
     # Go writes a whole number without a point, and a field of whole numbers takes no other.
@@ -230,6 +238,7 @@ def _float(text: str, line: int) -> Value:
     return whole if whole == number and whole in _INTEGERS else number
 
 
+_DIGITS = frozenset("123456789")
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TRUTH = {**yaml.constructor.SafeConstructor.bool_values, "y": True, "n": False}
 _MEANINGS: dict[str, Callable[[str, int], Value]] = {
@@ -250,6 +259,9 @@ for _tag, _form, _letters in KUBECTL_ONLY:
 
 def _plain(text: str, line: int) -> Value:
     """What a scalar without quotes and tag means."""
+    # The usual number, without the expressions: a bomb holds as many different ones as fit.
+    if text[:1] in _DIGITS and len(text) <= 20 and text.isdecimal() and text.isascii():
+        return _within_64_bits(int(text), line)
     for tag, form in _FORMS.get(text[:1], ()):
         if form.match(text):
             try:

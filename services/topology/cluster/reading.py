@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from services.chassis.errors import TooManyValues
 from services.chassis.kube.objects import KubeObject
+from services.chassis.reading.limits import Budget
 from services.chassis.reading.yamls import read_yaml
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import (
@@ -237,6 +238,8 @@ def _config(obj: KubeObject, known: dict[str, Any]) -> Config:
 
 _SETTINGS = ("mesh", "meshNetworks", "values")
 _TEXTS = ("root-cert.pem",)
+_MOST_SETTINGS = 50_000
+"""Values in one of Istio's ConfigMaps, some fifty times those of a large mesh."""
 
 
 def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
@@ -245,5 +248,5 @@ def _parsed(data: Mapping[str, str]) -> dict[str, Any]:
     for name in _SETTINGS:
         with contextlib.suppress(ValueError, TooManyValues):
             if name in data:
-                found[name] = read_yaml(data[name])
+                found[name] = read_yaml(data[name], budget=Budget.fresh(nodes=_MOST_SETTINGS))
     return found

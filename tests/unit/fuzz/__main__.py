@@ -1,0 +1,28 @@
+"""`make fuzz T=yaml`: one parser under Atheris, which looks for bytes that reach new branches.
+
+Atheris is no dependency of Meshbus: it has wheels for some versions of Python only. What it finds
+is written to `crash-…`; options of libFuzzer, such as `-max_total_time=60`, are handed on.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.unit.fuzz.targets import TARGETS, run
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in TARGETS:
+        sys.exit(f"name one of {', '.join(TARGETS)}")
+    try:
+        import atheris  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        sys.exit("Atheris is missing: .venv/bin/python -m pip install 'atheris>=3,<4'")
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], lambda body: run(name, body))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
