@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
@@ -93,9 +94,7 @@ class Entrance:
 # --- ways in -------------------------------------------------------------------------------------
 
 
-async def _call(
-    target: Target, generation: Generation, name: str, fields: dict[str, object]
-) -> str:
+async def _call(target: Target, generation: Generation, name: str, fields: dict[str, Any]) -> str:
     client = GenerationClient(generation, target.stack.gateway_address)
     try:
         answer = await client.call(name, fields, timeout_seconds=_WITHIN_S)
@@ -191,7 +190,7 @@ def _command(service: str, subject: str, *, is_json: bool) -> Throw:
                 while await message_count(bus, "DLQ") == before:
                     await asyncio.sleep(0.05)
             buried = await jetstream.get_last_msg("DLQ", f"dlq.{service}")
-            return (buried.headers or {})["Meshbus-Reason"]
+            return str((buried.headers or {})["Meshbus-Reason"])
 
     return throw
 

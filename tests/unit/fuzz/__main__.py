@@ -6,6 +6,7 @@ is written to `crash-…`; options of libFuzzer, such as `-max_total_time=60`, a
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 from tests.unit.fuzz.targets import TARGETS, run
@@ -16,7 +17,7 @@ def main() -> None:
     if name not in TARGETS:
         sys.exit(f"name one of {', '.join(TARGETS)}")
     try:
-        import atheris  # type: ignore[import-not-found,unused-ignore]
+        atheris = importlib.import_module("atheris")
     except ImportError:
         sys.exit("Atheris is missing: .venv/bin/python -m pip install 'atheris>=3,<4'")
     atheris.instrument_all()
