@@ -279,12 +279,19 @@ class ApiWire(_Threaded):
         if self._session is not None:
             await self._session.close()
         if self._runner is not None:
-            assert self._runner.server is not None
             # A TLS farewell would wait for clients that may be paused or dead.
+            await self._cut()
+            await self._runner.cleanup()
+
+    def cut(self) -> None:
+        """Ends every open connection in the middle of whatever it carries."""
+        self._call(self._cut())
+
+    async def _cut(self) -> None:
+        if self._runner is not None and self._runner.server is not None:
             for connection in self._runner.server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
-            await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
