@@ -99,7 +99,7 @@ async def test_a_webhooks_denial_is_the_objects_fault(
     def deny(_: dict[str, Any]) -> dict[str, Any]:
         return {"allowed": False, "status": {"code": code, "message": "not on a Saturday"}}
 
-    with Webhook(cluster, deny) as webhook, _asked(cluster, space, webhook.client_config):
+    with Webhook(deny) as webhook, _asked(cluster, space, webhook.client_config):
         await _until_asked(cluster, space)
         final = await meshery.run("custom", body=config_map("denied", namespace=space))
     assert final.failed
@@ -111,7 +111,7 @@ async def test_a_webhooks_denial_is_the_objects_fault(
 async def test_a_webhook_that_is_away_is_waited_for(
     meshery: Meshery, cluster: Cluster, space: str
 ) -> None:
-    allow = Webhook(cluster, lambda _: {"allowed": True})
+    allow = Webhook(lambda _: {"allowed": True})
     with _asked(cluster, space, allow.client_config):
         await _until_asked(cluster, space)
         operation = await meshery.apply("custom", body=config_map("waits", namespace=space))

@@ -1,108 +1,68 @@
-"""An admission webhook that a real API server asks: a small HTTPS server behind the bed's egress.
-
-The bed sends the API server's calls to webhooks through a proxy's socket where nobody listens
-(`clusters.py`). Whoever listens there for a while is asked instead, whatever address is written in
-the configuration of the webhook.
-"""
+"""An admission webhook that a real API server asks: a small HTTPS server on loopback."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-import socket
 import ssl
 import tempfile
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.testbed.clusters import Cluster
+from tests.testbed import loopback
 from tests.testbed.pki import Authority
-
-HOST = "webhook.meshbus.test"
-_END_OF_HEAD = b"\r\n\r\n"
 
 Verdict = Callable[[dict[str, Any]], dict[str, Any]]
 """Makes an AdmissionResponse of an AdmissionRequest."""
 
 
 class Webhook:
-    """Answers `AdmissionReview`s for as long as it is open."""
+    """Answers `AdmissionReview`s for as long as it is open, at an address that it has before."""
 
-    def __init__(self, cluster: Cluster, verdict: Verdict) -> None:
-        self._socket = cluster.folder / "egress.sock"
+    def __init__(self, verdict: Verdict) -> None:
+        self._port = loopback.take_port()
         self._verdict = verdict
         self._authority = Authority("webhook authority")
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.TemporaryDirectory() as folder:
-            self._authority.issue_server("webhook", [HOST]).write(Path(folder), "webhook")
-            self._tls.load_cert_chain(Path(folder, "webhook.crt"), Path(folder, "webhook.key"))
 
     def __enter__(self) -> Webhook:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._socket))
-        self._listener.listen()
-        threading.Thread(target=self._accept, name="webhook", daemon=True).start()
+        verdict = self._verdict
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                request = review.pop("request")
+                review["response"] = {"uid": request["uid"], **verdict(request)}
+                content = json.dumps(review).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        self._server = ThreadingHTTPServer((loopback.HOST, self._port), Handler)
+        self._server.socket = self._tls().wrap_socket(self._server.socket, server_side=True)
+        threading.Thread(target=self._server.serve_forever, name="webhook", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing alone would leave the accepting thread where it is.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._socket.unlink()
+        self._server.shutdown()
+        self._server.server_close()
 
     @property
     def client_config(self) -> dict[str, str]:
         """What a webhook configuration says of it."""
         bundle = base64.b64encode(self._authority.certificate_pem).decode()
-        return {"url": f"https://{HOST}/review", "caBundle": bundle}
+        return {"url": f"https://{loopback.HOST}:{self._port}/review", "caBundle": bundle}
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            _read_head(connection)  # CONNECT, from the API server to what it takes for a proxy
-            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            with self._tls.wrap_socket(connection, server_side=True) as secured:
-                while True:
-                    head, body = _read_head(secured)
-                    length = next(
-                        int(line.split(b":")[1])
-                        for line in head.split(b"\r\n")
-                        if line.lower().startswith(b"content-length:")
-                    )
-                    while len(body) < length:
-                        body += secured.recv(65_536)
-                    secured.sendall(self._answer(body))
-
-    def _answer(self, body: bytes) -> bytes:
-        review = json.loads(body)
-        review["response"] = {
-            "uid": review["request"]["uid"],
-            **self._verdict(review.pop("request")),
-        }
-        content = json.dumps(review).encode()
-        head = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-        )
-        return head.encode() + _END_OF_HEAD + content
-
-
-def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
-    """The head of a request, and what of its body came along."""
-    read = b""
-    while _END_OF_HEAD not in read:
-        chunk = connection.recv(65_536)
-        if not chunk:
-            raise OSError("the client is gone")
-        read += chunk
-    head, _, body = read.partition(_END_OF_HEAD)
-    return head, body
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as folder:
+            self._authority.issue_server("webhook", [loopback.HOST]).write(Path(folder), "webhook")
+            context.load_cert_chain(Path(folder, "webhook.crt"), Path(folder, "webhook.key"))
+        return context
