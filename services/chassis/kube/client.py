@@ -390,6 +390,9 @@ def error_of(
                 cause="the namespace is being deleted",
                 remedy="wait until it is gone, then repeat the operation",
             )
+        # Policy engines deny with a 403; no right of the user's would change that.
+        case _ if "admission webhook" in text and "denied" in text:
+            return ObjectInvalid(what, subject=subject)
         case 403:
             return ClusterForbidden(what, subject=subject)
         # A path of a group or version that is not served is answered in plain text.
@@ -412,8 +415,6 @@ def error_of(
             pause = _FILLING_DELAY_S if _FILLING in text else _retry_after(headers)
             overloaded.retry_after_s = pause
             return overloaded
-        case _ if "admission webhook" in text and "denied" in text:
-            return ObjectInvalid(what, subject=subject)
         case _ if _NOT_OF_ITS_SCHEMA in text:
             return ObjectInvalid(what, subject=subject)
         case _:
