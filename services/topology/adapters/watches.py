@@ -177,9 +177,21 @@ class ClusterWatch:
                 if (resource := await self._resource(f"{group}/{name}")) is not None:
                     yield Watch(f"{group}/{name}"), resource
         if (resource := await self._resource(kinds.CONFIG_MAP)) is not None:
-            yield Watch(kinds.CONFIG_MAP, SYSTEM_NAMESPACE), resource
+            for namespace in sorted(self._system_namespaces()):
+                yield Watch(kinds.CONFIG_MAP, namespace), resource
         async for found in self._of_intents():
             yield found
+
+    def _system_namespaces(self) -> set[str]:
+        """Where a mesh may have its settings: the usual namespace, and those with an istiod."""
+        return {
+            SYSTEM_NAMESPACE,
+            *(
+                one.namespace
+                for one in self.observer.state.all(kinds.DEPLOYMENT)
+                if one.labels.get("app") == "istiod"
+            ),
+        }
 
     async def _of_intents(self) -> _Wanted:
         """Kinds of applied objects that the topology itself does not watch."""
@@ -188,7 +200,7 @@ class ClusterWatch:
         for key in self.drifts.kinds():
             if key.kind in shown or kinds.is_configuration(key.kind):
                 continue
-            if (key.kind, key.namespace) != (kinds.CONFIG_MAP, SYSTEM_NAMESPACE):
+            if key.kind != kinds.CONFIG_MAP or key.namespace not in self._system_namespaces():
                 places.setdefault(key.kind, set()).add(key.namespace)
         for kind, namespaces in sorted(places.items()):
             if (resource := await self._resource(kind)) is not None:
@@ -277,7 +289,9 @@ class ClusterWatch:
 
     def _is_shown(self, watch: Watch, obj: KubeObject) -> bool:
         if watch.kind == kinds.CONFIG_MAP:
-            return watch.shows and str(obj["metadata"]["name"]).startswith(_MESH_SETTINGS)
+            # Those that istiod elects its leaders by hold no data, and change all the time.
+            is_of_mesh = str(obj["metadata"]["name"]).startswith(_MESH_SETTINGS)
+            return watch.shows and is_of_mesh and bool(obj.get("data"))
         return watch.shows
 
     def _list(self, watch: Watch, items: Iterable[_Seen]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from services.topology.cluster import kinds, tags
 from services.topology.cluster.objects import Change, Key, Labels, Namespace, Pod, Service, Workload
 from services.topology.cluster.state import State, matches
-from services.topology.mesh.meshes import SETTINGS, SYSTEM_NAMESPACE, Mesh
+from services.topology.mesh.meshes import Mesh, mesh_of
 
 ALL = "*"
 """As a mark's name: all objects of a kind and namespace; as its namespace: of all namespaces."""
@@ -85,8 +85,7 @@ class Lens:
 
     def mesh(self) -> Mesh:
         """The mesh's own settings."""
-        found = self.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, SETTINGS)
-        return Mesh.of(found.spec if found is not None else {})
+        return mesh_of(self)
 
 
 def marks_of(change: Change) -> tuple[Key, ...]:

@@ -21,7 +21,7 @@ from services.topology.cluster.objects import Key, Pod
 from services.topology.cluster.state import State
 from services.topology.mesh import images, protocols
 from services.topology.mesh.membership import is_in_mesh
-from services.topology.mesh.meshes import SYSTEM_NAMESPACE, mesh_of
+from services.topology.mesh.meshes import mesh_of
 
 VETTERS = (
     "podsinmesh",
@@ -70,7 +70,8 @@ class Note:
 
 def notes(state: State, findings: Iterable[Finding]) -> list[Note]:
     """The notes of all vetters, in their order; `findings` are those of the cluster's analysis."""
-    system_spaces = {mesh_of(state).root_namespace, SYSTEM_NAMESPACE, *_KUBERNETES_NAMESPACES}
+    mesh = mesh_of(state)
+    system_spaces = {mesh.root_namespace, mesh.system_namespace, *_KUBERNETES_NAMESPACES}
     alive = [pod for pod in state.all(kinds.POD) if not pod.has_ended]
     user = [pod for pod in alive if pod.namespace not in system_spaces]
     meshed = [pod for pod in user if is_in_mesh(pod)]

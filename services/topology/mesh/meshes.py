@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.topology.cluster import kinds
+from services.topology.cluster.objects import Config, Key
 from services.topology.cluster.state import State
+from services.topology.mesh.registry import Reads
 
 SYSTEM_NAMESPACE = "istio-system"
 SETTINGS = "istio"
@@ -21,6 +23,8 @@ _INJECTOR = "istio-sidecar-injector"
 class Mesh:
     """The settings of MeshConfig that are read here; Istio's defaults where it is silent."""
 
+    system_namespace: str = SYSTEM_NAMESPACE
+    """Where istiod and its settings are."""
     root_namespace: str = SYSTEM_NAMESPACE
     trust_domain: str = "cluster.local"
     auto_mtls: bool = True
@@ -31,13 +35,14 @@ class Mesh:
     config: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Mesh:
+    def of(cls, settings: Config | None) -> Mesh:
         """From the record of the ConfigMap: `reading.py` has parsed its YAML."""
-        config = data.get("mesh")
-        if not isinstance(config, dict):
+        config = settings.spec.get("mesh") if settings is not None else None
+        if settings is None or not isinstance(config, dict):
             return cls()
         return cls(
-            root_namespace=str(config.get("rootNamespace") or SYSTEM_NAMESPACE),
+            system_namespace=settings.namespace,
+            root_namespace=str(config.get("rootNamespace") or settings.namespace),
             trust_domain=str(config.get("trustDomain") or "cluster.local"),
             auto_mtls=config.get("enableAutoMtls") is not False,
             lets_out_any=_outbound_mode(config) != "REGISTRY_ONLY",
@@ -51,10 +56,19 @@ def _outbound_mode(config: Mapping[str, Any]) -> Any:
     return policy.get("mode") if isinstance(policy, dict) else None
 
 
-def mesh_of(state: State) -> Mesh:
-    """The mesh of a cluster."""
-    found = state.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, SETTINGS)
-    return Mesh.of(found.spec if found is not None else {})
+def mesh_of(reads: Reads) -> Mesh:
+    """The mesh of a cluster, by the settings of the unnamed revision, else of a named one; in
+    istio-system before any other namespace."""
+    found = [
+        config
+        for config in reads.all(kinds.CONFIG_MAP)
+        if f"{config.name}-".startswith(f"{SETTINGS}-") and "mesh" in config.spec
+    ]
+    return Mesh.of(min(found, key=_precedence, default=None))
+
+
+def _precedence(settings: Config) -> tuple[bool, bool, Key]:
+    return settings.name != SETTINGS, settings.namespace != SYSTEM_NAMESPACE, settings.key
 
 
 def istio_name(state: State) -> str:

@@ -32,7 +32,6 @@ from services.topology.cluster.objects import (
 from services.topology.cluster.state import matches
 from services.topology.mesh.images import PROXY
 from services.topology.mesh.membership import DATAPLANE, INJECT, INJECTION, REVISION
-from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 
 IGNORED_NAMESPACES = frozenset(
     {"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
@@ -73,7 +72,7 @@ def _shape(runs: Runs) -> tuple[object, ...]:
 
 
 def _namespace(lens: Lens, namespace: Namespace) -> Iterator[Finding]:
-    if namespace.name == SYSTEM_NAMESPACE or namespace.name in IGNORED_NAMESPACES:
+    if namespace.name in (lens.mesh().system_namespace, *IGNORED_NAMESPACES):
         return
     own = namespace.labels
     injection = own.get(INJECTION)
@@ -94,7 +93,8 @@ def _namespace(lens: Lens, namespace: Namespace) -> Iterator[Finding]:
 
 
 def _injects_by_default(lens: Lens) -> bool:
-    injector = lens.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, "istio-sidecar-injector")
+    home = lens.mesh().system_namespace
+    injector = lens.get(kinds.CONFIG_MAP, home, "istio-sidecar-injector")
     if injector is None:
         return False
     settings = part(injector.spec, "values", "sidecarInjectorWebhook")
@@ -173,7 +173,8 @@ _MOST_IN_CONFIG = 2000
 def _wanted_image(lens: Lens, revision: str) -> str:
     """The image in the injector's settings; "" where they are not known."""
     suffix = f"-{revision}" if revision not in ("", "default") else ""
-    injector = lens.get(kinds.CONFIG_MAP, SYSTEM_NAMESPACE, f"istio-sidecar-injector{suffix}")
+    home = lens.mesh().system_namespace
+    injector = lens.get(kinds.CONFIG_MAP, home, f"istio-sidecar-injector{suffix}")
     settings = part(injector.spec, "values", "global") if injector is not None else {}
     image = text(part(settings, "proxy"), "image")
     if not image or "/" in image:

@@ -13,7 +13,6 @@ from services.topology.cluster import hosts, kinds, tags
 from services.topology.cluster.forms import labels, mappings, number, part, parts, text, texts
 from services.topology.cluster.objects import Config
 from services.topology.cluster.state import matches
-from services.topology.mesh.meshes import SYSTEM_NAMESPACE
 from services.topology.mesh.registry import destination, scopes_of
 
 # --- hosts of several VirtualServices -------------------------------------------------------------
@@ -196,7 +195,7 @@ def _claims(lens: Lens, config: Config) -> Iterator[Finding]:
 def _authenticates(lens: Lens, pod: Any) -> bool:
     return any(
         matches(labels(policy.spec, "selector", "matchLabels"), pod.labels)
-        for namespace in (SYSTEM_NAMESPACE, pod.namespace)
+        for namespace in (lens.mesh().root_namespace, pod.namespace)
         for policy in lens.all(kinds.REQUEST_AUTHENTICATION, namespace)
     )
 
