@@ -102,12 +102,16 @@ class Policy(_Part):
     def is_open(self) -> bool:
         return self.rules is None
 
+    def _is_free(self, identity: Identity) -> bool:
+        """The operator's key may send commands itself: a rule would only look like a bound."""
+        return self.is_open or identity == OPERATOR
+
     def rules_of(self, identity: Identity) -> list[Rule]:
         return [rule for rule in self.rules or () if rule.is_for(identity)]
 
     def knows(self, identity: Identity) -> bool:
         """Whether any rule is for it; whoever has none is refused everything."""
-        return self.is_open or bool(self.rules_of(identity))
+        return self._is_free(identity) or bool(self.rules_of(identity))
 
     def may_operate(
         self, identity: Identity, *, kind: str, verb: Verb, cluster: str, namespace: str
@@ -117,7 +121,7 @@ class Policy(_Part):
         An empty `namespace` stands for what lies in none: Nodes, ClusterRoles, definitions. Only a
         rule for all namespaces covers that.
         """
-        return self.is_open or any(
+        return self._is_free(identity) or any(
             _any(rule.operations, kind)
             and verb in rule.verbs
             and rule.has_cluster(cluster)
@@ -127,11 +131,13 @@ class Policy(_Part):
 
     def may_name(self, identity: Identity, kind: str) -> bool:
         """Whether the operation is allowed to it anywhere, so that it is worth showing."""
-        return self.is_open or any(_any(r.operations, kind) for r in self.rules_of(identity))
+        return self._is_free(identity) or any(
+            _any(r.operations, kind) for r in self.rules_of(identity)
+        )
 
     def may_ask(self, identity: Identity, question: str, *, cluster: str | None) -> bool:
         """Whether it may ask `<service>.<verb>` about this cluster; None: about none, so all."""
-        return self.is_open or any(
+        return self._is_free(identity) or any(
             _any(rule.questions, question)
             and (rule.has_all_clusters if cluster is None else rule.has_cluster(cluster))
             for rule in self.rules_of(identity)
@@ -139,11 +145,13 @@ class Policy(_Part):
 
     def may_ask_some(self, identity: Identity, question: str) -> bool:
         """Whether it may ask at all, where the answer itself leaves out what is not for it."""
-        return self.is_open or any(_any(r.questions, question) for r in self.rules_of(identity))
+        return self._is_free(identity) or any(
+            _any(r.questions, question) for r in self.rules_of(identity)
+        )
 
     def may_see(self, identity: Identity, *, cluster: str, owner: str) -> bool:
         """Whether it may see an event of the operation of `owner` on the cluster."""
-        if self.is_open:
+        if self._is_free(identity):
             return True
         rules = self.rules_of(identity)
         if owner and owner == identity.name:

@@ -115,6 +115,8 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         requests=requests,
         parts=parts,
         registrations=registrations,
+        accept=operations,
+        body_limit=chassis.own.max_body_bytes,
         policy=chassis.policy,
         events=events,
         instance=settings.instance,

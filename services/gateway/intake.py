@@ -24,6 +24,7 @@ from services.chassis.kube.kubeconfigs import (
     parse_kubeconfig,
     select_context,
 )
+from services.chassis.messages import ClusterRecord
 from services.chassis.reading.aside import read_aside
 from services.chassis.reading.limits import Budget
 
@@ -37,17 +38,25 @@ _PEER_IDLE_S = 3600.0
 class Target:
     """A cluster that an operation works on, and the kubeconfig that reaches it."""
 
-    config: Kubeconfig
+    config: Kubeconfig | None
+    """None for a registered cluster, whose kubeconfig the gateway cannot read."""
     text: str = field(repr=False)
     digest: str
     """Hash of the text: tells a renewed credential from the known one."""
     cluster: str
     """The cluster's token on the bus."""
+    name: str
+    """What people call the cluster."""
 
     @property
-    def name(self) -> str:
-        """What people call the cluster."""
-        return shortened(self.config.context)[:_LONGEST_NAME]
+    def secrets(self) -> Sequence[str]:
+        """What must not be in a log while the operation is accepted."""
+        return list(self.config.secrets) if self.config is not None else []
+
+
+def registered(record: ClusterRecord) -> Target:
+    """The target of a registered cluster."""
+    return Target(None, "", "", record.cluster, record.name)
 
 
 @dataclass(slots=True)
@@ -88,7 +97,13 @@ class Intake:
             lambda: parse_kubeconfig(text, allow_insecure=self.allow_insecure, budget=budget),
             size=size,
         )
-        target = Target(config=config, text=text, digest=digest, cluster=config.cluster)
+        target = Target(
+            config=config,
+            text=text,
+            digest=digest,
+            cluster=config.cluster,
+            name=shortened(config.context)[:_LONGEST_NAME],
+        )
         self._known[digest] = target
         return target
 

@@ -138,13 +138,15 @@ class Operations:
         *,
         identity: Identity,
         remembered: Target | None,
+        registered: Sequence[Target] = (),
     ) -> str:
         """Accepts the operation and returns its id; raises when it will run on no cluster.
 
+        With `registered` it works on those clusters, with the credentials that lifecycle has.
         `NotPermitted` when the policy refuses it on one of its clusters: it is one request.
         """
         offer = await self.catalogs.find(request.kind)
-        targets = await self._targets(request, kubeconfigs, remembered)
+        targets = registered or await self._targets(request, kubeconfigs, remembered)
         for target in targets:
             require_operation(
                 self.policy(),
@@ -215,7 +217,7 @@ class Operations:
 
     async def _accept(self, accepting: _Accepting) -> set[str]:
         """Returns the clusters that a command was queued for."""
-        secrets = [secret for target in accepting.targets for secret in target.config.secrets]
+        secrets = [secret for target in accepting.targets for secret in target.secrets]
         with redaction.registered(secrets):
             async with self._turns.setdefault(accepting.operation, asyncio.Lock()):
                 claim = await self._claim(accepting)
@@ -259,6 +261,8 @@ class Operations:
 
     async def _seal(self, accepting: _Accepting, target: Target) -> bool:
         """Never over an earlier one: an id that is used twice must not swap a credential."""
+        if target.config is None:
+            return True
         return await self.sealer.create(
             subjects.operation_credential(accepting.operation, target.cluster),
             target.text,
@@ -401,6 +405,13 @@ def _reach(request: OperationRequest, offer: Offer) -> str:
     return request.namespace if stays else ""
 
 
+def _credential(accepting: _Accepting, target: Target) -> str:
+    """Its key; "" stands for the registered one."""
+    if target.config is None:
+        return ""
+    return subjects.operation_credential(accepting.operation, target.cluster)
+
+
 def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
     request = accepting.request
     return Command(
@@ -413,7 +424,7 @@ def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
         username=request.username,
         version=request.version,
         body=request.body,
-        credential=subjects.operation_credential(accepting.operation, target.cluster),
+        credential=_credential(accepting, target),
         deadline=claim.deadline,
         may_take_s=accepting.offer.operation.may_take_s,
     )

@@ -7,17 +7,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from proto import meshops_pb2 as pb
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, ObjectNotFound
-from services.chassis.messages import OperationRecord, RequestRecord
+from services.chassis.messages import OperationRecord, RequestRecord, Verb
 from services.chassis.policy import LOCAL, OPERATOR, Identity, Policy
+from services.gateway import wire
+from services.gateway.intake import registered
+from services.gateway.operations import Operations
 from services.gateway.registrations import Registrations
 from services.gateway.streaming.audiences import Audiences
 
 _MOST_LISTED = 100
 _USUALLY_LISTED = 20
+_APPLY = (
+    '{"kind": NAME, "clusters": [TOKEN], "verb": "apply" | "delete", "namespace": NAME, '
+    '"version": TEXT, "body": YAML, "operation": ID}'
+)
+
+
+class Apply(BaseModel):
+    """The question `mesh.gateway.apply`: an ApplyRuleRequest without kubeconfigs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    clusters: list[str] = Field(min_length=1)
+    verb: Verb = Verb.APPLY
+    namespace: str = ""
+    version: str = ""
+    body: str = ""
+    operation: str = ""
+
+    def request(self) -> pb.ApplyRuleRequest:
+        """For the same checks as every other operation goes through."""
+        return pb.ApplyRuleRequest(
+            opName=self.kind,
+            namespace=self.namespace,
+            custom_body=self.body,
+            delete_op=self.verb is Verb.DELETE,
+            operation_id=self.operation,
+            version=self.version,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +62,8 @@ class Answers:
     requests: Records[RequestRecord]
     parts: Records[OperationRecord]
     registrations: Registrations
+    accept: Operations
+    body_limit: int
     policy: Callable[[], Policy]
     events: Audiences
     instance: str
@@ -35,7 +72,8 @@ class Answers:
         return [
             Query("operations", '{"operation": ID} or {"limit": 20}', answer_to=self.operations),
             Query("clusters", "{}", answer_to=self.clusters),
-            Query("deregister", '{"cluster": TOKEN}', self.deregister),
+            Query("deregister", '{"cluster": TOKEN}', self.deregister, changes=True),
+            Query("apply", _APPLY, answer_to=self.apply, changes=True),
             Query("streams", "{}", self.streams),
         ]
 
@@ -68,6 +106,28 @@ class Answers:
         if not isinstance(cluster, str) or not cluster:
             raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
         return {"cluster": cluster, "deregistered": await self.registrations.deregister(cluster)}
+
+    async def apply(self, asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        """Accepts an operation on registered clusters, with their registered credentials."""
+        try:
+            question = Apply.model_validate(asked)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise MalformedRequest(f"{place}: {first['msg']}", remedy=f"send {_APPLY}") from None
+        most = self.accept.intake.most_clusters
+        if len(question.clusters) > most:
+            raise MalformedRequest(f"clusters: {len(question.clusters)}, the limit is {most}")
+        listed = {record.cluster: record for record in await self.registrations.listed()}
+        unknown = [cluster for cluster in question.clusters if cluster not in listed]
+        if unknown:
+            raise ObjectNotFound(f"cluster {unknown[0][:64]} is not registered")
+        request = wire.operation_request(question.request(), body_limit=self.body_limit)
+        targets = [registered(listed[cluster]) for cluster in dict.fromkeys(question.clusters)]
+        operation = await self.accept.apply(
+            request, (), identity=identity, remembered=None, registered=targets
+        )
+        return {"operation": operation}
 
     async def streams(self, _asked: dict[str, Any]) -> dict[str, Any]:
         """Clients of this process, and up to where events were delivered."""

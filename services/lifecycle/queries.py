@@ -32,7 +32,7 @@ class Answers:
         return [
             Query("versions", "{}", self.list_versions),
             Query("status", '{"operation": ID, "cluster": TOKEN}', self.status),
-            Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel),
+            Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel, changes=True),
             Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),

@@ -62,9 +62,10 @@ class Answers:
                 '{"test": SMP YAML, "cluster": TOKEN, "run": ID} or the YAML alone',
                 self.run,
                 text_field=_TEXT,
+                changes=True,
             ),
             Query("status", f"{_RUN}; without one, all runs", self.status),
-            Query("cancel", _RUN, self.cancel),
+            Query("cancel", _RUN, self.cancel, changes=True),
             Query("results", f'{{"run": ID, "format": {" | ".join(FORMATS)}}}', self.read),
             Query(
                 "compare",

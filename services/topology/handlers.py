@@ -211,7 +211,7 @@ def queries(handlers: Handlers) -> list[Query]:
             handlers.path,
         ),
         Query("drift", f"{{{of}, {at}}}", handlers.drift),
-        Query("heal", f'{{{of}, "drift": ID}}', handlers.heal),
+        Query("heal", f'{{{of}, "drift": ID}}', handlers.heal, changes=True),
         Query(
             "findings",
             f'{{{of}, "namespaces": [NAME], "codes": [CODE], {at}}}',

@@ -49,6 +49,8 @@ _LONGEST_TEXT = 2000
 # More than a flood of clusters that do not answer asks for (`in_hand` of the translator).
 _MOST_AT_ONCE = 256
 _STOP_WITHIN_S = 5.0
+_LONGEST_NAME = 128
+_MOST_NAMED = 100
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,8 @@ class Query:
     answer: Answerer = _unanswered
     text_field: str = ""
     answer_to: PersonalAnswerer | None = None
+    changes: bool = False
+    """Whether it changes something: then it is in the audit whoever asks."""
 
 
 @dataclass(slots=True)
@@ -148,17 +152,16 @@ class Askers:
         if identity == OPERATOR:
             return
         question = f"{self.service}.{query.verb}"
-        cluster = asked.get("cluster")
+        named = asked.get("cluster")
+        cluster = named if isinstance(named, str) else ""
         policy = self.policy()
         is_allowed = (
             policy.may_ask_some(identity, question)
             if query.answer_to is not None
-            else policy.may_ask(
-                identity, question, cluster=cluster if isinstance(cluster, str) else None
-            )
+            else policy.may_ask(identity, question, cluster=cluster or None)
         )
         if not is_allowed:
-            place = f"cluster {cluster[:64]}" if isinstance(cluster, str) else "all clusters"
+            place = f"cluster {cluster[:64]}" if cluster else "all clusters"
             raise NotPermitted(
                 f"{identity.name} may not ask {question} about {place}", subject=identity.name
             )
@@ -166,10 +169,11 @@ class Askers:
     def close(
         self, identity: Identity | None, query: Query, asked: Mapping[str, Any], error: str
     ) -> None:
-        """Questions under a name, answered or refused: an entry of the audit."""
-        if identity == OPERATOR:
+        """Questions under a name, and all that change something: an entry of the audit."""
+        if identity == OPERATOR and not query.changes:
             return
-        cluster = asked.get("cluster")
+        clusters = asked.get("clusters")
+        named = clusters if isinstance(clusters, list) else [_text_in(asked, "cluster")]
         self.audit.write(
             AuditEntry(
                 service=self.service,
@@ -177,7 +181,11 @@ class Askers:
                 groups=sorted(identity.groups) if identity else [],
                 by="nats",
                 call=f"mesh.{self.service}.{query.verb}",
-                clusters=[cluster[:64]] if isinstance(cluster, str) else [],
+                operation=_text_in(asked, "operation"),
+                kind=_text_in(asked, "kind"),
+                verb=_text_in(asked, "verb"),
+                namespace=_text_in(asked, "namespace"),
+                clusters=[str(one)[:_LONGEST_NAME] for one in named[:_MOST_NAMED] if one],
                 outcome=Outcome.REFUSED if error else Outcome.ACCEPTED,
                 code=error,
             )
@@ -297,6 +305,12 @@ def _asked(body: bytes, headers: Mapping[str, str], query: Query) -> dict[str, A
     if not isinstance(asked, dict):
         raise MalformedRequest("the question is not a JSON object", remedy=f"send {query.usage}")
     return asked
+
+
+def _text_in(asked: Mapping[str, Any], field: str) -> str:
+    """A short text field of a question; "" where it is missing, or something else."""
+    value = asked.get(field)
+    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
 
 
 def _text(body: bytes) -> str:

@@ -16,7 +16,9 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from deploy.nats.permissions import people
 from services.chassis.bus.connection import connect
+from services.chassis.bus.records import Records
 from services.chassis.bus.streams import call_api
+from services.chassis.messages import ClusterRecord, RequestRecord
 from services.chassis.policy import read_policy
 from tests.real.gateway.callers import Caller, Relay, TokenFile, calling, silent
 from tests.real.gateway.rig import (
@@ -47,7 +49,7 @@ rules:
 - identities: [ben]
   operations: [custom, bookinfo]
   clusters: [{cluster_of("bens")}]
-  questions: [gateway.operations, gateway.deregister]
+  questions: [gateway.operations, gateway.deregister, gateway.apply]
 """
 
 
@@ -212,6 +214,41 @@ async def test_people_ask_under_their_own_names_only(guarded: Guarded) -> None:
     assert await asked(rig, "ben", "deregister", foreign, name="ben") == "MB-1302"
     assert await asked(rig, "ben", "streams", {}, name="ben") == "MB-1302"
     assert await asked(rig, "mallory", "operations", {}, name="mallory") == "MB-1302"
+
+
+async def test_an_operation_on_registered_clusters_is_accepted_over_the_service_api(
+    guarded: Guarded,
+) -> None:
+    rig = guarded.rig
+    for name in ("bens", "anas"):
+        record = ClusterRecord(cluster=cluster_of(name), name=name, server="https://x:6443")
+        await Records(rig.bucket("clusters"), ClusterRecord).put(record.cluster, record)
+
+    def question(operation: str, *names: str, **fields: Any) -> dict[str, Any]:
+        clusters = [cluster_of(name) for name in names]
+        return {"kind": "custom", "clusters": clusters, "operation": operation, **fields}
+
+    async def apply(user: str, asking: dict[str, Any]) -> Any:
+        return await asked(rig, user, "apply", asking, name=user)
+
+    assert await apply("ana", question("api-1", "bens", "anas")) == {"operation": "api-1"}
+    assert await apply("ben", question("api-2", "bens")) == {"operation": "api-2"}
+    assert await apply("ben", question("api-3", "anas")) == "MB-1302"
+    assert await apply("ben", question("api-4", "bens", "anas")) == "MB-1302"
+    assert await apply("ana", question("api-5", "unknown")) == "MB-3004"
+    assert await apply("ana", question("api-6", "anas", kube_configs=["x"])) == "MB-1001"
+    assert await apply("mallory", question("api-7", "bens")) == "MB-1302"
+    commands = [subject for subject in await rig.commands() if ".apply.api-" in subject]
+    assert commands == sorted(
+        f"cmd.lifecycle.{cluster_of(name)}.apply.{operation}"
+        for name, operation in (("bens", "api-1"), ("anas", "api-1"), ("bens", "api-2"))
+    )
+    # Lifecycle takes the registered credentials: the gateway has none to seal.
+    keys = await rig.bucket("credentials").keys(matching="operation.>")
+    assert [key for key in keys if key.startswith("operation.api-")] == []
+    stored = await Records(rig.bucket("ops"), RequestRecord).get("api-2")
+    assert stored is not None
+    assert stored[0].identity == "ben"
 
 
 async def test_nats_keeps_people_from_each_others_names(guarded: Guarded) -> None:
