@@ -58,7 +58,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         policy=settings.address_policy,
         bounds=settings.answer_bounds,
     )
-    slots = Slots(own.slots, own.slots_per_cluster)
+    slots = Slots(own.slots, min(own.slots_per_cluster, max(1, own.slots - 1)))
     handlers = Handlers(
         connections=connections,
         slots=slots,

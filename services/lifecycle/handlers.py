@@ -16,6 +16,7 @@ from services.chassis.kube.readiness import Readiness
 from services.chassis.messages import Phase, Plan, SlotKind, Verb
 from services.chassis.operations.completion import first_error
 from services.chassis.operations.running import Attempt
+from services.chassis.telemetry.metrics import WAITING
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.manifests.engine import Engine
 from services.lifecycle.manifests.objects import by_kind, listing
@@ -53,7 +54,8 @@ class Handlers:
                 Phase.STARTED,
                 f"{action} {command.kind} started on {connection.client.config.context}",
             )
-            await attempt.fence.guard(self.connections.reached(connection))
+            with self.connections.metrics.counted(WAITING, "cluster"):
+                await attempt.fence.guard(self.connections.reached(connection))
             work = self._work(attempt, connection)
             is_mesh = attempt.advertised.slot is SlotKind.MESH
             async with (
@@ -68,7 +70,8 @@ class Handlers:
         """Holds one of the worker's slots, unless the operation is over before its turn comes."""
         command = attempt.command
         with self.slots.asked(cluster=command.cluster, identity="") as turn:
-            await attempt.fence.guard(turn.come())
+            with self.connections.metrics.counted(WAITING, "slot"):
+                await attempt.fence.guard(turn.come())
             if command.deadline <= datetime.now(timezone.utc):
                 raise DeadlineExpired("the command's turn did not come before its deadline")
             yield

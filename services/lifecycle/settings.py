@@ -24,8 +24,8 @@ class LifecycleSettings(BaseSettings):
     slots: int = Field(default=8, ge=1, le=64)
     """Commands that one worker runs side by side."""
     slots_per_cluster: int = Field(default=6, ge=1, le=64)
-    """How many of them may be for one cluster: its API server may hang, and the others' operations
-    must not wait for that."""
+    """How many of them may be for one cluster, one less than all at most: its API server may hang,
+    and the others' operations must not wait for that."""
     in_hand: int = Field(default=128, ge=1, le=1000)
     """Commands that one worker holds at a time, running or not: those whose cluster does not
     answer wait here and take no slot. A worker that dies gives all of them to another one."""

@@ -22,6 +22,10 @@ class Turn:
     identity: str
     _has_come: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def has_come(self) -> bool:
+        return self._has_come.is_set()
+
     async def come(self) -> None:
         """Waits for the turn."""
         await self._has_come.wait()

@@ -5,6 +5,8 @@ The reference page is generated from the entries; code uses the instruments by e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,8 +52,16 @@ COMMAND_SECONDS = Metric(
 RUNNING = Metric(
     name="meshbus_commands_running",
     type=MetricType.GAUGE,
-    meaning="Commands that this worker runs now",
+    meaning="Commands that this worker has in hand: running, or waiting as the next metric says",
     action="At the worker's limit for long: add a worker",
+)
+WAITING = Metric(
+    name="meshbus_commands_waiting",
+    type=MetricType.GAUGE,
+    labels=("reason",),
+    meaning="Commands in this worker's hands that wait: for their `cluster`'s first answer, or for "
+    "a `slot`",
+    action="`cluster`: some do not answer, and fail soon. `slot` for long: add a worker",
 )
 KUBE_REQUESTS = Metric(
     name="meshbus_kube_requests_total",
@@ -148,6 +158,7 @@ CATALOGUE: tuple[Metric, ...] = (
     COMMANDS,
     COMMAND_SECONDS,
     RUNNING,
+    WAITING,
     KUBE_REQUESTS,
     EVENTS,
     RPC_SECONDS,
@@ -192,9 +203,19 @@ class Metrics:
         counter = self._counters[metric.name]
         (counter.labels(*labels) if labels else counter).inc(times)
 
-    def add(self, metric: Metric, amount: float) -> None:
+    def add(self, metric: Metric, amount: float, *labels: str) -> None:
         """Moves a gauge up or down."""
-        self._gauges[metric.name].inc(amount)
+        gauge = self._gauges[metric.name]
+        (gauge.labels(*labels) if labels else gauge).inc(amount)
+
+    @contextmanager
+    def counted(self, metric: Metric, *labels: str) -> Iterator[None]:
+        """A gauge is one higher for the block."""
+        self.add(metric, 1, *labels)
+        try:
+            yield
+        finally:
+            self.add(metric, -1, *labels)
 
     def observe(self, metric: Metric, seconds: float, *labels: str) -> None:
         histogram = self._histograms[metric.name]

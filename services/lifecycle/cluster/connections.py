@@ -236,7 +236,10 @@ class Connections:
             yield entry.connection
         finally:
             entry.users -= 1
-            if entry.users == 0:
+            if entry.users == 0 and not entry.connection.is_reached:
+                # Nothing of it is worth keeping, and a flood would be kept for minutes.
+                self._expire(digest)
+            elif entry.users == 0:
                 loop = asyncio.get_running_loop()
                 entry.expiry = loop.call_later(self.idle.total_seconds(), self._expire, digest)
 
@@ -254,9 +257,7 @@ class Connections:
             self._hold("register-cluster", self._register(entry))
 
     async def close(self) -> None:
-        for key, entry in list(self._open.items()):
-            if entry.reaching is not None:
-                entry.reaching.cancel()
+        for key in list(self._open):
             self._expire(key)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -295,7 +296,10 @@ class Connections:
         return Connection(client, Resources(client))
 
     def _expire(self, key: str) -> None:
-        connection = self._open.pop(key).connection
+        entry = self._open.pop(key)
+        if entry.reaching is not None:
+            entry.reaching.cancel()
+        connection = entry.connection
         redaction.forget(connection.client.config.secrets)
         self._hold("close-connection", connection.client.close())
 
