@@ -204,6 +204,7 @@ LIFECYCLE = User(
         _store("credentials", "the one to watch it with", keys="watch.*"),
         _store("clusters", "registered clusters"),
         _fetch("clusters", "with which credential a cluster is registered"),
+        _keys("clusters", "how many clusters somebody has registered"),
         Right("mesh.translator.upgrade", "what an upgrade would break, before it begins"),
         _audit("lifecycle"),
         _verify(),

@@ -46,6 +46,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     registrations = Registrations(
         Records(Bucket(bus, "clusters"), ClusterRecord),
         Sealer(credentials),
+        own.clusters_per_identity,
         own.register_clusters,
     )
     connections = Connections(

@@ -14,6 +14,7 @@ from services.chassis.bus.queries import Query
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
+from services.chassis.policy import LOCAL
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
@@ -94,7 +95,7 @@ class Answers:
             operation=question.operation or "question",
             credential=question.credential,
         ) as connection:
-            await self.connections.reached(connection)
+            await self.connections.reached(connection, identity=LOCAL.name)
             yield connection
 
 

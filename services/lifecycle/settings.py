@@ -32,6 +32,9 @@ class LifecycleSettings(BaseSettings):
     first_contact: Duration = Field(default=timedelta(seconds=8), gt=timedelta(0))
     """How long a cluster may take to answer for the first time. One that is registered with the
     same credential gets longer, since it may be restarting."""
+    clusters_per_identity: int = Field(default=50, ge=1)
+    """Clusters that one identity may have registered: half of what a topology worker watches, so
+    that nobody fills it alone, be it with API servers of their own making."""
     register_clusters: bool = True
     """Keeps each cluster's sealed kubeconfig once the cluster has accepted it, for watching it."""
     parallel_writes: int = Field(default=12, ge=1, le=64)

@@ -6,10 +6,13 @@ authorities.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,6 +31,7 @@ from tests.testbed.meshery import Meshery
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.seeing import WITHIN, seeing
 from tests.testbed.stack import Stack
+from tests.testbed.strangers import Stranger, answer
 from tests.testbed.waiting import eventually
 
 pytestmark = pytest.mark.services("lifecycle", "translator", "topology", "gateway")
@@ -183,3 +187,62 @@ async def test_a_cluster_that_hangs_leaves_slots_to_the_others(
             await meshery.run("label-namespace", namespace="default", delete=True)
             assert time.monotonic() - began < PATIENCE_S
             proxy.heal()
+
+
+def poses_as_kubernetes(_request: str) -> Iterator[bytes]:
+    """Accepts every credential, and knows every object."""
+    namespace = {"kind": "Namespace", "metadata": {"name": "kube-system", "uid": "made-up"}}
+    yield answer(json.dumps(namespace).encode(), Content_Type="application/json")
+
+
+async def test_api_servers_of_a_stranger_s_own_do_not_fill_topology(
+    built: None, cluster: Cluster, tmp_path: Path
+) -> None:
+    """They accept their own credential as often as somebody likes."""
+    quota = 3
+    settings = {"MESHBUS_LIFECYCLE_CLUSTERS_PER_IDENTITY": str(quota)}
+    services = ("lifecycle", "translator", "gateway")
+    with (
+        Stack(tmp_path, services=services, settings=settings) as stack,
+        Stranger(poses_as_kubernetes) as stranger,
+    ):
+        fakes = [
+            stranger.kubeconfig(f"https://{loopback.HOST}:{stranger.port}/{number}")
+            for number in range(quota + 2)
+        ]
+        async with (
+            Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as meshery,
+            admin(stack) as bus,
+        ):
+
+            async def known() -> list[str]:
+                listed = await ask(bus, {}, service="gateway", verb="clusters", within=WITHIN)
+                return [record["cluster"] for record in listed["clusters"]]
+
+            for number, fake in enumerate(fakes):
+                final = await meshery.run(
+                    "label-namespace", namespace="default", kubeconfigs=[fake]
+                )
+                if number < quota:
+                    await eventually(
+                        lambda count=number + 1: _has(known, count), what="one more cluster"
+                    )
+                else:
+                    told = partial(_is_warned, meshery, final.event.operation_id)
+                    await meshery.until(told)
+            assert len(await known()) == quota
+            # What is not needed any more makes room.
+            gone = parse_kubeconfig(fakes[0]).cluster
+            await ask(bus, {"cluster": gone}, service="gateway", verb="deregister", within=WITHIN)
+            await apply(meshery, "registers")
+            token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+            await eventually(lambda: registered(bus, token), what="the cluster that is there")
+
+
+async def _has(known: Callable[[], Awaitable[list[str]]], count: int) -> bool:
+    return len(await known()) == count
+
+
+def _is_warned(meshery: Meshery, operation: str) -> bool:
+    told = [received.event.summary for received in meshery.of(operation)]
+    return any("clusters registered, as many as one may" in summary for summary in told)

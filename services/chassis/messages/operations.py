@@ -114,6 +114,8 @@ class ClusterRecord(Message):
     server: str
     credential: str = ""
     """SHA-256 of the kubeconfig: tells whether another one was registered since."""
+    identity: str = ""
+    """Who asked for the operation that registered it."""
     sealed_to: str = ""
     """Fingerprint of the keys to which its credentials are sealed."""
     registered: datetime = Field(default_factory=_now)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +35,7 @@ from services.chassis.errors import (
     MeshbusError,
     NamespaceMissing,
     ObjectNotFound,
+    QuotaExceeded,
 )
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.client import KubeClient
@@ -184,6 +185,10 @@ class Connection:
         return found
 
 
+Warn = Callable[[str, str], None]
+"""Tells whoever asked for the operation: what, and why."""
+
+
 @dataclass(slots=True)
 class _Entry:
     """A connection, how many use it, and when it expires."""
@@ -243,18 +248,24 @@ class Connections:
                 loop = asyncio.get_running_loop()
                 entry.expiry = loop.call_later(self.idle.total_seconds(), self._expire, digest)
 
-    async def reached(self, connection: Connection) -> None:
+    async def reached(
+        self, connection: Connection, *, identity: str, warn: Warn = lambda _what, _why: None
+    ) -> None:
         """Waits for the first contact, and registers a cluster whose credential has passed it.
 
-        Everybody who waits for the same cluster shares one contact, and its failure.
+        Everybody who waits for the same cluster shares one contact, and its failure. `warn` is told
+        when a cluster cannot be registered for the identity.
         """
         entry = next(e for e in self._open.values() if e.connection is connection)
-        if not connection.is_reached:
+        is_first = not connection.is_reached
+        if is_first:
             if entry.reaching is None:
                 entry.reaching = self._hold("first-contact", self._reach(entry))
             await asyncio.shield(entry.reaching)
         if connection.is_proven:
-            self._hold("register-cluster", self._register(entry))
+            registering = self._hold("register-cluster", self._register(entry, identity, warn))
+            if is_first:
+                await asyncio.shield(registering)
 
     async def close(self) -> None:
         for key in list(self._open):
@@ -269,11 +280,16 @@ class Connections:
         finally:
             entry.reaching = None
 
-    async def _register(self, entry: _Entry) -> None:
+    async def _register(self, entry: _Entry, identity: str, warn: Warn) -> None:
         """The operation needs none of it, and does not fail with it."""
         config = entry.connection.client.config
         try:
-            await self.registrations.keep(config, text=entry.text, digest=entry.digest)
+            await self.registrations.keep(
+                config, text=entry.text, digest=entry.digest, identity=identity
+            )
+        except QuotaExceeded as error:
+            log.warning("cluster_not_registered", cluster=config.cluster, reason=error.summary)
+            warn(f"Not registered: {error.summary}", f"{error.cause}. {error.remedy}")
         except MeshbusError as error:
             log.warning("cluster_not_registered", cluster=config.cluster, reason=error.summary)
 

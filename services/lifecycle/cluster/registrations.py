@@ -14,6 +14,7 @@ import structlog
 
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.records import Records
+from services.chassis.errors import QuotaExceeded
 from services.chassis.kube.kubeconfigs import Kubeconfig
 from services.chassis.messages import ClusterRecord
 
@@ -28,6 +29,8 @@ class Registrations:
 
     clusters: Records[ClusterRecord]
     sealer: Sealer
+    most_of_identity: int
+    """Clusters that one identity may have registered."""
     is_on: bool = True
     """False where operations register no cluster."""
 
@@ -41,19 +44,22 @@ class Registrations:
             and stored.sealed_to == self.sealer.sealed_to
         )
 
-    async def keep(self, config: Kubeconfig, *, text: str, digest: str) -> None:
+    async def keep(self, config: Kubeconfig, *, text: str, digest: str, identity: str) -> None:
         """Registers the cluster of a kubeconfig that has authenticated, unless it is already.
 
         Another credential that was registered before is replaced: this one is known to work now.
+        Raises `QuotaExceeded` when the identity has as many clusters as it may.
         """
         cluster = config.cluster
         if not self.is_on or await self.is_with(cluster, digest):
             return
+        await self._require_room(cluster, identity)
         record = ClusterRecord(
             cluster=cluster,
             name=config.context[:_LONGEST_NAME],
             server=config.server,
             credential=digest,
+            identity=identity,
             sealed_to=self.sealer.sealed_to,
         )
         # The credential first: whoever sees the registration finds it.
@@ -67,6 +73,21 @@ class Registrations:
         await asyncio.gather(self.clusters.bucket.delete(cluster), self.sealer.deregister(cluster))
         log.info("cluster_deregistered", cluster=cluster)
         return known
+
+    async def _require_room(self, cluster: str, identity: str) -> None:
+        """Whoever runs an API server of their own accepts their own credential, as often as they
+        like: that a cluster is there proves nothing about who wants it watched."""
+        keys = await self.clusters.bucket.keys()
+        others = await asyncio.gather(*(self._stored(key) for key in keys if key != cluster))
+        owned = sum(record.identity == identity for record in others if record is not None)
+        if owned >= self.most_of_identity:
+            raise QuotaExceeded(
+                f"{identity} has {owned} clusters registered, as many as one may",
+                cause="this cluster is one more, so it is not kept for watching",
+                remedy="deregister one that is not needed (`nats req mesh.gateway.deregister`), or "
+                "raise MESHBUS_LIFECYCLE_CLUSTERS_PER_IDENTITY",
+                subject=identity,
+            )
 
     async def _stored(self, cluster: str) -> ClusterRecord | None:
         try:
