@@ -15,20 +15,24 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import grpc
 import pytest
 from aiohttp import web
 
-from services.chassis.messages import Phase
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.publishing import Publisher
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.messages import Command, Phase
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.processes import Process
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.stack import ROOT, Stack
-from tests.testbed.stored import stored_events
+from tests.testbed.stored import admin_bus, message_count, stored_events
 from tests.testbed.waiting import eventually
 from tests.testbed.wires import ApiWire, Forward
 
@@ -85,6 +89,10 @@ class Place:
     client: Meshery
     ways: dict[str, FaultProxy]
     clocks: dict[str, Path]
+
+    @property
+    def cluster(self) -> str:
+        return parse_kubeconfig(self.api.kubeconfig_text).cluster
 
     async def removed(self) -> None:
         final = await self.client.run("custom", body=BODY, namespace=SPACE, delete=True)
@@ -253,3 +261,54 @@ async def test_a_clock_that_jumps_spares_what_runs_and_is_told_to_what_waits(
         held.release()
         place.clocks[who].write_text("0")
     await place.client.run("custom", body=beside, delete=True)
+
+
+async def _asked_by_hand(place: Place, operation: str, *, left: timedelta) -> None:
+    """A command as a person sends it, that must be begun soon; then it leaves its queue."""
+    command = Command(
+        operation=operation,
+        kind="manifest",
+        namespace=SPACE,
+        body=BODY,
+        deadline=datetime.now(timezone.utc) + left,
+    )
+    body, headers = envelopes.encode(command, content_type=envelopes.JSON)
+    subject = subjects.apply_command(
+        service="lifecycle", cluster=place.cluster, operation=operation
+    )
+    ttl = left if left > timedelta(0) else None
+    async with admin_bus(place.stack) as bus:
+        await Publisher(bus).raw(subject, body, headers, within=timedelta(seconds=10), ttl=ttl)
+
+
+async def test_a_deadline_that_passes_during_the_work_spares_it(place: Place) -> None:
+    await place.done_once(await place.client.apply("custom", body=BODY, namespace=SPACE))
+    await place.removed()
+    held = Held(place.api)
+    await _asked_by_hand(place, "begun-in-time", left=timedelta(seconds=3))
+    await eventually(held.arrived.is_set, what="the first write", within_s=WITHIN_S)
+    async with admin_bus(place.stack) as bus:
+
+        async def has_left() -> bool:
+            return await message_count(bus, "CMD") == 0
+
+        await eventually(has_left, what="the command to leave its queue at its deadline")
+    held.release()
+    await place.done_once("begun-in-time")
+    assert place.writes("second") == 1
+
+
+async def test_a_deadline_that_has_passed_is_told_and_frees_the_queue(place: Place) -> None:
+    await place.done_once(await place.client.apply("custom", body=BODY, namespace=SPACE))
+    place.api.asked.clear()
+    await _asked_by_hand(place, "too-late", left=timedelta(seconds=-1))
+    [final] = await place.client.finals("too-late")
+    assert final.failed
+    assert final.event.error_code == "MB-2007"
+    assert place.writes("first") == 0
+    async with admin_bus(place.stack) as bus:
+
+        async def has_left() -> bool:
+            return await message_count(bus, "CMD") == 0
+
+        await eventually(has_left, what="the command to have left its queue")
