@@ -83,3 +83,13 @@ def test_the_map_has_every_folder() -> None:
         if folder.parent.parent == SERVICES and f"`{folder.relative_to(SERVICES)}`" not in text
     ]
     assert missing == []
+
+
+def test_every_fault_has_its_tests() -> None:
+    text = (ROOT / "docs" / "explanation" / "faults.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 21))
+    for number, tests in rows:
+        places = re.findall(r"`((?:faults|real|system|unit)/[\w/]+(?:\.py)?)`", tests)
+        assert places, f"row {number} names no test"
+        assert [place for place in places if not (ROOT / "tests" / place).exists()] == []
