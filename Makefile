@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs clean
+.PHONY: help demo page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,12 @@ docs: $(READY) ## generate the reference pages
 lock: $(READY) ## pin all dependencies with hashes
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
 	  --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
+
+sbom: $(READY) ## sbom.json: what Meshbus is made of, as CycloneDX
+	@$(BIN)/python -m deploy.bom > sbom.json && echo "wrote sbom.json"
+
+audit: $(READY) ## known vulnerabilities of the pinned dependencies (asks api.osv.dev)
+	@$(BIN)/python -m deploy.auditing
 
 clean: ## removes the environment and the runs (the bed's cache stays)
 	rm -rf $(VENV) .run

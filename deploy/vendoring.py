@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGE = "cytoscape"
 VERSION = "3.34.4"
-_SHA512 = "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg=="
+SHA512 = "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg=="
 _FILES = {
     # The licence last: it stands for all being there.
     "package/dist/cytoscape.esm.min.mjs": "cytoscape.mjs",
@@ -51,11 +51,11 @@ def _archive() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(base) / "meshbus" / "npm"
     archive = cache / f"{PACKAGE}-{VERSION}.tgz"
-    if archive.is_file() and _digest(archive) == _SHA512:
+    if archive.is_file() and _digest(archive) == SHA512:
         return archive
     cache.mkdir(parents=True, exist_ok=True)
     _fetch(cache)
-    if not archive.is_file() or _digest(archive) != _SHA512:
+    if not archive.is_file() or _digest(archive) != SHA512:
         archive.unlink(missing_ok=True)
         raise VendoringError(
             f"what npm gave for {PACKAGE} {VERSION} is not the package that was pinned here: its "
