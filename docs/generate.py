@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from deploy.nats.powers import POWERS, USERS
 from services.chassis import errors
 from services.chassis.bus import streams
 from services.chassis.messages import (
@@ -75,6 +76,7 @@ def pages() -> dict[Path, str]:
         reference / "settings.md": _settings(),
         reference / "metrics.md": _metrics(),
         reference / "streams.md": _streams(),
+        reference / "keys.md": _keys(),
         reference / "rbac.md": _rbac(),
         reference / "operations.md": _operations(),
         reference / "upgrades.md": _upgrades(),
@@ -144,6 +146,21 @@ def _streams() -> str:
         "Streams and buckets",
         "What `python -m services.chassis.bus apply` puts on a NATS server. "
         "A bucket is a stream whose name begins with `KV_`.",
+        [*head, *rows],
+    )
+
+
+def _keys() -> str:
+    rows = [
+        f"| {power.what} | {' | '.join(power.outcomes[user] for user in USERS)} |"
+        for power in POWERS
+    ]
+    head = [f"| somebody tries | {' | '.join(USERS)} |", f"|---|{'---|' * len(USERS)}"]
+    return _page(
+        "Keys",
+        "What the NATS key of each user can make happen, under the shipped permissions. "
+        "`admin` may do everything on the bus. A test tries every cell. Why it is so: "
+        "[the sender and the grant](../decisions/0024-sender-and-grant.md).",
         [*head, *rows],
     )
 

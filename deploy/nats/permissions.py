@@ -62,6 +62,17 @@ def _audit(service: str) -> Right:
     return Right(f"audit.{service}", "who asked it for what; nothing that is written can go again")
 
 
+def _hand_on(sender: str, purpose: str) -> Right:
+    """Ask lifecycle under its own name: what it then gets is lifecycle's to judge
+    (`lifecycle/authority.py`)."""
+    return Right(f"cmd.lifecycle.*.from.{sender}.*", purpose)
+
+
+def _part_of_operations(purpose: str) -> Right:
+    """Records of operations on one cluster. What an operation id stands for is the gateway's."""
+    return _store("ops", purpose, keys="*.*")
+
+
 def _fetch(bucket: str, purpose: str, *, keys: str = ">") -> Right:
     """One key at a time, by direct read."""
     return Right(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{keys}", purpose)
@@ -190,7 +201,7 @@ LIFECYCLE = User(
         Right("$JS.API.STREAM.MSG.DELETE.CMD", "free its slot"),
         Right("dlq.*", "dead letters, of all services' commands"),
         Right("evt.lifecycle.>", "progress and results"),
-        _store("ops", "state of operations"),
+        _part_of_operations("state of operations"),
         _fetch("ops", "state of operations, cancellation"),
         _store("leases", "hold a cluster", keys="mesh.>"),
         _fetch("leases", "who holds a cluster"),
@@ -218,16 +229,16 @@ TRANSLATOR = User(
     role="translates requests and hands them to lifecycle; never sees a kubeconfig",
     publish=(
         *_consume("CMD", "translator", "its commands"),
-        Right("cmd.lifecycle.*.apply.*", "hand on what it translated"),
+        _hand_on("translator", "hand on what it translated"),
         Right("mesh.lifecycle.facts", "what a cluster has that a translation depends on"),
         Right("mesh.lifecycle.dryrun", "what a cluster would say to translated objects"),
+        Right("mesh.lifecycle.forget", "the kubeconfig of an operation that ended here"),
         Right("mesh.topology.vet", "what the running pods say about a mesh"),
         Right("dlq.translator", "commands that it cannot read"),
         Right("evt.translator.>", "reports and results"),
-        _store("ops", "state of operations that end here"),
+        _part_of_operations("state of operations that end here"),
         _fetch("ops", "state of operations"),
         _store("catalog", "advertise its operations", keys="translator"),
-        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
         _audit("translator"),
         _verify(),
     ),
@@ -243,15 +254,15 @@ PERF = User(
         *_consume("CMD", "perf-shards", "its parts of runs"),
         Right("cmd.perf.*.*", "cut a run into parts"),
         Right("cmd.perf.*.apply.*", "queue a run that was asked for over the service API"),
-        Right("cmd.lifecycle.*.apply.*", "apply a change between two runs, and roll it back"),
+        _hand_on("perf", "apply a change between two runs, and roll it back"),
         Right("mesh.lifecycle.facts", "the mesh's configuration, before and after"),
+        Right("mesh.lifecycle.forget", "the kubeconfig of an ended operation"),
         Right("ctl.perf.>", "start together, report each second, stop together"),
         Right("dlq.perf", "commands that it cannot read"),
         Right("evt.perf.>", "progress and results"),
-        _store("ops", "state of operations"),
+        _part_of_operations("state of operations"),
         _fetch("ops", "state of operations, also of the changes that it asked for"),
         _store("catalog", "advertise its operations", keys="perf"),
-        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
         _store("perf", "state of runs"),
         _fetch("perf", "state of runs"),
         _keys("perf", "list runs"),
@@ -281,7 +292,7 @@ TOPOLOGY = User(
         _fetch("credentials", "sealed kubeconfigs to watch by, and no other", keys="watch.*"),
         _fetch("intents", "what was applied, before a drift is told"),
         *_read("KV_intents", "what was applied, and what is applied next"),
-        Right("cmd.lifecycle.*.apply.*", "put back what drifted"),
+        _hand_on("topology", "put back what drifted"),
         Right("ctl.topology.*.*", "ask the replica that owns a cluster"),
         _audit("topology"),
         _verify(),

@@ -33,6 +33,8 @@ the place that raises knows better.
     │   ├── ServiceDraining       MB-2010
     │   ├── ClientTooSlow         MB-2011
     │   ├── WorkerUnavailable     MB-2012
+    │   ├── GrantMissing          MB-2013
+    │   ├── GrantRefused          MB-2014
     │   ├── SealingKeyMissing     MB-2015
     │   └── QueueFull             MB-2016
     ├── ClusterError              a Kubernetes API server
@@ -305,6 +307,24 @@ class ClientTooSlow(BusError, code="MB-2011", status=Status.RESOURCE_EXHAUSTED):
 class WorkerUnavailable(BusError, code="MB-2012"):
     probable_cause = "no worker of the service is connected, or none answered in time"
     usual_remedy = "start the worker (nats micro ls shows those that run) and repeat the operation"
+
+
+class GrantMissing(BusError, code="MB-2013", status=Status.PERMISSION_DENIED, retryable=False):
+    probable_cause = (
+        "a service handed on what the gateway has not signed; it was sent to that service by hand"
+    )
+    usual_remedy = (
+        "ask the gateway for it (ApplyOperation), or sign the command first: "
+        "`python -m services.chassis.bus sign`, with the gateway's key"
+    )
+
+
+class GrantRefused(BusError, code="MB-2014", status=Status.PERMISSION_DENIED, retryable=False):
+    probable_cause = "a service asked for more than the gateway has signed"
+    usual_remedy = (
+        "treat the key of the service that the subject names as stolen, unless its version is "
+        "another than lifecycle's"
+    )
 
 
 class SealingKeyMissing(BusError, code="MB-2015", status=Status.FAILED_PRECONDITION):

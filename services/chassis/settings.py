@@ -75,6 +75,12 @@ class ChassisSettings(BaseSettings):
     sealing_private_key: SecretStr | None = None
     """Base64 of the key that opens what was sealed to this service; several while it is being
     changed, newest first, separated by commas. The gateway has none."""
+    signing_key: SecretStr | None = None
+    """Base64 of the seed with which the gateway signs what it was asked for; needed by the
+    gateway alone."""
+    signing_public_keys: str | None = None
+    """Base64 of the keys by which lifecycle knows the gateway's signature, separated by commas:
+    two while the key is being changed. Needed by lifecycle."""
     instance: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
     """Name of this process in logs, leases and operation records."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

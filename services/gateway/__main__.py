@@ -17,6 +17,7 @@ from services.chassis.bus.records import Bucket, Records
 from services.chassis.connections import Connections
 from services.chassis.errors import MeshbusError, ServiceDraining
 from services.chassis.files import Followed
+from services.chassis.granting import Signer
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
 from services.chassis.service import Chassis, run
 from services.gateway.adapters import listening
@@ -66,6 +67,7 @@ def now() -> datetime:
 async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     """Builds the gateway and serves until the context is left."""
     bus, settings = chassis.bus, chassis.settings
+    signing_key = settings.signing_key
     background = Background()
     catalogs = Catalogs(Bucket(bus, "catalog", _PATIENCE), time.monotonic)
     requests = Records(Bucket(bus, "ops", _PATIENCE), RequestRecord)
@@ -88,6 +90,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         intake=intake,
         records=requests,
         sealer=sealer,
+        signer=Signer.of(signing_key.get_secret_value() if signing_key else None),
         publisher=chassis.publisher,
         notices=notices,
         deadlines=deadlines,

@@ -32,6 +32,7 @@ from services.chassis.errors import (
     OperationReused,
     RequestError,
 )
+from services.chassis.granting import EXPIRY_MARGIN, Signer
 from services.chassis.messages import Command, OperationRecord, RequestRecord, SlotKind
 from services.chassis.policy import LOCAL, Identity, Policy, require_operation
 from services.chassis.telemetry import redaction
@@ -44,8 +45,6 @@ from services.gateway.outcomes import Ended, Outcomes
 from services.gateway.quotas import Counted, Quotas
 from services.gateway.wire import OperationRequest
 
-# A credential outlives its operation's deadline by what a worker may need to end it.
-_CREDENTIAL_MARGIN = timedelta(minutes=10)
 _WITHIN = timedelta(seconds=5)
 # Clients act on an operation's last event at once; its slot is free some milliseconds later.
 _TRIES_FOR_A_SLOT = 60
@@ -116,6 +115,7 @@ class Operations:
     intake: Intake
     records: Records[RequestRecord]
     sealer: Sealer
+    signer: Signer
     publisher: Publisher
     notices: Notices
     deadlines: Deadlines
@@ -180,10 +180,7 @@ class Operations:
             accepting.identity.name,
             accepting.operation,
             {t.cluster: body + len(t.text.encode()) for t in accepting.targets},
-            until=self.now()
-            + self.deadline
-            + timedelta(seconds=accepting.offer.operation.may_take_s)
-            + _CREDENTIAL_MARGIN,
+            until=self.now() + self._kept(accepting),
         )
 
     async def carried_out(
@@ -266,7 +263,7 @@ class Operations:
         return await self.sealer.create(
             subjects.operation_credential(accepting.operation, target.cluster),
             target.text,
-            ttl=self.deadline + _CREDENTIAL_MARGIN,
+            ttl=self._kept(accepting),
         )
 
     async def _seal_again(self, accepting: _Accepting, targets: Sequence[Target]) -> None:
@@ -276,11 +273,16 @@ class Operations:
                 self.sealer.put(
                     subjects.operation_credential(accepting.operation, target.cluster),
                     target.text,
-                    ttl=self.deadline + _CREDENTIAL_MARGIN,
+                    ttl=self._kept(accepting),
                 )
                 for target in targets
             )
         )
+
+    def _kept(self, accepting: _Accepting) -> timedelta:
+        """How long a credential is kept: as long as the operation may take, and its end."""
+        may_take = timedelta(seconds=accepting.offer.operation.may_take_s)
+        return self.deadline + may_take + EXPIRY_MARGIN
 
     async def _repeated(
         self, accepting: _Accepting, deadline: datetime, *, sealed: set[str]
@@ -334,7 +336,10 @@ class Operations:
         return list(refused)
 
     async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
-        command = _command(accepting, claim, target)
+        who = accepting.identity
+        command = self.signer.signed(
+            _command(accepting, claim, target), identity=who.name, groups=tuple(sorted(who.groups))
+        )
         for left in reversed(range(_TRIES_FOR_A_SLOT)):
             try:
                 await self.publisher.command(

@@ -13,6 +13,7 @@ from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.granting import Checker
 from services.chassis.messages import ClusterRecord
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
@@ -20,6 +21,7 @@ from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
+from services.lifecycle.authority import Authority
 from services.lifecycle.cluster.connections import Connections
 from services.lifecycle.cluster.registrations import Registrations
 from services.lifecycle.handlers import SERVICE, Handlers, changes
@@ -41,6 +43,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
     credentials = Bucket(bus, "credentials")
     opener = Opener(credentials)
+    intents = Bucket(bus, "intents")
+    authority = Authority(Checker.of(settings.signing_public_keys), intents)
     distributions = Distributions(own.distributions, own.render_timeout)
     versions = distributions.versions()
     registrations = Registrations(
@@ -73,7 +77,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             applications=Applications(Samples(own.distributions), versions),
         ),
         parallel_writes=own.parallel_writes,
-        applied=Bucket(bus, "intents"),
+        applied=intents,
     )
     runner = Runner(
         chassis,
@@ -81,6 +85,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         work=handlers.work,
         changes=changes,
         planned=handlers.planned,
+        authorize=authority.judge,
         forget=forgetting(credentials),
     )
     letters = DeadLetters(chassis.publisher)
@@ -111,7 +116,9 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                 bus,
                 service=SERVICE,
                 description="Installs, upgrades and removes Istio; applies manifests",
-                queries=Answers(connections, registrations, runner.claims, versions).queries(),
+                queries=Answers(
+                    connections, registrations, runner.claims, authority, credentials, versions
+                ).queries(),
                 askers=chassis.askers,
             ),
         ):

@@ -13,7 +13,7 @@ from services.chassis.bus.records import Bucket
 from services.chassis.errors import DeadlineExpired, LeaseLost, MeshbusError
 from services.chassis.kube.applying import Applier
 from services.chassis.kube.readiness import Readiness
-from services.chassis.messages import Phase, Plan, SlotKind, Verb
+from services.chassis.messages import Command, Phase, Plan, SlotKind, Verb
 from services.chassis.operations.completion import first_error
 from services.chassis.operations.running import Attempt
 from services.chassis.policy import LOCAL
@@ -48,7 +48,7 @@ class Handlers:
         """
         command = attempt.command
         async with self.connections.to(
-            command.cluster, operation=command.operation, credential=command.credential
+            command.cluster, operation=_asked_by(command), credential=command.credential
         ) as connection:
             action = "Deletion" if command.verb is Verb.DELETE else "Operation"
             attempt.progress.tell(
@@ -118,6 +118,12 @@ class Handlers:
             fence=attempt.fence,
         ):
             yield
+
+
+def _asked_by(command: Command) -> str:
+    """The operation whose credential this is: a gate's change uses the gate's. Whether the command
+    may name it was judged before (`authority.py`)."""
+    return command.grant.claimed().operation if command.grant else command.operation
 
 
 @asynccontextmanager

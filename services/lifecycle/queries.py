@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
+from services.chassis.bus.records import Bucket
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
 from services.chassis.policy import LOCAL
+from services.lifecycle.authority import Authority
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
@@ -27,6 +29,8 @@ class Answers:
     connections: Connections
     registrations: Registrations
     claims: Claims
+    authority: Authority
+    credentials: Bucket
     versions: Sequence[str]
 
     def queries(self) -> list[Query]:
@@ -34,6 +38,7 @@ class Answers:
             Query("versions", "{}", self.list_versions),
             Query("status", '{"operation": ID, "cluster": TOKEN}', self.status),
             Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel, changes=True),
+            Query("forget", '{"operation": ID, "cluster": TOKEN}', self.forget, changes=True),
             Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
@@ -56,6 +61,15 @@ class Answers:
         """Asks a running operation to stop at its next step."""
         operation, cluster = _names(asked)
         return {"cancelling": await self.claims.cancel(operation, cluster)}
+
+    async def forget(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Deletes the credential that came with an operation, once the operation has ended."""
+        operation, cluster = _names(asked)
+        stored = await self.claims.stored(operation, cluster)
+        has_ended = stored is not None and stored[0].state.is_terminal
+        if has_ended:
+            await self.credentials.delete(subjects.operation_credential(operation, cluster))
+        return {"forgotten": has_ended}
 
     async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Facts about a cluster that a translation depends on."""
@@ -89,7 +103,13 @@ class Answers:
     async def _connected(
         self, question: FactsQuestion | DryRunQuestion
     ) -> AsyncIterator[Connection]:
-        """The cluster of a question, through the credential that it names."""
+        """The cluster of a question, through the credential that it names and may use."""
+        self.authority.may_open(
+            question.credential,
+            cluster=question.cluster,
+            operation=question.operation,
+            grant=question.grant,
+        )
         async with self.connections.to(
             question.cluster,
             operation=question.operation or "question",

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from services.chassis.bus.credentials import forgetting
+from services.chassis.bus.credentials import asking_to_forget
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
@@ -87,7 +87,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         chassis,
         operations,
         work=_handlers(chassis, channels).work,
-        forget=forgetting(Bucket(bus, "credentials")),
+        forget=asking_to_forget(bus),
         resumes=True,
     )
     letters = DeadLetters(chassis.publisher)

@@ -9,11 +9,10 @@ from datetime import datetime, timezone
 
 import structlog
 
-from services.chassis.bus.credentials import forgetting
+from services.chassis.bus.credentials import asking_to_forget
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
-from services.chassis.bus.records import Bucket
 from services.chassis.messages import Command
 from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import Runner
@@ -57,7 +56,7 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         operations,
         work=Handlers(definitions=definitions, cluster_of=cluster_of, now=now).work,
         changes=changes,
-        forget=forgetting(Bucket(bus, "credentials")),
+        forget=asking_to_forget(bus),
         is_exclusive=False,
     )
     letters = DeadLetters(chassis.publisher)

@@ -21,6 +21,7 @@ from deploy.nats.keys import UserKey, seed_file, write_keys
 from deploy.nats.permissions import USERS, User
 from services.chassis.bus import streams
 from services.chassis.bus.connection import connect
+from services.chassis.granting import generate_signing_keys
 from services.chassis.sealing import RECEIVERS, Keys
 from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
@@ -62,6 +63,7 @@ class Stack:
         self.gateway_port = loopback.take_port()
         self.processes: dict[str, Process] = {}
         self.household = Household()
+        self.checking_key, self.signing_key = generate_signing_keys()
         self._otlp_endpoint = otlp_endpoint
         self._settings = dict(settings or {})
         self._health: dict[str, int] = {}
@@ -309,6 +311,7 @@ class Stack:
     def _shared(self) -> dict[str, str]:
         shared = {
             "MESHBUS_NATS_URL": self.nats.url,
+            "MESHBUS_SIGNING_PUBLIC_KEYS": self.checking_key,
             **self._settings,
         }
         if self._otlp_endpoint:
@@ -323,6 +326,7 @@ class Stack:
         }
         if service == "gateway":
             own["MESHBUS_GATEWAY_PORT"] = str(self.gateway_port)
+            own["MESHBUS_SIGNING_KEY"] = self.signing_key
         if service in ("lifecycle", "translator"):
             own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
         if service == "translator":

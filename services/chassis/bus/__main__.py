@@ -7,11 +7,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from services.chassis.bus import streams
+from services.chassis import granting
+from services.chassis.bus import envelopes, streams
 from services.chassis.bus.connection import connect
 from services.chassis.errors import MeshbusError
+from services.chassis.messages import Command
 from services.chassis.sealing import RECEIVERS, generate_keys
-from services.chassis.settings import ChassisSettings
+from services.chassis.settings import ChassisSettings, SettingsError
 
 
 async def _apply(settings: ChassisSettings, replicas: int) -> None:
@@ -47,6 +49,18 @@ def _fresh_keys(receivers: Sequence[str]) -> str:
     return f"# all services, the gateway as well:\nMESHBUS_SEALING_PUBLIC_KEYS={listed}\n{private}"
 
 
+def _sign(settings: ChassisSettings, text: bytes) -> int:
+    key = settings.signing_key
+    try:
+        signer = granting.Signer.of(key.get_secret_value() if key else None)
+        command = envelopes.decode(Command, text, {envelopes.CONTENT_TYPE: envelopes.JSON})
+    except (MeshbusError, SettingsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(signer.signed(command, identity="operator").model_dump_json())
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services.chassis.bus", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -54,7 +68,7 @@ def main() -> int:
     apply.add_argument("--replicas", type=int, default=1, help="copies of each stream (1, 3, 5)")
     commands.add_parser("check", help="say whether everything is there")
     keys = commands.add_parser(
-        "keys", help="print fresh key pairs for sealing, as environment files have them"
+        "keys", help="print fresh keys for sealing and signing, as environment files have them"
     )
     keys.add_argument(
         "--service",
@@ -62,11 +76,22 @@ def main() -> int:
         action="append",
         help="only this receiver's, to change its key; may be given several times",
     )
+    commands.add_parser(
+        "sign",
+        help="read a command as JSON and print it with a grant, by the key in MESHBUS_SIGNING_KEY: "
+        "for commands that a service hands on, sent by hand",
+    )
     arguments = parser.parse_args()
     if arguments.command == "keys":
         print(_fresh_keys(arguments.service or RECEIVERS), end="")
+        if not arguments.service:
+            checking, signing = granting.generate_signing_keys()
+            print(f"# lifecycle alone:\nMESHBUS_SIGNING_PUBLIC_KEYS={checking}")
+            print(f"# the gateway alone:\nMESHBUS_SIGNING_KEY={signing}")
         return 0
     settings = ChassisSettings()
+    if arguments.command == "sign":
+        return _sign(settings, sys.stdin.buffer.read())
     try:
         if arguments.command == "apply":
             asyncio.run(_apply(settings, arguments.replicas))

@@ -15,27 +15,55 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import has_no_room
+from services.chassis.bus.queries import ask
 from services.chassis.bus.records import Bucket, RevisionConflict
 from services.chassis.bus.subjects import (
     operation_credential,
     registered_credential,
     watching_credential,
 )
-from services.chassis.errors import BusUnavailable, CredentialMissing, QueueFull, SealingKeyMissing
+from services.chassis.errors import (
+    BusUnavailable,
+    CredentialMissing,
+    MeshbusError,
+    QueueFull,
+    SealingKeyMissing,
+)
 from services.chassis.messages import Command
 
 _WRITER = "lifecycle"
 _WATCHER = "topology"
+_FORGOTTEN_WITHIN = timedelta(seconds=2)
+
+log = structlog.get_logger(__name__)
 
 
 def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
-    """For a service that opens no credential: deletes the one that came with an ended operation.
-    A registered cluster's stays."""
+    """Deletes the credential that came with an ended operation. A registered cluster's stays."""
 
     async def forget(command: Command) -> None:
         if command.credential == operation_credential(command.operation, command.cluster):
             await credentials.delete(command.credential)
+
+    return forget
+
+
+def asking_to_forget(bus: Bus) -> Callable[[Command], Awaitable[None]]:
+    """The same for a service that may not write credentials: asks lifecycle, which looks whether
+    the operation has ended. Where none answers, the credential goes at the end of its time."""
+
+    async def forget(command: Command) -> None:
+        if command.credential != operation_credential(command.operation, command.cluster):
+            return
+        question = {"operation": command.operation, "cluster": command.cluster}
+        try:
+            await ask(bus, question, service="lifecycle", verb="forget", within=_FORGOTTEN_WITHIN)
+        except MeshbusError as error:
+            log.info("credential_left_to_its_end", reason=error.summary)
 
     return forget
 

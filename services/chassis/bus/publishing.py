@@ -109,17 +109,14 @@ class Publisher:
     bus: Bus
 
     async def command(
-        self, command: Command, *, service: str, slot: SlotKind, within: timedelta
+        self, command: Command, *, service: str, slot: SlotKind, within: timedelta, sender: str = ""
     ) -> Published:
         """Queues `command`; raises `ClusterBusy` with the holder's id when the slot is taken, and
-        `QueueFull` when the stream has no room for it."""
-        subject = (
-            subjects.mesh_command(service=service, cluster=command.cluster)
-            if slot is SlotKind.MESH
-            else subjects.apply_command(
-                service=service, cluster=command.cluster, operation=command.operation
-            )
-        )
+        `QueueFull` when the stream has no room for it.
+
+        `sender` is for a service that hands something on, which has no slot of its own then.
+        """
+        subject = _subject(command, service=service, slot=slot, sender=sender)
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient=service)
         headers |= {
@@ -190,6 +187,17 @@ class Publisher:
         except (nats.js.errors.NotFoundError, *TRANSIENT):
             return JUST_ENDED
         return str((held.headers or {}).get(envelopes.OPERATION, "(sent by hand)"))
+
+
+def _subject(command: Command, *, service: str, slot: SlotKind, sender: str) -> str:
+    cluster, operation = command.cluster, command.operation
+    if sender:
+        return subjects.handed_on(
+            service=service, cluster=cluster, sender=sender, operation=operation
+        )
+    if slot is SlotKind.MESH:
+        return subjects.mesh_command(service=service, cluster=cluster)
+    return subjects.apply_command(service=service, cluster=cluster, operation=operation)
 
 
 def _time_to_live(command: Command) -> timedelta:

@@ -29,6 +29,8 @@ class CommandSubject:
     cluster: str
     operation: str | None
     """None on the mesh slot, which all operations of a cluster share."""
+    sender: str = ""
+    """The service that hands something on; "" where the gateway or a person asks."""
 
     @classmethod
     def parse(cls, subject: str) -> CommandSubject | None:
@@ -38,6 +40,8 @@ class CommandSubject:
                 return cls(service, cluster, None)
             case ["cmd", service, cluster, "apply", operation]:
                 return cls(service, cluster, operation)
+            case ["cmd", service, cluster, "from", sender, operation]:
+                return cls(service, cluster, operation, sender)
         return None
 
 
@@ -48,6 +52,12 @@ def mesh_command(*, service: str, cluster: str) -> str:
 
 def apply_command(*, service: str, cluster: str, operation: str) -> str:
     return f"cmd.{service}.{cluster}.apply.{token(operation)}"
+
+
+def handed_on(*, service: str, cluster: str, sender: str, operation: str) -> str:
+    """Where `sender` asks another service. NATS lets each service publish under its own name only,
+    so the subject says who asks."""
+    return f"cmd.{service}.{cluster}.from.{sender}.{token(operation)}"
 
 
 def event(*, service: str, cluster: str, operation: str) -> str:

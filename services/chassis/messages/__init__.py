@@ -12,7 +12,9 @@ from services.chassis.messages.facts import (
     ServiceFact,
     ServicePort,
     WorkloadFact,
+    is_configuration,
 )
+from services.chassis.messages.grants import Grant, SignedGrant
 from services.chassis.messages.operations import (
     AdvertisedOperation,
     Category,
@@ -36,6 +38,7 @@ __all__ = [
     "ErrorReport",
     "Event",
     "FactsQuestion",
+    "Grant",
     "MeshFact",
     "OperationRecord",
     "OperationState",
@@ -47,9 +50,11 @@ __all__ = [
     "ServiceFact",
     "ServicePort",
     "Severity",
+    "SignedGrant",
     "SlotKind",
     "Step",
     "StepKind",
     "Verb",
     "WorkloadFact",
+    "is_configuration",
 ]

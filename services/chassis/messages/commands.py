@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
+from services.chassis.messages.grants import SignedGrant
 from services.chassis.messages.models import Message, Piece
 
 # How long a command may wait and run when its sender does not say.
@@ -96,6 +97,10 @@ class Command(Message):
     """What the translator made of the request; lifecycle then carries it out, whatever the kind."""
     credential: str = ""
     """Key in the bucket `credentials`; empty means the registered cluster's own."""
+    grant: SignedGrant | None = None
+    """The gateway's signature under what was asked for. A person's command has none."""
+    asked: str = ""
+    """The body that the grant is about, where something else was made of it since."""
     deadline: AwareDatetime = Field(default_factory=_default_deadline)
     """When it has to be begun."""
     may_take_s: float = 0.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field
 
+from services.chassis.messages.grants import SignedGrant
 from services.chassis.messages.models import Message, Piece
 
 NamespaceName: TypeAlias = Annotated[
@@ -22,6 +24,14 @@ CONFIGURATION_GROUPS = (
     "gateway.networking.k8s.io",
 )
 """API groups whose objects are a mesh's configuration."""
+_EXPERIMENTAL_GROUPS = ("gateway.networking.x-k8s.io", "inference.networking.k8s.io")
+
+
+def is_configuration(obj: Mapping[str, Any]) -> bool:
+    """Whether an object only says how a mesh routes and protects: it gives nobody a right in the
+    cluster and starts nothing there of its own."""
+    group = str(obj.get("apiVersion", "")).rpartition("/")[0]
+    return group in CONFIGURATION_GROUPS or group in _EXPERIMENTAL_GROUPS
 
 
 class ServicePort(Piece):
@@ -100,6 +110,8 @@ class ClusterQuestion(Message):
     """With `credential`, the operation whose kubeconfig reaches the cluster."""
     credential: str = ""
     """Key in `credentials`; empty means the registered cluster's own."""
+    grant: SignedGrant | None = None
+    """The operation's; without it no credential of an operation is opened."""
 
 
 class FactsQuestion(ClusterQuestion):

@@ -51,6 +51,12 @@ def outlined(letter: DeadLetter) -> Command:
         raise InvalidMessage("the headers name no operation") from None
 
 
+def sender_of(delivery: Delivery) -> str:
+    """The service that handed the command on; "" where the gateway or a person asks."""
+    subject = CommandSubject.parse(delivery.message.subject)
+    return subject.sender if subject is not None else ""
+
+
 @contextmanager
 def processing(delivery: Delivery, command: Command, *, service: str) -> Iterator[None]:
     """The span of a command, in its sender's trace, and its names in every line of the log."""

@@ -50,6 +50,9 @@ from services.chassis.messages import (
     RequestRecord,
     ServiceCatalog,
     SlotKind,
+    Step,
+    StepKind,
+    is_configuration,
 )
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.commands import (
@@ -57,6 +60,7 @@ from services.chassis.operations.commands import (
     processing,
     read_command,
     read_letter,
+    sender_of,
 )
 from services.chassis.operations.completion import (
     Result,
@@ -109,6 +113,7 @@ class Runner(Generic[W]):
         forget: Callable[[Command], Awaitable[None]],
         changes: Callable[[W | None], str] = lambda _work: "",
         planned: Callable[[Plan], Operation[W, Result]] | None = None,
+        authorize: Callable[[Command, str], Awaitable[None]] | None = None,
         is_exclusive: bool = True,
         resumes: bool = False,
     ) -> None:
@@ -116,7 +121,9 @@ class Runner(Generic[W]):
 
         `forget` deletes the credential that came with an ended operation. `changes` says what an
         attempt had changed when it failed; it gets None when the work was never made. `planned`
-        makes an operation of a command's plan, in a service that carries plans out. `is_exclusive`
+        makes an operation of a command's plan, in a service that carries plans out. `authorize`
+        raises when a command's sender may not ask for it; without it no service may hand on
+        anything to this one. `is_exclusive`
         is False for a service that claims nothing (`Claims`). With `resumes` the deadline is the
         first attempt's alone: a later one goes on with its work.
         """
@@ -136,6 +143,7 @@ class Runner(Generic[W]):
         self._forget = forget
         self._changes = changes
         self._planned = planned
+        self._authorize = authorize
         self._resumes = resumes
 
     async def advertise(self, *, versions: Sequence[str] = ()) -> None:
@@ -153,12 +161,18 @@ class Runner(Generic[W]):
     async def handle(self, delivery: Delivery) -> None:
         """Runs the command of a delivery; on return it is done with, in success or in failure.
 
-        Raises `Abandon` when another worker has it, and `BusUnavailable` when the end could not be
-        stored: the command then comes again.
+        Raises `Abandon` when another worker has it, `BusUnavailable` when the end could not be
+        stored (the command then comes again), and `InvalidMessage` for one that is not to be
+        carried out and must not end somebody else's operation either.
         """
         command = read_command(delivery, keys=self.claims.bus.keys)
+        sender = sender_of(delivery)
         with processing(delivery, command, service=self.service):
+            refusal = await self._refusal(command, sender)
             stored = await self.claims.stored(command.operation, command.cluster)
+            if refusal is not None:
+                await self._refuse(command, refusal, stored=stored is not None)
+                return
             if stored is not None and stored[0].state.is_terminal:
                 await self._repeat(command, stored[0])
                 return
@@ -193,6 +207,30 @@ class Runner(Generic[W]):
         names = request[0].cluster_names if request else {}
         return command.model_copy(update={"cluster_name": names.get(command.cluster, "")})
 
+    async def _refusal(self, command: Command, sender: str) -> MeshbusError | None:
+        """Why the command is not carried out for its sender; None when it is."""
+        if self._authorize is None:
+            if sender:
+                raise InvalidMessage(f"{self.service} takes nothing that a service hands on")
+            return None
+        try:
+            await self._authorize(command, sender)
+        except (InvalidMessage, BusUnavailable):
+            raise
+        except MeshbusError as error:
+            log.warning("command_refused", sender=sender, code=error.code, reason=error.summary)
+            return error
+        return None
+
+    async def _refuse(self, command: Command, error: MeshbusError, *, stored: bool) -> None:
+        """Ends an operation that was never begun, without a look at its credential. One that is
+        under way or has ended is not the refused command's to end: raises `InvalidMessage`."""
+        if stored:
+            raise InvalidMessage(f"{error.code} {error.summary}")
+        progress = Progress(self._publisher.event, command, 1, service=self.service)
+        words = doing(self._operation(command), command)
+        await self._end(progress, failure_event(progress, error, doing=words, applied=""), error)
+
     async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
         """Runs the operation between its first and its last event."""
         began = time.monotonic()
@@ -226,6 +264,10 @@ class Runner(Generic[W]):
         In this order a crash is harmless: the next worker finds the event in the record. Raises
         `Abandon` when a later attempt has taken over.
         """
+        await self._end(progress, final, error)
+        await self._forget(progress.command)
+
+    async def _end(self, progress: Progress, final: Event, error: MeshbusError | None) -> None:
         command = progress.command
         state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
         if isinstance(error, OperationCancelled):
@@ -245,7 +287,6 @@ class Runner(Generic[W]):
         await self.claims.close(record)
         await self._publisher.event(final)
         self._metrics.count(metrics.EVENTS, final.phase)
-        await self._forget(command)
 
     async def _repeat(self, command: Command, stored: OperationRecord) -> None:
         """Publishes the final event of an operation that had ended before once more.
@@ -305,17 +346,30 @@ class Runner(Generic[W]):
         return failure_event(progress, error, doing=words, applied=self._changes(work))
 
     async def _hand_on(self, command: Command, plan: Plan) -> MeshbusError | None:
-        """Publishes the same operation for lifecycle; returns the error if that can never work."""
-        translated = command.model_copy(update={"plan": plan, "body": ""})
+        """Publishes the same operation for lifecycle; returns the error if that can never work.
+
+        What was asked for goes along where lifecycle has to see that the plan was asked for.
+        """
+        asked = "" if all(_is_harmless(step) for step in plan.steps) else command.body
+        translated = command.model_copy(update={"plan": plan, "body": "", "asked": asked})
         try:
             await self._publisher.command(
-                translated, service="lifecycle", slot=SlotKind.APPLY, within=_HAND_ON_WITHIN
+                translated,
+                service="lifecycle",
+                slot=SlotKind.APPLY,
+                within=_HAND_ON_WITHIN,
+                sender=self.service,
             )
         except ClusterBusy:
             return None  # it can only be its own: an earlier attempt has handed it on
         except (DeadlineExpired, RequestTooLarge) as error:
             return error
         return None
+
+
+def _is_harmless(step: Step) -> bool:
+    """Whether a step only changes the mesh's configuration, as any grant of it allows."""
+    return step.kind is StepKind.MANIFEST and all(is_configuration(obj) for obj in step.objects)
 
 
 def doing(operation: Operation[Any, Any] | None, command: Command) -> str:

@@ -30,6 +30,7 @@ from services.chassis.errors import (
     ClusterFailed,
     ClusterUnauthorized,
     ClusterUnreachable,
+    CredentialMissing,
     InvalidMessage,
     KindUnknown,
     MeshbusError,
@@ -39,7 +40,7 @@ from services.chassis.errors import (
 )
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.client import KubeClient
-from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import listed
@@ -227,13 +228,16 @@ class Connections:
         """The connection for an operation on `cluster`; its secrets are masked while it is open.
 
         Without a `credential` it is that of the registered cluster. It may never have been used:
-        `reached` comes before any work.
+        `reached` comes before any work. Raises `CredentialMissing` for one that is missing, or is
+        another cluster's: the bucket has no say in where a command goes.
         """
         kubeconfig = await self.opener.get(_key(cluster, operation, credential))
         digest = hashlib.sha256(kubeconfig.encode()).hexdigest()
         entry = self._open.get(digest)
         if entry is None:
-            entry = self._open[digest] = _Entry(self._connect(kubeconfig), kubeconfig, digest)
+            connection = self._connect(kubeconfig, cluster)
+            entry = self._open[digest] = _Entry(connection, kubeconfig, digest)
+        _refuse_another(entry.connection.client.config, cluster)
         if entry.expiry is not None:
             entry.expiry.cancel()
         entry.users += 1
@@ -305,8 +309,9 @@ class Connections:
             # Whoever waits for it raises it; nobody may be left.
             task.exception()
 
-    def _connect(self, kubeconfig: str) -> Connection:
+    def _connect(self, kubeconfig: str, cluster: str) -> Connection:
         config = parse_kubeconfig(kubeconfig, allow_insecure=self.allow_insecure)
+        _refuse_another(config, cluster)
         redaction.register(config.secrets)
         client = KubeClient(config, counted=self.metrics, policy=self.policy, bounds=self.bounds)
         return Connection(client, Resources(client))
@@ -327,3 +332,12 @@ def _key(cluster: str, operation: str, credential: str) -> str:
     if key not in (registered, subjects.operation_credential(operation, cluster)):
         raise InvalidMessage("the command names a credential of something else")
     return key
+
+
+def _refuse_another(config: Kubeconfig, cluster: str) -> None:
+    if config.cluster != cluster:
+        raise CredentialMissing(
+            f"the credential is not of cluster {cluster[:64]}",
+            cause="it reaches another API server, or one with another certificate authority",
+            remedy="register the cluster again, or send its kubeconfig with the operation",
+        )

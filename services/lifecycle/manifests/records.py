@@ -54,6 +54,7 @@ from services.chassis.messages import Command
 from services.chassis.sealing import Keys
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, PlannedObject
+from services.lifecycle.manifests.restoring import restores
 
 _PARALLEL = 16
 _SECRET = ("", "Secret")
@@ -138,12 +139,15 @@ class Ledger:
         """The objects of `planned` that a healing operation may still write, whole: who asks for it
         knows hashes of some values only.
 
-        Objects that were deleted or applied anew since it was asked for stay as they are.
+        Objects that were deleted or applied anew since it was asked for stay as they are, and so
+        does what the intent does not say.
         """
         wanted = []
         for one in planned:
             kept = await self._kept(self._key(one.ref))
-            if kept is not None and heals(self.command.operation, kept):
+            if kept is None or not heals(self.command.operation, kept):
+                continue
+            if restores(kept, orjson.loads(one.body)):
                 record = self._opened(kept)
                 if record is not None:
                     wanted.append(_restored(one, kept, record))

@@ -84,7 +84,8 @@ def read_manifest(body: str) -> list[KubeObject]:
             raise ManifestRefused(
                 f"{obj['kind']} of {group} has to be translated for Istio first",
                 cause="lifecycle applies objects as they are",
-                remedy="send the command to cmd.translator.<cluster>.apply.<operation>",
+                remedy="ask the gateway for `custom`, or sign the command and send it to "
+                "cmd.translator.<cluster>.apply.<operation> (docs/how-to/operate.md)",
             )
         if group == "install.istio.io":
             raise ManifestRefused(

@@ -42,8 +42,9 @@ NO_CLUSTER = "none"
 class Mesh:
     """The cluster of a command, through lifecycle: perf itself reaches no cluster.
 
-    Reading uses the operation's own credential. A change is an operation of its own, and no
-    operation may use another one's credential: it is made with that of the registered cluster.
+    Both reading and a change use the operation's own credential. A change is an operation of its
+    own, in the name of the gate: it carries the gateway's grant for the gate, and the body that the
+    grant is about, which names what may be changed.
     """
 
     bus: Bus
@@ -58,6 +59,7 @@ class Mesh:
             cluster=self.command.cluster,
             operation=self.command.operation,
             credential=self.command.credential,
+            grant=self.command.grant,
             kinds=list(kinds),
         )
         answer = await ask(
@@ -90,11 +92,18 @@ class Mesh:
             namespace=self.command.namespace,
             username=self.command.username,
             body=dump_manifest(objects),
+            credential=self.command.credential,
+            grant=self.command.grant,
+            asked=self.command.body,
             deadline=datetime.now(timezone.utc) + self.within,
         )
         with contextlib.suppress(ClusterBusy):  # its own: an earlier attempt has queued it
             await self.publisher.command(
-                command, service="lifecycle", slot=SlotKind.APPLY, within=_PUBLISH_WITHIN
+                command,
+                service="lifecycle",
+                slot=SlotKind.APPLY,
+                within=_PUBLISH_WITHIN,
+                sender="perf",
             )
         record = await self._wait_for(command)
         if record.state is not OperationState.SUCCEEDED and record.error is not None:

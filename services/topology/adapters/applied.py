@@ -115,7 +115,11 @@ class ClusterApplied:
             deadline=datetime.now(timezone.utc) + _BEGUN_WITHIN,
         )
         await self.publisher.command(
-            command, service="lifecycle", slot=SlotKind.APPLY, within=_PUBLISH_WITHIN
+            command,
+            service="lifecycle",
+            slot=SlotKind.APPLY,
+            within=_PUBLISH_WITHIN,
+            sender="topology",
         )
         return operation
 

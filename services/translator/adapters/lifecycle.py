@@ -42,6 +42,7 @@ class ClusterOfCommand:
             cluster=self.command.cluster,
             operation=self.command.operation,
             credential=self.command.credential,
+            grant=self.command.grant,
             namespaces=list(namespaces),
             kinds=list(kinds),
             managed_kinds=list(managed_kinds),
@@ -56,6 +57,7 @@ class ClusterOfCommand:
             cluster=self.command.cluster,
             operation=self.command.operation,
             credential=self.command.credential,
+            grant=self.command.grant,
             objects=list(objects),
         )
         answer = await self._ask("dryrun", question.model_dump(mode="json"))

@@ -13,6 +13,7 @@ import pytest
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.intents import (
+    DRIFT_IGNORE,
     AppliedObject,
     healing_id,
     heals,
@@ -252,13 +253,15 @@ async def test_another_cluster_s_records_are_left_alone() -> None:
 
 
 async def test_what_is_put_back_stays_the_same_intent() -> None:
-    store, one = Store(), planned("a")
+    store, one = Store(), planned("a", annotations={DRIFT_IGNORE: "data.a"})
     await keep(store, one)
     before = await kept(store, one)
     healing = healing_id(before, number="1")
     assert is_healing(healing)
     book = ledger(store, operation=healing, kind="manifest")
-    # A repair may leave out what others hold by right.
+    # A repair may leave out what others hold by right, and says nothing of its own.
+    more = PlannedObject.of({**orjson.loads(one.body), "data": {"a": "2"}})
+    assert await book.still_intended([more]) == []
     less = PlannedObject.of({**orjson.loads(one.body), "data": {}})
     assert await book.still_intended([less]) == [less]
     book.applied(less, answer(less, uid="u2", fields={"f:y": {}}))

@@ -123,6 +123,7 @@ REFUSED_PUBLISHES = {
     "gateway": (
         *CREDENTIAL_READS,
         *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.from.translator.op",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
         "$JS.ACK.CMD.lifecycle.1.1.1.1.0",
         "$JS.API.STREAM.MSG.DELETE.CMD",
@@ -138,6 +139,9 @@ REFUSED_PUBLISHES = {
     ),
     "lifecycle": (
         *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.apply.op",
+        "cmd.lifecycle.acluster.from.translator.op",
+        "$KV.ops.anop",
         "cmd.lifecycle.acluster.mesh",
         "cmd.topology.acluster.mesh",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.topology",
@@ -151,6 +155,11 @@ REFUSED_PUBLISHES = {
     "translator": (
         *CREDENTIAL_READS,
         *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.apply.op",
+        "$KV.ops.anop",
+        "$KV.credentials.operation.anop.acluster",
+        "cmd.lifecycle.acluster.from.perf.op",
+        "cmd.lifecycle.acluster.from.topology.op",
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
@@ -168,6 +177,11 @@ REFUSED_PUBLISHES = {
     "perf": (
         *CREDENTIAL_READS,
         *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.apply.op",
+        "$KV.ops.anop",
+        "$KV.credentials.operation.anop.acluster",
+        "cmd.lifecycle.acluster.from.translator.op",
+        "cmd.lifecycle.acluster.from.topology.op",
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
@@ -188,6 +202,11 @@ REFUSED_PUBLISHES = {
         "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.operation.op.acluster",
         "$JS.API.DIRECT.GET.KV_credentials.$KV.credentials.cluster.acluster",
         *STREAM_CHANGES,
+        "cmd.lifecycle.acluster.apply.op",
+        "$KV.ops.anop",
+        "$KV.credentials.operation.anop.acluster",
+        "cmd.lifecycle.acluster.from.translator.op",
+        "cmd.lifecycle.acluster.from.perf.op",
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
@@ -373,7 +392,7 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             reader = OrderedReader(bus, stream, subject, 1).messages()
             await anext(reader)
             await reader.aclose()
-        await bus.client.publish("cmd.lifecycle.tcluster.apply.t1", b"{}")
+        await bus.client.publish("cmd.lifecycle.tcluster.from.topology.t1", b"{}")
         await bus.client.subscribe("ctl.topology.*.*")
 
 
@@ -399,7 +418,7 @@ async def test_perf_may_do_its_work(stack: Stack) -> None:
         await bus.client.request(perf_subjects.control("ready", run="p1"), b"{}", timeout=10)
         await bus.client.publish(perf_subjects.shard_command(run="p1", shard="1-1-1"), b"{}")
         await bus.client.publish("cmd.perf.none.apply.p1", b"{}")
-        await bus.client.publish("cmd.lifecycle.pcluster.apply.p1-change", b"{}")
+        await bus.client.publish("cmd.lifecycle.pcluster.from.perf.p1-change", b"{}")
         assert await heard.get() == "ctl.perf.p1.ready"
 
 
@@ -467,16 +486,18 @@ def _opener(bus: Bus) -> Opener:
 
 async def _written(bucket: Bucket, *, own: bool) -> None:
     """Everything that a record may go through; `own` buckets are listed as well."""
-    revision = await bucket.create("akey", b"1")
-    await bucket.update("akey", b"2", revision=revision)
-    found = await bucket.get("akey")
+    # A worker keeps records of operations on one cluster only.
+    key = "akey" if own or bucket.name != "ops" else "akey.acluster"
+    revision = await bucket.create(key, b"1")
+    await bucket.update(key, b"2", revision=revision)
+    found = await bucket.get(key)
     assert found is not None
     assert found.value == b"2"
-    await bucket.delete("akey")
-    await bucket.create("akey", b"3")
-    await bucket.delete("akey")
+    await bucket.delete(key)
+    await bucket.create(key, b"3")
+    await bucket.delete(key)
     if own and bucket.name != "delivery":
-        assert "akey" in await bucket.keys()
+        assert key in await bucket.keys()
 
 
 def _event(service: str, operation: str) -> Event:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -17,7 +17,12 @@ from services.chassis.bus.audits import Audit
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.publishing import Publisher
-from services.chassis.errors import AttemptsExhausted, ClusterForbidden, LeaseLost
+from services.chassis.errors import (
+    AttemptsExhausted,
+    ClusterForbidden,
+    GrantRefused,
+    LeaseLost,
+)
 from services.chassis.health import Health
 from services.chassis.messages import (
     AdvertisedOperation,
@@ -62,7 +67,13 @@ class Shop:
     def cluster(self) -> str:
         return f"c{self.queue.service}"
 
-    def runner(self, *, is_exclusive: bool = True, resumes: bool = False) -> Runner[Bench]:
+    def runner(
+        self,
+        *,
+        is_exclusive: bool = True,
+        resumes: bool = False,
+        authorize: Callable[[Command, str], Awaitable[None]] | None = None,
+    ) -> Runner[Bench]:
         metrics = Metrics()
         chassis = Chassis(
             service=SERVICE,
@@ -81,6 +92,7 @@ class Shop:
             changes=lambda work: " ".join(work.written) if work else "Nothing.",
             planned=None if not is_exclusive else self._planned,
             forget=self._forget,
+            authorize=authorize,
             is_exclusive=is_exclusive,
             resumes=resumes,
         )
@@ -89,12 +101,12 @@ class Shop:
         return Command(operation="op", kind=kind, cluster=self.cluster, **fields)
 
     async def ends(
-        self, command: Command, runner: Runner[Bench] | None = None
+        self, command: Command, runner: Runner[Bench] | None = None, *, subject: str = ""
     ) -> OperationRecord | None:
         """The operation's record once its message has left the queue."""
         runner = runner or self.runner()
         async with running(self.queue.worker(runner.handle)):
-            await self._send(command)
+            await self._send(command, subject)
             await eventually(self._is_empty, what="the command to be done with")
         stored = await runner.claims.stored(command.operation, command.cluster)
         return stored[0] if stored else None
@@ -114,9 +126,9 @@ class Shop:
             found.append(envelopes.decode(Event, message.data or b"", message.headers or {}))
             sequence = (message.seq or 0) + 1
 
-    async def _send(self, command: Command) -> None:
+    async def _send(self, command: Command, subject: str) -> None:
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
-        subject = subjects.apply_command(
+        subject = subject or subjects.apply_command(
             service=self.queue.service, cluster=self.cluster, operation=command.operation
         )
         await Publisher(self.queue.bus).raw(subject, body, headers, within=WITHIN)
@@ -275,12 +287,46 @@ async def test_plan_of_a_command_runs_whatever_its_kind(shop: Shop) -> None:
 async def test_plan_is_handed_on_and_the_record_left_alone(shop: Shop) -> None:
     record = await shop.ends(shop.command("plan", body="text"), shop.runner(is_exclusive=False))
     assert record is None
-    subject = subjects.apply_command(service="lifecycle", cluster=shop.cluster, operation="op")
+    subject = subjects.handed_on(
+        service="lifecycle", cluster=shop.cluster, sender=SERVICE, operation="op"
+    )
     message = await shop.queue.bus.client.jetstream().get_last_msg("CMD", subject)
     handed = envelopes.decode(Command, message.data or b"", message.headers or {})
     assert handed.plan is not None
     assert (handed.plan.summary, handed.kind, handed.body) == ("planned", "plan", "")
     assert shop.forgotten == []
+
+
+async def test_what_the_sender_may_not_ask_for_fails_before_it_begins(shop: Shop) -> None:
+    runner = shop.runner(authorize=_refusing)
+    record = await shop.ends(shop.command("done", credential="operation.op.x"), runner)
+    assert record is not None
+    assert record.state is OperationState.FAILED
+    [final] = await shop.events()
+    assert final.error is not None
+    assert final.error.code == GrantRefused.code
+    assert (shop.works, shop.forgotten) == ([], [])
+
+
+async def test_a_refused_command_ends_nobody_else_s_operation(shop: Shop) -> None:
+    runner = shop.runner(authorize=_refusing)
+    theirs = OperationRecord(
+        operation="op", kind="done", cluster=shop.cluster, state=OperationState.RUNNING
+    )
+    key = subjects.operation_key("op", shop.cluster)
+    await runner.claims.records.create(key, theirs)
+    assert await shop.ends(shop.command("done"), runner) == theirs
+    assert shop.works == []
+    assert await shop.queue.buried() == 1
+
+
+async def test_a_service_that_judges_nobody_takes_nothing_from_services(shop: Shop) -> None:
+    subject = subjects.handed_on(
+        service=shop.queue.service, cluster=shop.cluster, sender="perf", operation="op"
+    )
+    assert await shop.ends(shop.command("done"), subject=subject) is None
+    assert shop.works == []
+    assert await shop.queue.buried() == 1
 
 
 async def test_service_that_claims_nothing_leaves_a_record_of_another(shop: Shop) -> None:
@@ -306,3 +352,7 @@ async def test_exhausted_command_fails_its_operation_once(shop: Shop) -> None:
     [final] = await shop.events()
     assert final.summary == "Error while doing fail"
     assert final.details == "Error: 5 attempts failed."
+
+
+async def _refusing(_command: Command, _sender: str) -> None:
+    raise GrantRefused("that was not asked for")

@@ -1,0 +1,128 @@
+"""What each user's key can make happen, beyond what its rights on NATS say at first sight.
+
+A right to publish is worth what the receiver makes of the message. This is the table of both, for
+whoever asks what a stolen key is worth; `tests/real/test_powers.py` tries out every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+USERS = ("gateway", "lifecycle", "translator", "perf", "topology", "operator")
+"""The columns. `admin` may do everything, and `system` nothing of this."""
+
+
+class Outcome(StrEnum):
+    """What becomes of an attempt."""
+
+    HAPPENS = "yes"
+    NATS = "NATS refuses"
+    LIFECYCLE = "lifecycle refuses"
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """One thing that somebody with a key may try."""
+
+    name: str
+    what: str
+    outcomes: Mapping[str, Outcome]
+    """By user."""
+
+
+def _power(name: str, what: str, *, happens: str = "", lifecycle: str = "") -> Power:
+    """For users that are named neither in `happens` nor in `lifecycle`, NATS refuses."""
+    outcomes = dict.fromkeys(USERS, Outcome.NATS)
+    outcomes |= dict.fromkeys(lifecycle.split(), Outcome.LIFECYCLE)
+    outcomes |= dict.fromkeys(happens.split(), Outcome.HAPPENS)
+    return Power(name, what, outcomes)
+
+
+POWERS = (
+    _power(
+        "rights by a command",
+        "a `manifest` with a ClusterRoleBinding, unsigned, on `cmd.lifecycle.<cluster>.apply.<op>`",
+        happens="operator gateway",
+    ),
+    _power(
+        "rights by a command of the mesh",
+        "the same on `cmd.lifecycle.<cluster>.mesh`",
+        happens="operator gateway",
+    ),
+    *(
+        _power(
+            f"rights under the name of {sender}",
+            f"the same on `cmd.lifecycle.<cluster>.from.{sender}.<op>`",
+            lifecycle=f"{sender} operator",
+        )
+        for sender in ("translator", "perf", "topology")
+    ),
+    _power(
+        "rights in a granted plan",
+        "a plan with a ClusterRoleBinding, with the grant of a `custom` whose body does not name "
+        "it, under the translator's name",
+        lifecycle="translator operator",
+    ),
+    _power(
+        "a granted plan",
+        "a plan with just what the signed body has, with its grant, under the translator's name",
+        happens="translator operator",
+    ),
+    _power(
+        "a grant for another cluster",
+        "a plan and its grant, for another registered cluster",
+        lifecycle="translator operator",
+    ),
+    _power(
+        "a grant for another operation",
+        "a plan and its grant, under another operation's id",
+        lifecycle="translator operator",
+    ),
+    _power(
+        "a grant for another body",
+        "a ClusterRoleBinding that the body names, with the grant of another body",
+        lifecycle="translator operator",
+    ),
+    _power(
+        "rights in a gate",
+        "a gate's change with a ClusterRoleBinding, with the gate's grant, under perf's name",
+        lifecycle="perf operator",
+    ),
+    _power(
+        "a repair of something else",
+        "a repair whose content was never applied, under topology's name",
+        lifecycle="topology operator",
+    ),
+    _power(
+        "a foreign credential",
+        "`mesh.lifecycle.facts` through the credential of somebody's operation, without its grant",
+        lifecycle="translator perf operator",
+    ),
+    _power(
+        "what an operation id stands for",
+        "a forged record `ops/<op>`",
+        happens="gateway",
+    ),
+    _power(
+        "the end of an operation",
+        "a forged record `ops/<op>.<cluster>`: a lie about an end, no change of a cluster",
+        happens="gateway lifecycle translator perf",
+    ),
+    _power(
+        "an operation's credential",
+        "another value of `credentials/operation.<op>.<cluster>`",
+        happens="gateway lifecycle",
+    ),
+    _power(
+        "a registered credential",
+        "another value of `credentials/cluster.<cluster>`",
+        happens="lifecycle",
+    ),
+    _power(
+        "what counts as applied",
+        "a record in `intents`, by which topology could have anything restored",
+        happens="lifecycle",
+    ),
+)
