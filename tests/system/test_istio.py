@@ -457,3 +457,74 @@ async def test_istio_lives_in_a_namespace_of_its_own_name(
     removed = await meshery.run("istio", delete=True)
     assert not removed.failed, removed.event
     assert differences(before, snapshot(bare)) == []
+
+
+async def test_a_gateway_in_use_is_not_pruned(bare: Cluster, meshery: Meshery) -> None:
+    installed = await meshery.run("istio", version=ISTIO_VERSION)
+    assert not installed.failed, installed.event
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    gateway = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "shop", "namespace": "default"},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]},
+    }
+    apply(bare, gateway)
+    operation = await meshery.apply("istio", version=ISTIO_VERSION, body=options(profile="ambient"))
+    refused = (await meshery.finals(operation))[0]
+    assert refused.failed
+    assert "istio-ingressgateway would be pruned" in refused.event.details
+    assert "Gateway default/shop uses it" in refused.event.details
+    plan = next(r.event for r in meshery.of(operation) if r.event.summary.startswith("Plan:"))
+    assert "Deployment istio-system/istio-ingressgateway" in plan.details.partition("pruned")[2]
+    assert get(bare, "deployment", "istio-ingressgateway", "-n", "istio-system")
+    assert "ztunnel" not in bare.kubectl("get", "daemonsets", "-A", "-o", "name")
+    # Who wants it all the same says so; nobody's gateway is pruned without a word.
+    forced = await meshery.run(
+        "istio", version=ISTIO_VERSION, body=options(profile="ambient", force=True)
+    )
+    assert not forced.failed, forced.event
+    bare.kubectl("delete", "gateway.networking.istio.io", "shop")
+
+
+_OTHER_IDENTITIES: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    ({"global": {"meshID": "other"}}, {}, "meshID would change from (none) to other"),
+    ({"global": {"network": "other"}}, {}, "network would change from (none) to other"),
+    ({"global": {"multiCluster": {"clusterName": "other"}}}, {}, "cluster name would change"),
+    ({}, {"trustDomain": "other"}, "trustDomain would change from cluster.local to other"),
+)
+
+
+async def test_a_mesh_keeps_what_others_know_it_by(bare: Cluster, meshery: Meshery) -> None:
+    minimal = options(profile="minimal")
+    installed = await meshery.run("istio", version=ISTIO_VERSION, body=minimal)
+    assert not installed.failed, installed.event
+    for values, mesh_config, words in _OTHER_IDENTITIES:
+        body = both(operator(values=values, meshConfig=mesh_config), minimal)
+        refused = await meshery.run("istio", version=ISTIO_VERSION, body=body)
+        assert refused.failed
+        assert words in refused.event.details
+    again = await meshery.run("istio", version=ISTIO_VERSION, body=minimal)
+    assert not again.failed, again.event
+    assert "0 objects applied" in again.event.details
+
+
+async def test_the_last_control_plane_stays_while_pods_have_its_sidecars(
+    bare: Cluster, meshery: Meshery
+) -> None:
+    installed = await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    assert not installed.failed, installed.event
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshed", "labels": {"security.istio.io/tlsMode": "istio"}},
+        "spec": {"containers": [{"name": "web", "image": "web"}]},
+    }
+    apply(bare, pod)
+    refused = await meshery.run("istio", delete=True)
+    assert refused.failed
+    assert "pods have its sidecars (Pod default/meshed)" in refused.event.details
+    assert get(bare, "deployment", "istiod", "-n", "istio-system")
+    bare.kubectl("delete", "pod", "meshed", "--force", "--grace-period=0")
+    removed = await meshery.run("istio", delete=True)
+    assert not removed.failed, removed.event

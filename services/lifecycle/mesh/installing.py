@@ -31,9 +31,16 @@ from services.lifecycle.manifests.objects import (
 )
 from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.manifests.work import Work
-from services.lifecycle.mesh.prechecks import Report, check_install, check_upgrade, kubernetes_minor
+from services.lifecycle.mesh.prechecks import (
+    Findings,
+    Report,
+    check_install,
+    check_upgrade,
+    kubernetes_minor,
+)
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.safety import check_identity, check_pruned
 
 _VALIDATOR = "ValidatingWebhookConfiguration"
 _NETWORK_LABEL = "topology.istio.io/network"
@@ -64,7 +71,6 @@ class Installer:
     async def install(self, work: Work, request: MeshRequest) -> Result:
         version = choose_version(work.command.version, self.versions)
         plan = await self._planned(work, request, version)
-        _tell_plan(work, plan)
         await self._carry_out(work, plan)
         await self._prune(work, plan)
         return _result(work, plan)
@@ -100,7 +106,11 @@ class Installer:
         for text in warnings:
             work.progress.warn(f"Check: {text}")
         mesh = await self.rendering.mesh(request, version=version, tags=tags)
-        return await self._plan(work, request, mesh, inventory, tags)
+        plan = await self._plan(work, request, mesh, inventory, tags)
+        _tell_plan(work, plan)
+        if plan.previous:
+            await _require_safe(work, plan)
+        return plan
 
     async def _plan(
         self,
@@ -165,6 +175,16 @@ class Installer:
             listing(removed),
             numbers={"objects": len(removed)},
         )
+
+
+async def _require_safe(work: Work, plan: InstallPlan) -> None:
+    """Refuses what would harm a mesh in use, unless forced."""
+    found = await asyncio.gather(
+        check_pruned(work.cluster, plan.stale), check_identity(work.cluster, plan.objects)
+    )
+    findings = Findings(refusals=[text for part in found for text in part.refusals])
+    for text in findings.settle(force=plan.request.force):
+        work.progress.warn(f"Check: {text}")
 
 
 async def _with_live_failure_policy(
@@ -292,7 +312,12 @@ def _tell_plan(work: Work, plan: InstallPlan) -> None:
         Phase.PLANNED,
         f"Plan: {action} Istio {plan.version}, profile {plan.request.profile}, "
         f"revision {plan.request.revision}{tags}: {total} objects, {total - proven} to send",
-        by_kind(planned.ref for planned in plan.objects),
+        ". ".join(
+            (
+                by_kind(planned.ref for planned in plan.objects),
+                *([f"To be pruned: {listing([f.ref for f in plan.stale])}"] if plan.stale else []),
+            )
+        ),
         numbers={
             "objects": total,
             "unchanged": proven,

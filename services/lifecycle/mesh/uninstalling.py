@@ -22,6 +22,7 @@ from services.lifecycle.manifests.objects import CRD, NAMESPACE, Wave, by_kind, 
 from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.prechecks import check_uninstall, revisions_to_remove
 from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.safety import check_last
 
 _GONE_WITHIN = timedelta(seconds=120)
 
@@ -69,6 +70,10 @@ async def uninstall(work: Work, request: MeshRequest) -> Result:
         )
     check_uninstall(revisions=revisions, inventory=inventory, force=request.force)
     removal = await _plan(work, request, inventory, revisions)
+    if removal.is_last:
+        left = await check_last(work.cluster, revisions)
+        for text in left.settle(force=request.force):
+            work.progress.warn(f"Check: {text}")
     await _tell_plan(work, removal)
     await _carry_out(work, removal)
     system = inventory.namespace(request.namespace)
