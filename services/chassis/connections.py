@@ -12,7 +12,7 @@ import ipaddress
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
@@ -89,10 +89,8 @@ class Connections:
 
     def cut_excess(self) -> int:
         """Ends those that never made a call first, the oldest of them first; returns how many."""
-        with suppress(OSError):
-            files = len(os.listdir(_FILES))
-            if max(files, len(self._used)) <= self.most_per_address:
-                return 0
+        if max(len(_descriptors()), len(self._used)) <= self.most_per_address:
+            return 0
         by_address: dict[str, list[Connection]] = defaultdict(list)
         for connection in self._open():
             by_address[connection.address].append(connection)
@@ -120,14 +118,20 @@ class Connections:
         self._first_seen = {c.cookie: seen.get(c.cookie, now) for c in alive}
 
     def _open(self) -> Iterator[Connection]:
-        try:
-            names = os.listdir(_FILES)
-        except OSError:
-            return
-        for name in names:
-            connection = _looked_at(int(name), port=self.port)
+        for descriptor in _descriptors():
+            connection = _looked_at(descriptor, port=self.port)
             if connection is not None:
                 yield connection
+
+
+def _descriptors() -> Sequence[int]:
+    """Of this process. Where no file is left to list them with, all that there may be."""
+    if not os.path.isdir(_FILES):
+        return ()
+    try:
+        return [int(name) for name in os.listdir(_FILES)]
+    except OSError:
+        return range(getrlimit(RLIMIT_NOFILE)[0])
 
 
 def _looked_at(descriptor: int, *, port: int) -> Connection | None:
@@ -159,14 +163,22 @@ def _looked_at(descriptor: int, *, port: int) -> Connection | None:
 def _shut(connection: Connection) -> bool:
     """Ends the connection; its owner reads an end and closes it as it closes all others."""
     try:
-        held = socket.socket(fileno=os.dup(connection.descriptor))
+        # A copy: its owner may close the descriptor meanwhile, and another one gets its number.
+        descriptor = os.dup(connection.descriptor)
+    except OSError:
+        descriptor = connection.descriptor  # no file is left for a copy
+    held: socket.socket | None = None
+    try:
+        held = socket.socket(fileno=descriptor)
+        if _cookie(held) != connection.cookie:
+            return False
+        held.shutdown(socket.SHUT_RDWR)
+        return True
     except OSError:
         return False
-    with held, suppress(OSError):
-        if _cookie(held) == connection.cookie:
-            held.shutdown(socket.SHUT_RDWR)
-            return True
-    return False
+    finally:
+        if held is not None and held.detach() != connection.descriptor:
+            os.close(descriptor)
 
 
 def _cookie(of: socket.socket) -> int:

@@ -365,10 +365,12 @@ async def test_a_reused_source_port_inherits_no_kubeconfig(rig: Rig) -> None:
     assert not [subject for subject in commands if "reused-foreign" in subject]
 
 
-@pytest.mark.parametrize("greeting", [b"", PREFACE], ids=["mute", "greeting"])
-async def test_idle_connections_leave_room(rig: Rig, greeting: bytes) -> None:
+@pytest.mark.parametrize(
+    ("greeting", "at"), [(b"", "calls"), (PREFACE, "calls"), (b"", "health")], ids=str
+)
+async def test_idle_connections_leave_room(rig: Rig, greeting: bytes, at: str) -> None:
     """Over a thousand of them, with the 1 024 files that a process has by default."""
-    name, port = f"flooded-{len(greeting)}", loopback.take_port()
+    name, port = f"flooded-{at}-{len(greeting)}", loopback.take_port()
     rig.stack.add(
         "gateway",
         name=name,
@@ -376,10 +378,11 @@ async def test_idle_connections_leave_room(rig: Rig, greeting: bytes) -> None:
         under=["prlimit", "--nofile=1024:1024"],
     )
     rig.stack.wait_ready(name)
-    held = await asyncio.to_thread(silent, port, 1100, source="127.0.0.2", greeting=greeting)
+    health = rig.stack.health_url(name)
+    attacked = port if at == "calls" else int(health.rpartition(":")[2])
+    held = await asyncio.to_thread(silent, attacked, 1100, source="127.0.0.2", greeting=greeting)
     try:
-        health = rig.stack.health_url(name)
-        ready = await asyncio.to_thread(loopback.fetch, f"{health}/readyz", timeout_s=5.0)
+        ready = await asyncio.to_thread(loopback.fetch, f"{health}/readyz", timeout_s=10.0)
         assert ready == b"ok\n"
         async with calling(f"{loopback.HOST}:{port}") as client:
             # Some seconds are gRPC's own pause between two tries.
