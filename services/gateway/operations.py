@@ -33,7 +33,7 @@ from services.chassis.errors import (
     RequestError,
 )
 from services.chassis.granting import EXPIRY_MARGIN, Signer
-from services.chassis.messages import Command, OperationRecord, RequestRecord, SlotKind
+from services.chassis.messages import Command, OperationRecord, RequestRecord
 from services.chassis.policy import LOCAL, Identity, Policy, require_operation
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
@@ -403,10 +403,9 @@ class Operations:
 def _reach(request: OperationRequest, offer: Offer) -> str:
     """The namespace that the operation stays in; "" for one that may reach beyond it.
 
-    A body names objects in namespaces of its own, and what changes the mesh changes all of them, so
-    both need a rule for all namespaces.
+    A body may name other namespaces, and the gateway does not know what it would read there.
     """
-    stays = not request.body and offer.operation.slot is not SlotKind.MESH
+    stays = offer.operation.stays_in_namespace and not request.body
     return request.namespace if stays else ""
 
 

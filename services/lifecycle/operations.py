@@ -23,6 +23,7 @@ INJECTION = AdvertisedOperation(
     description="Automatic Sidecar Injection",
     category=Category.CONFIGURE,
     slot=SlotKind.APPLY,
+    stays_in_namespace=True,
 )
 MANIFEST = AdvertisedOperation(
     # For people with the nats CLI; the gateway's `custom` goes through the translator.

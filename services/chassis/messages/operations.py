@@ -89,6 +89,9 @@ class AdvertisedOperation(Message):
     slot: SlotKind
     may_take_s: float = 0.0
     """How long one may go on after its deadline has passed."""
+    stays_in_namespace: bool = False
+    """Whether it changes nothing outside the request's namespace, unless its body says otherwise.
+    Only then a rule for that namespace alone allows it."""
     is_listed: bool = True
     """False for what only the gateway itself asks for; people do not see it."""
 

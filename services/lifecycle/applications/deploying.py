@@ -84,6 +84,7 @@ class Applications:
                     description=application.description,
                     category=application.category,
                     slot=SlotKind.APPLY,
+                    stays_in_namespace=not application.is_addon,
                 ),
                 partial(self.run, application),
                 partial(_doing, application),

@@ -58,6 +58,7 @@ CATALOG = ServiceCatalog(
             description="Istio Book Info Application",
             category=Category.SAMPLE_APPLICATION,
             slot=SlotKind.APPLY,
+            stays_in_namespace=True,
         ),
     ],
     versions=["1.31.0", "1.30.2"],

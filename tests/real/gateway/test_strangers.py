@@ -46,6 +46,9 @@ rules:
   operations: ["*"]
   questions: [gateway.*]
   events: all
+- identities: [cleo]
+  operations: ["*"]
+  namespaces: [shop]
 - identities: [ben]
   operations: [custom, bookinfo]
   clusters: [{cluster_of("bens")}]
@@ -68,7 +71,7 @@ class Guarded:
 @pytest.fixture(scope="module")
 async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
-    known = TokenFile.written(folder / "tokens.yaml", ana=["sre"], ben=[], eve=[])
+    known = TokenFile.written(folder / "tokens.yaml", ana=["sre"], ben=[], cleo=[], eve=[])
     (folder / "policy.yaml").write_text(POLICY)
     settings = {
         "MESHBUS_GATEWAY_TOKENS": str(known.path),
@@ -132,6 +135,27 @@ async def test_the_policy_says_what_where(guarded: Guarded) -> None:
     assert "bens-1" in commands
     assert "anas-1" in commands
     assert not [name for name in ("bens-2", "bens-3", "bens-4") if name in commands]
+
+
+async def test_a_rule_for_a_namespace_covers_only_what_stays_in_it(guarded: Guarded) -> None:
+    async with guarded.caller("cleo") as cleo:
+
+        async def apply(operation: str, **fields: Any) -> Any:
+            return await cleo.apply(
+                **custom("cleos", operation, **{"opName": "bookinfo", **fields})
+            )
+
+        assert await apply("cleo-1", namespace="shop") == "cleo-1"
+        elsewhere: list[dict[str, Any]] = [
+            {"namespace": "default"},
+            {"namespace": "shop", "custom_body": "kind: Namespace"},
+            # It may write anywhere, and the mesh is everywhere.
+            {"namespace": "shop", "opName": "custom"},
+            {"namespace": "shop", "opName": "istio"},
+        ]
+        for fields in elsewhere:
+            error = await refused(apply("cleo-2", **fields))
+            assert (error.details() or "").startswith("MB-1302: "), fields
 
 
 async def test_an_id_of_another_identity_is_not_taken_over(guarded: Guarded) -> None:
