@@ -200,6 +200,8 @@ LIFECYCLE = User(
         Right("$JS.API.STREAM.MSG.GET.CMD", "read a command that was given up"),
         Right("$JS.API.STREAM.MSG.DELETE.CMD", "free its slot"),
         Right("dlq.*", "dead letters, of all services' commands"),
+        Right("$JS.API.STREAM.MSG.GET.DLQ", "a dead letter that somebody wants put back"),
+        Right("cmd.lifecycle.>", "put it back where it was, in its own queue"),
         Right("evt.lifecycle.>", "progress and results"),
         _part_of_operations("state of operations"),
         _fetch("ops", "state of operations, cancellation"),

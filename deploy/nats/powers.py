@@ -44,18 +44,18 @@ POWERS = (
     _power(
         "rights by a command",
         "a `manifest` with a ClusterRoleBinding, unsigned, on `cmd.lifecycle.<cluster>.apply.<op>`",
-        happens="operator gateway",
+        happens="operator gateway lifecycle",
     ),
     _power(
         "rights by a command of the mesh",
         "the same on `cmd.lifecycle.<cluster>.mesh`",
-        happens="operator gateway",
+        happens="operator gateway lifecycle",
     ),
     *(
         _power(
             f"rights under the name of {sender}",
             f"the same on `cmd.lifecycle.<cluster>.from.{sender}.<op>`",
-            lifecycle=f"{sender} operator",
+            lifecycle=f"{sender} operator lifecycle",
         )
         for sender in ("translator", "perf", "topology")
     ),
@@ -63,37 +63,37 @@ POWERS = (
         "rights in a granted plan",
         "a plan with a ClusterRoleBinding, with the grant of a `custom` whose body does not name "
         "it, under the translator's name",
-        lifecycle="translator operator",
+        lifecycle="translator operator lifecycle",
     ),
     _power(
         "a granted plan",
         "a plan with just what the signed body has, with its grant, under the translator's name",
-        happens="translator operator",
+        happens="translator operator lifecycle",
     ),
     _power(
         "a grant for another cluster",
         "a plan and its grant, for another registered cluster",
-        lifecycle="translator operator",
+        lifecycle="translator operator lifecycle",
     ),
     _power(
         "a grant for another operation",
         "a plan and its grant, under another operation's id",
-        lifecycle="translator operator",
+        lifecycle="translator operator lifecycle",
     ),
     _power(
         "a grant for another body",
         "a ClusterRoleBinding that the body names, with the grant of another body",
-        lifecycle="translator operator",
+        lifecycle="translator operator lifecycle",
     ),
     _power(
         "rights in a gate",
         "a gate's change with a ClusterRoleBinding, with the gate's grant, under perf's name",
-        lifecycle="perf operator",
+        lifecycle="perf operator lifecycle",
     ),
     _power(
         "a repair of something else",
         "a repair whose content was never applied, under topology's name",
-        lifecycle="topology operator",
+        lifecycle="topology operator lifecycle",
     ),
     _power(
         "a foreign credential",

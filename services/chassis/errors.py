@@ -36,6 +36,7 @@ the place that raises knows better.
     │   ├── GrantMissing          MB-2013
     │   ├── GrantRefused          MB-2014
     │   ├── SealingKeyMissing     MB-2015
+    │   ├── RetryRefused          MB-2017
     │   └── QueueFull             MB-2016
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
@@ -325,6 +326,11 @@ class GrantRefused(BusError, code="MB-2014", status=Status.PERMISSION_DENIED, re
         "treat the key of the service that the subject names as stolen, unless its version is "
         "another than lifecycle's"
     )
+
+
+class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, retryable=False):
+    probable_cause = "the letter is no command that failed for good because its workers failed"
+    usual_remedy = "send the operation again; `nats stream view DLQ` shows what was given up"
 
 
 class SealingKeyMissing(BusError, code="MB-2015", status=Status.FAILED_PRECONDITION):

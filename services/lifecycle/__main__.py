@@ -15,6 +15,7 @@ from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.granting import Checker
 from services.chassis.messages import ClusterRecord
+from services.chassis.operations.retries import Retries
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.istioctl import Distributions
@@ -117,7 +118,13 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                 service=SERVICE,
                 description="Installs, upgrades and removes Istio; applies manifests",
                 queries=Answers(
-                    connections, registrations, runner.claims, authority, credentials, versions
+                    connections,
+                    registrations,
+                    runner.claims,
+                    authority,
+                    credentials,
+                    versions,
+                    Retries(letters, runner.claims, SERVICE),
                 ).queries(),
                 askers=chassis.askers,
             ),

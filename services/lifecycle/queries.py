@@ -15,6 +15,7 @@ from services.chassis.bus.records import Bucket
 from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
+from services.chassis.operations.retries import Retries
 from services.chassis.policy import LOCAL
 from services.lifecycle.authority import Authority
 from services.lifecycle.cluster.connections import Connection, Connections
@@ -32,6 +33,7 @@ class Answers:
     authority: Authority
     credentials: Bucket
     versions: Sequence[str]
+    retries: Retries
 
     def queries(self) -> list[Query]:
         return [
@@ -42,6 +44,7 @@ class Answers:
             Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
+            Query("retry", '{"letter": PLACE IN DLQ}', self.retry, changes=True),
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +101,17 @@ class Answers:
             raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
         token = subjects.token(cluster)
         return {"cluster": cluster, "deregistered": await self.registrations.forget(token)}
+
+    async def retry(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Puts a command of lifecycle's that was given up back into its queue, unread."""
+        letter = asked.get("letter")
+        if not isinstance(letter, int) or isinstance(letter, bool) or letter < 1:
+            raise MalformedRequest(
+                "letter is missing",
+                remedy='send {"letter": PLACE}, as `nats stream view DLQ` numbers them',
+            )
+        command = await self.retries.retry(letter)
+        return {"operation": command.operation, "cluster": command.cluster, "retried": True}
 
     @asynccontextmanager
     async def _connected(

@@ -10,6 +10,7 @@ that it was meant for, as a command's is; one that a person sent in clear is sea
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +22,13 @@ import structlog
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery
-from services.chassis.errors import AttemptsExhausted, InvalidMessage
+from services.chassis.errors import (
+    AttemptsExhausted,
+    BusUnavailable,
+    InvalidMessage,
+    RetryRefused,
+)
+from services.chassis.messages import Command
 from services.chassis.reading.jsons import read_json
 from services.chassis.sealing import Keys
 from services.chassis.telemetry.redaction import redacted_text
@@ -69,6 +76,28 @@ class DeadLetters:
         }
         await self.publisher.raw(subjects.dead_letter(service), body, headers, within=_WITHIN)
         log.warning("message_buried", subject=letter.subject, code=code)
+
+    async def kept(self, sequence: int) -> DeadLetter:
+        """The letter of that place in DLQ, with the subject that it came from; raises
+        `RetryRefused` when there is none."""
+        context = self.publisher.bus.client.jetstream()
+        try:
+            stored = await context.get_msg("DLQ", sequence)
+        except nats.js.errors.APIError:
+            raise RetryRefused(f"there is no dead letter {sequence}") from None
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BusUnavailable("the stream DLQ cannot be read") from error
+        headers = dict(stored.headers or {})
+        return DeadLetter(headers.get(ORIGIN, "").partition(" ")[0], headers, stored.data or b"")
+
+    async def put_back(self, letter: DeadLetter, command: Command, *, sequence: int) -> None:
+        """Gives the letter its place in CMD again; raises `ClusterBusy` when that is taken."""
+        own = (REASON, ORIGIN, envelopes.MESSAGE_ID)
+        headers = {name: value for name, value in letter.headers.items() if name not in own}
+        # A copy is told from the next retry by its moment; who retries twice is refused before.
+        headers[envelopes.MESSAGE_ID] = f"retry/{sequence}/{uuid.uuid4().hex}"
+        await self.publisher.queued(letter.subject, letter.body, headers, command, within=_WITHIN)
+        log.info("message_put_back", subject=letter.subject, sequence=sequence)
 
     async def bury_delivery(self, delivery: Delivery, error: InvalidMessage) -> None:
         """Buries a message that a pull worker cannot read."""

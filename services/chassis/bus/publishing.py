@@ -124,6 +124,18 @@ class Publisher:
             envelopes.OPERATION: command.operation,
             envelopes.KIND: f"{command.verb} {command.kind}",
         }
+        return await self.queued(subject, body, headers, command, within=within)
+
+    async def queued(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str],
+        command: Command,
+        *,
+        within: timedelta,
+    ) -> Published:
+        """The same for a command that is laid out already."""
         try:
             return await self.raw(subject, body, headers, within=within, ttl=_time_to_live(command))
         except BusUnavailable as error:
@@ -136,7 +148,9 @@ class Publisher:
             if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error
             # A subject of its own has no other holder than the operation itself.
-            is_mesh = slot is SlotKind.MESH
+            is_mesh = subject == subjects.mesh_command(
+                service=subject.split(".")[1], cluster=command.cluster
+            )
             holder = await self._holder(subject) if is_mesh else command.operation
             raise ClusterBusy(
                 f"cluster {command.cluster_name or command.cluster} is busy with "

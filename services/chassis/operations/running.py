@@ -194,7 +194,8 @@ class Runner(Generic[W]):
         progress = Progress(self._publisher.event, command, attempt, service=self.service)
         words = doing(self._operation(command), command)
         final = failure_event(progress, error, doing=words, applied="")
-        await self._complete(progress, final, error)
+        # Its credential stays until its own end, so that the letter can be put back.
+        await self._complete(progress, final, error, forgets=False)
 
     async def _given_up(self, letter: DeadLetter) -> Command:
         """The command of a letter. Of one that was sealed to another service its headers tell the
@@ -258,14 +259,22 @@ class Runner(Generic[W]):
         code = error.code if error else ""
         log.info("operation_ended", outcome=ended, code=code, kind=command.kind)
 
-    async def _complete(self, progress: Progress, final: Event, error: MeshbusError | None) -> None:
+    async def _complete(
+        self,
+        progress: Progress,
+        final: Event,
+        error: MeshbusError | None,
+        *,
+        forgets: bool = True,
+    ) -> None:
         """Stores the end with its event, publishes the event, and deletes the credential.
 
         In this order a crash is harmless: the next worker finds the event in the record. Raises
         `Abandon` when a later attempt has taken over.
         """
         await self._end(progress, final, error)
-        await self._forget(progress.command)
+        if forgets:
+            await self._forget(progress.command)
 
     async def _end(self, progress: Progress, final: Event, error: MeshbusError | None) -> None:
         command = progress.command

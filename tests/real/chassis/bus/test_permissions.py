@@ -139,10 +139,8 @@ REFUSED_PUBLISHES = {
     ),
     "lifecycle": (
         *STREAM_CHANGES,
-        "cmd.lifecycle.acluster.apply.op",
-        "cmd.lifecycle.acluster.from.translator.op",
         "$KV.ops.anop",
-        "cmd.lifecycle.acluster.mesh",
+        "cmd.translator.acluster.apply.op",
         "cmd.topology.acluster.mesh",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.topology",
         "$JS.ACK.CMD.topology.1.1.1.1.0",
