@@ -70,7 +70,11 @@ async def killed_each_time(stack: Stack, bus: Bus, service: str, *, before: int)
 
 
 @pytest.mark.parametrize(
-    ("service", "kind"), [("lifecycle", "label-namespace"), ("translator", "custom")]
+    ("service", "kind"),
+    [
+        ("lifecycle", "label-namespace"),
+        pytest.param("translator", "custom", marks=pytest.mark.full),
+    ],
 )
 async def test_five_crashes_show_nobody_a_secret(
     frail: Stack, client: Meshery, kubeconfig: str, service: str, kind: str

@@ -335,7 +335,7 @@ async def test_what_a_key_can_make_happen(
             there = is_there(thief)
             cluster.kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
             if power.startswith("rights by"):
-                assert there is (user in ("gateway", "operator")), power
+                assert there is (user in ("gateway", "lifecycle", "operator")), power
             else:
                 assert not there, power
 
