@@ -19,7 +19,7 @@ _NAMES = [user.name for user in USERS]
 
 def example() -> str:
     """The checked-in configuration: public keys come from the server's environment."""
-    server = Server(host="0.0.0.0", store="/data", cipher="chachapoly")
+    server = Server(host="0.0.0.0", monitoring_host="0.0.0.0", store="/data", cipher="chachapoly")
     return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
 
 

@@ -22,6 +22,10 @@ class Server:
 
     host: str = "127.0.0.1"
     port: int = 4222
+    monitoring_host: str = "127.0.0.1"
+    """Interface of the monitoring pages, which ask for no key. In a pod nobody reaches its
+    loopback, neither KEDA nor a probe, so there it is open and deploy/nats/network.yaml says to
+    whom."""
     monitoring_port: int = 8222
     store: str | None = "./nats-store"
     """None leaves it to the command line; the server refuses to be told by both."""
@@ -69,8 +73,8 @@ def _server_text(server: Server, store_key: str) -> str:
     return f"""\
 listen: "{server.host}:{server.port}"
 
-# The monitoring pages ask for no key, so they stay on the machine.
-http: "127.0.0.1:{server.monitoring_port}"
+# The monitoring pages ask for no key: {_monitoring_text(server)}.
+http: "{server.monitoring_host}:{server.monitoring_port}"
 
 jetstream {{
 {store}  # A publish is acknowledged only when it is on the disk: it survives kill -9 then.
@@ -89,6 +93,12 @@ ping_max: 2
 
 system_account: {SYSTEM_ACCOUNT}
 """
+
+
+def _monitoring_text(server: Server) -> str:
+    if server.monitoring_host == "127.0.0.1":
+        return "they stay on the machine"
+    return "deploy/nats/network.yaml lets KEDA alone reach them"
 
 
 def _tls_text(server: Server) -> str:

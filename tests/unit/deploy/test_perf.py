@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from deploy.nats.__main__ import example
+from deploy.nats.config import Server
 from deploy.nats.permissions import ACCOUNT, PERF
 from services.chassis.bus import streams
 from services.chassis.settings import ChassisSettings
@@ -30,6 +32,26 @@ def test_keda_looks_at_the_queue_of_shards() -> None:
     assert consumers[named["consumer"]] == named["stream"]
     assert named["account"] == ACCOUNT
     assert int(named["lagThreshold"]) == PerfSettings().slots
+
+
+def test_keda_reaches_the_pages_that_the_shipped_configuration_opens() -> None:
+    [trigger] = document("keda.yaml")["spec"]["triggers"]
+    host, _, port = trigger["metadata"]["natsServerMonitoringEndpoint"].partition(":")
+    text = (FOLDER.parent / "nats" / "network.yaml").read_text()
+    service, policy = yaml.safe_load_all(text)
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    assert host == f"{name}.{namespace}.svc.cluster.local"
+    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+    # Open in the pod, and by the policy for KEDA alone.
+    assert f'http: "0.0.0.0:{port}"' in example()
+    rules = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["spec"]["ingress"]}
+    [allowed] = rules.pop(int(port))
+    assert allowed["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "keda-operator"}
+    assert allowed["namespaceSelector"]
+    assert rules == {Server().port: None}
+    assert policy["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"]
+    # On a machine of one's own they stay there.
+    assert Server().monitoring_host == "127.0.0.1"
 
 
 def test_both_scale_the_same_deployment() -> None:
