@@ -6,7 +6,6 @@ import asyncio
 import gzip
 from collections.abc import Iterator
 from contextlib import aclosing
-from pathlib import Path
 
 import orjson
 import pytest
@@ -25,7 +24,7 @@ from services.chassis.kube.client import APPLY_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.watching import Change, listed, watched
 from tests.testbed import loopback
-from tests.testbed.strangers import Stranger, answer, endless
+from tests.testbed.strangers import Peak, Stranger, answer, endless
 
 _PATH = "/api/v1/namespaces/x/configmaps"
 _MIB = 1024 * 1024
@@ -36,24 +35,6 @@ _SECRET = "db_password=hunter2"
 
 def client_of(stranger: Stranger, *, bounds: Bounds | None = None) -> KubeClient:
     return KubeClient(parse_kubeconfig(stranger.kubeconfig()), bounds=bounds)
-
-
-class Peak:
-    """The highest resident size of this process since it was made, above what it was then."""
-
-    def __init__(self) -> None:
-        # Resets the high-water mark: proc_pid_clear_refs(5).
-        Path("/proc/self/clear_refs").write_text("5")
-        self._before = _resident("VmRSS")
-
-    @property
-    def growth_bytes(self) -> int:
-        return _resident("VmHWM") - self._before
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 @pytest.mark.parametrize("code", ["307 Temporary", "308 Permanent", "301 Moved", "302 Found"])
