@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.chassis.addresses import AddressPolicy, Network, networks
-from services.chassis.http.answers import ANSWER_BYTES, LINE_BYTES, RATIO, Bounds
+from services.chassis.http.answers import ANSWER_BYTES, LINE_BYTES, LIST_BYTES, RATIO, Bounds
 
 PREFIX = "MESHBUS_"
 _CHASSIS = Path(__file__).resolve().parent
@@ -130,6 +130,8 @@ class ChassisSettings(BaseSettings):
     in smaller pages."""
     watch_line_bytes: int = Field(default=LINE_BYTES, ge=64 * 1024, le=64 * 1024 * 1024)
     """The longest line of a watch. It is one object, and etcd takes none above 1.5 MiB."""
+    list_bytes: int = Field(default=LIST_BYTES, ge=16 * 1024 * 1024)
+    """How much of one list is read, over all its pages: a server may name a next page for ever."""
     answer_ratio: int = Field(default=RATIO, ge=10, le=2000)
     """How many times longer an answer may be unpacked, above 8 MiB: lists of Kubernetes shrink to a
     tenth or a fortieth, what is made to fill memory to a thousandth."""
@@ -152,7 +154,12 @@ class ChassisSettings(BaseSettings):
     @property
     def answer_bounds(self) -> Bounds:
         """How much they read of an answer."""
-        return Bounds(self.answer_bytes, self.watch_line_bytes, self.answer_ratio)
+        return Bounds(
+            answer_bytes=self.answer_bytes,
+            line_bytes=self.watch_line_bytes,
+            list_bytes=self.list_bytes,
+            ratio=self.answer_ratio,
+        )
 
 
 S = TypeVar("S", bound=BaseSettings)

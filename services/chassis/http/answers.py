@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.chassis.addresses import AddressPolicy
 
 ANSWER_BYTES = 64 * 1024 * 1024
 LINE_BYTES = 8 * 1024 * 1024
+LIST_BYTES = 1024 * 1024 * 1024
 RATIO = 100
 _ACCEPTED = "gzip"
 _IDENTITY = frozenset({"", "identity"})
@@ -49,8 +51,36 @@ class Bounds:
     """Of a whole answer, unpacked: pages of lists are the largest, with 500 objects each."""
     line_bytes: int = LINE_BYTES
     """Of one line of a watch: one object, and etcd takes none above 1.5 MiB."""
+    list_bytes: int = LIST_BYTES
+    """Of all pages of a list together, or of the objects that a watch begins with: a list has an
+    end."""
     ratio: int = RATIO
     """Unpacked bytes for each packed one; real lists have 10 to 40, a bomb has 1000."""
+
+
+@dataclass(slots=True)
+class LongAnswers:
+    """How many long answers are being read, over all that share this.
+
+    Each has its bound, but a cluster is read over dozens of connections, and a process reads many
+    clusters. Nobody waits for another's long answer, which may drip: a list is asked for in smaller
+    pages instead.
+    """
+
+    most: int = 4
+    long_bytes: int = 4 * 1024 * 1024
+    underway: int = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Counts one in for the block; raises `TooLarge` when there are enough."""
+        if self.underway >= self.most:
+            raise TooLarge(f"is longer than {self.long_bytes} bytes, as {self.most} others are")
+        self.underway += 1
+        try:
+            yield
+        finally:
+            self.underway -= 1
 
 
 def session(
@@ -80,19 +110,29 @@ def session(
     )
 
 
-async def read(response: aiohttp.ClientResponse, *, most_bytes: int, ratio: int) -> bytes:
+async def read(
+    response: aiohttp.ClientResponse,
+    *,
+    most_bytes: int,
+    ratio: int,
+    shared: LongAnswers | None = None,
+) -> bytes:
     """The whole body, unpacked; raises `TooLarge` or `Malformed`, and what aiohttp raises."""
     length = response.content_length
     if length is not None and length > most_bytes:
         raise TooLarge(f"is longer than {most_bytes} bytes")
     found: list[bytes] = []
     size = 0
-    async for piece in pieces(response, ratio=ratio):
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLarge(f"is longer than {most_bytes} bytes")
-        found.append(piece)
-    return found[0] if len(found) == 1 else b"".join(found)
+    with ExitStack() as counted:
+        async for piece in pieces(response, ratio=ratio):
+            size += len(piece)
+            if size > most_bytes:
+                raise TooLarge(f"is longer than {most_bytes} bytes")
+            if shared is not None and size > shared.long_bytes:
+                counted.enter_context(shared.one())
+                shared = None
+            found.append(piece)
+        return found[0] if len(found) == 1 else b"".join(found)
 
 
 async def pieces(response: aiohttp.ClientResponse, *, ratio: int) -> AsyncGenerator[bytes, None]:

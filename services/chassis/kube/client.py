@@ -62,6 +62,8 @@ _BUFFER_BYTES = 2**20
 _UNCOUNTED_BYTES = 4 * 1024 * 1024
 _MOST_VALUES = 1_000_000
 _MOST_ERROR_BYTES = 1024 * 1024
+# Of all clients in this process: its memory is one.
+_LONG_ANSWERS = answers.LongAnswers()
 _RETRY_WITHIN = timedelta(seconds=45)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 3.0
@@ -136,6 +138,13 @@ class Answer:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
             raise _unusable(self.subject, "is not JSON") from None
+
+    def decoded(self) -> dict[str, Any]:
+        """The same of an object, as every answer to a GET is."""
+        found = self.json()
+        if not isinstance(found, dict):
+            raise _unusable(self.subject, "is not an object")
+        return found
 
 
 class KubeClient:
@@ -227,10 +236,7 @@ class KubeClient:
 
     async def get(self, path: str, **options: Any) -> Any:
         """The decoded answer to a GET, an object."""
-        answer = (await self.request("GET", path, **options)).json()
-        if not isinstance(answer, dict):
-            raise _unusable(options.get("subject") or path, "is not an object")
-        return answer
+        return (await self.request("GET", path, **options)).decoded()
 
     async def is_starting(self, *, refused_means: bool = False) -> bool:
         """Whether the server is up but not ready.
@@ -338,7 +344,9 @@ class KubeClient:
 
     async def _read(self, response: aiohttp.ClientResponse, *, most_bytes: int = 0) -> bytes:
         most = most_bytes or self.bounds.answer_bytes
-        return await answers.read(response, most_bytes=most, ratio=self.bounds.ratio)
+        return await answers.read(
+            response, most_bytes=most, ratio=self.bounds.ratio, shared=_LONG_ANSWERS
+        )
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         return f"{self.config.server}{path}" + (f"?{urlencode(query)}" if query else "")

@@ -35,7 +35,7 @@ from services.chassis.kube.client import JSON, KubeClient, error_of
 from services.chassis.kube.objects import KubeObject
 
 _PAGE = 500
-_LEAST_PAGE = 4
+_LEAST_PAGE = 1
 _SERVER_TIMEOUT_S = 290
 _INACTIVITY_S = 310.0
 _INITIAL_SILENCE_S = 30.0
@@ -109,18 +109,21 @@ async def _pages(
     accept: str = JSON,
 ) -> Listing:
     items: list[Any] = []
-    size = _PAGE
+    size, read_bytes = _PAGE, 0
     page = dict(query)
     while True:
         page["limit"] = str(size)
         try:
-            answer = await client.get(path, query=page, accept=accept)
+            body = await client.request("GET", path, query=page, accept=accept)
+            answer = body.decoded()
         except AnswerTooLarge:
             # Objects may have a MiB each; pages of such are made of fewer.
             if size <= _LEAST_PAGE:
                 raise
             size = max(_LEAST_PAGE, size // 5)
             continue
+        read_bytes += len(body.body)
+        _refuse_endless(client, path, read_bytes)
         metadata, found = _page_of(answer, path)
         following = metadata.get("continue") or ""
         if following and streaming and client.serves_watch_list:
@@ -141,6 +144,14 @@ async def _pages(
         # The token says which version the list is of, and the server wants to hear it once.
         page.pop("resourceVersion", None)
         page["continue"] = following
+
+
+def _refuse_endless(client: KubeClient, path: str, read_bytes: int) -> None:
+    """A server may name a next page, or send a first object, for ever."""
+    if read_bytes > client.bounds.list_bytes:
+        raise AnswerTooLarge(
+            f"{path}: the list has more than {client.bounds.list_bytes} bytes", subject=path
+        )
 
 
 def _page_of(answer: dict[str, Any], path: str) -> tuple[dict[str, Any], list[KubeObject]]:
@@ -164,7 +175,16 @@ async def _streamed(client: KubeClient, path: str, query: Mapping[str, str], rea
     }
     items: dict[str, Any] = {}
     async with client.stream(path, query=asked, read_timeout_s=_INITIAL_SILENCE_S) as content:
-        async for event in _events(content, path, client.bounds.line_bytes):
+        read_bytes = 0
+
+        async def counted() -> AsyncGenerator[bytes, None]:
+            nonlocal read_bytes
+            async for chunk in content:
+                read_bytes += len(chunk)
+                _refuse_endless(client, path, read_bytes)
+                yield chunk
+
+        async for event in _events(counted(), path, client.bounds.line_bytes):
             metadata = event["object"].get("metadata") or {}
             if event["type"] == "BOOKMARK":
                 if _INITIAL_EVENTS_END in (metadata.get("annotations") or {}):

@@ -193,6 +193,56 @@ class TestMemory:
                 assert peak.growth_bytes < _MOST_GROWTH_BYTES
 
 
+async def test_pages_without_an_end_end() -> None:
+    page = {
+        "kind": "PodList",
+        "metadata": {"continue": "more"},
+        "items": [{"metadata": {"name": "x" * 100_000}}] * 20,
+    }
+    with Stranger(lambda _: iter([answer(orjson.dumps(page), **_JSON)])) as stranger:
+        async with client_of(stranger, bounds=Bounds(list_bytes=16 * _MIB)) as client:
+            with pytest.raises(AnswerTooLarge, match="the list has more"):
+                await listed(client, _PATH)
+        assert len(stranger.asked) == 9
+
+
+async def test_first_objects_of_a_watch_without_an_end_end() -> None:
+    def reply(line: str) -> Iterator[bytes]:
+        if "watch=true" in line:
+            event = {"type": "ADDED", "object": {"metadata": {"uid": "a", "name": "x" * 100_000}}}
+            return endless(b"\n", orjson.dumps(event) + b"\n")
+        page = {"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a"}}]}
+        return iter([answer(orjson.dumps(page), **_JSON)])
+
+    with Stranger(reply) as stranger:
+        bounds = Bounds(list_bytes=16 * _MIB)
+        async with (
+            client_of(stranger, bounds=bounds) as client,
+            aclosing(watched(client, _PATH)) as changes,
+        ):
+            with pytest.raises(AnswerTooLarge, match="the list has more"):
+                await anext(changes)
+
+
+async def test_many_long_answers_at_a_time_do_not_add_up() -> None:
+    """A cluster that is watched is listed over as many connections as it has kinds."""
+
+    def reply(line: str) -> Iterator[bytes]:
+        if "limit=1 " in line or "limit=1&" in line:
+            return iter([answer(b'{"metadata": {}, "items": [{}]}', **_JSON)])
+        return endless(b'"', b"x" * _MIB)
+
+    with Stranger(reply) as stranger:
+        async with client_of(stranger) as client:
+            await client.get(_PATH, query={"limit": "1"})
+            peak = Peak()
+            found = await asyncio.gather(
+                *(listed(client, f"{_PATH}{number}") for number in range(12))
+            )
+            assert peak.growth_bytes < 2 * _MOST_GROWTH_BYTES
+    assert [len(each.items) for each in found] == [1] * 12
+
+
 async def test_a_list_that_is_too_long_is_asked_for_in_smaller_pages() -> None:
     asked: list[int] = []
 
