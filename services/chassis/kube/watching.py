@@ -31,8 +31,9 @@ from services.chassis.errors import (
     ObjectInvalid,
     WatchExpired,
 )
-from services.chassis.kube.client import JSON, KubeClient, error_of
+from services.chassis.kube.client import JSON, KubeClient
 from services.chassis.kube.objects import KubeObject
+from services.chassis.kube.refusals import error_of
 
 _PAGE = 500
 _LEAST_PAGE = 1
