@@ -37,8 +37,6 @@ PARSERS = {
 """Calls that build whatever a text holds."""
 ELSEWHERE = {
     "chassis/bus/streams.py": "what the NATS server says",
-    "chassis/kube/client.py": "an answer, bounded by the client itself",
-    "chassis/kube/watching.py": "a line of a watch, bounded in bytes",
     "chassis/prometheus.py": "an answer, bounded in bytes",
     "lifecycle/manifests/records.py": "an object that lifecycle has laid out itself",
     "lifecycle/mesh/installing.py": "an object that lifecycle has laid out itself",

@@ -22,7 +22,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-import orjson
 from opentelemetry.trace import SpanKind
 
 from services.chassis.addresses import AddressPolicy, denied_address
@@ -36,11 +35,14 @@ from services.chassis.errors import (
     InternalError,
     KubeconfigMalformed,
     MeshbusError,
+    TooManyValues,
 )
 from services.chassis.http import answers
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.kubeconfigs import Kubeconfig
 from services.chassis.kube.refusals import error_of, refusal, unusable
+from services.chassis.reading.jsons import read_json
+from services.chassis.reading.limits import Budget
 from services.chassis.telemetry import metrics, traces
 
 CONNECTIONS = 16
@@ -50,8 +52,7 @@ _READ_TIMEOUT_S = 30.0
 _WHOLE_TIMEOUT_S = 90.0
 # Kubernetes watch events can be longer than aiohttp's usual buffer.
 _BUFFER_BYTES = 2**20
-# Values take many times more memory than their JSON; below this many bytes they are not counted.
-_UNCOUNTED_BYTES = 4 * 1024 * 1024
+# Of one answer: a page of 500 objects has a few hundred thousand.
 _MOST_VALUES = 1_000_000
 _MOST_ERROR_BYTES = 1024 * 1024
 # Of all clients in this process: its memory is one.
@@ -106,17 +107,11 @@ class Answer:
 
     def json(self) -> Any:
         """The decoded body; raises `AnswerUnusable`, or `AnswerTooLarge` for too many values."""
-        if len(self.body) > _UNCOUNTED_BYTES:
-            # Each value but the first has one of these before it; a few more are inside texts.
-            values = sum(self.body.count(mark) for mark in (b",", b"[", b"{"))
-            if values > _MOST_VALUES:
-                raise AnswerTooLarge(
-                    f"{self.subject}: the answer has more than {_MOST_VALUES} values",
-                    subject=self.subject,
-                )
         try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError:
+            return read_json(self.body, budget=Budget.fresh(nodes=_MOST_VALUES))
+        except TooManyValues as error:
+            raise AnswerTooLarge(f"{self.subject}: {error.summary}", subject=self.subject) from None
+        except ValueError:
             raise unusable(self.subject, "is not JSON") from None
 
     def decoded(self) -> dict[str, Any]:

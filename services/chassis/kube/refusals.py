@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
 from services.chassis.errors import (
     AnswerTooLarge,
     AnswerUnusable,
@@ -23,10 +21,12 @@ from services.chassis.errors import (
     ObjectConflict,
     ObjectInvalid,
     ObjectNotFound,
+    TooManyValues,
     WatchExpired,
     shortened,
 )
 from services.chassis.http import answers
+from services.chassis.reading.jsons import read_json
 from services.chassis.telemetry.redaction import redacted_text
 
 _TERMINATING = "because it is being terminated"
@@ -104,8 +104,8 @@ def _status_message(body: bytes) -> str:
     """The message of a `metav1.Status`. Of any other body nothing is told: it may be the page of
     a service that has nothing to do with Kubernetes, with whatever that says to its own."""
     try:
-        status = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        status = read_json(body)
+    except (ValueError, TooManyValues):
         return ""
     if not isinstance(status, dict) or status.get("kind") != "Status":
         return ""

@@ -29,11 +29,13 @@ from services.chassis.errors import (
     ClusterUnreachable,
     MeshbusError,
     ObjectInvalid,
+    TooManyValues,
     WatchExpired,
 )
 from services.chassis.kube.client import JSON, KubeClient
 from services.chassis.kube.objects import KubeObject
 from services.chassis.kube.refusals import error_of
+from services.chassis.reading.jsons import read_json
 
 _PAGE = 500
 _LEAST_PAGE = 1
@@ -308,8 +310,10 @@ async def _events(
 
 def _decoded(line: bytes, path: str) -> dict[str, Any]:
     try:
-        event: Any = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        event = read_json(line)
+    except TooManyValues as error:
+        raise ClusterFailed(f"{path}: a watch line: {error.summary}") from None
+    except ValueError:
         raise ClusterFailed(f"{path}: a watch line that is not JSON") from None
     obj = event.setdefault("object", {}) if isinstance(event, dict) else None
     if not isinstance(obj, dict) or event.get("type") not in _EVENT_TYPES:
