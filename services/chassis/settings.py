@@ -111,7 +111,7 @@ class ChassisSettings(BaseSettings):
     read_nodes: int = Field(default=200_000, ge=1000)
     """Keys, scalars, lists and mappings that one text from outside may hold. A thousand objects
     have some 30 000, like Istio's own definitions; the whole budget takes half a second of the
-    processor as YAML."""
+    processor as YAML, where a number counts twice when it is there for the first time."""
     read_depth: int = Field(default=100, ge=16, le=400)
     """How deep they may be nested."""
     read_inflated_bytes: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024)

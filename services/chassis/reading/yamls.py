@@ -114,7 +114,9 @@ def _document(get_event: Callable[[], Any], budget: Budget, known: dict[str, Val
                 try:
                     value = known[text]
                 except KeyError:
-                    value = known[text] = _plain(text, _line(event))
+                    value = known[text] = _plain(text, event)
+                    # A number that was not there before takes as long as two values.
+                    nodes -= type(value) is not str
             elif event.tag is not None:
                 value = _tagged(event)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
@@ -210,43 +212,46 @@ def _merge(mapping: dict[Any, Value], budget: Budget, line: int) -> None:
 # --- scalars -------------------------------------------------------------------------------------
 
 
-def _integer(text: str, line: int) -> Value:
+def _integer(text: str, event: Any) -> Value:
     # Base 60 is text to kubectl, and its reading takes time that grows with the square.
     if ":" in text:
         return text
-    number = _CONSTRUCTOR.construct_yaml_int(yaml.ScalarNode(_TEXT, text))
-    return _within_64_bits(number, line)
+    digits = text.replace("_", "").lstrip("+-")
+    match digits[:2]:
+        case "0b" | "0x":
+            number = int(digits[2:], 2 if digits[1] == "b" else 16)
+        case _:
+            number = int(digits, 8 if digits[0] == "0" else 10)
+    return _within_64_bits(-number if text[0] == "-" else number, event)
 
 
-def _within_64_bits(number: int, line: int) -> int:
+def _within_64_bits(number: int, event: Any) -> int:
     if number not in _INTEGERS:
-        raise YamlProblem("the number has more than 64 bits", line=line)
+        raise YamlProblem("the number has more than 64 bits", line=_line(event))
     return number
 
 
-def _float(text: str, line: int) -> Value:
+def _float(text: str, event: Any) -> Value:
     if ":" in text:
         return text
-    try:
-        number = float(text.replace("_", ""))
-    except ValueError:  # .inf and .nan
-        number = _CONSTRUCTOR.construct_yaml_float(yaml.ScalarNode(_TEXT, text))
+    digits = text.replace("_", "")
+    # .inf and .nan have a point before them here, and none in Python.
+    number = float(digits if digits[-1] not in "fFnN" else digits.replace(".", ""))
     if not math.isfinite(number):
-        raise YamlProblem("the number is not finite", line=line)
+        raise YamlProblem("the number is not finite", line=_line(event))
     # Go writes a whole number without a point, and a field of whole numbers takes no other.
     whole = int(number)
     return whole if whole == number and whole in _INTEGERS else number
 
 
 _DIGITS = frozenset("123456789")
-_CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _TRUTH = {**yaml.constructor.SafeConstructor.bool_values, "y": True, "n": False}
-_MEANINGS: dict[str, Callable[[str, int], Value]] = {
+_MEANINGS: dict[str, Callable[[str, Any], Value]] = {
     f"{_PREFIX}int": _integer,
     f"{_PREFIX}float": _float,
-    f"{_PREFIX}null": lambda _text, _line: None,
-    f"{_PREFIX}bool": lambda text, _line: _TRUTH[text.lower()],
-    f"{_PREFIX}merge": lambda _text, _line: _MERGE,
+    f"{_PREFIX}null": lambda _text, _event: None,
+    f"{_PREFIX}bool": lambda text, _event: _TRUTH[text.lower()],
+    f"{_PREFIX}merge": lambda _text, _event: _MERGE,
 }
 _FORMS: dict[str, list[tuple[str, re.Pattern[str]]]] = {
     first: [(tag, form) for tag, form in forms if tag not in _LEFT_AS_TEXT]
@@ -257,25 +262,25 @@ for _tag, _form, _letters in KUBECTL_ONLY:
         _FORMS.setdefault(_letter, []).append((_tag, _form))
 
 
-def _plain(text: str, line: int) -> Value:
+def _plain(text: str, event: Any) -> Value:
     """What a scalar without quotes and tag means."""
     # The usual number, without the expressions: a bomb holds as many different ones as fit.
     if text[:1] in _DIGITS and len(text) <= 20 and text.isdecimal() and text.isascii():
-        return _within_64_bits(int(text), line)
+        return _within_64_bits(int(text), event)
     for tag, form in _FORMS.get(text[:1], ()):
         if form.match(text):
             try:
-                return _MEANINGS[tag](text, line)
+                return _MEANINGS[tag](text, event)
             except YamlProblem:
                 raise
             except ValueError:
-                raise YamlProblem("a number cannot be read", line=line) from None
+                raise YamlProblem("a number cannot be read", line=_line(event)) from None
     return text
 
 
 def _tagged(event: Any) -> Value:
     _refuse_tag(event)
-    return _plain(event.value, _line(event)) if event.implicit[0] else event.value
+    return _plain(event.value, event) if event.implicit[0] else event.value
 
 
 def _refuse_tag(event: Any) -> None:
