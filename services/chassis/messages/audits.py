@@ -17,6 +17,8 @@ def _now() -> datetime:
 class Outcome(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class AuditEntry(Message):
@@ -28,11 +30,12 @@ class AuditEntry(Message):
     """Who asked; "" where nothing proved it."""
     groups: list[str] = Field(default_factory=list)
     by: str = ""
-    """What proved it: `token`, `jwt`, `certificate`, `port` (nothing was asked for) or `nats`."""
+    """What proved it: `token`, `jwt`, `certificate`, `port` (nothing was asked for), `nats` (the
+    user there), or `grant` (the gateway's signature)."""
     address: str = ""
     """The remote address, without its port."""
     call: str
-    """The RPC's name, or `mesh.<service>.<verb>`."""
+    """The RPC's name, `mesh.<service>.<verb>`, or `cmd.<service>` for a command and its end."""
     operation: str = ""
     """Id of the operation."""
     kind: str = ""

@@ -54,6 +54,7 @@ from services.chassis.messages import (
     StepKind,
     is_configuration,
 )
+from services.chassis.operations import accounts
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.commands import (
     outlined,
@@ -138,6 +139,7 @@ class Runner(Generic[W]):
         )
         self._requests = Records(Bucket(chassis.bus, "ops"), RequestRecord)
         self._publisher = chassis.publisher
+        self._audit = chassis.audit
         self._metrics = chassis.metrics
         self._work = work
         self._forget = forget
@@ -220,6 +222,8 @@ class Runner(Generic[W]):
             raise
         except MeshbusError as error:
             log.warning("command_refused", sender=sender, code=error.code, reason=error.summary)
+            told = accounts.refused(command, error, service=self.service, sender=sender)
+            self._audit.write(told)
             return error
         return None
 
@@ -273,6 +277,7 @@ class Runner(Generic[W]):
         `Abandon` when a later attempt has taken over.
         """
         await self._end(progress, final, error)
+        self._audit.write(accounts.ended(progress.command, error, service=self.service))
         if forgets:
             await self._forget(progress.command)
 

@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 from pydantic_settings import BaseSettings
 
 from services.chassis.bus import envelopes, subjects
-from services.chassis.bus.audits import Audit
+from services.chassis.bus.audits import Audit, auditing
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.publishing import Publisher
@@ -26,11 +26,13 @@ from services.chassis.errors import (
 from services.chassis.health import Health
 from services.chassis.messages import (
     AdvertisedOperation,
+    AuditEntry,
     Category,
     Command,
     Event,
     OperationRecord,
     OperationState,
+    Outcome,
     Phase,
     Plan,
     SlotKind,
@@ -62,6 +64,8 @@ class Shop:
     queue: Queue
     works: list[Bench] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    audit: Audit | None = None
+    """Where the entries are to be read."""
 
     @property
     def cluster(self) -> str:
@@ -83,7 +87,7 @@ class Shop:
             publisher=Publisher(self.queue.bus),
             metrics=metrics,
             health=Health(SERVICE, metrics),
-            audit=Audit(Publisher(self.queue.bus), metrics),
+            audit=self.audit or Audit(Publisher(self.queue.bus), metrics),
         )
         return Runner(
             chassis,
@@ -306,6 +310,26 @@ async def test_what_the_sender_may_not_ask_for_fails_before_it_begins(shop: Shop
     assert final.error is not None
     assert final.error.code == GrantRefused.code
     assert (shop.works, shop.forgotten) == ([], [])
+
+
+async def test_the_audit_has_what_was_done_and_what_was_refused(shop: Shop) -> None:
+    async with auditing(Publisher(shop.queue.bus), Metrics()) as shop.audit:
+        await shop.ends(shop.command("succeed"))
+        other = shop.command("done", username="somebody")
+        subject = subjects.handed_on(
+            service=shop.queue.service, cluster=shop.cluster, sender="perf", operation="op"
+        )
+        await shop.ends(other, shop.runner(authorize=_refusing), subject=subject)
+    context = shop.queue.bus.client.jetstream()
+    last = await context.get_last_msg("AUDIT", subjects.audit(SERVICE))
+    refused = AuditEntry.model_validate_json(last.data or b"")
+    before = await context.get_msg("AUDIT", (last.seq or 0) - 1)
+    done = AuditEntry.model_validate_json(before.data or b"")
+    assert (done.kind, done.outcome, done.identity) == ("succeed", Outcome.DONE, "")
+    assert (refused.kind, refused.outcome) == ("done", Outcome.REFUSED)
+    # Whoever sent it is known from NATS; what the command says of its asker is not believed.
+    assert (refused.identity, refused.by, refused.code) == ("perf", "nats", GrantRefused.code)
+    assert refused.clusters == [shop.cluster]
 
 
 async def test_a_refused_command_ends_nobody_else_s_operation(shop: Shop) -> None:
