@@ -35,6 +35,7 @@ from services.chassis.messages import (
     is_configuration,
 )
 from services.chassis.messages.grants import digest_of
+from services.chassis.policy import OPERATOR
 from services.lifecycle.manifests.restoring import restores
 from services.lifecycle.requested import Part, parts
 
@@ -44,6 +45,11 @@ _ADDON = re.compile(r"([a-z]+)-addon\Z")
 _MESH_OPTIONS = frozenset({"profile", "revision", "tags", "readinessTimeoutSeconds"})
 _IN_A_THREAD_FROM = 64 * 1024
 """Characters; reading more would hold up other commands."""
+
+
+def asker(grant: SignedGrant | None) -> str:
+    """Who asked, by a grant that was checked before; what carries none is the operator's."""
+    return grant.claimed().identity if grant is not None else OPERATOR.name
 
 
 @dataclass(frozen=True, slots=True)

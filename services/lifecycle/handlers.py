@@ -16,8 +16,8 @@ from services.chassis.kube.readiness import Readiness
 from services.chassis.messages import Command, Phase, Plan, SlotKind, Verb
 from services.chassis.operations.completion import first_error
 from services.chassis.operations.running import Attempt
-from services.chassis.policy import LOCAL
 from services.chassis.telemetry.metrics import WAITING
+from services.lifecycle.authority import asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.manifests.engine import Engine
 from services.lifecycle.manifests.objects import by_kind, listing
@@ -58,7 +58,7 @@ class Handlers:
             with self.connections.metrics.counted(WAITING, "cluster"):
                 await attempt.fence.guard(
                     self.connections.reached(
-                        connection, identity=LOCAL.name, warn=attempt.progress.warn
+                        connection, identity=asker(command.grant), warn=attempt.progress.warn
                     )
                 )
             work = self._work(attempt, connection)
@@ -74,7 +74,7 @@ class Handlers:
     async def _slot(self, attempt: Attempt) -> AsyncIterator[None]:
         """Holds one of the worker's slots, unless the operation is over before its turn comes."""
         command = attempt.command
-        with self.slots.asked(cluster=command.cluster, identity=LOCAL.name) as turn:
+        with self.slots.asked(cluster=command.cluster, identity=asker(command.grant)) as turn:
             with self.connections.metrics.counted(WAITING, "slot"):
                 await attempt.fence.guard(turn.come())
             if command.deadline <= datetime.now(timezone.utc):

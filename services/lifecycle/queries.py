@@ -16,8 +16,7 @@ from services.chassis.errors import MalformedRequest, ObjectNotFound
 from services.chassis.messages import DryRunQuestion, FactsQuestion
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.retries import Retries
-from services.chassis.policy import LOCAL
-from services.lifecycle.authority import Authority
+from services.lifecycle.authority import Authority, asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
@@ -129,7 +128,7 @@ class Answers:
             operation=question.operation or "question",
             credential=question.credential,
         ) as connection:
-            await self.connections.reached(connection, identity=LOCAL.name)
+            await self.connections.reached(connection, identity=asker(question.grant))
             yield connection
 
 

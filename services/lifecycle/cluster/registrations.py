@@ -37,12 +37,7 @@ class Registrations:
     async def is_with(self, cluster: str, digest: str) -> bool:
         """Whether the cluster is registered with the kubeconfig of this digest, sealed to the keys
         of now: after a key was changed its next use seals it anew."""
-        stored = await self._stored(cluster)
-        return (
-            stored is not None
-            and stored.credential == digest
-            and stored.sealed_to == self.sealer.sealed_to
-        )
+        return self._is_as_it_should(await self._stored(cluster), digest)
 
     async def keep(self, config: Kubeconfig, *, text: str, digest: str, identity: str) -> None:
         """Registers the cluster of a kubeconfig that has authenticated, unless it is already.
@@ -51,9 +46,14 @@ class Registrations:
         Raises `QuotaExceeded` when the identity has as many clusters as it may.
         """
         cluster = config.cluster
-        if not self.is_on or await self.is_with(cluster, digest):
+        stored = await self._stored(cluster) if self.is_on else None
+        if not self.is_on or self._is_as_it_should(stored, digest):
             return
-        await self._require_room(cluster, identity)
+        if stored is not None and stored.credential == digest:
+            # The same, to be sealed to another key: it stays whose it was.
+            identity = stored.identity
+        elif stored is None or stored.identity != identity:
+            await self._require_room(cluster, identity)
         record = ClusterRecord(
             cluster=cluster,
             name=config.context[:_LONGEST_NAME],
@@ -65,7 +65,14 @@ class Registrations:
         # The credential first: whoever sees the registration finds it.
         await self.sealer.register(cluster, text)
         await self.clusters.put(cluster, record)
-        log.info("cluster_registered", cluster=cluster, name=record.name)
+        log.info("cluster_registered", cluster=cluster, name=record.name, identity=identity)
+
+    def _is_as_it_should(self, stored: ClusterRecord | None, digest: str) -> bool:
+        return (
+            stored is not None
+            and stored.credential == digest
+            and stored.sealed_to == self.sealer.sealed_to
+        )
 
     async def forget(self, cluster: str) -> bool:
         """Deletes registration and credential; False when the cluster was not registered."""

@@ -10,6 +10,7 @@ import pytest
 
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
+from tests.real.gateway.callers import TokenFile, calling
 from tests.real.gateway.rig import Rig, cluster_of, eventually, kubeconfig, opened, rigged
 from tests.testbed.generations import GenerationClient
 
@@ -133,3 +134,25 @@ async def limited(rig: Rig, most_bytes: int) -> int:
     answer = await call_api(rig.bus.client, "STREAM.UPDATE.KV_credentials", config)
     assert "error" not in answer, answer
     return int(told["config"]["max_bytes"])
+
+
+async def test_one_identity_s_flood_takes_nothing_from_another(tmp_path: Path) -> None:
+    known = TokenFile.written(tmp_path / "tokens.yaml", flooder=[], ana=[])
+    settings = {**QUOTA, "MESHBUS_GATEWAY_TOKENS": str(known.path)}
+    async with (
+        rigged(tmp_path / "rig", settings) as rig,
+        calling(rig.stack.gateway_address, known.of["flooder"]) as flooder,
+        calling(rig.stack.gateway_address, known.of["ana"]) as ana,
+    ):
+        await flooder.apply(**asked("flood-1", "a", "b"))
+        await flooder.apply(**asked("flood-2", "a", "b"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await flooder.apply(**asked("flood-3", "a"))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "flooder has" in (caught.value.details() or "")
+        await ana.apply(**asked("ana-1", "a", "b", "c"))
+        await flooder.stream()
+        await flooder.stream()
+        with pytest.raises(grpc.aio.AioRpcError, match="MB-1007"):
+            await flooder.stream()
+        await ana.stream()
