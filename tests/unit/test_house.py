@@ -40,6 +40,7 @@ ELSEWHERE = {
     "chassis/prometheus.py": "an answer, bounded in bytes",
     "lifecycle/manifests/records.py": "an object that lifecycle has laid out itself",
     "lifecycle/mesh/installing.py": "an object that lifecycle has laid out itself",
+    "lifecycle/mesh/safety.py": "an object that lifecycle has laid out itself",
     "perf/generators/fortio.py": "lines of a generator that perf has started",
     "topology/drift/fieldsets.py": "a part of a path, out of an object that has been read",
     "topology/feed/rendering.py": "items that topology has laid out itself",
