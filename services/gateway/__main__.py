@@ -73,7 +73,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     requests = Records(Bucket(bus, "ops", _PATIENCE), RequestRecord)
     parts = Records(Bucket(bus, "ops", _PATIENCE), OperationRecord)
     notices = Notices(chassis.publisher, parts, settings.instance)
-    deadlines = Deadlines(requests, notices, now)
+    deadlines = Deadlines(requests, notices, now, chassis.own.operation_deadline)
     sealer = Sealer(Bucket(bus, "credentials", _PATIENCE))
     registrations = Registrations(
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord),

@@ -1,7 +1,10 @@
-"""Fails operations that no worker began in time: their clients wait for a final event.
+"""Fails operations that no worker began or ended in time: their clients wait for a final event.
 
 A command leaves the work queue by itself at its deadline. Shortly after it the gateway looks: where
-a worker had begun, ending the operation is the worker's duty; where none had, it is failed here.
+no worker had begun, the operation is failed here. Where one had, ending it is the worker's duty;
+but one that dies now has no successor, since the queue has nothing to hand out again. So the
+gateway looks again, and after a patience it fails what still runs; a worker that is alive after all
+is fenced by that.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from services.gateway.notices import Notices, parts_of
 # A worker that took the command just before its deadline has recorded that by then.
 _MARGIN = timedelta(seconds=5)
 _RETRY_AFTER = timedelta(seconds=5)
+_LOOKS_AGAIN_AFTER = timedelta(minutes=1)
 _SCANNED_AT_ONCE = 64
+# What a gateway that was away for longer would find has long been given up by its client.
+_LOOKS_BACK = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +41,12 @@ class Deadlines:
     records: Records[RequestRecord]
     notices: Notices
     now: Callable[[], datetime]
+    patience: timedelta
+    """How long after its command has left the queue an operation may still run."""
     _due: list[tuple[datetime, str]] = field(default_factory=list)
     _watched: dict[str, RequestRecord] = field(default_factory=dict)
+    _overdue: dict[str, float] = field(default_factory=dict)
+    """When operations that run were first seen after their deadlines, in loop time."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def watch(self, record: RequestRecord) -> None:
@@ -63,23 +73,43 @@ class Deadlines:
         for start in range(0, len(requests), _SCANNED_AT_ONCE):
             chunk = requests[start : start + _SCANNED_AT_ONCE]
             for found in await asyncio.gather(*(self.records.get(key) for key in chunk)):
-                if found is not None and not self._all_begun(found[0], begun):
+                if found is not None and self._may_be_open(found[0], begun):
                     self.watch(found[0])
 
-    def _all_begun(self, record: RequestRecord, begun: set[str]) -> bool:
+    def _may_be_open(self, record: RequestRecord, begun: set[str]) -> bool:
         keys = {subjects.operation_key(record.operation, c) for c in record.clusters}
-        return keys <= begun
+        deadline = record.deadline or record.accepted
+        return not keys <= begun or deadline > self.now() - _LOOKS_BACK
+
+    def _is_given_up(self, record: RequestRecord) -> bool:
+        """Whether what is begun should have ended by now.
+
+        By the monotonic clock: a jump of the time of day must not end what runs.
+        """
+        now_s = asyncio.get_running_loop().time()
+        seen_s = self._overdue.setdefault(record.operation, now_s)
+        return now_s - seen_s >= self.patience.total_seconds() + record.may_take_s
 
     async def _end(self, record: RequestRecord) -> None:
-        """Fails the parts of the operation that no worker has begun."""
+        """Fails the parts of the operation that no worker has begun, or ended when it is time."""
         if await self.records.get(subjects.operation_key(record.operation)) is None:
             # Refused as a whole after all.
             return
+        running = []
         for part in parts_of(record):
-            key = subjects.operation_key(part.operation, part.cluster)
-            if await self.records.bucket.get(key) is None:
+            stored = await self.notices.stored(part)
+            if stored is None:
                 log.warning("operation_expired", operation=part.operation, cluster=part.cluster)
                 await self.notices.expired(part, service=record.service)
+            elif not stored.state.is_terminal:
+                running.append(part)
+        if running and not self._is_given_up(record):
+            self._put(record, self.now() + min(self.patience, _LOOKS_AGAIN_AFTER))
+            return
+        for part in running:
+            log.warning("operation_abandoned", operation=part.operation, cluster=part.cluster)
+            await self.notices.abandoned(part)
+        self._overdue.pop(record.operation, None)
 
     async def _wait(self) -> None:
         """Until the first deadline, or until there is an earlier one."""

@@ -1,4 +1,4 @@
-"""Events that the gateway itself publishes: a wait, a refusal, an expiry.
+"""Events that the gateway itself publishes: a wait, a refusal, an expiry, an end that nobody told.
 
 Each has a fixed place in the operation's sequence, so that a repeat of it (a retried request,
 another replica) carries the same message id and the server drops it.
@@ -6,6 +6,7 @@ another replica) carries the same message id and the server drops it.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -13,7 +14,7 @@ from enum import IntEnum
 from services.chassis.bus import subjects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.records import Records, RevisionConflict
-from services.chassis.errors import DeadlineExpired, MeshbusError
+from services.chassis.errors import AttemptsExhausted, DeadlineExpired, MeshbusError
 from services.chassis.messages import (
     ErrorReport,
     Event,
@@ -33,6 +34,7 @@ class _Place(IntEnum):
     WAITING = 1
     REFUSED = 2
     EXPIRED = 3
+    ABANDONED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def parts_of(record: RequestRecord) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """Publishes the events of operations that no worker has begun."""
+    """Publishes the events of operations that no worker has begun, or that none will end."""
 
     publisher: Publisher
     records: Records[OperationRecord]
@@ -89,6 +91,37 @@ class Notices:
         """The deadline passed and no worker had begun."""
         error = DeadlineExpired(f"no {service} worker began {part.kind} before its deadline")
         await self._failed(part, _Place.EXPIRED, f"Error while waiting to run {part.kind}", error)
+
+    async def stored(self, part: Part) -> OperationRecord | None:
+        """The part's record; None when no worker has begun it."""
+        stored = await self.records.get(subjects.operation_key(part.operation, part.cluster))
+        return stored[0] if stored else None
+
+    async def abandoned(self, part: Part) -> None:
+        """A worker had begun, and it is gone.
+
+        The record first: should the worker be alive after all, it loses its claim by the attempt's
+        number, and there is one end.
+        """
+        summary = f"Error while running {part.kind}"
+        error = AttemptsExhausted(f"the worker that began {part.kind} has not ended it")
+        event = _event(part, _Place.ABANDONED, Phase.FAILED, Severity.ERROR, summary, error)
+        key = subjects.operation_key(part.operation, part.cluster)
+        while (stored := await self.records.get(key)) and not stored[0].state.is_terminal:
+            ended = stored[0].model_copy(
+                update={
+                    "state": OperationState.FAILED,
+                    "attempt": stored[0].attempt + 1,
+                    "worker": self.worker,
+                    "summary": summary,
+                    "error": event.error,
+                    "final": event,
+                }
+            )
+            with contextlib.suppress(RevisionConflict):
+                await self.records.update(key, ended, revision=stored[1])
+                await self.publisher.event(event)
+                return
 
     async def _failed(self, part: Part, place: _Place, summary: str, error: MeshbusError) -> None:
         """The final event first: a crash in between repeats it, the other order would lose it."""

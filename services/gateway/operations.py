@@ -94,6 +94,7 @@ class _Accepting:
             service=self.offer.service,
             identity=self.identity.name,
             deadline=deadline,
+            may_take_s=self.offer.operation.may_take_s,
         )
 
 

@@ -83,7 +83,8 @@ class GatewaySettings(BaseSettings):
     keepalive: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
     """How long a connection may be silent before the gateway asks whether the peer is there."""
     operation_deadline: Duration = Field(default=timedelta(minutes=30), gt=timedelta(0))
-    """How long an operation may wait for a worker and run."""
+    """How long an operation may wait for a worker; once begun it may go on for as long again, then
+    the gateway fails what no worker has ended."""
     call_deadline: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0))
     """How long ProcessOAM and Provision wait for their work to be done; it goes on after that."""
     most_clusters: int = Field(default=100, ge=1, le=1000)

@@ -61,6 +61,8 @@ class RequestRecord(Message):
     accepted: datetime = Field(default_factory=_now)
     deadline: datetime | None = None
     """Whatever no worker has begun by then is failed by the gateway."""
+    may_take_s: float = 0.0
+    """How long the operation may go on after its deadline, with its command still in the queue."""
 
 
 class Category(IntEnum):

@@ -10,11 +10,14 @@ import grpc
 import pytest
 
 from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.records import Records
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import (
     AdvertisedOperation,
     Category,
     Command,
+    OperationRecord,
+    OperationState,
     Phase,
     ServiceCatalog,
     Severity,
@@ -261,6 +264,33 @@ async def test_an_operation_that_nobody_begins_fails_at_its_deadline(tmp_path: A
         told = await rig.ask("operations", {"operation": operation})
         assert told["parts"][cluster_of("late")]["state"] == "failed"
         assert await rig.commands() == []
+
+
+async def test_an_operation_whose_worker_is_gone_fails_after_a_patience(tmp_path: Any) -> None:
+    """The command left its queue at the deadline, so that no other worker will ever get it."""
+    settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
+    operation, cluster = fresh_id(), cluster_of("gone")
+    key = subjects.operation_key(operation, cluster)
+    begun = OperationRecord(
+        operation=operation,
+        kind="custom",
+        cluster=cluster,
+        state=OperationState.RUNNING,
+        worker="one that dies",
+    )
+    async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
+        stream = await opened(client)
+        await client.call("ApplyOperation", asked(operation, "gone"))
+        ops = Records(rig.bucket("ops"), OperationRecord)
+        await ops.create(key, begun)
+        final = None
+        while final is None or final.event_type != 2:
+            [final] = await heard(stream, 1)
+        assert (final.operation_id, final.error_code) == (operation, "MB-2009")
+        stored = await ops.get(key)
+        assert stored is not None
+        # A worker that is alive after all sees another attempt than its own, and stops.
+        assert (stored[0].state, stored[0].attempt) == (OperationState.FAILED, 2)
 
 
 async def test_a_restart_keeps_watching_deadlines(tmp_path: Any) -> None:
