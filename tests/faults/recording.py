@@ -2,8 +2,9 @@
 
     python -m tests.faults.recording        writes `recorded/<version>`, once
 
-A recording is never written again: it is what a gateway or a worker of that version sends, and it
-stays in queues, streams and buckets while services are replaced one after the other.
+A recording of a released version is never written again: it is what a gateway or a worker of that
+version sends, and it stays in queues, streams and buckets while services are replaced one after
+the other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from services.chassis.bus import envelopes
 from services.chassis.bus.intents import AppliedObject
 from services.chassis.bus.queries import VERSION
 from services.chassis.errors import ClusterForbidden
+from services.chassis.granting import Signer
 from services.chassis.messages import (
     AdvertisedOperation,
     Category,
@@ -171,10 +173,15 @@ def samples() -> dict[str, tuple[Message, str]]:
         operation="recorded",
         when=_THEN,
     )
+    # A key that signs nothing else: who reads a recording checks no signature.
+    signer = Signer.of(base64.b64encode(bytes(32)).decode())
+    signed = signer.signed(command, identity="somebody", groups=("people",))
+    manifest = command.model_copy(update={"kind": "manifest"})
     return {
-        "a command": (command, envelopes.MSGPACK),
+        "a command": (signed, envelopes.MSGPACK),
+        "a manifest by hand": (manifest, envelopes.JSON),
         "a command with a plan": (
-            command.model_copy(update={"plan": plan, "body": ""}),
+            signed.model_copy(update={"plan": plan, "body": ""}),
             envelopes.MSGPACK,
         ),
         "a command that is compressed": (
@@ -214,7 +221,7 @@ def record(version: str) -> None:
     """Writes the recording of this version; refuses when there is one."""
     folder = RECORDED / version
     if folder.exists():
-        sys.exit(f"{folder} is there already; a recording is never changed")
+        sys.exit(f"{folder} is there already; that of a released version is never changed")
     entries = []
     for name, (message, content_type) in samples().items():
         body, headers = envelopes.encode(message, content_type=content_type)

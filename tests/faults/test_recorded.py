@@ -12,10 +12,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from services.chassis.bus import envelopes
+from services.chassis.bus import envelopes, subjects
 from services.chassis.errors import InvalidMessage
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.chassis.messages import Phase
+from services.chassis.messages import Event, Phase
 from tests.faults.recording import (
     MODELS,
     SCHEMA,
@@ -150,25 +150,39 @@ def test_the_comparison_of_schemas_finds_what_would_break() -> None:
 
 
 @pytest.mark.leaves_whole
-async def test_workers_of_today_carry_out_a_command_of_an_older_gateway(
+async def test_todays_workers_carry_out_an_older_command_or_refuse_it_by_its_reason(
     frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:
+    """What a person sent to lifecycle is done; what needs a gateway's signature says so."""
     token = parse_kubeconfig(cluster.kubeconfig_text).cluster
-    await client.run("custom", body=config_map("registers"))
-    await client.run("custom", body=config_map("registers"), delete=True)
+    for delete in (False, True):
+        await client.run("custom", body=config_map("registers"), delete=delete)
     async with admin_bus(frail) as bus:
+        buried = await message_count(bus, "DLQ")
         for version in versions():
-            [command] = [one for one in recorded(version) if one.name == "a command"]
-            await bus.client.jetstream().publish(
-                f"cmd.translator.{token}.apply.recorded",
-                command.body,
-                headers=dict(command.headers),
-            )
-            await eventually(lambda: _is_done(frail), what="the recorded command to be done")
-            assert await message_count(bus, "DLQ") == 0
+            by_hand = {one.name: one for one in recorded(version)}
+            for name, service, phases in (
+                ("a command by hand", "translator", [Phase.FAILED]),
+                ("a manifest by hand", "lifecycle", [Phase.DONE]),
+            ):
+                one = by_hand[name]
+                operation = f"{version}-{service}"
+                # An id names one operation, so each gets its own, in the older one's own words.
+                body = one.body.replace(b'"recorded","kind"', f'"{operation}","kind"'.encode())
+                assert body != one.body
+                subject = subjects.apply_command(
+                    service=service, cluster=token, operation=operation
+                )
+                await bus.client.jetstream().publish(subject, body, headers=dict(one.headers))
+                await eventually(lambda o=operation: _ends(frail, o), what=f"the end of {name}")
+                ends = await _ends(frail, operation)
+                assert [event.phase for event in ends] == phases, ends
+            [refused] = await _ends(frail, f"{version}-translator")
+            assert refused.error is not None
+            assert refused.error.code == "MB-2013"
+        assert await message_count(bus, "DLQ") == buried
     cluster.kubectl("delete", "configmap", "recorded", "-n", "default")
 
 
-async def _is_done(stack: Stack) -> bool:
-    events = await stored_events(stack, "recorded")
-    return any(event.phase is Phase.DONE for event in events)
+async def _ends(stack: Stack, operation: str) -> list[Event]:
+    return [event for event in await stored_events(stack, operation) if event.is_final]
