@@ -125,6 +125,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                     credentials,
                     versions,
                     Retries(letters, runner.claims, SERVICE),
+                    handlers.applied,
                 ).queries(),
                 askers=chassis.askers,
             ),

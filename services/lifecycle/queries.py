@@ -20,6 +20,7 @@ from services.lifecycle.authority import Authority, asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
+from services.lifecycle.manifests.records import forget_cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Answers:
     credentials: Bucket
     versions: Sequence[str]
     retries: Retries
+    applied: Bucket
 
     def queries(self) -> list[Query]:
         return [
@@ -94,12 +96,15 @@ class Answers:
         return {"refusals": refusals}
 
     async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Forgets a cluster and its credential; its next operation registers it again."""
+        """Forgets a cluster, its credentials, and what was applied to it: nothing drifts there any
+        more. Its next operation registers it again."""
         cluster = asked.get("cluster")
         if not isinstance(cluster, str) or not cluster:
             raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
         token = subjects.token(cluster)
-        return {"cluster": cluster, "deregistered": await self.registrations.forget(token)}
+        known = await self.registrations.forget(token)
+        await forget_cluster(self.applied, token)
+        return {"cluster": cluster, "deregistered": known}
 
     async def retry(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Puts a command of lifecycle's that was given up back into its queue, unread."""

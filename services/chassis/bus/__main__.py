@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 
 from services.chassis import granting
-from services.chassis.bus import envelopes, streams
+from services.chassis.bus import envelopes, streams, subjects
 from services.chassis.bus.connection import connect
-from services.chassis.errors import MeshbusError
-from services.chassis.messages import Command
+from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.records import Bucket, Records, RevisionConflict
+from services.chassis.errors import CredentialMissing, MeshbusError
+from services.chassis.messages import ClusterRecord, Command
 from services.chassis.sealing import RECEIVERS, generate_keys
 from services.chassis.settings import ChassisSettings, SettingsError
 
@@ -35,6 +38,29 @@ async def _check(settings: ChassisSettings) -> None:
     try:
         await streams.verify(bus.client, lease_ttl=settings.lease_ttl)
         print("all streams and buckets are there")
+    finally:
+        await bus.close()
+
+
+async def _watch_by(settings: ChassisSettings, cluster: str, kubeconfig: str) -> None:
+    bus = await connect(settings, service="admin")
+    try:
+        clusters = Records(Bucket(bus, "clusters"), ClusterRecord)
+        stored = await clusters.get(subjects.token(cluster))
+        if stored is None:
+            raise CredentialMissing(
+                f"cluster {cluster[:64]} is not registered",
+                remedy="run an operation on it first; `nats req mesh.gateway.clusters` lists them",
+            )
+        record, revision = stored
+        wanted = record.model_copy(update={"has_reader": True})
+        # The mark first: an operation that registers meanwhile must not put its own there.
+        revision = await clusters.update(record.cluster, wanted, revision=revision)
+        await Sealer(Bucket(bus, "credentials")).watch_by(record.cluster, kubeconfig)
+        with contextlib.suppress(RevisionConflict):
+            # Topology looks at credentials when a registration is written.
+            await clusters.update(record.cluster, wanted, revision=revision)
+        print(f"{record.name} is watched by this kubeconfig alone")
     finally:
         await bus.close()
 
@@ -81,6 +107,12 @@ def main() -> int:
         help="read a command as JSON and print it with a grant, by the key in MESHBUS_SIGNING_KEY: "
         "for commands that a service hands on, sent by hand",
     )
+    watching = commands.add_parser(
+        "watch-by",
+        help="read a kubeconfig that may only read, and have topology watch a registered cluster "
+        "by it; it leaves this machine sealed",
+    )
+    watching.add_argument("cluster", help="its token")
     arguments = parser.parse_args()
     if arguments.command == "keys":
         print(_fresh_keys(arguments.service or RECEIVERS), end="")
@@ -95,10 +127,15 @@ def main() -> int:
     try:
         if arguments.command == "apply":
             asyncio.run(_apply(settings, arguments.replicas))
+        elif arguments.command == "watch-by":
+            asyncio.run(_watch_by(settings, arguments.cluster, sys.stdin.read()))
         else:
             asyncio.run(_check(settings))
-    except MeshbusError as error:
+    except (MeshbusError, SettingsError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except RevisionConflict:
+        print("the cluster was registered anew meanwhile: try again", file=sys.stderr)
         return 1
     return 0
 

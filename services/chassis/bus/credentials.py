@@ -106,8 +106,12 @@ class Sealer:
     async def register(self, cluster: str, kubeconfig: str, *, watching: str = "") -> None:
         """Stores a registered cluster's credentials, `watching` (a kubeconfig that may only read)
         for topology; without one it watches by the account that writes."""
-        watch = self._sealed(watching or kubeconfig, recipient=_WATCHER)
         await self.put(registered_credential(cluster), kubeconfig, ttl=None)
+        await self.watch_by(cluster, watching or kubeconfig)
+
+    async def watch_by(self, cluster: str, kubeconfig: str) -> None:
+        """Stores what topology watches a registered cluster by, in the place of another one."""
+        watch = self._sealed(kubeconfig, recipient=_WATCHER)
         await self.bucket.put(watching_credential(cluster), watch)
 
     @property

@@ -123,4 +123,6 @@ class ClusterRecord(Message):
     """Who asked for the operation that registered it."""
     sealed_to: str = ""
     """Fingerprint of the keys to which its credentials are sealed."""
+    has_reader: bool = False
+    """A person gave a kubeconfig to watch it by: the one that may write is not for topology."""
     registered: datetime = Field(default_factory=_now)

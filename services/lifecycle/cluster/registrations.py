@@ -14,6 +14,7 @@ import structlog
 
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.records import Records
+from services.chassis.bus.subjects import registered_credential
 from services.chassis.errors import QuotaExceeded
 from services.chassis.kube.kubeconfigs import Kubeconfig
 from services.chassis.messages import ClusterRecord
@@ -61,9 +62,13 @@ class Registrations:
             credential=digest,
             identity=identity,
             sealed_to=self.sealer.sealed_to,
+            has_reader=stored is not None and stored.has_reader,
         )
         # The credential first: whoever sees the registration finds it.
-        await self.sealer.register(cluster, text)
+        if record.has_reader:
+            await self.sealer.put(registered_credential(cluster), text, ttl=None)
+        else:
+            await self.sealer.register(cluster, text)
         await self.clusters.put(cluster, record)
         log.info("cluster_registered", cluster=cluster, name=record.name, identity=identity)
 

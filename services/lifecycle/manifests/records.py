@@ -267,6 +267,12 @@ class Ledger:
         return key_of(self.command.cluster, kind=_kind(ref), namespace=ref.namespace, name=ref.name)
 
 
+async def forget_cluster(bucket: Bucket, cluster: str) -> None:
+    """Forgets all that was applied to a cluster which nobody works on any more."""
+    keys = await bucket.keys(matching=f"{prefix_of(cluster)}.>")
+    await side_by_side(bucket.delete, keys, parallel=_PARALLEL)
+
+
 def is_proven(planned: PlannedObject, record: AppliedObject, live: KubeObject) -> bool:
     """True when the cluster has the object exactly as planned."""
     metadata = live["metadata"]
