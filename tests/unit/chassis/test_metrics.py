@@ -57,7 +57,7 @@ def test_every_entry_has_an_instrument(metric: Metric) -> None:
         metrics.observe(metric, 0.2, *labels)
         name = f"{metric.name}_count"
     else:
-        metrics.add(metric, 1)
+        metrics.add(metric, 1, *labels)
         name = metric.name
     wanted = (name, tuple(sorted(zip(metric.labels, labels, strict=True))))
     assert samples(metrics)[wanted] == 1
