@@ -134,7 +134,7 @@ class ChassisSettings(BaseSettings):
     """How much of one list is read, over all its pages: a server may name a next page for ever."""
     answer_ratio: int = Field(default=RATIO, ge=10, le=2000)
     """How many times longer an answer may be unpacked, above 8 MiB: lists of Kubernetes shrink to a
-    tenth or a fortieth, what is made to fill memory to a thousandth."""
+    tenth or a sixtieth, what is made to fill memory to a thousandth."""
 
     @property
     def lease_ttl(self) -> timedelta:

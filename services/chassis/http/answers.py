@@ -21,7 +21,7 @@ from services.chassis.addresses import AddressPolicy
 ANSWER_BYTES = 64 * 1024 * 1024
 LINE_BYTES = 8 * 1024 * 1024
 LIST_BYTES = 1024 * 1024 * 1024
-RATIO = 100
+RATIO = 200
 _ACCEPTED = "gzip"
 _IDENTITY = frozenset({"", "identity"})
 _GZIP = frozenset({"gzip", "x-gzip"})
@@ -55,7 +55,8 @@ class Bounds:
     """Of all pages of a list together, or of the objects that a watch begins with: a list has an
     end."""
     ratio: int = RATIO
-    """Unpacked bytes for each packed one; real lists have 10 to 40, a bomb has 1000."""
+    """Unpacked bytes for each packed one; lists have 10 to 60, those of like objects more, and a
+    bomb has 1000."""
 
 
 @dataclass(slots=True)
