@@ -38,30 +38,31 @@ def _filled(head: str, part: str, tail: str) -> str:
     return head + part * ((_LIMIT - len(head) - len(tail)) // len(part)) + tail
 
 
-SHAPES: dict[str, str] = {
-    "lists": _filled("a: [", "[],", "[]]"),
-    "mappings": _filled("a: [", "{},", "{}]"),
-    "numbers": _filled("a: [", "1,", "1]"),
-    "floats": _filled("a: [", "1e3,", "1]"),
-    "other numbers": f"a: [{','.join(map(str, range(580_000)))}]",
-    "other floats": f"a: [{','.join(f'{number}e1' for number in range(450_000))}]",
-    "other hexadecimals": f"a: [{','.join(f'0x{number:x}' for number in range(450_000))}]",
-    "quoted": _filled("a: [", '"",', '""]'),
-    "items": _filled("a:\n", "- x\n", ""),
-    "keys": "\n".join(f"k{number}: v" for number in range(350_000)),
-    "nested": _filled("a: ", "[" * 90 + "]" * 90 + "\n", "").replace("]\n[", "],["),
-    "deep": _filled("a: ", "[", ""),
-    "aliases": "a: &a [x, x]\n" + _filled("b: [", "*a,", "*a]"),
-    "merges": _filled("a: ", "{<<: ", ""),
-    "documents": _filled("", "a: b\n---\n", ""),
-    "empty documents": _filled("", "---\n", ""),
-    "tags": _filled("a: [", "! x,", "x]"),
-    "anchors": _filled("a: [", "&a x,", "x]"),
-    "comments": _filled("a: b\n", "#\n", ""),
-    "JSON": _filled('{"a":[', "[],", "[]]}"),
-    "JSON texts": _filled('{"a":[', '"",', '""]}'),
-    "JSON keys": _filled('{"a":1', ',"b":1', "}"),
-    "within the budget": "a: [" + "[]," * 190_000 + "[]]",
+# Made when a test throws one: every worker reads this file.
+SHAPES: dict[str, Callable[[], str]] = {
+    "lists": lambda: _filled("a: [", "[],", "[]]"),
+    "mappings": lambda: _filled("a: [", "{},", "{}]"),
+    "numbers": lambda: _filled("a: [", "1,", "1]"),
+    "floats": lambda: _filled("a: [", "1e3,", "1]"),
+    "other numbers": lambda: f"a: [{','.join(map(str, range(580_000)))}]",
+    "other floats": lambda: f"a: [{','.join(f'{number}e1' for number in range(450_000))}]",
+    "other hexadecimals": lambda: f"a: [{','.join(f'0x{number:x}' for number in range(450_000))}]",
+    "quoted": lambda: _filled("a: [", '"",', '""]'),
+    "items": lambda: _filled("a:\n", "- x\n", ""),
+    "keys": lambda: "\n".join(f"k{number}: v" for number in range(350_000)),
+    "nested": lambda: _filled("a: ", "[" * 90 + "]" * 90 + "\n", "").replace("]\n[", "],["),
+    "deep": lambda: _filled("a: ", "[", ""),
+    "aliases": lambda: "a: &a [x, x]\n" + _filled("b: [", "*a,", "*a]"),
+    "merges": lambda: _filled("a: ", "{<<: ", ""),
+    "documents": lambda: _filled("", "a: b\n---\n", ""),
+    "empty documents": lambda: _filled("", "---\n", ""),
+    "tags": lambda: _filled("a: [", "! x,", "x]"),
+    "anchors": lambda: _filled("a: [", "&a x,", "x]"),
+    "comments": lambda: _filled("a: b\n", "#\n", ""),
+    "JSON": lambda: _filled('{"a":[', "[],", "[]]}"),
+    "JSON texts": lambda: _filled('{"a":[', '"",', '""]}'),
+    "JSON keys": lambda: _filled('{"a":1', ',"b":1', "}"),
+    "within the budget": lambda: "a: [" + "[]," * 190_000 + "[]]",
 }
 TYPICAL = "lists"
 JSON_SHAPES = [name for name in SHAPES if name.startswith("JSON")]
@@ -321,7 +322,7 @@ async def test_a_bomb_is_small_and_nobody_notices(name: str, shape: str, target:
     process = target.stack.processes[entrance.service]
     weighing = Weighing.of(process.pid)
     async with _alive(target.stack, entrance.service) as answers:
-        said = await entrance.throw(target, SHAPES[shape])
+        said = await entrance.throw(target, SHAPES[shape]())
     cpu_s, peak_mib = weighing.cpu_s(), weighing.peak_mib()
     print(f"BOMB {name} {shape}: {cpu_s:.2f} s, {peak_mib:.0f} MiB: {said[:160]!r}")
     assert "MB-" in said, said[:500]
@@ -337,7 +338,7 @@ async def test_a_later_call_is_answered_earlier(target: Target) -> None:
     ended: list[str] = []
 
     async def bomb() -> None:
-        await _body(target, SHAPES["within the budget"])
+        await _body(target, SHAPES["within the budget"]())
         ended.append("bomb")
 
     client = GenerationClient(Generation.G, target.stack.gateway_address)
