@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import yaml
 
@@ -54,14 +54,16 @@ class YamlProblem(ValueError):
         """False for what is YAML, but is not taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value of a document stands, and where its parts do."""
 
     line: int
     """From 1."""
-    parts: dict[str | int, Place] = field(default_factory=dict)
+    parts: Mapping[str | int, Place]
     """By key or index; a key's line is that of the key."""
+
+
+_NO_PARTS: Mapping[str | int, Place] = MappingProxyType({})
 
 
 def read_yaml(text: str, *, budget: Budget | None = None) -> Value:
@@ -312,31 +314,33 @@ def document_lines(text: str) -> list[int]:
 
 def document_places(text: str) -> Iterator[Place]:
     """Each document's places, of a text that has been read before."""
-    events = yaml.parse(text, Loader=yaml.CSafeLoader)
-    for event in events:
-        if isinstance(event, yaml.DocumentStartEvent):
-            yield _place(events)
+    get_event = yaml.CSafeLoader(text).get_event
+    while type(event := get_event()) is not yaml.StreamEndEvent:
+        if type(event) is yaml.DocumentStartEvent:
+            yield _place(get_event)
 
 
-def _place(events: Iterator[Any]) -> Place:
+def _place(get_event: Callable[[], Any]) -> Place:
     """The place of the document's value; reads the events up to the document's end."""
-    root = Place(0)
+    root: dict[str | int, Place] = {}
     container, is_mapping, key, line = root, False, "", 0
-    outer: list[tuple[Place, bool]] = []
-    for event in events:
+    outer: list[tuple[dict[str | int, Place], bool]] = []
+    while True:
+        event = get_event()
         kind = type(event)
         if kind is yaml.DocumentEndEvent:
-            break
+            return root[0]
         if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             container, is_mapping = outer.pop()
             line = 0
         elif is_mapping and not line:
             key, line = event.value, _line(event)
         else:
-            place = Place(line or _line(event))
-            container.parts[key if is_mapping else len(container.parts)] = place
+            is_scalar = kind is yaml.ScalarEvent
+            parts: dict[str | int, Place] = {}
+            place = Place(line or _line(event), _NO_PARTS if is_scalar else parts)
+            container[key if is_mapping else len(container)] = place
             line = 0
-            if kind is not yaml.ScalarEvent:
+            if not is_scalar:
                 outer.append((container, is_mapping))
-                container, is_mapping = place, kind is yaml.MappingStartEvent
-    return root.parts[0]
+                container, is_mapping = parts, kind is yaml.MappingStartEvent

@@ -11,7 +11,15 @@ from typing import Any
 from services.chassis.kube.objects import KubeObject, Ref
 from services.translator.definitions.rules import Checks, Outcome
 from services.translator.definitions.schemas import CompiledSchema, Definition, Schemas
-from services.translator.definitions.wording import BLOCKING, Problem, listed, near, problems
+from services.translator.definitions.wording import (
+    BLOCKING,
+    SEARCHED_LIMIT,
+    Problem,
+    beginning,
+    listed,
+    near,
+    problems,
+)
 from services.translator.reports import Finding, Path, Report
 
 SCHEMA = "schema"
@@ -81,9 +89,14 @@ def _check_schema(obj: KubeObject, compiled: CompiledSchema, report: Report) -> 
     blocked: set[Path] = set()
     try:
         if not compiled.validator.is_valid(completed):
-            for problem in problems(compiled.validator, compiled.schema, completed):
+            searched = beginning(completed)
+            for problem in problems(compiled.validator, compiled.schema, searched):
                 blocked |= _around(problem)
                 report.error(problem.path, problem.message, rule=SCHEMA, remedy=problem.remedy)
+            if searched is not completed:
+                message = f"has faults; they were searched for in its first {SEARCHED_LIMIT} values"
+                report.error((), message, rule=SCHEMA)
+                return
     except (ValueError, TypeError, RecursionError):
         # A key that is no text, a half of a surrogate pair, a hundred nested lists: no JSON.
         report.error((), "holds something that cannot be written as JSON", rule=SCHEMA)

@@ -15,6 +15,11 @@ from services.translator.definitions.structures import RE2, Schema
 from services.translator.reports import Path, dotted
 
 PROBLEM_LIMIT = 100
+SEARCHED_LIMIT = 20_000
+"""Values in which problems are searched for: the validator makes all errors at once, and a hundred
+thousand take seconds in which the interpreter does nothing else."""
+_MOST_FIELDS = 1000
+"""No kind has a mapping with more fields of its own; one that is longer may lose some unharmed."""
 _NAMES_SHOWN = 12
 _TYPES = {
     "array": "a list",
@@ -38,6 +43,33 @@ class Problem:
     message: str
     remedy: str = ""
     keyword: str = ""
+
+
+def beginning(obj: Any) -> Any:
+    """The object, or of a very large one its first values: lists and long mappings end early."""
+    left = SEARCHED_LIMIT
+
+    def cut(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if isinstance(value, list):
+            items = []
+            for item in value:
+                if left < 0:
+                    break
+                items.append(cut(item))
+            return items
+        if not isinstance(value, dict):
+            return value
+        fields = {}
+        for name, part in value.items():
+            if left < 0 and (len(value) > _MOST_FIELDS or left < -SEARCHED_LIMIT):
+                break
+            fields[name] = cut(part)
+        return fields
+
+    shorter = cut(obj)
+    return obj if left >= 0 else shorter
 
 
 def problems(validator: jsonschema_rs.Validator, schema: Schema, obj: Any) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from services.chassis.kube.objects import Ref
 from services.translator.definitions.schemas import Schemas
 from services.translator.definitions.validating import validate
-from services.translator.definitions.wording import PROBLEM_LIMIT
+from services.translator.definitions.wording import PROBLEM_LIMIT, SEARCHED_LIMIT
 from services.translator.reports import Level
 from tests.unit.translator.definitions.samples import (
     GROUP,
@@ -257,6 +258,29 @@ def test_very_many_faults_are_cut() -> None:
 
     assert len(found) == PROBLEM_LIMIT + 1
     assert found[0].message == f"has more faults than these {PROBLEM_LIMIT}"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"routes": [[]] * 190_000}, id="items of a wrong type"),
+        pytest.param({"routes": [{"host": 1, "port": "x"}] * 60_000}, id="two faults in each item"),
+        pytest.param({f"x{n}": [] for n in range(90_000)}, id="unknown fields"),
+    ],
+)
+def test_the_faults_of_a_very_large_object_take_no_time(spec: dict[str, Any]) -> None:
+    began = time.process_time()
+    found = validate(thing(spec), schemas=SCHEMAS)
+    assert time.process_time() - began < 1.0
+    assert len(found) <= PROBLEM_LIMIT + 2
+    assert any("searched for in its first" in one.message for one in found)
+
+
+def test_a_late_fault_of_a_very_large_object_refuses_it_as_well() -> None:
+    spec = {"routes": [{"host": "a"}] * 60_000 + [{"host": 1}]}
+    found = validate(thing(spec), schemas=SCHEMAS)
+    words = f"has faults; they were searched for in its first {SEARCHED_LIMIT} values"
+    assert words in [one.message for one in found if one.level is Level.ERROR]
 
 
 def test_a_list_beyond_its_limit_has_no_rules_evaluated() -> None:
