@@ -97,7 +97,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         runner.handle,
         letters.bury_delivery,
         slots=max(own.in_hand, own.slots),
-        is_busy=lambda: slots.is_full,
+        waits_below=own.slots,
     )
     mover = PullWorker(
         bus,

@@ -60,7 +60,15 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         is_exclusive=False,
     )
     letters = DeadLetters(chassis.publisher)
-    worker = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.slots)
+    worker = PullWorker(
+        bus,
+        "CMD",
+        SERVICE,
+        runner.handle,
+        letters.bury_delivery,
+        slots=max(own.in_hand, own.slots),
+        waits_below=own.slots,
+    )
     await runner.advertise()
     async with (
         consuming(worker, grace=settings.drain_grace),

@@ -26,6 +26,7 @@ _PAUSE_AFTER_REFUSAL_S = 0.5
 _LEAVE_WITHIN_S = 2.0
 _HEARTBEAT = "100"
 _EXPIRED = "408"
+_EMPTY = "404"
 _ACKNOWLEDGED_AT = "$JS.ACK."
 
 
@@ -60,18 +61,24 @@ class PullInbox:
             self._asked = 0
             await self._close(subscription)
 
-    async def next(self) -> Msg | None:
-        """The next message; None when the consumer refused, fell silent, or `wake` was called."""
+    async def next(self, *, waits: bool = True) -> Msg | None:
+        """The next message; None when the consumer refused, fell silent, or `wake` was called.
+
+        Without `waits` None also when no message is there now.
+        """
         try:
             while True:
                 if self._asked + self._arrived.qsize() <= self.batch // 2:
-                    await self._request()
+                    await self._request(waits=waits)
                 message = await self._within_silence()
                 status = (message.headers or {}).get("Status") if message else None
                 if message is not None and status == _EXPIRED:
                     self._asked -= _unserved(message, self._asked)
                 elif status == _HEARTBEAT:
                     continue
+                elif status == _EMPTY and not waits:
+                    self._asked = 0
+                    return None
                 elif message is not None and status is None:
                     return message
                 else:
@@ -92,12 +99,13 @@ class PullInbox:
         if self._asked:
             self._arrived.put_nowait(None)
 
-    async def _request(self) -> None:
-        asked = {
-            "batch": self.batch,
-            "expires": int(_EXPIRES_S * 1e9),
-            "idle_heartbeat": int(self.heartbeat_s * 1e9),
-        }
+    async def _request(self, *, waits: bool) -> None:
+        asked: dict[str, int | bool] = {"batch": self.batch}
+        if waits:
+            asked["expires"] = int(_EXPIRES_S * 1e9)
+            asked["idle_heartbeat"] = int(self.heartbeat_s * 1e9)
+        else:
+            asked["no_wait"] = True
         self._asked += self.batch
         await self.bus.client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self.consumer}", orjson.dumps(asked), reply=self.address

@@ -21,8 +21,8 @@ from services.chassis.bus.inbox import PullInbox
 from services.chassis.errors import InvalidMessage
 
 _HEARTBEAT_S = 5.0
-# A pull that was parked before has the message meanwhile; a long queue is taken ahead in seconds.
-_BEHIND_S = 0.02
+# How often a worker that does not wait at the server looks whether something is there.
+_LOOK_AGAIN_S = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -123,9 +123,11 @@ class PullWorker:
     bury: Burial
     slots: int = 8
     """Messages in hand at a time."""
-    is_busy: Callable[[], bool] = lambda: False
-    """Whether what is taken now would wait here: then another worker gets the first chance."""
+    waits_below: int = 0
+    """With more in hand than this the worker does not wait at the server for the next one: it takes
+    only what is there and no other worker has waited for. 0 is the same as `slots`."""
     _inbox: PullInbox | None = None
+    _in_hand: int = 0
     _draining: bool = False
 
     async def run(self) -> None:
@@ -152,14 +154,25 @@ class PullWorker:
         free = asyncio.Semaphore(self.slots)
         while not self._draining:
             await free.acquire()
-            if self.is_busy():
-                await asyncio.sleep(_BEHIND_S)
-            message = None if self._draining else await inbox.next()
+            message = None if self._draining else await self._next(inbox)
             if message is None:
                 free.release()
                 continue
+            self._in_hand += 1
             task = group.create_task(self._handle(Delivery.of(message)), name=self.consumer)
-            task.add_done_callback(lambda _: free.release())
+            task.add_done_callback(lambda _: self._put_down(free))
+
+    async def _next(self, inbox: PullInbox) -> Msg | None:
+        if not self.waits_below or self._in_hand < self.waits_below:
+            return await inbox.next()
+        message = await inbox.next(waits=False)
+        if message is None:
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return message
+
+    def _put_down(self, free: asyncio.Semaphore) -> None:
+        self._in_hand -= 1
+        free.release()
 
     async def _handle(self, delivery: Delivery) -> None:
         client = self.bus.client

@@ -80,11 +80,14 @@ class Queue:
         *,
         bus: Bus | None = None,
         slots: int = 1,
+        waits_below: int = 0,
         bury: Burial | None = None,
     ) -> PullWorker:
         bus = bus or self.bus
         bury = bury or DeadLetters(Publisher(bus)).bury_delivery
-        return PullWorker(bus, "CMD", self.service, handler, bury, slots=slots)
+        return PullWorker(
+            bus, "CMD", self.service, handler, bury, slots=slots, waits_below=waits_below
+        )
 
     async def _subjects(self, subject: str, stream: str) -> dict[str, int]:
         answer = await call_api(

@@ -55,6 +55,41 @@ async def test_waiting_messages_come_in_order(queue: Queue) -> None:
     assert [d.message.subject for d in hands.taken] == [queue.subject(c) for c in clusters]
 
 
+async def test_a_worker_with_full_hands_takes_ahead_what_nobody_waits_for(queue: Queue) -> None:
+    gate = Gate()
+    hands = Hands(gate)
+    async with running(queue.worker(hands, slots=10, waits_below=2)):
+        for number in range(12):
+            await queue.send(f"c{number}")
+        for _ in range(10):
+            await hands.next()
+        assert gate.inside == 10
+        assert await queue.parked() == 0
+        gate.opened.set()
+        await eventually(lambda: _is_empty(queue), what="all messages to be ended")
+    assert len(hands.taken) == 12
+
+
+async def test_a_worker_with_full_hands_leaves_new_messages_to_one_that_waits(
+    queue: Queue,
+) -> None:
+    """Else what comes would wait behind a cluster that hangs, beside a worker that has time."""
+    full, idle = Hands(Gate()), Hands()
+    async with running(queue.worker(full, slots=100, waits_below=2)):
+        for number in range(2):
+            await queue.send(f"held{number}")
+            await full.next()
+        async with running(queue.worker(idle)):
+            await eventually(queue.parked, what="the other worker to wait")
+            for number in range(20):
+                await queue.send(f"c{number}")
+                await idle.next()
+                await eventually(queue.parked, what="the other worker to wait again")
+        assert len(full.taken) == 2
+        assert isinstance(full.act, Gate)
+        full.act.opened.set()
+
+
 async def test_retry_brings_the_message_again(queue: Queue) -> None:
     hands = _failing_first(Retry(timedelta(milliseconds=50)))
     async with running(queue.worker(hands)):
