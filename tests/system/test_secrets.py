@@ -1,9 +1,10 @@
-"""A secret in a kubeconfig goes nowhere in clear: logs, streams, traces, metrics, disk."""
+"""A secret in a kubeconfig or body goes nowhere in clear: logs, streams, traces, metrics, disk."""
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 
 import yaml
 
@@ -15,6 +16,17 @@ from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger
 
 
+def secret_object(value: str) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "canary", "namespace": "default"},
+            "stringData": {"password": value},
+        }
+    )
+
+
 async def test_a_canary_secret_appears_nowhere(
     cluster: Cluster, meshery: Meshery, stack: Stack, jaeger: Jaeger
 ) -> None:
@@ -24,7 +36,9 @@ async def test_a_canary_secret_appears_nowhere(
     key_lines = base64.b64decode(key_data).decode().splitlines()[1:-1]
     wrong = token_config.replace(token, "canary-wrong-token-0123456789")
 
-    done = await meshery.run("custom", body=config_map("canary"), kubeconfigs=[token_config])
+    hidden = f"canary-body-{secrets.token_hex(8)}"
+    body = f"{config_map('canary', value=hidden)}\n---\n{secret_object(hidden)}"
+    done = await meshery.run("custom", body=body, kubeconfigs=[token_config])
     assert not done.failed, done.event
     await meshery.run("custom", body=config_map("canary"), kubeconfigs=[wrong])
     await meshery.run("custom", body="kind: broken", kubeconfigs=[cluster.kubeconfig_text])
@@ -45,13 +59,13 @@ async def test_a_canary_secret_appears_nowhere(
             for name in ("gateway", "lifecycle")
         ),
     }
-    secrets = [token, token.rpartition(".")[2], "canary-wrong-token", key_data, *key_lines]
+    sought = [token, token.rpartition(".")[2], "canary-wrong-token", key_data, *key_lines, hidden]
     leaks = [
         (place, secret[:12])
         for place, text in places.items()
-        for secret in secrets
+        for secret in sought
         if secret in text
     ]
     assert leaks == []
     assert all(places.values()), "a place that is empty proves nothing"
-    cluster.kubectl("delete", "cm", "canary", "--ignore-not-found")
+    cluster.kubectl("delete", "cm,secret", "canary", "--ignore-not-found")
