@@ -70,6 +70,7 @@ class Operator:
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """`nats sub 'live.evt.*.*.*'` for the block, each message one line."""
+        former = await self._subscribed()
         terminal = await asyncio.create_subprocess_exec(
             *self.stack.nats_command("sub", "--raw", "live.evt.*.*.*"),
             env=self.stack.nats_environment(),
@@ -78,7 +79,12 @@ class Operator:
         )
         reading = asyncio.create_task(self._read(terminal))
         try:
-            await eventually(self._is_subscribed, what="the subscription")
+
+            async def is_subscribed() -> bool:
+                # An earlier test's terminal may not be gone yet.
+                return bool(await self._subscribed() - former)
+
+            await eventually(is_subscribed, what="the subscription")
             yield
         finally:
             terminal.terminate()
@@ -91,10 +97,15 @@ class Operator:
             self.lines.append(line.decode())
             self._changed.set()
 
-    async def _is_subscribed(self) -> bool:
+    async def _subscribed(self) -> set[int]:
+        """The connections that follow all events."""
         url = f"{self.stack.nats.monitoring_url}/connz?subs=1"
         connections = (await asyncio.to_thread(loopback.fetch_json, url))["connections"]
-        return any("live.evt.*.*.*" in (c.get("subscriptions_list") or []) for c in connections)
+        return {
+            int(c["cid"])
+            for c in connections
+            if "live.evt.*.*.*" in (c.get("subscriptions_list") or [])
+        }
 
 
 @pytest.fixture
