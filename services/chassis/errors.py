@@ -315,7 +315,7 @@ class GrantMissing(BusError, code="MB-2013", status=Status.PERMISSION_DENIED, re
         "a service handed on what the gateway has not signed; it was sent to that service by hand"
     )
     usual_remedy = (
-        "ask the gateway for it (ApplyOperation), or sign the command first: "
+        "ask the gateway for it (ApplyOperation, mesh.gateway.apply), or sign the command first: "
         "`python -m services.chassis.bus sign`, with the gateway's key"
     )
 

@@ -171,9 +171,8 @@ class Authority:
         """
         if not is_healing(command.operation):
             raise InvalidMessage("topology asks for repairs only")
-        is_plain = command.verb is Verb.APPLY and not command.credential
-        if not is_plain:
-            raise GrantRefused("a repair only applies, by the registered credential")
+        if command.verb is not Verb.APPLY or command.credential or command.grant is not None:
+            raise GrantRefused("a repair only applies, in nobody's name and as registered")
         for obj in _manifest(command):
             ref = Ref.of(obj)
             group, kind = ref.group_kind

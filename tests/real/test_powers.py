@@ -22,6 +22,7 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.intents import AppliedObject, healing_id, key_of, packed
 from services.chassis.bus.records import Bucket
+from services.chassis.errors import CredentialMissing
 from services.chassis.granting import Signer
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.manifests import dump_manifest
@@ -341,6 +342,31 @@ async def test_what_a_key_can_make_happen(
 
     found = {power.name: await tried(power.name) for power in POWERS}
     assert found == {power.name: power.outcomes[user] for power in POWERS}
+
+
+async def test_a_stored_kubeconfig_does_not_say_where_a_command_goes(
+    stack: Stack, buses: dict[str, Bus], cluster: Cluster
+) -> None:
+    """The bucket holds this cluster's under the name of another one."""
+    name = f"operator-{secrets.token_hex(4)}"
+    command = Command(operation=name, kind="manifest", body=dump_manifest([binding(name)]))
+    body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+    subject = subjects.apply_command(service="lifecycle", cluster=OTHER, operation=name)
+    await buses["operator"].client.jetstream().publish(subject, body, headers=headers)
+    record: OperationRecord | None = None
+
+    async def has_ended() -> bool:
+        nonlocal record
+        key = subjects.operation_key(name, OTHER)
+        entry = await Bucket(buses["admin"], "ops").get(key)
+        record = OperationRecord.model_validate_json(entry.value) if entry else None
+        return record is not None and record.state.is_terminal
+
+    await eventually(has_ended, what="the command to be refused", within_s=60.0)
+    assert record is not None
+    assert record.error is not None
+    assert record.error.code == CredentialMissing.code
+    assert "another API server" in record.error.cause
 
 
 def test_every_power_is_tried() -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +27,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from tests.testbed import loopback
 from tests.testbed.clusters import Cluster
 from tests.testbed.processes import BedError
-from tests.testbed.stack import Stack
+from tests.testbed.stack import ROOT, Stack
 from tests.testbed.waiting import eventually
 
 FINAL = {"done", "failed", "cancelled"}
@@ -184,6 +187,50 @@ async def test_events_read_like_a_log(operator: Operator) -> None:
         assert event["summary"]
         assert event["cluster"] == operator.cluster
         assert event["service"] == "lifecycle"
+
+
+async def test_what_a_service_hands_on_has_to_be_signed(operator: Operator) -> None:
+    """For a person who sends to the translator by hand: lifecycle does not take its word alone."""
+    name = f"signed-{uuid.uuid4().hex[:8]}"
+    command = {
+        "operation": name,
+        "kind": "custom",
+        "cluster": operator.cluster,
+        "body": CONFIG_MAP.format(name=name),
+    }
+
+    def subject(operation: str) -> str:
+        return subjects.apply_command(
+            service="translator", cluster=operator.cluster, operation=operation
+        )
+
+    unsigned = json.dumps({**command, "operation": f"un{name}"})
+    await operator.nats("pub", subject(f"un{name}"), unsigned)
+    refused = (await operator.ended(f"un{name}"))[-1]
+    assert (refused["phase"], refused["error"]["code"]) == ("failed", "MB-2013")
+    assert "sign" in refused["error"]["remedy"]
+    signed = await asyncio.to_thread(_signed, operator.stack, json.dumps(command))
+    await operator.nats("pub", "--force-stdin", subject(name), stdin=signed)
+    ended = (await operator.ended(name))[-1]
+    assert ended["phase"] == "done", ended
+    # Another body under the same grant is nobody's.
+    other = {**json.loads(signed), "operation": f"re{name}"}
+    await operator.nats("pub", "--force-stdin", subject(f"re{name}"), stdin=json.dumps(other))
+    assert (await operator.ended(f"re{name}"))[-1]["error"]["code"] == "MB-2014"
+
+
+def _signed(stack: Stack, command: str) -> str:
+    """By the command that Meshbus ships."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.chassis.bus", "sign"],
+        cwd=ROOT,
+        env={**os.environ, "MESHBUS_SIGNING_KEY": stack.signing_key},
+        input=command,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
 
 
 async def test_a_command_by_hand_installs_the_mesh(operator: Operator, bare: Cluster) -> None:
