@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 
+from services.chassis.bus.records import Bucket
+from services.chassis.bus.subjects import operation_credential
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from tests.testbed.bodies import PURGE, config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus
+from tests.testbed.waiting import eventually
 
 NAMESPACE = "every-operation"
 
@@ -285,3 +290,19 @@ async def test_vetting_names_what_is_wrong_and_answers_without_a_mesh(
     summaries = [received.event.summary for received in mesh.meshery.of(operation)]
     assert any("IST0151" in summary and "relative" in summary for summary in summaries)
     mesh.clusters[0].kubectl("delete", "envoyfilter", "relative", "-n", NAMESPACE)
+
+
+async def test_an_operation_that_ends_in_the_translator_leaves_no_credential(
+    meshery: Meshery, stack: Stack, cluster: Cluster
+) -> None:
+    """The translator may not write the bucket: it asks lifecycle, which sees that it has ended."""
+    final = await meshery.run("custom", body='{"apiVersion": "v1"}')
+    assert final.failed
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+    key = operation_credential(final.event.operation_id, token)
+    async with admin_bus(stack) as bus:
+
+        async def is_gone() -> bool:
+            return await Bucket(bus, "credentials").get(key) is None
+
+        await eventually(is_gone, what="the credential to be forgotten")
