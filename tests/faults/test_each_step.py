@@ -57,7 +57,9 @@ def api(cluster: Cluster) -> Iterator[ApiWire]:
 
 
 @pytest.fixture(scope="module")
-def wired(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, BusWire]]:
+def wired(
+    built: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Stack, dict[str, BusWire]]]:
     settings = {"MESHBUS_ACK_WAIT": "2s"}
     folder = tmp_path_factory.mktemp("wired")
     with contextlib.ExitStack() as things:
