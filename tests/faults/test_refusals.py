@@ -210,7 +210,7 @@ async def test_a_definition_that_is_never_established_is_told(
 ) -> None:
     """Its kind is another one's already: the API server takes it and never serves it."""
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_definition("firsts", "Same")))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/firsts.faults.meshbus.test")
+    cluster.wait_established()
     try:
         second = json.dumps(_definition("seconds", "Same"))
         final = await meshery.run("custom", body=second, namespace=space)

@@ -68,7 +68,7 @@ def gateways(bare: Cluster) -> Iterator[Cluster]:
     folder = building.gateway_api_folder()
     definition = folder / "gateway.networking.k8s.io_gateways.yaml"
     bare.kubectl("apply", "--server-side", "-f", str(definition))
-    bare.kubectl("wait", "--for=condition=Established", "-f", str(definition))
+    bare.wait_established()
     bare.kubectl("create", "namespace", "edge")
     yield bare
     bare.kubectl("delete", "namespace", "edge")

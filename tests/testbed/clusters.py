@@ -50,6 +50,7 @@ _STAGES = (
 )
 _READY_TIMEOUT_S = 150.0
 _PATIENCE_S = 60.0
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _POLL_S = 0.05
 _TOO_MANY_REQUESTS = 429
 
@@ -278,6 +279,23 @@ class Cluster:
             words = f"{result.stdout}{result.stderr}".strip()
             raise BedError(f"kubectl {' '.join(arguments)} ended with {result.returncode}: {words}")
         return result.stdout
+
+    def wait_established(self) -> None:
+        """Until the API server serves the kinds of all definitions that it has.
+
+        `kubectl wait` fails on a definition that is so new that it has no conditions.
+        """
+
+        def are_established() -> bool:
+            found = self.api.request("GET", _DEFINITIONS)["items"]
+            return all(has_condition(definition, "Established") for definition in found)
+
+        wait_until(
+            are_established,
+            timeout_s=_READY_TIMEOUT_S,
+            what="the definitions to be established",
+            processes=[self.apiserver],
+        )
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

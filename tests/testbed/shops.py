@@ -106,7 +106,7 @@ def defined(cluster: Cluster, objects: Iterable[Mapping[str, Any]]) -> Iterator[
     """CustomResourceDefinitions that are established for the block."""
     text = listed(*objects)
     with applied(cluster, text):
-        cluster.kubectl("wait", "--for=condition=Established", "-f", "-", stdin=text)
+        cluster.wait_established()
         yield
 
 

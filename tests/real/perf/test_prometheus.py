@@ -361,7 +361,7 @@ class Ingress:
         definitions = building.distributions_folder() / ISTIO_VERSION
         file = definitions / "manifests/charts/base/files/crd-all.gen.yaml"
         self.cluster.kubectl("apply", "--server-side", "-f", str(file))
-        self.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        self.cluster.wait_established()
         for name in ("istio-system", "shop"):
             self.cluster.api.create_or_keep("/api/v1/namespaces", {"metadata": {"name": name}})
         port = loopback.take_port()

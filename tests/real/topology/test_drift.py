@@ -174,7 +174,7 @@ def served(cluster: Cluster) -> None:
     definitions = distributions_folder() / ISTIO_VERSION / _DEFINITIONS
     for source in (definitions, gateway_api_folder()):
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(source))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    cluster.wait_established()
 
 
 @pytest.mark.parametrize("kind", sorted(_THERE_AND_BACK))

@@ -45,7 +45,7 @@ def full(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clus
         definitions = building.distributions_folder() / ISTIO_VERSION / _DEFINITIONS
         for source in (definitions, building.gateway_api_folder()):
             running.kubectl("apply", "--server-side", "-f", str(source))
-        running.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        running.wait_established()
         objects = [*world(""), *(obj for case in ALL for obj in case.objects())]
         with ThreadPoolExecutor(8) as pool:
             for is_namespace in (True, False):

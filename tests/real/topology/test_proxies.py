@@ -54,7 +54,7 @@ class Door:
         definitions = building.distributions_folder() / ISTIO_VERSION
         file = definitions / "manifests/charts/base/files/crd-all.gen.yaml"
         self.cluster.kubectl("apply", "--server-side", "-f", str(file))
-        self.cluster.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        self.cluster.wait_established()
         for name in ("istio-system", "shop"):
             self.cluster.api.create_or_keep("/api/v1/namespaces", {"metadata": {"name": name}})
         self.backend = starting.enter_context(Backends()).add("checkout", fails_every=4)

@@ -12,7 +12,7 @@ from tests.real.translator.traffic.shops import CLIENTS, LINES, Ports
 from tests.testbed import building, entries
 from tests.testbed.backends import Backends
 from tests.testbed.barriers import PolicyBarrier, RouteBarrier
-from tests.testbed.clusters import Cluster, has_condition
+from tests.testbed.clusters import Cluster
 from tests.testbed.edges import Edge
 from tests.testbed.envoys import Envoy, Workload
 from tests.testbed.istiods import Istiod
@@ -77,9 +77,7 @@ class Mesh:
     def _start(self, starting: ExitStack) -> None:
         definitions = building.distributions_folder() / ISTIO_VERSION / _DEFINITIONS
         self.cluster.kubectl("apply", "--server-side", "-f", str(definitions))
-        wait_until(
-            self._definitions_are_served, timeout_s=_TIMEOUT_S, what="Istio's kinds to be served"
-        )
+        self.cluster.wait_established()
         for name in ("istio-system", CLIENTS, LINES, _EDGES, NAMESPACE):
             self.cluster.api.create_or_keep("/api/v1/namespaces", {"metadata": {"name": name}})
         istiod = starting.enter_context(
@@ -92,11 +90,6 @@ class Mesh:
         starting.enter_context(self.servers)
         self._start_guards(starting, istiod)
         self._start_routers(starting, istiod)
-
-    def _definitions_are_served(self) -> bool:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        definitions = self.cluster.api.request("GET", path)["items"]
-        return all(has_condition(definition, "Established") for definition in definitions)
 
     def _start_guards(self, starting: ExitStack, istiod: Istiod) -> None:
         self.guards = [
