@@ -276,9 +276,9 @@ async def test_foreign_subjects_cannot_be_listened_to(stack: Stack, user: str) -
 
 async def test_a_refusal_is_an_error_of_ours_and_changes_nothing(stack: Stack) -> None:
     command = Command(operation="foreign", kind="istio", cluster="foreign")
-    async with connected(stack, "lifecycle") as lifecycle, connected(stack, "gateway") as gateway:
+    async with connected(stack, "topology") as topology, connected(stack, "gateway") as gateway:
         with pytest.raises(BusUnavailable):
-            await Publisher(lifecycle).command(
+            await Publisher(topology).command(
                 command, service="lifecycle", slot=SlotKind.MESH, within=NO_PATIENCE
             )
         credentials = Bucket(gateway, "credentials", NO_PATIENCE)
