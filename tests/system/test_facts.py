@@ -68,7 +68,7 @@ async def test_only_kinds_of_the_mesh_are_told(
 async def test_a_question_may_not_borrow_a_credential(verb: str, stack: Stack, token: str) -> None:
     question = {"cluster": "another", "credential": f"cluster.{token}", "objects": []}
     answer = await asked(stack, verb, question)
-    assert answer["code"] == "MB-2003"
+    assert answer["code"] == "MB-2013"
 
 
 async def test_a_dry_run_writes_nothing(stack: Stack, token: str, cluster: Cluster) -> None:
