@@ -12,7 +12,7 @@ from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import JUST_ENDED, Publisher
 from services.chassis.bus.streams import call_api
-from services.chassis.errors import BusUnavailable, ClusterBusy, DeadlineExpired
+from services.chassis.errors import BusUnavailable, ClusterBusy, DeadlineExpired, QueueFull
 from services.chassis.messages import Command, Event, Phase, SlotKind
 from tests.real.chassis.bus.queues import WITHIN, Queue
 from tests.testbed.buses import NatsServer, connected
@@ -227,7 +227,7 @@ async def test_full_stream_is_not_taken_for_a_busy_slot(own_bus: Bus, name: str)
     await call_api(own_bus.client, "STREAM.UPDATE.CMD", {**config, "max_msgs": 1})
     await Queue(own_bus, service=name).send("c1")
 
-    with pytest.raises(BusUnavailable):
+    with pytest.raises(QueueFull):
         await Publisher(own_bus).command(
             _command("op-1", cluster="c2"),
             service=name,
