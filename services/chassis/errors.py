@@ -36,8 +36,8 @@ the place that raises knows better.
     │   ├── GrantMissing          MB-2013
     │   ├── GrantRefused          MB-2014
     │   ├── SealingKeyMissing     MB-2015
-    │   ├── RetryRefused          MB-2017
-    │   └── QueueFull             MB-2016
+    │   ├── QueueFull             MB-2016
+    │   └── RetryRefused          MB-2017
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -328,11 +328,6 @@ class GrantRefused(BusError, code="MB-2014", status=Status.PERMISSION_DENIED, re
     )
 
 
-class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, retryable=False):
-    probable_cause = "the letter is no command that failed for good because its workers failed"
-    usual_remedy = "send the operation again; `nats stream view DLQ` shows what was given up"
-
-
 class SealingKeyMissing(BusError, code="MB-2015", status=Status.FAILED_PRECONDITION):
     probable_cause = "sender and receiver have sealing keys that do not belong together"
     usual_remedy = (
@@ -347,6 +342,11 @@ class QueueFull(BusError, code="MB-2016", status=Status.RESOURCE_EXHAUSTED):
         "check that the workers run (nats micro ls) and how many commands wait "
         "(nats stream info CMD), then send it again"
     )
+
+
+class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, retryable=False):
+    probable_cause = "the letter is no command that failed for good because its workers failed"
+    usual_remedy = "send the operation again; `nats stream view DLQ` shows what was given up"
 
 
 class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):
