@@ -21,12 +21,10 @@ _SLACK_S = 1.0
 _SLACK = 0.1
 """A load that its target cannot keep up with may take so much longer than planned. Then it is asked
 to end: what was sent until then is counted, and the run tells how much of it was not sent."""
-_STARTING_S = 4.0
-"""So long a program may take to come up on a busy machine."""
 
 
 def _limits(load: Load) -> Limits:
-    interrupt_after_s = load.duration_s * (1 + _SLACK) + _SLACK_S + _STARTING_S
+    interrupt_after_s = load.duration_s * (1 + _SLACK) + _SLACK_S
     return Limits(
         interrupt_after_s=interrupt_after_s,
         kill_after_s=interrupt_after_s + load.target.timeout_s + _SLACK_S,

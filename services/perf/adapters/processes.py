@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 _KEPT_BYTES = 8 * 1024
 """Of stderr's beginning, and as much of its end."""
+_STARTING_S = 5.0
 _CHUNK_BYTES = 64 * 1024
 _PIPE_BYTES = 1024 * 1024
 """A child that waits for its reader measures nothing: this is half a second of 20 000 lines/s."""
@@ -64,7 +65,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a child has to come to its end."""
+    """When a child has to come to its end, from the first word in its pipe on. A program may take
+    seconds to come up on a busy machine: without a word it gets as much more."""
 
     interrupt_after_s: float
     """Then it is asked to, by SIGINT."""
@@ -106,16 +108,19 @@ class Pipe:
         """The child has its own: the pipe ends with it."""
         self._close("writing")
 
-    async def read(self) -> None:
-        """Reads to the end."""
+    async def read(self, begun: Callable[[], None]) -> None:
+        """Reads to the end; calls `begun` when the first word comes."""
         reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
         descriptor, self.reading = self.reading, -1
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
         )
         try:
-            while chunk := await reader.read(_CHUNK_BYTES):
+            chunk = await reader.read(_CHUNK_BYTES)
+            begun()
+            while chunk:
                 self.heard(chunk)
+                chunk = await reader.read(_CHUNK_BYTES)
         finally:
             transport.close()
 
@@ -165,17 +170,25 @@ async def _watched(process: asyncio.subprocess.Process, limits: Limits, pipe: Pi
         overdue = True
         _signal(process.pid, signal.SIGKILL)
 
-    timers = [
-        loop.call_later(limits.interrupt_after_s, _signal, process.pid, signal.SIGINT),
-        loop.call_later(limits.kill_after_s, kill),
-    ]
+    timers: list[asyncio.TimerHandle] = []
+
+    def begin(later_s: float = 0.0) -> None:
+        for timer in timers:
+            timer.cancel()
+        interrupt_s, kill_s = limits.interrupt_after_s + later_s, limits.kill_after_s + later_s
+        timers[:] = [
+            loop.call_later(interrupt_s, _signal, process.pid, signal.SIGINT),
+            loop.call_later(kill_s, kill),
+        ]
+
+    begin(_STARTING_S if pipe is not None else 0.0)
     try:
         async with asyncio.TaskGroup() as group:
             output = group.create_task(_bounded(process.stdout, _MOST_OUTPUT_BYTES))
             errors = group.create_task(_bounded(process.stderr, _KEPT_BYTES, _KEPT_BYTES))
             if pipe is not None:
                 pipe.close_writing()
-                group.create_task(pipe.read())
+                group.create_task(pipe.read(begin))
             status = await process.wait()
     finally:
         for timer in timers:
