@@ -157,6 +157,7 @@ class Shop:
             "path": "spec.http[0].route[1]",
             "subset": "v2",
             "weight": 10,
+            "share": 10.0,
         },
     )
     into_pay = edge(cart, pay, rate="1.20")
