@@ -30,7 +30,7 @@ page: $(PAGE) ## what the topology's page needs, beside it
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo
 
-test: check $(PAGE) ## everything that CI runs: about 17 minutes; only a part: make test T=tests/unit
+test: check $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit
 	@$(BIN)/python -m tests $(T)
 
 test-full: check $(PAGE) ## the same with the long matrices: about 40 minutes

@@ -26,7 +26,7 @@ from tests.testbed.scheduling import FAILED_FILE
 _MOST_WORKERS = 8
 _MOST_AGAIN = 10
 """More failures than this are no accident."""
-_TYPICAL = "about 17 minutes on two cores"
+_TYPICAL = "about 20 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
 
 
