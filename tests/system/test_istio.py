@@ -421,7 +421,7 @@ async def test_two_clusters_at_once_each_with_its_result(
     operation = await meshery.apply(
         "istio",
         version=ISTIO_VERSION,
-        body=options(profile="minimal", readinessTimeoutSeconds=15),
+        body=options(profile="minimal", readinessTimeoutSeconds=10),
         kubeconfigs=[bare.kubeconfig_text, second],
     )
     finals = await meshery.finals(operation, count=2)

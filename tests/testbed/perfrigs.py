@@ -100,7 +100,7 @@ async def rigged(folder: Path, *, workers: int, **settings: str) -> AsyncIterato
     chosen = {
         "ack_wait": f"{ACK_WAIT_S}s",
         "perf_lost_after": "2s",
-        "perf_start_within": "30s",
+        "perf_start_within": "15s",
         **settings,
     }
     stack = Stack(folder, settings={f"MESHBUS_{k.upper()}": v for k, v in chosen.items()})
