@@ -41,7 +41,8 @@ async def _accepted(client: Meshery, operation: str, name: str) -> None:
                 await client.apply("custom", body=config_map(name), operation=operation)
                 return
             except grpc.aio.AioRpcError as refused:
-                if refused.code() is not grpc.StatusCode.UNAVAILABLE:
+                # A call that is in the hands of a process which ends is cut off as cancelled.
+                if refused.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     raise
                 await asyncio.sleep(0.1)
 
