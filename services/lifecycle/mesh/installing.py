@@ -179,8 +179,9 @@ class Installer:
 
 async def _require_safe(work: Work, plan: InstallPlan) -> None:
     """Refuses what would harm a mesh in use, unless forced."""
+    fresh = [planned for planned in plan.objects if planned.ref not in plan.proven]
     found = await asyncio.gather(
-        check_pruned(work.cluster, plan.stale), check_identity(work.cluster, plan.objects)
+        check_pruned(work.cluster, plan.stale), check_identity(work.cluster, fresh)
     )
     findings = Findings(refusals=[text for part in found for text in part.refusals])
     for text in findings.settle(force=plan.request.force):
