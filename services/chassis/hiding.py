@@ -50,8 +50,8 @@ def field_under(path: str, name: str) -> str:
 def concealed(kind: str, obj: Any, *, key: bytes) -> Any:
     """A copy with hashes in the place of hidden values; `obj` itself when it has none.
 
-    Of a definition nothing: what it says about fields is no value of anybody's, and to open it takes
-    as long as all else of an install that finds everything there.
+    Of a definition nothing: what it says about fields is no value of anybody's, and to open all of
+    them takes as long as all else of an install that finds everything there.
     """
     if kind == _DEFINITION:
         return obj
