@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.real.chassis.kube.objects import definition
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
@@ -24,6 +25,7 @@ pytestmark = [
 
 _WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 _MARK = "denied-by-the-test"
+GROUP = "faults.meshbus.test"
 
 
 @pytest.fixture
@@ -171,37 +173,16 @@ async def test_an_object_that_its_finalizer_keeps_is_told_and_not_waited_for(
         assert any("finalizers" in r.event.summary for r in meshery.of(operation))
 
 
-def _definition(plural: str, kind: str) -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-    }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.faults.meshbus.test"},
-        "spec": {
-            "group": "faults.meshbus.test",
-            "scope": "Namespaced",
-            "names": {"plural": plural, "singular": plural[:-1], "kind": kind},
-            "versions": [version],
-        },
-    }
-
-
 async def test_an_object_comes_with_its_definition_that_is_not_yet_served(
     meshery: Meshery, cluster: Cluster, space: str
 ) -> None:
-    one = {"apiVersion": "faults.meshbus.test/v1", "kind": "Thing", "metadata": {"name": "one"}}
-    body = f"{json.dumps(one)}\n---\n{json.dumps(_definition('things', 'Thing'))}"
+    one = {"apiVersion": f"{GROUP}/v1", "kind": "Thing", "metadata": {"name": "one"}}
+    body = f"{json.dumps(one)}\n---\n{json.dumps(definition(GROUP, 'Thing', 'things'))}"
     try:
         final = await meshery.run("custom", body=body, namespace=space)
         assert not final.failed, final.event
     finally:
-        cluster.kubectl("delete", "crd", "things.faults.meshbus.test", "--ignore-not-found")
+        cluster.kubectl("delete", "crd", f"things.{GROUP}", "--ignore-not-found")
 
 
 @pytest.mark.full
@@ -209,14 +190,14 @@ async def test_a_definition_that_is_never_established_is_told(
     meshery: Meshery, cluster: Cluster, space: str
 ) -> None:
     """Its kind is another one's already: the API server takes it and never serves it."""
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_definition("firsts", "Same")))
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition(GROUP, "Same", "firsts")))
     cluster.wait_established()
     try:
-        second = json.dumps(_definition("seconds", "Same"))
+        second = json.dumps(definition(GROUP, "Same", "seconds"))
         final = await meshery.run("custom", body=second, namespace=space)
         assert final.failed
         assert final.event.error_code == "MB-3009", final.event
         assert "not established" in str(final.event)
     finally:
         for plural in ("firsts", "seconds"):
-            cluster.kubectl("delete", "crd", f"{plural}.faults.meshbus.test", "--ignore-not-found")
+            cluster.kubectl("delete", "crd", f"{plural}.{GROUP}", "--ignore-not-found")

@@ -23,6 +23,7 @@ _MESHED = "security.istio.io/tlsMode=istio"
 """Label of pods that injection has given a sidecar."""
 _GATEWAY = ("networking.istio.io", "Gateway")
 _SETTINGS = "istio"
+"""Names of a mesh's ConfigMaps begin so, the injector's, too."""
 _INJECTOR = "istio-sidecar-injector"
 _IDENTITY = {
     "meshID": ("global", "meshID"),
@@ -65,9 +66,7 @@ async def check_last(connection: Connection, revisions: Iterable[str]) -> Findin
 async def check_identity(connection: Connection, planned: Iterable[PlannedObject]) -> Findings:
     """Refuses to change what proxies and other clusters know a mesh by."""
     settings = [
-        one
-        for one in planned
-        if one.ref.kind == "ConfigMap" and one.ref.name.startswith((_SETTINGS, _INJECTOR))
+        one for one in planned if one.ref.kind == "ConfigMap" and one.ref.name.startswith(_SETTINGS)
     ]
     live = await asyncio.gather(*(connection.get(one.ref) for one in settings))
     return Findings(

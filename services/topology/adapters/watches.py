@@ -197,10 +197,11 @@ class ClusterWatch:
         """Kinds of applied objects that the topology itself does not watch."""
         shown = set(kinds.ALWAYS) | {_DEFINITION}
         places: dict[str, set[str]] = {}
+        of_mesh = self._system_namespaces()
         for key in self.drifts.kinds():
             if key.kind in shown or kinds.is_configuration(key.kind):
                 continue
-            if key.kind != kinds.CONFIG_MAP or key.namespace not in self._system_namespaces():
+            if key.kind != kinds.CONFIG_MAP or key.namespace not in of_mesh:
                 places.setdefault(key.kind, set()).add(key.namespace)
         for kind, namespaces in sorted(places.items()):
             if (resource := await self._resource(kind)) is not None:

@@ -12,10 +12,10 @@ from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.analysis.rules import known
 from services.topology.analysis.rules.injection import IGNORED_NAMESPACES
+from services.topology.analysis.rules.webhooks import selects
 from services.topology.cluster import kinds
-from services.topology.cluster.forms import labels, number, part, parts, text, texts
-from services.topology.cluster.objects import Change, Config, Labels, Service
-from services.topology.cluster.state import matches
+from services.topology.cluster.forms import number, part, parts, text
+from services.topology.cluster.objects import Change, Config, Service
 
 
 def _grants(lens: Lens, route: Config) -> Iterator[Finding]:
@@ -79,26 +79,9 @@ def _takes(lens: Lens, gateway: Config, listener: Mapping[str, Any], route: Conf
             return True
         case "Selector":
             space = lens.namespace(route.namespace)
-            return space is not None and _selects(part(allowed, "selector"), space.labels)
+            return space is not None and selects(allowed, "selector", space.labels)
         case _:
             return gateway.namespace == route.namespace
-
-
-def _selects(selector: Mapping[str, Any], found: Labels) -> bool:
-    """Whether a label selector of Kubernetes selects something with these labels."""
-    if not matches(labels(selector, "matchLabels"), found):
-        return False
-    for _, one in parts(selector, "matchExpressions"):
-        value, values = found.get(text(one, "key")), texts(one, "values")
-        holds = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not holds.get(text(one, "operator"), False):
-            return False
-    return True
 
 
 # --- Gateways -------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ def is_istio(name: str) -> bool:
     return name.endswith("istio.io")
 
 
-def selects(webhook: Mapping[str, Any], field: str, of: Labels) -> bool:
-    """Whether a webhook's selector fits labels; an absent one fits all."""
-    selector = part(webhook, field)
+def selects(holder: Mapping[str, Any], field: str, of: Labels) -> bool:
+    """Whether a label selector of Kubernetes, such as a webhook's, fits labels; an absent one fits
+    all."""
+    selector = part(holder, field)
     if not matches(labels(selector, "matchLabels"), of):
         return False
     return all(_fulfils(condition, of) for _, condition in parts(selector, "matchExpressions"))

@@ -34,9 +34,9 @@ def deployment(name: str, namespace: str, *, replicas: int = 2) -> KubeObject:
     }
 
 
-def definition(group: str, kind: str) -> KubeObject:
+def definition(group: str, kind: str, plural: str = "") -> KubeObject:
     """A CustomResourceDefinition of `kind` in `<group>/v1`, namespaced, with any fields."""
-    plural = f"{kind.lower()}s"
+    plural = plural or f"{kind.lower()}s"
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
         "name": "v1",
@@ -50,7 +50,7 @@ def definition(group: str, kind: str) -> KubeObject:
         "metadata": {"name": f"{plural}.{group}"},
         "spec": {
             "group": group,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "names": {"kind": kind, "plural": plural, "singular": plural[:-1]},
             "scope": "Namespaced",
             "versions": [version],
         },
