@@ -18,7 +18,7 @@ from services.translator.reports import Report
 from services.translator.smi.models import ROOT, Backend, HttpMatch, Surroundings
 from services.translator.smi.naming import derived_name, made, origin_of
 from services.translator.smi.patterns import Wild, anchored, path_globs, value_match
-from services.translator.smi.splitting import Portion, Protocol, SplitPlan
+from services.translator.smi.splitting import WITHOUT_RECEIVER, Portion, Protocol, SplitPlan
 from services.translator.smi.weights import fitted
 
 _GROUP = "gateway.networking.k8s.io"
@@ -61,7 +61,7 @@ class HttpRoutes:
                 self._leave(portion, "TLS ports are only translated into a VirtualService")
 
     def _add_http(self, portion: Portion, port: int) -> None:
-        shared = self._references(portion.backends, port)
+        shared = self._shared(portion, port)
         rules: list[dict[str, Any]] = [{"backendRefs": shared}]
         if self.plan.matches is not None:
             matches = self._conditions()
@@ -97,7 +97,7 @@ class HttpRoutes:
         elif not versions:
             self._leave(portion, "the cluster does not serve TCPRoute of the Gateway API")
         else:
-            rules = [{"backendRefs": self._references(portion.backends, port)}]
+            rules = [{"backendRefs": self._shared(portion, port)}]
             self._add("TCPRoute", f"{_GROUP}/{by_priority(versions)[0]}", port, rules)
 
     def _add(self, kind: str, api_version: str, port: int, rules: list[dict[str, Any]]) -> None:
@@ -107,6 +107,13 @@ class HttpRoutes:
         ref = Ref(api_version, kind, split.ref.namespace, name)
         spec = {"parentRefs": [parent], "rules": rules}
         self.report.objects.append(made(ref, origin=origin_of(split.ref), spec=spec))
+
+    def _shared(self, portion: Portion, port: int) -> list[dict[str, Any]]:
+        if not self.plan.keeps_going(portion):
+            return self._references(portion.backends, port)
+        root = self.plan.split.root
+        self.report.note(f"port {port}", f"{WITHOUT_RECEIVER}; it keeps going to {root}")
+        return self._references([Backend(root, 1)], port)
 
     def _references(self, backends: Sequence[Backend], port: int) -> list[dict[str, Any]]:
         shares = fitted([one.weight for one in backends], largest=_LARGEST_WEIGHT)

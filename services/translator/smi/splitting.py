@@ -6,8 +6,9 @@ Decisions where the specification leaves room:
 * The root Service may come later: SMI's own workflow names Services before they exist. Without its
   ports nothing is known about protocols, so there is one HTTP route for every port.
 * A backend that is not there, or lacks the port, is left out and reported, as the specification
-  recommends. A port for which no backend is left keeps going to the root, which is what a client
-  without a mesh would see.
+  recommends: weights are relative, so the others share what is left. While nobody with a weight is
+  left, requests keep going to the root, which is what they did before the split and what a client
+  without a mesh would see. Only weights that are all zero by the split's own word answer nobody.
 * Splits of one root do not merge: each is refused, because which one Istio follows would depend on
   their age.
 """
@@ -30,7 +31,7 @@ from services.translator.smi.models import (
     Surroundings,
 )
 
-_LATER = "apply the split again when it is there"
+WITHOUT_RECEIVER = "none of the backends that would get a share is there yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class SplitPlan:
     portions: tuple[Portion, ...]
     matches: tuple[HttpMatch, ...] | None
     """Only these requests are split, all others go to the root; None when all are split."""
+
+    def keeps_going(self, portion: Portion) -> bool:
+        """Whether a portion's traffic goes on to the root as before, since nobody who would get a
+        share is there yet."""
+        return not portion.receivers and any(one.weight for one in self.split.backends)
 
 
 def planned(split: Split, around: Surroundings, report: Report) -> SplitPlan:
@@ -106,7 +112,7 @@ def _existing(split: Split, around: Surroundings, report: Report) -> tuple[Backe
         elif backend.weight:
             report.left_out(
                 f"backend {backend.service}",
-                f"there is no Service {namespace}/{backend.service}; {_LATER}",
+                f"there is no Service {namespace}/{backend.service} yet, so it gets no share",
                 path=backend.path,
                 rule="reference",
             )
@@ -146,8 +152,7 @@ def _report_unknown_root(split: Split, around: Surroundings, report: Report) -> 
     if around.facts.knows(namespace):
         report.left_out(
             "ports",
-            f"there is no Service {where} with ports, so all its ports are taken for HTTP; "
-            + _LATER,
+            f"there is no Service {where} with ports yet, so all its ports are taken for HTTP",
             path=ROOT,
             rule="reference",
         )

@@ -4,8 +4,8 @@
 * Each port has its own route, so that a backend without it can be left out; Istio would otherwise
   silently send requests to the only port that the backend has.
 * One receiver stands without a weight. Istio refuses a route whose weights are all zero, so a
-  split whose weights are all zero answers 503 on HTTP ports. TCP has no such answer: those ports
-  keep going to the root, and a warning says so.
+  split that gives all its backends weight 0 answers 503 on HTTP ports. TCP has no such answer:
+  those ports keep going to the root, and a warning says so.
 * A TLS port is routed by the name that the client asks for. Once a VirtualService has rules for
   it, the sidecar closes connections that ask for another name, hence the service's other names.
 """
@@ -21,7 +21,7 @@ from services.translator.reports import Report
 from services.translator.smi.models import HOST, ROOT, Backend, HttpMatch
 from services.translator.smi.naming import derived_name, made, origin_of
 from services.translator.smi.patterns import Wild, anchored, path_globs, value_match
-from services.translator.smi.splitting import Portion, Protocol, SplitPlan
+from services.translator.smi.splitting import WITHOUT_RECEIVER, Portion, Protocol, SplitPlan
 from services.translator.smi.weights import fitted
 
 _API_VERSION = "networking.istio.io/v1"
@@ -69,7 +69,7 @@ class VirtualServices:
             wanted += [one] if one not in wanted else []
         if {} in wanted:
             wanted = [{}]
-        root = {"route": [{"destination": self._destination(self.plan.split.root, portion.port)}]}
+        root = self._to_root(portion)
         if wanted:
             # A rule without a match fits every request; an empty one is refused.
             yield _with_match(wanted if wanted != [{}] else [], self._shared(portion))
@@ -92,12 +92,21 @@ class VirtualServices:
 
     def _shared(self, portion: Portion) -> dict[str, Any]:
         receivers = portion.receivers
+        if self.plan.keeps_going(portion):
+            root = self.plan.split.root
+            self.report.note(
+                _port_text(portion), f"{WITHOUT_RECEIVER}; requests keep going to {root}"
+            )
+            return self._to_root(portion)
         if not receivers:
             self.report.note(
                 _port_text(portion), f"all weights are 0, so requests are answered {_NO_RECEIVER}"
             )
             return {"directResponse": {"status": _NO_RECEIVER}}
         return {"route": self._destinations(receivers, portion.port)}
+
+    def _to_root(self, portion: Portion) -> dict[str, Any]:
+        return {"route": [{"destination": self._destination(self.plan.split.root, portion.port)}]}
 
     # ---- TCP and TLS -----------------------------------------------------------------------------
 
@@ -133,6 +142,11 @@ class VirtualServices:
             what = "connections other than HTTP" if portion.protocol.carries_http else "connections"
             self.report.note(
                 _port_text(portion), f"matches are about HTTP; {what} keep going to {root}"
+            )
+            return False
+        if self.plan.keeps_going(portion):
+            self.report.note(
+                _port_text(portion), f"{WITHOUT_RECEIVER}; connections keep going to {root}"
             )
             return False
         if not portion.receivers:

@@ -61,6 +61,13 @@ def test_weight_0_stays() -> None:
     assert rules == [{"backendRefs": [reference("web-v1", 0), reference("web-v2", 0)]}]
 
 
+def test_before_any_backend_is_there_requests_keep_going_to_the_root() -> None:
+    given = split(backends=[("web-v1", 0), ("web-v2", 1)])
+    made = routed(given, about=facts(services=services(port(80))[:2]))
+    assert spec_of(made)["rules"] == [{"backendRefs": [reference("web", 1)]}]
+    assert "none of the backends that would get a share is there yet" in told(made)
+
+
 def test_weights_stay_below_a_million() -> None:
     rules = spec_of(routed(split(backends=[("web-v1", 3_000_001), ("web-v2", 1)])))["rules"]
     assert [one["weight"] for one in rules[0]["backendRefs"]] == [1_000_000, 1]

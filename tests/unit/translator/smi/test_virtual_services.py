@@ -245,6 +245,25 @@ def test_a_backend_of_weight_0_need_not_be_there_yet() -> None:
     assert "backend web-v2 was left out (it has weight 0 and is not there yet)" in told(made)
 
 
+def test_before_any_backend_is_there_requests_go_where_they_went() -> None:
+    """The root may not be there either: nothing is answered that was not answered before."""
+    made = translated(split(), about=facts(services=[]))
+    host = "web.shop.svc.cluster.local"
+    assert spec_of(made)["http"] == [{"route": [{"destination": {"host": host}}]}]
+    assert "none of the backends that would get a share is there yet; requests keep" in told(made)
+
+
+def test_a_backend_of_weight_0_does_not_stand_in_for_those_that_are_not_there() -> None:
+    """`web-v1` has no share, and whoever has one is not there: the root goes on."""
+    given = split(backends=[("web-v1", 0), ("web-v2", 1)])
+    for number in (80, 5432):
+        about = facts(services=services(port(number, "http" if number == 80 else "tcp"))[:2])
+        made = translated(given, about=about)
+        routes = spec_of(made)["http"] if made.objects else []
+        assert [route["route"] for route in routes] == ([[to("web", 80)]] if number == 80 else [])
+        assert "none of the backends that would get a share is there yet" in told(made)
+
+
 def test_without_facts_every_port_counts_as_http() -> None:
     made = translated(split(), about=facts(known=[]))
     assert spec_of(made)["http"] == [{"route": shared(None)}]
