@@ -119,6 +119,13 @@ class Observer:
             self._refused.pop(watch, None)
         self._news.set()
 
+    def ended(self, watch: str) -> None:
+        """A watch that nobody needs any more; it counts for nothing."""
+        self._watches.discard(watch)
+        self._troubles.pop(watch, None)
+        self._refused.pop(watch, None)
+        self._news.set()
+
     def telemetry(self, *, source: str, state: str, detail: str = "") -> None:
         """The state of the source of the traffic."""
         self._telemetry = {"source": source, "state": state, "detail": detail}

@@ -117,6 +117,7 @@ class Owners:
         records = {record.cluster: record for record in found if record is not None}
         for cluster in self._tasks.keys() - records.keys():
             await self._end(cluster)
+            self._credentials.pop(cluster, None)
             self.views.forget(cluster)
             log.info("cluster_left", cluster=cluster)
         for record in records.values():

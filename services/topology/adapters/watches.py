@@ -222,9 +222,9 @@ class ClusterWatch:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self._waiting.discard(watch)
+        self._listed.discard(watch)
         self._forget(watch)
-        self.observer.trouble(str(watch), "")
-        self.observer.refused(str(watch), "")
+        self.observer.ended(str(watch))
 
     # --- one kind -------------------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ class Selectors(Generic[T]):
             places.append(pair)
         if places:
             self._places[(namespace, item)] = places
+        if not buckets:
+            del self._buckets[namespace]
 
     def find(self, namespace: str, labels: Labels) -> Iterator[T]:
         """Items that select something with these labels."""

@@ -1,7 +1,8 @@
 """From the API server's JSON to the records that are kept.
 
 Labels, annotations and containers are shared between records that have the same: most pods are
-copies of each other.
+copies of each other. What has not been met for a while is let go: each rollout brings labels that
+never come again, and a worker that watches for weeks would keep those of all pods that ever were.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ T = TypeVar("T")
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _HASH = "pod-template-hash"
 _SERVICE_NAME = "kubernetes.io/service-name"
-_MOST_SHARED = 100_000
+_GENERATION = 2_000
+"""Values that are met before the ones of the generation before are let go. Copies come together: a
+list is in the order of names, and a rollout is one moment."""
 _ASKED_VARIABLES = frozenset({"BLOCKED_CIDRS_IN_JWKS_URIS"})
 
 
@@ -44,6 +47,9 @@ class Reader:
     """Reads the objects of one cluster."""
 
     _shared: dict[Any, Any] = field(default_factory=dict)
+    """Values by what they are equal by, that were met in this generation."""
+    _earlier: dict[Any, Any] = field(default_factory=dict)
+    """Those of the one before."""
 
     def read(self, kind: str, obj: KubeObject) -> Object:
         """The record of an object of one of the watched kinds."""
@@ -74,19 +80,23 @@ class Reader:
 
     def share(self, value: T) -> T:
         """The first value that was equal to this one."""
-        if len(self._shared) > _MOST_SHARED:
-            self._shared.clear()
-        found: T = self._shared.setdefault(value, value)
-        return found
+        return self._first(value, value)
+
+    def _first(self, equal_by: Any, value: T) -> T:
+        found: T | None = self._shared.get(equal_by)
+        if found is not None:
+            return found
+        first: T = self._earlier.get(equal_by, value)
+        if len(self._shared) >= _GENERATION:
+            self._shared, self._earlier = {}, self._shared
+        self._shared[equal_by] = first
+        return first
 
     def _labels(self, found: Mapping[str, str] | None) -> Labels:
         if not found:
             return _EMPTY
         kept = {k: v for k, v in found.items() if k != _LAST_APPLIED}
-        shared: Labels = self._shared.setdefault(frozenset(kept.items()), kept)
-        if len(self._shared) > _MOST_SHARED:
-            self._shared.clear()
-        return shared
+        return self._first(frozenset(kept.items()), kept)
 
     def _containers(self, spec: Mapping[str, Any]) -> tuple[Container, ...]:
         found = [

@@ -115,10 +115,14 @@ class State:
 
     def drop(self, key: Key) -> Change | None:
         """Forgets an object; None when it was not known."""
-        objects = self._objects.get(key.kind, {}).get(key.namespace)
-        before = objects.pop(key.name, None) if objects else None
+        spaces = self._objects.get(key.kind, {})
+        objects = spaces.get(key.namespace, {})
+        before = objects.pop(key.name, None)
         if before is None:
             return None
+        if not objects:
+            # Namespaces come and go for as long as a cluster is watched.
+            del spaces[key.namespace]
         self._tag(key, before, None)
         if isinstance(before, Pod):
             self._own(before, None)

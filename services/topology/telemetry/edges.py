@@ -20,7 +20,8 @@ PASSTHROUGH, BLACK_HOLE = "PassthroughCluster", "BlackHoleCluster"
 _NO_SERVICES = (PASSTHROUGH, BLACK_HOLE, "InboundPassthroughCluster")
 _EGRESS = "istio-egressgateway"
 _MULTICLUSTER = ".global"
-_MOST_KEPT = 200_000
+_MOST_OLD = 1_000
+"""Edges that may be kept beside twice those of one answer."""
 
 IsWaypoint: TypeAlias = Callable[[Peer], bool]
 
@@ -68,15 +69,21 @@ class Edges:
     """The edge behind each joined text; None for telemetry that is known to be wrong."""
     _kept: _Kept = field(init=False)
     _numbers: dict[tuple[Peer, Called, Peer], int] = field(default_factory=dict)
+    _present: int = 0
+    """How many one answer needed, the first one since nothing was kept; 0 before it."""
 
     def __post_init__(self) -> None:
         self.of = self._kept = _Kept(self._edge)
 
     def forget(self) -> None:
-        """Called between two answers: old edges are dropped when there are too many."""
-        if len(self._kept) > _MOST_KEPT:
+        """Called between two answers: when most edges are those of workloads that are gone, all
+        are dropped, and the next answer reads its own again."""
+        if not self._present:
+            self._present = len(self._kept)
+        elif len(self._kept) > 2 * self._present + _MOST_OLD:
             self._kept.clear()
             self._numbers.clear()
+            self._present = 0
 
     def made(self, source: Peer, called: Called, destination: Peer, *, host: str = "") -> Edge:
         """An edge whose ends are known."""
