@@ -54,7 +54,10 @@ def objects(number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     of_service = {"kubernetes.io/service-name": name}
     yield kinds.ENDPOINTS, {"metadata": metadata(f"{name}-e", labels=of_service), "endpoints": []}
     routes = [{"route": [{"destination": {"host": name, "subset": "v1"}}]}]
-    yield kinds.VIRTUAL_SERVICE, {"metadata": metadata(name), "spec": {"hosts": [name], "http": routes}}
+    yield (
+        kinds.VIRTUAL_SERVICE,
+        {"metadata": metadata(name), "spec": {"hosts": [name], "http": routes}},
+    )
     selector = {"selector": {"matchLabels": labels}}
     yield kinds.AUTHORIZATION_POLICY, {"metadata": metadata(name), "spec": selector}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": name}]}}
