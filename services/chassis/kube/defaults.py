@@ -1,8 +1,9 @@
-"""What an API server added to an object that was sent: defaults of its definition.
+"""What an API server made of an object that was sent: defaults added, values written its own way.
 
-Kept beside what was sent, it tells a default that somebody wrote out from a value that somebody
-chose. A tree has the form of the object: under a field's name, or the place in a list as text, what
-was added there; `{"=": value}` is a value that was not sent at all.
+Kept beside what was sent, it tells a value that somebody wrote out as the server would have from
+one that somebody chose. A tree has the form of the object: under a field's name, or the place in a
+list as text, what was made of it; `{"=": value}` is a value that was not sent, or not in this form
+(`1000m` is kept as `1` by some kinds). `+` has the items that admission added to a list.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from services.chassis.hiding import field_under, is_hidden
 from services.chassis.kube.objects import KubeObject
 
-_VALUE = "="
+_VALUE, _ITEMS = "=", "+"
 _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 _NOT_OF_DEFINITIONS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
@@ -48,12 +49,36 @@ def _note(tree: Tree, name: str, path: str, sent: Any, found: Any, kind: str) ->
             _note(inner, field, at, sent.get(field, _ABSENT), value, kind)
         if inner:
             tree[name] = inner
-    elif isinstance(sent, list) and isinstance(found, list) and len(sent) == len(found):
-        inner = {}
-        for index, (one, other) in enumerate(zip(sent, found, strict=True)):
-            _note(inner, str(index), f"{path}[{index}]", one, other, kind)
+    elif isinstance(sent, list) and isinstance(found, list):
+        inner = _of_items(path, sent, found, kind)
         if inner:
             tree[name] = inner
+    elif sent != found and not isinstance(sent, (dict, list)):
+        tree[name] = {_VALUE: found}
+
+
+def _of_items(path: str, sent: list[Any], found: list[Any], kind: str) -> Tree:
+    """What was made of each item, by its place among those that were sent."""
+    inner: Tree = {}
+    rest = list(found)
+    for index, one in enumerate(sent):
+        if len(sent) == len(found):
+            other = found[index]
+        else:
+            other = next((item for item in rest if _is_part(one, item)), one)
+        rest = [item for item in rest if item is not other]
+        _note(inner, str(index), f"{path}[{index}]", one, other, kind)
+    is_known = len(rest) == len(found) - len(sent) > 0
+    if is_known and not _hides(kind, f"{path}[{len(sent)}]", rest):
+        inner[_ITEMS] = rest
+    return inner
+
+
+def _is_part(part: Any, whole: Any) -> bool:
+    """Whether all that `part` says is in `whole`."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(name in whole and _is_part(value, whole[name]) for name, value in part.items())
+    return bool(part == whole)
 
 
 def _hides(kind: str, path: str, value: Any) -> bool:
@@ -78,5 +103,6 @@ def completed(sent: Any, tree: Mapping[str, Any]) -> Any:
                 whole[name] = completed(sent[name], inner)
         return whole
     if isinstance(sent, list):
-        return [completed(item, tree.get(str(index), {})) for index, item in enumerate(sent)]
-    return sent
+        items = [completed(item, tree.get(str(index), {})) for index, item in enumerate(sent)]
+        return [*items, *tree.get(_ITEMS, [])]
+    return tree.get(_VALUE, sent)

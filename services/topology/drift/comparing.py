@@ -187,16 +187,16 @@ def _has_parts(fields: Mapping[str, Any], path: Path) -> bool:
 def _differences(
     intent: AppliedObject, loss: _Loss, wanted: Any, found: Any, *, defaulted: Any
 ) -> Iterator[Difference]:
-    """The leaves that differ. What the API server itself adds is no difference, whoever wrote it
-    last."""
+    """The leaves that differ. What the API server itself makes of what we sent is no difference,
+    whoever wrote it last."""
     text = readable(loss.path)
     owner = loss.owner or loss.suspect or {}
     is_declared = loss.owner is not None and owner.get("operation") == "Apply"
-    added = {path: value for path, want, value in differences(text, wanted, defaulted)}
+    made = {path: value for path, _, value in differences(text, wanted, defaulted)}
     leaves = [
         (path, want, have)
         for path, want, have in differences(text, wanted, found)
-        if not (want is ABSENT and path in added and same(path, added[path], have))
+        if not (path in made and same(path, made[path], have))
     ]
     if not leaves and is_declared:
         # Held by another one's apply only, with our value: the next change is theirs to make.

@@ -42,9 +42,27 @@ def test_what_must_not_be_read_is_not_kept() -> None:
     assert told == {}
 
 
-def test_lists_of_another_length_and_definitions_are_left_out() -> None:
+def test_items_that_admission_adds_are_kept_and_the_others_found_among_them() -> None:
     longer = answer()
-    longer["spec"]["template"]["spec"]["containers"].append({"name": "istio-proxy"})
-    assert added("apps/Deployment", SENT, longer) == {"spec": {"replicas": {"=": 1}}}
+    containers = longer["spec"]["template"]["spec"]["containers"]
+    containers.insert(0, {"name": "istio-proxy", "image": "proxy:1"})
+    tree = added("apps/Deployment", SENT, longer)
+    whole = completed(SENT, tree)["spec"]["template"]["spec"]["containers"]
+    assert whole == [containers[1], containers[0]]
+
+    containers[0]["args"] = ["--password=hunter2"]
+    tree = added("apps/Deployment", SENT, longer)
+    whole = completed(SENT, tree)["spec"]["template"]["spec"]["containers"]
+    assert whole == [containers[1]]
+
+
+def test_a_value_that_is_kept_in_another_form_is_what_the_server_made_of_it() -> None:
+    sent = {"spec": {"metrics": [{"target": {"averageValue": "1000m", "note": None}}]}}
+    found = {"spec": {"metrics": [{"target": {"averageValue": "1"}}]}}
+    tree = added("autoscaling/HorizontalPodAutoscaler", sent, found)
+    assert completed(sent, tree)["spec"]["metrics"][0]["target"]["averageValue"] == "1"
+
+
+def test_definitions_are_left_out() -> None:
     crd = "apiextensions.k8s.io/CustomResourceDefinition"
     assert added(crd, {"spec": {}}, {"spec": {"conversion": {"strategy": "None"}}}) == {}

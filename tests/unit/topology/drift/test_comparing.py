@@ -280,6 +280,27 @@ def test_a_default_that_somebody_wrote_last_is_no_drift() -> None:
     ]
 
 
+def test_what_the_server_made_of_a_value_or_a_list_is_no_drift() -> None:
+    sent: KubeObject = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {"tolerations": [{"key": "own"}], "amount": "1000m"},
+    }
+    fields: Fields = {"f:spec": {"f:tolerations": {}, "f:amount": {}}}
+    made = copy.deepcopy(sent)
+    made["spec"] = {"tolerations": [{"key": "own"}, {"key": "admitted"}], "amount": "1"}
+    kept = intent(sent, fields, kind="/Pod", defaults=added("/Pod", sent, made))
+    edit = entry("kubectl-edit", fields)
+    assert compared(kept, live(made, edit)).standing is Standing.AS_APPLIED
+    made["spec"] = {"tolerations": [*made["spec"]["tolerations"], {"key": "new"}], "amount": "2"}
+    found = compared(kept, live(made, edit))
+    assert [(d.path, d.wanted, d.found) for d in found.differences] == [
+        ("spec.amount", "1000m", "2"),
+        ("spec.tolerations[2]", None, '{"key":"new"}'),
+    ]
+
+
 def test_an_item_of_a_list_with_several_keys_is_found_by_all_of_them() -> None:
     ports = [
         {"name": "dns-tcp", "port": 53, "targetPort": 5353},
