@@ -73,7 +73,7 @@ class Thief:
     @property
     def signer(self) -> Signer:
         """What the gateway would sign: the thief has seen it, and cannot make it."""
-        return Signer.of(self.stack.signing_key)
+        return Signer.of(self.stack.ring.signing_key)
 
     def granted(self, body: str, *, kind: str = "custom", operation: str = "") -> Command:
         operation = operation or self.name

@@ -224,7 +224,7 @@ def _signed(stack: Stack, command: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "services.chassis.bus", "sign"],
         cwd=ROOT,
-        env={**os.environ, "MESHBUS_SIGNING_KEY": stack.signing_key},
+        env={**os.environ, "MESHBUS_SIGNING_KEY": stack.ring.signing_key},
         input=command,
         capture_output=True,
         text=True,

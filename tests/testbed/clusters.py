@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from tests.testbed import building, loopback, pki
-from tests.testbed.processes import BedError, Process, wait_until, wheel_binary
+from tests.testbed.processes import BedError, DetachedProcess, Process, wait_until, wheel_binary
 
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
 _SERVICE_RANGE = "10.96.0.0/16"
@@ -390,12 +390,12 @@ class Cluster:
         return str(yaml.safe_dump(document, sort_keys=False))
 
     def _process(self, program: str, flags: list[str]) -> Process:
-        return Process(
-            program,
-            [building.binary(program), *flags],
-            log=self.folder / "logs" / f"{program}.log",
-            record=self.folder / "records" / f"{program}.json" if self._detached else None,
-        )
+        command = [str(building.binary(program)), *flags]
+        log = self.folder / "logs" / f"{program}.log"
+        if self._detached:
+            record = self.folder / "records" / f"{program}.json"
+            return DetachedProcess(program, command, log=log, record=record)
+        return Process(program, command, log=log)
 
     def _etcd_flags(self) -> list[str]:
         clients = f"http://{loopback.HOST}:{self._etcd_port}"

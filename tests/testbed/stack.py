@@ -1,45 +1,42 @@
 """NATS and the services of Meshbus as real processes: what the tests and the demo drive.
 
-The server runs with the configuration that Meshbus ships, so each service has its own NATS user and
-its rights only. A refusal to a service is a defect, of its code or of its rights, and ends the
-stack with an error.
+They are started as `make up` starts them (`deploy/local`), on free ports. A refusal of NATS to a
+service is a defect, of its code or of its rights, and ends the stack with an error.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from deploy.local.households import Household
+from deploy.local.installations import ROOT, SERVICES, Installation, clean_environment
+from deploy.local.keyrings import KeyRing
+from deploy.local.processes import Process
 from deploy.nats.config import Server, render
 from deploy.nats.keys import UserKey, seed_file, write_keys
 from deploy.nats.permissions import USERS, User
-from services.chassis.bus import streams
-from services.chassis.bus.connection import connect
-from services.chassis.granting import generate_signing_keys
 from services.chassis.sealing import RECEIVERS, Keys
-from services.chassis.settings import ChassisSettings
 from tests.testbed import loopback
 from tests.testbed.building import binary, distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer
-from tests.testbed.households import Household
-from tests.testbed.processes import BedError, Process, wait_until
+from tests.testbed.processes import BedError
 
-SERVICES = ("lifecycle", "translator", "perf", "topology", "gateway")
+__all__ = ["ROOT", "SERVICES", "Stack"]
 
-ROOT = Path(__file__).resolve().parents[2]
 _REFUSAL = re.compile(r'"\w+/nkey:(?P<key>U\w+)" - (?P<what>\w+ Violation - .*)')
 
 _LATE_ANSWER = 'Publish Violation - Subject "_INBOX_'
 
 
-class Stack:
+class Stack(Installation):
     """One NATS server, one gateway and any number of workers, on free ports."""
+
+    _callers = "test"
 
     def __init__(
         self,
@@ -55,18 +52,17 @@ class Stack:
         `people` are NATS users beside the shipped ones.
         """
         self._services = services
-        self.folder = folder.resolve()
         self._users = (*USERS, *people)
-        self._nkeys = {user.name: UserKey.fresh() for user in self._users}
         self._former_nkeys: dict[str, UserKey] = {}
-        self.nats = NatsServer(self.folder / "nats", config=self._nats_config())
-        self.gateway_port = loopback.take_port()
-        self.processes: dict[str, Process] = {}
-        self.household = Household()
-        self.checking_key, self.signing_key = generate_signing_keys()
-        self._otlp_endpoint = otlp_endpoint
-        self._settings = dict(settings or {})
-        self._health: dict[str, int] = {}
+        traced = {"MESHBUS_OTLP_ENDPOINT": otlp_endpoint} if otlp_endpoint else {}
+        ring = KeyRing.fresh(user.name for user in self._users)
+        super().__init__(
+            folder,
+            nats=NatsServer(folder / "nats", config=self._nats_config(ring.nkeys)),
+            keys=ring,
+            gateway_port=loopback.take_port(),
+            settings={**(settings or {}), **traced},
+        )
         self._generation = 1
 
     def __enter__(self) -> Stack:
@@ -80,12 +76,8 @@ class Stack:
             raise BedError(f"NATS refused what a service needs: {'; '.join(refusals)}")
 
     @property
-    def gateway_address(self) -> str:
-        return f"{loopback.HOST}:{self.gateway_port}"
-
-    def health_url(self, name: str) -> str:
-        """Base URL of a service's health and metrics."""
-        return f"http://{loopback.HOST}:{self._health[name]}"
+    def household(self) -> Household:
+        return self.ring.household
 
     def start(self) -> None:
         """NATS, its streams, and one process of each service, all ready."""
@@ -96,36 +88,13 @@ class Stack:
         for name in list(self.processes):
             self.wait_ready(name)
 
-    def stop(self) -> None:
-        """The services drain, then NATS ends."""
-        for process in reversed(list(self.processes.values())):
-            process.stop()
-        self.nats.stop()
-
-    def apply_streams(self) -> None:
-        """What the init job does, without the second that a process takes to come up."""
-        settings = self.settings("admin")
-
-        async def apply() -> None:
-            bus = await connect(settings, service="admin")
-            try:
-                await streams.reconcile(
-                    bus.client, ack_wait=settings.ack_wait, lease_ttl=settings.lease_ttl
-                )
-            finally:
-                await bus.close()
-
-        # In a thread of its own: the caller may be inside an event loop.
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, apply()).result()
-
     def run_init_job(self) -> None:
         """The same by the command that Meshbus ships."""
         done = subprocess.run(
             [sys.executable, "-m", "services.chassis.bus", "apply"],
             cwd=ROOT,
             env={
-                **_clean_environment(),
+                **clean_environment(),
                 **self._shared(),
                 **self.household.environment("admin"),
                 "MESHBUS_NATS_SEED": self.admin_seed,
@@ -145,41 +114,12 @@ class Stack:
         under: Sequence[str] = (),
     ) -> Process:
         """Starts one more process of `service`; `under` is a command that runs another one."""
-        name = name or service
-        index = loopback.take_port()
-        self._health[name] = index
-        environment = {
-            **self._shared(),
-            **self._own(service, http_port=index),
-            "MESHBUS_INSTANCE": name,
-            **(settings or {}),
-        }
-        process = Process(
-            name,
-            # `env -i` keeps the caller's own MESHBUS_ variables away.
-            [
-                "/usr/bin/env",
-                "-i",
-                *_assignments(environment),
-                *under,
-                sys.executable,
-                "-m",
-                _module(service),
-            ],
-            log=self.folder / f"{name}.log",
-        )
-        process.start()
-        self.processes[name] = process
-        return process
-
-    def wait_ready(self, name: str) -> None:
-        """Until the service says that it takes work."""
-
-        def is_ready() -> bool:
-            return loopback.fetch(f"{self.health_url(name)}/readyz", timeout_s=2.0) == b"ok\n"
-
-        wait_until(
-            is_ready, timeout_s=120.0, what=f"{name} to be ready", processes=[self.processes[name]]
+        return self.launch(
+            service,
+            http_port=loopback.take_port(),
+            name=name,
+            settings=settings,
+            under=under,
         )
 
     def replace(self, service: str) -> None:
@@ -193,7 +133,7 @@ class Stack:
         self.add(service, name=name)
         self.wait_ready(name)
         self.processes[service] = self.processes.pop(name)
-        self._health[service] = self._health.pop(name)
+        self._http[service] = self._http.pop(name)
         old.stop()
 
     # --- NATS users -----------------------------------------------------------------------------
@@ -201,60 +141,46 @@ class Stack:
     def renew_nkeys(self, *users: str) -> None:
         """New keys, which the server takes beside the former ones at once."""
         for user in users:
-            self._former_nkeys[user] = self._nkeys[user]
-            self._nkeys[user] = UserKey.fresh()
-        self.nats.reload(self._nats_config())
+            self._former_nkeys[user] = self.ring.nkeys[user]
+            self.ring.nkeys[user] = UserKey.fresh()
+        self.nats.reload(self._nats_config(self.ring.nkeys))
 
     def forget_nkeys(self) -> dict[str, str]:
         """Former keys count no more from now on; returns their seeds."""
         former, self._former_nkeys = self._former_nkeys, {}
-        self.nats.reload(self._nats_config())
+        self.nats.reload(self._nats_config(self.ring.nkeys))
         return {user: key.seed for user, key in former.items()}
 
-    def _nats_config(self) -> str:
+    def _nats_config(self, nkeys: Mapping[str, UserKey]) -> str:
         """The addresses of the configuration give way to the command line's."""
         former = self._former_nkeys
         accepted = {
             user: [key.public, *([former[user].public] if user in former else [])]
-            for user, key in self._nkeys.items()
+            for user, key in nkeys.items()
         }
         return render(accepted, server=Server(store=None), users=self._users)
 
     @property
     def admin_seed(self) -> str:
         """Of the user that may create streams and correct records: the tests' own hands."""
-        return self._nkeys["admin"].seed
+        return self.ring.nkeys["admin"].seed
 
     @property
     def operator_seed(self) -> str:
         """Of the user for people with the nats CLI."""
-        return self._nkeys["operator"].seed
+        return self.ring.nkeys["operator"].seed
 
     @property
     def keys(self) -> Keys:
         """Opens what was sealed to any of the services: a test's own eyes."""
         return self.household.keys(*RECEIVERS)
 
-    def settings(self, user: str) -> ChassisSettings:
-        """For a connection as `user`: `connect(stack.settings(user), service=user)`."""
-        shared = {
-            name.removeprefix("MESHBUS_").lower(): value
-            for name, value in {
-                **self._shared(),
-                **self.household.environment(user),
-                "MESHBUS_NATS_SEED": self._nkeys[user].seed,
-                "MESHBUS_INSTANCE": f"test-{user}",
-            }.items()
-        }
-        known = ChassisSettings.model_fields
-        return ChassisSettings.model_validate({n: v for n, v in shared.items() if n in known})
-
     def nats_command(self, *arguments: str, user: str = "operator") -> list[str]:
         """The command line of the nats CLI as `user`; its seed stands in a file of its own."""
         folder = self.folder / "nkeys"
         if not seed_file(folder, user).exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_keys(folder, {user: self._nkeys[user]})
+            write_keys(folder, {user: self.ring.nkeys[user]})
         return [
             str(binary("nats")),
             "--no-context",
@@ -294,7 +220,7 @@ class Stack:
 
     def refusals(self, user: str) -> list[str]:
         """What the server has refused to `user`, in its own words."""
-        key = self._nkeys[user].public
+        key = self.ring.nkeys[user].public
         found = _REFUSAL.finditer(self.nats.process.log.read_text(errors="replace"))
         told = [refusal["what"] for refusal in found if refusal["key"] == key]
         if self.nats.starts > 1:
@@ -308,25 +234,8 @@ class Stack:
         """What all processes have logged, for searches."""
         return "".join(path.read_text(errors="replace") for path in self.folder.rglob("*.log"))
 
-    def _shared(self) -> dict[str, str]:
-        shared = {
-            "MESHBUS_NATS_URL": self.nats.url,
-            "MESHBUS_SIGNING_PUBLIC_KEYS": self.checking_key,
-            **self._settings,
-        }
-        if self._otlp_endpoint:
-            shared["MESHBUS_OTLP_ENDPOINT"] = self._otlp_endpoint
-        return shared
-
     def _own(self, service: str, *, http_port: int) -> dict[str, str]:
-        own = {
-            "MESHBUS_HTTP_PORT": str(http_port),
-            "MESHBUS_NATS_SEED": self._nkeys[service].seed,
-            **self.household.environment(service),
-        }
-        if service == "gateway":
-            own["MESHBUS_GATEWAY_PORT"] = str(self.gateway_port)
-            own["MESHBUS_SIGNING_KEY"] = self.signing_key
+        own = super()._own(service, http_port=http_port)
         if service in ("lifecycle", "translator"):
             own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
         if service == "translator":
@@ -334,16 +243,3 @@ class Stack:
         if service == "perf":
             own["MESHBUS_PERF_FORTIO"] = str(binary("fortio"))
         return own
-
-
-def _module(service: str) -> str:
-    return f"services.{service}"
-
-
-def _clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("MESHBUS_")}
-
-
-def _assignments(environment: Mapping[str, str]) -> list[str]:
-    merged = {**_clean_environment(), "PYTHONPATH": str(ROOT), **environment}
-    return [f"{name}={value}" for name, value in merged.items()]

@@ -22,12 +22,12 @@ import yaml
 from tests.testbed import loopback
 from tests.testbed.buses import NatsServer
 from tests.testbed.clusters import Cluster
-from tests.testbed.processes import BedError, Identity, Process, wait_until
+from tests.testbed.processes import BedError, DetachedProcess, Identity, Process, wait_until
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.tracing import Jaeger
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH = _REPOSITORY / "deploy" / "local" / "leash.py"
 
 _DEPLOYMENT = """
 apiVersion: apps/v1
@@ -215,7 +215,7 @@ class TestProcesses:
 
     def test_recorded_process_is_ended_and_no_other_with_its_pid(self, tmp_path: Path) -> None:
         record = tmp_path / "sleep.json"
-        child = Process("sleep", ["/bin/sleep", "600"], log=tmp_path / "log", record=record)
+        child = DetachedProcess("sleep", ["/bin/sleep", "600"], log=tmp_path / "log", record=record)
         child.start()
         identity = Identity.read(record)
         later = Identity(name="later", pid=identity.pid, started_ticks=identity.started_ticks + 1)

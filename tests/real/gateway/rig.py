@@ -14,6 +14,7 @@ import grpc
 import orjson
 import pytest
 
+from deploy.local.servers import NatsServer
 from deploy.nats.permissions import User
 from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus, connect
@@ -32,7 +33,6 @@ from services.chassis.messages import (
     SlotKind,
 )
 from tests.testbed import loopback
-from tests.testbed.buses import NatsServer
 from tests.testbed.generations import Generation, GenerationClient, MessageStream
 from tests.testbed.stack import Stack
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
+from deploy.local.households import Household
 from services.chassis import hiding
 from services.chassis.bus.intents import AppliedObject, as_found, comparable, concealed, whole
 from services.chassis.errors import InvalidMessage
-from tests.testbed.households import Household
 
 CANARY = "canary-0123456789"
 

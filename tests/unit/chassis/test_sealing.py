@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from deploy.local.households import Household
 from services.chassis.bus import envelopes
 from services.chassis.errors import SealingKeyMissing
 from services.chassis.messages import Command
 from services.chassis.sealing import RECEIVERS, Keys
 from services.chassis.settings import ChassisSettings, SettingsError
-from tests.testbed.households import Household
 
 
 def test_only_the_receiver_opens() -> None:

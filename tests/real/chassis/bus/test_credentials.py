@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.households import Household
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.credentials import Opener, Sealer
 from services.chassis.bus.records import Bucket
 from services.chassis.bus.subjects import registered_credential, watching_credential
 from services.chassis.errors import CredentialMissing
 from tests.testbed.buses import NatsServer
-from tests.testbed.households import Household
 from tests.testbed.waiting import eventually
 
 
