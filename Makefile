@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
+.PHONY: help demo up page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ $(PAGE): deploy/vendoring.py | $(READY)
 	@$(BIN)/python -m deploy.vendoring
 
 page: $(PAGE) ## what the topology's page needs, beside it
+
+up: $(READY) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
+	@$(BIN)/python -m deploy.vendoring || echo "the live graph's page lacks its library; all else works"
+	@$(BIN)/python -m deploy.local up $(foreach cluster,$(CLUSTER),--cluster '$(cluster)')
 
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo

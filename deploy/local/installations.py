@@ -133,6 +133,11 @@ class Installation:
             process.stop(grace_s=max(0.1, deadline - time.monotonic()))
         self.nats.stop()
 
+    def kill(self) -> None:
+        """SIGKILL to all: what was acknowledged is on the disk."""
+        for process in (*self.processes.values(), self.nats.process):
+            process.kill()
+
     def settings(self, user: str) -> ChassisSettings:
         """For a connection as `user`: `connect(installation.settings(user), service=user)`."""
         variables = {

@@ -82,7 +82,7 @@ class NatsServer:
         """Until the server says that it and its streams are well; kills it when it never does."""
         try:
             wait_until(
-                self._is_healthy,
+                self.is_healthy,
                 timeout_s=60.0,
                 what=f"{self.name} to be healthy",
                 processes=[self.process],
@@ -124,7 +124,7 @@ class NatsServer:
         """Forgets every stream; the next `start` begins empty."""
         shutil.rmtree(self.store, ignore_errors=True)
 
-    def _is_healthy(self) -> bool:
+    def is_healthy(self) -> bool:
         health = json.loads(fetch(f"{self.monitoring_url}/healthz"))
         return bool(health["status"] == "ok")
 

@@ -215,8 +215,8 @@ class KubeconfigRefused(RequestError, code="MB-1102"):
         "the kubeconfig asks Meshbus to run a program, read a file or leave the TLS path"
     )
     usual_remedy = (
-        "use inline certificates or a service account token: "
-        "kubectl config view --minify --flatten --raw, kubectl create token"
+        "take files in with kubectl config view --minify --flatten --raw; for an account with a "
+        "token and the least rights: make kubeconfig CONTEXT=…"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from deploy.local import servers
 from services.chassis.bus.streams import call_api
 from tests.real.gateway.rig import Rig, kubeconfig, rigged
 from tests.testbed import disks, loopback
@@ -104,7 +105,7 @@ async def test_without_jetstream_callers_are_told_and_all_goes_on_when_it_is_bac
 async def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     with disks.SmallDisk(tmp_path / "disk", megabytes=64) as disk:
 
-        def on_the_disk(usual: NatsServer) -> NatsServer:
+        def on_the_disk(usual: servers.NatsServer) -> servers.NatsServer:
             # What the server reserves for streams is more than such a disk has.
             text = usual.config_text.replace("jetstream {", "jetstream {\n  max_file_store: 64GB")
             return NatsServer(

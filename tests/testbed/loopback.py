@@ -19,6 +19,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,19 @@ def fetch(
 def fetch_json(url: str, *, timeout_s: float = 10.0) -> Any:
     """Decoded JSON answer of a GET."""
     return json.loads(fetch(url, timeout_s=timeout_s))
+
+
+def take_offset(ports: Collection[int]) -> int:
+    """By how much all of `ports` can be moved so that each is free, and taken as by `take_port`."""
+    folder = _lock_folder()
+    last = _first_ephemeral_port() - max(ports)
+    candidates = list(range(max(0, _LOWEST_PORT - min(ports)), last))
+    random.shuffle(candidates)
+    with _taking:
+        for offset in candidates:
+            moved = [port + offset for port in ports]
+            if not any(port in _taken for port in moved) and all(
+                _try_to_take(port, folder) for port in moved
+            ):
+                return offset
+    raise OSError("the ports cannot be moved to free ones; are old test runs still running?")

@@ -84,6 +84,14 @@ def test_the_map_has_every_folder() -> None:
     assert missing == []
 
 
+def test_what_is_shipped_needs_no_tests() -> None:
+    shipped = [*SERVICES.rglob("*.py"), *(ROOT / "deploy").rglob("*.py")]
+    named = [
+        path for path in shipped if re.search(r"^\s*(from|import) tests\b", path.read_text(), re.M)
+    ]
+    assert named == []
+
+
 def test_every_fault_has_its_tests() -> None:
     text = (ROOT / "docs" / "explanation" / "faults.md").read_text()
     rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", text, re.MULTILINE)

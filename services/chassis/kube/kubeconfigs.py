@@ -23,6 +23,7 @@ from services.chassis.reading.yamls import YamlProblem, read_yaml
 SIZE_LIMIT_BYTES = 256 * 1024
 _DEPTH_LIMIT = 16
 
+_PROGRAM_FIELDS = ("exec", "auth-provider")
 _REFUSED_USER_FIELDS = {
     "exec": "it runs a program",
     "auth-provider": "it runs a login plugin",
@@ -34,6 +35,10 @@ _REFUSED_CLUSTER_FIELDS = {
     "certificate-authority": "it names a file",
     "proxy-url": "it sends the traffic through a proxy",
 }
+_OTHER_ACCOUNT = (
+    "`make kubeconfig CONTEXT=…` makes an account of its own with the least rights, and a "
+    "kubeconfig with its token"
+)
 _PASSWORD_FIELDS = ("username", "password")
 _IMPERSONATION_FIELDS = ("as", "as-uid", "as-groups", "as-user-extra")
 
@@ -182,7 +187,10 @@ def _string(mapping: dict[str, Any], name: str, where: str) -> str:
 def _refuse(mapping: dict[str, Any], fields: dict[str, str], where: str) -> None:
     for name, reason in fields.items():
         if mapping.get(name):
-            raise KubeconfigRefused(f"the kubeconfig's {where} sets `{name}`: {reason}")
+            raise KubeconfigRefused(
+                f"the kubeconfig's {where} sets `{name}`: {reason}",
+                remedy=_OTHER_ACCOUNT if name in _PROGRAM_FIELDS else "",
+            )
 
 
 def _refuse_other_identities(user: dict[str, Any]) -> None:
