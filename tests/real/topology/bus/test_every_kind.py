@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from deploy.local.households import Household
 from services.chassis.bus.intents import AppliedObject, comparable, key_of, unpacked
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import ClusterError
@@ -38,7 +39,6 @@ from services.topology.drift.values import shown
 from tests.testbed.building import distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.clusters import Cluster
-from tests.testbed.households import Household
 from tests.testbed.recipe import ISTIO_VERSION
 
 OBJECTS: list[KubeObject] = yaml.safe_load(Path(__file__).with_name("kinds.yaml").read_text())
