@@ -65,7 +65,9 @@ the place that raises knows better.
     │   ├── RevisionInUse         MB-4009
     │   ├── StillDeleting         MB-4010
     │   ├── SampleMissing         MB-4011
-    │   └── PlanRefused           MB-4012
+    │   ├── PlanRefused           MB-4012
+    │   ├── ReleaseUnavailable    MB-4013
+    │   └── ReleaseRefused        MB-4014
     ├── TranslatorError           from what users write to what Istio runs
     │   ├── ObjectsInvalid        MB-5002
     │   ├── DesignMalformed       MB-5003
@@ -433,7 +435,7 @@ class LifecycleError(MeshbusError, status=Status.FAILED_PRECONDITION):
 
 class VersionUnknown(LifecycleError, code="MB-4001", status=Status.NOT_FOUND):
     probable_cause = "there is no distribution of this Istio version"
-    usual_remedy = "choose one of the listed versions, or add its distribution folder"
+    usual_remedy = "name the exact version of a release, or add its distribution folder"
 
 
 class ProfileUnknown(LifecycleError, code="MB-4002", status=Status.INVALID_ARGUMENT):
@@ -489,6 +491,19 @@ class SampleMissing(LifecycleError, code="MB-4011", status=Status.NOT_FOUND):
 class PlanRefused(LifecycleError, code="MB-4012", status=Status.INVALID_ARGUMENT):
     probable_cause = "the plan holds a step that this worker does not know"
     usual_remedy = "run translator and lifecycle of the same version"
+
+
+class ReleaseUnavailable(LifecycleError, code="MB-4013", status=Status.UNAVAILABLE, retryable=True):
+    probable_cause = "the address that Istio's releases come from does not give the whole archive"
+    usual_remedy = (
+        "repeat the operation, name a mirror in MESHBUS_LIFECYCLE_RELEASES, "
+        "or put the distribution into the folder"
+    )
+
+
+class ReleaseRefused(LifecycleError, code="MB-4014"):
+    probable_cause = "the archive is not the published release, or no release looks like that"
+    usual_remedy = "look at what serves MESHBUS_LIFECYCLE_RELEASES; nothing of it was kept"
 
 
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):

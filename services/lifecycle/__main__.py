@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from services.chassis.addresses import AddressPolicy
 from services.chassis.bus.credentials import Opener, Sealer, forgetting
 from services.chassis.bus.deadletters import DeadLetters, Mover
 from services.chassis.bus.leases import Leases
@@ -18,6 +19,7 @@ from services.chassis.messages import ClusterRecord
 from services.chassis.operations.retries import Retries
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
+from services.lifecycle.adapters.archives import Archives
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.applications.deploying import Applications
@@ -30,6 +32,8 @@ from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
 from services.lifecycle.operations import offered
 from services.lifecycle.queries import Answers
+from services.lifecycle.releases.fetching import Releases
+from services.lifecycle.releases.unpacking import Bounds
 from services.lifecycle.settings import LifecycleSettings
 from services.lifecycle.slots import Slots
 
@@ -47,7 +51,15 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     intents = Bucket(bus, "intents")
     authority = Authority(Checker.of(settings.signing_public_keys), intents)
     distributions = Distributions(own.distributions, own.render_timeout)
-    versions = distributions.versions()
+    releases = Releases(
+        here=distributions.versions,
+        folder=own.distributions,
+        source=_source(own, settings.address_policy) if own.fetches else None,
+        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
+        known=own.releases_known,
+        most=own.releases_kept,
+        bounds=Bounds(unpacked_bytes=own.release_unpacked_bytes, members=own.release_members),
+    )
     registrations = Registrations(
         Records(Bucket(bus, "clusters"), ClusterRecord),
         Sealer(credentials),
@@ -72,10 +84,10 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         operations=offered(
             installer=Installer(
                 Rendering(distributions.render, own.hub),
-                versions,
+                releases,
                 upgrade_report(bus),
             ),
-            applications=Applications(Samples(own.distributions), versions),
+            applications=Applications(Samples(own.distributions), releases),
         ),
         parallel_writes=own.parallel_writes,
         applied=intents,
@@ -107,9 +119,9 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         letters.bury_delivery,
         slots=1,
     )
-    if not versions:
+    if not releases.offered():
         log.warning("no_distributions", folder=str(own.distributions))
-    await runner.advertise(versions=versions)
+    await runner.advertise(versions=releases.offered())
     try:
         async with (
             consuming(worker, mover, grace=settings.drain_grace),
@@ -123,7 +135,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                     runner.claims,
                     authority,
                     credentials,
-                    versions,
+                    releases,
                     Retries(letters, runner.claims, SERVICE),
                     handlers.applied,
                 ).queries(),
@@ -133,6 +145,15 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             yield
     finally:
         await connections.close()
+
+
+def _source(own: LifecycleSettings, policy: AddressPolicy) -> Archives:
+    return Archives(
+        base=own.releases,
+        policy=policy,
+        within=own.release_timeout,
+        most_bytes=own.release_bytes,
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
 from services.lifecycle.manifests.records import forget_cluster
+from services.lifecycle.releases.fetching import Releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Answers:
     claims: Claims
     authority: Authority
     credentials: Bucket
-    versions: Sequence[str]
+    releases: Releases
     retries: Retries
     applied: Bucket
 
@@ -49,8 +50,13 @@ class Answers:
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
-        """Istio versions that can be installed, newest first."""
-        return {"versions": list(self.versions)}
+        """Istio versions that are here, and known ones that would be fetched, newest first."""
+        source = self.releases.source
+        return {
+            "versions": self.releases.here(),
+            "fetchable": self.releases.fetchable(),
+            "source": source.address if source is not None else "",
+        }
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The record of an operation on one cluster."""

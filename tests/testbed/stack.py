@@ -238,6 +238,9 @@ class Stack(Installation):
         own = super()._own(service, http_port=http_port)
         if service in ("lifecycle", "translator"):
             own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
+        if service == "lifecycle":
+            # No test goes out; those of releases have a server of their own.
+            own["MESHBUS_LIFECYCLE_RELEASES"] = "off"
         if service == "translator":
             own["MESHBUS_TRANSLATOR_GATEWAY_API"] = str(gateway_api_folder())
         if service == "perf":

@@ -48,6 +48,7 @@ from services.lifecycle.manifests.writing import (
     set_namespaces,
     tell_plan,
 )
+from services.lifecycle.releases.fetching import Releases
 
 _ROUTES = "networking.istio.io"
 _NAMESPACED = (
@@ -73,7 +74,7 @@ class Applications:
     """Applies and deletes sample applications and add-ons."""
 
     samples: Samples
-    versions: Sequence[str]
+    releases: Releases
 
     def operations(self) -> list[Operation]:
         """An operation for each application."""
@@ -105,7 +106,7 @@ class Applications:
         namespace, version = work.command.namespace, ""
         if application.files:
             mesh = mesh_of(await take_inventory(work.cluster))
-            version, warning = choose_distribution(mesh.version, self.versions)
+            version, warning = await self._distribution(mesh.version, work)
             if warning:
                 work.progress.warn(f"{application.name}: {warning}")
             namespace = mesh.namespace if application.is_addon else namespace
@@ -115,6 +116,16 @@ class Applications:
         if command.verb is Verb.DELETE:
             return await instance.remove()
         return await instance.install(options)
+
+    async def _distribution(self, installed: str, work: Work) -> tuple[str, str]:
+        """The distribution to take samples from, and a warning. One that is here and near enough
+        is taken before another one is fetched."""
+        try:
+            return choose_distribution(installed, self.releases.here())
+        except SampleMissing:
+            if self.releases.source is None:
+                raise
+        return await self.releases.wanted(installed, work), ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ def choose_version(wanted: str, available: Iterable[str]) -> str:
     if not newest_first:
         raise VersionUnknown(
             "there is no Istio distribution at all",
-            remedy="put <version>/bin/istioctl under MESHBUS_LIFECYCLE_DISTRIBUTIONS",
+            remedy="put <version>/bin/istioctl under MESHBUS_LIFECYCLE_DISTRIBUTIONS, or let "
+            "releases be fetched (MESHBUS_LIFECYCLE_RELEASES)",
         )
     if not wanted.strip():
         return newest_first[0]

@@ -20,7 +20,6 @@ from services.chassis.operations.completion import Result
 from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.connections import Connection, Found
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
-from services.lifecycle.cluster.versions import choose_version
 from services.lifecycle.manifests.objects import (
     PlannedObject,
     Wave,
@@ -41,6 +40,7 @@ from services.lifecycle.mesh.prechecks import (
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import check_identity, check_pruned
+from services.lifecycle.releases.fetching import Releases
 
 _VALIDATOR = "ValidatingWebhookConfiguration"
 _NETWORK_LABEL = "topology.istio.io/network"
@@ -65,11 +65,11 @@ class Installer:
     """Brings one revision of Istio into a cluster, or changes it."""
 
     rendering: Rendering
-    versions: Sequence[str]
+    releases: Releases
     report: Report
 
     async def install(self, work: Work, request: MeshRequest) -> Result:
-        version = choose_version(work.command.version, self.versions)
+        version = await self.releases.wanted(work.command.version, work)
         plan = await self._planned(work, request, version)
         await self._carry_out(work, plan)
         await self._prune(work, plan)

@@ -17,6 +17,7 @@ from services.lifecycle.cluster.inventory import Inventory, Mesh, mesh_of
 from services.lifecycle.cluster.istio import is_in_mesh
 from services.lifecycle.cluster.versions import choose_distribution
 from services.lifecycle.manifests.objects import Identity, identity
+from services.lifecycle.releases.fetching import Releases
 from tests.unit.lifecycle.samples import foreign_plane, found, inventory, plane, tag, thing
 
 AVAILABLE = ("1.31.0", "1.30.3", "1.30.1", "1.31.2-rc.1")
@@ -24,7 +25,9 @@ BUNDLED = [application.name for application in APPLICATIONS if not application.f
 
 
 def test_operations_are_those_of_the_older_adapter() -> None:
-    operations = Applications(Samples(Path("/nonexistent")), ()).operations()
+    nowhere = Path("/nonexistent")
+    releases = Releases(here=list, folder=nowhere)
+    operations = Applications(Samples(nowhere), releases).operations()
     shown = {
         o.advertised.name: (o.advertised.category, o.advertised.description) for o in operations
     }

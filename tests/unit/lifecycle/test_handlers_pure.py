@@ -31,6 +31,7 @@ from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.manifests.writing import _defined_here, read_manifest
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.operations import offered
+from services.lifecycle.releases.fetching import Releases
 
 
 def letter(subject: str, **fields: object) -> DeadLetter:
@@ -118,7 +119,9 @@ def test_a_defect_shows_its_kind_and_not_its_text(raised: Exception) -> None:
 OPERATIONS = offered(
     # Their words are asked for, and none is run.
     installer=cast(Installer, None),
-    applications=Applications(Samples(Path("/nonexistent")), ()),
+    applications=Applications(
+        Samples(Path("/nonexistent")), Releases(here=list, folder=Path("/nonexistent"))
+    ),
 )
 
 

@@ -1,0 +1,1 @@
+"""Releases of Istio: which are here, and how another one comes here and to the translator."""
