@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from deploy import charting
 from deploy.nats.powers import POWERS, USERS
 from deploy.rights import lifecycle_rules, watching_rules
 from services.chassis import errors
@@ -71,10 +72,12 @@ def pages() -> dict[Path, str]:
         reference / "streams.md": _streams(),
         reference / "keys.md": _keys(),
         reference / "rbac.md": _rbac(),
+        reference / "network.md": _network(),
         reference / "operations.md": _operations(),
         reference / "upgrades.md": _upgrades(),
         reference / "findings.md": _findings(),
         ROOT / "proto" / "bus.schema.json": _schema(),
+        **charting.files(),
     }
 
 
@@ -247,6 +250,24 @@ def _rbac() -> str:
     )
     manifest = yaml.safe_dump(role, sort_keys=False).rstrip()
     return _page("Rights in a cluster", text, ["```yaml", manifest, "```"])
+
+
+def _network() -> str:
+    """Who reaches whom when the chart's NetworkPolicies are on."""
+    rows = [
+        f"| {way['to']} | {', '.join(map(str, way['ports'])) or 'any'} | {', '.join(way['from'])} "
+        f"| {way['why']} |"
+        for way in yaml.safe_load(charting.NETWORK.read_text())
+    ]
+    head = ["| to | TCP ports | from | what for |", "|---|---|---|---|"]
+    return _page(
+        "Who reaches whom",
+        "What the chart's NetworkPolicies leave open; all else is closed, in both directions. "
+        "Names that are no part of Meshbus (meshery, prometheus, keda, dns, apiservers, targets, "
+        "operators, browsers, traces) stand for `network.peers` in the chart's values; port 53 is "
+        "open for UDP as well.",
+        [*head, *rows],
+    )
 
 
 def _findings() -> str:

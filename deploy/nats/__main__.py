@@ -13,7 +13,8 @@ from deploy.nats.config import Server, render, variable
 from deploy.nats.permissions import USERS, people
 from services.chassis.policy import OPEN, Policy, PolicyMalformed, read_policy
 
-EXAMPLE = Path(__file__).with_name("nats.conf")
+EXAMPLE = Path(__file__).parents[1] / "chart" / "files" / "nats.conf"
+"""The configuration of a server in a cluster; `make docs` writes it."""
 _NAMES = [user.name for user in USERS]
 
 
@@ -51,19 +52,6 @@ def _make(folder: Path, server: Server, renewed: Sequence[str], policy: Policy) 
     return 0
 
 
-def _example(*, write: bool, check: bool) -> int:
-    text = example()
-    if write:
-        EXAMPLE.write_text(text)
-    elif check:
-        if not EXAMPLE.exists() or EXAMPLE.read_text() != text:
-            print(f"{EXAMPLE.name} is stale: run `python -m deploy.nats example --write`")
-            return 1
-    else:
-        print(text, end="")
-    return 0
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.nats", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -92,15 +80,13 @@ def main() -> int:
     make.add_argument(
         "--policy", type=Path, help="policy file (MESHBUS_POLICY): a user for each of its people"
     )
-    shown = commands.add_parser(
+    commands.add_parser(
         "example", help="print the configuration whose public keys come from the environment"
     )
-    choice = shown.add_mutually_exclusive_group()
-    choice.add_argument("--write", action="store_true", help=f"write deploy/nats/{EXAMPLE.name}")
-    choice.add_argument("--check", action="store_true", help="fail when that file is stale")
     arguments = parser.parse_args()
     if arguments.command == "example":
-        return _example(write=arguments.write, check=arguments.check)
+        print(example(), end="")
+        return 0
     server = Server(**{option.name: getattr(arguments, option.name) for option in fields(Server)})
     try:
         policy = read_policy(arguments.policy.read_bytes()) if arguments.policy else OPEN

@@ -225,6 +225,23 @@ PROGRAMS: tuple[Program, ...] = (
         typical_seconds=180,
     ),
     Program(
+        # Installs the chart as a user does.
+        name="helm",
+        module="helm.sh/helm/v3",
+        version="v3.22.0",
+        binaries={"helm": "helm.sh/helm/v3/cmd/helm"},
+        # Without these it takes every cluster that it does not ask for one of 2020.
+        ldflags="-s -w "
+        + " ".join(
+            f"-X helm.sh/helm/v3/pkg/{package}.k8sVersion{part}={number}"
+            for package in ("chartutil", "lint/rules")
+            for part, number in zip(
+                ("Major", "Minor"), KUBERNETES_VERSION.split(".")[:2], strict=True
+            )
+        ),
+        typical_seconds=120,
+    ),
+    Program(
         # No program: the Gateway API's definitions are files of its module.
         name="gateway-api",
         module="sigs.k8s.io/gateway-api",
@@ -232,6 +249,23 @@ PROGRAMS: tuple[Program, ...] = (
         binaries={},
         folders={"crds": "config/crd/standard"},
         typical_seconds=2,
+    ),
+    # Nor here: the definitions of what the chart may use.
+    Program(
+        name="keda",
+        module="github.com/kedacore/keda/v2",
+        version="v2.20.2",
+        binaries={},
+        folders={"crds": "config/crd/bases"},
+        typical_seconds=5,
+    ),
+    Program(
+        name="prometheus-operator",
+        module="github.com/prometheus-operator/prometheus-operator",
+        version="v0.85.0",
+        binaries={},
+        folders={"crds": "example/prometheus-operator-crd"},
+        typical_seconds=5,
     ),
 )
 

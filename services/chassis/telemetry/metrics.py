@@ -20,6 +20,18 @@ class MetricType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """When a metric wakes somebody: the chart's rules are made of these, and say its `action`."""
+
+    name: str
+    expression: str
+    """PromQL; `METRIC` stands for the metric's name."""
+    lasting: str = "0m"
+    """How long it must hold."""
+    severity: str = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One entry of the catalogue. `action` tells an operator the next step when it looks wrong."""
 
@@ -29,6 +41,7 @@ class Metric:
     action: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    alert: Alert | None = None
 
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -40,6 +53,10 @@ COMMANDS = Metric(
     labels=("kind", "outcome"),
     meaning="Commands that this worker ended, by outcome: done, failed, retried, dead",
     action="`dead` above zero: read the stream DLQ. Many `retried`: a cluster or NATS is unwell",
+    alert=Alert(
+        name="MeshbusCommandsDead",
+        expression='sum by (kind) (increase(METRIC{outcome="dead"}[10m])) > 0',
+    ),
 )
 COMMAND_SECONDS = Metric(
     name="meshbus_command_seconds",
@@ -62,6 +79,11 @@ WAITING = Metric(
     meaning="Commands in this worker's hands that wait: for their `cluster`'s first answer, or for "
     "a `slot`",
     action="`cluster`: some do not answer, and fail soon. `slot` for long: add a worker",
+    alert=Alert(
+        name="MeshbusCommandsWait",
+        expression='sum(METRIC{reason="slot"}) > 0',
+        lasting="15m",
+    ),
 )
 KUBE_REQUESTS = Metric(
     name="meshbus_kube_requests_total",
@@ -69,6 +91,11 @@ KUBE_REQUESTS = Metric(
     labels=("method", "code"),
     meaning="Requests to Kubernetes API servers by method and status",
     action="429 or 5xx growing: the API server is overloaded",
+    alert=Alert(
+        name="MeshbusApiServersOverloaded",
+        expression='sum(rate(METRIC{code=~"429|5.."}[10m])) / sum(rate(METRIC[10m])) > 0.05',
+        lasting="10m",
+    ),
 )
 EVENTS = Metric(
     name="meshbus_events_total",
@@ -84,6 +111,12 @@ RPC_SECONDS = Metric(
     buckets=LATENCY_BUCKETS_S,
     meaning="How long the gateway took to answer a unary call",
     action="ApplyOperation above 10 ms: look at NATS' latency",
+    alert=Alert(
+        name="MeshbusGatewaySlow",
+        expression="histogram_quantile(0.99, sum by (le) "
+        '(rate(METRIC_bucket{method="ApplyOperation"}[10m]))) > 0.25',
+        lasting="10m",
+    ),
 )
 STREAMS_OPEN = Metric(
     name="meshbus_event_streams",
@@ -102,6 +135,11 @@ CLIENTS_DROPPED = Metric(
     type=MetricType.COUNTER,
     meaning="Clients that were disconnected because they read too slowly",
     action="Look at the client; it reconnects and goes on",
+    alert=Alert(
+        name="MeshbusClientsTooSlow",
+        expression="sum(increase(METRIC[15m])) > 3",
+        severity="info",
+    ),
 )
 SHARDS = Metric(
     name="meshbus_perf_shards_running",
@@ -127,6 +165,11 @@ CLUSTERS_LEFT = Metric(
     type=MetricType.GAUGE,
     meaning="Registered clusters that nobody watches, since every replica has as many as it may",
     action="Above zero: start one more topology worker, or raise MESHBUS_TOPOLOGY_MOST_CLUSTERS",
+    alert=Alert(
+        name="MeshbusClustersUnwatched",
+        expression="max(METRIC) > 0",
+        lasting="5m",
+    ),
 )
 CHANGES_TOLD = Metric(
     name="meshbus_topology_deltas_total",
@@ -134,6 +177,12 @@ CHANGES_TOLD = Metric(
     labels=("topic",),
     meaning="Changes of graphs, findings and drift that were put on the bus",
     action="Growing by hundreds a second: something in a cluster changes without end",
+    alert=Alert(
+        name="MeshbusGraphRestless",
+        expression="sum(rate(METRIC[10m])) > 200",
+        lasting="15m",
+        severity="info",
+    ),
 )
 TELLING_SECONDS = Metric(
     name="meshbus_topology_seconds",
@@ -141,18 +190,33 @@ TELLING_SECONDS = Metric(
     buckets=LATENCY_BUCKETS_S,
     meaning="From a cluster's event to its change of the graph being on the bus",
     action="Above 25 ms: the process is short of processor time, or NATS writes slowly",
+    alert=Alert(
+        name="MeshbusGraphLate",
+        expression="histogram_quantile(0.99, sum by (le) (rate(METRIC_bucket[10m]))) > 0.25",
+        lasting="15m",
+    ),
 )
 CONNECTIONS_CUT = Metric(
     name="meshbus_connections_cut_total",
     type=MetricType.COUNTER,
     meaning="Connections that were ended because one address held more than its share",
     action="Growing: look for the address in the log (connections_cut) and keep it out",
+    alert=Alert(
+        name="MeshbusConnectionsCut",
+        expression="sum(increase(METRIC[15m])) > 0",
+        severity="info",
+    ),
 )
 AUDIT_LOST = Metric(
     name="meshbus_audit_lost_total",
     type=MetricType.COUNTER,
     meaning="Entries that could not be written to the stream AUDIT; the log has them all the same",
     action="Above zero: NATS was away for long; collect `audit` from the service's log",
+    alert=Alert(
+        name="MeshbusAuditLost",
+        expression="sum(increase(METRIC[15m])) > 0",
+        severity="critical",
+    ),
 )
 CATALOGUE: tuple[Metric, ...] = (
     COMMANDS,

@@ -1,0 +1,1 @@
+"""What the chart's Jobs do inside a cluster: make the keys, register the cluster itself."""
