@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ RECEIVERS = ("lifecycle", "translator", "perf", "topology")
 """The services that something is sealed to. The gateway receives nothing that is stored."""
 _PUBLIC = "MESHBUS_SEALING_PUBLIC_KEYS"
 _PRIVATE = "MESHBUS_SEALING_PRIVATE_KEY"
+_MARKING = b"meshbus mark 1\n"
+"""What the key of marks is made for, so that it is no other key."""
 _HINT = "`python -m services.chassis.bus keys` makes them"
 
 
@@ -94,6 +97,19 @@ class Keys:
             except (CryptoError, ValueError, TypeError):
                 continue
         raise SealingKeyMissing("what was sealed cannot be opened here")
+
+    def marks(self, content: bytes) -> tuple[str, ...]:
+        """Keyed hashes of `content`, one by each private key, newest first: 32 hexadecimal digits.
+
+        By them a service knows a text again that it does not keep, without opening anything;
+        nobody else can make one, or try guesses.
+        """
+        return tuple(_mark(key, content) for key in self.private)
+
+
+def _mark(private: PrivateKey, content: bytes) -> str:
+    key = hmac.digest(bytes(private), _MARKING, "sha256")
+    return hmac.digest(key, content, "sha256").hex()[:32]
 
 
 def _public_keys(text: str) -> dict[str, PublicKey]:

@@ -36,6 +36,7 @@ from services.chassis.bus.intents import (
     namespace_token,
     packed,
     prefix_of,
+    says,
     unpacked,
     whole,
 )
@@ -84,11 +85,14 @@ class Ledger:
     ) -> frozenset[Ref]:
         """Which of `objects` the cluster has exactly as planned, and need not be sent."""
         there = [planned for planned in objects if planned.ref in live]
-        records = await side_by_side(self._load, [p.ref for p in there], parallel=_PARALLEL)
+        keys = [self._key(planned.ref) for planned in there]
+        records = await side_by_side(self._kept, keys, parallel=_PARALLEL)
         return frozenset(
             planned.ref
             for planned, record in zip(there, records, strict=True)
-            if record is not None and is_proven(planned, record, live[planned.ref])
+            if record is not None
+            and _is_untouched(planned, record, live[planned.ref])
+            and says(record, planned.digest, keys=self.keys)
         )
 
     def applied(self, planned: PlannedObject, answer: KubeObject) -> None:
@@ -273,10 +277,10 @@ async def forget_cluster(bucket: Bucket, cluster: str) -> None:
     await side_by_side(bucket.delete, keys, parallel=_PARALLEL)
 
 
-def is_proven(planned: PlannedObject, record: AppliedObject, live: KubeObject) -> bool:
-    """True when the cluster has the object exactly as planned."""
+def _is_untouched(planned: PlannedObject, record: AppliedObject, live: KubeObject) -> bool:
+    """True when the cluster has the object as the record saw it."""
     metadata = live["metadata"]
-    if record.digest != planned.digest or metadata.get("uid") != record.uid:
+    if metadata.get("uid") != record.uid:
         return False
     if metadata.get("resourceVersion") == record.resource_version:
         return True

@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from services.chassis.bus.intents import AppliedObject, key_of, packed
+from services.chassis.bus.intents import AppliedObject, concealed, key_of, packed, says
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Command
+from services.chassis.sealing import Keys
 from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.manifests.records import Ledger
+from tests.testbed.households import Household
 from tests.unit.lifecycle.samples import thing
 from tests.unit.lifecycle.test_records import Store
 
@@ -119,6 +121,82 @@ async def test_an_object_of_another_namespace_is_another_object() -> None:
     other = copy.deepcopy(SENT)
     other["metadata"]["namespace"] = "mesh"
     assert not await proven(PlannedObject.of(other), record(), live())
+
+
+# ---- Records with hidden values -----------------------------------------------------------------
+
+
+class Closed(Keys):
+    """Keys by which nothing may be opened."""
+
+    def opened(self, sealed: bytes) -> bytes:
+        raise AssertionError("a record was opened")
+
+
+SECRETIVE = {
+    **thing("ConfigMap", "istio", namespace="istio-system"),
+    "data": {"password": "p"},
+}
+
+
+async def is_proven_hidden(keys: Keys, *, planned: KubeObject, kept: AppliedObject) -> bool:
+    store, one = Store(), PlannedObject.of(planned)
+    key = key_of("c1", kind="/ConfigMap", namespace="istio-system", name="istio")
+    store.values[key] = packed(kept, body=orjson.dumps(kept.object))
+    seen = copy.deepcopy(SECRETIVE)
+    seen["metadata"] |= {"uid": "u-1", "resourceVersion": "10", "generation": 1}
+    book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"), keys=keys)
+    return await book.proven([one], {one.ref: seen}) == {one.ref}
+
+
+def hidden(household: Household) -> AppliedObject:
+    digest = PlannedObject.of(SECRETIVE).digest
+    whole = record(kind="/ConfigMap", name="istio", object=SECRETIVE, digest=digest)
+    kept = concealed(whole, keys=household.keys("lifecycle"))
+    assert kept.sealed
+    return kept
+
+
+def closed(keys: Keys) -> Keys:
+    return Closed(keys.public, keys.private)
+
+
+async def test_hidden_values_are_proven_without_opening_anything() -> None:
+    household = Household()
+    kept, keys = hidden(household), closed(household.keys("lifecycle"))
+    assert await is_proven_hidden(keys, planned=SECRETIVE, kept=kept)
+    changed = {**SECRETIVE, "data": {"password": "q"}}
+    assert not await is_proven_hidden(keys, planned=changed, kept=kept)
+
+
+async def test_a_mark_lasts_as_long_as_the_key_it_was_made_by() -> None:
+    household = Household()
+    kept = hidden(household)
+    household.renew("lifecycle")
+    keys = household.keys("lifecycle")
+    assert await is_proven_hidden(closed(keys), planned=SECRETIVE, kept=kept)
+    household.forget("lifecycle")
+    assert not await is_proven_hidden(household.keys("lifecycle"), planned=SECRETIVE, kept=kept)
+
+
+async def test_a_record_from_before_marks_is_opened() -> None:
+    household = Household()
+    former = hidden(household).model_copy(update={"digest": ""})
+    keys = household.keys("lifecycle")
+    assert await is_proven_hidden(keys, planned=SECRETIVE, kept=former)
+    changed = {**SECRETIVE, "data": {"password": "q"}}
+    assert not await is_proven_hidden(keys, planned=changed, kept=former)
+
+
+async def test_a_mark_gives_nothing_away() -> None:
+    """Neither is it the digest, nor do equal texts look equal, nor has anybody else the key."""
+    household = Household()
+    digest = PlannedObject.of(SECRETIVE).digest
+    one, other = hidden(household), hidden(household)
+    assert digest not in one.model_dump_json()
+    assert one.digest != other.digest
+    for service in ("translator", "perf", "topology", "gateway"):
+        assert not says(one, digest, keys=household.keys(service))
 
 
 # ---- The record after an operation ---------------------------------------------------------------
