@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -25,6 +26,8 @@ that."""
 _KEY_BYTES = 32
 _PURPOSE = b"meshbus grant 1\n"
 """Stands before what is signed, so that the key's signature never means anything else."""
+_FINGERPRINTS = b"meshbus fingerprint 1\n"
+"""What the key of fingerprints is made for."""
 
 
 def generate_signing_keys() -> tuple[str, str]:
@@ -46,6 +49,14 @@ class Signer:
     def of(cls, seed: str | None) -> Signer:
         """`seed` is the base64 of `MESHBUS_SIGNING_KEY`; raises `SettingsError`."""
         return cls(SigningKey(_key(seed, "MESHBUS_SIGNING_KEY")))
+
+    def fingerprint(self, content: bytes) -> str:
+        """A keyed hash, the same in all gateways and after a restart, that tells requests apart.
+
+        Requests hold passwords: by a hash without a key, whoever reads it could try guesses.
+        """
+        key = hmac.digest(bytes(self.key), _FINGERPRINTS, "sha256")
+        return hmac.digest(key, content, "sha256").hex()
 
     def signed(
         self, command: Command, *, identity: str = "local", groups: tuple[str, ...] = ()

@@ -67,8 +67,8 @@ class _Accepting:
     """Who asks; `request.username` is only what the client says."""
 
     @property
-    def fingerprint(self) -> str:
-        """A hash that tells requests apart; credentials do not count, they may be renewed."""
+    def content(self) -> bytes:
+        """What tells requests apart; credentials do not count, they may be renewed."""
         request = self.request
         clusters = sorted(target.cluster for target in self.targets)
         asked = [
@@ -81,13 +81,13 @@ class _Accepting:
             # Left out where nobody is told apart, as in records from before identities.
             *([] if self.identity == LOCAL else [self.identity.name]),
         ]
-        return hashlib.sha256(orjson.dumps(asked)).hexdigest()
+        return orjson.dumps(asked)
 
-    def record(self, deadline: datetime) -> RequestRecord:
+    def record(self, deadline: datetime, *, fingerprint: str) -> RequestRecord:
         """The request's record, as `ops` keeps it."""
         return RequestRecord(
             operation=self.operation,
-            fingerprint=self.fingerprint,
+            fingerprint=fingerprint,
             kind=self.request.kind,
             clusters=[target.cluster for target in self.targets],
             cluster_names={target.cluster: target.name for target in self.targets},
@@ -237,7 +237,8 @@ class Operations:
     async def _claim(self, accepting: _Accepting) -> _Claim:
         """Makes the id stand for this request, and seals its credentials meanwhile."""
         deadline = self.now() + self.deadline
-        record = accepting.record(deadline)
+        fingerprint = self.signer.fingerprint(accepting.content)
+        record = accepting.record(deadline, fingerprint=fingerprint)
         outcomes = await asyncio.gather(
             self._create(record),
             *(self._seal(accepting, target) for target in accepting.targets),
@@ -293,7 +294,7 @@ class Operations:
         stored = await self.records.get(subjects.operation_key(operation))
         if stored is None:
             raise BusUnavailable(f"the record of operation {operation[:64]} changed meanwhile")
-        if stored[0].fingerprint != accepting.fingerprint:
+        if not self._is_of(stored[0], accepting):
             await self._unseal(operation, sealed)
             raise OperationReused(f"operation {operation} stands for another request")
         begun = await asyncio.gather(
@@ -307,6 +308,11 @@ class Operations:
         await self._unseal(operation, sealed & done)
         open_targets = [target for target, entry in pairs if entry is None]
         return _Claim(stored[0], stored[0].deadline or deadline, open_targets, is_repeat=True)
+
+    def _is_of(self, record: RequestRecord, accepting: _Accepting) -> bool:
+        """Whether a record is this request's; those from before have a hash without a key."""
+        former = hashlib.sha256(accepting.content).hexdigest()
+        return record.fingerprint in (self.signer.fingerprint(accepting.content), former)
 
     # --- publishing -----------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ class RequestRecord(Message):
 
     operation: str
     fingerprint: str
-    """Hash of the request, so that one id is never used for two different ones."""
+    """Keyed hash of the request, so that one id is never used for two different ones."""
     kind: str
     clusters: list[str]
     cluster_names: dict[str, str] = Field(default_factory=dict)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from typing import Any
 
 import grpc
+import orjson
 import pytest
 
 from services.chassis.bus import envelopes, subjects
@@ -19,6 +21,7 @@ from services.chassis.messages import (
     OperationRecord,
     OperationState,
     Phase,
+    RequestRecord,
     ServiceCatalog,
     Severity,
     SlotKind,
@@ -144,6 +147,27 @@ async def test_an_id_stands_for_one_request(rig: Rig) -> None:
     assert await rig.bucket("credentials").get(key) == sealed
     other_key = subjects.operation_credential(operation, cluster_of("reused-too"))
     assert await rig.bucket("credentials").get(other_key) is None
+
+
+async def test_the_record_of_a_request_cannot_be_tried_for_its_password(rig: Rig) -> None:
+    """Whoever reads `ops` knows all of a request but its secrets, and may hash guesses."""
+    operation, body = fresh_id(), "password: one-of-a-thousand"
+    request = ["custom", "default", body, "apply", "", [cluster_of("guessed")]]
+    by_guess = hashlib.sha256(orjson.dumps(request)).hexdigest()
+    key = subjects.operation_key(operation)
+    fields = asked(operation, "guessed", custom_body=body)
+    async with rig.client("F") as client:
+        await client.call("ApplyOperation", fields)
+        entry = await rig.bucket("ops").get(key)
+        assert entry is not None
+        record = RequestRecord.model_validate_json(entry.value)
+        assert record.fingerprint != by_guess
+        # As gateways wrote it that had no key for it: an upgrade must not make a repeat another.
+        former = record.model_copy(update={"fingerprint": by_guess})
+        await rig.bucket("ops").put(key, former.model_dump_json().encode())
+        assert (await client.call("ApplyOperation", fields)).operation_id == operation
+        error = await refusal(client, fields | {"custom_body": "password: another"})
+        assert error.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
 async def test_what_a_crash_left_unpublished_is_published_by_a_repeat(rig: Rig) -> None:
