@@ -18,6 +18,7 @@ from nacl.signing import SigningKey, VerifyKey
 from services.chassis.errors import GrantRefused
 from services.chassis.messages import Command
 from services.chassis.messages.grants import Grant, SignedGrant, digest_of
+from services.chassis.policy import EVERYWHERE
 from services.chassis.settings import SettingsError
 
 EXPIRY_MARGIN = timedelta(minutes=10)
@@ -26,6 +27,9 @@ that."""
 _KEY_BYTES = 32
 _PURPOSE = b"meshbus grant 1\n"
 """Stands before what is signed, so that the key's signature never means anything else."""
+_PURPOSE_WITHIN = b"meshbus grant 2\n"
+"""The same of a grant for some namespaces: who does not know of them refuses it as forged, and
+carries nothing out beyond them."""
 _FINGERPRINTS = b"meshbus fingerprint 1\n"
 """What the key of fingerprints is made for."""
 
@@ -59,9 +63,14 @@ class Signer:
         return hmac.digest(key, content, "sha256").hex()
 
     def signed(
-        self, command: Command, *, identity: str = "local", groups: tuple[str, ...] = ()
+        self,
+        command: Command,
+        *,
+        identity: str = "local",
+        groups: tuple[str, ...] = (),
+        namespaces: tuple[str, ...] = EVERYWHERE,
     ) -> Command:
-        """The command with the grant for all that it asks for."""
+        """The command with the grant for all that it asks for, within `namespaces`."""
         grant = Grant(
             operation=command.operation,
             kind=command.kind,
@@ -73,12 +82,14 @@ class Signer:
             credential=command.credential,
             identity=identity,
             groups=list(groups),
+            namespaces=list(namespaces),
             issued=datetime.now(timezone.utc),
             deadline=command.deadline,
             expires=command.deadline + timedelta(seconds=command.may_take_s) + EXPIRY_MARGIN,
         )
         text = grant.model_dump_json()
-        signature = self.key.sign(_PURPOSE + text.encode()).signature
+        purpose = _PURPOSE_WITHIN if grant.is_bounded else _PURPOSE
+        signature = self.key.sign(purpose + text.encode()).signature
         signed = SignedGrant(text=text, signature=base64.b64encode(signature).decode())
         return command.model_copy(update={"grant": signed})
 
@@ -99,13 +110,15 @@ class Checker:
 
     def checked(self, signed: SignedGrant, *, now: datetime | None = None) -> Grant:
         """What the gateway granted; raises `GrantRefused` for a forged or expired one."""
-        if not any(_is_signed_by(key, signed) for key in self.keys):
+        purpose = self._purpose_of(signed)
+        if not purpose or (grant := signed.claimed()).is_bounded is not (
+            purpose is _PURPOSE_WITHIN
+        ):
             raise GrantRefused(
                 "the grant was not signed by this installation's gateway",
                 remedy="give lifecycle the public half of the gateway's MESHBUS_SIGNING_KEY in "
                 "MESHBUS_SIGNING_PUBLIC_KEYS; if they belong together, the grant is forged",
             )
-        grant = signed.claimed()
         if grant.expires <= (now or datetime.now(timezone.utc)):
             raise GrantRefused(
                 f"the grant of operation {grant.operation[:64]} has expired",
@@ -114,11 +127,18 @@ class Checker:
             )
         return grant
 
+    def _purpose_of(self, signed: SignedGrant) -> bytes:
+        """What one of the keys signed it as; b"" when none did."""
+        for purpose in (_PURPOSE, _PURPOSE_WITHIN):
+            if any(_is_signed_by(key, signed, purpose) for key in self.keys):
+                return purpose
+        return b""
 
-def _is_signed_by(key: VerifyKey, signed: SignedGrant) -> bool:
+
+def _is_signed_by(key: VerifyKey, signed: SignedGrant, purpose: bytes) -> bool:
     try:
         signature = base64.b64decode(signed.signature, validate=True)
-        key.verify(_PURPOSE + signed.text.encode(), signature)
+        key.verify(purpose + signed.text.encode(), signature)
     except (BadSignatureError, binascii.Error, ValueError):
         return False
     return True

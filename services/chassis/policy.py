@@ -2,13 +2,14 @@
 
 The gateway judges calls by it, every service the questions that a person asks under his own name
 (`mesh.<service>.<verb>.as.<name>`), so that one file says for both ways the same. A request is
-allowed when one rule allows all of it: rights of two rules do not add up to a third one. Without a
+allowed when one rule allows all of it: rights of two rules do not add up to a third one. What a
+body holds is judged where it is understood, by the namespaces that the gateway signs. Without a
 file everything is allowed to whoever got in, which is one local user by default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -38,6 +39,8 @@ OPERATOR = Identity("operator")
 """Whoever holds the operator's NATS key."""
 RESERVED = frozenset({LOCAL.name, OPERATOR.name})
 """Names that no certificate and no token may claim."""
+EVERYWHERE = ("*",)
+"""All namespaces, and what lies in none."""
 
 
 class Sight(StrEnum):
@@ -80,10 +83,6 @@ class Rule(_Part):
     def has_all_clusters(self) -> bool:
         return "*" in self.clusters
 
-    @property
-    def has_all_namespaces(self) -> bool:
-        return "*" in self.namespaces
-
 
 class Person(_Part):
     """Somebody with a NATS user of his own, whose groups only this file can know."""
@@ -113,21 +112,23 @@ class Policy(_Part):
         """Whether any rule is for it; whoever has none is refused everything."""
         return self._is_free(identity) or bool(self.rules_of(identity))
 
-    def may_operate(
-        self, identity: Identity, *, kind: str, verb: Verb, cluster: str, namespace: str
-    ) -> bool:
-        """Whether one rule allows the operation on this cluster, in this namespace.
+    def namespaces(
+        self, identity: Identity, *, kind: str, verb: Verb, cluster: str
+    ) -> tuple[str, ...]:
+        """Where the operation is allowed on this cluster, as names and patterns; `EVERYWHERE`, or
+        nothing where no rule allows it.
 
-        An empty `namespace` stands for what lies in none: Nodes, ClusterRoles, definitions. Only a
-        rule for all namespaces covers that.
+        Of several rules that allow it all namespaces count: each object could be sent by itself.
         """
-        return self._is_free(identity) or any(
-            _any(rule.operations, kind)
-            and verb in rule.verbs
-            and rule.has_cluster(cluster)
-            and (_any(rule.namespaces, namespace) if namespace else rule.has_all_namespaces)
+        if self._is_free(identity):
+            return EVERYWHERE
+        found = {
+            namespace
             for rule in self.rules_of(identity)
-        )
+            if _any(rule.operations, kind) and verb in rule.verbs and rule.has_cluster(cluster)
+            for namespace in rule.namespaces
+        }
+        return EVERYWHERE if "*" in found else tuple(sorted(found))
 
     def may_name(self, identity: Identity, kind: str) -> bool:
         """Whether the operation is allowed to it anywhere, so that it is worth showing."""
@@ -196,17 +197,41 @@ def read_policy(text: str | bytes) -> Policy:
     return policy
 
 
+def covers(namespaces: Sequence[str], namespace: str) -> bool:
+    """Whether names and patterns have a namespace.
+
+    An empty one stands for what lies in none: Nodes, ClusterRoles, definitions, and namespaces
+    themselves. Only what is allowed in all namespaces covers that.
+    """
+    return "*" in namespaces or (bool(namespace) and _any(namespaces, namespace))
+
+
 def require_operation(
-    policy: Policy, identity: Identity, *, kind: str, verb: Verb, cluster: str, namespace: str
-) -> None:
-    """Raises `NotPermitted` with all that was judged, but for the rules: they are nobody else's."""
-    if not policy.may_operate(identity, kind=kind, verb=verb, cluster=cluster, namespace=namespace):
-        place = f"namespace {namespace}" if namespace else "what lies in no namespace"
-        raise NotPermitted(
-            f"{identity.name} may not {verb} {kind} on cluster {cluster}, {place}",
-            subject=identity.name,
-        )
+    policy: Policy,
+    identity: Identity,
+    *,
+    kind: str,
+    verb: Verb,
+    cluster: str,
+    namespace: str | None,
+) -> tuple[str, ...]:
+    """Returns the namespaces where the operation may do something, for its grant.
+
+    `namespace` is where it stays, "" for one that may reach anywhere, None for one whose objects
+    are judged one by one, where they are known. Raises `NotPermitted` with all that was judged, but
+    for the rules: they are nobody else's.
+    """
+    allowed = policy.namespaces(identity, kind=kind, verb=verb, cluster=cluster)
+    if allowed and (namespace is None or covers(allowed, namespace)):
+        return allowed
+    place = f", namespace {namespace}" if namespace else ""
+    if namespace == "":
+        place = ", what lies in no namespace"
+    raise NotPermitted(
+        f"{identity.name} may not {verb} {kind} on cluster {cluster}{place}",
+        subject=identity.name,
+    )
 
 
-def _any(patterns: tuple[str, ...], text: str) -> bool:
+def _any(patterns: Sequence[str], text: str) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in patterns)

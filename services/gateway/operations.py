@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
@@ -65,6 +65,8 @@ class _Accepting:
     targets: Sequence[Target]
     identity: Identity
     """Who asks; `request.username` is only what the client says."""
+    namespaces: Mapping[str, tuple[str, ...]]
+    """By cluster: where the policy allows it."""
 
     @property
     def content(self) -> bytes:
@@ -148,8 +150,8 @@ class Operations:
         """
         offer = await self.catalogs.find(request.kind)
         targets = registered or await self._targets(request, kubeconfigs, remembered)
-        for target in targets:
-            require_operation(
+        namespaces = {
+            target.cluster: require_operation(
                 self.policy(),
                 identity,
                 kind=request.kind,
@@ -157,8 +159,10 @@ class Operations:
                 cluster=target.cluster,
                 namespace=_reach(request, offer),
             )
+            for target in targets
+        }
         operation = request.operation or str(uuid.uuid4())
-        accepting = _Accepting(operation, request, offer, targets, identity)
+        accepting = _Accepting(operation, request, offer, targets, identity, namespaces)
         counted = await self._admitted(accepting)
         try:
             # From here on a client that leaves must not leave half an operation behind.
@@ -345,7 +349,10 @@ class Operations:
     async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
         who = accepting.identity
         command = self.signer.signed(
-            _command(accepting, claim, target), identity=who.name, groups=tuple(sorted(who.groups))
+            _command(accepting, claim, target),
+            identity=who.name,
+            groups=tuple(sorted(who.groups)),
+            namespaces=accepting.namespaces[target.cluster],
         )
         for left in reversed(range(_TRIES_FOR_A_SLOT)):
             try:
@@ -407,11 +414,14 @@ class Operations:
         await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
 
 
-def _reach(request: OperationRequest, offer: Offer) -> str:
-    """The namespace that the operation stays in; "" for one that may reach beyond it.
+def _reach(request: OperationRequest, offer: Offer) -> str | None:
+    """The namespace that the operation stays in; "" for one that may reach beyond it; None for one
+    whose objects lifecycle judges by the grant.
 
     A body may name other namespaces, and the gateway does not know what it would read there.
     """
+    if offer.operation.judges_objects:
+        return None
     stays = offer.operation.stays_in_namespace and not request.body
     return request.namespace if stays else ""
 

@@ -61,12 +61,19 @@ def offered() -> dict[str, Operation]:
             Words("Envoy filter").failing,
         ),
         Operation(
-            _advertised("smi_conformance", "SMI Conformance", Category.VALIDATE),
+            _advertised(
+                "smi_conformance", "SMI Conformance", Category.VALIDATE, judges_objects=False
+            ),
             run_conformance,
             lambda _command: "running the Smi conformance test",
         ),
         Operation(
-            _advertised("istio-vet", "Analyze Running Configuration", Category.VALIDATE),
+            _advertised(
+                "istio-vet",
+                "Analyze Running Configuration",
+                Category.VALIDATE,
+                judges_objects=False,
+            ),
             run_vet,
             lambda _command: "analyzing the running configuration",
         ),
@@ -91,12 +98,19 @@ def _traffic(name: str, description: str, intent: Routing) -> Operation:
 
 
 def _advertised(
-    name: str, description: str, category: Category, *, is_listed: bool = True
+    name: str,
+    description: str,
+    category: Category,
+    *,
+    is_listed: bool = True,
+    judges_objects: bool = True,
 ) -> AdvertisedOperation:
+    """Most make plans of objects, which lifecycle judges one by one."""
     return AdvertisedOperation(
         name=name,
         description=description,
         category=category,
         slot=SlotKind.APPLY,
         is_listed=is_listed,
+        judges_objects=judges_objects,
     )

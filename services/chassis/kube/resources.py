@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.chassis.errors import KindUnknown
+from services.chassis.errors import KindUnknown, ObjectInvalid
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.objects import Ref
 
@@ -39,11 +39,19 @@ class Resource:
     def collection(self, namespace: str = "") -> str:
         """Path of all objects, of one namespace or of the cluster."""
         if self.namespaced and namespace:
-            return f"{self.root}/namespaces/{namespace}/{self.plural}"
+            return f"{self.root}/namespaces/{_segment(namespace)}/{self.plural}"
         return f"{self.root}/{self.plural}"
 
     def path(self, ref: Ref) -> str:
-        return f"{self.collection(ref.namespace)}/{ref.name}"
+        return f"{self.collection(ref.namespace)}/{_segment(ref.name)}"
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path; raises `ObjectInvalid` for one that would be several, or
+    lead out of its place: whoever judged the object would have judged another one."""
+    if name in ("", ".", "..") or not name.isprintable() or any(c in name for c in "/%?#\\"):
+        raise ObjectInvalid(f"{name[:128]!r} is not the name of an object", subject=name[:128])
+    return name
 
 
 @dataclass(slots=True)

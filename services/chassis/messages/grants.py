@@ -32,11 +32,19 @@ class Grant(Message):
     identity: str = "local"
     """Who asked, as he proved it."""
     groups: list[str] = Field(default_factory=list)
+    namespaces: list[str] = Field(default_factory=lambda: ["*"])
+    """Where objects may be written in its name: names and patterns; `*` is everywhere, and what
+    lies in no namespace."""
     issued: AwareDatetime
     deadline: AwareDatetime
     """The command's: when it has to be begun."""
     expires: AwareDatetime
     """After that nothing more may be done in its name."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it is for some namespaces only."""
+        return "*" not in self.namespaces
 
 
 class SignedGrant(Piece):

@@ -94,6 +94,9 @@ class AdvertisedOperation(Message):
     stays_in_namespace: bool = False
     """Whether it changes nothing outside the request's namespace, unless its body says otherwise.
     Only then a rule for that namespace alone allows it."""
+    judges_objects: bool = False
+    """Whether all that it changes are objects of a plan or a manifest, which lifecycle holds each
+    against the namespaces of the grant. Then a rule for some namespaces allows it, body or not."""
     is_listed: bool = True
     """False for what only the gateway itself asks for; people do not see it."""
 

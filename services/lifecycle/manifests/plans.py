@@ -31,6 +31,7 @@ from services.chassis.messages import (
 )
 from services.chassis.operations.completion import Result
 from services.lifecycle.manifests.objects import PlannedObject, listing
+from services.lifecycle.manifests.reach import Reach
 from services.lifecycle.manifests.work import Operation, Work
 from services.lifecycle.manifests.writing import (
     apply_objects,
@@ -72,12 +73,33 @@ class _PlanRun:
 
     async def run(self) -> Result:
         groups = list(_groups(self.plan.steps))
+        await self._check_reach()
         await self._check_kinds()
         for number, steps in enumerate(groups, start=1):
             if len(groups) > 1:
                 self._tell_step(number, len(groups), steps)
             await self._group(steps)
         return Result(self.plan.summary, self._details(), self._numbers())
+
+    async def _check_reach(self) -> None:
+        """Raises `NotPermitted` for a plan that leaves the namespaces of its grant."""
+        reach = Reach.of(self.work.command)
+        if reach.is_everywhere:
+            return
+        for step in self.plan.steps:
+            if step.kind is not StepKind.MANIFEST:
+                reach.require_namespace(self._stays_in(step), what=step.title)
+                continue
+            await set_namespaces(self.work, step.objects, is_deletion=step.is_deletion)
+            await set_namespaces(self.work, step.obsolete, is_deletion=True)
+            reach.require(Ref.of(obj) for obj in (*step.objects, *step.obsolete))
+
+    def _stays_in(self, step: Step) -> str:
+        """The namespace that one of lifecycle's own operations stays in; "" for the others."""
+        operation = self._operation_of(step)
+        if not operation.advertised.stays_in_namespace:
+            return ""
+        return step.namespace or self.work.command.namespace
 
     async def _check_kinds(self) -> None:
         """Raises `KindUnknown` before the first write, not half way.
@@ -149,13 +171,10 @@ class _PlanRun:
         return live is not None and labels_of(live).get(MANAGED_BY) == MANAGER
 
     async def _operation(self, step: Step) -> None:
-        name = step.name if step.kind is StepKind.APPLICATION else step.kind.value
-        operation = self.operations.get(name)
-        if operation is None:
-            raise PlanRefused(f"lifecycle offers no operation {name!r} for {step.title}")
+        operation = self._operation_of(step)
         command = self.work.command.model_copy(
             update={
-                "kind": name,
+                "kind": operation.advertised.name,
                 "verb": Verb.DELETE if step.is_deletion else Verb.APPLY,
                 "namespace": step.namespace or self.work.command.namespace,
                 "version": step.version,
@@ -170,6 +189,13 @@ class _PlanRun:
         else:
             result = await operation.run(work)
         self.lines.append(result.summary)
+
+    def _operation_of(self, step: Step) -> Operation:
+        name = step.name if step.kind is StepKind.APPLICATION else step.kind.value
+        operation = self.operations.get(name)
+        if operation is None:
+            raise PlanRefused(f"lifecycle offers no operation {name!r} for {step.title}")
+        return operation
 
     def _tell_step(self, number: int, of: int, steps: Sequence[Step]) -> None:
         titles = ", ".join(step.title for step in steps[:12])

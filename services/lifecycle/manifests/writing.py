@@ -28,6 +28,7 @@ from services.lifecycle.manifests.objects import (
     in_waves,
     listing,
 )
+from services.lifecycle.manifests.reach import Reach
 from services.lifecycle.manifests.work import Work
 
 _GONE_WITHIN = timedelta(seconds=30)
@@ -45,6 +46,7 @@ async def run_manifest(work: Work) -> Result:
     await set_namespaces(work, objects, is_deletion=work.command.verb is Verb.DELETE)
     planned = [PlannedObject.of(obj) for obj in objects]
     refuse_duplicates(planned)
+    Reach.of(work.command).require(one.ref for one in planned)
     tell_plan(work, planned)
     if work.command.verb is Verb.DELETE:
         deletion = await delete_objects(work, planned)

@@ -7,11 +7,13 @@ import pytest
 from services.chassis.errors import NotPermitted
 from services.chassis.messages import Verb
 from services.chassis.policy import (
+    EVERYWHERE,
     LOCAL,
     OPEN,
     Identity,
     Policy,
     PolicyMalformed,
+    covers,
     read_policy,
     require_operation,
 )
@@ -46,10 +48,16 @@ def may(
     kind: str = "custom",
     verb: Verb = Verb.APPLY,
     cluster: str = "prod",
-    namespace: str = "shop-1",
+    namespace: str | None = "shop-1",
     policy: Policy = POLICY,
 ) -> bool:
-    return policy.may_operate(identity, kind=kind, verb=verb, cluster=cluster, namespace=namespace)
+    try:
+        require_operation(
+            policy, identity, kind=kind, verb=verb, cluster=cluster, namespace=namespace
+        )
+    except NotPermitted:
+        return False
+    return True
 
 
 def test_an_open_policy_allows_everything() -> None:
@@ -79,6 +87,47 @@ def test_rights_of_two_rules_do_not_add_up() -> None:
     assert may(BEN, verb=Verb.DELETE, cluster="dev", namespace="default")
     assert not may(BEN, verb=Verb.DELETE, cluster="prod")
     assert not may(BEN, verb=Verb.APPLY, cluster="dev", namespace="default")
+
+
+def test_what_is_judged_by_its_objects_needs_a_rule_for_some_namespaces() -> None:
+    assert may(BEN, namespace=None)
+    assert not may(BEN, kind="istio", namespace=None)
+    assert not may(STRANGER, namespace=None)
+
+
+def test_namespaces_of_rules_for_the_same_add_up_since_each_could_be_asked_for_alone() -> None:
+    policy = read_policy("""
+rules:
+- {identities: [ben], operations: [custom], namespaces: [b, "a-*"]}
+- {identities: [ben], operations: [custom], namespaces: [c], clusters: [dev]}
+- {identities: [ben], operations: [bookinfo]}
+""")
+
+    def where(kind: str, cluster: str) -> tuple[str, ...]:
+        return policy.namespaces(BEN, kind=kind, verb=Verb.APPLY, cluster=cluster)
+
+    assert where("custom", "dev") == ("a-*", "b", "c")
+    assert where("custom", "prod") == ("a-*", "b")
+    assert where("bookinfo", "prod") == EVERYWHERE
+    assert where("istio", "prod") == ()
+    assert OPEN.namespaces(BEN, kind="x", verb=Verb.APPLY, cluster="c") == EVERYWHERE
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "inside", "outside"),
+    [
+        (("shop",), ["shop"], ["shop-1", "sho", ""]),
+        (("shop-*",), ["shop-1", "shop-"], ["shop", "ashop-1", ""]),
+        (EVERYWHERE, ["shop", ""], []),
+        ((), [], ["shop", ""]),
+        (("?*",), ["shop"], [""]),
+    ],
+)
+def test_what_namespaces_cover(
+    namespaces: tuple[str, ...], inside: list[str], outside: list[str]
+) -> None:
+    assert all(covers(namespaces, namespace) for namespace in inside)
+    assert not any(covers(namespaces, namespace) for namespace in outside)
 
 
 def test_a_refusal_names_what_was_judged() -> None:

@@ -6,19 +6,21 @@ its key would make of them is refused.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
+from nacl.exceptions import BadSignatureError
 
 from services.chassis.bus.intents import AppliedObject
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import GrantMissing, GrantRefused, InvalidMessage, MeshbusError
 from services.chassis.granting import Checker, Signer, generate_signing_keys
 from services.chassis.kube.manifests import dump_manifest
-from services.chassis.messages import Command, Plan, Step, StepKind, Verb
+from services.chassis.messages import Command, Plan, SignedGrant, Step, StepKind, Verb
 from services.lifecycle.authority import Authority
 from services.lifecycle.manifests.restoring import restores
 from services.translator.manifests import run_custom, run_design
@@ -266,6 +268,31 @@ async def test_a_forged_signature_is_refused() -> None:
         update={"cluster": "c2", "grant": changed.grant.model_copy(update={"text": text})}
     )
     assert await judged(changed, "") == GrantRefused.code
+
+
+async def test_a_grant_for_some_namespaces_is_signed_as_nothing_else() -> None:
+    """A lifecycle from before namespaces were signed knows one purpose, and takes it for forged."""
+    bare = granted("a").model_copy(update={"grant": None})
+    command = SIGNER.signed(bare, namespaces=("shop",))
+    assert await judged(command, "") == ""
+    assert command.grant is not None
+    text, former = command.grant.text, b"meshbus grant 1\n"
+    signature = base64.b64decode(command.grant.signature)
+    for purpose, is_good in ((former, False), (b"meshbus grant 2\n", True)):
+        try:
+            SIGNER.key.verify_key.verify(purpose + text.encode(), signature)
+        except BadSignatureError:
+            assert not is_good
+        else:
+            assert is_good
+    # Nor is a signature of the one purpose good for what is signed as the other.
+    for changed, purpose in (
+        (text, former),
+        (text.replace('["shop"]', '["*"]'), b"meshbus grant 2\n"),
+    ):
+        resigned = base64.b64encode(SIGNER.key.sign(purpose + changed.encode()).signature)
+        grant = SignedGrant(text=changed, signature=resigned.decode())
+        assert await judged(command.model_copy(update={"grant": grant}), "") == GrantRefused.code
 
 
 async def test_a_gateway_s_key_is_changed_without_a_gap() -> None:
