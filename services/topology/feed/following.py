@@ -4,7 +4,7 @@ A follower is at a position of the feed (epoch and number). A delta that continu
 any other (a new epoch, a gap, a queue grown too long) the follower gets a snapshot when it next
 takes something. Items are absolute, so a snapshot is never wrong, only larger, and a slow client
 costs no more than its bound. The last deltas of each cluster are kept as texts, so that a client
-that was away for a moment goes on where it was; more than a few megabytes of them are not, since a
+that was away for a moment goes on where it was; more of them than a snapshot has are not, since a
 snapshot is shorter then. A task per client that copies deltas was rejected: all clients of one view
 share the same bytes.
 """
@@ -21,12 +21,14 @@ import orjson
 
 from services.topology.feed import rendering
 from services.topology.feed.deltas import INFO_PART, Delta, View
-from services.topology.feed.views import Views
+from services.topology.feed.views import Views, dumped
 
 Position: TypeAlias = tuple[int, int]
 """Epoch and number of the last delta that somebody has."""
 
-_KEPT_BYTES = 4 << 20
+_MOST_KEPT_BYTES = 4 << 20
+_LEAST_KEPT_BYTES = 128 << 10
+"""Of a cluster with hardly anything in it, whose deltas have more around than in them."""
 _KEPT_DELTAS = 2_000
 
 
@@ -51,12 +53,14 @@ class Ring:
     entries: deque[Entry] = field(default_factory=deque)
     size: int = 0
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry, *, snapshot_bytes: int = _MOST_KEPT_BYTES) -> None:
+        """Keeps the next delta, and no more of them than a snapshot of so many bytes is worth."""
         if not self.entries or not continues(entry.position, self.entries[-1].position):
             self.clear()
         self.entries.append(entry)
         self.size += entry.size
-        while self.entries and (self.size > _KEPT_BYTES or len(self.entries) > _KEPT_DELTAS):
+        most = min(max(snapshot_bytes, _LEAST_KEPT_BYTES), _MOST_KEPT_BYTES)
+        while self.entries and (self.size > most or len(self.entries) > _KEPT_DELTAS):
             self.size -= self.entries.popleft().size
 
     def clear(self) -> None:
@@ -224,10 +228,13 @@ class Following:
         entry = Entry(
             (delta.epoch, delta.number),
             delta.time.isoformat(timespec="milliseconds"),
-            {part: orjson.dumps(items) for part, items in delta.parts.items() if items},
+            {part: dumped(items) for part, items in delta.parts.items() if items},
         )
         self._positions[delta.cluster] = entry.position
-        self._rings.setdefault(delta.cluster, Ring()).append(entry)
+        view = self.views.view(delta.cluster)
+        self._rings.setdefault(delta.cluster, Ring()).append(
+            entry, snapshot_bytes=view.size if view is not None else 0
+        )
         frames: dict[View, bytes] = {}
         for follower in self._of(delta.cluster):
             if follower.view not in frames:

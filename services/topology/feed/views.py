@@ -24,17 +24,21 @@ class ClusterView:
     number: int = 0
     parts: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Part → id → the item's JSON."""
+    size: int = 0
+    """Bytes of all items."""
 
     def put(self, part: str, ident: str, item: Item | None) -> bool:
         """Stores one item; False when it was stored already."""
         items = self.parts.setdefault(part, {})
+        before = items.get(ident)
         if item is None:
-            return items.pop(ident, None) is not None
-        text = orjson.dumps(item)
-        if items.get(ident) == text:
+            self.size -= len(items.pop(ident, b""))
+            return before is not None
+        text = dumped(item)
+        if before == text:
             return False
-        # A copy: orjson's own buffer was larger, and the allocator does not get the rest back.
-        items[ident] = bytes(memoryview(text))
+        items[ident] = text
+        self.size += len(text) - len(before or b"")
         return True
 
     def apply(self, delta: Delta) -> None:
@@ -50,6 +54,12 @@ class ClusterView:
     def decoded(self, part: str) -> Iterator[Item]:
         for text in self.items(part).values():
             yield orjson.loads(text)
+
+
+def dumped(value: Any) -> bytes:
+    """JSON to keep: a copy, since orjson's own buffer was larger, and the allocator does not get
+    the rest back."""
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 Listener = Callable[[Delta], None]

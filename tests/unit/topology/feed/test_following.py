@@ -153,12 +153,27 @@ def test_only_so_much_is_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_only_so_many_bytes_are_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "_KEPT_BYTES", 100)
+    monkeypatch.setattr(following, "_MOST_KEPT_BYTES", 100)
     feed.tell(nodes("c"))
     feed.tell(nodes("d" * 200))
     assert [event for event, _, _ in feed.news(feed.follow(after=(3, 1)))] == ["snapshot"]
     feed.tell(nodes("e"))
     assert [ident for _, ident, _ in feed.news(feed.follow(after=(3, 2)))] == ["3.3"]
+
+
+def test_no_more_is_kept_than_a_snapshot_has(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a small cluster, however much happens in it: a snapshot would be shorter."""
+    monkeypatch.setattr(following, "_LEAST_KEPT_BYTES", 100)
+    for number in range(40):
+        feed.tell(nodes("busy" + "x" * (number % 2) * 200))
+    kept = feed.news(feed.follow(after=(3, 35)))
+    assert [event for event, _, _ in kept] == ["snapshot"]
+    feed.tell(nodes(*(f"n{number}" for number in range(400))))
+    for number in range(40):
+        feed.tell(nodes("busy" + "x" * (number % 2) * 200))
+    assert len(feed.news(feed.follow(after=(3, 60)))) > 10
 
 
 def test_a_gap_becomes_a_snapshot(feed: Feed) -> None:
