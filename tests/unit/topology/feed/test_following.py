@@ -161,9 +161,7 @@ def test_only_so_many_bytes_are_kept(feed: Feed, monkeypatch: pytest.MonkeyPatch
     assert [ident for _, ident, _ in feed.news(feed.follow(after=(3, 2)))] == ["3.3"]
 
 
-def test_no_more_is_kept_than_a_snapshot_has(
-    feed: Feed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_is_kept_than_a_snapshot_has(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a small cluster, however much happens in it: a snapshot would be shorter."""
     monkeypatch.setattr(following, "_LEAST_KEPT_BYTES", 100)
     for number in range(40):
