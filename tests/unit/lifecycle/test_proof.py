@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
+from deploy.local.households import Household
 from services.chassis.bus.intents import AppliedObject, concealed, key_of, packed, says
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Command
 from services.chassis.sealing import Keys
 from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.manifests.records import Ledger
-from tests.testbed.households import Household
 from tests.unit.lifecycle.samples import thing
 from tests.unit.lifecycle.test_records import Store
 
