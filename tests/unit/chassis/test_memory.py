@@ -25,9 +25,9 @@ bytearray(300_000)  # the first one that goes makes glibc keep the next ones
 before, buffers, kept = resident_mib(), [], []
 for number in range(200):
     buffers.append(bytearray(b"x" * 256 * 1024))
-    kept.append(bytes(2000))
+    kept.append(b"y" * 50_000)
 buffers.clear()
-print(resident_mib() - before)
+print(resident_mib() - before - sum(map(len, kept)) / 2**20)
 """
 
 
