@@ -96,6 +96,24 @@ POWERS = (
         lifecycle="topology operator lifecycle",
     ),
     _power(
+        "rights in a following",
+        "a plan with a ClusterRoleBinding that says to come of a followed source, with the "
+        "source's grant, under the translator's name",
+        lifecycle="translator operator lifecycle",
+    ),
+    _power(
+        "somebody's traffic in a following",
+        "a VirtualService that says to come of a followed source, for a Service that the source "
+        "does not name",
+        lifecycle="translator operator lifecycle",
+    ),
+    _power(
+        "a new translation",
+        "`cmd.translator.<cluster>.from.topology.<op>`: a source that its owner sent is translated "
+        "again, by facts that lifecycle reads",
+        happens="topology operator",
+    ),
+    _power(
         "a foreign credential",
         "`mesh.lifecycle.facts` through the credential of somebody's operation, without its grant",
         lifecycle="translator perf operator",
@@ -118,6 +136,11 @@ POWERS = (
     _power(
         "a registered credential",
         "another value of `credentials/cluster.<cluster>`",
+        happens="lifecycle",
+    ),
+    _power(
+        "what is followed",
+        "a record in `following`, which lets the translator bring a source's translation again",
         happens="lifecycle",
     ),
     _power(

@@ -15,7 +15,7 @@ from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.granting import Checker
-from services.chassis.messages import ClusterRecord
+from services.chassis.messages import ClusterRecord, Followed
 from services.chassis.operations.retries import Retries
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
@@ -28,6 +28,7 @@ from services.lifecycle.authority import Authority
 from services.lifecycle.cluster.connections import Connections
 from services.lifecycle.cluster.registrations import Registrations
 from services.lifecycle.handlers import SERVICE, Handlers, changes
+from services.lifecycle.manifests.following import Followings
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
 from services.lifecycle.operations import offered
@@ -49,7 +50,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     credentials = Bucket(bus, "credentials")
     opener = Opener(credentials)
     intents = Bucket(bus, "intents")
-    authority = Authority(Checker.of(settings.signing_public_keys), intents)
+    followings = Followings(Records(Bucket(bus, "following"), Followed), Bucket(bus, "clusters"))
+    authority = Authority(Checker.of(settings.signing_public_keys), intents, followings)
     distributions = Distributions(own.distributions, own.render_timeout)
     releases = Releases(
         here=distributions.versions,
@@ -91,6 +93,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         ),
         parallel_writes=own.parallel_writes,
         applied=intents,
+        followings=followings,
     )
     runner = Runner(
         chassis,
@@ -138,6 +141,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                     releases,
                     Retries(letters, runner.claims, SERVICE),
                     handlers.applied,
+                    followings,
                 ).queries(),
                 askers=chassis.askers,
             ),

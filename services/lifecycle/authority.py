@@ -34,8 +34,10 @@ from services.chassis.messages import (
     Verb,
     is_configuration,
 )
+from services.chassis.messages.following import followed_operation
 from services.chassis.messages.grants import digest_of
 from services.chassis.policy import OPERATOR
+from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.restoring import restores
 from services.lifecycle.requested import Part, parts
 
@@ -59,6 +61,8 @@ class Authority:
     checker: Checker
     applied: Bucket
     """The bucket `intents`."""
+    followings: Followings | None = None
+    """None in a process that keeps no sources."""
 
     async def judge(self, command: Command, sender: str) -> None:
         """Raises `GrantMissing` or `GrantRefused` for what the sender may not ask for, and
@@ -110,7 +114,11 @@ class Authority:
     # --- the translator -------------------------------------------------------------------------
 
     async def _judge_plan(self, command: Command) -> None:
-        """A translated operation: mesh kinds freely, all else only as it was asked for."""
+        """A translated operation: mesh kinds freely, all else only as it was asked for. A source
+        that is translated again is judged by its record."""
+        if self.followings is not None and followed_operation(command.operation):
+            await self.followings.judge(command)
+            return
         granted = self._granted(command)
         _same(
             granted,
@@ -128,8 +136,13 @@ class Authority:
             if not is_configuration(obj):
                 raise GrantRefused(f"the plan removes {_named(obj)}, which is no mesh's")
         others = [step for step in steps if not _is_configuring(step)]
+        sources = [*(one.source for one in command.plan.follow), *command.plan.ends]
+        if not others and not sources:
+            return
+        asked = await _asked(command, granted)
+        _judge_sources(sources, asked, steps)
         if others:
-            await self._judge_steps(others, await _asked(command, granted), granted)
+            await self._judge_steps(others, asked, granted)
 
     async def _judge_steps(
         self, steps: Sequence[Step], asked: Sequence[Part], granted: Grant
@@ -194,6 +207,19 @@ class Authority:
         if command.grant is None:
             raise GrantMissing(f"operation {command.operation[:128]} carries no grant")
         return self.checker.checked(command.grant)
+
+
+def _judge_sources(sources: Sequence[str], asked: Sequence[Part], steps: Sequence[Step]) -> None:
+    """What is to be followed is in the signed body, or in the plan itself: an intent's object."""
+    planned = {(ref.kind, ref.name) for ref in _refs(steps)}
+    for source in sources:
+        kind, name = source.partition(".")[0], source.rpartition("/")[2]
+        if (kind, name) not in planned and not any(part.names(kind, name) for part in asked):
+            raise GrantRefused(f"nobody has sent {source[:160]}")
+
+
+def _refs(steps: Sequence[Step]) -> list[Ref]:
+    return [Ref.of(obj) for step in steps for obj in step.objects]
 
 
 def _same(granted: Grant, **asked: str) -> None:

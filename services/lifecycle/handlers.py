@@ -20,6 +20,7 @@ from services.chassis.telemetry.metrics import WAITING
 from services.lifecycle.authority import asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.manifests.engine import Engine
+from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.objects import by_kind, listing
 from services.lifecycle.manifests.plans import plan_operation
 from services.lifecycle.manifests.records import Ledger
@@ -39,6 +40,7 @@ class Handlers:
     operations: Mapping[str, Operation]
     parallel_writes: int
     applied: Bucket
+    followings: Followings
 
     @asynccontextmanager
     async def work(self, attempt: Attempt) -> AsyncIterator[Work]:
@@ -83,7 +85,7 @@ class Handlers:
 
     def planned(self, plan: Plan) -> Operation:
         """A translated request as an operation of its own."""
-        return plan_operation(plan, self.operations)
+        return plan_operation(plan, self.operations, self.followings)
 
     def _work(self, attempt: Attempt, connection: Connection) -> Work:
         client, resources = connection.client, connection.resources

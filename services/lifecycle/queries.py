@@ -20,6 +20,7 @@ from services.lifecycle.authority import Authority, asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
+from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
 
@@ -36,6 +37,7 @@ class Answers:
     releases: Releases
     retries: Retries
     applied: Bucket
+    followings: Followings
 
     def queries(self) -> list[Query]:
         return [
@@ -103,13 +105,14 @@ class Answers:
 
     async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Forgets a cluster, its credentials, and what was applied to it: nothing drifts there any
-        more. Its next operation registers it again."""
+        more, and no translation follows it. Its next operation registers it again."""
         cluster = asked.get("cluster")
         if not isinstance(cluster, str) or not cluster:
             raise MalformedRequest("cluster is missing", remedy='send {"cluster": TOKEN}')
         token = subjects.token(cluster)
         known = await self.registrations.forget(token)
         await forget_cluster(self.applied, token)
+        await self.followings.forget(token)
         return {"cluster": cluster, "deregistered": known}
 
     async def retry(self, asked: dict[str, Any]) -> dict[str, Any]:

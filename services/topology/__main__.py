@@ -29,6 +29,7 @@ from services.chassis.telemetry import redaction
 from services.topology.adapters.applied import ClusterApplied
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed, change_times, past_view
+from services.topology.adapters.followed import ClusterFollowed
 from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
@@ -36,6 +37,7 @@ from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.rules import RULES
 from services.topology.cluster.state import State
+from services.topology.drift.following import Followings
 from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts
 from services.topology.feed.deltas import SERVICE
@@ -176,7 +178,24 @@ class _ClusterObservation:
             mode=own.drift,
             heal_attempts=own.heal_attempts,
         )
-        watch = ClusterWatch(client=client, resources=found, observer=observer, drifts=drifts)
+        followed = ClusterFollowed(
+            cluster=record.cluster, bus=bus, resources=found, publisher=self.chassis.publisher
+        )
+        followings = Followings(
+            state=state,
+            sources=followed,
+            metrics=self.chassis.metrics,
+            settle_s=own.follow_settle.total_seconds(),
+            attempts=own.follow_attempts,
+        )
+        observer.on_change = followings.changed
+        watch = ClusterWatch(
+            client=client,
+            resources=found,
+            observer=observer,
+            drifts=drifts,
+            on_definitions=followings.redefined,
+        )
 
         async def follow_intents() -> None:
             await watch.first_lists()
@@ -184,6 +203,14 @@ class _ClusterObservation:
                 # A cluster that was built anew behind the same address has nothing of the old one.
                 if intent.applied is None or is_of(intent.applied, state):
                     drifts.intended(intent.key, intent.applied)
+
+        async def follow_translations() -> None:
+            await watch.first_lists()
+            async for kept in followed.changes():
+                if kept.record is not None:
+                    followings.kept(kept.record, kept.revision)
+                else:
+                    followings.ended(kept.source)
 
         async def publish() -> None:
             await watch.first_lists()
@@ -198,7 +225,17 @@ class _ClusterObservation:
                 window=own.telemetry_window,
                 now=lambda: datetime.now(timezone.utc),
             )
-            await _together([watch.run(), follow_intents(), drifts.run(), publish(), renewal.run()])
+            await _together(
+                [
+                    watch.run(),
+                    follow_intents(),
+                    drifts.run(),
+                    follow_translations(),
+                    followings.run(),
+                    publish(),
+                    renewal.run(),
+                ]
+            )
 
     def _telemetry(self, stack: AsyncExitStack, client: KubeClient, state: State) -> Telemetry:
         own = self.chassis.own

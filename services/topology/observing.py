@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -54,6 +54,10 @@ class FeedWriter(Protocol):
         """Stores a checkpoint when the last one is old, or the stream has dropped it."""
 
 
+def _nobody(_changes: list[Change]) -> None:
+    """Who hears of changes where nobody wants to."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Observer:
     """Turns the events of one cluster into changes of its graph, findings and drift."""
@@ -62,6 +66,8 @@ class Observer:
     graph: Graph
     analysis: Analysis
     metrics: Metrics
+    on_change: Callable[[list[Change]], None] = _nobody
+    """Hears of every change, before it is published."""
     _changes: list[Change] = field(default_factory=list)
     _flows: Flows | None = None
     _drift: dict[str, Item | None] = field(default_factory=dict)
@@ -135,6 +141,7 @@ class Observer:
         if changes:
             self._came_at = self._came_at or asyncio.get_running_loop().time()
             self._changes += changes
+            self.on_change(changes)
             self._news.set()
 
     # --- what goes out --------------------------------------------------------------------------

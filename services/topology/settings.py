@@ -33,6 +33,15 @@ class TopologySettings(BaseSettings):
     annotation `meshbus.io/drift` says otherwise."""
     heal_attempts: int = Field(default=5, ge=1, le=100)
     """After so many repairs of one object within ten minutes, somebody fights: healing gives up."""
+    follow_settle: Duration = Field(
+        default=timedelta(milliseconds=80), ge=timedelta(milliseconds=10), le=timedelta(seconds=30)
+    )
+    """How long nothing that a translation depends on may have changed before it is translated
+    again: a deployment brings its Services and workloads one by one. Twenty times as long a burst
+    is waited out at most."""
+    follow_attempts: int = Field(default=5, ge=1, le=100)
+    """How often a translation that follows the cluster is tried, after 4, 8, 16, … seconds, before
+    it is given up until something changes again."""
     most_clusters: int = Field(default=100, ge=1, le=10_000)
     """Clusters that this process watches at most: each takes memory for all its objects. Further
     ones are left to other replicas, or told to be unwatched; those never reached do not count."""

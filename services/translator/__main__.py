@@ -14,12 +14,15 @@ from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.messages import Command
+from services.chassis.messages.following import KIND
 from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.translator.adapters.distributions import Distributions
+from services.translator.adapters.followed import FollowedSources
 from services.translator.adapters.lifecycle import ClusterOfCommand
 from services.translator.catalog import offered
+from services.translator.following import authorize, following
 from services.translator.handlers import SERVICE, Handlers, changes
 from services.translator.queries import Answers
 from services.translator.settings import TranslatorSettings
@@ -50,13 +53,17 @@ async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
         question = Command(operation="question", kind="question", cluster=token)
         return ClusterOfCommand(bus, question, own.facts_timeout)
 
-    operations = offered()
+    offers = offered()
+    operations = {**offers, KIND: following(offers, FollowedSources(bus).find)}
     runner = Runner(
         chassis,
         operations,
-        work=Handlers(definitions=definitions, cluster_of=cluster_of, now=now).work,
+        work=Handlers(
+            definitions=definitions, cluster_of=cluster_of, now=now, follows=own.follows
+        ).work,
         changes=changes,
         forget=asking_to_forget(bus),
+        authorize=authorize,
         is_exclusive=False,
     )
     letters = DeadLetters(chassis.publisher)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from services.chassis.errors import SchemasMissing
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import ClusterFacts, MeshFact, Step
+from services.chassis.messages.following import MADE_KINDS
 from services.translator import smi
 from services.translator.definitions.schemas import Schemas
 from services.translator.istio.objects import SYSTEM_NAMESPACE
@@ -16,14 +17,6 @@ from services.translator.options import Options
 from services.translator.reports import Line
 from services.translator.smi import is_smi
 from services.translator.work import Cluster, Definitions
-
-MADE_KINDS = (
-    "networking.istio.io/VirtualService",
-    "security.istio.io/AuthorizationPolicy",
-    "gateway.networking.k8s.io/HTTPRoute",
-    "gateway.networking.k8s.io/TCPRoute",
-)
-"""Kinds that SMI objects become."""
 
 NAMESPACED_GROUPS = frozenset(
     {
@@ -58,6 +51,8 @@ class Context:
     """The Istio version that they stand for, or the cluster's; "" stands for the newest."""
     options: Options
     is_deletion: bool
+    only: str = ""
+    """The one source that is translated, as `origin_of` names it; "" for all of the request."""
 
     @property
     def root_namespace(self) -> str:
@@ -86,6 +81,7 @@ async def context_of(
     is_deletion: bool,
     cluster: Cluster | None,
     definitions: Definitions,
+    only: str = "",
 ) -> tuple[Context, list[Line]]:
     """The context of the translation of `steps`, and lines about it."""
     facts, schemas, version = ClusterFacts(), None, ""
@@ -101,6 +97,7 @@ async def context_of(
         version=version,
         options=options,
         is_deletion=is_deletion,
+        only=only,
     )
     return context, notes
 

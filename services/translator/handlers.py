@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.chassis.messages import Command
 from services.chassis.operations.progress import Progress
 from services.chassis.operations.running import Attempt
-from services.translator.work import Cluster, Definitions, Work
+from services.translator.work import Cluster, Definitions, Follows, Work
 
 SERVICE = "translator"
 
@@ -27,6 +27,7 @@ class Handlers:
     definitions: Definitions
     cluster_of: Callable[[Command, Progress], Cluster]
     now: Callable[[], datetime]
+    follows: Follows = field(default_factory=Follows)
 
     @asynccontextmanager
     async def work(self, attempt: Attempt) -> AsyncIterator[Work]:
@@ -36,6 +37,7 @@ class Handlers:
             cluster=self.cluster_of(attempt.command, attempt.progress),
             definitions=self.definitions,
             now=self.now,
+            follows=self.follows,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.chassis.errors import (
@@ -49,6 +49,8 @@ class Request:
     options: Options
     namespace: str
     is_deletion: bool
+    only: str = ""
+    """The one source of it that is translated; "" for all."""
 
 
 async def run_custom(work: Work) -> Plan:
@@ -133,6 +135,7 @@ async def translated(
         is_deletion=request.is_deletion,
         cluster=cluster,
         definitions=definitions,
+        only=request.only,
     )
     if sum(len(step.objects) for step in steps) > _THREAD_FROM_OBJECTS:
         found = await asyncio.to_thread(translate, steps, context)
@@ -142,10 +145,11 @@ async def translated(
     findings: Sequence[Finding] = found.findings
     if request.given is not None:
         findings = request.given.located(findings)
-    return Translation(found.steps, lines, tuple(findings))
+    return Translation(found.steps, lines, tuple(findings), found.follow)
 
 
 async def _planned(work: Work, request: Request, *, summary: str, failing: str) -> Plan:
+    request = replace(request, only=work.only)
     translation = await translated(request, work.cluster, work.definitions)
     send_report(work, translation)
     refuse_errors(translation.findings)
@@ -154,6 +158,7 @@ async def _planned(work: Work, request: Request, *, summary: str, failing: str) 
         summary=summary,
         failing=failing,
         reports_lines=bool(request.designs),
+        **work.follows.of(translation.follow, work.command, progress=work.progress),
     )
 
 

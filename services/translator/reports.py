@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages import Follow
 
 Path: TypeAlias = tuple[str | int, ...]
 """A place in an object: keys of mappings and positions in lists, from the root."""
@@ -107,6 +108,8 @@ class Report:
     """Objects that stay in the cluster when the subject is deleted."""
     lines: list[Line] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    follow: list[Follow] = field(default_factory=list)
+    """The sources, each with the facts that its translation used."""
 
     @property
     def has_errors(self) -> bool:
@@ -145,6 +148,7 @@ class Report:
         self.kept += other.kept
         self.lines += other.lines
         self.findings += other.findings
+        self.follow += other.follow
 
     def _add(self, level: Level, path: Path, message: str, *, rule: str, remedy: str) -> None:
         self.findings.append(

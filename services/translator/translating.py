@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
-from services.chassis.messages import Step, StepKind
+from services.chassis.messages import Follow, FollowMode, Step, StepKind
+from services.chassis.messages.following import FOLLOW
 from services.translator import smi
 from services.translator.contexts import NAMESPACED_GROUPS, Context, known_smi, smi_objects
 from services.translator.definitions.validating import validate
@@ -31,6 +32,8 @@ class Translation:
     steps: tuple[Step, ...]
     lines: tuple[Line, ...]
     findings: tuple[Finding, ...]
+    follow: tuple[Follow, ...] = ()
+    """The request's own sources, with the facts that were used."""
 
 
 def steps_of(
@@ -64,10 +67,47 @@ def steps_for(objects: Sequence[KubeObject]) -> list[Step]:
 
 def translate(steps: Sequence[Step], context: Context) -> Translation:
     """Translates every object of the steps into its current form."""
-    report = _from_smi(smi_objects(steps), context)
+    if context.only:
+        steps = [_of_one_source(step, context) for step in steps]
+    given = smi_objects(steps)
+    report = _from_smi(given, context)
+    follow = _with_modes(report, given)
     done = [found for step in steps if (found := _plain_step(step, context, report)) is not None]
     made = _made_step(report, steps, context)
-    return Translation(tuple(_with_made(done, made)), tuple(report.lines), tuple(report.findings))
+    findings = tuple(report.findings)
+    return Translation(tuple(_with_made(done, made)), tuple(report.lines), findings, follow)
+
+
+def _of_one_source(step: Step, context: Context) -> Step:
+    """The step with the one source, and with what it refers to where the cluster keeps none of
+    that: what the cluster keeps may have been sent anew since."""
+
+    def counts(obj: KubeObject) -> bool:
+        ref = Ref.of(obj)
+        if smi.origin_of(ref) == context.only:
+            return True
+        is_route = is_smi(obj) and ref.group == smi.SPECS_GROUP
+        return is_route and _group_kind(obj) not in context.facts.served
+
+    return step.model_copy(update={"objects": [obj for obj in step.objects if counts(obj)]})
+
+
+def _with_modes(report: Report, given: Sequence[KubeObject]) -> tuple[Follow, ...]:
+    """What the sources' annotations say about following them; "" where they say nothing."""
+    refs = {smi.origin_of(Ref.of(obj)): obj for obj in given}
+    found = []
+    for follow in report.follow:
+        obj = refs[follow.source]
+        mode = str(annotations_of(obj).get(FOLLOW, ""))
+        if mode and mode not in {one.value for one in FollowMode}:
+            report.about(Ref.of(obj)).warning(
+                ("metadata", "annotations", FOLLOW),
+                f"is none of {', '.join(FollowMode)}, so the service's setting counts",
+                rule="follow",
+            )
+            mode = ""
+        found.append(follow.model_copy(update={"mode": mode}))
+    return tuple(found)
 
 
 def _from_smi(given: list[KubeObject], context: Context) -> Report:
@@ -78,6 +118,7 @@ def _from_smi(given: list[KubeObject], context: Context) -> Report:
         facts=context.facts,
         options=context.options,
         trust_domain=context.trust_domain,
+        root_namespace=context.root_namespace,
     )
     if context.is_deletion:
         # An object that could not be translated any more can still be deleted.

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import orjson
@@ -26,7 +27,22 @@ from services.chassis.errors import CredentialMissing
 from services.chassis.granting import Signer
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.manifests import dump_manifest
-from services.chassis.messages import Command, FactsQuestion, OperationRecord, Plan, Step
+from services.chassis.messages import (
+    Command,
+    FactsQuestion,
+    Follow,
+    Followed,
+    FollowMode,
+    OperationRecord,
+    Plan,
+    Step,
+)
+from services.chassis.messages.following import (
+    TRANSLATED_FROM,
+    following_id,
+    following_key,
+    service_fact,
+)
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
@@ -273,6 +289,70 @@ async def of_something_else(thief: Thief) -> Outcome:
     return await thief.sends(thief.subject("topology", operation=operation), command)
 
 
+def in_a_following(*, brings: Callable[[str, str], dict[str, Any]]) -> Attempt:
+    """The record of the source is there, as lifecycle keeps it."""
+
+    async def attempt(thief: Thief) -> Outcome:
+        source = f"TrafficSplit.split.smi-spec.io default/{thief.name}"
+        sent = thief.granted(f"a body that names {thief.name}")
+        assert sent.grant is not None
+        facts = [service_fact("default", thief.name, None)]
+        record = Followed(
+            source=source,
+            mode=FollowMode.APPLY,
+            facts=facts,
+            objects=[],
+            cluster=thief.token,
+            operation=thief.name,
+            grant=sent.grant,
+            command="",
+            since=datetime.now(timezone.utc),
+        )
+        value = record.model_dump_json().encode()
+        bucket = Bucket(thief.admin, "following")
+        revision = await bucket.put(following_key(thief.token, source), value)
+        operation = following_id(thief.name, revision=revision, attempt="1")
+        plan = thief.plan(brings(thief.name, source)).model_copy(
+            update={"follow": [Follow(source=source, facts=facts)]}
+        )
+        command = sent.model_copy(
+            update={"operation": operation, "plan": plan, "body": "", "credential": ""}
+        )
+        subject = thief.subject("translator", operation=operation)
+        return await thief.sends(subject, command)
+
+    return attempt
+
+
+def marked(name: str, source: str) -> dict[str, Any]:
+    obj = binding(name)
+    obj["metadata"]["annotations"] = {TRANSLATED_FROM: source}
+    return obj
+
+
+def stealing(name: str, source: str) -> dict[str, Any]:
+    route = [{"destination": {"host": f"{name}.default.svc.cluster.local"}}]
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {
+            "name": f"{name}-split",
+            "namespace": "default",
+            "annotations": {TRANSLATED_FROM: source},
+        },
+        "spec": {"hosts": ["payments.default.svc.cluster.local"], "http": [{"route": route}]},
+    }
+
+
+async def a_new_translation(thief: Thief) -> Outcome:
+    """No translator runs here: whoever gets it into the queue would be heard."""
+    operation = following_id(thief.name, revision=1, attempt="1")
+    subject = subjects.handed_on(
+        service="translator", cluster=thief.token, sender="topology", operation=operation
+    )
+    return Outcome.HAPPENS if await thief.publishes(subject, b"{}") else Outcome.NATS
+
+
 async def through_a_credential(thief: Thief) -> Outcome:
     credential = subjects.operation_credential(thief.name, thief.token)
     question = FactsQuestion(cluster=thief.token, operation=thief.name, credential=credential)
@@ -305,11 +385,15 @@ ATTEMPTS: dict[str, Attempt] = {
     "a grant for another body": for_another_body,
     "rights in a gate": in_a_gate,
     "a repair of something else": of_something_else,
+    "rights in a following": in_a_following(brings=marked),
+    "somebody's traffic in a following": in_a_following(brings=stealing),
+    "a new translation": a_new_translation,
     "a foreign credential": through_a_credential,
     "what an operation id stands for": storing("ops", "{operation}"),
     "the end of an operation": storing("ops", "{operation}.{cluster}"),
     "an operation's credential": storing("credentials", "operation.{operation}.{cluster}"),
     "a registered credential": storing("credentials", "cluster.{cluster}"),
+    "what is followed": storing("following", "{cluster}.a"),
     "what counts as applied": storing("intents", "{cluster}.applied.a"),
 }
 

@@ -211,6 +211,11 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         _bucket("leases", "Who works on which cluster", ttl=lease_ttl),
         _bucket("clusters", "Clusters that were registered"),
         _bucket("intents", "What was applied where"),
+        _bucket(
+            "following",
+            "Sources whose translation follows the cluster, each sealed to the translator",
+            most_bytes=1 << 28,
+        ),
         _bucket("catalog", "Operations that workers advertise"),
         _bucket(
             "credentials",

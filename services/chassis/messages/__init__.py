@@ -14,6 +14,7 @@ from services.chassis.messages.facts import (
     WorkloadFact,
     is_configuration,
 )
+from services.chassis.messages.following import Fact, Follow, Followed, FollowMode, FollowRequest
 from services.chassis.messages.grants import Grant, SignedGrant
 from services.chassis.messages.operations import (
     AdvertisedOperation,
@@ -37,7 +38,12 @@ __all__ = [
     "DryRunQuestion",
     "ErrorReport",
     "Event",
+    "Fact",
     "FactsQuestion",
+    "Follow",
+    "FollowMode",
+    "FollowRequest",
+    "Followed",
     "Grant",
     "MeshFact",
     "OperationRecord",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
+from services.chassis.messages.following import Follow
 from services.chassis.messages.grants import SignedGrant
 from services.chassis.messages.models import Message, Piece
 
@@ -67,6 +68,10 @@ class Plan(Message):
     """Completes `Error while …` when a step fails."""
     reports_lines: bool = False
     """Whether the final details have a line for each step, as designs do."""
+    follow: list[Follow] = Field(default_factory=list)
+    """Sources whose translation depends on the cluster, to be kept once the plan is carried out."""
+    ends: list[str] = Field(default_factory=list)
+    """Sources that are not followed any more then."""
 
 
 def _default_deadline() -> datetime:

@@ -34,6 +34,27 @@ def is_configuration(obj: Mapping[str, Any]) -> bool:
     return group in CONFIGURATION_GROUPS or group in _EXPERIMENTAL_GROUPS
 
 
+_PASSING = frozenset(
+    (
+        "pod-template-hash",
+        "pod-template-generation",
+        "controller-revision-hash",
+        "controller-uid",
+        "job-name",
+        "statefulset.kubernetes.io/pod-name",
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/controller-uid",
+        "batch.kubernetes.io/job-name",
+        "batch.kubernetes.io/job-completion-index",
+        "istio.io/rev",
+        "security.istio.io/tlsMode",
+        "service.istio.io/canonical-name",
+        "service.istio.io/canonical-revision",
+    )
+)
+"""Labels that controllers and Istio's injection give to single pods or to one rollout of them."""
+
+
 class ServicePort(Piece):
     """A port of a Service. `target_port` is a number or a container port's name, as text."""
 
@@ -65,6 +86,12 @@ class WorkloadFact(Piece):
     """Of its pods."""
     selector: dict[str, str] = Field(default_factory=dict)
     """The controller's own `matchLabels`; a bare pod has none."""
+
+    @property
+    def selecting(self) -> dict[str, str]:
+        """The labels to select its pods by: those that stay from one rollout to the next."""
+        labels = self.selector or {k: v for k, v in self.labels.items() if k not in _PASSING}
+        return dict(sorted(labels.items()))
 
 
 class MeshFact(Piece):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from services.chassis.errors import InvalidMessage, MeshbusError
 from services.chassis.messages import AuditEntry, Command, Outcome
+from services.chassis.messages.following import followed_operation
 
 
 def ended(command: Command, error: MeshbusError | None, *, service: str) -> AuditEntry:
     """The end of a command, for whoever the gateway vouches for in its grant."""
     identity, groups = _asker(command)
+    by = "grant" if identity else ""
+    if identity and followed_operation(command.operation):
+        by = "following"
     return _entry(
         command,
         error,
         service=service,
         outcome=Outcome.DONE if error is None else Outcome.FAILED,
-    ).model_copy(update={"identity": identity, "groups": groups, "by": "grant" if identity else ""})
+    ).model_copy(update={"identity": identity, "groups": groups, "by": by})
 
 
 def refused(command: Command, error: MeshbusError, *, service: str, sender: str) -> AuditEntry:

@@ -364,7 +364,8 @@ class Runner(Generic[W]):
 
         What was asked for goes along where lifecycle has to see that the plan was asked for.
         """
-        asked = "" if all(_is_harmless(step) for step in plan.steps) else command.body
+        is_plain = all(_is_harmless(step) for step in plan.steps) and not plan.follow
+        asked = "" if is_plain and not plan.ends else command.body
         translated = command.model_copy(update={"plan": plan, "body": "", "asked": asked})
         try:
             await self._publisher.command(

@@ -196,6 +196,14 @@ TELLING_SECONDS = Metric(
         lasting="15m",
     ),
 )
+FOLLOWINGS = Metric(
+    name="meshbus_topology_followings_total",
+    type=MetricType.COUNTER,
+    labels=("outcome",),
+    meaning="New translations of SMI objects that changes of a cluster asked for: asked, given_up",
+    action="`given_up` above zero: the log (following_given_up) and the last events of the "
+    "operation say why; apply the source again",
+)
 CONNECTIONS_CUT = Metric(
     name="meshbus_connections_cut_total",
     type=MetricType.COUNTER,
@@ -235,6 +243,7 @@ CATALOGUE: tuple[Metric, ...] = (
     CLUSTERS_LEFT,
     CHANGES_TOLD,
     TELLING_SECONDS,
+    FOLLOWINGS,
     CONNECTIONS_CUT,
     AUDIT_LOST,
 )

@@ -17,6 +17,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.records import Records
 from services.chassis.errors import BusUnavailable, MeshbusError, QuotaExceeded
 from services.chassis.messages import Event, RequestRecord
+from services.chassis.messages.following import followed_operation
 from services.chassis.policy import LOCAL, Identity, Policy
 from services.gateway.streaming.events import Events, Joined, Sees, Write
 from services.gateway.streaming.marks import KEY
@@ -33,7 +34,9 @@ class Owners:
     _known: LRUCache[str, str] = field(default_factory=lambda: LRUCache(maxsize=_MOST_OWNERS))
 
     async def of(self, operation: str) -> str:
-        """The identity that asked for it; "" for what nobody asked the gateway for."""
+        """The identity that asked for it, or sent the source that it follows; "" for what nobody
+        asked the gateway for."""
+        operation = followed_operation(operation) or operation
         if operation in self._known:
             return str(self._known[operation])
         while True:

@@ -30,6 +30,7 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.operations.completion import Result
+from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.objects import PlannedObject, listing
 from services.lifecycle.manifests.reach import Reach
 from services.lifecycle.manifests.work import Operation, Work
@@ -43,11 +44,16 @@ from services.lifecycle.manifests.writing import (
 _PAUSE_FOR_THE_MESH_S = 1.0
 
 
-def plan_operation(plan: Plan, operations: Mapping[str, Operation]) -> Operation:
-    """`plan` as an operation of its own."""
+def plan_operation(
+    plan: Plan, operations: Mapping[str, Operation], followings: Followings | None = None
+) -> Operation:
+    """`plan` as an operation of its own; its sources are kept when it is carried out."""
 
     async def run(work: Work) -> Result:
-        return await _PlanRun(work, plan, operations).run()
+        result = await _PlanRun(work, plan, operations).run()
+        if followings is not None:
+            await followings.settle(work.command, plan, work.progress)
+        return result
 
     advertised = AdvertisedOperation(
         name="plan",

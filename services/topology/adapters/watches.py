@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,6 +86,8 @@ class ClusterWatch:
     resources: Resources
     observer: Observer
     drifts: Drifts
+    on_definitions: Callable[[], None] = lambda: None
+    """Called when the kinds that the cluster serves may have changed."""
     reader: Reader = field(default_factory=Reader)
     _tasks: dict[Watch, asyncio.Task[None]] = field(default_factory=dict)
     _waiting: set[Watch] = field(default_factory=set)
@@ -166,6 +168,8 @@ class ClusterWatch:
                     self._watch(watch, resource), name=f"watch-{watch}"
                 )
         self._check_complete()
+        if now <= self._discover_until:
+            self.on_definitions()
 
     async def _wanted(self) -> _Wanted:
         for kind in (*kinds.ALWAYS, _DEFINITION):

@@ -9,7 +9,17 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from services.chassis.kube.objects import KubeObject, Ref
-from services.chassis.messages import ClusterFacts, Command, Plan, Step, Verb
+from services.chassis.messages import (
+    ClusterFacts,
+    Command,
+    Follow,
+    FollowMode,
+    MeshFact,
+    Plan,
+    Step,
+    Verb,
+)
+from services.chassis.messages.following import mesh_fact
 from services.chassis.operations.bodies import find_options
 from services.chassis.reading.aside import read_aside
 from services.translator.contexts import root_namespace
@@ -18,6 +28,7 @@ from services.translator.intents.policies import MutualTls, PolicyOptions
 from services.translator.intents.routing import RoutingOptions
 from services.translator.istio.objects import managed
 from services.translator.istio.versions import in_served_version
+from services.translator.smi import origin_of
 from services.translator.work import Run, Work
 
 T = TypeVar("T", bound=BaseModel)
@@ -52,7 +63,8 @@ def mutual_tls(mode: MutualTls) -> Run:
         selector = options.selector
         obj = policies.peer_authentication(mode, namespace=namespace, selector=selector)
         others = policies.other_modes(mode, namespace=namespace, selector=selector)
-        return _plan(work, facts, [obj], obsolete=others, words=POLICY)
+        plan = _plan(work, facts, [obj], obsolete=others, words=POLICY)
+        return _following(work, plan, facts, options)
 
     return run
 
@@ -61,7 +73,7 @@ async def deny_all(work: Work) -> Plan:
     """Denies every request that no other policy allows."""
     options, namespace, facts = await _scoped(work)
     obj = policies.deny_all(namespace=namespace, selector=options.selector)
-    return _plan(work, facts, [obj], words=POLICY)
+    return _following(work, _plan(work, facts, [obj], words=POLICY), facts, options)
 
 
 def route(intent: Routing, words: Words) -> Run:
@@ -128,6 +140,21 @@ async def _scoped(work: Work) -> tuple[PolicyOptions, str, ClusterFacts]:
     if options.scope != "mesh":
         return options, command.namespace, facts
     return options, root_namespace(facts), facts
+
+
+def _following(work: Work, plan: Plan, facts: ClusterFacts, options: PolicyOptions) -> Plan:
+    """What holds for the whole mesh depends on where its root namespace is. A policy that stands in
+    a namespace that is no root any more is for a person to move: it is only told."""
+    if options.scope != "mesh":
+        return plan
+    mesh = facts.meshes[0] if facts.meshes else MeshFact(revision="default")
+    used = mesh_fact(root_namespace=mesh.namespace, trust_domain=mesh.trust_domain)
+    found = [
+        Follow(source=origin_of(Ref.of(obj)), mode=FollowMode.REPORT, facts=[used])
+        for obj in plan.steps[0].objects
+    ]
+    kept = work.follows.of(found, work.command, progress=work.progress)
+    return plan.model_copy(update=dict(kept))
 
 
 async def _options(command: Command, kind: str, model: type[T]) -> T:

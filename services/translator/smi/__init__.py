@@ -1,6 +1,8 @@
 """Service Mesh Interface (SMI) objects, all their versions, as objects of Istio."""
 
-from services.translator.smi.naming import TRANSLATED_FROM, origin_of
+from services.chassis.messages.following import TRANSLATED_FROM
+from services.translator.smi.models import SPECS_GROUP
+from services.translator.smi.naming import origin_of
 from services.translator.smi.translating import (
     SMI_KINDS,
     is_smi,
@@ -10,6 +12,7 @@ from services.translator.smi.translating import (
 
 __all__ = [
     "SMI_KINDS",
+    "SPECS_GROUP",
     "TRANSLATED_FROM",
     "is_smi",
     "namespaces_of",

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import WorkloadFact
@@ -125,25 +124,6 @@ def _flat(selector: dict[str, str]) -> list[str]:
 ACCOUNT_LABEL = "meshbus.io/service-account"
 """Selects the pods of an account in a namespace whose workloads are not known."""
 _LABEL_VALUE_LIMIT = 63
-# Labels that controllers and Istio's injection give to single pods or to one rollout of them.
-_PASSING = frozenset(
-    (
-        "pod-template-hash",
-        "pod-template-generation",
-        "controller-revision-hash",
-        "controller-uid",
-        "job-name",
-        "statefulset.kubernetes.io/pod-name",
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-name",
-        "batch.kubernetes.io/job-completion-index",
-        "istio.io/rev",
-        "security.istio.io/tlsMode",
-        "service.istio.io/canonical-name",
-        "service.istio.io/canonical-revision",
-    )
-)
 
 
 def selectors_of(
@@ -163,11 +143,11 @@ def selectors_of(
             target.place,
             f"no workload runs under {account} yet, so no access is allowed",
             rule="workload",
-            remedy="apply the TrafficTarget again when the workload is there",
+            remedy="start a workload under it",
         )
     selectors: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for workload in sorted(ours, key=lambda one: (one.kind, one.name)):
-        selector = _selector_of(workload)
+        selector = workload.selecting
         if _is_exclusive(selector, workload, workloads, place=target.place, report=report):
             selectors[tuple(sorted(selector.items()))] = selector
     return tuple(selectors[labels] for labels in sorted(selectors))
@@ -192,13 +172,6 @@ def _by_account_label(target: Target, report: Report) -> tuple[dict[str, str], .
         remedy="give its pods this label, or translate with a cluster that has the workload",
     )
     return ({ACCOUNT_LABEL: account.name},)
-
-
-def _selector_of(workload: WorkloadFact) -> dict[str, str]:
-    labels: Mapping[str, str] = workload.selector or {
-        name: value for name, value in workload.labels.items() if name not in _PASSING
-    }
-    return dict(sorted(labels.items()))
 
 
 def _is_exclusive(

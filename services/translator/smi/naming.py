@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.chassis.kube.objects import KubeObject, Ref
+from services.chassis.messages.following import TRANSLATED_FROM
 from services.translator.istio.objects import managed
 
-TRANSLATED_FROM = "meshbus.io/translated-from"
-"""Annotation: the object's source, such as `TrafficSplit.split.smi-spec.io shop/canary`."""
 _NAME_LIMIT = 253
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")

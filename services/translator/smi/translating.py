@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages.facts import ClusterFacts
+from services.translator.istio.objects import SYSTEM_NAMESPACE
 from services.translator.options import Options
 from services.translator.reports import Line, Report
 from services.translator.smi.access import translated_target
+from services.translator.smi.depending import depending
 from services.translator.smi.httproutes import HttpRoutes
 from services.translator.smi.models import (
     Key,
@@ -68,6 +70,7 @@ def translate(
     facts: ClusterFacts,
     options: Options,
     trust_domain: str,
+    root_namespace: str = SYSTEM_NAMESPACE,
 ) -> Report:
     """Translates `given`; objects of `known` count unless `given` has them too.
 
@@ -94,6 +97,8 @@ def translate(
         return report
     for one in to_translate:
         report.collect(_translated(one, around))
+        if _key(one) in changed:
+            report.follow.append(depending(one, around, root_namespace=root_namespace))
     report.lines += _untranslated(changed, read, to_translate)
     reported = changed | {key for one in to_translate for key in (_key(one), *references_of(one))}
     for key in reported & read.reports.keys():

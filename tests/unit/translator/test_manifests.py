@@ -27,9 +27,10 @@ from services.chassis.messages import (
     StepKind,
     Verb,
 )
+from services.chassis.messages.following import MADE_KINDS
 from services.translator import smi
 from services.translator.catalog import offered
-from services.translator.contexts import MADE_KINDS, installed_version
+from services.translator.contexts import installed_version
 from services.translator.manifests import (
     doing_custom,
     doing_design,

@@ -12,7 +12,7 @@ from services.chassis.messages import ClusterFacts, Command, Event, Plan, Severi
 from services.chassis.operations.progress import Progress
 from services.translator.definitions.schemas import Schemas
 from services.translator.istio.versions import newest_first
-from services.translator.work import Outcome, Run, Work
+from services.translator.work import Follows, Outcome, Run, Work
 from tests.unit.translator.objects import definition
 
 NOW = datetime(2026, 11, 24, 8, 30, 5, tzinfo=timezone.utc)
@@ -127,6 +127,7 @@ class World:
         self.cluster = FixedCluster(facts or ClusterFacts(), refusals=refusals)
         self.definitions = KnownDefinitions(*versions)
         self.events: list[Event] = []
+        self.follows = Follows()
 
     async def event(self, event: Event) -> None:
         self.events.append(event)
@@ -156,6 +157,7 @@ class World:
             cluster=self.cluster,
             definitions=self.definitions,
             now=lambda: NOW,
+            follows=self.follows,
         )
         try:
             return await run(work)

@@ -356,7 +356,7 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
         async with running(PullWorker(bus, "CMD", "lifecycle", hands, bury, slots=1)):
             assert (await hands.next()).attempt == 1
             await eventually(lambda: _is_free(admin, "lcluster"), what="the slot to be free")
-        for bucket in ("ops", "intents", "clusters"):
+        for bucket in ("ops", "intents", "clusters", "following"):
             await _written(Bucket(bus, bucket), own=False)
         await _sealer(bus).register("lcluster", "a kubeconfig")
         await Bucket(bus, "catalog").put("lifecycle", b"{}")
@@ -370,6 +370,7 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
     async with connected(stack, "lifecycle") as lifecycle:
         await _sealer(lifecycle).register("tcluster", "a kubeconfig", watching="one that reads")
         await Bucket(lifecycle, "intents").put("tcluster.applied.a", b"{}")
+        await Bucket(lifecycle, "following").put("tcluster.a", b"{}")
     async with allowed(stack, "topology") as bus:
         await streams.verify(bus.client, lease_ttl=WITHIN)
         key = subjects.watching_credential("tcluster")
@@ -386,11 +387,16 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             feed.fill({"info": {"cluster": {"name": "t"}}})
             await feed.begin()
             await feed.publish(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
-        for stream, subject in (("TOPO", "evt.topology.tcluster.>"), ("KV_intents", ">")):
+        for stream, subject in (
+            ("TOPO", "evt.topology.tcluster.>"),
+            ("KV_intents", ">"),
+            ("KV_following", ">"),
+        ):
             reader = OrderedReader(bus, stream, subject, 1).messages()
             await anext(reader)
             await reader.aclose()
         await bus.client.publish("cmd.lifecycle.tcluster.from.topology.t1", b"{}")
+        await bus.client.publish("cmd.translator.tcluster.from.topology.t1", b"{}")
         await bus.client.subscribe("ctl.topology.*.*")
 
 
