@@ -242,8 +242,22 @@ async def test_a_target_follows_its_workloads(
         await eventually(lambda: len(policies(defined, SHOP)) == 2, what="the policy", within_s=90)
         [made] = [one for key, one in policies(defined, SHOP).items() if key != DENY]
         assert made["spec"]["selector"] == {"matchLabels": {"app": name}}
+        # Labels that another account's pods have as well open it to them: told, and not applied.
+        thief = workload(f"{name}-thief", SHOP, labels={"app": name})
+        with opened_quickly(defined, thief):
+            await meshery.until(lambda: bool(failures(meshery, name)), within_s=90)
+        [first, *_] = failures(meshery, name)
+        assert "again (attempt 1 of 5)" in first.summary
+        assert f"Deployment {SHOP}/{name}-thief too, which runs under" in first.details
+        assert policies(defined, SHOP)[made["metadata"]["name"]]["spec"] == made["spec"]
     await done(meshery, body, namespace=SHOP, delete=True)
     remove_denial(defined, SHOP)
+
+
+def failures(meshery: Meshery, name: str) -> list[Any]:
+    """Events that tell why a target was not translated again."""
+    start = f"Error while translating TrafficTarget.access.smi-spec.io {SHOP}/{name} again"
+    return [r.event for r in meshery.events if r.event.summary.startswith(start)]
 
 
 @contextmanager
@@ -256,7 +270,6 @@ def opened_quickly(cluster: Cluster, objects: list[dict[str, Any]]) -> Iterator[
         cluster.kubectl("delete", "--cascade=foreground", "-f", "-", stdin=f"---\n{text}")
 
 
-@pytest.mark.alone
 async def test_how_long_a_following_takes(
     following: Following, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

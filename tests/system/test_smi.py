@@ -119,19 +119,25 @@ async def test_a_target_opens_its_workload_and_stays_closed_behind_itself(
     remove_denial(shop, SHOP)
 
 
-async def test_a_policy_follows_its_workload(shop: Cluster, meshery: Meshery) -> None:
-    await done(meshery, TRANSLATED, namespace=SHOP)
+async def test_a_repeat_replaces_the_policy_of_a_changed_workload(
+    shop: Cluster, meshery: Meshery
+) -> None:
+    """Of a target that does not follow its workloads by itself (test_following.py)."""
+    notes = {"annotations": {"meshbus.io/follow": "ignore"}}
+    unfollowed = {**TARGET, "metadata": {**TARGET["metadata"], **notes}}
+    request = manifest(ROUTES, PORTS, unfollowed)
+    await done(meshery, request, namespace=SHOP)
     before = policies(shop, SHOP)
     changed = workload("books", SHOP, labels={"app": "books", "tier": "back"})[1]
     shop.kubectl("delete", "deployment", "books", "-n", SHOP)
     shop.kubectl("apply", "-f", "-", stdin=listed(changed))
-    events = await done(meshery, TRANSLATED, namespace=SHOP)
+    events = await done(meshery, request, namespace=SHOP)
     after = policies(shop, SHOP)
     assert len(before) == len(after) == 2
     [name] = set(after) - set(before)
     assert after[name]["spec"]["selector"]["matchLabels"] == {"app": "books", "tier": "back"}
     assert "Replaced 1 objects of an earlier operation" in told(events)
-    await done(meshery, TRANSLATED, namespace=SHOP, delete=True)
+    await done(meshery, request, namespace=SHOP, delete=True)
     remove_denial(shop, SHOP)
     shop.kubectl("delete", "deployment", "books", "-n", SHOP)
     shop.kubectl("apply", "--server-side", "-f", "-", stdin=listed(workload("books", SHOP)[1]))

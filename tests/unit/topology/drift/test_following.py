@@ -162,7 +162,7 @@ async def test_one_request_at_a_time_and_the_next_by_the_renewed_record() -> Non
         world.put(service("b"))
         await world.is_idle()
         assert len(world.asked) == 1
-        facts = [following.service_fact("shop", "a", following._service(service("a")))]
+        facts = [service_fact("shop", "a", following._service(service("a")))]
         world.followings.kept(record(*facts, *absent("b")), 8)
         await world.until_asked(2)
         assert world.asked[1][0] == 8
