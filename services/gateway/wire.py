@@ -21,6 +21,7 @@ from services.chassis.messages import (
     Severity,
     Verb,
 )
+from services.chassis.messages.following import followed_operation
 from services.gateway import designs
 
 MESH = "ISTIO"
@@ -60,7 +61,7 @@ def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> Opera
     if size > body_limit:
         raise RequestTooLarge(f"custom_body has {size} bytes, the limit is {body_limit}")
     return OperationRequest(
-        operation=_plain("operation_id", request.operation_id, longest=_LONGEST_ID),
+        operation=_id(request.operation_id),
         kind=_plain("opName", request.opName, longest=_LONGEST_NAME),
         verb=Verb.DELETE if request.delete_op else Verb.APPLY,
         namespace=_namespace(request.namespace),
@@ -97,6 +98,17 @@ def design_lines(finals: Mapping[str, Event], names: Mapping[str, str]) -> list[
             told = f"{event.summary}. {event.details}".splitlines()
             lines += [f"{name}: {line.strip()}" for line in told if line.strip()]
     return lines
+
+
+def _id(text: str) -> str:
+    """An id of the caller's own. Those of followings say whose events they are, so nobody picks
+    one."""
+    if followed_operation(text):
+        raise MalformedRequest(
+            "operation_id has the form of a following's, which Meshbus gives itself",
+            remedy="end it otherwise than with -follow-<number>-<letters>",
+        )
+    return _plain("operation_id", text, longest=_LONGEST_ID)
 
 
 def _plain(field: str, text: str, *, longest: int) -> str:

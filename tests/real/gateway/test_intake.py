@@ -27,6 +27,7 @@ REFUSED = {
     "no operation": (custom(opName=""), "MB-1002", "available"),
     "control character in id": (custom(operation_id="a\nb"), "MB-1001", "operation_id"),
     "blank around id": (custom(operation_id=" a"), "MB-1001", "operation_id"),
+    "id of a following": (custom(operation_id="op-follow-7-ab"), "MB-1001", "operation_id"),
     "long id": (custom(operation_id="a" * 129), "MB-1001", "128"),
     "upper-case namespace": (custom(namespace="Shop"), "MB-1001", "Shop"),
     "dotted namespace": (custom(namespace="a.b"), "MB-1001", "a.b"),
