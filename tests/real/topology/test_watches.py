@@ -33,6 +33,8 @@ from tests.testbed.waiting import eventually
 from tests.unit.topology.drift.worlds import World, intent, watched
 
 SPACE = "default"
+_CONNECTIONS = 96
+"""As the service has it: each watch holds one, and a cluster may have any number of definitions."""
 
 
 class Odd(Reader):
@@ -56,7 +58,11 @@ async def _watching(text: str, **options: Any) -> AsyncIterator[tuple[ClusterWat
     observer = Observer(
         state=state, graph=Graph(state), analysis=Analysis(state, ()), metrics=Metrics()
     )
-    async with watched(World()) as drifts, KubeClient(parse_kubeconfig(text)) as client:
+    config = parse_kubeconfig(text)
+    async with (
+        watched(World()) as drifts,
+        KubeClient(config, connections=_CONNECTIONS) as client,
+    ):
         watch = ClusterWatch(
             client=client, resources=Resources(client), observer=observer, drifts=drifts, **options
         )
