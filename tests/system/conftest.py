@@ -8,6 +8,7 @@ import pytest
 
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery, without_istio
+from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger
 
@@ -33,9 +34,31 @@ async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
         yield connected
 
 
+@pytest.fixture(scope="session")
+def istio_cluster(cluster: Cluster) -> Cluster:
+    """The shared cluster, for tests between which Istio comes and goes: they stay together."""
+    return cluster
+
+
 @pytest.fixture
-async def bare(meshery: Meshery, cluster: Cluster) -> AsyncIterator[Cluster]:
-    """The shared cluster without Istio, before and after the test."""
-    await without_istio(meshery, cluster)
-    yield cluster
-    await without_istio(meshery, cluster)
+async def bare(meshery: Meshery, istio_cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The cluster without Istio, before and after the test."""
+    await without_istio(meshery, istio_cluster)
+    yield istio_cluster
+    await without_istio(meshery, istio_cluster)
+
+
+@pytest.fixture(scope="module")
+async def left_bare(meshery: Meshery, istio_cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The cluster, without Istio when the module ends."""
+    yield istio_cluster
+    await without_istio(meshery, istio_cluster)
+
+
+@pytest.fixture
+async def meshed(meshery: Meshery, left_bare: Cluster) -> Cluster:
+    """The cluster with Istio as an install without options leaves it. It stays for the next test:
+    to mend a mesh takes a fraction of what it takes to install and remove one."""
+    installed = await meshery.run("istio", version=ISTIO_VERSION)
+    assert not installed.failed, installed.event
+    return left_bare

@@ -42,13 +42,10 @@ def get(cluster: Cluster, *what: str) -> dict[str, Any]:
     return found
 
 
-_QUICK_PROFILES = ("default", "ambient")
-
-
 @pytest.mark.parametrize(
     "profile",
     [
-        name if name in _QUICK_PROFILES else pytest.param(name, marks=pytest.mark.full)
+        name if name == "default" else pytest.param(name, marks=pytest.mark.full)
         for name in PROFILES
     ],
 )
@@ -79,10 +76,12 @@ async def test_components_are_ready_when_the_install_ends(bare: Cluster, meshery
         assert status["availableReplicas"] == status["replicas"]
 
 
-async def test_a_repeat_sends_nothing(bare: Cluster, meshery: Meshery) -> None:
-    await meshery.run("istio", version=ISTIO_VERSION)
+# --- a mesh that is there -------------------------------------------------------------------------
+
+
+async def test_a_repeat_sends_nothing(meshed: Cluster, meshery: Meshery) -> None:
     versions = {
-        name: get(bare, *name.split())["metadata"]["resourceVersion"]
+        name: get(meshed, *name.split())["metadata"]["resourceVersion"]
         for name in (
             "crd virtualservices.networking.istio.io",
             "configmap istio -n istio-system",
@@ -92,53 +91,109 @@ async def test_a_repeat_sends_nothing(bare: Cluster, meshery: Meshery) -> None:
     again = await meshery.run("istio", version=ISTIO_VERSION)
     assert "0 objects applied" in again.event.details
     for name, version in versions.items():
-        assert get(bare, *name.split())["metadata"]["resourceVersion"] == version
+        assert get(meshed, *name.split())["metadata"]["resourceVersion"] == version
 
 
-async def test_a_repeat_mends_what_somebody_changed(bare: Cluster, meshery: Meshery) -> None:
-    await meshery.run("istio", version=ISTIO_VERSION)
-    before = get(bare, "configmap", "istio", "-n", "istio-system")["data"]["mesh"]
-    bare.kubectl(
+async def test_a_repeat_mends_what_somebody_changed(meshed: Cluster, meshery: Meshery) -> None:
+    before = get(meshed, "configmap", "istio", "-n", "istio-system")["data"]["mesh"]
+    meshed.kubectl(
         "patch", "configmap", "istio", "-n", "istio-system", "-p", '{"data": {"mesh": "broken"}}'
     )
-    bare.kubectl("delete", "service", "istiod", "-n", "istio-system")
-    bare.kubectl("label", "deployment", "istiod", "-n", "istio-system", "app=other", "--overwrite")
-    final = await meshery.run("istio", version=ISTIO_VERSION)
-    assert "3 objects applied" in final.event.details
-    assert get(bare, "configmap", "istio", "-n", "istio-system")["data"]["mesh"] == before
-    labels = get(bare, "deployment", "istiod", "-n", "istio-system")["metadata"]["labels"]
+    meshed.kubectl("delete", "service", "istiod", "-n", "istio-system")
+    meshed.kubectl(
+        "label", "deployment", "istiod", "-n", "istio-system", "app=other", "--overwrite"
+    )
+    operation = await meshery.apply("istio", version=ISTIO_VERSION)
+    final = (await meshery.finals(operation))[0]
+    assert "3 objects applied" in final.event.details, meshery.of(operation)
+    assert get(meshed, "configmap", "istio", "-n", "istio-system")["data"]["mesh"] == before
+    labels = get(meshed, "deployment", "istiod", "-n", "istio-system")["metadata"]["labels"]
     assert labels["app"] == "istiod"
 
 
 async def test_an_install_into_a_dying_namespace_sends_what_dies_with_it(
-    bare: Cluster, meshery: Meshery
+    meshed: Cluster, meshery: Meshery
 ) -> None:
-    await meshery.run("istio", version=ISTIO_VERSION)
     # Without its controller the namespace stays as it is, whole, between its deletion and its end.
-    with bare.paused_controllers():
-        bare.kubectl("delete", "namespace", "istio-system", "--wait=false")
+    with meshed.paused_controllers():
+        meshed.kubectl("delete", "namespace", "istio-system", "--wait=false")
         operation = await meshery.apply("istio", version=ISTIO_VERSION)
         await meshery.until(
             lambda: any("the old namespace" in text for text in summaries(meshery, operation))
         )
     final = (await meshery.finals(operation))[0]
     assert not final.failed, final.event
-    assert get(bare, "deployment", "istiod", "-n", "istio-system")["status"]["readyReplicas"] == 1
+    assert get(meshed, "deployment", "istiod", "-n", "istio-system")["status"]["readyReplicas"] == 1
 
 
-async def test_a_repeat_keeps_the_validator_closed(bare: Cluster, meshery: Meshery) -> None:
+_OTHER_IDENTITIES: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    ({"global": {"meshID": "other"}}, {}, "meshID would change from (none) to other"),
+    ({"global": {"network": "other"}}, {}, "network would change from (none) to other"),
+    ({"global": {"multiCluster": {"clusterName": "other"}}}, {}, "cluster name would change"),
+    ({}, {"trustDomain": "other"}, "trustDomain would change from cluster.local to other"),
+)
+
+
+async def test_a_mesh_keeps_what_others_know_it_by(meshed: Cluster, meshery: Meshery) -> None:
+    for values, mesh_config, words in _OTHER_IDENTITIES:
+        body = operator(values=values, meshConfig=mesh_config)
+        refused = await meshery.run("istio", version=ISTIO_VERSION, body=body)
+        assert refused.failed
+        assert words in refused.event.details
+    again = await meshery.run("istio", version=ISTIO_VERSION)
+    assert not again.failed, again.event
+    assert "0 objects applied" in again.event.details
+
+
+async def test_a_repeat_keeps_the_validator_closed(meshed: Cluster, meshery: Meshery) -> None:
     """istiod turns `Ignore` into `Fail` once it answers; here the test does it in its place."""
-    await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
     name = ("validatingwebhookconfiguration", "istio-validator-istio-system")
-    rendered = get(bare, *name)["webhooks"][0]["failurePolicy"]
-    bare.kubectl(
-        *("patch", *name, "--type=json", "--field-manager=pilot-discovery", "-p"),
-        '[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]',
+    rendered = get(meshed, *name)["webhooks"][0]["failurePolicy"]
+    _set_failure_policy(meshed, "Fail")
+    try:
+        final = await meshery.run("istio", version=ISTIO_VERSION)
+        assert not final.failed, final.event
+        assert rendered == "Ignore"
+        assert get(meshed, *name)["webhooks"][0]["failurePolicy"] == "Fail"
+    finally:
+        _set_failure_policy(meshed, "Ignore")
+
+
+def _set_failure_policy(cluster: Cluster, policy: str) -> None:
+    cluster.kubectl(
+        *("patch", "validatingwebhookconfiguration", "istio-validator-istio-system"),
+        *("--type=json", "--field-manager=pilot-discovery", "-p"),
+        json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": policy}]),
     )
-    final = await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
-    assert not final.failed, final.event
-    assert rendered == "Ignore"
-    assert get(bare, *name)["webhooks"][0]["failurePolicy"] == "Fail"
+
+
+async def test_a_gateway_in_use_is_not_pruned(meshed: Cluster, meshery: Meshery) -> None:
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    gateway = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "shop", "namespace": "default"},
+        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]},
+    }
+    apply(meshed, gateway)
+    operation = await meshery.apply("istio", version=ISTIO_VERSION, body=options(profile="ambient"))
+    refused = (await meshery.finals(operation))[0]
+    assert refused.failed
+    assert "istio-ingressgateway would be pruned" in refused.event.details
+    assert "Gateway default/shop uses it" in refused.event.details
+    plan = next(r.event for r in meshery.of(operation) if r.event.summary.startswith("Plan:"))
+    assert "Deployment istio-system/istio-ingressgateway" in plan.details.partition("pruned")[2]
+    assert get(meshed, "deployment", "istio-ingressgateway", "-n", "istio-system")
+    assert "ztunnel" not in meshed.kubectl("get", "daemonsets", "-A", "-o", "name")
+    # Who wants it all the same says so; nobody's gateway is pruned without a word.
+    forced = await meshery.run(
+        "istio", version=ISTIO_VERSION, body=options(profile="ambient", force=True)
+    )
+    assert not forced.failed, forced.event
+    meshed.kubectl("delete", "gateway.networking.istio.io", "shop")
+
+
+# --- from none ------------------------------------------------------------------------------------
 
 
 async def test_an_overlay_reaches_the_cluster(bare: Cluster, meshery: Meshery) -> None:
@@ -457,56 +512,6 @@ async def test_istio_lives_in_a_namespace_of_its_own_name(
     removed = await meshery.run("istio", delete=True)
     assert not removed.failed, removed.event
     assert differences(before, snapshot(bare)) == []
-
-
-async def test_a_gateway_in_use_is_not_pruned(bare: Cluster, meshery: Meshery) -> None:
-    installed = await meshery.run("istio", version=ISTIO_VERSION)
-    assert not installed.failed, installed.event
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
-    gateway = {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "shop", "namespace": "default"},
-        "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]},
-    }
-    apply(bare, gateway)
-    operation = await meshery.apply("istio", version=ISTIO_VERSION, body=options(profile="ambient"))
-    refused = (await meshery.finals(operation))[0]
-    assert refused.failed
-    assert "istio-ingressgateway would be pruned" in refused.event.details
-    assert "Gateway default/shop uses it" in refused.event.details
-    plan = next(r.event for r in meshery.of(operation) if r.event.summary.startswith("Plan:"))
-    assert "Deployment istio-system/istio-ingressgateway" in plan.details.partition("pruned")[2]
-    assert get(bare, "deployment", "istio-ingressgateway", "-n", "istio-system")
-    assert "ztunnel" not in bare.kubectl("get", "daemonsets", "-A", "-o", "name")
-    # Who wants it all the same says so; nobody's gateway is pruned without a word.
-    forced = await meshery.run(
-        "istio", version=ISTIO_VERSION, body=options(profile="ambient", force=True)
-    )
-    assert not forced.failed, forced.event
-    bare.kubectl("delete", "gateway.networking.istio.io", "shop")
-
-
-_OTHER_IDENTITIES: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
-    ({"global": {"meshID": "other"}}, {}, "meshID would change from (none) to other"),
-    ({"global": {"network": "other"}}, {}, "network would change from (none) to other"),
-    ({"global": {"multiCluster": {"clusterName": "other"}}}, {}, "cluster name would change"),
-    ({}, {"trustDomain": "other"}, "trustDomain would change from cluster.local to other"),
-)
-
-
-async def test_a_mesh_keeps_what_others_know_it_by(bare: Cluster, meshery: Meshery) -> None:
-    minimal = options(profile="minimal")
-    installed = await meshery.run("istio", version=ISTIO_VERSION, body=minimal)
-    assert not installed.failed, installed.event
-    for values, mesh_config, words in _OTHER_IDENTITIES:
-        body = both(operator(values=values, meshConfig=mesh_config), minimal)
-        refused = await meshery.run("istio", version=ISTIO_VERSION, body=body)
-        assert refused.failed
-        assert words in refused.event.details
-    again = await meshery.run("istio", version=ISTIO_VERSION, body=minimal)
-    assert not again.failed, again.event
-    assert "0 objects applied" in again.event.details
 
 
 async def test_the_last_control_plane_stays_while_pods_have_its_sidecars(

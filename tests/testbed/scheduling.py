@@ -20,7 +20,7 @@ import pytest
 
 from tests.testbed import building
 
-BEDS = ("bare", "stack", "topology_stack", "mesh")
+BEDS = ("istio_cluster", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
 FAILED_FILE = "MESHBUS_TEST_FAILED"
