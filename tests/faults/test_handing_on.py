@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import yaml
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Event, Phase
 from tests.faults.test_messages import GARBAGE
+from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
@@ -32,12 +35,27 @@ VIRTUAL_SERVICE = json.dumps(
 )
 
 
+_DEFINITIONS = "manifests/charts/base/files/crd-all.gen.yaml"
+_ROUTES = "virtualservices.networking.istio.io"
+
+
+@pytest.fixture(scope="module")
+def routed(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with the definition that the manifest needs; a whole mesh would add nothing."""
+    text = (distributions_folder() / ISTIO_VERSION / _DEFINITIONS).read_text()
+    definition = next(d for d in yaml.safe_load_all(text) if d["metadata"]["name"] == _ROUTES)
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(definition))
+    cluster.wait_established()
+    yield cluster
+    cluster.kubectl("delete", "crd", _ROUTES)
+
+
 @pytest.fixture
-async def meshed(client: Meshery) -> Meshery:
-    """A Meshery whose cluster has Istio."""
-    installed = await client.run("istio", version=ISTIO_VERSION)
-    assert not installed.failed, installed.event
-    return client
+async def connected(frail: Stack, routed: Cluster) -> AsyncIterator[Meshery]:
+    """A Meshery whose cluster knows VirtualServices."""
+    async with Meshery(frail.gateway_address, [routed.kubeconfig_text]).connected() as connected:
+        yield connected
+        routed.kubectl("delete", _ROUTES, "handed-on", "--ignore-not-found")
 
 
 async def done_once(stack: Stack, client: Meshery, operation: str) -> list[Event]:
@@ -61,43 +79,43 @@ async def held_by(stack: Stack, service: str) -> None:
 
 
 async def test_a_translator_that_is_killed_while_it_asks_is_replaced(
-    frail: Stack, meshed: Meshery, cluster: Cluster
+    frail: Stack, connected: Meshery, cluster: Cluster
 ) -> None:
     frail.processes["lifecycle"].pause()
-    operation = await meshed.apply("custom", body=VIRTUAL_SERVICE)
+    operation = await connected.apply("custom", body=VIRTUAL_SERVICE)
     await held_by(frail, "translator")
     frail.processes["translator"].kill()
     frail.processes["lifecycle"].resume()
     frail.add("translator", name="translator-2")
-    await done_once(frail, meshed, operation)
+    await done_once(frail, connected, operation)
     assert cluster.kubectl("get", "virtualservice", "handed-on", "-o", "name")
 
 
 async def test_a_translation_waits_for_lifecycle_and_says_so(
-    frail: Stack, meshed: Meshery, cluster: Cluster
+    frail: Stack, connected: Meshery, cluster: Cluster
 ) -> None:
     frail.processes["lifecycle"].stop()
-    operation = await meshed.apply("custom", body=VIRTUAL_SERVICE)
-    await meshed.until(
-        lambda: any("no lifecycle worker" in r.event.summary for r in meshed.of(operation))
+    operation = await connected.apply("custom", body=VIRTUAL_SERVICE)
+    await connected.until(
+        lambda: any("no lifecycle worker" in r.event.summary for r in connected.of(operation))
     )
     frail.processes["lifecycle"].start()
-    events = await done_once(frail, meshed, operation)
+    events = await done_once(frail, connected, operation)
     assert [event.summary for event in events if event.phase is Phase.NOTE] == [
         "Waiting: no lifecycle worker is connected"
     ]
 
 
 async def test_nats_restarts_while_a_translation_waits(
-    frail: Stack, meshed: Meshery, cluster: Cluster
+    frail: Stack, connected: Meshery, cluster: Cluster
 ) -> None:
     frail.processes["lifecycle"].pause()
-    operation = await meshed.apply("custom", body=VIRTUAL_SERVICE)
+    operation = await connected.apply("custom", body=VIRTUAL_SERVICE)
     await held_by(frail, "translator")
     await asyncio.to_thread(frail.nats.kill)
     await asyncio.to_thread(frail.nats.start)
     frail.processes["lifecycle"].resume()
-    await done_once(frail, meshed, operation)
+    await done_once(frail, connected, operation)
 
 
 @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE.keys())
