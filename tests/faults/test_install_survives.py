@@ -68,6 +68,7 @@ async def test_the_api_server_restarts(frail: Stack, client: Meshery, cluster: C
     await _completed(client, operation)
 
 
+@pytest.mark.full
 async def test_the_gateway_is_killed_while_a_client_streams(
     frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:

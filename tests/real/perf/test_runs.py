@@ -49,6 +49,14 @@ async def trio(built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
         yield rig
 
 
+@pytest.fixture(scope="module")
+async def hurried(built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """Three workers of which one that conducts does not wait long for others."""
+    folder = tmp_path_factory.mktemp("hurried")
+    async with rigged(folder, workers=3, perf_start_within="4s") as rig:
+        yield rig
+
+
 def url(backend: Backend, path: str = "/") -> str:
     return f"http://{loopback.HOST}:{backend.port}{path}"
 
@@ -283,11 +291,11 @@ async def test_the_test_may_be_json(trio: Rig, target: Backend) -> None:
 
 
 async def test_a_run_that_found_no_workers_leaves_none_of_them_busy(
-    trio: Rig, target: Backend
+    hurried: Rig, target: Backend
 ) -> None:
-    error = await trio.refused(smp(url(target), duration="1h", connections=20, workers=20))
+    error = await hurried.refused(smp(url(target), duration="1h", connections=20, workers=20))
     assert error["code"] == "MB-6008"
-    assert counted(await trio.measured(smp(url(target), rps=30, duration="1s"))) == 30
+    assert counted(await hurried.measured(smp(url(target), rps=30, duration="1s"))) == 30
 
 
 @pytest.mark.parametrize(
@@ -311,8 +319,8 @@ async def test_nonsense_is_refused_at_once(
     assert target.requests.total() == 0
 
 
-async def test_too_few_workers(trio: Rig, target: Backend) -> None:
-    error = await trio.refused(smp(url(target), connections=5, workers=5), within_s=60)
+async def test_too_few_workers(hurried: Rig, target: Backend) -> None:
+    error = await hurried.refused(smp(url(target), connections=5, workers=5), within_s=60)
     assert error["code"] == "MB-6008"
     assert "2 of 5" in error["summary"]
 
@@ -358,6 +366,7 @@ async def test_two_runs_that_want_all_workers_both_end(trio: Rig, target: Backen
     assert target.requests.total() == 180
 
 
+@pytest.mark.full
 async def test_a_search_goes_on_without_a_worker_that_died(
     built: None, tmp_path: Path, target: Backend
 ) -> None:

@@ -346,8 +346,10 @@ async def test_a_drift_is_told_within_milliseconds(rig: Rig, space: str) -> None
     assert statistics.median(taken) < P50_S, taken
 
 
+@pytest.mark.full
 async def test_install_upgrade_and_uninstall_are_no_drift(rig: Rig) -> None:
-    """With everything that Istio and Kubernetes themselves write meanwhile."""
+    """With everything that Istio and Kubernetes themselves write meanwhile; the same through all
+    services is in test_drifts_told.py."""
     told, kept, events = len(rig.told), await rig.kept(), rig.events
     for number, version in enumerate((ISTIO_OLDER_VERSION, ISTIO_VERSION, ISTIO_VERSION)):
         await rig.run("istio", operation=f"install-{number}", version=version)
