@@ -34,11 +34,11 @@ up: $(READY) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/c
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo
 
-test: check $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit
-	@$(BIN)/python -m tests $(T)
+test: $(READY) $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit
+	@$(BIN)/python -m tests --check $(T)
 
-test-full: check $(PAGE) ## the same with the long matrices: about 40 minutes
-	@$(BIN)/python -m tests --full $(T)
+test-full: $(READY) $(PAGE) ## the same with the long matrices: about 40 minutes
+	@$(BIN)/python -m tests --check --full $(T)
 
 check: $(READY) ## format, lint, types, import rules: about a minute
 	@echo "check: format, lint, types, import rules and generated pages (about a minute)"

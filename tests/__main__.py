@@ -1,10 +1,11 @@
-"""`make test` and `make test-full`: the whole run, with the bed built beside what needs none of it.
+"""`make test` and `make test-full`: the whole run, with the bed built and the code checked beside it.
 
 A few tests that failed beside others run once more, one after the other: a machine of two cores is
 now and then too busy for a lease or a rate. Only what fails again is a failure, and the names are
 printed, because a test that needs this twice has a race to be mended.
 
-`python -m tests [--full] [pytest's own arguments]` ends with pytest's summary and status. The
+`python -m tests [--full] [--check] [pytest's own arguments]` ends with pytest's summary and status;
+with `--check`, `make check` runs beside the tests, and its first refusal ends them. The
 number of workers is `MESHBUS_TEST_WORKERS`, by default one more than there are cores and at most
 eight: tests wait half of their time, for a rollout or a lease.
 """
@@ -15,6 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,41 +29,60 @@ from tests.testbed.scheduling import FAILED_FILE
 _MOST_WORKERS = 8
 _MOST_AGAIN = 10
 """More failures than this are no accident."""
+_CHECK = "--check"
+_POLL_S = 0.2
+# Whoever keeps Python from writing bytecode would have some hundred processes compile every module.
+_COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
 _TYPICAL = "about 20 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
 
 
 def main(arguments: list[str]) -> int:
     """Runs everything; returns the status for the shell."""
+    own = [argument for argument in arguments if argument != _CHECK]
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
         min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
     )
-    _explain(full="--full" in arguments, workers=workers)
+    _explain(full="--full" in own, workers=workers)
     building.install_packages()
-    builder = _start_building()
     command = [sys.executable, "-m", "pytest", f"--numprocesses={workers}", "--dist=loadgroup"]
-    folder = tempfile.TemporaryDirectory(prefix="meshbus-tests-")
-    failed = Path(folder.name) / "failed"
-    run = subprocess.Popen(
-        # Groups begin in the order that the plugin gave them, not by their number of tests.
-        [*command, "--no-loadscope-reorder", *arguments],
-        env={**os.environ, FAILED_FILE: str(failed)},
-    )
-    try:
-        if builder is not None and builder.wait() != 0:
-            run.terminate()
-            run.wait()
-            return 1
-        status = run.wait()
-        return _again(failed) if status == pytest.ExitCode.TESTS_FAILED else status
-    except KeyboardInterrupt:
-        # The terminal has told pytest and the build as well.
-        return run.wait()
-    finally:
-        folder.cleanup()
-        if builder is not None and builder.poll() is None:
-            builder.terminate()
-            builder.wait()
+    with tempfile.TemporaryDirectory(prefix="meshbus-tests-") as folder:
+        failed, told = Path(folder) / "failed", Path(folder) / "check"
+        builder = _start_building()
+        check = _start_check(told) if _CHECK in arguments else None
+        if check is not None:
+            _say("`make check` runs beside them")
+        helpers = [helper for helper in (builder, check) if helper is not None]
+        run = subprocess.Popen(
+            # Groups begin in the order that the plugin gave them, not by their number of tests.
+            [*command, "--no-loadscope-reorder", *own],
+            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed)},
+        )
+        try:
+            if not _all_go_well(run, helpers):
+                if check is not None and check.poll():
+                    print(told.read_text(errors="replace"), end="")
+                    _say("`make check` refuses the code; the tests were ended")
+                return 1
+            status = run.returncode
+            return _again(failed) if status == pytest.ExitCode.TESTS_FAILED else status
+        except KeyboardInterrupt:
+            # The terminal has told pytest and those beside it as well.
+            return run.wait()
+        finally:
+            for process in (run, *helpers):
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+
+
+def _all_go_well(run: subprocess.Popen[bytes], helpers: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Waits for the end of all; False as soon as one beside the run has failed."""
+    while any(process.poll() is None for process in (run, *helpers)):
+        if any(helper.poll() for helper in helpers):
+            break
+        time.sleep(_POLL_S)
+    return not any(helper.poll() for helper in helpers)
 
 
 def _again(failed: Path) -> int:
@@ -97,6 +119,15 @@ def _start_building() -> subprocess.Popen[bytes] | None:
         building.build_all()
         return None
     return subprocess.Popen([sys.executable, "-m", "tests.testbed.building"])
+
+
+def _start_check(told: Path) -> subprocess.Popen[bytes]:
+    """`make check` in a process of its own, which tells what it finds to a file: pytest's dots stay
+    in lines."""
+    with told.open("wb") as file:
+        return subprocess.Popen(
+            ["make", "--no-print-directory", "check"], stdout=file, stderr=subprocess.STDOUT
+        )
 
 
 def _say(text: str) -> None:
