@@ -13,6 +13,9 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): requirements.lock
+	@test ! -L $(VENV) || { \
+	  echo "$(VENV) is a link to the environment of another checkout, which would be emptied: install there" >&2; \
+	  exit 1; }
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "Meshbus needs Python 3.11 ($(PYTHON) is not on PATH); install it or set PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
