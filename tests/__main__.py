@@ -1,4 +1,4 @@
-"""`make test` and `make test-full`: the whole run, with the bed built and the code checked beside it.
+"""`make test` and `make test-full`: the whole run, while the bed is built and the code is checked.
 
 A few tests that failed beside others run once more, one after the other: a machine of two cores is
 now and then too busy for a lease or a rate. Only what fails again is a failure, and the names are
