@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
+.PHONY: help demo up kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ page: $(PAGE) ## what the topology's page needs, beside it
 up: $(READY) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
 	@$(BIN)/python -m deploy.vendoring || echo "the live graph's page lacks its library; all else works"
 	@$(BIN)/python -m deploy.local up $(foreach cluster,$(CLUSTER),--cluster '$(cluster)')
+
+kubeconfig: $(READY) ## one with least rights for CONTEXT (TIER=read|manifests|full TTL=24h OUT=FILE REMOVE=1)
+	@$(BIN)/python -m deploy.local kubeconfig --context '$(CONTEXT)' $(if $(TIER),--tier '$(TIER)') \
+	  $(if $(TTL),--ttl '$(TTL)') $(if $(OUT),--out '$(OUT)') $(if $(REMOVE),--remove)
 
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo

@@ -6,6 +6,7 @@ They follow from the kinds that the services write and watch, so a new kind brin
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.topology.cluster import kinds
@@ -21,6 +22,14 @@ _ISTIO_GROUPS = [
     "telemetry.istio.io",
     "extensions.istio.io",
 ]
+_APPLIED = {
+    "": ["configmaps", "persistentvolumeclaims", "serviceaccounts", "services"],
+    "apps": ["daemonsets", "deployments", "statefulsets"],
+    "autoscaling": ["horizontalpodautoscalers"],
+    "batch": ["cronjobs", "jobs"],
+    "networking.k8s.io": ["ingresses", "networkpolicies"],
+    "policy": ["poddisruptionbudgets"],
+}
 
 
 def lifecycle_rules() -> list[Rule]:
@@ -48,6 +57,7 @@ def watching_rules() -> list[Rule]:
     rules = dict(groups) | {"gateway.networking.k8s.io": ["*"]}
     return [
         *(_rule(group, resources, _READING) for group, resources in sorted(rules.items())),
+        {"apiGroups": [*_ISTIO_GROUPS], "resources": ["*"], "verbs": [*_READING]},
         # Statistics of the proxies, where there is no Prometheus.
         _rule("", ["pods/proxy"], ["get"]),
     ]
@@ -75,3 +85,47 @@ def plural(kind: str) -> str:
     if name.endswith("y"):
         return f"{name[:-1]}ies"
     return f"{name}es" if name.endswith("s") else f"{name}s"
+
+
+class Tier(StrEnum):
+    """How far an account of Meshbus' own may go in a cluster; each has all of the one before."""
+
+    READ = "read"
+    MANIFESTS = "manifests"
+    FULL = "full"
+
+
+TIERS = {
+    Tier.READ: "The live graph, findings and drift: nothing is written, and no Secret is read.",
+    Tier.MANIFESTS: (
+        "Workloads and the configuration of a mesh as well: applications, SMI, designs, intents. "
+        "No Secrets, definitions, webhooks or rights. Whoever may create workloads may use every "
+        "ServiceAccount of their namespaces."
+    ),
+    Tier.FULL: (
+        "Istio itself as well: Secrets, definitions, webhooks, and roles with any rights, since "
+        "Istio's own have some that nobody else needs. Whoever has it can become the cluster's "
+        "administrator."
+    ),
+}
+"""What each is for, and what it is worth to a thief."""
+
+
+def tier_rules(tier: Tier) -> list[Rule]:
+    """The rules of the ClusterRole of a tier."""
+    rules = watching_rules()
+    if tier is not Tier.READ:
+        rules += manifest_rules()
+    if tier is Tier.FULL:
+        rules += lifecycle_rules()
+    return rules
+
+
+def manifest_rules() -> list[Rule]:
+    """What applications and a mesh's configuration are made of; labels of a namespace as well."""
+    groups = [*_ISTIO_GROUPS, "gateway.networking.k8s.io"]
+    return [
+        *(_rule(group, resources, _WRITING) for group, resources in _APPLIED.items()),
+        {"apiGroups": groups, "resources": ["*"], "verbs": [*_WRITING]},
+        _rule("", ["namespaces"], [*_READING, "create", "patch"]),
+    ]

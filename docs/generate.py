@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings
 
 from deploy import charting
 from deploy.nats.powers import POWERS, USERS
-from deploy.rights import lifecycle_rules, watching_rules
+from deploy.rights import TIERS, Tier, lifecycle_rules, tier_rules, watching_rules
 from services.chassis import errors
 from services.chassis.bus import streams
 from services.chassis.messages import (
@@ -246,10 +246,15 @@ def _rbac() -> str:
         "policies, traffic intents, `smi_conformance` and `istio-vet`. Sample applications, "
         "add-ons, designs and `custom` need whatever their objects need; translating SMI also "
         "reads Services, Deployments, StatefulSets, DaemonSets and Pods. The last rules are those "
-        "of the live graph; drift also watches the kinds of what was applied, never Secrets."
+        "of the live graph; drift also watches the kinds of what was applied, never Secrets.\n\n"
+        "`make kubeconfig CONTEXT=… TIER=…` makes an account with the rights of a tier below."
     )
-    manifest = yaml.safe_dump(role, sort_keys=False).rstrip()
-    return _page("Rights in a cluster", text, ["```yaml", manifest, "```"])
+    lines = ["```yaml", yaml.safe_dump(role, sort_keys=False).rstrip(), "```"]
+    for tier in Tier:
+        rules = json.loads(json.dumps(tier_rules(tier)))
+        manifest = yaml.safe_dump(rules, sort_keys=False).rstrip()
+        lines += ["", f"## Tier `{tier}`", "", TIERS[tier], "", "```yaml", manifest, "```"]
+    return _page("Rights in a cluster", text, lines)
 
 
 def _network() -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from deploy.local.kubeconfigs import Kubectl, grant, remove
+from deploy.rights import Tier
 from tests.testbed.bodies import config_map
-from tests.testbed.clusters import Cluster
+from tests.testbed.clusters import Cluster, kubectl_path
 from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
@@ -53,3 +55,23 @@ async def test_what_the_user_may_not_do_is_said(
     allowed = await meshery.run("custom", body=config_map("allowed"), kubeconfigs=[limited])
     assert not allowed.failed, allowed.event
     bare.kubectl("delete", "cm", "allowed")
+
+
+async def test_the_full_tier_of_make_kubeconfig_installs_istio(
+    bare: Cluster, meshery: Meshery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECTL", str(kubectl_path()))
+    kubectl = Kubectl.of(bare.name, kubeconfig=str(bare.kubeconfig))
+    granted = grant(kubectl, context=bare.name, tier=Tier.FULL, ttl="1h")
+    try:
+        body = (
+            "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nspec: {profile: minimal}"
+        )
+        installed = await meshery.run(
+            "istio", version=ISTIO_VERSION, body=body, kubeconfigs=[granted.text]
+        )
+        assert not installed.failed, installed.event
+        removed = await meshery.run("istio", delete=True, kubeconfigs=[granted.text])
+        assert not removed.failed, removed.event
+    finally:
+        remove(kubectl)
