@@ -103,6 +103,8 @@ class Followed(Message):
     encoding: str = ""
     """Its `Content-Encoding`."""
     since: AwareDatetime
+    renewed_by: str = ""
+    """The following that wrote it last: a repeat of it is no other one's."""
 
 
 class FollowRequest(Message):

@@ -66,7 +66,7 @@ class Followings:
             raise GrantRefused("a following only applies, and as registered")
         follow = plan.follow[0]
         stored = await self._stored(command.cluster, follow.source)
-        if stored is None or stored[1] != followed_revision(command.operation):
+        if stored is None or not _is_meant(stored, command):
             raise GrantRefused(
                 f"{follow.source[:160]} was sent anew or deleted since",
                 cause="a later operation, or a later following, has taken its place",
@@ -143,6 +143,7 @@ class Followings:
         record = stored[0].model_copy(
             update={
                 "facts": follow.facts,
+                "renewed_by": command.operation,
                 "objects": sorted({*stored[0].objects, *_objects(plan, follow.source)}),
             }
         )
@@ -165,6 +166,13 @@ class Followings:
 
 
 # --- what a following may bring ------------------------------------------------------------------
+
+
+def _is_meant(stored: tuple[Followed, int], command: Command) -> bool:
+    """Whether a following is of this record, or has written it: a worker may have died since."""
+    record, revision = stored
+    is_of_it = revision == followed_revision(command.operation)
+    return is_of_it or record.renewed_by == command.operation
 
 
 def _same_grant(record: Followed, command: Command) -> None:

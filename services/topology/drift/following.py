@@ -111,7 +111,7 @@ class Followings:
             fresh.answered = known.asked if is_current else ""
             fresh.since, fresh.moved = known.since, known.moved
         self._known[key] = fresh
-        self._places.put(key, frozenset(fact.place for fact in record.facts))
+        self._places.put(key, frozenset(map(_looked_up, record.facts)))
         self._queue.add(key)
 
     def ended(self, source: str) -> None:
@@ -257,6 +257,12 @@ def _key(source: str) -> Key:
     return Key(kind, namespace, name)
 
 
+def _looked_up(fact: Fact) -> Place:
+    """Where a change is looked up. Of accounts it is their namespace: pods of one may have labels
+    that another one's are selected by."""
+    return (ACCOUNT, fact.namespace, "") if fact.kind == ACCOUNT else fact.place
+
+
 def _touched(change: Change) -> Iterable[Place]:
     """The facts that an object is part of."""
     key = change.key
@@ -270,7 +276,7 @@ def _touched(change: Change) -> Iterable[Place]:
             return
         for one in (before, after):
             if one is not None and not (isinstance(one, Pod) and not _is_by_itself(one)):
-                yield (ACCOUNT, key.namespace, one.account)
+                yield (ACCOUNT, key.namespace, "")
 
 
 def _runs(one: Workload | Pod) -> tuple[object, ...]:

@@ -163,6 +163,10 @@ async def test_a_source_is_kept_with_its_grant_and_followed_beyond_its_deadline(
     assert second > first
     assert [bool(fact.digest) for fact in renewed.facts] == [True] * 4
     assert (renewed.grant, renewed.command) == (record.grant, record.command)
+    # A worker that died after that is followed by another one with the same command.
+    await bed.carried_out(command)
+    assert bed.kept()[1] == second
+    await bed.carried_out(await again(bed, samples.split(), facts=there("web")))
     with pytest.raises(GrantRefused, match="sent anew or deleted since"):
         await bed.authority.judge(command, "translator")
 

@@ -248,7 +248,8 @@ async def test_workloads_count_by_their_account_and_labels() -> None:
         world.put(workload("other", "other", app="b"))
         await world.is_idle()
         assert world.asked == []
-        world.put(workload("api-2", "api", app="a2"))
+        # Pods of another account that the same labels select.
+        world.put(workload("thief", "thief", app="a"))
         await world.until_asked(1)
 
 
