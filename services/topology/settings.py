@@ -37,8 +37,8 @@ class TopologySettings(BaseSettings):
         default=timedelta(milliseconds=80), ge=timedelta(milliseconds=10), le=timedelta(seconds=30)
     )
     """How long nothing that a translation depends on may have changed before it is translated
-    again: a deployment brings its Services and workloads one by one. Twenty times as long a burst
-    is waited out at most."""
+    again: a deployment brings its Services and workloads one by one. After more than eight changes
+    four times as long; fifty times as long a burst is waited out at most."""
     follow_attempts: int = Field(default=5, ge=1, le=100)
     """How often a translation that follows the cluster is tried, after 4, 8, 16, … seconds, before
     it is given up until something changes again."""

@@ -184,9 +184,12 @@ async def test_a_split_before_its_services_keeps_traffic_and_follows(following: 
 async def test_a_hundred_services_in_a_second_are_one_translation(following: Following) -> None:
     backends = {f"s{number}": 1 for number in range(100)}
     operation = await following.split(backends)
-    following.add("", *backends)
+    began = time.monotonic()
+    await asyncio.to_thread(following.add, "", *backends)
+    took_s = time.monotonic() - began
     await eventually(lambda: len(following.shares()) == 100, what="a hundred shares")
-    assert len(await following.applied(operation)) == 1
+    # A busy machine takes longer than a second to create them.
+    assert len(await following.applied(operation)) <= 1 + int(took_s)
 
 
 async def test_a_source_may_ask_only_to_be_told(following: Following) -> None:

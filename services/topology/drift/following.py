@@ -41,7 +41,9 @@ from services.topology.mesh.meshes import mesh_of
 _AGAIN_S = 1.0
 """Until the next try when the bus did not answer."""
 _FIRST_BACKOFF_S = 4.0
-_LONGEST_BURST = 20
+_MANY, _LONGER = 8, 4
+"""After so many changes the pause that ends a burst is so many times longer: more will come."""
+_LONGEST_BURST = 50
 """As a multiple of the pause that ends it: so long a burst is waited out at most."""
 
 Place = tuple[str, str, str]
@@ -84,6 +86,8 @@ class _Source:
     """When the burst began that is waited out; 0 without one."""
     moved: float = 0.0
     """When something that it depends on changed last."""
+    burst: int = 0
+    """Changes since the burst began."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +113,7 @@ class Followings:
         if known is not None and known.record.operation == record.operation:
             is_current = known.moved <= known.asked_at
             fresh.answered = known.asked if is_current else ""
-            fresh.since, fresh.moved = known.since, known.moved
+            fresh.since, fresh.moved, fresh.burst = known.since, known.moved, known.burst
         self._known[key] = fresh
         self._places.put(key, frozenset(map(_looked_up, record.facts)))
         self._queue.add(key)
@@ -126,8 +130,9 @@ class Followings:
         if not self._known:
             return
         places = {place for change in changes for place in _touched(change)}
-        for key in {key for place in places for key in self._places.having(place)}:
-            self._move(key)
+        for place in places:
+            for key in self._places.having(place):
+                self._move(key)
 
     def redefined(self) -> None:
         """The cluster may serve other versions of some kinds."""
@@ -137,6 +142,7 @@ class Followings:
     def _move(self, key: Key) -> None:
         known, now = self._known[key], asyncio.get_running_loop().time()
         known.moved, known.since = now, known.since or now
+        known.burst += 1
         self._queue.add(key, after_s=self.settle_s)
 
     # --- the work ---------------------------------------------------------------------------------
@@ -161,11 +167,12 @@ class Followings:
     def _waits_out(self, key: Key, known: _Source) -> bool:
         """Whether a burst of changes is not over."""
         now = asyncio.get_running_loop().time()
-        left = known.moved + self.settle_s - now
+        pause_s = self.settle_s * (_LONGER if known.burst > _MANY else 1)
+        left = known.moved + pause_s - now
         if left > 0 and now - known.since < self.settle_s * _LONGEST_BURST:
             self._queue.add(key, after_s=left)
             return True
-        known.since = 0.0
+        known.since, known.burst = 0.0, 0
         return False
 
     async def _look(self, key: Key, known: _Source) -> None:
