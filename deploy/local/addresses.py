@@ -115,8 +115,9 @@ class Addresses:
             or "none yet: CLUSTER=~/.kube/config[:context] make up, "
             "or the first operation from Meshery",
             "Istio": ", ".join(versions)
-            or f"no release in {self.releases} yet: unpack one there "
-            "as <version>/, or name another folder in MESHBUS_LIFECYCLE_DISTRIBUTIONS",
+            or f"no release in {self.releases} yet: the first one that is installed is fetched; "
+            "or unpack one there as <version>/, or name another folder in "
+            "MESHBUS_LIFECYCLE_DISTRIBUTIONS",
             "logs": self.logs,
         }
         return "\n".join(f"  {name:<11}{text}" for name, text in rows.items())

@@ -79,8 +79,7 @@ class Launch:
             for name, value in environment.items()
             if name.startswith(PREFIX) and name not in _OWN
         }
-        releases = settings.setdefault(DISTRIBUTIONS, str(folder / "istio"))
-        settings.setdefault(f"{PREFIX}TRANSLATOR_DISTRIBUTIONS", releases)
+        settings.setdefault(DISTRIBUTIONS, str(folder / "istio"))
         insecure = settings.get(f"{PREFIX}INSECURE_KUBECONFIGS", "").lower() in ("true", "1", "yes")
         candidates = [read_candidate(spec, allow_insecure=insecure) for spec in clusters]
         ports = Ports.moved(int(offset))

@@ -214,6 +214,8 @@ LIFECYCLE = User(
         _fetch("following", "whether a following is of a source that was applied"),
         _keys("following", "the sources of a cluster that is forgotten"),
         _store("catalog", "advertise its operations", keys="lifecycle"),
+        _store("definitions", "the definitions of Istio's kinds, for the translator"),
+        _fetch("definitions", "whether they are there already"),
         _fetch("credentials", "sealed kubeconfigs"),
         _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
         _store("credentials", "keep one that a cluster has accepted", keys="cluster.*"),
@@ -245,10 +247,15 @@ TRANSLATOR = User(
         _part_of_operations("state of operations that end here"),
         _fetch("ops", "state of operations"),
         _store("catalog", "advertise its operations", keys="translator"),
+        _fetch("definitions", "the definitions that it holds objects against"),
+        _keys("definitions", "of which versions of Istio there are some"),
         _audit("translator"),
         _verify(),
     ),
-    subscribe=_served("translator"),
+    subscribe=(
+        *_served("translator"),
+        Right("$KV.definitions.>", "notice those of another version at once"),
+    ),
     answers=True,
 )
 

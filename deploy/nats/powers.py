@@ -144,6 +144,12 @@ POWERS = (
         happens="lifecycle",
     ),
     _power(
+        "what counts as valid",
+        "other definitions of Istio's kinds in `definitions`, by which the translator would find "
+        "nothing wrong; the API server has its own",
+        happens="lifecycle",
+    ),
+    _power(
         "what counts as applied",
         "a record in `intents`, by which topology could have anything restored",
         happens="lifecycle",

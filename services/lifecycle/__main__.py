@@ -15,6 +15,7 @@ from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.granting import Checker
+from services.chassis.kube.definitions import BUCKET
 from services.chassis.messages import ClusterRecord, Followed
 from services.chassis.operations.retries import Retries
 from services.chassis.operations.running import Runner
@@ -34,6 +35,7 @@ from services.lifecycle.mesh.rendering import Rendering
 from services.lifecycle.operations import offered
 from services.lifecycle.queries import Answers
 from services.lifecycle.releases.fetching import Releases
+from services.lifecycle.releases.publishing import DefinitionsOnBus
 from services.lifecycle.releases.unpacking import Bounds
 from services.lifecycle.settings import LifecycleSettings
 from services.lifecycle.slots import Slots
@@ -53,6 +55,20 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     followings = Followings(Records(Bucket(bus, "following"), Followed), Bucket(bus, "clusters"))
     authority = Authority(Checker.of(settings.signing_public_keys), intents, followings)
     distributions = Distributions(own.distributions, own.render_timeout)
+    definitions = DefinitionsOnBus(Bucket(bus, BUCKET), own.distributions)
+
+    advertised: list[str] | None = None
+
+    async def used(version: str) -> None:
+        await definitions.publish([version])
+        await advertise()
+
+    async def advertise() -> None:
+        nonlocal advertised
+        if advertised != (offered_now := releases.offered()):
+            await runner.advertise(versions=offered_now)
+            advertised = offered_now
+
     releases = Releases(
         here=distributions.versions,
         folder=own.distributions,
@@ -61,6 +77,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         known=own.releases_known,
         most=own.releases_kept,
         bounds=Bounds(unpacked_bytes=own.release_unpacked_bytes, members=own.release_members),
+        used=used,
     )
     registrations = Registrations(
         Records(Bucket(bus, "clusters"), ClusterRecord),
@@ -124,7 +141,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     )
     if not releases.offered():
         log.warning("no_distributions", folder=str(own.distributions))
-    await runner.advertise(versions=releases.offered())
+    await definitions.publish(releases.here())
+    await advertise()
     try:
         async with (
             consuming(worker, mover, grace=settings.drain_grace),

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 import structlog
 
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.credentials import asking_to_forget
 from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
@@ -21,11 +22,13 @@ from services.chassis.service import Chassis, run
 from services.translator.adapters.distributions import Distributions
 from services.translator.adapters.followed import FollowedSources
 from services.translator.adapters.lifecycle import ClusterOfCommand
+from services.translator.adapters.published import followed_definitions
 from services.translator.catalog import offered
 from services.translator.following import authorize, following
 from services.translator.handlers import SERVICE, Handlers, changes
 from services.translator.queries import Answers
 from services.translator.settings import TranslatorSettings
+from services.translator.work import Definitions
 
 HTTP_PORT = 9112
 
@@ -39,12 +42,31 @@ def now() -> datetime:
 @asynccontextmanager
 async def compose(chassis: Chassis[TranslatorSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises what it offers, and consumes until the context is left."""
-    settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    own, bus = chassis.own, chassis.bus
     # A rule that refuses a value is a finding; the library logs it as a warning as well.
     logging.getLogger("cel").setLevel(logging.ERROR)
+    async with _definitions(bus, own) as definitions, _serving(chassis, definitions):
+        yield
+
+
+@asynccontextmanager
+async def _definitions(bus: Bus, own: TranslatorSettings) -> AsyncIterator[Definitions]:
+    """From the folder where one is named, else from the bus."""
+    if own.distributions is None:
+        async with followed_definitions(bus, own.gateway_api) as published:
+            yield published
+        return
     definitions = Distributions(own.distributions, own.gateway_api)
     if not definitions.versions():
         log.warning("no_definitions", folder=str(own.distributions))
+    yield definitions
+
+
+@asynccontextmanager
+async def _serving(
+    chassis: Chassis[TranslatorSettings], definitions: Definitions
+) -> AsyncIterator[None]:
+    settings, own, bus = chassis.settings, chassis.own, chassis.bus
 
     def cluster_of(command: Command, progress: Progress) -> ClusterOfCommand:
         return ClusterOfCommand(bus, command, own.facts_timeout, progress)

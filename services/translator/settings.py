@@ -18,9 +18,10 @@ class TranslatorSettings(BaseSettings):
         env_prefix="MESHBUS_TRANSLATOR_", frozen=True, use_attribute_docstrings=True
     )
 
-    distributions: Path
+    distributions: Path | None = None
     """Folder with one Istio distribution per version: `<version>/manifests`, the layout of an Istio
-    release archive. The definitions that objects are validated against come from there."""
+    release archive. The definitions that objects are validated against come from there. Without it
+    they come over the bus, of the versions that lifecycle has."""
     gateway_api: Path | None = None
     """Folder with the YAML files of the Gateway API's definitions; without it objects of the
     Gateway API are validated by the cluster alone."""

@@ -236,12 +236,14 @@ class Stack(Installation):
 
     def _own(self, service: str, *, http_port: int) -> dict[str, str]:
         own = super()._own(service, http_port=http_port)
-        if service in ("lifecycle", "translator"):
-            own[f"MESHBUS_{service.upper()}_DISTRIBUTIONS"] = str(distributions_folder())
         if service == "lifecycle":
+            own["MESHBUS_LIFECYCLE_DISTRIBUTIONS"] = str(distributions_folder())
             # No test goes out; those of releases have a server of their own.
             own["MESHBUS_LIFECYCLE_RELEASES"] = "off"
         if service == "translator":
+            if "lifecycle" not in self._services:
+                # Nobody publishes definitions, or not from the beginning.
+                own["MESHBUS_TRANSLATOR_DISTRIBUTIONS"] = str(distributions_folder())
             own["MESHBUS_TRANSLATOR_GATEWAY_API"] = str(gateway_api_folder())
         if service == "perf":
             own["MESHBUS_PERF_FORTIO"] = str(binary("fortio"))

@@ -218,6 +218,12 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         ),
         _bucket("catalog", "Operations that workers advertise"),
         _bucket(
+            "definitions",
+            "Definitions of Istio's kinds, of each release that lifecycle has",
+            # A tenth of a megabyte for each version.
+            most_bytes=1 << 26,
+        ),
+        _bucket(
             "credentials",
             "Kubeconfigs, each sealed to the service that uses it",
             # Those of as many operations as the queue of commands holds, and of their clusters.

@@ -65,7 +65,7 @@ class Asking(Protocol):
 
 
 async def _nothing(_version: str) -> None:
-    """Nobody wants to know that a version came."""
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,8 @@ class Releases:
     most: int = 12
     """Distributions in the folder."""
     bounds: Bounds = field(default_factory=Bounds)
-    arrived: Callable[[str], Awaitable[None]] = _nothing
-    """Told of a version that has come."""
+    used: Callable[[str], Awaitable[None]] = _nothing
+    """Told of each version that is here and wanted, which others may want to know more of."""
 
     def fetchable(self) -> list[str]:
         """Known versions that are not here and would be fetched, newest first."""
@@ -103,16 +103,19 @@ class Releases:
 
         Raises `VersionUnknown`, `ReleaseUnavailable` or `ReleaseRefused`.
         """
-        here = self.here()
-        if self.source is None or (here and not version.strip()):
-            return choose_version(version, here)
+        chosen = self._chosen(version)
+        if self.source is not None and chosen not in self.here():
+            await work.fence.guard(self._brought(chosen, self.source, work))
+        await self.used(chosen)
+        return chosen
+
+    def _chosen(self, version: str) -> str:
+        """Any exact version may be fetched; without one it is the newest here, or the newest known
+        where there is none."""
         exact = Version.parse(version) if version.strip() else None
-        if exact is None:
-            # Nothing is here: the newest known one. A text that is no version is refused.
-            return await self.wanted(choose_version(version, self.offered()), work)
-        if str(exact) not in here:
-            await work.fence.guard(self._brought(str(exact), self.source, work))
-        return str(exact)
+        if exact is not None and self.source is not None:
+            return str(exact)
+        return choose_version(version, self.here() or self.fetchable())
 
     async def _brought(self, version: str, source: Source, work: Asking) -> None:
         progress = work.progress
@@ -164,7 +167,6 @@ class Releases:
         finally:
             stop.set()
             await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-        await self.arrived(version)
 
     def _prepare(self, version: str, aside: Path) -> None:
         """Makes room; what is left of an earlier try goes."""

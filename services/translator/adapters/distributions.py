@@ -48,15 +48,20 @@ class Distributions:
 
     def _load(self, version: str) -> Schemas:
         file = _definitions(self.folder / version)
-        files = [file] if file is not None else []
-        if self.gateway_api is not None and self.gateway_api.is_dir():
-            files += sorted(self.gateway_api.glob("*.yaml"))
         try:
-            return Schemas.read(path.read_text() for path in files)
+            texts = [file.read_text()] if file is not None else []
+            return Schemas.read([*texts, *gateway_api_texts(self.gateway_api)])
         except OSError as error:
             raise SchemasMissing(
                 f"the definitions of Istio {version} cannot be read: {error.strerror}"
             ) from None
+
+
+def gateway_api_texts(folder: Path | None) -> list[str]:
+    """The definitions of the Gateway API, which are no part of Istio's releases."""
+    if folder is None or not folder.is_dir():
+        return []
+    return [path.read_text() for path in sorted(folder.glob("*.yaml"))]
 
 
 def _definitions(distribution: Path) -> Path | None:

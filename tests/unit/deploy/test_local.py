@@ -89,7 +89,6 @@ def test_settings_of_the_caller_count_but_for_what_the_launcher_gives(tmp_path: 
     assert launch.settings == {
         "MESHBUS_TOPOLOGY_DRIFT": "heal",
         "MESHBUS_LIFECYCLE_DISTRIBUTIONS": "/istio",
-        "MESHBUS_TRANSLATOR_DISTRIBUTIONS": "/istio",
     }
 
 

@@ -136,6 +136,7 @@ REFUSED_PUBLISHES = {
         "$KV.clusters.a",
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
+        "$KV.definitions.a",
     ),
     "lifecycle": (
         *STREAM_CHANGES,
@@ -171,6 +172,7 @@ REFUSED_PUBLISHES = {
         "$KV.intents.a",
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
+        "$KV.definitions.a",
     ),
     "perf": (
         *CREDENTIAL_READS,
@@ -194,6 +196,7 @@ REFUSED_PUBLISHES = {
         "$KV.intents.a",
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
+        "$KV.definitions.a",
     ),
     "topology": (
         "$JS.API.STREAM.MSG.GET.KV_credentials",
@@ -220,6 +223,7 @@ REFUSED_PUBLISHES = {
         "$KV.leases.mesh.a",
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
+        "$KV.definitions.a",
     ),
     "operator": (
         *CREDENTIAL_READS,
@@ -360,6 +364,8 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
             await _written(Bucket(bus, bucket), own=False)
         await _sealer(bus).register("lcluster", "a kubeconfig")
         await Bucket(bus, "catalog").put("lifecycle", b"{}")
+        await Bucket(bus, "definitions").get("1_29_7")
+        await Bucket(bus, "definitions").put("1_29_7", b"{}")
         await publisher.event(_event("lifecycle", "l1"))
         leases = Leases(Bucket(bus, "leases"), "test", WITHIN)
         async with leases.held("mesh.uid", operation="l1", attempt=1, fence=Fence(WITHIN)):
