@@ -44,7 +44,8 @@ class Deadlines:
     patience: timedelta
     """How long after its command has left the queue an operation may still run."""
     _due: list[tuple[datetime, str]] = field(default_factory=list)
-    _watched: dict[str, RequestRecord] = field(default_factory=dict)
+    _watched: set[str] = field(default_factory=set)
+    """Ids alone: a busy gateway watches thousands for half an hour, and the bucket has the rest."""
     _overdue: dict[str, float] = field(default_factory=dict)
     """When operations that run were first seen after their deadlines, in loop time."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,18 +53,19 @@ class Deadlines:
     def watch(self, record: RequestRecord) -> None:
         """Looks after the operation when its deadline has passed."""
         if record.deadline is not None:
-            self._put(record, record.deadline + _MARGIN)
+            self._put(record.operation, record.deadline + _MARGIN)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             await self._wait()
             while self._due and self._due[0][0] <= self.now():
-                record = self._watched.pop(heapq.heappop(self._due)[1])
+                operation = heapq.heappop(self._due)[1]
+                self._watched.discard(operation)
                 try:
-                    await self._end(record)
+                    await self._end(operation)
                 except BusUnavailable:
-                    self._put(record, self.now() + _RETRY_AFTER)
+                    self._put(operation, self.now() + _RETRY_AFTER)
 
     async def scan(self) -> None:
         """Takes over operations that were accepted before this process started."""
@@ -90,11 +92,13 @@ class Deadlines:
         seen_s = self._overdue.setdefault(record.operation, now_s)
         return now_s - seen_s >= self.patience.total_seconds() + record.may_take_s
 
-    async def _end(self, record: RequestRecord) -> None:
+    async def _end(self, operation: str) -> None:
         """Fails the parts of the operation that no worker has begun, or ended when it is time."""
-        if await self.records.get(subjects.operation_key(record.operation)) is None:
+        kept = await self.records.get(subjects.operation_key(operation))
+        if kept is None:
             # Refused as a whole after all.
             return
+        record = kept[0]
         running = []
         for part in parts_of(record):
             stored = await self.notices.stored(part)
@@ -104,7 +108,7 @@ class Deadlines:
             elif not stored.state.is_terminal:
                 running.append(part)
         if running and not self._is_given_up(record):
-            self._put(record, self.now() + min(self.patience, _LOOKS_AGAIN_AFTER))
+            self._put(operation, self.now() + min(self.patience, _LOOKS_AGAIN_AFTER))
             return
         for part in running:
             log.warning("operation_abandoned", operation=part.operation, cluster=part.cluster)
@@ -121,9 +125,9 @@ class Deadlines:
         except TimeoutError:
             return
 
-    def _put(self, record: RequestRecord, due: datetime) -> None:
-        if record.operation in self._watched:
+    def _put(self, operation: str, due: datetime) -> None:
+        if operation in self._watched:
             return
-        self._watched[record.operation] = record
-        heapq.heappush(self._due, (due, record.operation))
+        self._watched.add(operation)
+        heapq.heappush(self._due, (due, operation))
         self._changed.set()
