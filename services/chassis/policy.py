@@ -67,6 +67,7 @@ class Rule(_Part):
     """Tokens of clusters as `mesh.gateway.clusters` shows them, not the names of contexts: those
     are the caller's own words."""
     namespaces: tuple[str, ...] = ("*",)
+    """Where objects may be written; `*` also means what lies in no namespace."""
     questions: tuple[str, ...] = ()
     """Of the service API, as `<service>.<verb>`: `topology.*`, `gateway.operations`."""
     events: Sight = Sight.OWN
