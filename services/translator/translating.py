@@ -1,7 +1,8 @@
 """From a request's objects to the steps of a plan; pure, so the same input gives the same plan.
 
 What an object goes through: a deprecated form becomes the current one, the API version becomes one
-that the cluster serves, and its kind's own definition judges it. All findings of all objects come
+that the cluster serves, and its kind's own definition judges it, as the API server would, and then
+what Istio's webhook asks beyond that. All findings of all objects come
 at once; one error keeps everything from being applied.
 """
 
@@ -23,6 +24,7 @@ from services.translator.extensions import check_extension
 from services.translator.istio.versions import in_served_version
 from services.translator.reports import Finding, Level, Line, Report
 from services.translator.smi import is_smi
+from services.translator.validity.judging import judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +176,9 @@ def _current(obj: KubeObject, context: Context, report: Report) -> KubeObject:
     if context.is_deletion:
         return current
     report.findings += modern.findings
-    if context.schemas is not None:
-        report.findings += validate(current, schemas=context.schemas)
-    report.findings += check_extension(current, target=target, root_namespace=root)
+    found = validate(current, schemas=context.schemas) if context.schemas is not None else []
+    found += check_extension(current, target=target, root_namespace=root)
+    report.findings += [*found, *judged(current, target=target, known=found)]
     return current
 
 

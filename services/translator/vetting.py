@@ -21,6 +21,7 @@ from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions import check_extension
 from services.translator.options import Options
 from services.translator.reports import Finding, Level
+from services.translator.validity.judging import judged
 from services.translator.work import Work
 
 _OF_TOPOLOGY = (
@@ -123,8 +124,9 @@ def vetted(
 ) -> list[Finding]:
     """All findings about one object alone; `version` "" stands for the newest."""
     target = version or None
-    return [
+    found = [
         *(validate(obj, schemas=schemas) if schemas is not None else ()),
         *modernized(obj, target=target, root_namespace=root_namespace).findings,
         *check_extension(obj, target=target, root_namespace=root_namespace),
     ]
+    return [*found, *judged(obj, target=target, known=found)]

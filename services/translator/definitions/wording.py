@@ -111,13 +111,20 @@ def _located(value: Any, pointer: Sequence[str | int]) -> tuple[Path, dict[str, 
     """The path of a place in `value`, and the mapping there; an empty one for anything else.
 
     The validator gives every part of a path that consists of digits as a number, also a field's
-    name such as "80".
+    name such as "80", and leaves out a name that is empty.
     """
     path: list[str | int] = []
     for part in pointer:
-        part = str(part) if isinstance(value, dict) else part
+        while isinstance(value, dict) and str(part) not in value and "" in value:
+            path.append("")
+            value = value[""]
+        if isinstance(value, dict):
+            part = str(part)
+            value = value.get(part)
+        else:
+            is_there = isinstance(value, list) and isinstance(part, int) and part < len(value)
+            value = value[part] if is_there else None
         path.append(part)
-        value = value[part]
     return tuple(path), value if isinstance(value, dict) else {}
 
 

@@ -482,9 +482,10 @@ async def test_one_bad_component_refuses_the_design_with_all_that_is_wrong() -> 
     with pytest.raises(ObjectsInvalid) as caught:
         await world.run(run_design, provision(REVIEWS, bad, SPACE, worse))
     summary = caught.value.summary
-    assert summary.startswith("3 problems in 2 objects:")
+    assert summary.startswith("4 problems in 2 objects:")
     for place in ("spec.hosts", "spec.http[0].route", "DestinationRule shop/worse: spec.host"):
         assert place in summary
+    assert "spec.http[0]: leads nowhere" in summary
     assert "reviews" not in summary
 
 

@@ -41,6 +41,7 @@ kind: VirtualService
 metadata: {name: reviews}
 spec:
   hosts: [reviews]
+  http: [{route: [{destination: {host: reviews}}]}]
 """
 
 
@@ -134,6 +135,32 @@ async def test_a_manifest_is_valid_or_not(text: str, valid: bool) -> None:
     answer = await Asking()("validate", manifest=VIRTUAL_SERVICE.replace("[reviews]", text))
     assert answer["valid"] is valid
     assert any(finding["level"] == "error" for finding in answer["findings"]) is not valid
+
+
+async def test_what_the_webhook_would_refuse_is_told_with_line_path_and_remedy() -> None:
+    text = (
+        "apiVersion: networking.istio.io/v1\n"
+        "kind: VirtualService\n"
+        "metadata: {name: a}\n"
+        "spec:\n"
+        "  hosts: [a]\n"
+        "  http:\n"
+        "  - match:\n"
+        "    - uri: {regex: '^/(?!admin).*'}\n"
+        "    route:\n"
+        "    - destination: {host: a}\n"
+        "  - match:\n"
+        "    - uri: {prefix: /m1}\n"
+    )
+    answer = await Asking()("validate", manifest=text)
+
+    assert not answer["valid"]
+    found = [finding for finding in answer["findings"] if finding["rule"] == "webhook"]
+    assert [(finding["line"], finding["path"], finding["level"]) for finding in found] == [
+        (8, "spec.http[0].match[0].uri.regex", "error"),
+        (11, "spec.http[1]", "error"),
+    ]
+    assert all(finding["remedy"] for finding in found)
 
 
 async def test_a_version_is_named_beside_the_manifest_or_in_it() -> None:

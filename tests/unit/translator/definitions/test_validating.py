@@ -115,6 +115,16 @@ def test_defaults_are_in_before_rules_and_not_in_the_object() -> None:
     ]
 
 
+def test_a_key_that_is_empty_is_part_of_the_place() -> None:
+    by_name = {"type": "object", "additionalProperties": with_field({**TEXT, "minLength": 1})}
+    found = findings(with_field(by_name), {"x": {"": {"x": ""}, "a": {"x": 1}}})
+
+    assert told(found) == [
+        'spec.x[""].x: must not be empty',
+        "spec.x.a.x: must be text, not a whole number",
+    ]
+
+
 def test_status_is_not_looked_at() -> None:
     assert validate(thing({}, status={"anything": [1]}), schemas=SCHEMAS) == []
 

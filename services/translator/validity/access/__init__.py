@@ -1,0 +1,1 @@
+"""Who may do what: policies, their conditions and paths, peers, tokens and their keys."""

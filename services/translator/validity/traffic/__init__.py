@@ -1,0 +1,1 @@
+"""What traffic does: routes and where they lead, gateways, sidecars, entries, and patches."""

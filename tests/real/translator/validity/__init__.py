@@ -1,0 +1,1 @@
+"""Our verdict beside that of the real istioctl."""

@@ -1,0 +1,1 @@
+"""Objects that Istio takes and refuses, as `istioctl validate` says."""
