@@ -29,6 +29,7 @@ from services.topology.mesh.security import (
 )
 
 _MUTUAL = ("ISTIO_MUTUAL", "MUTUAL")
+_ALL_HOSTS = ("*.local", "*", "*.cluster.local", f"*.svc.{hosts.DOMAIN}")
 _MODE_PATH = "spec.trafficPolicy.tls.mode"
 _PEER_PATH = "spec.mtls.mode"
 
@@ -42,13 +43,13 @@ def wide_rules(lens: Lens, namespace: str | None) -> Iterator[Config]:
     """DestinationRules that make callers of all Services, of a namespace or (None) of the mesh,
     speak mutual TLS; looked up by the few hosts that can mean all. A rule that its namespace keeps
     to itself makes nobody else do so."""
-    names = ["*.local", "*", "*.cluster.local", f"*.svc.{hosts.DOMAIN}"]
+    names = list(_ALL_HOSTS)
     if namespace is not None:
         names.append(f"*.{namespace}.svc.{hosts.DOMAIN}")
     for name in names:
         for rule in lens.tagged(kinds.DESTINATION_RULE, tags.host(name)):
-            is_theirs = namespace is not None and not is_visible(rule, namespace)
-            if tls_mode(rule) in _MUTUAL and not is_theirs:
+            # What holds for the mesh has to be seen everywhere.
+            if tls_mode(rule) in _MUTUAL and is_visible(rule, namespace or hosts.EVERYWHERE):
                 yield rule
 
 
@@ -100,20 +101,39 @@ def _turns_off(policy: Config) -> bool:
 
 
 def overridden(lens: Lens, rule: Config) -> Iterator[Finding]:
-    if lens.mesh().auto_mtls or tls_mode(rule):
+    """A DestinationRule without TLS settings that takes the place of a wider one with mutual TLS,
+    for the callers of its own namespace: of Istio's rules for one host only the narrowest holds."""
+    if lens.mesh().auto_mtls or _says_tls(rule):
         return
-    host = hosts.expanded(text(rule.spec, "host"), rule.namespace)
+    for wide in _wider(lens, hosts.expanded(text(rule.spec, "host"), rule.namespace)):
+        if is_visible(wide, rule.namespace):
+            yield tell(
+                "KIA0204",
+                rule.key,
+                f"It takes the place of {wide.key}, whose TLS mode is {tls_mode(wide)}.",
+                "spec.trafficPolicy" if rule.spec.get("trafficPolicy") else "spec.host",
+            )
+            return
+
+
+def _says_tls(rule: Config) -> bool:
+    """Whether a rule sets a TLS mode, for all ports or for some."""
+    settings = part(rule.spec, "trafficPolicy").get("portLevelSettings")
+    ports = settings if isinstance(settings, list) else []
+    return bool(tls_mode(rule)) or any(text(part(port, "tls"), "mode") for port in ports)
+
+
+def _wider(lens: Lens, host: str) -> Iterator[Config]:
+    """Rules with mutual TLS for more hosts than this one, those of a namespace first."""
+    space = whole_namespace(host)
     place = hosts.service_of(host)
-    if place is None:
-        return
-    for wide in wide_rules(lens, place[0]):
-        yield tell(
-            "KIA0204",
-            rule.key,
-            f"It takes the place of {wide.key}, whose TLS mode is {tls_mode(wide)}.",
-            "spec.trafficPolicy" if rule.spec.get("trafficPolicy") else "spec.host",
-        )
-        return
+    names = [f"*.{place[0]}.svc.{hosts.DOMAIN}"] if place is not None else []
+    if place is not None or space is not None:
+        names += _ALL_HOSTS
+    for name in names:
+        for rule in lens.tagged(kinds.DESTINATION_RULE, tags.host(name)):
+            if tls_mode(rule) in _MUTUAL:
+                yield rule
 
 
 def unaccepted(lens: Lens, rule: Config) -> Iterator[Finding]:

@@ -38,6 +38,13 @@ def rule(name: str, host: str, mode: str = "", **metadata: str) -> str:
     return one(NETWORKING, "DestinationRule", name, f"{{host: '{host}'{tls}}}", **metadata)
 
 
+def ports(settings: str) -> str:
+    """A rule for `a` with settings of port 80."""
+    port = f"{{port: {{number: 80}}, {settings[1:-1]}}}"
+    policy = f"{{trafficPolicy: {{portLevelSettings: [{port}]}}, host: a}}"
+    return one(NETWORKING, "DestinationRule", "a", policy)
+
+
 A = "{selector: {matchLabels: {app: a}}}"
 SOURCE = "spec.rules[0].from[0].source"
 OPERATION = "spec.rules[0].to[0].operation"
@@ -46,6 +53,13 @@ REGISTRY_ONLY = mesh_config("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}")
 PEERS_OF_MESH = peers("mesh", "{mtls: {mode: STRICT}}", namespace="istio-system")
 PLACES = space("default") + space("istio-system")
 DEFAULT_HOSTS = "*.default.svc.cluster.local"
+KEPT = one(
+    NETWORKING,
+    "DestinationRule",
+    "all",
+    "{host: '*.local', exportTo: [.], trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
+    namespace="other",
+)
 
 CASES = (
     # --- selectors -----------------------------------------------------------------------------
@@ -231,6 +245,32 @@ CASES = (
         code="KIA0204",
         wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + rule("a", "a"),
         right=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + rule("a", "a", "ISTIO_MUTUAL"),
+        on="DestinationRule default/a",
+        path="spec.host",
+    ),
+    Case(
+        # A rule that sets TLS for ports has said what it wants.
+        code="KIA0204",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + ports("{}"),
+        right=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + ports("{tls: {mode: SIMPLE}}"),
+        on="DestinationRule default/a",
+        path="spec.trafficPolicy",
+    ),
+    Case(
+        # A namespace's rule takes the place of the mesh's.
+        code="KIA0204",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL") + rule("ns", DEFAULT_HOSTS),
+        right=MANUAL
+        + rule("all", "*.local", "ISTIO_MUTUAL")
+        + rule("ns", DEFAULT_HOSTS, "ISTIO_MUTUAL"),
+        on="DestinationRule default/ns",
+        path="spec.host",
+    ),
+    Case(
+        # A rule that another namespace keeps to itself takes nothing from this one's callers.
+        code="KIA0204",
+        wrong=MANUAL + rule("all", "*.local", "ISTIO_MUTUAL", namespace="other") + rule("a", "a"),
+        right=MANUAL + KEPT + rule("a", "a"),
         on="DestinationRule default/a",
         path="spec.host",
     ),
