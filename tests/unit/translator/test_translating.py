@@ -305,8 +305,14 @@ def test_all_findings_of_all_objects_come_at_once() -> None:
 
 
 def test_what_cannot_be_validated_is_not_wrong() -> None:
-    found = translated(virtual_service({}), schemas=None)
+    routed = {"route": [{"destination": {"host": "a"}}], "unknown": 1}
+    found = translated(virtual_service(routed), schemas=None)
     assert found.findings == ()
+
+
+def test_without_definitions_istio_s_own_rules_still_hold() -> None:
+    [found] = translated(virtual_service({}), schemas=None).findings
+    assert (found.rule, found.place) == ("webhook", "spec.http[0]")
 
 
 # ---- SMI -----------------------------------------------------------------------------------------

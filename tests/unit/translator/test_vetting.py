@@ -20,10 +20,13 @@ SERVED = {
     "/Service": ["v1"],
 }
 MESH = MeshFact(revision="default", version="1.31.0")
-FINE = networking("VirtualService", {"hosts": ["a"]}, name="fine")
-WRONG = networking("VirtualService", {"hosts": 7, "http": [{}]}, name="wrong")
+ROUTED = {"hosts": ["a"], "http": [{"route": [{"destination": {"host": "a"}}]}]}
+FINE = networking("VirtualService", ROUTED, name="fine")
+# Wrong by its definition alone.
+WEIGHED = {"destination": {"host": "a"}, "weight": "many"}
+WRONG = networking("VirtualService", {"hosts": 7, "http": [{"route": [WEIGHED]}]}, name="wrong")
 UNTYPED = envoy_filter(patch("INSERT_FIRST", {"name": "x"}))
-OLD = networking("VirtualService", {"hosts": ["a"]}, name="old", version="v1beta1")
+OLD = networking("VirtualService", ROUTED, name="old", version="v1beta1")
 
 
 def having(*objects: KubeObject, meshes: tuple[MeshFact, ...] = (MESH,)) -> ClusterFacts:
@@ -50,11 +53,19 @@ async def test_every_finding_is_an_event_and_the_result_counts_them() -> None:
     assert [event.severity for event in errors] == [Severity.WARN] * 2
     assert [event.summary.split(": ")[:3] for event in errors] == [
         ["schema", "VirtualService shop/wrong", "spec.hosts"],
-        ["schema", "VirtualService shop/wrong", "spec.http[0].route"],
+        ["schema", "VirtualService shop/wrong", "spec.http[0].route[0].weight"],
     ]
     assert result.summary == "Vetting ran successfully"
     assert result.details.startswith("3 objects: 2 wrong, 1 notes.")
     assert dict(result.numbers) == {"objects": 3, "findings": 3, "wrong": 2}
+
+
+async def test_what_the_webhook_would_refuse_is_told() -> None:
+    world = World(having(networking("VirtualService", {"hosts": ["a"]}, name="idle")))
+    result = await vetted(world)
+    [remark] = about(world, "idle")
+    assert remark.summary.startswith("webhook: VirtualService shop/idle: spec: has no routes")
+    assert dict(result.numbers)["wrong"] == 1
 
 
 async def test_what_is_not_checked_is_named() -> None:
@@ -128,8 +139,7 @@ async def test_without_definitions_the_rest_is_still_looked_at(version: str) -> 
 
 async def test_what_is_wrong_is_not_crowded_out_by_remarks() -> None:
     old = [
-        networking("VirtualService", {"hosts": ["a"]}, name=f"old{n}", version="v1alpha3")
-        for n in range(300)
+        networking("VirtualService", ROUTED, name=f"old{n}", version="v1alpha3") for n in range(300)
     ]
     world = World(having(*old, WRONG))
     result = await vetted(world)
