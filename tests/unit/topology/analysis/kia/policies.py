@@ -21,6 +21,10 @@ def peers(name: str, spec: str = "{}", **metadata: str) -> str:
     return one(SECURITY, "PeerAuthentication", name, spec, **metadata)
 
 
+def tokens(name: str, spec: str) -> str:
+    return one(SECURITY, "RequestAuthentication", name, spec)
+
+
 def policy(spec: str, name: str = "ap", **metadata: str) -> str:
     return one(SECURITY, "AuthorizationPolicy", name, spec, **metadata)
 
@@ -66,7 +70,12 @@ CASES = (
     Case(
         code="KIA0002",
         wrong=peers("one") + peers("two"),
-        right=peers("one") + peers("two", namespace="other") + peers("three", A),
+        # Istio combines RequestAuthentications, so several of them are no mistake.
+        right=peers("one")
+        + peers("two", namespace="other")
+        + peers("three", A)
+        + tokens("one", "{}")
+        + tokens("two", "{}"),
         on="PeerAuthentication default/one",
         path="spec",
         also=(("PeerAuthentication default/two", "spec"),),
@@ -79,7 +88,9 @@ CASES = (
         right=deployment("a", "{app: a}")
         + deployment("b", "{tier: web}")
         + peers("one", A)
-        + peers("two", "{selector: {matchLabels: {tier: web}}}"),
+        + peers("two", "{selector: {matchLabels: {tier: web}}}")
+        + tokens("one", A)
+        + tokens("two", A),
         on="PeerAuthentication default/one",
         path="spec.selector",
         also=(("PeerAuthentication default/two", "spec.selector"),),

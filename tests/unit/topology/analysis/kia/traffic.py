@@ -69,6 +69,8 @@ TO_DOOR = one(
     GATEWAY_API, "HTTPRoute", "r", "{parentRefs: [{name: door, namespace: edge, sectionName: web}]}"
 )
 TO_SERVICE = "{parentRefs: [{group: '', kind: Service, name: a}]}"
+KEPT = service("a", namespace="other", annotations="{networking.istio.io/exportTo: .}")
+
 CASES = (
     Case(
         code="KIA0201",
@@ -243,6 +245,56 @@ CASES = (
         ),
         on="VirtualService default/vs",
         path=f"{ROUTE}[0].destination.host",
+    ),
+    *(
+        Case(
+            code="KIA1101",
+            wrong=wrong + to(f"{{destination: {{host: {host}}}}}"),
+            right=right + to("{destination: {host: a.other.svc.cluster.local}}"),
+            on="VirtualService default/vs",
+            path=f"{ROUTE}[0].destination.host",
+        )
+        for host, wrong, right in (
+            # Half of the cluster's domain makes no name of a Service.
+            (
+                "a.other.svc.cluster",
+                service("a", namespace="other"),
+                service("a", namespace="other"),
+            ),
+            # What a namespace keeps to itself is not there for others.
+            ("a.other.svc.cluster.local", KEPT, service("a", namespace="other")),
+        )
+    ),
+    Case(
+        code="KIA0202",
+        wrong=KEPT + rule("dr", "{host: a.other.svc.cluster.local}"),
+        right=service("a", namespace="other") + rule("dr", "{host: a.other.svc.cluster.local}"),
+        on="DestinationRule default/dr",
+        path="spec.host",
+    ),
+    Case(
+        code="KIA1004",
+        wrong=KEPT
+        + space("other")
+        + sidecar("{egress: [{hosts: [other/a.other.svc.cluster.local]}]}"),
+        right=service("a", namespace="other")
+        + space("other")
+        + sidecar("{egress: [{hosts: [other/a.other.svc.cluster.local]}]}"),
+        on="Sidecar default/sc",
+        path="spec.egress[0].hosts[0]",
+    ),
+    Case(
+        # A gateway by its host is the gateway by its namespace and name.
+        code="KIA1102",
+        wrong=gateway("gw", DOOR % (80, "a.com"), namespace="edge")
+        + route("{gateways: [gw.other.svc.cluster.local]}"),
+        right=gateway("gw", DOOR % (80, "a.com"), namespace="edge")
+        + route("{gateways: [gw.edge.svc.cluster.local]}")
+        + route("{gateways: [edge/gw]}", "named"),
+        on="VirtualService default/vs",
+        path="spec.gateways[0]",
+        # It is a former way to name one, too.
+        codes=("IST0101", "IST0132", "KIA1102", "KIA1108"),
     ),
     Case(
         code="KIA1102",
