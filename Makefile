@@ -7,7 +7,7 @@ READY  := $(VENV)/.meshbus-installed
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit clean
+.PHONY: help demo up kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit image clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +93,9 @@ sbom: $(READY) ## sbom.json: what Meshbus is made of, as CycloneDX
 
 audit: $(READY) ## known vulnerabilities of the pinned dependencies (asks api.osv.dev)
 	@$(BIN)/python -m deploy.auditing
+
+image: $(READY) $(PAGE) ## both images, by docker, podman or buildah (OPTIONS=--archives; BASE=debian)
+	@$(BIN)/python -m deploy.image $(if $(BASE),--base $(BASE)) $(OPTIONS)
 
 clean: ## removes the environment and the runs (the bed's cache stays)
 	rm -rf $(VENV) .run

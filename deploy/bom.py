@@ -23,7 +23,7 @@ from typing import Any
 from deploy import vendoring
 
 ROOT = Path(__file__).parents[1]
-_PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _VIA = re.compile(r"\s+#(?: via)?\s*(?P<parent>[A-Za-z0-9._-]+(?: \([^)]*\))?)?\s*\Z")
 _ROOT_PARENT = "meshbus (pyproject.toml)"
@@ -42,14 +42,14 @@ class Pin:
 
     @property
     def purl(self) -> str:
-        return f"pkg:pypi/{_normal(self.name)}@{self.version}"
+        return f"pkg:pypi/{normal(self.name)}@{self.version}"
 
 
 def read_lock(text: str) -> list[Pin]:
     """The pins of a `requirements.lock`, in its order."""
     pins: list[Pin] = []
     for line in text.splitlines():
-        if found := _PIN.match(line):
+        if found := PIN.match(line):
             pins.append(Pin(found["name"], found["version"]))
         elif found := _HASH.search(line):
             pins[-1].hashes.append(found[1])
@@ -61,7 +61,7 @@ def read_lock(text: str) -> list[Pin]:
 def bill(lock: str, project: Mapping[str, Any]) -> dict[str, Any]:
     """The document; `project` is the table of that name in pyproject.toml."""
     pins = read_lock(lock)
-    needed = _needed(pins, project["dependencies"])
+    required = needed(pins, project["dependencies"])
     own = f"pkg:pypi/{project['name']}@{project['version']}"
     page = f"pkg:npm/{vendoring.PACKAGE}@{vendoring.VERSION}"
     digest = hashlib.sha256(lock.encode()).hexdigest()
@@ -81,12 +81,12 @@ def bill(lock: str, project: Mapping[str, Any]) -> dict[str, Any]:
                 "licenses": [{"license": {"id": project["license"]}}],
             }
         },
-        "components": [*(_component(pin, needed) for pin in pins), _page_library(page)],
+        "components": [*(_component(pin, required) for pin in pins), _page_library(page)],
         "dependencies": _dependencies(pins, own, page),
     }
 
 
-def _component(pin: Pin, needed: frozenset[str]) -> dict[str, Any]:
+def _component(pin: Pin, required: frozenset[str]) -> dict[str, Any]:
     # A hash is of an archive, and there is one for each platform.
     distribution = {
         "type": "distribution",
@@ -100,7 +100,7 @@ def _component(pin: Pin, needed: frozenset[str]) -> dict[str, Any]:
         "version": pin.version,
         "purl": pin.purl,
         # Tools for building and testing are in the lock, but in no service.
-        "scope": "required" if _normal(pin.name) in needed else "excluded",
+        "scope": "required" if normal(pin.name) in required else "excluded",
         "externalReferences": [distribution],
     }
 
@@ -119,34 +119,34 @@ def _page_library(purl: str) -> dict[str, Any]:
     }
 
 
-def _needed(pins: Iterable[Pin], dependencies: Iterable[str]) -> frozenset[str]:
+def needed(pins: Iterable[Pin], dependencies: Iterable[str]) -> frozenset[str]:
     """What the services import, and whatever that asks for."""
     children: dict[str, list[str]] = {}
     for pin in pins:
         for parent in pin.parents:
-            children.setdefault(_normal(parent), []).append(_normal(pin.name))
-    pending = [_normal(re.split(r"[^A-Za-z0-9._-]", text)[0]) for text in dependencies]
-    needed: set[str] = set()
+            children.setdefault(normal(parent), []).append(normal(pin.name))
+    pending = [normal(re.split(r"[^A-Za-z0-9._-]", text)[0]) for text in dependencies]
+    found: set[str] = set()
     while pending:
         name = pending.pop()
-        if name not in needed:
-            needed.add(name)
+        if name not in found:
+            found.add(name)
             pending += children.get(name, ())
-    return frozenset(needed)
+    return frozenset(found)
 
 
 def _dependencies(pins: Iterable[Pin], own: str, page: str) -> list[dict[str, Any]]:
     pins = list(pins)
-    refs = {_normal(pin.name): pin.purl for pin in pins}
+    refs = {normal(pin.name): pin.purl for pin in pins}
     asked: dict[str, list[str]] = {own: [page], page: [], **{purl: [] for purl in refs.values()}}
     for pin in pins:
         for parent in pin.parents:
-            ref = own if parent == _ROOT_PARENT else refs[_normal(parent)]
+            ref = own if parent == _ROOT_PARENT else refs[normal(parent)]
             asked[ref].append(pin.purl)
     return [{"ref": ref, "dependsOn": sorted(found)} for ref, found in asked.items()]
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     """PEP 503's spelling of a package's name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 

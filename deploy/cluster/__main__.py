@@ -1,21 +1,28 @@
-"""`python -m deploy.cluster`: what the chart's Jobs run, each safe to repeat."""
+"""`python -m deploy.cluster`: what the chart's Jobs and compose run, each safe to repeat."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 from deploy.cluster.accounts import MOUNTED, SERVER, AccountMissing, kubeconfig_of
-from deploy.cluster.keys import missing_keys, missing_server_entries
+from deploy.cluster.keys import (
+    environment_of,
+    missing_keys,
+    missing_server_entries,
+    seed_entry,
+)
 from deploy.cluster.registering import register
 from deploy.cluster.storing import add_entries, kept_entries
+from deploy.nats.keys import write_private
 from services.chassis.bus.connection import connect
 from services.chassis.errors import MeshbusError
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.chassis.settings import ChassisSettings, SettingsError
+from services.chassis.settings import ChassisSettings, SettingsError, services
 
 
 async def _keys(arguments: argparse.Namespace) -> None:
@@ -48,9 +55,31 @@ async def _register(arguments: argparse.Namespace) -> None:
         await bus.close()
 
 
+def _write_files(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = folder / "keys.json"
+    keys, of_server = json.loads(kept.read_text()) if kept.exists() else ({}, {})
+    keys |= missing_keys(keys)
+    of_server |= missing_server_entries(of_server, keys)
+    write_private(kept, json.dumps([keys, of_server], indent=1) + "\n")
+    environments = {name: environment_of(name, keys) for name in (*services(), "admin")}
+    for name, variables in {**environments, "nats": of_server}.items():
+        text = "".join(f"{variable}={value}\n" for variable, value in variables.items())
+        write_private(folder / f"{name}.env", text)
+    write_private(folder / "operator.nk", keys[seed_entry("operator")] + "\n")
+    print(f"the keys are in {folder}; those that were there are the same")
+
+
+async def _files(arguments: argparse.Namespace) -> None:
+    await asyncio.to_thread(_write_files, arguments.folder)
+
+
 def _label(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name, value
+
+
+_COMMANDS = {"keys": _keys, "files": _files, "register": _register}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     registering.add_argument("--identity", default="local", help="whose cluster it counts as")
     registering.add_argument("--writing", type=Path, required=True, help="folder of lifecycle's")
     registering.add_argument("--reading", type=Path, required=True, help="folder of topology's")
+    files = commands.add_parser(
+        "files", help="make all keys in a folder, with a file of variables for each container"
+    )
+    files.add_argument("folder", type=Path)
     for command in (keys, registering):
         command.add_argument("--server", default=SERVER, help="default: %(default)s")
     return parser
@@ -77,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = _parser().parse_args()
     try:
-        asyncio.run({"keys": _keys, "register": _register}[arguments.command](arguments))
+        asyncio.run(_COMMANDS[arguments.command](arguments))
     except (AccountMissing, MeshbusError, SettingsError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The keys of an installation as two Secrets: what is there stays, what is missing is made.
+"""The keys of an installation, in Secrets or a folder: what is there stays, the rest is made.
 
 A key that was replaced would cut off whoever has the former one, and what was sealed to it would be
 lost; so no upgrade ever renews one. docs/how-to/keys.md says how a person does.
@@ -57,3 +57,18 @@ def missing_server_entries(kept: Mapping[str, str], keys: Mapping[str, str]) -> 
         # The name in front keeps a server from reading the text as a number.
         wanted[name] = kept.get(name) or f"key-{secrets.token_urlsafe(_SECRET_BYTES)}"
     return {name: value for name, value in wanted.items() if kept.get(name) != value}
+
+
+def environment_of(service: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which a service, or the user admin, gets its keys and nobody else's."""
+    variables = {
+        "MESHBUS_NATS_SEED": keys[seed_entry(service)],
+        "MESHBUS_SEALING_PUBLIC_KEYS": keys[SEALING_PUBLIC],
+    }
+    if service in RECEIVERS:
+        variables["MESHBUS_SEALING_PRIVATE_KEY"] = keys[sealing_entry(service)]
+    if service == "gateway":
+        variables["MESHBUS_SIGNING_KEY"] = keys[SIGNING]
+    if service == "lifecycle":
+        variables["MESHBUS_SIGNING_PUBLIC_KEYS"] = keys[SIGNING_PUBLIC]
+    return variables

@@ -242,6 +242,15 @@ PROGRAMS: tuple[Program, ...] = (
         typical_seconds=120,
     ),
     Program(
+        # Reads and checks a Compose file: the part of `docker compose config` that does.
+        name="compose-spec",
+        module="github.com/compose-spec/compose-go/v2",
+        version="v2.16.2",
+        binaries={"compose-spec": "github.com/compose-spec/compose-go/v2/cmd"},
+        ldflags="-s -w",
+        typical_seconds=10,
+    ),
+    Program(
         # No program: the Gateway API's definitions are files of its module.
         name="gateway-api",
         module="sigs.k8s.io/gateway-api",
