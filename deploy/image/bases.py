@@ -63,9 +63,9 @@ def debian_base(engine: Engine, folder: Path, *, epoch: int) -> str:
         "--quiet",
         "--variant=extract",
         f"--include={','.join(_PACKAGES)}",
-        f"--customize-hook=mkdir -p $1/etc/ssl/certs && sh -c '{_AUTHORITIES}' - $1",
-        f"--customize-hook={_removing()}",
-        f"--customize-hook={_compiling()}",
+        f"--extract-hook=mkdir -p $1/etc/ssl/certs && sh -c '{_AUTHORITIES}' - $1",
+        f"--extract-hook={_removing()}",
+        f"--extract-hook={_compiling()}",
         SUITES[python],
         str(archive),
     ]

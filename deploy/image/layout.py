@@ -19,6 +19,8 @@ _PROGRAMS = ("nats-server", "dumb-init")
 _WITHOUT_WHEEL = "nkeys"
 _UNWANTED = frozenset({"tests", "test", "__pycache__", "sample_data"})
 """Folders of packages that are for their makers alone."""
+_LEXERS = frozenset({"python", "special"})
+"""All that a traceback is coloured by; there are 250 more."""
 _SOURCES = frozenset({".pyi", ".pyx", ".pxd", ".pxi", ".c", ".h"})
 _VOLUMES = ("data", "istio")
 _PROGRAM_MODE, _FILE_MODE, _FOLDER_MODE = 0o755, 0o644, 0o755
@@ -67,6 +69,9 @@ def _install(image: Image, tree: Path) -> None:
         if path.is_dir() and path.name in _UNWANTED:
             shutil.rmtree(path)
         elif path.suffix in _SOURCES or path.name in ("RECORD", "INSTALLER", "REQUESTED"):
+            path.unlink()
+    for path in library.glob("pygments/lexers/[!_]*.py"):
+        if path.stem not in _LEXERS:
             path.unlink()
     _strip(library)
 

@@ -281,6 +281,9 @@ PROGRAMS: tuple[Program, ...] = (
 PACKAGES: tuple[Package, ...] = (
     # Debian's own build does; a build of its Go module would take minutes more.
     Package(name="prometheus", program="/usr/bin/prometheus"),
+    # What builds images without an engine; `make test-full` does.
+    Package(name="buildah", program="/usr/bin/buildah"),
+    Package(name="mmdebstrap", program="/usr/bin/mmdebstrap", typical_seconds=10),
     # The browser that the tests of the topology's page drive.
     Package(name="chromium", program="/usr/bin/chromium", typical_seconds=60),
 )
