@@ -140,7 +140,9 @@ async def test_what_was_not_there_is_deleted_by_the_rollback(
     }
     spec = {"host": ingress.host, "trafficPolicy": {"connectionPool": pool}}
     rule = istio_object("DestinationRule", name="small", namespace=NAMESPACE, spec=spec)
-    final = await meshery.run("performance-gate", body=gate(ingress, change=json.dumps(rule)))
+    final = await meshery.run(
+        "performance-gate", body=gate(ingress, change=json.dumps(rule), duration="3s")
+    )
     assert final.failed
     assert final.event.error_code == "MB-6012"
     assert cluster.kubectl("get", "destinationrules", "-n", NAMESPACE, "-o", "name") == ""
@@ -227,6 +229,7 @@ def gate(
     retries: int = 0,
     change: str = "",
     threshold: float = 0.1,
+    duration: str = "6s",
 ) -> str:
     """The body of a gate whose change is the route with a delay or retries, or another one."""
     route = ingress.route(delay_ms=delay_ms)
@@ -235,7 +238,7 @@ def gate(
     return smp(
         ingress.url,
         rps=60,
-        duration="6s",
+        duration=duration,
         client=ingress.client,
         workers=1,
         change=change or json.dumps(route),

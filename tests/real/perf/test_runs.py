@@ -127,7 +127,7 @@ async def test_the_search_finds_where_the_target_saturates(trio: Rig, target: Ba
         url(target),
         connections=2,
         workers=1,
-        saturation={"lowest": 10, "highest": 160, "stepSeconds": 2, "precision": 0.2},
+        saturation={"lowest": 10, "highest": 160, "stepSeconds": 2, "precision": 0.4},
         objective={"p90Ms": 150, "rateRatio": 0.9},
     )
     measurement = await trio.measured(body, within_s=120)
@@ -212,7 +212,6 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
     assert [text[:80] for text in texts if canary in text] == []
 
 
-@pytest.mark.alone
 async def test_a_baseline_is_kept_and_compared_with(trio: Rig, target: Backend) -> None:
     body = smp(url(target), rps=100, duration="4s", baseline="nightly")
     first = await trio.measured(body)
@@ -436,7 +435,6 @@ async def _conductor(rig: Rig, run: str) -> str:
     return str(json.loads(stored)["worker"])
 
 
-@pytest.mark.alone
 async def test_a_killed_workers_shard_runs_again(
     built: None, tmp_path: Path, target: Backend
 ) -> None:

@@ -119,15 +119,15 @@ async def test_an_envoys_rates_are_what_was_sent(door: Door, admins: EnvoyAdmins
     assert (flows[EDGE].sent, flows[EDGE].received) == (0, 0)
 
 
-@pytest.mark.alone
 async def test_an_envoys_response_times_come_with_its_next_flush(
     door: Door, admins: EnvoyAdmins
 ) -> None:
     clock = Clock()
     telemetry = EnvoyTelemetry(admins, clock=clock)
     await telemetry.flows(at=now(), window_s=60)
-    door.backend.delay_s = 0.06
-    door.edge.visitor.ask_often(Request(host=HOST), 10)
+    # So slow that a busy machine adds little to it.
+    door.backend.delay_s = 0.6
+    door.edge.visitor.ask_often(Request(host=HOST), 4)
     door.backend.delay_s = 0.0
     found: dict[str, float] = {}
 
@@ -139,8 +139,8 @@ async def test_an_envoys_response_times_come_with_its_next_flush(
 
     await eventually(is_flushed, what="response times", within_s=_WITHIN_S)
     # Requests of other tests may be among them.
-    assert 50 < found["99"] <= 100
-    assert 0 < found["avg"] <= 100
+    assert 500 < found["99"] <= 1000
+    assert 0 < found["avg"] <= 1000
 
 
 async def test_a_restarted_envoy_begins_to_count_again(door: Door, admins: EnvoyAdmins) -> None:
