@@ -21,10 +21,3 @@ def cluster(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """One real cluster for the whole run; each test works in a namespace of its own."""
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="session")
-def second_cluster(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster beside the shared one, for operations on several."""
-    with Cluster(tmp_path_factory.mktemp("second"), name="second") as running:
-        yield running

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.testbed.clusters import Cluster
+from tests.testbed.kube_fixtures import second_cluster
 from tests.testbed.meshery import Meshery, without_istio
 from tests.testbed.stack import SERVICES, Stack
 

@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.testbed.clusters import Cluster
+from tests.testbed.kube_fixtures import second_cluster
 from tests.testbed.meshery import Meshery, without_istio
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
 from tests.testbed.tracing import Jaeger
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def jaeger(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
     with Jaeger(tmp_path_factory.mktemp("jaeger")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(
         tmp_path_factory.mktemp("stack"), otlp_endpoint=jaeger.otlp_http_endpoint
@@ -27,14 +28,14 @@ def stack(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
     """A Meshery that has the shared cluster selected."""
     async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
         yield connected
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def istio_cluster(cluster: Cluster) -> Cluster:
     """The shared cluster, for tests between which Istio comes and goes: they stay together."""
     return cluster

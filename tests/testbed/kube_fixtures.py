@@ -16,6 +16,14 @@ from tests.testbed.clusters import Cluster
 from tests.testbed.proxies import FaultProxy
 
 
+@pytest.fixture(scope="package")
+def second_cluster(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster beside the shared one, for operations on several. It ends with the folder whose
+    conftest has it: three hundredths of a processor go into one that nobody asks."""
+    with Cluster(tmp_path_factory.mktemp("second"), name="second") as running:
+        yield running
+
+
 @pytest.fixture
 async def client(cluster: Cluster) -> AsyncIterator[KubeClient]:
     """The administrator's, with a client certificate."""

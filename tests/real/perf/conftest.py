@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.testbed.kube_fixtures import second_cluster
+
 
 @pytest.fixture(autouse=True)
 def _built(built: None) -> None:
