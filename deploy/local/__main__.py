@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.local import kubeconfigs, launching
+from deploy.local.doctor import checks
+from deploy.local.doctor.examining import Patient, examine
 from deploy.local.processes import LaunchError
 from deploy.nats.keys import write_private
 from deploy.rights import Tier
@@ -17,12 +20,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0 when what was asked for is so."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "doctor":
+            return _doctor(options)
         if options.command == "kubeconfig":
             return _kubeconfig(options)
         return launching.up(options.folder, clusters=options.cluster)
     except LaunchError as error:
         print(f"meshbus: {error}", file=sys.stderr)
         return 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    patient = Patient(
+        folder=options.folder.resolve(),
+        nats=options.nats,
+        nkey=options.nkey,
+        gateway=options.gateway,
+        prometheus=options.prometheus,
+        meshery=options.meshery,
+    )
+    found = asyncio.run(examine(patient))
+    print(checks.as_json(found) if options.json else checks.as_lines(found))
+    return checks.status_of(found)
 
 
 def _kubeconfig(options: argparse.Namespace) -> int:
@@ -61,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--folder", type=Path, default=launching.FOLDER, help="keys, streams and logs: %(default)s"
     )
+    doctor = commands.add_parser(
+        "doctor", help="what is wrong and what to do; exit status 1 when something does not work"
+    )
+    doctor.add_argument(
+        "--folder", type=Path, default=launching.FOLDER, help="of `up`: %(default)s"
+    )
+    doctor.add_argument("--nats", default="", metavar="URL", help="another installation's")
+    doctor.add_argument("--nkey", type=Path, metavar="FILE", help="its operator's seed file")
+    doctor.add_argument("--gateway", default="", metavar="HOST:PORT", help="its gRPC")
+    doctor.add_argument("--prometheus", default="", metavar="URL")
+    doctor.add_argument("--meshery", default="", metavar="URL")
+    doctor.add_argument("--json", action="store_true", help="for programs")
     granting = commands.add_parser(
         "kubeconfig", help="an account with least rights in a cluster, as a kubeconfig with a token"
     )

@@ -101,8 +101,8 @@ class Addresses:
             "--inbox-prefix _INBOX_operator --select"
         )
 
-    def screen(self, versions: Sequence[str]) -> str:
-        """One screen for people; `versions` are the Istio releases at hand."""
+    def screen(self, versions: str) -> str:
+        """One screen for people; `versions` tells the Istio releases at hand."""
         clusters = ", ".join(f"{c['name']} ({c['cluster'][:8]}…)" for c in self.kube)
         rows = {
             "gateway": f"{self.gateway}   gRPC, every generation of Meshery's contract",
@@ -114,10 +114,9 @@ class Addresses:
             "clusters": clusters
             or "none yet: CLUSTER=~/.kube/config[:context] make up, "
             "or the first operation from Meshery",
-            "Istio": ", ".join(versions)
-            or f"no release in {self.releases} yet: the first one that is installed is fetched; "
-            "or unpack one there as <version>/, or name another folder in "
-            "MESHBUS_LIFECYCLE_DISTRIBUTIONS",
+            "Istio": versions
+            or f"no release in {self.releases} yet: unpack one there "
+            "as <version>/, or name another folder in MESHBUS_LIFECYCLE_DISTRIBUTIONS",
             "logs": self.logs,
         }
         return "\n".join(f"  {name:<11}{text}" for name, text in rows.items())

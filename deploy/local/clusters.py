@@ -104,10 +104,24 @@ async def register(admin: ChassisSettings, *, signing_key: str, candidate: Candi
 
 async def registered(operator: ChassisSettings) -> list[ClusterRecord]:
     """All registered clusters, as the gateway tells them; raises a `MeshbusError`."""
+    answer = await _answer(operator, service="gateway", verb="clusters")
+    return [ClusterRecord.model_validate(entry) for entry in answer["clusters"]]
+
+
+async def releases(operator: ChassisSettings) -> str:
+    """Which versions of Istio there are, in words; raises a `MeshbusError`."""
+    answer = await _answer(operator, service="lifecycle", verb="versions")
+    here, source = ", ".join(answer["versions"]), answer.get("source")
+    if source:
+        return f"{here or 'none here yet'}; others are fetched from {source} when asked for"
+    return here
+
+
+async def _answer(operator: ChassisSettings, *, service: str, verb: str) -> dict[str, Any]:
     bus = await connect(operator, service="operator")
     try:
-        answer = await ask(bus, {}, service="gateway", verb="clusters", within=_WITHIN)
-        return [ClusterRecord.model_validate(entry) for entry in answer["clusters"]]
+        answer: dict[str, Any] = await ask(bus, {}, service=service, verb=verb, within=_WITHIN)
+        return answer
     finally:
         await bus.close()
 

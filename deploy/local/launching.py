@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from deploy.local.addresses import FILE, Addresses, Ports, host_of
-from deploy.local.clusters import Candidate, read_candidate, register, registered
+from deploy.local.clusters import Candidate, read_candidate, register, registered, releases
 from deploy.local.installations import ROOT, SERVICES, Installation
 from deploy.local.keyrings import KeyRing
 from deploy.local.probing import fetch
@@ -84,6 +84,11 @@ class Launch:
         candidates = [read_candidate(spec, allow_insecure=insecure) for spec in clusters]
         ports = Ports.moved(int(offset))
         return cls(folder=folder, clusters=candidates, settings=settings, ports=ports)
+
+    def running_at(self, addresses: Addresses) -> Installation:
+        """The one that runs in this folder already, whatever ports this call would choose."""
+        nats = int(addresses.nats.rpartition(":")[2])
+        return replace(self, ports=replace(self.ports, nats=nats)).installation()
 
     def installation(self) -> Installation:
         """With the keys of an earlier start, or fresh ones."""
@@ -251,7 +256,7 @@ def _show(launch: Launch, installation: Installation) -> None:
         logs=str(installation.folder),
     )
     addresses.write(launch.folder)
-    print(f"\n{addresses.screen(versions_in(Path(addresses.releases)))}\n", flush=True)
+    _print(addresses, installation)
 
 
 def _known(installation: Installation) -> list[dict[str, str]]:
@@ -260,14 +265,9 @@ def _known(installation: Installation) -> list[dict[str, str]]:
     return [{"name": r.name, "cluster": r.cluster, "server": r.server} for r in records]
 
 
-def versions_in(folder: Path) -> list[str]:
-    """Istio releases that lie there, newest first."""
-    found = [p.parents[1].name for p in folder.glob("*/bin/istioctl")]
-    return sorted(found, key=_number, reverse=True)
-
-
-def _number(version: str) -> list[int]:
-    return [int(part) if part.isdecimal() else 0 for part in version.split(".")]
+def _print(addresses: Addresses, installation: Installation) -> None:
+    told = asyncio.run(releases(installation.settings("operator")))
+    print(f"\n{addresses.screen(told)}\n", flush=True)
 
 
 def _users(settings: Mapping[str, str]) -> tuple[User, ...]:
@@ -292,13 +292,12 @@ def _join(launch: Launch) -> int:
         say(f"Meshbus is being started or ended in {launch.folder} already: wait a moment")
         return 1
     say(f"Meshbus runs in {launch.folder} already (pid {_holder(launch.folder)}):")
+    installation = launch.running_at(addresses)
     if launch.clusters:
-        there = replace(launch.ports, nats=int(addresses.nats.rpartition(":")[2]))
-        installation = replace(launch, ports=there).installation()
         _register(launch, installation)
         addresses = replace(addresses, kube=_known(installation))
         addresses.write(launch.folder)
-    print(f"\n{addresses.screen(versions_in(Path(addresses.releases)))}\n", flush=True)
+    _print(addresses, installation)
     return 0
 
 

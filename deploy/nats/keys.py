@@ -67,6 +67,11 @@ def environment_file(folder: Path, user: str) -> Path:
     return folder / f"{user}.env"
 
 
+def read_key(file: Path) -> UserKey:
+    """The key whose seed a file holds; raises `KeyFileError`, or an OSError."""
+    return _read(file)
+
+
 def write_keys(folder: Path, keys: dict[str, UserKey]) -> list[Path]:
     """Writes a seed file and an environment file for each user, readable by their owner only."""
     written = []

@@ -13,13 +13,19 @@ from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import MalformedRequest, ObjectNotFound
-from services.chassis.messages import DryRunQuestion, FactsQuestion
+from services.chassis.messages import (
+    ClusterQuestion,
+    DryRunQuestion,
+    FactsQuestion,
+    RightsQuestion,
+)
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.retries import Retries
 from services.lifecycle.authority import Authority, asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
 from services.lifecycle.cluster.registrations import Registrations
+from services.lifecycle.cluster.rights import review
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
@@ -46,6 +52,7 @@ class Answers:
             Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel, changes=True),
             Query("forget", '{"operation": ID, "cluster": TOKEN}', self.forget, changes=True),
             Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
+            Query("rights", '{"cluster": TOKEN, "rules": [POLICY RULE]}', self.rights),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
             Query("retry", '{"letter": PLACE IN DLQ}', self.retry, changes=True),
@@ -103,6 +110,15 @@ class Answers:
             refusals = await dry_run(connection, question.objects)
         return {"refusals": refusals}
 
+    async def rights(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Whether the cluster is reached from here, what its account may not do, and its clock."""
+        try:
+            question = RightsQuestion.model_validate(asked)
+        except ValidationError as error:
+            raise MalformedRequest(f"not a question about rights: {_places(error)}") from None
+        async with self._connected(question) as connection:
+            return await review(connection.client, question.rules)
+
     async def deregister(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Forgets a cluster, its credentials, and what was applied to it: nothing drifts there any
         more, and no translation follows it. Its next operation registers it again."""
@@ -127,9 +143,7 @@ class Answers:
         return {"operation": command.operation, "cluster": command.cluster, "retried": True}
 
     @asynccontextmanager
-    async def _connected(
-        self, question: FactsQuestion | DryRunQuestion
-    ) -> AsyncIterator[Connection]:
+    async def _connected(self, question: ClusterQuestion) -> AsyncIterator[Connection]:
         """The cluster of a question, through the credential that it names and may use."""
         self.authority.may_open(
             question.credential,

@@ -104,6 +104,8 @@ class Answer:
     code: int
     body: bytes
     subject: str = ""
+    date: str = ""
+    """The server's clock, as HTTP tells it."""
 
     def json(self) -> Any:
         """The decoded body; raises `AnswerUnusable`, or `AnswerTooLarge` for too many values."""
@@ -270,7 +272,8 @@ class KubeClient:
             async with self._open(method, url, headers=headers, data=body) as response:
                 self._count(method, str(response.status))
                 await self._refuse(response, method, subject)
-                return Answer(response.status, await self._read(response), subject)
+                date = response.headers.get("Date", "")
+                return Answer(response.status, await self._read(response), subject, date)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._count(method, "none")
             raise self._unreachable(error) from None

@@ -154,6 +154,20 @@ class FactsQuestion(ClusterQuestion):
     """Read istiod's Deployments and their ConfigMaps as well."""
 
 
+class RightsRule(Piece):
+    """A PolicyRule of `rbac.authorization.k8s.io/v1`, as its YAML has it."""
+
+    apiGroups: list[str] = Field(max_length=20)  # noqa: N815
+    resources: list[str] = Field(max_length=50)
+    verbs: list[str] = Field(max_length=20)
+
+
+class RightsQuestion(ClusterQuestion):
+    """The question of `mesh.lifecycle.rights`: may the cluster's account do all of this?"""
+
+    rules: list[RightsRule] = Field(max_length=100)
+
+
 class DryRunQuestion(ClusterQuestion):
     """The question of `mesh.lifecycle.dryrun`: would the API server take these objects?"""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -69,12 +71,19 @@ async def test_it_starts_mends_itself_ends_and_comes_back(
     assert f"cluster {cluster.name} is registered" in second.stdout
     assert [entry["cluster"] for entry in launched.addresses["kube"]] == [token]
 
+    await _doctor_finds_it_well(launched, cluster)
     before = launched.children()
     assert set(before) == {*SERVICES, "nats-server"}
     os.kill(before["perf"], signal.SIGKILL)
     await asyncio.to_thread(launched.hear, "perf was killed (signal 9)", "started again in 0.5 s")
     await asyncio.to_thread(launched.hear, "perf is ready again")
     assert launched.children()["perf"] != before["perf"]
+
+    os.kill(launched.children()["perf"], signal.SIGSTOP)
+    ill = await asyncio.to_thread(launched.run, "doctor")
+    assert ill.returncode == 1
+    assert re.search(r"fail +perf +none answers", ill.stdout), ill.stdout
+    assert "python -m services.perf" in ill.stdout
 
     # An end in order, and the same once more: keys and clusters are those of before.
     assert await asyncio.to_thread(launched.end, signal.SIGTERM) == 0
@@ -94,6 +103,27 @@ async def test_it_starts_mends_itself_ends_and_comes_back(
     )
 
 
+async def _doctor_finds_it_well(launched: Launched, cluster: Cluster) -> None:
+    """All is as it should be, the rights in the cluster among it; from outside as well."""
+    looked = await asyncio.to_thread(launched.run, "doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(looked.stdout)}
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    for name in ("NATS", "NATS' clock", "keys", "key operator", "streams", "disk", *SERVICES):
+        assert checks[name]["verdict"] == "ok", checks[name]
+    assert checks[f"cluster {cluster.name}: rights"]["verdict"] == "ok"
+    assert checks[f"cluster {cluster.name}: clock"]["verdict"] == "ok"
+    assert "1.31.0" in checks["Istio releases"]["text"]
+    addresses = launched.addresses
+    elsewhere = await asyncio.to_thread(
+        launched.run,
+        *("doctor", "--nats", addresses["nats"], "--nkey", addresses["operator_nkey"]),
+        *("--gateway", addresses["gateway"], "--prometheus", "http://127.0.0.1:1"),
+    )
+    assert elsewhere.returncode == 1
+    [refused] = [line for line in elsewhere.stdout.splitlines() if line.startswith("fail")]
+    assert "Prometheus" in refused
+
+
 async def _answers(address: str) -> None:
     async with GenerationClient(Generation.G, address) as client:
         assert (await client.call("MeshName", {})).name
@@ -106,6 +136,9 @@ def _is_private(folder: Path) -> None:
 
 
 def test_what_is_in_the_way_is_told(launched: Launched, tmp_path: Path) -> None:
+    absent = launched.run("doctor")
+    assert absent.returncode == 1
+    assert "does not run" in absent.stdout
     refused = launched.run("up", "--cluster", str(tmp_path / "none"))
     assert refused.returncode == 1
     assert "no such kubeconfig" in refused.stderr

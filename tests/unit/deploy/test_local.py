@@ -17,7 +17,7 @@ import yaml
 from deploy.local.addresses import HTTP, Addresses, Ports
 from deploy.local.clusters import read_candidate
 from deploy.local.keyrings import KeyRing
-from deploy.local.launching import Launch, alone_in, versions_in
+from deploy.local.launching import Launch, alone_in
 from deploy.local.processes import LaunchError, Process
 from deploy.local.supervising import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_AFTER_S, Supervised
 from services.chassis.sealing import RECEIVERS
@@ -100,15 +100,6 @@ def test_one_folder_has_one_launcher(tmp_path: Path) -> None:
         assert later
 
 
-def test_releases_are_listed_by_number(tmp_path: Path) -> None:
-    for version in ("1.9.0", "1.30.3", "1.31.0", "none"):
-        (tmp_path / version / "bin").mkdir(parents=True)
-        if version != "none":
-            (tmp_path / version / "bin" / "istioctl").touch()
-    assert versions_in(tmp_path) == ["1.31.0", "1.30.3", "1.9.0"]
-    assert versions_in(tmp_path / "nowhere") == []
-
-
 class TestAddresses:
     def test_they_are_read_as_they_were_written(self, tmp_path: Path) -> None:
         addresses = Addresses(
@@ -124,11 +115,11 @@ class TestAddresses:
         )
         addresses.write(tmp_path)
         assert Addresses.read(tmp_path) == addresses
-        screen = addresses.screen([])
+        screen = addresses.screen("")
         for words in ("ADAPTER_URLS=127.0.0.1:10000", "kind (k6fhwq2s", addresses.context_line):
             assert words in screen
         assert "MESHBUS_LIFECYCLE_DISTRIBUTIONS" in screen
-        assert "1.31.0" in addresses.screen(["1.31.0"])
+        assert "1.31.0" in addresses.screen("1.31.0")
 
     def test_none_and_broken_ones(self, tmp_path: Path) -> None:
         assert Addresses.read(tmp_path) is None
