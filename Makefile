@@ -1,26 +1,33 @@
 # Meshbus: one task runner for people and CI. `make help` lists what there is.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+# The first of these that is there and can be used.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+  && { command -v $$p; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.meshbus-installed
+RUNS   := $(VENV)/.meshbus-runtime
 PAGE   := services/topology/page/vendor/cytoscape-license.txt
 
+LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --quiet
+UPGRADE ?= --upgrade
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit image clean
+.PHONY: help demo up doctor kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit image clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(READY): requirements.lock
-	@test ! -L $(VENV) || { \
-	  echo "$(VENV) is a link to the environment of another checkout, which would be emptied: install there" >&2; \
-	  exit 1; }
-	@command -v $(PYTHON) >/dev/null || { \
-	  echo "Meshbus needs Python 3.11 ($(PYTHON) is not on PATH); install it or set PYTHON=…" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { \
-	  echo "Meshbus needs Python 3.11 or 3.12; $(PYTHON) is another version" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+# What Meshbus needs to run; the second file is what its tests and checks need as well.
+$(RUNS): runtime.lock
+	@test -n "$(PYTHON)" || { \
+	  echo "Meshbus needs Python 3.11, 3.12, 3.13 or 3.14, and none is on PATH: set PYTHON=…" >&2; exit 1; }
+	@[ "$$($(BIN)/python -V 2>/dev/null)" = "$$($(PYTHON) -V)" ] || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r runtime.lock
+	@touch $@
+
+$(READY): $(RUNS) requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
@@ -30,11 +37,14 @@ $(PAGE): deploy/vendoring.py | $(READY)
 
 page: $(PAGE) ## what the topology's page needs, beside it
 
-up: $(READY) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
+up: $(RUNS) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
 	@$(BIN)/python -m deploy.vendoring || echo "the live graph's page lacks its library; all else works"
 	@$(BIN)/python -m deploy.local up $(foreach cluster,$(CLUSTER),--cluster '$(cluster)')
 
-kubeconfig: $(READY) ## one with least rights for CONTEXT (TIER=read|manifests|full TTL=24h OUT=FILE REMOVE=1)
+doctor: $(RUNS) ## what is wrong with `make up`, and what to do (OPTIONS='--nats URL --nkey FILE')
+	@$(BIN)/python -m deploy.local doctor $(OPTIONS)
+
+kubeconfig: $(RUNS) ## one with least rights for CONTEXT (TIER=read|manifests|full TTL=24h OUT=FILE REMOVE=1)
 	@$(BIN)/python -m deploy.local kubeconfig --context '$(CONTEXT)' $(if $(TIER),--tier '$(TIER)') \
 	  $(if $(TTL),--ttl '$(TTL)') $(if $(OUT),--out '$(OUT)') $(if $(REMOVE),--remove)
 
@@ -84,9 +94,10 @@ proto: $(READY) ## generate proto/meshops_pb2.py from proto/meshops.proto
 docs: $(READY) ## generate the reference pages
 	@$(BIN)/python -m docs.generate
 
-lock: $(READY) ## pin all dependencies with hashes
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
-	  --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
+lock: $(READY) ## pin all dependencies with hashes, for every Python and machine (UPGRADE=: as they are)
+	@$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) $(UPGRADE) -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock $(LOCKED) -o runtime.lock
+	@$(BIN)/python -m deploy.locking
 
 sbom: $(READY) ## sbom.json: what Meshbus is made of, as CycloneDX
 	@$(BIN)/python -m deploy.bom > sbom.json && echo "wrote sbom.json"
