@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 LOCKS = {"runtime.lock": "manylinux_2_28", "requirements.lock": "manylinux_2_31"}
-"""With the oldest C library that each is for: Envoy, which only tests need, asks for a newer one."""
+"""With the oldest C library that each is for: Envoy, which only tests need, wants a newer one."""
 
 SOURCES = {"nkeys": MACHINES, "hdrhistogram": ("aarch64",)}
 """Packages without a wheel, by machine: the first is Python alone; the second is compiled, so there
