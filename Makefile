@@ -14,7 +14,7 @@ LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up doctor kubeconfig page test test-full check unit bench faults fuzz soak bed bed-down proto lock docs sbom audit image clean
+.PHONY: help demo up doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs sbom audit image clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ unit: $(READY) ## only the tests that need no bed
 bench: $(READY) $(PAGE) ## the side-by-side measurements; writes their pages in docs/reference
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m tests.bench
+
+gate-simulation: $(READY) ## how often a performance gate is wrong: minutes of simulation
+	@$(BIN)/python -m tests.bench.gate
 
 faults: $(READY) ## the fault matrix in full
 	@$(BIN)/python -m tests --full tests/faults

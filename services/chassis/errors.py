@@ -88,7 +88,8 @@ the place that raises knows better.
     │   ├── BaselineUnknown       MB-6011
     │   ├── RegressionFound       MB-6012
     │   ├── TargetRefused         MB-6013
-    │   └── LoadRefused           MB-6014
+    │   ├── LoadRefused           MB-6014
+    │   └── ObjectiveBroken       MB-6015
     ├── TopologyError             the live graph of a mesh
     │   ├── TelemetryUnavailable  MB-7001
     │   ├── ClusterNotWatched     MB-7002
@@ -606,6 +607,11 @@ class TargetRefused(PerfError, code="MB-6013", status=Status.PERMISSION_DENIED):
 class LoadRefused(PerfError, code="MB-6014", status=Status.PERMISSION_DENIED):
     probable_cause = "the test asks for more load than this installation makes"
     usual_remedy = "ask for less, or raise the ceiling that is named"
+
+
+class ObjectiveBroken(PerfError, code="MB-6015"):
+    probable_cause = "a run with the change broke a limit that all runs without it had held"
+    usual_remedy = "mend the change, or raise the limit in `objective` if it is not what is needed"
 
 
 class TopologyError(MeshbusError, status=Status.FAILED_PRECONDITION):

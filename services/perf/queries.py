@@ -38,6 +38,8 @@ from services.perf.runs.work import NO_CLUSTER, run_of
 
 _WITHIN = timedelta(seconds=5)
 _WAITING = timedelta(minutes=30)
+_MOST_COMPARED = 20
+"""Runs of a side: each takes milliseconds and is read whole."""
 _TEXT = "test"
 _RUN = '{"run": ID}'
 FORMATS = ("fortio", "smp", "measurement", "hdr", "hgrm", "html", "png")
@@ -69,7 +71,8 @@ class Answers:
             Query("results", f'{{"run": ID, "format": {" | ".join(FORMATS)}}}', self.read),
             Query(
                 "compare",
-                '{"before": ID or "baseline:NAME", "after": ID, "threshold": 0.1}',
+                '{"before": ID, [ID, …] or "baseline:NAME", "after": ID or [ID, …], '
+                '"paired": false, "threshold": 0.1}',
                 self.compare,
             ),
         ]
@@ -151,7 +154,7 @@ class Answers:
         return {"run": measurement.run, form: text}
 
     async def compare(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Two runs, or a baseline and a run."""
+        """Runs and others, or a baseline and runs."""
         threshold = asked.get("threshold", 0.1)
         if (
             isinstance(threshold, bool)
@@ -161,15 +164,32 @@ class Answers:
             raise MalformedRequest(
                 "threshold is not a share", remedy="send 0.1 for changes of more than a tenth"
             )
-        before = await self._before(_text(asked, "before"))
-        after = await self._measurement(_token(asked, "after"))
-        comparison = await asyncio.to_thread(compare, before, [after], threshold=float(threshold))
+        before = await self._side(asked, "before")
+        after = await self._side(asked, "after")
+        is_paired = asked.get("paired", False)
+        if not isinstance(is_paired, bool) or (is_paired and len(before) != len(after)):
+            raise MalformedRequest(
+                "paired is not true or false, or the sides have different numbers of runs",
+                remedy="send as many runs after as before, in the order of the pairs",
+            )
+        comparison = await asyncio.to_thread(
+            compare, before, after, threshold=float(threshold), is_paired=is_paired
+        )
         return {**comparison.model_dump(mode="json"), "told": comparison.text()}
 
-    async def _before(self, name: str) -> list[Measurement]:
-        prefix, _, baseline = name.partition(":")
-        if prefix != "baseline":
-            return [await self._measurement(_checked(name, "before"))]
+    async def _side(self, asked: dict[str, Any], field: str) -> list[Measurement]:
+        named = asked.get(field, "")
+        if isinstance(named, list):
+            if not 0 < len(named) <= _MOST_COMPARED:
+                raise MalformedRequest(
+                    f"{field} has no run, or more than {_MOST_COMPARED}",
+                    remedy="send the ids of a few runs",
+                )
+            ids = [_token({field: each}, field) for each in named]
+            return [await self._measurement(run) for run in ids]
+        prefix, _, baseline = _text(asked, field).partition(":")
+        if field != "before" or prefix != "baseline":
+            return [await self._measurement(_token(asked, field))]
         records = await self.store.baseline_records()
         found = [record for record in records if record.name == baseline]
         if not found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -30,6 +31,15 @@ class Backend:
     """How long an HTTP answer takes; may be changed at any time."""
     fails_every: int = 0
     """With n, every n-th HTTP answer is a 503."""
+    freezes: tuple[float, float] = (0.0, 0.0)
+    """Every so many seconds it answers no HTTP request for so many seconds."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long a request that comes now waits for its answer."""
+        every_s, frozen_s = self.freezes
+        gone_s = time.monotonic() % every_s if every_s else frozen_s
+        return self.delay_s + max(0.0, frozen_s - gone_s)
 
 
 class Backends:
@@ -73,8 +83,8 @@ class Backends:
         async def answer(request: web.BaseRequest) -> web.Response:
             backend.requests[request.method, request.path] += 1
             number = backend.requests.total()
-            if backend.delay_s:
-                await asyncio.sleep(backend.delay_s)
+            if wait_s := backend.wait_s:
+                await asyncio.sleep(wait_s)
             is_failing = backend.fails_every and number % backend.fails_every == 0
             return web.Response(status=503 if is_failing else 200, text=backend.name)
 

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from services.chassis.bus.subjects import hash_token, token
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
-from services.chassis.messages.models import Message
+from services.chassis.messages.models import Message, Piece
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 
 MOST_RUNS = 5
+_MOST_REMEMBERED = 20
 _UNKNOWN = "unknown"
 
 _BOOKKEEPING = (
@@ -42,6 +43,18 @@ _BOOKKEEPING = (
 selects WorkloadEntries by any label, and copies a Gateway's to the workload that it makes."""
 
 
+class Replacement(Piece):
+    """One time that a baseline began anew because somebody asked for it."""
+
+    run: str
+    """The run that it began anew with."""
+    by: str
+    """Who asked, as the gateway knows them."""
+    at: datetime
+    runs: list[str]
+    """What it had kept until then."""
+
+
 class BaselineRecord(Message):
     """The record of a baseline; its runs are objects of their own."""
 
@@ -55,6 +68,8 @@ class BaselineRecord(Message):
     """When the newest of them ended."""
     figures: dict[str, float] = Field(default_factory=dict)
     """Of the newest run, for lists."""
+    replaced: list[Replacement] = Field(default_factory=list)
+    """How it began anew, newest last."""
 
 
 def fingerprint(objects: Sequence[KubeObject], versions: Sequence[str]) -> str:
@@ -74,10 +89,11 @@ def baseline_key(name: str, service: str, fingerprint: str) -> str:
 def extended(
     record: BaselineRecord | None, *, name: str, measurement: Measurement
 ) -> BaselineRecord:
-    """`record` with one more run.
+    """`record` with one more run, which was judged to be like the others.
 
     A baseline takes five runs and then stays as it is. If each new run pushed the oldest one out, a
-    service that gets a little slower with every release would never differ from its baseline.
+    service that gets a little slower with every release would never differ from its baseline. For
+    the same reason a new configuration of the mesh takes the runs of `record` over.
     """
     runs = [run for run in (record.runs if record else []) if run != measurement.run]
     if record is not None and len(runs) >= MOST_RUNS:
@@ -87,14 +103,35 @@ def extended(
         service=measurement.service,
         fingerprint=measurement.fingerprint,
         runs=[*runs, measurement.run],
-        stored=measurement.started + timedelta(seconds=measurement.duration_s),
+        stored=_ended(measurement),
         figures=_figures(measurement),
+        replaced=record.replaced if record else [],
     )
+
+
+def renewed(
+    record: BaselineRecord | None, *, name: str, measurement: Measurement, by: str
+) -> BaselineRecord:
+    """A baseline of this run alone, which remembers what it replaces and who asked for that."""
+    begun = extended(None, name=name, measurement=measurement)
+    if record is None:
+        return begun
+    replacement = Replacement(
+        run=measurement.run, by=by, at=_ended(measurement), runs=list(record.runs)
+    )
+    remembered = [*record.replaced, replacement][-_MOST_REMEMBERED:]
+    return begun.model_copy(update={"replaced": remembered})
+
+
+def _ended(measurement: Measurement) -> datetime:
+    return measurement.started + timedelta(seconds=measurement.duration_s)
 
 
 def _figures(measurement: Measurement) -> dict[str, float]:
     durations = Histogram.of(measurement.tally.durations)
     percentiles = {f"p{p}_ms": durations.percentile_us(p) / 1000 for p in (50, 90, 99)}
+    responses = Histogram.of(measurement.tally.responses)
+    percentiles |= {f"response_p{p}_ms": responses.percentile_us(p) / 1000 for p in (50, 90, 99)}
     failed = measurement.tally.failed
     return {
         "requests": durations.count,

@@ -33,13 +33,7 @@ def obstacles(before: Sequence[Measurement], after: Sequence[Measurement]) -> li
 
 def remarks(before: Sequence[Measurement], after: Sequence[Measurement]) -> list[str]:
     """Notes for the reader that do not forbid the comparison."""
-    found = []
-    if len(before) == len(after) == 1:
-        found.append(
-            "One run on each side: how far runs differ among each other is not known, and only the "
-            "threshold guards against it"
-        )
-    found += [f"Run {run.run}: a shard ran again, later" for run in _rerun(before, after)]
+    found = [f"Run {run.run}: a shard ran again, later" for run in _rerun(before, after)]
     if len({run.workers for run in (*before, *after)}) > 1:
         found.append("The runs had different numbers of workers")
     return found

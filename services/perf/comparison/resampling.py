@@ -1,13 +1,12 @@
-"""Estimates by a block bootstrap over intervals how far the figures of a run vary by chance.
+"""Estimates by a block bootstrap over intervals how far a run's figures vary by its own events.
 
-Requests that follow each other share a queue, a garbage collection, a noisy neighbour. A test that
-takes them as independent (Kolmogorov and Smirnov, Mann and Whitney) finds a difference between any
-two runs of enough requests. So what is drawn again here are blocks of consecutive intervals, with
-all requests in them; their histograms are added, and the figures are read from the sum.
+Requests that follow each other share a queue, a garbage collection, a noisy neighbour. So what is
+drawn again are blocks of consecutive intervals, with all requests in them; their histograms are
+added, and the figures are read from the sum. A p99 that rests on a single stall comes out of this
+with a large error, because a third of the draws miss the stall.
 
-Drawing runs as well, as the textbook's hierarchical bootstrap does, was rejected: two to five runs
-are too few to draw from, and one run has nothing to say about others. The spread between runs is
-taken from the runs' own figures instead; `comparing` does that.
+It says nothing about other runs: how far those differ is taken from the runs' own figures, in
+`differences`, where what is found here is the least that runs are taken to differ by.
 """
 
 from __future__ import annotations
@@ -21,20 +20,19 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from services.perf.measurements.histograms import slot_range
+from services.perf.measurements.histograms import HistogramMessage, slot_range
 from services.perf.measurements.tallies import IntervalMessage, TallyMessage
 
 Floats = npt.NDArray[np.float64]
 
-RESAMPLES = 1000
+RESAMPLES = 200
+"""Draws: they tell an error to five in a hundred, which is more than a few runs can use."""
 LEAST = 1e-6
-"""Below any duration and rate; logarithms begin here."""
+"""Below any time and rate; logarithms begin here."""
 LEAST_ROWS = 3
 """Intervals that a stage needs so that blocks of them can be drawn."""
 _MOST_ROWS = 120
 _LEAST_INNER_ROWS = 3
-_OVERLAP_GAIN = 1.5
-"""Overlapping blocks tell as much about the variance as 1.5 times as many separate ones."""
 
 
 class Metric(StrEnum):
@@ -59,12 +57,10 @@ def scaled(metric: Metric, value: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The consecutive rows of one stage of one run: blocks are drawn within it only."""
+    """The consecutive rows of one stage: blocks are drawn within it only."""
 
     first: int
     rows: int
-    run: int
-    """Index of the run."""
 
     @property
     def block(self) -> int:
@@ -75,7 +71,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The intervals of some runs as rows. Long runs have several intervals in a row."""
+    """The intervals of a run as rows. Long runs have several intervals in a row."""
 
     values_us: Floats
     """Of each slot that holds something, ascending."""
@@ -89,43 +85,18 @@ class Table:
     stretches: Sequence[Stretch]
 
     @property
-    def block_s(self) -> float:
-        return max(stretch.block for stretch in self.stretches) * float(self.inner_s.max())
-
-    @property
-    def degrees(self) -> float:
-        """Degrees of freedom of the resampled variance."""
-        return sum(_OVERLAP_GAIN * stretch.rows / stretch.block for stretch in self.stretches)
-
-    @property
     def has_rate(self) -> bool:
-        return int(np.count_nonzero(self.inner_s)) >= _LEAST_INNER_ROWS * self.runs
-
-    @property
-    def runs(self) -> int:
-        return self.stretches[-1].run + 1
+        return int(np.count_nonzero(self.inner_s)) >= _LEAST_INNER_ROWS
 
     def figures(self) -> dict[Metric, float]:
-        """Over all runs; durations in microseconds."""
+        """Of the run; times in microseconds."""
         ones = np.ones((1, len(self.requests)))
         return {metric: float(value[0]) for metric, value in self._figures(ones).items()}
-
-    def figures_of_runs(self) -> dict[Metric, Floats]:
-        """Of each run on its own."""
-        weights = np.zeros((self.runs, len(self.requests)))
-        for stretch in self.stretches:
-            weights[stretch.run, stretch.first : stretch.first + stretch.rows] = 1
-        return self._figures(weights)
 
     def variances(self) -> dict[Metric, float]:
         """Of the scaled figures, from run to run if only the drawn blocks differed."""
         drawn = self._figures(self._draw())
-        # Blocks vary around the mean of those at hand instead of the true one: a share is lost.
-        lost = max(stretch.block / stretch.rows for stretch in self.stretches)
-        found = {
-            metric: float(np.var(scaled(metric, values))) / (1 - lost)
-            for metric, values in drawn.items()
-        }
+        found = {metric: float(np.var(scaled(metric, values))) for metric, values in drawn.items()}
         # No failure in any block is no proof that there could not have been one.
         count = float(self.requests.sum())
         share = (float(self.failed.sum()) + 1) / (count + 2)
@@ -176,22 +147,21 @@ class Table:
         return self.values_us[low]
 
 
-def table(runs: Sequence[Sequence[TallyMessage]]) -> Table:
-    """Of runs, each as the tallies of its stages. Every stage must have `LEAST_ROWS` rows."""
+def table(stages: Sequence[TallyMessage]) -> Table:
+    """Of a run, as the tallies of its stages. Every stage must have `LEAST_ROWS` rows."""
     rows: list[Sequence[IntervalMessage]] = []
     inner_s: list[float] = []
     stretches: list[Stretch] = []
-    for number, stages in enumerate(runs):
-        together = math.ceil(sum(map(span, stages)) / _MOST_ROWS)
-        for stage in stages:
-            found = _rows(stage, together=together)
-            stretches.append(Stretch(len(rows), len(found), number))
-            rows += found
-            inner_s += [0.0, *[stage.interval_s * together] * (len(found) - 2), 0.0]
+    together = math.ceil(sum(map(span, stages)) / _MOST_ROWS)
+    for stage in stages:
+        found = _rows(stage, together=together)
+        stretches.append(Stretch(len(rows), len(found)))
+        rows += found
+        inner_s += [0.0, *[stage.interval_s * together] * (len(found) - 2), 0.0]
     return Table(
         **_counts(rows),
         requests=_sums(sum(i.requests for i in row) for row in rows),
-        total_us=_sums(sum(i.durations.total_us for i in row) for row in rows),
+        total_us=_sums(sum(_times(i).total_us for i in row) for row in rows),
         failed=_sums(sum(i.failed for i in row) for row in rows),
         inner_s=np.array(inner_s),
         stretches=stretches,
@@ -214,14 +184,14 @@ def _rows(tally: TallyMessage, *, together: int) -> list[list[IntervalMessage]]:
 
 def _counts(rows: Sequence[Sequence[IntervalMessage]]) -> dict[str, Floats]:
     places = [
-        (row, interval.durations) for row, intervals in enumerate(rows) for interval in intervals
+        (row, _times(interval)) for row, intervals in enumerate(rows) for interval in intervals
     ]
     slots, where = np.unique(
-        np.concatenate([np.array(durations.slots, dtype=np.int64) for _, durations in places]),
+        np.concatenate([np.array(times.slots, dtype=np.int64) for _, times in places]),
         return_inverse=True,
     )
-    counts = np.concatenate([np.array(durations.counts, dtype=np.int64) for _, durations in places])
-    owners = np.repeat([row for row, _ in places], [len(d.slots) for _, d in places])
+    counts = np.concatenate([np.array(times.counts, dtype=np.int64) for _, times in places])
+    owners = np.repeat([row for row, _ in places], [len(times.slots) for _, times in places])
     table = np.zeros((len(slots), len(rows)))
     np.add.at(table, (where, owners), counts)
     values = [sum(slot_range(int(slot))) / 2 for slot in slots]
@@ -230,3 +200,8 @@ def _counts(rows: Sequence[Sequence[IntervalMessage]]) -> dict[str, Floats]:
 
 def _sums(values: Iterable[int]) -> Floats:
     return np.array(list(values), dtype=np.float64)
+
+
+def _times(interval: IntervalMessage) -> HistogramMessage:
+    """Response times, in which a stall is seen; durations where nothing else was kept."""
+    return interval.responses if interval.responses.slots else interval.durations

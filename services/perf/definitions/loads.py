@@ -159,6 +159,8 @@ class LoadTest(Message):
     from the first target's host."""
     baseline: str = ""
     """Name of the baseline to compare the result with; without one, the result becomes it."""
+    replaces_baseline: bool = False
+    """The result becomes the baseline, whatever it is."""
 
     @property
     def duration_s(self) -> float:

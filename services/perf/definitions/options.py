@@ -16,11 +16,14 @@ spec:
   prometheus: http://prometheus.istio-system.svc:9090   # where the operator allows it
   service: checkout.shop
   baseline: nightly
+  replaceBaseline: false      # true begins the baseline anew with this run
   change: |                   # of a gate: the manifest that is tried
     …
   threshold: 0.1
   settleSeconds: 5
-  repeats: 1
+  repeats: 3
+  furtherPairs: 3
+  alternate: true
   rollback: true
 
 It is read here and not by `bodies.read_options`, which tells the first problem only and has the
@@ -206,15 +209,27 @@ class PerformanceOptions(Written):
     service: Annotated[str, AfterValidator(_service)] = ""
     """`name.namespace`."""
     baseline: Annotated[str, AfterValidator(_baseline)] = ""
+    replaceBaseline: bool = False  # noqa: N815
+    """Begins the baseline anew with this run, whatever it measured."""
     change: str = Field(default="", max_length=_CHANGE_LIMIT, repr=False)
     """Manifest that a gate tries."""
     threshold: Number = Field(default=0.1, gt=0, le=10)
     """The share by which a figure may get worse."""
     settleSeconds: Number = Field(default=5.0, ge=0, le=3600)  # noqa: N815
-    """From the change to the next run."""
+    """From each switch of the mesh to the next run."""
     rollback: bool = True
-    repeats: int = Field(default=1, ge=1, le=5)
-    """Runs before the change, and as many after it."""
+    repeats: int = Field(default=3, ge=1, le=10)
+    """Pairs of runs, one before the change and one after it. Fewer than three tell nothing."""
+    furtherPairs: int = Field(default=3, ge=0, le=10)  # noqa: N815
+    """Pairs that are added, one by one, while the comparison is inconclusive."""
+    alternate: bool = True
+    """Runs before and after the change take turns; false makes all those before first."""
+
+    @model_validator(mode="after")
+    def _names_the_baseline(self) -> PerformanceOptions:
+        if self.replaceBaseline and not self.baseline:
+            raise ValueError("replaceBaseline needs the name of a baseline")
+        return self
 
     @model_validator(mode="after")
     def _has_one_course(self) -> PerformanceOptions:

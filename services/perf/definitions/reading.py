@@ -88,6 +88,7 @@ def read_test(body: str) -> tuple[LoadTest, PerformanceOptions]:
         prometheus=options.prometheus,
         service=options.service,
         baseline=options.baseline,
+        replaces_baseline=options.replaceBaseline,
     )
     return test, options
 

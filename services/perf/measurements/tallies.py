@@ -23,6 +23,8 @@ class IntervalMessage(Piece):
 
     index: int
     durations: HistogramMessage
+    responses: HistogramMessage = Field(default_factory=HistogramMessage)
+    """Empty in counts of before 0.2."""
     codes: dict[str, int]
     failed: int
 
@@ -61,6 +63,7 @@ class Interval:
     """The requests that began in one interval."""
 
     durations: Histogram = field(default_factory=Histogram)
+    responses: Histogram = field(default_factory=Histogram)
     codes: Counter[str] = field(default_factory=Counter)
     """Answers by status code; what got none is "-1", as fortio has it."""
     failed: int = 0
@@ -73,6 +76,7 @@ class Interval:
             codes.update(message.codes)
         return cls(
             durations=summed([message.durations for message in messages]),
+            responses=summed([message.responses for message in messages]),
             codes=codes,
             failed=sum(message.failed for message in messages),
         )
@@ -111,7 +115,8 @@ class Tally:
     ) -> None:
         """Counts one request that was sent `at_s` after the run's start, `late_us` behind time."""
         self.durations.record(duration_us)
-        self.responses.record(duration_us + max(0, late_us))
+        response_us = duration_us + max(0, late_us)
+        self.responses.record(response_us)
         self.codes[code] += 1
         self.ended_s = max(self.ended_s, at_s + duration_us / 1e6)
         if self.began_s is None or at_s < self.began_s:
@@ -121,6 +126,7 @@ class Tally:
         if interval is None:
             interval = self.intervals[index] = Interval()
         interval.durations.record(duration_us)
+        interval.responses.record(response_us)
         interval.codes[code] += 1
         if not is_ok:
             self.failures.record(duration_us)
@@ -134,6 +140,7 @@ class Tally:
         for index, theirs in other.intervals.items():
             mine = self.intervals.setdefault(index, Interval())
             mine.durations.merge(theirs.durations)
+            mine.responses.merge(theirs.responses)
             mine.codes.update(theirs.codes)
             mine.failed += theirs.failed
         self._add_counts(other)
@@ -155,6 +162,7 @@ class Tally:
             IntervalMessage(
                 index=index,
                 durations=interval.durations.message(),
+                responses=interval.responses.message(),
                 codes=dict(interval.codes),
                 failed=interval.failed,
             )

@@ -7,20 +7,27 @@ from dataclasses import dataclass
 
 from services.chassis.messages import AdvertisedOperation, Category, SlotKind, Verb
 from services.chassis.operations.completion import Result
+from services.chassis.policy import OPERATOR
 from services.chassis.reading.aside import read_aside
-from services.perf.comparison.baselines import BaselineRecord, baseline_key, extended
-from services.perf.comparison.comparing import Outcome, compare
+from services.perf.comparison.baselines import (
+    BaselineRecord,
+    baseline_key,
+    extended,
+    renewed,
+)
+from services.perf.comparison.comparing import Comparison, Outcome, compare
 from services.perf.definitions.loads import LoadTest
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
-from services.perf.results.summaries import summary
+from services.perf.results.summaries import headline, summary
 from services.perf.runs.runs import Runs
 from services.perf.runs.store import RunStore
 from services.perf.runs.work import Work
 
 MAY_TAKE_S = 3 * 86_400.0
-"""The longest test is a day; a lost worker may have it run twice, and a gate runs it twice."""
+"""The longest test is a day, and a lost worker may have it run twice. A gate makes a dozen runs, so
+that its tests may be as long as a few hours."""
 TEST = AdvertisedOperation(
     name="performance-test",
     description="Performance test (SMP)",
@@ -49,8 +56,10 @@ class PerformanceTest:
         measurement = await self.runs.measure(work, test, run=work.run)
         lines = [summary(measurement), *measurement.warnings]
         lines += [f"missing: {shard.reason}" for shard in measurement.missing]
+        verdict = ""
         if test.baseline:
-            lines.append(await self._compare(test.baseline, measurement))
+            told, verdict = await self._held_against(test, measurement, by=_asker(work))
+            lines.append(told)
         lines.append(
             f"Run {work.run}: nats object get perf results/{work.run}.json; "
             "mesh.perf.results has other forms"
@@ -58,36 +67,46 @@ class PerformanceTest:
         name = f" {test.name}" if test.name else ""
         whole = "" if measurement.is_complete else ", with parts missing"
         return Result(
-            f"Performance test{name} finished successfully{whole}{work.place}",
+            f"Performance test{name} finished successfully{whole}{work.place}: "
+            f"{headline(measurement)}{verdict}",
             "\n".join(lines),
             _numbers(measurement),
         )
 
-    async def _compare(self, name: str, measurement: Measurement) -> str:
-        """The comparison with the baseline of this name, which begins with this run if there is
-        none. A baseline of the same configuration counts before those of others."""
+    async def _held_against(
+        self, test: LoadTest, measurement: Measurement, *, by: str
+    ) -> tuple[str, str]:
+        """What the baseline of the test's name says of the run, and the end of a summary.
+
+        A baseline begins with the first run, and keeps those that are like the ones it has. Only
+        somebody who asks for it replaces them.
+        """
+        name = test.baseline
         key = baseline_key(name, measurement.service, measurement.fingerprint)
-        record = await self.store.baseline(key)
-        note = ""
-        if record is None:
-            others = [
-                each
-                for each in await self.store.baseline_records()
-                if (each.name, each.service) == (name, measurement.service)
-            ]
-            record = max(others, key=lambda each: each.stored, default=None)
-            note = " (the mesh's configuration has changed since)" if record else ""
-        earlier = await self.store.baseline_measurements(record) if record else []
-        earlier = [each for each in earlier if each.run != measurement.run]
+        record = await baseline_of(self.store, name, measurement)
+        runs = await self.store.baseline_measurements(record) if record else []
+        earlier = [each for each in runs if each.run != measurement.run]
+        if test.replaces_baseline:
+            kept = renewed(record, name=name, measurement=measurement, by=by)
+            await self.store.save_baseline(key, kept, measurement)
+            former = f", in place of {', '.join(record.runs)}" if record else ""
+            return f"Kept as the baseline {name}{former}, as {by} asked", ""
         if not earlier:
             await self._keep(key, None, name, measurement)
-            return f"Kept as the baseline {name}"
+            return f"Kept as the baseline {name}", ""
+        note = ""
+        if record is not None and record.fingerprint != measurement.fingerprint:
+            note = " (the mesh's configuration has changed since)"
         comparison = await asyncio.to_thread(compare, earlier, [measurement])
-        if note:
-            await self._keep(key, None, name, measurement)
-        elif comparison.verdict is Outcome.SAME:
+        if _is_alike(comparison):
             await self._keep(key, record, name, measurement)
-        return f"Compared with the baseline {name}{note}: {comparison.text()}"
+        told = f"Compared with the baseline {name}{note}: {comparison.text()}"
+        if comparison.verdict is Outcome.REGRESSION:
+            told += (
+                f"\nThe baseline {name} stays as it is: it follows no regression. "
+                "`replaceBaseline: true` begins it anew"
+            )
+        return told, f"; {comparison.verdict} beside the baseline {name}"
 
     async def _keep(
         self, key: str, record: BaselineRecord | None, name: str, measurement: Measurement
@@ -95,6 +114,45 @@ class PerformanceTest:
         kept = extended(record, name=name, measurement=measurement)
         if measurement.run in kept.runs:  # a full baseline stays as it is
             await self.store.save_baseline(key, kept, measurement)
+
+
+def _is_alike(comparison: Comparison) -> bool:
+    """Whether the run may be one of the baseline's: judged the same, or, while there are too few
+    runs to judge by, no further apart than the threshold."""
+    if comparison.verdict is Outcome.SAME:
+        return True
+    return comparison.look_level is None and comparison.is_within
+
+
+async def baseline_of(
+    store: RunStore, name: str, measurement: Measurement
+) -> BaselineRecord | None:
+    """The baseline of this name for a run: that of its configuration, else the newest one."""
+    key = baseline_key(name, measurement.service, measurement.fingerprint)
+    return await store.baseline(key) or await _newest(store, name, measurement.service)
+
+
+async def baseline_runs(store: RunStore, test: LoadTest) -> list[Measurement]:
+    """The runs of the baseline that a test names: how far the service's runs differ."""
+    if not test.baseline:
+        return []
+    record = await _newest(store, test.baseline, test.service or test.targets[0].service)
+    return await store.baseline_measurements(record) if record else []
+
+
+async def _newest(store: RunStore, name: str, service: str) -> BaselineRecord | None:
+    found = [
+        each
+        for each in await store.baseline_records()
+        if (each.name, each.service) == (name, service)
+    ]
+    return max(found, key=lambda each: each.stored, default=None)
+
+
+def _asker(work: Work) -> str:
+    """Who asked for the test, as the gateway signed it; by hand it was the operator."""
+    grant = work.command.grant
+    return grant.claimed().identity if grant is not None else OPERATOR.name
 
 
 def _asked(test: LoadTest) -> str:
@@ -106,6 +164,7 @@ def _asked(test: LoadTest) -> str:
 
 def _numbers(measurement: Measurement) -> tuple[tuple[str, float], ...]:
     durations = Histogram.of(measurement.tally.durations)
+    responses = Histogram.of(measurement.tally.responses)
     return (
         ("requests", durations.count),
         ("failed", measurement.tally.failed),
@@ -113,5 +172,7 @@ def _numbers(measurement: Measurement) -> tuple[tuple[str, float], ...]:
         ("p50_ms", durations.percentile_us(50) / 1000),
         ("p90_ms", durations.percentile_us(90) / 1000),
         ("p99_ms", durations.percentile_us(99) / 1000),
+        ("response_p50_ms", responses.percentile_us(50) / 1000),
+        ("response_p99_ms", responses.percentile_us(99) / 1000),
         ("seconds", measurement.duration_s),
     )

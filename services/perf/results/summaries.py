@@ -33,6 +33,15 @@ def summary(measurement: Measurement) -> str:
     return "\n".join(lines)
 
 
+def headline(measurement: Measurement) -> str:
+    """The figures that people ask for first, short enough for a summary; of response times."""
+    responses = Histogram.of(measurement.tally.responses)
+    if not responses.count:
+        return "no request"
+    p50, p99 = (format_ms(responses.percentile_us(p) / 1000) for p in (50, 99))
+    return f"p50 {p50}, p99 {p99} ms, {measurement.tally.failed / responses.count:.2%} failed"
+
+
 def _figures(measurement: Measurement) -> str:
     durations = Histogram.of(measurement.tally.durations)
     if not durations.count:

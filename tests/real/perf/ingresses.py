@@ -19,6 +19,8 @@ from tests.testbed.visitors import Request
 
 NAMESPACE = "default"
 NAME = "target"
+_STALLING = "stalling"
+_FREEZES = (1.5, 0.4)
 _PORT = 80
 _KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
 
@@ -47,10 +49,15 @@ class Ingress:
             wait_until(self._are_served, timeout_s=30.0, what="Istio's kinds to be served")
             servers = starting.enter_context(Backends())
             self.backend = servers.add(NAME, delay_s=self._delay_s)
-            entry = service_entry(
-                self.host, namespace=NAMESPACE, name=NAME, ports={_PORT: self.backend.port}
-            )
-            apply(self.cluster, [entry, self.route()])
+            stalling = servers.add(_STALLING, delay_s=self._delay_s)
+            stalling.freezes = _FREEZES
+            entries = [
+                service_entry(
+                    host_of(name, NAMESPACE), namespace=NAMESPACE, name=name, ports={_PORT: port}
+                )
+                for name, port in ((NAME, self.backend.port), (_STALLING, stalling.port))
+            ]
+            apply(self.cluster, [*entries, self.route()])
             starting.enter_context(self.istiod)
             starting.enter_context(self.edge)
             wait_until(self._answers, timeout_s=30.0, what="the ingress to open", processes=[])
@@ -62,6 +69,7 @@ class Ingress:
         for kind, name in (
             ("virtualservice", NAME),
             ("serviceentry", NAME),
+            ("serviceentry", _STALLING),
             ("gateways.networking.istio.io", "ingress"),
         ):
             self.cluster.kubectl("delete", kind, name, "-n", NAMESPACE, "--ignore-not-found")
@@ -76,16 +84,23 @@ class Ingress:
         """What an SMP client needs to get through the ingress."""
         return {"headers": {"Host": self.host}}
 
-    def route(self, *, delay_ms: float = 0) -> dict[str, Any]:
-        """The VirtualService; with a delay that Envoy adds to every request."""
+    def route(self, *, delay_ms: float = 0, stalls: bool = False) -> dict[str, Any]:
+        """The VirtualService; with a delay that Envoy adds to every request, or to a server that
+        freezes now and then."""
+        host = host_of(_STALLING, NAMESPACE) if stalls else self.host
         rule: dict[str, Any] = {
-            "route": [{"destination": {"host": self.host, "port": {"number": _PORT}}}]
+            "route": [{"destination": {"host": host, "port": {"number": _PORT}}}]
         }
         if delay_ms:
             delay = {"fixedDelay": f"{delay_ms / 1000:g}s", "percentage": {"value": 100}}
             rule["fault"] = {"delay": delay}
         spec = {"hosts": [self.host], "gateways": [self.edge.gateway], "http": [rule]}
         return istio_object("VirtualService", name=NAME, namespace=NAMESPACE, spec=spec)
+
+    def restore_route(self) -> None:
+        """Puts the VirtualService back, whatever a gate left."""
+        self.cluster.kubectl("delete", "virtualservice", NAME, "-n", NAMESPACE)
+        apply(self.cluster, [self.route()])
 
     def stored_route(self) -> dict[str, Any]:
         """The VirtualService's rule, as the cluster has it now."""

@@ -17,6 +17,7 @@ from services.perf.comparison.baselines import (
     baseline_key,
     extended,
     fingerprint,
+    renewed,
 )
 from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.measurements import Measurement
@@ -165,6 +166,31 @@ def test_a_baseline_takes_five_runs_and_then_stays() -> None:
     assert record is not None
     assert record.runs == list("abcde")
     assert len(record.runs) == MOST_RUNS
+
+
+def test_a_new_configuration_takes_the_runs_over() -> None:
+    """Else each change of the mesh would begin a baseline with whatever it did to the service."""
+    before = extended(None, name="nightly", measurement=measured("a"))
+    changed = extended(before, name="nightly", measurement=measured("b", fingerprint="ijklmnop"))
+    assert (changed.fingerprint, changed.runs) == ("ijklmnop", ["a", "b"])
+
+
+def test_a_baseline_begins_anew_when_somebody_asks_and_says_so() -> None:
+    record = extended(None, name="nightly", measurement=measured("a"))
+    record = extended(record, name="nightly", measurement=measured("b"))
+    anew = renewed(record, name="nightly", measurement=measured("c"), by="ada")
+    assert anew.runs == ["c"]
+    [told] = anew.replaced
+    assert (told.run, told.by, told.runs) == ("c", "ada", ["a", "b"])
+    later = renewed(
+        extended(anew, name="nightly", measurement=measured("d")),
+        name="nightly",
+        measurement=measured("e"),
+        by="bob",
+    )
+    assert [(each.run, each.by) for each in later.replaced] == [("c", "ada"), ("e", "bob")]
+    assert renewed(None, name="nightly", measurement=measured("a"), by="ada").replaced == []
+    assert BaselineRecord.model_validate_json(later.model_dump_json()) == later
 
 
 def test_a_run_that_is_stored_again_counts_once() -> None:

@@ -39,7 +39,8 @@ def test_nothing_is_needed() -> None:
         assert read_options({**HEAD, **document}) == PerformanceOptions()
     options = PerformanceOptions()
     assert (options.workers, options.onLostWorker, options.timeoutSeconds) == (0, "rerun", 10)
-    assert (options.threshold, options.settleSeconds, options.repeats) == (0.1, 5, 1)
+    assert (options.threshold, options.settleSeconds, options.repeats) == (0.1, 5, 3)
+    assert (options.furtherPairs, options.alternate, options.rollback) == (3, True, True)
     assert options.rollback
     assert options.course == []
 
@@ -138,7 +139,9 @@ def test_the_longest_search_lasts_a_day() -> None:
         ({"change": "x" * 1_000_001}, "spec.change: must have at most 1000000 characters"),
         ({"threshold": 0}, "spec.threshold: must be above 0"),
         ({"settleSeconds": -1}, "spec.settleSeconds: must be at least 0"),
-        ({"repeats": 6}, "spec.repeats: must be at most 5"),
+        ({"repeats": 11}, "spec.repeats: must be at most 10"),
+        ({"furtherPairs": -1}, "spec.furtherPairs: must be at least 0"),
+        ({"replaceBaseline": True}, "spec: replaceBaseline needs the name of a baseline"),
         ({"rollback": 1}, "spec.rollback: must be true or false"),
         ({"stage": []}, "spec.stage: unknown field, did you mean stages?"),
         ({"zzz": 1}, "spec.zzz: unknown field, there are workers, onLostWorker"),
