@@ -29,7 +29,7 @@ LEAST_DEGREES = 2
 fewer, nothing but what is expected of runs in general would stand for how far these differ."""
 
 _SPREAD = {Metric.FAILED: 0.002}
-_USUAL_SPREAD = 0.07
+_USUAL_SPREAD = 0.073
 """Standard deviation of runs of the same test on one installation, beyond what varies within them;
 of failures a share. Less would raise false alarms where runs spread by a tenth, more would miss
 changes of a third by three pairs (`python -m tests.bench.gate`)."""
