@@ -180,7 +180,7 @@ def told(by: dict[tuple[float, str], Pool], *, count: int) -> Iterator[str]:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tests.bench.gate")
-    parser.add_argument("--runs", type=int, default=800, help="simulated runs of each kind")
+    parser.add_argument("--runs", type=int, default=500, help="simulated runs of each kind")
     parser.add_argument("--comparisons", type=int, default=2000, help="for each setting")
     given = parser.parse_args(words)
     for line in told(pools(given.runs), count=given.comparisons):
