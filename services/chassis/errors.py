@@ -37,7 +37,8 @@ the place that raises knows better.
     │   ├── GrantRefused          MB-2014
     │   ├── SealingKeyMissing     MB-2015
     │   ├── QueueFull             MB-2016
-    │   └── RetryRefused          MB-2017
+    │   ├── RetryRefused          MB-2017
+    │   └── Superseded            MB-2018
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -350,6 +351,11 @@ class QueueFull(BusError, code="MB-2016", status=Status.RESOURCE_EXHAUSTED):
 class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, retryable=False):
     probable_cause = "the letter is no command that failed for good because its workers failed"
     usual_remedy = "send the operation again; `nats stream view DLQ` shows what was given up"
+
+
+class Superseded(BusError, code="MB-2018", status=Status.ABORTED, retryable=False):
+    probable_cause = "a later operation, or a later following, has taken its place"
+    usual_remedy = "nothing is to be done: what was sent last is what counts"
 
 
 class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):

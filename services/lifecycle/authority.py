@@ -136,11 +136,13 @@ class Authority:
             if not is_configuration(obj):
                 raise GrantRefused(f"the plan removes {_named(obj)}, which is no mesh's")
         others = [step for step in steps if not _is_configuring(step)]
-        sources = [*(one.source for one in command.plan.follow), *command.plan.ends]
+        # Ends are not looked at: whoever ends a following lets a cluster stay as it is.
+        sources = [one.source for one in command.plan.follow]
         if not others and not sources:
             return
         asked = await _asked(command, granted)
-        _judge_sources(sources, asked, steps)
+        if sources:
+            await asyncio.to_thread(_judge_sources, sources, asked, steps)
         if others:
             await self._judge_steps(others, asked, granted)
 
@@ -211,10 +213,10 @@ class Authority:
 
 def _judge_sources(sources: Sequence[str], asked: Sequence[Part], steps: Sequence[Step]) -> None:
     """What is to be followed is in the signed body, or in the plan itself: an intent's object."""
-    planned = {(ref.kind, ref.name) for ref in _refs(steps)}
+    named = {(ref.kind, ref.name) for ref in _refs(steps)}
+    named.update(pair for part in asked for pair in part.named())
     for source in sources:
-        kind, name = source.partition(".")[0], source.rpartition("/")[2]
-        if (kind, name) not in planned and not any(part.names(kind, name) for part in asked):
+        if (source.partition(".")[0], source.rpartition("/")[2]) not in named:
             raise GrantRefused(f"nobody has sent {source[:160]}")
 
 

@@ -38,6 +38,11 @@ class Part:
         """Whether it is an object or a component of this kind and name."""
         return name in self._names() and kind in self.kinds
 
+    def named(self) -> Iterator[Pair]:
+        """Each kind and name that it may stand for."""
+        names = self._names()
+        return ((kind, name) for kind in self.kinds for name in names)
+
     @property
     def namespace(self) -> str:
         """The namespace in its metadata, if it is an object."""

@@ -38,6 +38,7 @@ from services.chassis.errors import (
     OperationCancelled,
     RequestTooLarge,
     SealingKeyMissing,
+    Superseded,
     UnknownOperation,
 )
 from services.chassis.messages import (
@@ -173,7 +174,7 @@ class Runner(Generic[W]):
             refusal = await self._refusal(command, sender)
             stored = await self.claims.stored(command.operation, command.cluster)
             if refusal is not None:
-                await self._refuse(command, refusal, stored=stored is not None)
+                await self._refuse(command, refusal, stored[0] if stored else None)
                 return
             if stored is not None and stored[0].state.is_terminal:
                 await self._repeat(command, stored[0])
@@ -227,12 +228,18 @@ class Runner(Generic[W]):
             return error
         return None
 
-    async def _refuse(self, command: Command, error: MeshbusError, *, stored: bool) -> None:
+    async def _refuse(
+        self, command: Command, error: MeshbusError, stored: OperationRecord | None
+    ) -> None:
         """Ends an operation that was never begun, without a look at its credential. One that is
-        under way or has ended is not the refused command's to end: raises `InvalidMessage`."""
-        if stored:
+        under way or has ended is not the refused command's to end: raises `InvalidMessage`. One
+        whose place was taken is: a worker that was cut off hands such on late, or died with it."""
+        if stored is not None and not isinstance(error, Superseded):
             raise InvalidMessage(f"{error.code} {error.summary}")
-        progress = Progress(self._publisher.event, command, 1, service=self.service)
+        if stored is not None and stored.state.is_terminal:
+            return
+        attempt = stored.attempt + 1 if stored else 1
+        progress = Progress(self._publisher.event, command, attempt, service=self.service)
         words = doing(self._operation(command), command)
         await self._end(progress, failure_event(progress, error, doing=words, applied=""), error)
 
@@ -365,7 +372,7 @@ class Runner(Generic[W]):
         What was asked for goes along where lifecycle has to see that the plan was asked for.
         """
         is_plain = all(_is_harmless(step) for step in plan.steps) and not plan.follow
-        asked = "" if is_plain and not plan.ends else command.body
+        asked = "" if is_plain else command.body
         translated = command.model_copy(update={"plan": plan, "body": "", "asked": asked})
         try:
             await self._publisher.command(

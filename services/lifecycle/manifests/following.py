@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -18,7 +18,7 @@ import structlog
 from services.chassis.bus import envelopes
 from services.chassis.bus.publishing import has_no_room
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
-from services.chassis.errors import BusUnavailable, GrantRefused
+from services.chassis.errors import BusUnavailable, GrantRefused, Superseded
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import (
     Command,
@@ -57,7 +57,8 @@ class Followings:
     async def judge(self, command: Command) -> None:
         """Judges the plan of a source that is translated again by its record.
 
-        Raises `GrantRefused` for what is no translation of the source that was sent.
+        Raises `GrantRefused` for what is no translation of the source that was sent, and
+        `Superseded` when that source was sent anew or deleted since.
         """
         plan = command.plan
         if plan is None or len(plan.follow) != 1 or plan.ends:
@@ -67,11 +68,7 @@ class Followings:
         follow = plan.follow[0]
         stored = await self._stored(command.cluster, follow.source)
         if stored is None or not _is_meant(stored, command):
-            raise GrantRefused(
-                f"{follow.source[:160]} was sent anew or deleted since",
-                cause="a later operation, or a later following, has taken its place",
-                remedy="nothing is to be done: what was sent last is what counts",
-            )
+            raise Superseded(f"{follow.source[:160]} was sent anew or deleted since")
         record = stored[0]
         _same_grant(record, command)
         if {fact.place for fact in follow.facts} != {fact.place for fact in record.facts}:
@@ -86,7 +83,7 @@ class Followings:
         if followed_operation(command.operation):
             await self._renew(command, plan)
             return
-        await asyncio.gather(*(self._end(command.cluster, source) for source in plan.ends))
+        await self._end(command.cluster, plan.ends)
         if not plan.follow:
             return
         if command.grant is None or await self.clusters.get(command.cluster) is None:
@@ -153,10 +150,14 @@ class Followings:
         except RevisionConflict:
             log.info("following_superseded", source=follow.source)
 
-    async def _end(self, cluster: str, source: str) -> None:
-        key = following_key(cluster, source)
-        if await self.records.bucket.get(key) is not None:
-            await self.records.bucket.delete(key)
+    async def _end(self, cluster: str, sources: Sequence[str]) -> None:
+        """One listing, however many there are: most of them were never followed."""
+        if not sources:
+            return
+        bucket = self.records.bucket
+        ended = {following_key(cluster, source) for source in sources}
+        found = ended.intersection(await bucket.keys(matching=f"{cluster}.>"))
+        await asyncio.gather(*(bucket.delete(key) for key in found))
 
     async def _stored(self, cluster: str, source: str) -> tuple[Followed, int] | None:
         try:

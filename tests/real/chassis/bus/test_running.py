@@ -22,6 +22,7 @@ from services.chassis.errors import (
     ClusterForbidden,
     GrantRefused,
     LeaseLost,
+    Superseded,
 )
 from services.chassis.health import Health
 from services.chassis.messages import (
@@ -344,6 +345,23 @@ async def test_a_refused_command_ends_nobody_else_s_operation(shop: Shop) -> Non
     assert await shop.queue.buried() == 1
 
 
+async def test_what_was_superseded_is_ended_once_and_is_no_dead_letter(shop: Shop) -> None:
+    runner = shop.runner(authorize=_superseding)
+    died = OperationRecord(
+        operation="op", kind="done", cluster=shop.cluster, state=OperationState.RUNNING
+    )
+    await runner.claims.records.create(subjects.operation_key("op", shop.cluster), died)
+    ended = await shop.ends(shop.command("done"), runner)
+    assert ended is not None
+    assert (ended.state, ended.attempt) == (OperationState.FAILED, 2)
+    assert ended.error is not None
+    assert ended.error.code == Superseded.code
+    # A worker that was cut off brings it once more.
+    assert await shop.ends(shop.command("done"), runner) == ended
+    assert len(await shop.events()) == 1
+    assert (shop.works, await shop.queue.buried()) == ([], 0)
+
+
 async def test_a_service_that_judges_nobody_takes_nothing_from_services(shop: Shop) -> None:
     subject = subjects.handed_on(
         service=shop.queue.service, cluster=shop.cluster, sender="perf", operation="op"
@@ -380,3 +398,7 @@ async def test_exhausted_command_fails_its_operation_once(shop: Shop) -> None:
 
 async def _refusing(_command: Command, _sender: str) -> None:
     raise GrantRefused("that was not asked for")
+
+
+async def _superseding(_command: Command, _sender: str) -> None:
+    raise Superseded("it was sent anew since")
