@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from tests.testbed.generations import GenerationClient
 from tests.testbed.pki import Authority
 
 # HTTP/2's preface and an empty SETTINGS frame: a connection that is complete, and idle.
+PRLIMIT = str(shutil.which("prlimit"))
+"""Of util-linux."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 POLICY = f"""\
@@ -399,7 +402,7 @@ async def test_idle_connections_leave_room(rig: Rig, greeting: bytes, at: str) -
         "gateway",
         name=name,
         settings={"MESHBUS_GATEWAY_PORT": str(port)},
-        under=["prlimit", "--nofile=1024:1024"],
+        under=[PRLIMIT, "--nofile=1024:1024"],
     )
     rig.stack.wait_ready(name)
     health = rig.stack.health_url(name)

@@ -6,15 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from services.chassis.bus.connection import connect
 from services.perf.adapters.subjects import shard_command
+from tests.real.deploy.charts import Object, of_kind
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
-
-_KEDA = Path(__file__).resolve().parents[3] / "deploy" / "perf" / "keda.yaml"
 
 
 def lag(answer: dict[str, Any], named: dict[str, str]) -> int:
@@ -25,8 +22,11 @@ def lag(answer: dict[str, Any], named: dict[str, str]) -> int:
     return int(consumer["num_pending"]) + int(consumer["num_ack_pending"])
 
 
-async def test_keda_sees_the_shards_that_wait(tmp_path: Path) -> None:
-    [trigger] = yaml.safe_load(_KEDA.read_text())["spec"]["triggers"]
+async def test_keda_sees_the_shards_that_wait(
+    renderings: dict[str, list[Object]], tmp_path: Path
+) -> None:
+    scaled = of_kind(renderings["everything on"], "ScaledObject")["meshbus-perf"]
+    [trigger] = scaled["spec"]["triggers"]
     named = trigger["metadata"]
     stack = Stack(tmp_path)
     await asyncio.to_thread(stack.nats.start)
