@@ -42,13 +42,22 @@ class Catalogs:
     _loaded: float | None = None
 
     async def load(self) -> None:
-        """Reads the whole bucket."""
+        """Reads the whole bucket; what is told meanwhile is newer, and stays."""
+        before = dict(self._catalogs)
         found: dict[str, ServiceCatalog] = {}
         for service in await self.bucket.keys():
             entry = await self.bucket.get(service)
             catalog = _decoded(service, entry.value) if entry else None
             if catalog is not None:
                 found[service] = catalog
+        for service in before.keys() | self._catalogs.keys():
+            told = self._catalogs.get(service)
+            if told is before.get(service):
+                continue
+            if told is None:
+                found.pop(service, None)
+            else:
+                found[service] = told
         self._catalogs = found
         self._loaded = self.clock()
         self._index()

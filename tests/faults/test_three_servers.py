@@ -97,11 +97,15 @@ class Traffic:
             await asyncio.sleep(PAUSE_S)
 
     async def _work(self, delivery: Delivery) -> None:
-        """Claims the command's record, as operations do, and then has its effect."""
+        """Claims the command's record, as operations do, and then has its effect.
+
+        Each claim is another one: a write whose answer was lost is known by what it wrote.
+        """
         self.sequences.add(delivery.stream_sequence)
         name = delivery.message.subject.split(".")[2]
+        claim = secrets.token_bytes(8)
         with contextlib.suppress(RevisionConflict):
-            await Bucket(self.bus, "ops", WITHIN).create(f"{self.queue.service}.{name}", b"1")
+            await Bucket(self.bus, "ops", WITHIN).create(f"{self.queue.service}.{name}", claim)
             self.effects[name] += 1
 
     async def _is_done(self) -> bool:

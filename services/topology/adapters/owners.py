@@ -253,11 +253,20 @@ class Owners:
     def _has_room_for(self, cluster: str) -> bool:
         """Whether one more cluster may be watched here.
 
-        Those that were never reached cost nothing, and do not keep out those that are there.
+        Those that were never reached cost nothing, and do not keep out those that are there: of
+        all that are tried, as many places as are watched stay free of them.
         """
         others = [other for other in self._owned if other != cluster]
-        watched = [other for other in others if not _is_blank(self.views.view(other))]
-        return len(watched) < self.most and len(others) < self.most * _MOST_TRIED
+        blank = [other for other in others if self._is_blank(other)]
+        most_blank = self.most * (_MOST_TRIED - 1)
+        if self._is_blank(cluster) and len(blank) >= most_blank:
+            return False
+        return len(others) - len(blank) < self.most and len(others) < self.most * _MOST_TRIED
+
+    def _is_blank(self, cluster: str) -> bool:
+        """Whether its view tells nothing but that it cannot be reached."""
+        view = self.views.view(cluster)
+        return view is not None and set(view.parts) == {INFO_PART} and _has_state(view, UNREACHABLE)
 
     async def _leave(self, record: ClusterRecord) -> None:
         """Publishes that nobody watches the cluster, for which its lease is held for a moment."""
@@ -318,11 +327,6 @@ async def _publish_blank(
     feed.fill({INFO_PART: {INFO_ID: info}})
     await feed.begin()
     return feed.view
-
-
-def _is_blank(view: ClusterView | None) -> bool:
-    """Whether the view tells nothing but that its cluster is not watched."""
-    return view is not None and set(view.parts) == {INFO_PART} and _has_state(view, UNREACHABLE)
 
 
 def _has_state(view: ClusterView | None, state: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.gateway.rig import Rig, rigged
+from tests.testbed.bus_fixtures import bus, server, shared_server
 
 
 @pytest.fixture(scope="module")

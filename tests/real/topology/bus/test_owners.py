@@ -115,7 +115,8 @@ async def test_clusters_that_were_never_reached_keep_no_other_out(own_bus: Bus) 
     watcher = Watcher(own_bus, "w1", most=2, deed=deed)
     await _registered(own_bus, *gone)
     async with watcher.running():
-        await eventually(lambda: _states(watcher) == {"unreachable"}, what="two that fail")
+        # All three have had their turns: whichever were tried first stay, and give way at once.
+        await eventually(lambda: watcher.tries > 6, what="several tries of each")
         await _registered(own_bus, "c1", "c2")
         await eventually(lambda: {"c1", "c2"} <= watcher.begun, what="both that are there")
     assert watcher.most_at_once <= 3
@@ -214,7 +215,3 @@ def _info(watcher: Watcher, cluster: str = "c1") -> dict[str, str]:
     text = view.items(INFO_PART).get(INFO_ID, b"{}") if view else b"{}"
     found: dict[str, str] = orjson.loads(text)
     return found
-
-
-def _states(watcher: Watcher) -> set[str]:
-    return {_info(watcher, cluster).get("state", "") for cluster in watcher.views.clusters}

@@ -1,0 +1,53 @@
+"""The catalog of operations that the gateway keeps, while services come and go."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.records import Bucket
+from services.chassis.messages import AdvertisedOperation, Category, ServiceCatalog, SlotKind
+from services.gateway.catalogs import Catalogs
+from tests.testbed.waiting import eventually
+
+
+def catalog(service: str, operation: str) -> bytes:
+    offered = AdvertisedOperation(
+        name=operation, description="", category=Category.CUSTOM, slot=SlotKind.APPLY
+    )
+    return ServiceCatalog(service=service, operations=[offered]).model_dump_json().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted(Bucket):
+    """A bucket whose listing is followed by the word of a service before it can be read."""
+
+    told: list[Catalogs] = field(default_factory=list)
+
+    async def keys(self, *, matching: str = ">") -> list[str]:
+        found = await Bucket.keys(self, matching=matching)
+        for catalogs in self.told:
+            catalogs.changed("new", catalog("new", "arrived"))
+            catalogs.changed("gone", None)
+        return found
+
+
+async def test_what_is_told_while_the_bucket_is_read_stays(bus: Bus) -> None:
+    bucket = Interrupted(bus, "catalog")
+    await bucket.put("old", catalog("old", "here"))
+    await bucket.put("gone", catalog("gone", "left"))
+    catalogs = Catalogs(bucket, time.monotonic)
+    await catalogs.load()
+    bucket.told.append(catalogs)
+    await catalogs.load()
+    assert [operation.name for operation in catalogs.operations()] == ["arrived", "here"]
+    assert (await catalogs.find("arrived")).service == "new"
+    bucket.told.clear()
+    await bucket.delete("gone")
+
+    async def is_as_stored() -> bool:
+        await catalogs.load()
+        return [operation.name for operation in catalogs.operations()] == ["here"]
+
+    await eventually(is_as_stored, what="the catalogs as the bucket has them")
