@@ -63,7 +63,7 @@ def bill(lock: str, project: Mapping[str, Any]) -> dict[str, Any]:
     pins = read_lock(lock)
     required = needed(pins, project["dependencies"])
     own = f"pkg:pypi/{project['name']}@{project['version']}"
-    page = f"pkg:npm/{vendoring.PACKAGE}@{vendoring.VERSION}"
+    page = f"pkg:npm/{vendoring.PAGE.name}@{vendoring.PAGE.version}"
     digest = hashlib.sha256(lock.encode()).hexdigest()
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -106,12 +106,12 @@ def _component(pin: Pin, required: frozenset[str]) -> dict[str, Any]:
 
 
 def _page_library(purl: str) -> dict[str, Any]:
-    content = base64.b64decode(vendoring.SHA512).hex()
+    content = base64.b64decode(vendoring.PAGE.sha512).hex()
     return {
         "type": "library",
         "bom-ref": purl,
-        "name": vendoring.PACKAGE,
-        "version": vendoring.VERSION,
+        "name": vendoring.PAGE.name,
+        "version": vendoring.PAGE.version,
         "purl": purl,
         "scope": "required",
         "hashes": [{"alg": "SHA-512", "content": content}],

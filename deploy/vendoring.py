@@ -15,11 +15,30 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = "cytoscape"
-VERSION = "3.34.4"
-SHA512 = "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg=="
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One version of an npm package, as it was looked at here."""
+
+    name: str
+    version: str
+    sha512: str
+    """Of the archive, in base64."""
+
+    @property
+    def file(self) -> str:
+        """What npm calls the archive."""
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+
+
+PAGE = Package(
+    "cytoscape",
+    "3.34.4",
+    "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg==",
+)
 _FILES = {
     # The licence last: it stands for all being there.
     "package/dist/cytoscape.esm.min.mjs": "cytoscape.mjs",
@@ -34,7 +53,7 @@ class VendoringError(Exception):
 
 def vendor(folder: Path = _PAGE / "vendor") -> None:
     """Makes the page's folder of foreign code complete."""
-    archive = _archive()
+    archive = fetched(PAGE)
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for member, name in _FILES.items():
@@ -46,36 +65,37 @@ def vendor(folder: Path = _PAGE / "vendor") -> None:
             part.rename(folder / name)
 
 
-def _archive() -> Path:
+def fetched(package: Package) -> Path:
     """The package's archive, checked; from the cache that all checkouts of one user share."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(base) / "meshbus" / "npm"
-    archive = cache / f"{PACKAGE}-{VERSION}.tgz"
-    if archive.is_file() and _digest(archive) == SHA512:
+    archive = cache / package.file
+    if archive.is_file() and _digest(archive) == package.sha512:
         return archive
     cache.mkdir(parents=True, exist_ok=True)
-    _fetch(cache)
-    if not archive.is_file() or _digest(archive) != SHA512:
+    _fetch(package, cache)
+    if not archive.is_file() or _digest(archive) != package.sha512:
         archive.unlink(missing_ok=True)
         raise VendoringError(
-            f"what npm gave for {PACKAGE} {VERSION} is not the package that was pinned here: its "
-            "SHA-512 differs; look at the registry or mirror that npm is set to"
+            f"what npm gave for {package.name} {package.version} is not the package that was "
+            "pinned here: its SHA-512 differs; look at the registry or mirror that npm is set to"
         )
     return archive
 
 
-def _fetch(folder: Path) -> None:
+def _fetch(package: Package, folder: Path) -> None:
+    wanted = f"{package.name}@{package.version}"
     npm = shutil.which("npm")
     if npm is None:
         raise VendoringError(
-            "the topology's page is built with npm, but there is none on PATH; install Node.js, or "
-            f"put the archive of {PACKAGE} {VERSION} as {PACKAGE}-{VERSION}.tgz into {folder}"
+            f"{wanted} comes by npm, but there is none on PATH; install Node.js, or put the "
+            f"package's archive as {package.file} into {folder}"
         )
-    command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", str(folder), "--silent"]
+    command = [npm, "pack", wanted, "--pack-destination", str(folder), "--silent"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split())[-300:]
-        raise VendoringError(f"npm could not fetch {PACKAGE} {VERSION}: {words}")
+        raise VendoringError(f"npm could not fetch {wanted}: {words}")
 
 
 def _digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings
 from deploy import charting
 from deploy.nats.powers import POWERS, USERS
 from deploy.rights import TIERS, Tier, lifecycle_rules, tier_rules, watching_rules
+from docs import asyncapi
 from services.chassis import errors
 from services.chassis.bus import streams
 from services.chassis.messages import (
@@ -72,6 +73,8 @@ def pages() -> dict[Path, str]:
         reference / "settings.md": _settings(),
         reference / "metrics.md": _metrics(),
         reference / "streams.md": _streams(),
+        reference / "subjects.md": _subjects(),
+        reference / "asyncapi.yaml": asyncapi.text(),
         reference / "keys.md": _keys(),
         reference / "rbac.md": _rbac(),
         reference / "network.md": _network(),
@@ -146,6 +149,20 @@ def _streams() -> str:
         "What `python -m services.chassis.bus apply` puts on a NATS server. "
         "A bucket is a stream whose name begins with `KV_`.",
         [*head, *rows],
+    )
+
+
+def _subjects() -> str:
+    """The same as `asyncapi.yaml`, for people."""
+    head = ["| subject | who sends | who takes or reads | message | what it is |"]
+    return _page(
+        "Subjects",
+        "Where messages go on NATS, and whose users may send and take them. "
+        "[asyncapi.yaml](asyncapi.yaml) has the same for programs, with the JSON Schema of every "
+        "message, the codes of refusals and the channels' parameters. A question "
+        "`mesh.<service>.<verb>` is asked under a person's name as "
+        "`mesh.<service>.<verb>.as.<name>`.",
+        [*head, "|---|---|---|---|---|", *asyncapi.rows()],
     )
 
 

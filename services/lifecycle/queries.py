@@ -55,7 +55,7 @@ class Answers:
             Query("rights", '{"cluster": TOKEN, "rules": [POLICY RULE]}', self.rights),
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
-            Query("retry", '{"letter": PLACE IN DLQ}', self.retry, changes=True),
+            Query("retry", '{"letter": NUMBER}', self.retry, changes=True),
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Answers:
         if not isinstance(letter, int) or isinstance(letter, bool) or letter < 1:
             raise MalformedRequest(
                 "letter is missing",
-                remedy='send {"letter": PLACE}, as `nats stream view DLQ` numbers them',
+                remedy='send {"letter": NUMBER}, as `nats stream view DLQ` numbers them',
             )
         command = await self.retries.retry(letter)
         return {"operation": command.operation, "cluster": command.cluster, "retried": True}

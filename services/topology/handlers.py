@@ -118,6 +118,7 @@ class Handlers:
         return rendering.graph(view, kind, window_s=self.window_s, namespaces=namespaces)
 
     async def findings(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What is wrong with the configuration, of now or of a moment."""
         view = await self._at(asked)
         spaces, codes = _names(asked, "namespaces"), _names(asked, "codes")
         found = [
@@ -130,19 +131,24 @@ class Handlers:
         return {"cluster": view.cluster, "findings": found}
 
     async def drift(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What moved away from what was applied, of now or of a moment."""
         view = await self._at(asked)
         return {"cluster": view.cluster, "drift": list(view.decoded(DRIFT_PART))}
 
     async def path(self, asked: dict[str, Any]) -> Any:
+        """Which rules a request from a workload to a host meets, and where it goes."""
         return await self._of_owner("path", asked)
 
     async def vet(self, asked: dict[str, Any]) -> Any:
+        """All findings of a cluster, and what its pods and proxies say beyond them."""
         return await self._of_owner("vet", asked)
 
     async def heal(self, asked: dict[str, Any]) -> Any:
+        """Puts one object back as it was applied."""
         return await self._of_owner("heal", asked)
 
     async def object(self, asked: dict[str, Any]) -> Any:
+        """One object of the mesh's configuration, as the cluster has it; null where it is none."""
         return await self._of_owner("object", asked)
 
     async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:

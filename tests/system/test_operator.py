@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from docs import asyncapi
 from services.chassis.bus import streams, subjects
 from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import Sealer
@@ -143,6 +144,16 @@ async def test_the_services_and_their_questions_can_be_found(operator: Operator)
     described = await operator.nats("micro", "info", "mesh-lifecycle")
     assert "mesh.lifecycle.versions" in described
     assert "versions" in await operator.nats("micro", "stats", "mesh-lifecycle")
+
+
+async def test_the_contract_has_every_question_that_is_answered(operator: Operator) -> None:
+    answered = set()
+    for service in asyncapi.SERVICES:
+        told = json.loads(await operator.nats("micro", "info", f"mesh-{service}", "--json"))
+        infos = told if isinstance(told, list) else [told]
+        answered |= {point["subject"] for info in infos for point in info["endpoints"]}
+    named = {f"mesh.{service}.{query.verb}" for service, query in asyncapi.questions()}
+    assert answered == named | {f"{subject}.as.*" for subject in named}
 
 
 async def test_services_answer_in_json(operator: Operator) -> None:
