@@ -12,13 +12,23 @@ from services.chassis.messages.models import Message
 
 
 class Severity(StrEnum):
+    """How much an event asks for; one of a later version reads as a warning."""
+
     INFO = "info"
     WARN = "warn"
     ERROR = "error"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Severity | None:
+        return cls.WARN if isinstance(value, str) else None
+
 
 class Phase(StrEnum):
-    """Where in its life an operation is; `done`, `failed` and `cancelled` are final."""
+    """Where in its life an operation is; `done`, `failed` and `cancelled` are final.
+
+    One of a later version reads as a note: an older gateway still shows the step. So no other
+    phase may ever be final.
+    """
 
     WAITING = "waiting"
     STARTED = "started"
@@ -32,6 +42,10 @@ class Phase(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Phase | None:
+        return cls.NOTE if isinstance(value, str) else None
 
 
 FINAL_PHASES = frozenset({Phase.DONE, Phase.FAILED, Phase.CANCELLED})

@@ -66,13 +66,18 @@ class RequestRecord(Message):
 
 
 class Category(IntEnum):
-    """`OpCategory` of the wire contract; Meshery draws one card for each."""
+    """`OpCategory` of the wire contract; Meshery draws one card for each. One of a later version
+    reads as CUSTOM: an unknown one would hide all operations of its worker."""
 
     INSTALL = 0
     SAMPLE_APPLICATION = 1
     CONFIGURE = 2
     VALIDATE = 3
     CUSTOM = 4
+
+    @classmethod
+    def _missing_(cls, value: object) -> Category | None:
+        return cls.CUSTOM if isinstance(value, int) else None
 
 
 class SlotKind(StrEnum):
