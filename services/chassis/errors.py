@@ -38,7 +38,8 @@ the place that raises knows better.
     │   ├── SealingKeyMissing     MB-2015
     │   ├── QueueFull             MB-2016
     │   ├── RetryRefused          MB-2017
-    │   └── Superseded            MB-2018
+    │   ├── Superseded            MB-2018
+    │   └── StreamRefused         MB-2019
     ├── ClusterError              a Kubernetes API server
     │   ├── ClusterUnreachable    MB-3001
     │   ├── ClusterUnauthorized   MB-3002
@@ -356,6 +357,14 @@ class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, 
 class Superseded(BusError, code="MB-2018", status=Status.ABORTED, retryable=False):
     probable_cause = "a later operation, or a later following, has taken its place"
     usual_remedy = "nothing is to be done: what was sent last is what counts"
+
+
+class StreamRefused(BusError, code="MB-2019", status=Status.FAILED_PRECONDITION, retryable=False):
+    probable_cause = (
+        "NATS cannot bring it from what it is to what this version needs, and nothing in it was "
+        "changed"
+    )
+    usual_remedy = "docs/how-to/upgrade.md, under refused, says what to do for each reason"
 
 
 class ClusterError(MeshbusError, status=Status.FAILED_PRECONDITION):

@@ -1,23 +1,28 @@
 """Streams, buckets and durable consumers as data, and their idempotent reconciliation.
 
 One init job applies them (`python -m services.chassis.bus apply`); services only verify, so that
-they need no right to create or change streams.
+they need no right to create or change streams. What an earlier or a later version has put there is
+changed in place, under waiting commands and running services; a stream for which NATS cannot do
+that is refused and stays as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from services.chassis.errors import BusUnavailable, StreamsMissing, shortened
+from services.chassis.errors import BusUnavailable, StreamRefused, StreamsMissing, shortened
 
 _API_TIMEOUT_S = 5.0
 _NOT_FOUND_CODES = {10059, 10014}
+
+T = TypeVar("T")
 
 WORKER_FILTERS = {
     "lifecycle": "cmd.lifecycle.>",
@@ -284,35 +289,69 @@ async def call_api(client: Client, subject: str, body: dict[str, Any]) -> dict[s
 async def reconcile(
     client: Client, *, ack_wait: timedelta, lease_ttl: timedelta, replicas: int = 1
 ) -> list[str]:
-    """Creates or updates streams and consumers that differ; returns their names."""
+    """Creates or updates streams and consumers that differ; returns their names.
+
+    Raises `StreamRefused` for what NATS does not change; everything that it does is changed then.
+    """
     touched: list[str] = []
-    for stream in streams(lease_ttl=lease_ttl):
+
+    async def put_stream(stream: Stream) -> None:
         wanted = {"name": stream.name, "num_replicas": replicas, **stream.config}
-        if await _put(client, f"STREAM.{{verb}}.{stream.name}", wanted):
+        if await _put(client, stream.name, wanted):
             touched.append(stream.name)
-    for consumer in consumers(ack_wait=ack_wait):
+
+    async def put_consumer(consumer: Consumer) -> None:
         if await _put_consumer(client, consumer):
             touched.append(f"{consumer.stream}/{consumer.name}")
-    return touched
+
+    refused = await _put_all(streams(lease_ttl=lease_ttl), put_stream)
+    if refused:
+        raise next(iter(refused.values()))
+    wanted = consumers(ack_wait=ack_wait)
+    stuck = await _put_all(wanted, put_consumer)
+    if stuck:
+        # Consumers hold nothing: what waits or is in hand stays in the stream, for the new ones.
+        await _remove_former(client, wanted, stuck=[wanted[index] for index in stuck])
+        refused = await _put_all(wanted, put_consumer)
+        if refused:
+            raise next(iter(refused.values()))
+    return list(dict.fromkeys(touched))
 
 
-async def _put(client: Client, subject: str, wanted: dict[str, Any]) -> bool:
-    current = await call_api(client, subject.format(verb="INFO"), {})
+async def _put_all(
+    wanted: Sequence[T], put: Callable[[T], Awaitable[None]]
+) -> dict[int, StreamRefused]:
+    """Puts each; returns why some are refused, by their index, when nothing more can be done.
+
+    One may be in the way of another as long as it is what another version made of it: of subjects
+    that move between streams, the one that gives up has to be changed first.
+    """
+    left = dict(enumerate(wanted))
+    while True:
+        refused: dict[int, StreamRefused] = {}
+        for index, one in left.items():
+            try:
+                await put(one)
+            except StreamRefused as error:
+                refused[index] = error
+        if len(refused) in (0, len(left)):
+            return refused
+        left = {index: left[index] for index in refused}
+
+
+async def _put(client: Client, name: str, wanted: dict[str, Any]) -> bool:
+    current = await call_api(client, f"STREAM.INFO.{name}", {})
     error = current.get("error")
     if error is not None:
         if error.get("err_code") not in _NOT_FOUND_CODES:
-            _refuse_error(current, what=wanted["name"])
-        _refuse_error(
-            await call_api(client, subject.format(verb="CREATE"), wanted), what=wanted["name"]
-        )
+            _refuse_error(current, what=name)
+        _refuse_error(await call_api(client, f"STREAM.CREATE.{name}", wanted), what=name)
         return True
     config = current["config"]
     if _covers(config, wanted):
         return False
     merged = {**config, **wanted}
-    _refuse_error(
-        await call_api(client, subject.format(verb="UPDATE"), merged), what=wanted["name"]
-    )
+    _refuse_error(await call_api(client, f"STREAM.UPDATE.{name}", merged), what=name)
     return True
 
 
@@ -328,6 +367,41 @@ async def _put_consumer(client: Client, consumer: Consumer) -> bool:
     return True
 
 
+async def _remove_former(
+    client: Client, wanted: Sequence[Consumer], *, stuck: Sequence[Consumer]
+) -> None:
+    """Deletes consumers of another version that keep `stuck` ones from being what they have to be:
+    those of their names, and those that take the same messages and are not wanted any more."""
+    for stream in sorted({consumer.stream for consumer in stuck}):
+        kept = {one.name for one in wanted if one.stream == stream}
+        answer = await call_api(client, f"CONSUMER.LIST.{stream}", {})
+        for found in answer.get("consumers") or []:
+            name, taken = str(found["name"]), _filters(found["config"])
+            if any(
+                name == one.name or (name not in kept and _overlap(taken, _filters(one.config)))
+                for one in stuck
+                if one.stream == stream
+            ):
+                await call_api(client, f"CONSUMER.DELETE.{stream}.{name}", {})
+
+
+def _filters(config: dict[str, Any]) -> list[str]:
+    return config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+
+
+def _overlap(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a subject could be among both."""
+    return any(_meet(one.split("."), other.split(".")) for one in some for other in others)
+
+
+def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
+    if not one or not other:
+        return not one and not other
+    if ">" in (one[0], other[0]):
+        return True
+    return ("*" in (one[0], other[0]) or one[0] == other[0]) and _meet(one[1:], other[1:])
+
+
 def _covers(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether the server's config has all wanted settings; it omits zero and false."""
     return all((config.get(key) or None) == (value or None) for key, value in wanted.items())
@@ -336,7 +410,7 @@ def _covers(config: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def _refuse_error(answer: dict[str, Any], *, what: str) -> None:
     if "error" in answer:
         text = shortened(str(answer["error"].get("description", answer["error"])))
-        raise StreamsMissing(f"NATS refuses {what}: {text}")
+        raise StreamRefused(f"NATS refuses {what}: {text}", subject=what)
 
 
 async def verify(client: Client, *, lease_ttl: timedelta) -> None:

@@ -10,7 +10,7 @@ import pytest
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.streams import WORKER_FILTERS, call_api
-from services.chassis.errors import StreamsMissing
+from services.chassis.errors import StreamRefused, StreamsMissing
 
 _ACK_WAIT = timedelta(seconds=1)
 _LEASE_TTL = timedelta(seconds=1)
@@ -85,7 +85,7 @@ async def test_verify_names_what_is_missing(own_bus: Bus) -> None:
 
 
 async def test_refusal_of_the_server_is_told(own_bus: Bus) -> None:
-    with pytest.raises(StreamsMissing, match=r"NATS refuses CMD: .*replicas"):
+    with pytest.raises(StreamRefused, match=r"NATS refuses CMD: .*replicas"):
         await streams.reconcile(
             own_bus.client, ack_wait=_ACK_WAIT, lease_ttl=_LEASE_TTL, replicas=3
         )
