@@ -14,7 +14,7 @@ LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs sbom audit image clean
+.PHONY: help demo up doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,9 @@ proto: $(READY) ## generate proto/meshops_pb2.py from proto/meshops.proto
 
 docs: $(READY) ## generate the reference pages
 	@$(BIN)/python -m docs.generate
+
+site: $(READY) ## the documentation as a site in dist/site; every link is followed
+	@$(BIN)/python -m docs.site
 
 lock: $(READY) ## pin all dependencies with hashes, for every Python and machine (UPGRADE=: as they are)
 	@$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCKED) $(UPGRADE) -o requirements.lock

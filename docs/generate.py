@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings
 from deploy import charting
 from deploy.nats.powers import POWERS, USERS
 from deploy.rights import TIERS, Tier, lifecycle_rules, tier_rules, watching_rules
-from docs import asyncapi
+from docs import asyncapi, site
 from services.chassis import errors
 from services.chassis.bus import streams
 from services.chassis.messages import (
@@ -82,9 +82,47 @@ def pages() -> dict[Path, str]:
         reference / "upgrades.md": _upgrades(),
         reference / "findings.md": _findings(),
         reference / "validity.md": _validity(),
+        ROOT / "docs" / "README.md": _contents(),
+        ROOT / "docs" / "decisions" / "README.md": _decisions(),
         ROOT / "proto" / "bus.schema.json": _schema(),
         **charting.files(),
     }
+
+
+_KINDS = {
+    "tutorial": "To learn it by doing it once.",
+    "how-to": "For a task at hand.",
+    "reference": "To look something up. Most of it is generated from the code.",
+    "explanation": "Why it is so, and how it hangs together.",
+}
+
+
+def _contents() -> str:
+    lines = []
+    for chapter, folder in site.CHAPTERS.items():
+        if folder in _KINDS and site.of_chapter(folder):
+            lines += [f"## {chapter}", "", _KINDS[folder], "", *_listed(folder), ""]
+    lines += [
+        "## Decisions",
+        "",
+        "[What was decided, and what was turned down](decisions/README.md)",
+    ]
+    return _page("Documentation", "[What Meshbus is](../README.md), and:", lines)
+
+
+def _decisions() -> str:
+    text = 'What somebody could ask "why?" about, with the reasons and what was rejected.'
+    return _page("Decisions", text, _listed("decisions"))
+
+
+def _listed(folder: str) -> list[str]:
+    """The pages of a chapter, without its index."""
+    at = Path() if folder == "decisions" else Path(folder)
+    return [
+        f"* [{site.title(page)}]({at / page.name})"
+        for page in site.of_chapter(folder)
+        if page.name != "README.md"
+    ]
 
 
 def _errors() -> str:
