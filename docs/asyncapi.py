@@ -21,7 +21,7 @@ from pydantic.json_schema import models_json_schema
 from deploy.nats.permissions import USERS, Right, User
 from services.chassis import errors
 from services.chassis.bus import deadletters, envelopes, intents, streams, subjects
-from services.chassis.bus.queries import VERSION, Query
+from services.chassis.bus.queries import Query
 from services.chassis.messages import (
     AuditEntry,
     ClusterFacts,
@@ -37,6 +37,7 @@ from services.chassis.messages import (
     RightsQuestion,
     ServiceCatalog,
 )
+from services.chassis.messages.models import VERSION
 from services.gateway.queries import Answers as GatewayAnswers
 from services.gateway.queries import Apply
 from services.lifecycle.queries import Answers as LifecycleAnswers
@@ -549,6 +550,11 @@ _HEADERS = {
         "description": "What was done to the body, in this order: `deflate`, `sealed`.",
     },
     envelopes.SCHEMA: {"type": "string", "const": "1"},
+    envelopes.SENDER_VERSION: {
+        "type": "string",
+        "description": "The sender's version of Meshbus: work that only a later version knows goes "
+        "back to the queue for it.",
+    },
     envelopes.MESSAGE_ID: {
         "type": "string",
         "description": "The same in each try of one message: NATS drops the copies.",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.queries import VERSION
 from services.chassis.errors import MeshbusError
 from services.chassis.http.serving import guarded
+from services.chassis.messages.models import VERSION
 from services.chassis.telemetry.metrics import Metrics
 
 _LAG_PERIOD_S = 1.0

@@ -12,13 +12,14 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.queries import VERSION, answering, ask
+from services.chassis.bus.queries import answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.connections import Connections
 from services.chassis.errors import MeshbusError, ServiceDraining
 from services.chassis.files import Followed
 from services.chassis.granting import Signer
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
+from services.chassis.messages.models import VERSION
 from services.chassis.service import Chassis, run
 from services.gateway.adapters import listening
 from services.gateway.adapters.bus import (

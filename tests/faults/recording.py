@@ -25,7 +25,6 @@ from nacl.public import PrivateKey
 
 from services.chassis.bus import envelopes, intents, streams
 from services.chassis.bus.intents import AppliedObject
-from services.chassis.bus.queries import VERSION
 from services.chassis.errors import ClusterForbidden
 from services.chassis.granting import Signer
 from services.chassis.kube import definitions
@@ -49,7 +48,7 @@ from services.chassis.messages import (
     StepKind,
     Verb,
 )
-from services.chassis.messages.models import Message
+from services.chassis.messages.models import VERSION, Message
 from services.chassis.sealing import RECEIVERS, Keys
 from services.chassis.settings import ChassisSettings
 from services.topology.feed import deltas

@@ -14,10 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from services.chassis.bus import envelopes, subjects
-from services.chassis.bus.queries import VERSION
 from services.chassis.errors import InvalidMessage
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Category, Command, Event, Phase, ServiceCatalog, Severity
+from services.chassis.messages.models import VERSION
 from tests.faults.filling import filled
 from tests.faults.recording import (
     MODELS,

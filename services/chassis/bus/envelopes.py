@@ -8,6 +8,7 @@ one is taken as well.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from typing import TypeVar
@@ -16,7 +17,7 @@ import msgpack
 from pydantic import ValidationError
 
 from services.chassis.errors import InvalidMessage, RequestTooLarge, TooManyValues
-from services.chassis.messages.models import SCHEMA_VERSION, Message
+from services.chassis.messages.models import SCHEMA_VERSION, VERSION, Message
 from services.chassis.reading.inflating import inflated
 from services.chassis.reading.jsons import read_json
 from services.chassis.reading.packs import read_msgpack
@@ -28,6 +29,7 @@ DEFLATE = "deflate"
 SEALED = "sealed"
 MESSAGE_ID = "Nats-Msg-Id"
 SCHEMA = "Meshbus-Schema"
+SENDER_VERSION = "Meshbus-Version"
 OPERATION = "Meshbus-Operation"
 KIND = "Meshbus-Kind"
 
@@ -39,19 +41,35 @@ MAX_BODY_BYTES = 1000 * 1000
 _FIELDS_TOLD = 10
 
 NO_KEYS = Keys()
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
 M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message, *, content_type: str) -> tuple[bytes, dict[str, str]]:
     """Body and headers; a large body is compressed, one that stays too large is refused."""
-    headers = {CONTENT_TYPE: content_type, SCHEMA: str(SCHEMA_VERSION)}
+    headers = {
+        CONTENT_TYPE: content_type,
+        SCHEMA: str(SCHEMA_VERSION),
+        SENDER_VERSION: VERSION,
+    }
     body, encoding = compressed(_packed(message, content_type))
     if len(body) > MAX_BODY_BYTES:
         raise RequestTooLarge(
             f"the request takes {len(body)} bytes on the bus, the limit is {MAX_BODY_BYTES}"
         )
     return body, headers | encoding
+
+
+def is_from_a_later_version(headers: Mapping[str, str]) -> bool:
+    """Whether its sender may know something that this process does not."""
+    told = _VERSION.match(headers.get(SENDER_VERSION, ""))
+    own = _VERSION.match(VERSION)
+    return (
+        told is not None
+        and own is not None
+        and [int(part) for part in told.groups()] > [int(part) for part in own.groups()]
+    )
 
 
 def compressed(body: bytes) -> tuple[bytes, dict[str, str]]:

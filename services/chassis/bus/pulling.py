@@ -16,6 +16,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.inbox import PullInbox
 from services.chassis.errors import InvalidMessage
@@ -23,6 +24,7 @@ from services.chassis.errors import InvalidMessage
 _HEARTBEAT_S = 5.0
 # How often a worker that does not wait at the server looks whether something is there.
 _LOOK_AGAIN_S = 0.1
+_FOR_LATER = timedelta(seconds=4)
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,11 @@ class Retry(Exception):
     def __init__(self, delay: timedelta) -> None:
         super().__init__(f"again in {delay.total_seconds()} s")
         self.delay = delay
+
+    @classmethod
+    def by_a_later_version(cls, delivery: Delivery) -> Retry:
+        """For a worker of the sender's version, which may be about to start: a minute in all."""
+        return cls(_FOR_LATER * 2 ** (delivery.attempt - 1))
 
 
 @dataclass(slots=True)
@@ -113,7 +120,8 @@ class PullWorker:
     """Runs `handler` for the messages of one durable consumer, `slots` at a time.
 
     The handler's return acknowledges; `Retry` and unexpected errors hand the message back;
-    `InvalidMessage` calls `bury`, then ends it; `Abandon` leaves it alone.
+    `InvalidMessage` calls `bury`, then ends it, unless a later version has sent it and a worker of
+    that may read it; `Abandon` leaves it alone.
     """
 
     bus: Bus
@@ -199,6 +207,9 @@ class PullWorker:
         try:
             await self.handler(delivery)
         except InvalidMessage as error:
+            if envelopes.is_from_a_later_version(delivery.headers):
+                log.warning("message_of_a_later_version", reason=error.summary)
+                raise Retry.by_a_later_version(delivery) from error
             await self.bury(delivery, error)
             raise
 

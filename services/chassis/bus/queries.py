@@ -38,11 +38,11 @@ from services.chassis.errors import (
     WorkerUnavailable,
 )
 from services.chassis.messages import AuditEntry, ErrorReport, Outcome
+from services.chassis.messages.models import VERSION
 from services.chassis.policy import OPERATOR, Identity, Policy
 from services.chassis.reading.jsons import read_json
 from services.chassis.telemetry import traces
 
-VERSION = "0.1.0"
 _ACCEPT_ENCODING = "Accept-Encoding"
 _ERROR_CODE = "Nats-Service-Error-Code"
 _LONGEST_TEXT = 2000

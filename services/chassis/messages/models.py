@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
+VERSION = "0.1.0"
+"""Of Meshbus."""
 
 
 class Piece(BaseModel):

@@ -21,10 +21,12 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from services.chassis.bus import envelopes
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence
-from services.chassis.bus.pulling import Abandon, Delivery
+from services.chassis.bus.pulling import Abandon, Delivery, Retry
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.streams import MAX_DELIVERIES
 from services.chassis.bus.subjects import operation_key
 from services.chassis.errors import (
     AttemptsExhausted,
@@ -181,6 +183,8 @@ class Runner(Generic[W]):
                 return
             if stored is not None and not self.claims.is_exclusive:
                 return  # the service that the command was handed on to has it
+            if self._is_for_another(delivery, command):
+                raise Retry.by_a_later_version(delivery)
             claim = await self.claims.take(command, delivery, stored)
             await self._attempt(delivery, command, claim)
 
@@ -356,6 +360,15 @@ class Runner(Generic[W]):
         if not goes_on and command.deadline <= datetime.now(timezone.utc):
             raise DeadlineExpired("the command was not started before its deadline")
         return operation
+
+    def _is_for_another(self, delivery: Delivery, command: Command) -> bool:
+        """Whether a worker of a later version may offer what this one does not. The last delivery
+        tells instead that nobody does."""
+        return (
+            self._operation(command) is None
+            and delivery.attempt < MAX_DELIVERIES
+            and envelopes.is_from_a_later_version(delivery.headers)
+        )
 
     def _operation(self, command: Command) -> Operation[W, Result | Plan] | None:
         if command.plan is not None and self._planned is not None:

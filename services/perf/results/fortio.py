@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import timezone
 from typing import Any
 
-from services.chassis.bus.queries import VERSION
+from services.chassis.messages.models import VERSION
 from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.histograms import Histogram, HistogramMessage, slot_of, slot_range
 from services.perf.measurements.measurements import Measurement

@@ -9,8 +9,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from services.chassis.bus.queries import VERSION
 from services.chassis.messages import AdvertisedOperation, Category, ServiceCatalog, SlotKind
+from services.chassis.messages.models import VERSION
 from tests.real.gateway.rig import Rig, eventually
 from tests.testbed.generations import Generation
 

@@ -26,6 +26,7 @@ from services.chassis.bus.envelopes import (
 )
 from services.chassis.errors import InvalidMessage, RequestTooLarge
 from services.chassis.messages import Command, Event, Phase, Verb
+from services.chassis.messages.models import VERSION
 
 COMMAND = Command(
     operation="op",
@@ -82,7 +83,7 @@ def test_a_large_body_travels_compressed(content_type: str) -> None:
 
 def test_a_small_body_travels_as_it_is() -> None:
     body, headers = encode(COMMAND, content_type=JSON)
-    assert headers == {CONTENT_TYPE: JSON, SCHEMA: "1"}
+    assert headers == {CONTENT_TYPE: JSON, SCHEMA: "1", envelopes.SENDER_VERSION: VERSION}
     assert orjson.loads(body)["operation"] == "op"
 
 
@@ -222,3 +223,28 @@ def test_a_damaged_message_is_answered_with_our_error(place: int, byte: int) -> 
 def test_the_headers_have_the_names_of_the_contract() -> None:
     names = (envelopes.MESSAGE_ID, envelopes.OPERATION, envelopes.KIND, SCHEMA)
     assert names == ("Nats-Msg-Id", "Meshbus-Operation", "Meshbus-Kind", "Meshbus-Schema")
+    assert envelopes.SENDER_VERSION == "Meshbus-Version"
+
+
+@pytest.mark.parametrize(
+    ("told", "is_later"),
+    [
+        ("0.1.9", False),
+        ("0.2.0", False),
+        ("0.2.1", True),
+        ("0.10.0", True),
+        ("1.0.0-rc.1", True),
+        ("later", False),
+        ("", False),
+    ],
+)
+def test_a_later_version_is_told_by_its_number(
+    told: str, is_later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envelopes, "VERSION", "0.2.0")
+    headers = {envelopes.SENDER_VERSION: told} if told else {}
+    assert envelopes.is_from_a_later_version(headers) is is_later
+
+
+def test_every_message_tells_its_senders_version() -> None:
+    assert encode(COMMAND, content_type=JSON)[1][envelopes.SENDER_VERSION] == VERSION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from services.chassis.bus.audits import Audit, auditing
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Delivery, Retry
+from services.chassis.bus.streams import MAX_DELIVERIES
 from services.chassis.errors import (
     AttemptsExhausted,
     ClusterForbidden,
@@ -111,8 +114,8 @@ class Shop:
         """The operation's record once its message has left the queue."""
         runner = runner or self.runner()
         async with running(self.queue.worker(runner.handle)):
-            await self._send(command, subject)
-            await eventually(self._is_empty, what="the command to be done with")
+            await self.send(command, subject)
+            await eventually(self.is_empty, what="the command to be done with")
         stored = await runner.claims.stored(command.operation, command.cluster)
         return stored[0] if stored else None
 
@@ -131,14 +134,16 @@ class Shop:
             found.append(envelopes.decode(Event, message.data or b"", message.headers or {}))
             sequence = (message.seq or 0) + 1
 
-    async def _send(self, command: Command, subject: str) -> None:
+    async def send(self, command: Command, subject: str = "", version: str = "") -> None:
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+        if version:
+            headers[envelopes.SENDER_VERSION] = version
         subject = subject or subjects.apply_command(
             service=self.queue.service, cluster=self.cluster, operation=command.operation
         )
         await Publisher(self.queue.bus).raw(subject, body, headers, within=WITHIN)
 
-    async def _is_empty(self) -> bool:
+    async def is_empty(self) -> bool:
         return await self.queue.stored() == 0
 
     @asynccontextmanager
@@ -241,6 +246,43 @@ async def test_command_that_may_not_start_fails_without_work(
     assert record.final is not None
     assert record.final.details.endswith("Nothing.")
     assert shop.works == []
+
+
+async def test_what_only_a_later_version_offers_waits_for_its_worker(shop: Shop) -> None:
+    older, later = shop.runner(), shop.runner()
+    older.operations = {}
+    handed_back = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        try:
+            await older.handle(delivery)
+        except Retry:
+            handed_back.set()
+            raise
+
+    async with running(shop.queue.worker(handle)):
+        await shop.send(shop.command("succeed"), version="99.0.0")
+        await asyncio.wait_for(handed_back.wait(), 30)
+    assert await shop.events() == []
+    async with running(shop.queue.worker(later.handle)):
+        await eventually(shop.is_empty, what="the command to be done with")
+    assert [event.phase for event in await shop.events()] == [Phase.NOTE, Phase.DONE]
+
+
+async def test_nobody_offers_it_is_told_in_the_end(shop: Shop) -> None:
+    """The fifth delivery tells it, as the first one does of this version's own commands."""
+    runner = shop.runner()
+
+    async def handle(delivery: Delivery) -> None:
+        delivery.attempt = MAX_DELIVERIES
+        await runner.handle(delivery)
+
+    async with running(shop.queue.worker(handle)):
+        await shop.send(shop.command("other"), version="99.0.0")
+        await eventually(shop.is_empty, what="the command to be done with")
+    [final] = await shop.events()
+    assert final.error is not None
+    assert "offers no operation 'other'" in final.error.summary
 
 
 async def test_later_attempt_may_go_on_after_the_deadline_where_work_resumes(shop: Shop) -> None:
