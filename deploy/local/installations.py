@@ -115,7 +115,7 @@ class Installation:
         """Until the service says that it takes work."""
 
         def is_ready() -> bool:
-            return fetch(f"{self.health_url(name)}/readyz") == b"ok\n"
+            return fetch(f"{self.health_url(name)}/readyz").startswith(b"ok\n")
 
         wait_until(
             is_ready,

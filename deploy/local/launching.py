@@ -222,7 +222,10 @@ def _start(launch: Launch, installation: Installation) -> list[Supervised]:
 
 
 def _supervised(process: Process, url: str) -> Supervised:
-    return Supervised(process=process, start=process.start, is_ready=lambda: fetch(url) == b"ok\n")
+    def is_ready() -> bool:
+        return fetch(url).startswith(b"ok\n")
+
+    return Supervised(process=process, start=process.start, is_ready=is_ready)
 
 
 def _register(launch: Launch, installation: Installation) -> None:

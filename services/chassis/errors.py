@@ -97,6 +97,9 @@ the place that raises knows better.
     │   ├── ClusterNotWatched     MB-7002
     │   ├── HistoryGone           MB-7003
     │   └── TooManyStreams        MB-7004
+    ├── MesheryError              Meshery's own server
+    │   ├── MesheryUnreachable    MB-8001
+    │   └── RegistrationRefused   MB-8002
     └── InternalError             MB-9001, a defect of ours
 """
 
@@ -657,6 +660,25 @@ class TooManyStreams(
 ):
     probable_cause = "as many clients follow the graph as this process serves"
     usual_remedy = "close pages that nobody looks at, or raise MESHBUS_TOPOLOGY_MOST_STREAMS"
+
+
+class MesheryError(MeshbusError, status=Status.FAILED_PRECONDITION):
+    """Meshery's own server."""
+
+
+class MesheryUnreachable(MesheryError, code="MB-8001", status=Status.UNAVAILABLE, retryable=True):
+    probable_cause = "Meshery's server is away, starting, or not at this address"
+    usual_remedy = (
+        "check MESHBUS_GATEWAY_MESHERY and the network between; it is tried again by itself"
+    )
+
+
+class RegistrationRefused(MesheryError, code="MB-8002"):
+    probable_cause = "Meshery's registry does not take models in this form"
+    usual_remedy = (
+        "look into Meshery's log; name versions with mesheryctl or gRPC meanwhile. "
+        "docs/reference/meshery.md has what is sent"
+    )
 
 
 class InternalError(MeshbusError, code="MB-9001"):

@@ -29,6 +29,8 @@ class Health:
     service: str
     metrics: Metrics
     checks: dict[str, Check] = field(default_factory=dict)
+    notes: dict[str, Check] = field(default_factory=dict)
+    """What is wrong without keeping the service from its work; `/readyz` tells it."""
     is_starting: bool = True
     """Until the service's own parts are up: what listens for health alone takes no work."""
     is_draining: bool = False
@@ -70,8 +72,10 @@ class Health:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         problems = await self.problems()
-        text = "".join(f"{name}: {problem}\n" for name, problem in problems.items())
-        return web.Response(status=503 if problems else 200, text=text or "ok\n")
+        text = "".join(f"{name}: {problem}\n" for name, problem in problems.items()) or "ok\n"
+        told = {name: await note() for name, note in self.notes.items()}
+        text += "".join(f"{name}: {note}\n" for name, note in told.items() if note)
+        return web.Response(status=503 if problems else 200, text=text)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(

@@ -12,12 +12,14 @@ from datetime import datetime, timedelta, timezone
 import structlog
 
 from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.queries import answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.connections import Connections
-from services.chassis.errors import MeshbusError, ServiceDraining
+from services.chassis.errors import InvalidMessage, MeshbusError, ServiceDraining
 from services.chassis.files import Followed
 from services.chassis.granting import Signer
+from services.chassis.kube import definitions
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
 from services.chassis.messages.models import VERSION
 from services.chassis.service import Chassis, run
@@ -30,6 +32,7 @@ from services.gateway.adapters.bus import (
     heard_ends,
     is_attended,
 )
+from services.gateway.adapters.registries import MesheryRegistry
 from services.gateway.adapters.server import Entrance, serving
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
@@ -39,6 +42,7 @@ from services.gateway.door.jwt import read_keys
 from services.gateway.door.tokens import read_tokens
 from services.gateway.handlers import Handlers
 from services.gateway.intake import Intake, Peers
+from services.gateway.meshery.registering import Registering
 from services.gateway.notices import Notices
 from services.gateway.operations import Operations
 from services.gateway.outcomes import Outcomes
@@ -56,6 +60,8 @@ HTTP_PORT = 9110
 _PATIENCE = timedelta(seconds=5)
 # A client's next event waits for the mark; NATS being away must not hold it up for long.
 _MARK_PATIENCE = timedelta(seconds=1)
+# The lease only keeps replicas from sending the same twice, so nothing ends of it.
+_REGISTERS_WITHIN = timedelta(hours=1)
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +141,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         followed_catalogs(bus, catalogs, background),
         heard_ends(bus, quotas.release),
         _watched(deadlines, background),
+        _registered(chassis, catalogs, background),
         answering(
             bus,
             service="gateway",
@@ -243,6 +250,57 @@ async def _watched(deadlines: Deadlines, background: Background) -> AsyncIterato
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+@asynccontextmanager
+async def _registered(
+    chassis: Chassis[GatewaySettings], catalogs: Catalogs, background: Background
+) -> AsyncIterator[None]:
+    """Keeps Meshery's registry up for the block, where its address is set."""
+    bus, own = chassis.bus, chassis.own
+    if not own.meshery:
+        yield
+        return
+    published = Bucket(bus, definitions.BUCKET, _PATIENCE)
+    leases = Leases(
+        Bucket(bus, "leases", _PATIENCE), chassis.settings.instance, chassis.settings.lease_ttl / 6
+    )
+
+    async def text(version: str) -> str:
+        entry = await published.get(definitions.key_of(version))
+        try:
+            return definitions.unpacked(entry.value).text if entry is not None else ""
+        except InvalidMessage as error:
+            log.warning("definitions_unreadable", version=version, reason=error.summary)
+            return ""
+
+    registering = Registering(
+        registry=MesheryRegistry(
+            base=own.meshery,
+            policy=chassis.settings.address_policy,
+            provider=own.meshery_provider,
+            token=own.meshery_token.get_secret_value() if own.meshery_token else "",
+        ),
+        versions=catalogs.versions,
+        definitions=text,
+        alone=lambda: leases.held(
+            "gateway.meshery",
+            operation=chassis.settings.instance,
+            attempt=1,
+            fence=Fence(_REGISTERS_WITHIN),
+        ),
+        publisher=chassis.publisher,
+        every=own.meshery_look,
+        patience=own.meshery_patience,
+    )
+    chassis.health.notes["meshery"] = registering.problem
+    task = background.start("register-at-meshery", registering.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import ipaddress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.chassis.settings import Duration
@@ -100,6 +101,17 @@ class GatewaySettings(BaseSettings):
     quota_streams: int = Field(default=10_000, ge=1)
     """StreamEvents calls that one identity may have open: each takes some kilobytes, ten thousand
     were measured to harm nobody."""
+    meshery: str = ""
+    """Address of Meshery's server, such as http://meshery:9081. With it the Istio versions that can
+    be installed are registered there, so that its page offers them (docs/reference/meshery.md)."""
+    meshery_provider: str = Field(default="None", pattern=r"^[^;,\s]*$")
+    """Name of the provider of identities that the server is told; empty leaves it to the server."""
+    meshery_token: SecretStr | None = None
+    """Token of a user of that provider; `None` asks for none."""
+    meshery_look: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    """How often the registration is looked after: a server that was restarted may have lost it."""
+    meshery_patience: Duration = timedelta(minutes=5)
+    """How long the server may be away until an event says so."""
     git_sha: str = ""
     """Commit of this build, for ComponentInfo."""
 
@@ -109,6 +121,13 @@ class GatewaySettings(BaseSettings):
             raise ValueError("tls_certificate and tls_key belong together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    @model_validator(mode="after")
+    def _meshery_is_an_address(self) -> Self:
+        parts = urlsplit(self.meshery)
+        if self.meshery and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("meshery must begin with http:// or https:// and name a host")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ NUMBER_OF_GROUP = {
     "TranslatorError": "MB-5",
     "PerfError": "MB-6",
     "TopologyError": "MB-7",
+    "MesheryError": "MB-8",
     "InternalError": "MB-9",
 }
 

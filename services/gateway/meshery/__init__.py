@@ -1,0 +1,1 @@
+"""Meshery's own server: what its registry knows of us."""
