@@ -31,6 +31,7 @@ from services.gateway.adapters.bus import (
     followed_events,
     heard_ends,
     is_attended,
+    stored_events,
 )
 from services.gateway.adapters.registries import MesheryRegistry
 from services.gateway.adapters.server import Entrance, serving
@@ -50,6 +51,7 @@ from services.gateway.queries import Answers
 from services.gateway.quotas import Quota, Quotas, parts_ended
 from services.gateway.registrations import Registrations
 from services.gateway.settings import DEFAULT_PORT, GatewaySettings
+from services.gateway.streaming.absences import Absences
 from services.gateway.streaming.audiences import Audiences, Owners
 from services.gateway.streaming.events import Events, Sees
 from services.gateway.streaming.marks import Marks
@@ -129,6 +131,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         body_limit=chassis.own.max_body_bytes,
         policy=chassis.policy,
         events=events,
+        stored=stored_events(bus),
         instance=settings.instance,
     )
 
@@ -176,12 +179,15 @@ def _streams(
 ) -> Callable[[str, Sees], Events]:
     bus, own = chassis.bus, chassis.own
 
+    started = now()
+
     def made(key: str, sees: Sees) -> Events:
         bucket = Bucket(bus, "delivery", _MARK_PATIENCE)
         return Events(
             read=events_reader(bus),
             sees=sees,
             marks=Marks(bucket, lambda: event_stream_state(bus), background, key),
+            absences=Absences(bucket, key, background, now, started, own.replay_gap),
             metrics=chassis.metrics,
             background=background,
             queue_size=own.event_queue,

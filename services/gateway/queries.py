@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from proto import meshops_pb2 as pb
@@ -14,7 +15,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, ObjectNotFound
-from services.chassis.messages import OperationRecord, RequestRecord, Verb
+from services.chassis.messages import Event, OperationRecord, RequestRecord, Verb
 from services.chassis.policy import LOCAL, OPERATOR, Identity, Policy
 from services.gateway import wire
 from services.gateway.intake import registered
@@ -24,10 +25,17 @@ from services.gateway.streaming.audiences import Audiences
 
 _MOST_LISTED = 100
 _USUALLY_LISTED = 20
+_MOST_READ = 1000
+"""Events of one answer, and the newest ones among which those are that somebody may see."""
+_MOST_EVENT_BYTES = 900 * 1000
+"""Of all events in an answer: what a message holds, less what is around them."""
 _APPLY = (
     '{"kind": NAME, "clusters": [TOKEN], "verb": "apply" | "delete", "namespace": NAME, '
     '"version": TEXT, "body": YAML, "operation": ID}'
 )
+
+Stored = Callable[[str | None, int], Awaitable[list[Event]]]
+"""Stored events of an operation, or of all for None; the newest so many, in order."""
 
 
 class Apply(BaseModel):
@@ -66,11 +74,13 @@ class Answers:
     body_limit: int
     policy: Callable[[], Policy]
     events: Audiences
+    stored: Stored
     instance: str
 
     def queries(self) -> list[Query]:
         return [
             Query("operations", '{"operation": ID} or {"limit": 20}', answer_to=self.operations),
+            Query("events", '{"operation": ID} or {"limit": 20}', answer_to=self.told),
             Query("clusters", "{}", answer_to=self.clusters),
             Query("deregister", '{"cluster": TOKEN}', self.deregister, changes=True),
             Query("apply", _APPLY, answer_to=self.apply, changes=True),
@@ -88,6 +98,27 @@ class Answers:
         if stored is None or not self._is_shown(stored[0], identity):
             raise ObjectNotFound(f"the gateway has no record of operation {operation[:128]}")
         return await self._described(stored[0])
+
+    async def told(self, asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        """Events that it may see, in order: of one operation, or the newest ones of all."""
+        operation = asked.get("operation")
+        if operation is not None and not isinstance(operation, str):
+            raise MalformedRequest("operation is not text", remedy='send {"operation": ID}')
+        most = _MOST_READ if operation else _limit(asked)
+        found = await self.stored(operation, _MOST_READ)
+        if identity != OPERATOR:
+            sees = self.events.sight(identity)
+            found = [event for event in found if await sees(event)]
+        kept: list[dict[str, Any]] = []
+        size = 0
+        for event in reversed(found[-most:]):
+            laid_out = event.model_dump(mode="json")
+            size += len(orjson.dumps(laid_out))
+            if size > _MOST_EVENT_BYTES:
+                break
+            kept.append(laid_out)
+        left_out = len(found[-most:]) - len(kept)
+        return {"events": kept[::-1], "left_out": left_out}
 
     async def clusters(self, _asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
         """Registered clusters that it may ask about; their credentials are nowhere to be read."""

@@ -81,6 +81,10 @@ class GatewaySettings(BaseSettings):
     """Events that wait for one client at most."""
     slow_client_grace: Duration = timedelta(seconds=5)
     """How long a client may stay behind the others before it is disconnected."""
+    replay_gap: Duration = Field(default=timedelta(seconds=30), ge=timedelta(0))
+    """How long nobody may listen until what was told meanwhile is old: a client that comes later
+    gets events of so long before, and all of operations that still run. Meshery takes up to ten
+    seconds to connect again. `nats req mesh.gateway.events` has the rest."""
     keepalive: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
     """How long a connection may be silent before the gateway asks whether the peer is there."""
     operation_deadline: Duration = Field(default=timedelta(minutes=30), gt=timedelta(0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import datetime
 
 import nats.errors
 import structlog
@@ -32,6 +33,10 @@ class StoredMessage:
     """A message and its place in the stream."""
 
     sequence: int
+    time: datetime
+    """When the server stored it."""
+    is_newest: bool
+    """Whether no further one was there when the server sent it."""
     subject: str
     body: bytes
     headers: dict[str, str]
@@ -87,6 +92,8 @@ class OrderedReader:
 def _stored(message: Msg) -> StoredMessage:
     return StoredMessage(
         sequence=message.metadata.sequence.stream,
+        time=message.metadata.timestamp,
+        is_newest=message.metadata.num_pending == 0,
         subject=message.subject,
         body=message.data,
         headers=dict(message.headers or {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -25,11 +26,13 @@ from services.chassis.messages.events import FINAL_PHASES
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.outcomes import Followed
+from services.gateway.queries import Stored
 from services.gateway.streaming.events import Read
 from services.gateway.streaming.marks import StreamState
 
 _CATALOG = "$KV.catalog."
 _GONE = ("DEL", "PURGE")
+_READ_WITHIN_S = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +78,37 @@ def events_reader(bus: Bus) -> Read:
         return OrderedReader(bus, EVT.name, "evt.*.*.*", start).messages()
 
     return read
+
+
+def stored_events(bus: Bus) -> Stored:
+    """Reads what the stream holds: of one operation, or the newest ones of all."""
+
+    async def stored(operation: str | None, most: int) -> list[Event]:
+        subject = f"evt.*.*.{subjects.token(operation)}" if operation else "evt.*.*.*"
+        question = {"subjects_filter": subject} if operation else {}
+        answer = await call_api(bus.client, f"STREAM.INFO.{EVT.name}", question)
+        if "error" in answer:
+            raise StreamsMissing(f"the stream {EVT.name} is not there")
+        state = answer["state"]
+        held = sum((state.get("subjects") or {}).values()) if operation else state["messages"]
+        if not held:
+            return []
+        start = 1 if operation else int(state["last_seq"]) - most + 1
+        found: deque[Event] = deque(maxlen=most)
+        try:
+            async with asyncio.timeout(_READ_WITHIN_S):
+                reading = OrderedReader(bus, EVT.name, subject, start).messages()
+                async with contextlib.aclosing(reading) as messages:
+                    async for message in messages:
+                        with contextlib.suppress(InvalidMessage):
+                            found.append(envelopes.decode(Event, message.body, message.headers))
+                        if message.is_newest:
+                            break
+        except TimeoutError:
+            raise BusUnavailable("the events could not be read in time") from None
+        return list(found)
+
+    return stored
 
 
 async def event_stream_state(bus: Bus) -> StreamState:

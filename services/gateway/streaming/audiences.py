@@ -68,7 +68,7 @@ class Audiences:
     _closed: MeshbusError | None = None
 
     def __post_init__(self) -> None:
-        self.local = self.make(KEY, self._sight(LOCAL))
+        self.local = self.make(KEY, self.sight(LOCAL))
 
     @property
     def open_streams(self) -> int:
@@ -89,7 +89,7 @@ class Audiences:
             return
         if self._closed is not None:
             raise self._closed
-        events = self._others.get(identity) or self.make(_key(identity), self._sight(identity))
+        events = self._others.get(identity) or self.make(_key(identity), self.sight(identity))
         self._others[identity] = events
         self._streams[identity] = self._streams.get(identity, 0) + 1
         try:
@@ -120,7 +120,9 @@ class Audiences:
         yield self.local
         yield from list(self._others.values())
 
-    def _sight(self, identity: Identity) -> Sees:
+    def sight(self, identity: Identity) -> Sees:
+        """Which events it may see."""
+
         async def sees(event: Event) -> bool:
             policy = self.policy()
             if policy.is_open:

@@ -2,9 +2,9 @@
 
 One ordered reader of the stream EVT for each identity (audiences.py), which runs only while one of
 its clients is connected. It starts after the mark (marks.py), so events that nobody got wait in the
-stream for the next client. Each client has a queue and a write loop of its own. A client that joins
-later begins after the mark too, with what this process has read and nobody has got yet: the others
-may die before their writes.
+stream for the next client; after a longer absence (absences.py) those of ended operations go by.
+Each client has a queue and a write loop of its own. A client that joins later begins after the mark
+too, with what this process has read and nobody has got yet: the others may die before their writes.
 
 Rejected: one consumer for each client (a hundred consumers for one and the same text), and an
 acknowledging durable consumer (it hands each event to one replica, but all streams need all).
@@ -17,7 +17,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -34,6 +34,7 @@ from services.chassis.messages import Event
 from services.chassis.telemetry import metrics
 from services.gateway import wire
 from services.gateway.background import Background
+from services.gateway.streaming.absences import Absences
 from services.gateway.streaming.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
@@ -127,6 +128,7 @@ class Events:
     read: Read
     sees: Sees
     marks: Marks
+    absences: Absences
     metrics: metrics.Metrics
     background: Background
     queue_size: int
@@ -200,6 +202,9 @@ class Events:
         self.metrics.add(metrics.STREAMS_OPEN, -1)
         if not self._clients:
             self._stop_reader()
+            # A gateway that ends its streams has sent nobody away.
+            if self._closed is None:
+                self.absences.begin()
 
     def _forget_delivered(self) -> None:
         while self._undelivered and self._undelivered[0].sequence <= self.marks.floor:
@@ -207,10 +212,12 @@ class Events:
 
     # --- the reader -----------------------------------------------------------------------------
 
-    async def _start_reader(self) -> None:
+    async def _start_reader(self, *, stayed: bool = False) -> None:
+        """`stayed`: its clients were there all the time, so nothing is old to them."""
         floor = await self.marks.recall()
+        begins = None if stayed else await self.absences.end(was_ever=self.marks.is_known)
         self._undelivered.clear()
-        reading = self._feed(floor + 1, self.marks.stream)
+        reading = self._feed(floor + 1, self.marks.stream, begins)
         self._reader = self.background.start("read-events", reading)
 
     def _stop_reader(self) -> None:
@@ -220,13 +227,23 @@ class Events:
             self.background.start("keep-mark", self.marks.keep())
         self._undelivered.clear()
 
-    async def _feed(self, start: int, stream: str) -> None:
+    async def _feed(self, start: int, stream: str, begins: datetime | None) -> None:
         """From the stream to every client's queue; waits while a queue is full."""
+        old = _Old() if begins is not None else None
         try:
             async with contextlib.aclosing(self.read(start)) as messages:
                 async for message in messages:
-                    event = _event(message)
-                    if event is not None and await self.sees(event):
+                    event = await self._seen(message)
+                    if old is not None and begins is not None:
+                        is_old = message.time < begins
+                        if is_old:
+                            old.take(message.sequence, event)
+                        if not is_old or message.is_newest:
+                            await self._tell(old, stream)
+                            old = None
+                        if is_old:
+                            continue
+                    if event is not None:
                         response = wire.events_response(event)
                         await self._spread(Item(message.sequence, stream, response))
                     elif not self._undelivered:
@@ -235,6 +252,21 @@ class Events:
             for client in list(self._clients):
                 client.end(InternalError("the events cannot be read"))
             raise
+
+    async def _seen(self, message: StoredMessage) -> Event | None:
+        """The event of a message, where there is one that these clients may see."""
+        event = _event(message)
+        return event if event is not None and await self.sees(event) else None
+
+    async def _tell(self, old: _Old, stream: str) -> None:
+        """Tells what is left of the old events; what lies between them counts as delivered too."""
+        running = old.of_running()
+        if not running:
+            self.marks.pass_over(old.last, stream=stream)
+            return
+        ends = [*(sequence - 1 for sequence, _ in running[1:]), old.last]
+        for (_, event), end in zip(running, ends, strict=True):
+            await self._spread(Item(end, stream, wire.events_response(event)))
 
     async def _spread(self, item: Item) -> None:
         self._undelivered.append(item)
@@ -281,9 +313,33 @@ class Events:
         async with self._gate:
             self._stop_reader()
             if self._clients:
-                await self._start_reader()
+                await self._start_reader(stayed=True)
             if not self._clients:
                 self._stop_reader()
+
+
+class _Old:
+    """Events from before a stream begins, by operation and cluster, until their end is read."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        """The sequence of the last one, visible or not."""
+        self._open: dict[tuple[str, str], list[tuple[int, Event]]] = {}
+
+    def take(self, sequence: int, event: Event | None) -> None:
+        self.last = sequence
+        if event is None:
+            return
+        key = (event.operation, event.cluster)
+        if event.is_final:
+            self._open.pop(key, None)
+        else:
+            self._open.setdefault(key, []).append((sequence, event))
+
+    def of_running(self) -> list[tuple[int, Event]]:
+        """Those whose end has not been told, in the stream's order."""
+        found = [each for events in self._open.values() for each in events]
+        return sorted(found, key=lambda each: each[0])
 
 
 def _event(message: StoredMessage) -> Event | None:

@@ -68,6 +68,11 @@ class Marks:
     """One write for all clients that wait at the moment."""
     _is_behind: bool = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether something was ever delivered to this identity, of any stream."""
+        return self._stored is not None
+
     async def recall(self) -> int:
         """Reads the stream's state and the stored mark; delivery goes on after the result."""
         state = await self.state()
