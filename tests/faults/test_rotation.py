@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
-from datetime import timedelta
 
-import grpc
 import pytest
 from nats.errors import Error as NatsError
 from nats.errors import NoServersError
@@ -30,28 +27,12 @@ RECEIVERS = ("lifecycle", "translator")
 CHANGED = (*RECEIVERS, "topology")
 """Whose sealing keys are changed; topology does not run, and is sealed to all the same."""
 ALL = ("lifecycle", "translator", "gateway")
-_PATIENCE = timedelta(seconds=60)
-
-
-async def _accepted(client: Meshery, operation: str, name: str) -> None:
-    """Sent until the gateway has it: while one process follows the other, nobody listens."""
-    async with asyncio.timeout(_PATIENCE.total_seconds()):
-        while True:
-            try:
-                await client.apply("custom", body=config_map(name), operation=operation)
-                return
-            except grpc.aio.AioRpcError as refused:
-                # A call that is in the hands of a process which ends is cut off as cancelled.
-                if refused.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-                    raise
-                await asyncio.sleep(0.1)
 
 
 async def _operating(client: Meshery, until: asyncio.Event) -> int:
     """One operation after the other; returns their number."""
     for number in itertools.count(1):
-        operation = f"turning-{secrets.token_hex(6)}"
-        await _accepted(client, operation, "turning")
+        operation = await client.accepted("custom", body=config_map("turning"))
         (final,) = await client.finals(operation, within_s=90.0)
         assert not final.failed, final.event
         if until.is_set():

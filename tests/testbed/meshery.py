@@ -22,6 +22,7 @@ from tests.testbed.generations import Generation, GenerationClient
 _ERROR = 2
 _SUCCESS_MARKS = ("successfully", "label updated", "label removed")
 _RECONNECT_S = 0.2
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,20 @@ class Meshery:
         )
         assert answer.operation_id == operation
         return operation
+
+    async def accepted(self, name: str, *, within_s: float = 60.0, **options: Any) -> str:
+        """The same, sent until the gateway has it: while one process follows another, nobody
+        listens. One id is for all tries."""
+        options.setdefault("operation", str(uuid.uuid4()))
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    return await self.apply(name, **options)
+                except grpc.aio.AioRpcError as refused:
+                    # A call that is in the hands of a process which ends is cut off as cancelled.
+                    if refused.code() not in _AWAY:
+                        raise
+                    await asyncio.sleep(_RECONNECT_S)
 
     def of(self, operation: str) -> list[Received]:
         """What has come of an operation so far."""

@@ -93,17 +93,20 @@ class Stack(Installation):
         done = subprocess.run(
             [sys.executable, "-m", "services.chassis.bus", "apply"],
             cwd=ROOT,
-            env={
-                **clean_environment(),
-                **self._shared(),
-                **self.household.environment("admin"),
-                "MESHBUS_NATS_SEED": self.admin_seed,
-            },
+            env={**clean_environment(), **self.admin_settings()},
             capture_output=True,
             text=True,
         )
         if done.returncode != 0:
             raise BedError(f"the streams could not be applied: {done.stderr.strip()}")
+
+    def admin_settings(self) -> dict[str, str]:
+        """The `MESHBUS_…` variables of the init job."""
+        return {
+            **self._shared(),
+            **self.household.environment("admin"),
+            "MESHBUS_NATS_SEED": self.admin_seed,
+        }
 
     def add(
         self,
@@ -122,7 +125,13 @@ class Stack(Installation):
             under=under,
         )
 
-    def replace(self, service: str) -> None:
+    def replace(
+        self,
+        service: str,
+        *,
+        settings: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
         """A new process with the keys of now in the place of a running one, without a gap; of the
         gateway there is one after the other, for its port."""
         old = self.processes.pop(service)
@@ -130,7 +139,7 @@ class Stack(Installation):
             old.stop()
         self._generation += 1
         name = f"{service}-{self._generation}"
-        self.add(service, name=name)
+        self.add(service, name=name, settings=settings, under=under)
         self.wait_ready(name)
         self.processes[service] = self.processes.pop(name)
         self._http[service] = self._http.pop(name)
@@ -139,7 +148,8 @@ class Stack(Installation):
     # --- NATS users -----------------------------------------------------------------------------
 
     def renew_nkeys(self, *users: str) -> None:
-        """New keys, which the server takes beside the former ones at once."""
+        """New keys, which the server takes beside the former ones at once; with them all users get
+        the rights of this version."""
         for user in users:
             self._former_nkeys[user] = self.ring.nkeys[user]
             self.ring.nkeys[user] = UserKey.fresh()

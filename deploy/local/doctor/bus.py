@@ -106,7 +106,16 @@ async def services(bus: Bus) -> list[Check]:
         else:
             remedy = f"start python -m services.{service}; its log says why it ended"
             checks.append(fail(service, "none answers", remedy))
-    return checks
+    return [*checks, *one_version(found)]
+
+
+def one_version(found: Mapping[str, Sequence[str]]) -> list[Check]:
+    """A warning where services of several versions answer: an upgrade that nobody has finished."""
+    versions = sorted({version for one in _WORKERS for version in found.get(one, [])})
+    if len(versions) < 2:
+        return []
+    told = f"{' and '.join(versions)} run beside each other"
+    return [warn("versions", told, "go on with the upgrade, or back: docs/how-to/upgrade.md")]
 
 
 async def rights(bus: Bus) -> Check:

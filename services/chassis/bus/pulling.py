@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.inbox import PullInbox
+from services.chassis.bus.streams import MAX_DELIVERIES
 from services.chassis.errors import InvalidMessage
 
 _HEARTBEAT_S = 5.0
@@ -43,7 +44,8 @@ class Retry(Exception):
     @classmethod
     def by_a_later_version(cls, delivery: Delivery) -> Retry:
         """For a worker of the sender's version, which may be about to start: a minute in all."""
-        return cls(_FOR_LATER * 2 ** (delivery.attempt - 1))
+        is_last = delivery.attempt >= MAX_DELIVERIES
+        return cls(timedelta(0) if is_last else _FOR_LATER * 2 ** (delivery.attempt - 1))
 
 
 @dataclass(slots=True)

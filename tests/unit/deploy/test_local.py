@@ -16,6 +16,7 @@ import yaml
 
 from deploy.local.addresses import HTTP, Addresses, Ports
 from deploy.local.clusters import read_candidate
+from deploy.local.doctor import bus
 from deploy.local.keyrings import KeyRing
 from deploy.local.launching import Launch, alone_in
 from deploy.local.processes import LaunchError, Process
@@ -231,3 +232,12 @@ class TestSupervised:
             assert said[1:] == ["steady is ready again"]
         finally:
             process.kill()
+
+
+class TestDoctor:
+    def test_an_upgrade_that_nobody_has_finished_is_told(self) -> None:
+        whole = {"gateway": ["0.1.0"], "lifecycle": ["0.1.0", "0.1.0"], "somebody-elses": ["7"]}
+        assert bus.one_version(whole) == []
+        [told] = bus.one_version(whole | {"lifecycle": ["0.1.0", "0.2.0"]})
+        assert "0.1.0 and 0.2.0" in told.text
+        assert "upgrade.md" in told.remedy

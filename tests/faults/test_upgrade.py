@@ -1,0 +1,183 @@
+"""An upgrade of Meshbus and the way back, step by step, with services of two versions at work.
+
+The earlier version is its own code (`tests/testbed/earlier.py`), each service a process, on the
+NATS configuration and the streams that it brought. Operations run, and commands wait, through each
+step of `docs/how-to/upgrade.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.chassis.messages import Phase
+from tests.faults.recording import commit_of, versions
+from tests.testbed.bodies import config_map
+from tests.testbed.building import distributions_folder
+from tests.testbed.clusters import Cluster
+from tests.testbed.earlier import Earlier
+from tests.testbed.meshery import Meshery
+from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus, message_count, stored_events
+from tests.testbed.waiting import eventually
+
+ORDER = ("lifecycle", "translator", "topology", "gateway")
+"""Whoever takes work before whoever hands it out, as the how-to has it."""
+
+
+@dataclass(slots=True)
+class Mixed:
+    """A stack in which each service is of this version or of an earlier one."""
+
+    stack: Stack
+    earlier: Earlier
+    client: Meshery
+    told: list[str]
+    """Operations that were accepted."""
+
+    async def start(self, service: str, *, of_earlier: bool) -> None:
+        await asyncio.to_thread(self.stack.add, service, **self._options(of_earlier))
+        await asyncio.to_thread(self.stack.wait_ready, service)
+
+    async def replace(self, service: str, *, of_earlier: bool) -> None:
+        await asyncio.to_thread(self.stack.replace, service, **self._options(of_earlier))
+
+    async def stop(self, service: str) -> None:
+        await asyncio.to_thread(self.stack.processes.pop(service).stop)
+
+    async def operate(self, name: str) -> None:
+        """An object comes and goes, by two operations through all services."""
+        for delete in (False, True):
+            operation = await self.send(name, delete=delete)
+            await self.ended([operation])
+
+    async def send(self, name: str, *, delete: bool = False) -> str:
+        operation = await self.client.accepted("custom", body=config_map(name), delete=delete)
+        self.told.append(operation)
+        return operation
+
+    async def ended(self, operations: Sequence[str]) -> None:
+        for operation in operations:
+            [final] = await self.client.finals(operation, within_s=180.0)
+            assert not final.failed, final.event
+
+    async def waiting(self, count: int) -> None:
+        """Until so many commands wait in the queue."""
+        async with admin_bus(self.stack) as bus:
+            await eventually(
+                lambda: _holds(bus, count), what=f"{count} commands to wait", within_s=120.0
+            )
+
+    def _options(self, of_earlier: bool) -> dict[str, Any]:
+        if not of_earlier:
+            return {}
+        # It has no bucket that would tell its translator what lifecycle has.
+        folder = {"MESHBUS_TRANSLATOR_DISTRIBUTIONS": str(distributions_folder())}
+        return {"settings": self.earlier.environment | folder, "under": self.earlier.under}
+
+
+async def _holds(bus: Any, count: int) -> bool:
+    return await message_count(bus, "CMD") == count
+
+
+@pytest.fixture
+async def mixed(built: None, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Mixed]:
+    """All of the last version that was recorded."""
+    earlier = Earlier.of(commit_of(versions()[-1]), tmp_path / "earlier")
+    stack = Stack(tmp_path / "stack", services=ORDER)
+    keys = {user: key.public for user, key in stack.ring.nkeys.items()}
+    stack.nats.config_text = earlier.nats_config(keys)
+    try:
+        await asyncio.to_thread(stack.nats.start)
+        await asyncio.to_thread(earlier.apply_streams, stack.admin_settings())
+        meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
+        started = Mixed(stack, earlier, meshery, told=[])
+        for service in ORDER:
+            await started.start(service, of_earlier=True)
+        async with meshery.connected():
+            yield started
+    finally:
+        await asyncio.to_thread(stack.stop)
+
+
+async def test_operations_outlive_an_upgrade_and_the_way_back(
+    mixed: Mixed, cluster: Cluster
+) -> None:
+    await mixed.operate("before")
+
+    # Commands of the earlier gateway and the earlier translator wait for those of this version.
+    waiting = await _queue(mixed, "up")
+    await asyncio.to_thread(mixed.stack.renew_nkeys)  # no key is new: the rights are
+    await asyncio.to_thread(mixed.stack.apply_streams)
+    await mixed.waiting(len(waiting))
+    await mixed.start("lifecycle", of_earlier=False)
+    await mixed.start("translator", of_earlier=False)
+    await mixed.ended(waiting)
+    await mixed.operate("older-gateway")
+    for service in ("topology", "gateway"):
+        await mixed.replace(service, of_earlier=False)
+    await mixed.operate("upgraded")
+
+    # And back, with what this version has put into the queue.
+    waiting = await _queue(mixed, "down")
+    await mixed.replace("gateway", of_earlier=True)
+    await mixed.replace("topology", of_earlier=True)
+    await asyncio.to_thread(mixed.earlier.apply_streams, mixed.stack.admin_settings())
+    await mixed.start("translator", of_earlier=False)
+    await mixed.start("lifecycle", of_earlier=True)
+    await mixed.ended(waiting)
+    await mixed.operate("newer-translator")
+    await mixed.replace("translator", of_earlier=True)
+    await mixed.operate("after")
+
+    await _each_ended_once(mixed)
+    for name in [name for way in ("up", "down") for name in _names(way)]:
+        cluster.kubectl("delete", "configmap", name, "-n", "default")
+    for service in ORDER:
+        assert mixed.stack.refusals(service) == []
+
+
+async def test_a_newer_gateway_asks_older_workers(mixed: Mixed) -> None:
+    """Helm replaces all at once, so any order happens."""
+    await mixed.operate("before")
+    await asyncio.to_thread(mixed.stack.renew_nkeys)
+    await asyncio.to_thread(mixed.stack.apply_streams)
+    await mixed.replace("gateway", of_earlier=False)
+    await mixed.operate("newer-gateway")
+    await mixed.replace("translator", of_earlier=False)
+    await mixed.operate("older-lifecycle")
+    await mixed.replace("lifecycle", of_earlier=False)
+    await mixed.operate("older-topology")
+    await _each_ended_once(mixed)
+
+
+async def _queue(mixed: Mixed, way: str) -> list[str]:
+    """Some commands wait for lifecycle, with a plan, and some for the translator."""
+    await mixed.stop("lifecycle")
+    handed_on, asked = _names(way)[:2], _names(way)[2:]
+    waiting = [await mixed.send(name) for name in handed_on]
+    await mixed.waiting(len(handed_on))
+    await mixed.stop("translator")
+    waiting += [await mixed.send(name) for name in asked]
+    await mixed.waiting(len(waiting))
+    return waiting
+
+
+def _names(way: str) -> list[str]:
+    return [f"{way}-{number}" for number in range(4)]
+
+
+async def _each_ended_once(mixed: Mixed) -> None:
+    for operation in mixed.told:
+        events = await stored_events(mixed.stack, operation)
+        ends = [event.phase for event in events if event.is_final]
+        assert ends == [Phase.DONE], events
+        assert len([r for r in mixed.client.of(operation) if r.is_final]) == 1
+    async with admin_bus(mixed.stack) as bus:
+        assert await message_count(bus, "CMD") == 0
+        assert await message_count(bus, "DLQ") == 0
