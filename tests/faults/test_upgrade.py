@@ -17,11 +17,14 @@ import pytest
 
 from services.chassis.messages import Phase
 from tests.faults.recording import commit_of, versions
+from tests.testbed import loopback
+from tests.testbed.backends import Backends
 from tests.testbed.bodies import config_map
 from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster
 from tests.testbed.earlier import Earlier
 from tests.testbed.meshery import Meshery
+from tests.testbed.perfrigs import ENDED, rigged, smp
 from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, message_count, stored_events
 from tests.testbed.waiting import eventually
@@ -181,3 +184,33 @@ async def _each_ended_once(mixed: Mixed) -> None:
     async with admin_bus(mixed.stack) as bus:
         assert await message_count(bus, "CMD") == 0
         assert await message_count(bus, "DLQ") == 0
+
+
+@pytest.mark.parametrize("conductor", ["earlier", "this"])
+async def test_load_is_shared_by_workers_of_two_versions(
+    built: None, tmp_path: Path, conductor: str
+) -> None:
+    """One conducts, both send: commands, starts, reports and results pass between versions."""
+    earlier = Earlier.of(commit_of(versions()[-1]), tmp_path / "earlier")
+    options: dict[str, dict[str, Any]] = {
+        "earlier": {"settings": earlier.environment, "under": earlier.under},
+        "this": {},
+    }
+    with Backends() as backends:
+        target = backends.add("target")
+        # A busy machine takes its time to start the second one.
+        settings = {"perf_targets": "127.0.0.0/8", "perf_start_within": "120s"}
+        test = smp(f"http://{loopback.HOST}:{target.port}/", workers=2)
+        async with rigged(tmp_path / "rig", workers=0, **settings) as rig:
+            for name in sorted(options, key=lambda name: name != conductor):
+                await asyncio.to_thread(rig.stack.add, "perf", name=name, **options[name])
+                await asyncio.to_thread(rig.stack.wait_ready, name)
+                if name == conductor:
+                    run = await rig.start(test)
+                    await rig.until(run, "waiting")
+            record = await rig.until(run, *ENDED)
+            assert (record["state"], record["missing"]) == ("done", []), record
+            assert sorted(record["workers"]) == ["earlier", "this"]
+            measurement = await rig.measurement(run)
+        sent = sum(measurement.tally.durations.counts)
+        assert sent == record["requests"] == target.requests["GET", "/"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -89,6 +89,19 @@ class Delivery:
         await client.publish(self.message.reply, f"+TERM {reason}".encode())
 
 
+@contextlib.contextmanager
+def reading(delivery: Delivery) -> Iterator[None]:
+    """Hands back what cannot be read in the block, when a later version has sent it: it is no
+    garbage to a worker of that."""
+    try:
+        yield
+    except InvalidMessage as error:
+        if not envelopes.is_from_a_later_version(delivery.headers):
+            raise
+        log.warning("message_of_a_later_version", reason=error.summary)
+        raise Retry.by_a_later_version(delivery) from error
+
+
 @asynccontextmanager
 async def heartbeats(delivery: Delivery, *, ack_wait: timedelta) -> AsyncIterator[None]:
     """Keeps a message from other workers during work that may take longer than `ack_wait`.
@@ -122,8 +135,7 @@ class PullWorker:
     """Runs `handler` for the messages of one durable consumer, `slots` at a time.
 
     The handler's return acknowledges; `Retry` and unexpected errors hand the message back;
-    `InvalidMessage` calls `bury`, then ends it, unless a later version has sent it and a worker of
-    that may read it; `Abandon` leaves it alone.
+    `InvalidMessage` calls `bury`, then ends it; `Abandon` leaves it alone.
     """
 
     bus: Bus
@@ -209,9 +221,6 @@ class PullWorker:
         try:
             await self.handler(delivery)
         except InvalidMessage as error:
-            if envelopes.is_from_a_later_version(delivery.headers):
-                log.warning("message_of_a_later_version", reason=error.summary)
-                raise Retry.by_a_later_version(delivery) from error
             await self.bury(delivery, error)
             raise
 

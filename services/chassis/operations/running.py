@@ -24,7 +24,7 @@ import structlog
 from services.chassis.bus import envelopes
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.leases import Fence
-from services.chassis.bus.pulling import Abandon, Delivery, Retry
+from services.chassis.bus.pulling import Abandon, Delivery, Retry, reading
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.bus.streams import MAX_DELIVERIES
 from services.chassis.bus.subjects import operation_key
@@ -170,7 +170,8 @@ class Runner(Generic[W]):
         stored (the command then comes again), and `InvalidMessage` for one that is not to be
         carried out and must not end somebody else's operation either.
         """
-        command = read_command(delivery, keys=self.claims.bus.keys)
+        with reading(delivery):
+            command = read_command(delivery, keys=self.claims.bus.keys)
         sender = sender_of(delivery)
         with processing(delivery, command, service=self.service):
             refusal = await self._refusal(command, sender)

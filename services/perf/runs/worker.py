@@ -24,7 +24,7 @@ from typing import Protocol
 import structlog
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.pulling import Delivery, heartbeats
+from services.chassis.bus.pulling import Delivery, heartbeats, reading
 from services.chassis.errors import (
     BusUnavailable,
     GeneratorMissing,
@@ -170,9 +170,10 @@ class ShardWorker:
 
     async def handle(self, delivery: Delivery) -> None:
         """One shard; returning means that it is done with, or not wanted."""
-        command = envelopes.decode(
-            ShardCommand, delivery.message.data, delivery.headers, keys=self.keys
-        )
+        with reading(delivery):
+            command = envelopes.decode(
+                ShardCommand, delivery.message.data, delivery.headers, keys=self.keys
+            )
         with (
             traces.continued(
                 "process cmd.perf shard",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from services.chassis.bus import envelopes, subjects
+from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import ORIGIN, REASON, DeadLetters
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, Retry
 from services.chassis.errors import BusUnavailable, InvalidMessage
-from tests.real.chassis.bus.queues import WITHIN, Gate, Hands, Queue, running
+from tests.real.chassis.bus.queues import Gate, Hands, Queue, running
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
@@ -125,19 +125,6 @@ async def test_garbage_is_buried_once_and_frees_its_slot(queue: Queue, bus: Bus)
     assert letter.data == b"more"
     assert (letter.headers or {})[REASON] == "MB-2003 not a Command: check kind"
     assert (letter.headers or {})[ORIGIN].startswith(queue.subject("c1"))
-
-
-async def test_what_a_later_version_wrote_is_left_to_a_worker_that_can_read_it(
-    queue: Queue,
-) -> None:
-    hands = _failing_first(InvalidMessage("not a Command: check verb"))
-    async with running(queue.worker(hands)):
-        headers = {envelopes.SENDER_VERSION: "99.0.0"}
-        await Publisher(queue.bus).raw(queue.subject("c1"), b"new", headers, within=WITHIN)
-
-        assert [(await hands.next()).attempt for _ in range(2)] == [1, 2]
-        await eventually(lambda: _is_empty(queue), what="the message to be ended")
-    assert await queue.buried() == 0
 
 
 async def test_garbage_is_kept_when_it_cannot_be_buried_yet(queue: Queue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ from services.chassis.operations.running import Attempt, Operation, Runner
 from services.chassis.service import Chassis
 from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import Metrics
-from tests.real.chassis.bus.queues import WITHIN, Queue, running
+from tests.real.chassis.bus.queues import WITHIN, Hands, Queue, running
 from tests.testbed.waiting import eventually
 
 SERVICE = "perf"
@@ -267,6 +268,21 @@ async def test_what_only_a_later_version_offers_waits_for_its_worker(shop: Shop)
     async with running(shop.queue.worker(later.handle)):
         await eventually(shop.is_empty, what="the command to be done with")
     assert [event.phase for event in await shop.events()] == [Phase.NOTE, Phase.DONE]
+
+
+async def test_what_only_a_later_version_can_read_is_no_garbage(shop: Shop) -> None:
+    hands = Hands(shop.runner().handle)
+    later = {"operation": "op", "kind": "succeed", "verb": "polish"}
+    subject = subjects.apply_command(
+        service=shop.queue.service, cluster=shop.cluster, operation="op"
+    )
+    async with running(shop.queue.worker(hands)):
+        headers = {envelopes.SENDER_VERSION: "99.0.0"}
+        await Publisher(shop.queue.bus).raw(
+            subject, json.dumps(later).encode(), headers, within=WITHIN
+        )
+        assert [(await hands.next()).attempt for _ in range(2)] == [1, 2]
+    assert (await shop.queue.stored(), await shop.queue.buried()) == (1, 0)
 
 
 async def test_nobody_offers_it_is_told_in_the_end(shop: Shop) -> None:
