@@ -14,7 +14,7 @@ LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image clean
+.PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,11 @@ page: $(PAGE) ## what the topology's page needs, beside it
 up: $(RUNS) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
 	@$(BIN)/python -m deploy.vendoring || echo "the live graph's page lacks its library; all else works"
 	@$(BIN)/python -m deploy.local up $(foreach cluster,$(CLUSTER),--cluster '$(cluster)')
+
+apply: $(RUNS) ## an operation as from Meshery (OPERATION=istio CLUSTER=… VERSION= NAMESPACE= BODY=FILE DELETE=1)
+	@$(BIN)/python -m deploy.local apply '$(OPERATION)' \
+	  $(foreach cluster,$(CLUSTER),--cluster '$(cluster)') $(if $(VERSION),--version '$(VERSION)') \
+	  $(if $(NAMESPACE),--namespace '$(NAMESPACE)') $(if $(BODY),--body '$(BODY)') $(if $(DELETE),--delete)
 
 doctor: $(RUNS) ## what is wrong with `make up`, and what to do (OPTIONS='--nats URL --nkey FILE')
 	@$(BIN)/python -m deploy.local doctor $(OPTIONS)
@@ -113,6 +118,9 @@ audit: $(READY) ## known vulnerabilities of the pinned dependencies (asks api.os
 
 image: $(READY) $(PAGE) ## both images, by docker, podman or buildah (OPTIONS=--archives; BASE=debian)
 	@$(BIN)/python -m deploy.image $(if $(BASE),--base $(BASE)) $(OPTIONS)
+
+release: $(READY) $(PAGE) ## images, chart, SBOM and sums in dist/VERSION (BASE=debian; OPTIONS='--without images')
+	@$(BIN)/python -m deploy.releasing $(if $(BASE),--base $(BASE)) $(OPTIONS)
 
 clean: ## removes the environment and the runs (the bed's cache stays)
 	rm -rf $(VENV) .run

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.local import kubeconfigs, launching
+import structlog
+
+from deploy.local import asking, kubeconfigs, launching
+from deploy.local.addresses import Addresses
 from deploy.local.doctor import checks
 from deploy.local.doctor.examining import Patient, examine
 from deploy.local.processes import LaunchError
@@ -24,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _doctor(options)
         if options.command == "kubeconfig":
             return _kubeconfig(options)
+        if options.command == "apply":
+            return _apply(options)
         return launching.up(options.folder, clusters=options.cluster)
     except LaunchError as error:
         print(f"meshbus: {error}", file=sys.stderr)
@@ -66,6 +73,42 @@ def _kubeconfig(options: argparse.Namespace) -> int:
     return 0
 
 
+def _apply(options: argparse.Namespace) -> int:
+    """One operation on clusters, by the gateway that runs in the folder."""
+    folder = options.folder.resolve()
+    addresses = Addresses.read(folder)
+    if addresses is None:
+        raise LaunchError(f"Meshbus does not run from {folder}: `make up` starts it")
+    launch = launching.Launch.of(folder, clusters=options.cluster, environment=os.environ)
+    wanted = asking.Wanted(
+        operation=options.operation,
+        clusters=launch.clusters,
+        version=options.version,
+        namespace=options.namespace,
+        body=_text(options.body) if options.body else "",
+        is_deletion=options.delete,
+    )
+    # That NATS goes and comes back is told in other words, between the events.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    one = asking.Asking(
+        gateway=addresses.gateway,
+        operator=launch.running_at(addresses).settings("operator"),
+        say=lambda text: print(text, flush=True),
+    )
+    try:
+        return 0 if asyncio.run(one.run(wanted)) else 1
+    except KeyboardInterrupt:
+        print("not followed any more; the operation goes on", file=sys.stderr)
+        return 130
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LaunchError(f"{file} cannot be read: {error}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -92,6 +135,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--prometheus", default="", metavar="URL")
     doctor.add_argument("--meshery", default="", metavar="URL")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    applying = commands.add_parser(
+        "apply", help="one operation, as Meshery would send it, and its events up to the end"
+    )
+    applying.add_argument(
+        "operation", help="its name, such as istio (docs/reference/operations.md)"
+    )
+    applying.add_argument(
+        "--cluster", action="append", required=True, metavar="KUBECONFIG[:CONTEXT]"
+    )
+    applying.add_argument("--version", default="", help="of Istio; default: the newest at hand")
+    applying.add_argument("--namespace", default="")
+    applying.add_argument("--body", type=Path, metavar="FILE", help="YAML; - is standard input")
+    applying.add_argument("--delete", action="store_true", help="take it away again")
+    applying.add_argument(
+        "--folder", type=Path, default=launching.FOLDER, help="of `up`: %(default)s"
+    )
     granting = commands.add_parser(
         "kubeconfig", help="an account with least rights in a cluster, as a kubeconfig with a token"
     )

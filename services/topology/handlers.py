@@ -213,7 +213,8 @@ def queries(handlers: Handlers) -> list[Query]:
         ),
         Query(
             "path",
-            f'{{{of}, "source": "NAMESPACE/WORKLOAD", "host": HOST, "port": NUMBER}}',
+            f'{{{of}, "source": "NAMESPACE/WORKLOAD", "host": HOST, "namespace": NAME, '
+            '"port": NUMBER}',
             handlers.path,
         ),
         Query("drift", f"{{{of}, {at}}}", handlers.drift),

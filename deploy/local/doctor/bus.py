@@ -40,7 +40,8 @@ async def connected(settings: ChassisSettings, *, user: str) -> Bus | str:
 async def server(bus: Bus) -> list[Check]:
     """Its version and its clock."""
     version = bus.client.connected_server_version
-    told = f"{bus.client.connected_url.netloc if bus.client.connected_url else '?'}, {version}"
+    number = f"{version.major}.{version.minor}.{version.patch}"
+    told = f"{bus.client.connected_url.netloc if bus.client.connected_url else '?'}, {number}"
     checks = [ok("NATS", told)]
     if (version.major, version.minor) < _OLDEST:
         checks = [fail("NATS", f"{told} is too old", "run nats-server 2.11 or newer")]

@@ -8,13 +8,14 @@ import os
 import re
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy.local.installations import SERVICES
+from deploy.local.installations import ROOT, SERVICES
 from deploy.local.probing import fetch
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from tests.real.deploy.launches import Launched, free_offset, is_alive
@@ -103,6 +104,52 @@ async def test_it_starts_mends_itself_ends_and_comes_back(
     )
 
 
+CONFIG_MAP = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: applied-by-make, namespace: default}
+"""
+
+
+async def test_an_operation_is_followed_to_its_end_over_a_kill_of_everything(
+    launched: Launched, cluster: Cluster, tmp_path: Path
+) -> None:
+    config = with_files(cluster, tmp_path)
+    body = tmp_path / "body.yaml"
+    body.write_text(CONFIG_MAP)
+    cluster_at, named = f"--cluster={config}", f"--body={body}"
+    nowhere = await asyncio.to_thread(launched.run, "apply", "custom", cluster_at)
+    assert (nowhere.returncode, "`make up` starts it" in nowhere.stderr) == (1, True)
+
+    await asyncio.to_thread(launched.start)
+    unknown = await asyncio.to_thread(launched.run, "apply", "isito", cluster_at)
+    assert unknown.returncode == 1
+    assert "MB-1002" in unknown.stderr
+    # It cannot end before everything is killed.
+    os.kill(launched.children()["lifecycle"], signal.SIGSTOP)
+    with subprocess.Popen(
+        launched.command("apply", "custom", cluster_at, named, "--namespace=default"),
+        cwd=ROOT,
+        env=launched.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        accepted = await asyncio.to_thread(following.stdout.readline)
+        assert "is accepted as operation" in accepted
+        await asyncio.to_thread(launched.end, signal.SIGKILL)
+        launched.lines.clear()
+        await asyncio.to_thread(launched.start)
+        told = await asyncio.to_thread(following.stdout.read)
+    assert following.returncode == 0, told
+    assert "the gateway is back" in told
+    assert f"custom on {cluster.name}: succeeded" in told
+
+    gone = await asyncio.to_thread(
+        launched.run, "apply", "custom", cluster_at, named, "--namespace=default", "--delete"
+    )
+    assert gone.returncode == 0, gone.stdout + gone.stderr
+
+
 async def _doctor_finds_it_well(launched: Launched, cluster: Cluster) -> None:
     """All is as it should be, the rights in the cluster among it; from outside as well."""
     looked = await asyncio.to_thread(launched.run, "doctor", "--json")
@@ -111,6 +158,7 @@ async def _doctor_finds_it_well(launched: Launched, cluster: Cluster) -> None:
     for name in ("NATS", "NATS' clock", "keys", "key operator", "streams", "disk", *SERVICES):
         assert checks[name]["verdict"] == "ok", checks[name]
     assert checks[f"cluster {cluster.name}: rights"]["verdict"] == "ok"
+    assert re.search(r", \d+\.\d+\.\d+$", checks["NATS"]["text"])
     assert checks[f"cluster {cluster.name}: clock"]["verdict"] == "ok"
     assert "1.31.0" in checks["Istio releases"]["text"]
     addresses = launched.addresses
