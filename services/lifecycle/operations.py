@@ -12,7 +12,7 @@ from services.lifecycle.manifests.work import Operation, Work
 from services.lifecycle.manifests.writing import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
-from services.lifecycle.mesh.requests import MeshRequest, parse_request
+from services.lifecycle.mesh.requests import MeshRequest, parse_injection, parse_request
 from services.lifecycle.mesh.uninstalling import uninstall
 
 MESH = AdvertisedOperation(
@@ -39,13 +39,13 @@ def offered(*, installer: Installer, applications: Applications) -> dict[str, Op
     """Operation by name."""
 
     async def run_mesh(work: Work) -> Result:
-        request = await _request(work.command)
+        request = await _request(work, parse_request)
         if work.command.verb is Verb.DELETE:
             return await uninstall(work, request)
         return await installer.install(work, request)
 
     async def run_label(work: Work) -> Result:
-        return await label_namespace(work, await _request(work.command))
+        return await label_namespace(work, await _request(work, parse_injection))
 
     operations = [
         Operation(MESH, run_mesh, _changing("Istio service mesh")),
@@ -56,8 +56,16 @@ def offered(*, installer: Installer, applications: Applications) -> dict[str, Op
     return {operation.advertised.name: operation for operation in operations}
 
 
-async def _request(command: Command) -> MeshRequest:
-    return await read_aside(lambda: parse_request(command.body), size=len(command.body))
+async def _request(work: Work, parse: Callable[[str], MeshRequest]) -> MeshRequest:
+    body = work.command.body
+    request = await read_aside(lambda: parse(body), size=len(body))
+    if request.ignored:
+        # Meshery's page sends what its editor holds, whatever was clicked.
+        work.progress.note(
+            f"Not for this operation, and ignored: {request.ignored}",
+            "Apply objects with the operation `custom`.",
+        )
+    return request
 
 
 def _changing(what: str, *, applying: str = "installing") -> Callable[[Command], str]:

@@ -15,6 +15,18 @@ from services.chassis.errors import ManifestMalformed, MeshbusError, OptionsMalf
 from services.chassis.kube.manifests import parse_documents
 
 API_VERSION = "meshbus.io/v1"
+KINDS = frozenset(
+    {
+        "AddonOptions",
+        "ApplicationOptions",
+        "LifecycleOptions",
+        "PerformanceOptions",
+        "PolicyOptions",
+        "RoutingOptions",
+        "TranslationOptions",
+    }
+)
+"""Of all operations: what another one takes is left alone, and what none takes is a mistake."""
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -44,6 +44,8 @@ from services.lifecycle.releases.fetching import Releases
 
 _VALIDATOR = "ValidatingWebhookConfiguration"
 _NETWORK_LABEL = "topology.istio.io/network"
+# The version of Meshery's own definitions of models. Whoever means Istio's writes 1.0.0.
+_PLACEHOLDER = "v1.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Installer:
     report: Report
 
     async def install(self, work: Work, request: MeshRequest) -> Result:
-        version = await self.releases.wanted(work.command.version, work)
+        version = await self.releases.wanted(_named_version(work), work)
         plan = await self._planned(work, request, version)
         await self._carry_out(work, plan)
         await self._prune(work, plan)
@@ -214,6 +216,18 @@ async def _with_policy(cluster: Connection, planned: PlannedObject) -> PlannedOb
             webhook["failurePolicy"] = "Fail"
             changed = True
     return replace(planned, body=orjson.dumps(wanted)) if changed else planned
+
+
+def _named_version(work: Work) -> str:
+    """The version that somebody chose; "" where nobody did."""
+    version = work.command.version.strip()
+    if version != _PLACEHOLDER:
+        return version
+    work.progress.note(
+        f"{_PLACEHOLDER} is what Meshery's page sends where it knows no Istio version: none is named",
+        "MESHBUS_GATEWAY_MESHERY lets the page offer the versions that can be installed.",
+    )
+    return ""
 
 
 def _version_in_use(request: MeshRequest, inventory: Inventory) -> str:

@@ -1,7 +1,9 @@
 """The body of the operations `istio` and `label-namespace`, read and checked.
 
 The body is YAML with at most one IstioOperator (an overlay, as istioctl takes it) and at most one
-LifecycleOptions (what an overlay has no field for):
+LifecycleOptions (what an overlay has no field for). Meshery sends whatever its editor holds with
+each operation, so anything else is left alone, and told; but what is recognisably meant for this
+operation and is not right is refused, because something else would be installed than was asked for.
 
     apiVersion: meshbus.io/v1
     kind: LifecycleOptions
@@ -29,13 +31,18 @@ from services.chassis.errors import (
     OverlayMalformed,
     OverlayRefused,
     ProfileUnknown,
+    shortened,
 )
 from services.chassis.kube.manifests import parse_documents
-from services.chassis.operations.bodies import API_VERSION, read_options
+from services.chassis.operations.bodies import API_VERSION, KINDS, find_options, read_options
 from services.lifecycle.cluster import istio
 
 PROFILES = ("default", "demo", "minimal", "ambient", "preview", "empty", "remote", "stable")
-_OPERATOR_API = "install.istio.io/v1alpha1"
+_OPERATOR_GROUP = "install.istio.io/"
+_OPERATOR_API = f"{_OPERATOR_GROUP}v1alpha1"
+_OWN_GROUP = f"{API_VERSION.partition('/')[0]}/"
+_OWN = ("IstioOperator", "LifecycleOptions")
+_MOST_TOLD = 3
 _ISTIO_NAMESPACE = "spec.values.global.istioNamespace"
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,54}[a-z0-9])?"
 _LABEL_PATTERN = re.compile(_LABEL + r"\Z")
@@ -75,11 +82,28 @@ class MeshRequest:
     force: bool = False
     purge: bool = False
     readiness_timeout: timedelta = timedelta(seconds=300)
+    ignored: str = ""
+    """What else the body held, for people."""
+
+
+def parse_injection(body: str) -> MeshRequest:
+    """The request of `label-namespace`, which takes the revision of a LifecycleOptions alone."""
+    try:
+        options = find_options(body, "LifecycleOptions", _Options)
+    except OptionsMalformed as error:
+        raise OverlayMalformed(error.summary, cause=error.cause) from None
+    if options is None:
+        ignored = "text without LifecycleOptions" if body.strip() else ""
+        return MeshRequest(ignored=ignored)
+    return MeshRequest(
+        revision=options.revision or istio.DEFAULT_REVISION,
+        revision_given=options.revision is not None,
+    )
 
 
 def parse_request(body: str) -> MeshRequest:
     """The request in `body` ("" asks for the defaults); raises a `LifecycleError`."""
-    operator, options_document = _documents(body)
+    operator, options_document, ignored = _documents(body)
     try:
         options = read_options(options_document, "LifecycleOptions", _Options)
     except OptionsMalformed as error:
@@ -106,6 +130,7 @@ def parse_request(body: str) -> MeshRequest:
         force=options.force,
         purge=options.purge,
         readiness_timeout=timedelta(seconds=options.readinessTimeoutSeconds),
+        ignored=ignored,
     )
 
 
@@ -126,24 +151,28 @@ def _namespace(operator: dict[str, Any]) -> str:
     return str(found or own or "")
 
 
-def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The IstioOperator, the LifecycleOptions, and what else there is."""
     found: dict[str, dict[str, Any]] = {}
+    others: list[str] = []
     try:
         documents = list(parse_documents(body))
     except ManifestMalformed as error:
-        raise OverlayMalformed(
-            error.summary.replace("the manifest", "the overlay"), cause=error.cause
-        ) from None
+        words = error.summary.replace("the manifest", "the overlay")
+        if not any(word in body for word in (*_OWN, _OPERATOR_GROUP, _OWN_GROUP)):
+            return {}, {}, "text that cannot be read"
+        raise OverlayMalformed(words, cause=error.cause) from None
     for document in documents:
-        if not isinstance(document, dict):
-            raise OverlayMalformed("the overlay is not a mapping")
+        if not _is_meant(document):
+            others.append(_kind_of(document))
+            continue
         key = (document.get("apiVersion"), document.get("kind"))
         if key not in ((_OPERATOR_API, "IstioOperator"), (API_VERSION, "LifecycleOptions")):
             raise OverlayMalformed(
                 f"the body holds {str(key[1])[:64]!r} of {str(key[0])[:64]!r}",
                 cause=f"only an IstioOperator of {_OPERATOR_API} and a LifecycleOptions of "
                 f"{API_VERSION} are accepted",
-                remedy="apply other objects with the operation `custom`",
+                remedy="correct its apiVersion and kind",
             )
         kind = str(document["kind"])
         if kind in found:
@@ -152,7 +181,27 @@ def _documents(body: str) -> tuple[dict[str, Any], dict[str, Any]]:
             if document.get(part) is not None and not isinstance(document[part], dict):
                 raise OverlayMalformed(f"{part} of the {kind} is not a mapping")
         found[kind] = document
-    return found.get("IstioOperator", {}), found.get("LifecycleOptions", {})
+    return found.get("IstioOperator", {}), found.get("LifecycleOptions", {}), _listed(others)
+
+
+def _is_meant(document: Any) -> bool:
+    """Whether a document is for this operation, right or not."""
+    if not isinstance(document, dict):
+        return False
+    kind, group = str(document.get("kind")), str(document.get("apiVersion"))
+    if kind in _OWN or group.startswith(_OPERATOR_GROUP):
+        return True
+    return group.startswith(_OWN_GROUP) and not (group == API_VERSION and kind in KINDS)
+
+
+def _kind_of(document: Any) -> str:
+    kind = document.get("kind") if isinstance(document, dict) else None
+    return shortened(kind)[:64] if isinstance(kind, str) and kind else "a document without a kind"
+
+
+def _listed(others: list[str]) -> str:
+    more = f" and {len(others) - _MOST_TOLD} more" if len(others) > _MOST_TOLD else ""
+    return ", ".join(others[:_MOST_TOLD]) + more
 
 
 def _refuse_fields(spec: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.chassis.errors import OptionsMalformed
-from services.chassis.operations.bodies import find_options
+from services.chassis.operations import bodies
+from services.chassis.operations.bodies import KINDS, find_options
 
 
 class Colours(BaseModel):
@@ -119,3 +122,10 @@ def test_any_text_beside_it_is_an_answer_or_our_error(text: str) -> None:
     for body in (text, f"{own('{shade: 3}')}---\n{text}", own(text)):
         with contextlib.suppress(OptionsMalformed):
             assert found(body) in (None, Colours(), Colours(shade=3))
+
+
+def test_the_kinds_of_options_are_those_that_services_take() -> None:
+    services = Path(bodies.__file__).parents[2]
+    texts = [path.read_text() for path in services.rglob("*.py") if path.name != "bodies.py"]
+    named = {kind for text in texts for kind in re.findall(r'"([A-Z][a-z]+Options)"', text)}
+    assert named == KINDS

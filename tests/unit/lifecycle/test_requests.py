@@ -36,27 +36,33 @@ def both(operator_spec: str, options_spec: str) -> str:
 
 # A body, the error, and what it must say.
 BAD: dict[str, tuple[str, type[LifecycleError], str]] = {
-    "not YAML": ("a: [", OverlayMalformed, "the overlay is not YAML"),
-    "text": ("hello", OverlayMalformed, "not a mapping"),
-    "list": ("- a", OverlayMalformed, "not a mapping"),
-    "alias": ("a: &a 1\nb: *a", OverlayMalformed, "line 2: YAML aliases"),
-    "cycle": ("a: &a [*a]", OverlayMalformed, "line 1: YAML aliases"),
-    "tag": ("a: !!python/name:os.system", OverlayMalformed, "YAML tags"),
-    "deep": ("[" * 10_000, OverlayMalformed, "nested"),
+    "not YAML, with its name": ("IstioOperator: [", OverlayMalformed, "the overlay is not YAML"),
+    "not YAML, with our group": (OPTIONS + "spec: {", OverlayMalformed, "the overlay is not YAML"),
+    "alias in it": (OPERATOR + "spec: &a [*a]", OverlayMalformed, "line 3: YAML aliases"),
+    "tag in it": (OPERATOR + "spec: !!python/name:os.system", OverlayMalformed, "YAML tags"),
+    "IstioOperator without a group": ("kind: IstioOperator\n", OverlayMalformed, "'IstioOperator'"),
+    "another kind of its group": (
+        "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperater\n",
+        OverlayMalformed,
+        "'IstioOperater'",
+    ),
+    "a kind that no operation takes": (
+        "apiVersion: meshbus.io/v1\nkind: LifecycleOption\n",
+        OverlayMalformed,
+        "'LifecycleOption' of 'meshbus.io/v1'",
+    ),
+    "a later version of our options": (
+        "apiVersion: meshbus.io/v2\nkind: LifecycleOptions\n",
+        OverlayMalformed,
+        "'meshbus.io/v2'",
+    ),
     "duplicate key": (OPERATOR + "kind: IstioOperator\n", OverlayMalformed, "'kind' stands there"),
     "not a number": (operator("values: {a: .nan}"), OverlayMalformed, "line 3"),
-    "wrong kind": (
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
-        OverlayMalformed,
-        "'ConfigMap' of 'v1'",
-    ),
     "wrong version": (
         "apiVersion: install.istio.io/v2\nkind: IstioOperator\n",
         OverlayMalformed,
         "'install.istio.io/v2'",
     ),
-    "no kind": ("profile: demo\n", OverlayMalformed, "'None' of 'None'"),
-    "kind is a list": ("apiVersion: a\nkind: [IstioOperator]\n", OverlayMalformed, "the body"),
     "two IstioOperators": (
         operator("") + "---\n" + operator(""),
         OverlayMalformed,
@@ -66,11 +72,6 @@ BAD: dict[str, tuple[str, type[LifecycleError], str]] = {
         options("") + "---\n" + options(""),
         OverlayMalformed,
         "more than one LifecycleOptions",
-    ),
-    "object beside the overlay": (
-        operator("") + "---\napiVersion: v1\nkind: Secret\n",
-        OverlayMalformed,
-        "'Secret' of 'v1'",
     ),
     "spec is a list": (OPERATOR + "spec: [a]\n", OverlayMalformed, "spec of the IstioOperator"),
     "options' spec is text": (OPTIONS + "spec: a\n", OverlayMalformed, "spec of the Lifecycle"),
@@ -137,6 +138,40 @@ BAD: dict[str, tuple[str, type[LifecycleError], str]] = {
 }
 
 
+# What Meshery's editor may hold beside, and what is told of it.
+OTHERS: dict[str, tuple[str, str]] = {
+    "a text": ("hello", "a document without a kind"),
+    "a list": ("- a", "a document without a kind"),
+    "not YAML": ("a: [", "text that cannot be read"),
+    "an alias": ("a: &a 1\nb: *a", "text that cannot be read"),
+    "a cycle": ("a: &a [*a]", "text that cannot be read"),
+    "a tag": ("a: !!python/name:os.system", "text that cannot be read"),
+    "deep": ("[" * 10_000, "text that cannot be read"),
+    "a manifest": ("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n", "Secret"),
+    "no kind": ("profile: demo\n", "a document without a kind"),
+    "a kind that is a list": (
+        "apiVersion: a\nkind: [IstioOperator]\n",
+        "a document without a kind",
+    ),
+    "another operation's options": (
+        "apiVersion: meshbus.io/v1\nkind: RoutingOptions\nspec: {}\n",
+        "RoutingOptions",
+    ),
+    "many": ("---\n".join(f"kind: K{i}\n" for i in range(5)), "K0, K1, K2 and 2 more"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_is_for_no_mesh_is_ignored_and_told(case: str) -> None:
+    body, told = OTHERS[case]
+    assert parse_request(body) == MeshRequest(ignored=told)
+
+
+def test_an_overlay_counts_beside_what_is_ignored() -> None:
+    request = parse_request(f"{operator('profile: demo')}---\nkind: Secret\n")
+    assert (request.profile, request.ignored) == ("demo", "Secret")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_body_gets_its_error(case: str) -> None:
     body, kind, words = BAD[case]
@@ -154,12 +189,6 @@ def test_an_unknown_profile_lists_those_that_there_are() -> None:
     with pytest.raises(ProfileUnknown) as caught:
         parse_request(operator("profile: huge"))
     assert ", ".join(PROFILES) in caught.value.summary
-
-
-def test_other_objects_are_sent_elsewhere() -> None:
-    with pytest.raises(OverlayMalformed) as caught:
-        parse_request("apiVersion: v1\nkind: Secret\n")
-    assert "`custom`" in caught.value.remedy
 
 
 # ---- What is taken -------------------------------------------------------------------------------
