@@ -79,6 +79,13 @@ class Catalogs:
         offer = self._offers.get(name)
         if offer is None:
             names = ", ".join(operation.name for operation in self.operations()) or "none yet"
+            if not name:
+                raise UnknownOperation(
+                    f"no operation was named; available: {names}",
+                    cause="Meshery's page sends none where no version of the mesh was chosen",
+                    remedy="choose a version beside the operation and click again; where the list "
+                    "is empty, set MESHBUS_GATEWAY_MESHERY",
+                )
             raise UnknownOperation(f"there is no operation {name[:64]!r}; available: {names}")
         return offer
 

@@ -1,7 +1,9 @@
 """RPC ⇄ messages, pure: the words of Meshery's contract and ours.
 
 Strings that Meshery matches are contract and come from the worker that says them ("mesh is now
-installed", "removed"); nothing here may add such a word to a text.
+installed", "removed"); nothing here may add such a word to a text. Of an event Meshery shows the
+summary alone, without its severity, so figures and severity become words of it here; on the bus
+they are fields. The table is `docs/reference/meshery.md`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,22 @@ _LONGEST_ID = 128
 _LONGEST_NAME = 256
 # Go's gRPC takes messages of 4 MiB; a character has up to four bytes.
 _LONGEST_DETAILS = 512 * 1024
+_COUNTED = (
+    "objects",
+    "created",
+    "applied",
+    "pruned",
+    "deleted",
+    "wrong",
+    "warnings",
+    "notes",
+    "cases",
+    "passed",
+)
+"""Numbers of an end that its summary tells; a performance test's summary has its own."""
+_PLURALS = ("objects", "warnings", "notes", "cases")
+# mesheryctl takes an event with this word for a failure, whatever the event is; in a name, too.
+_TRIPPING = re.compile("(err)(or)", re.IGNORECASE)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
@@ -132,9 +150,10 @@ def _namespace(text: str) -> str:
 
 def events_response(event: Event) -> pb.EventsResponse:
     """An event as StreamEvents sends it."""
+    summary = _with_severity(_with_cluster(event.summary, event.cluster_name), event.severity)
     response = pb.EventsResponse(
         event_type=_EVENT_TYPES[event.severity],
-        summary=_with_cluster(event.summary, event.cluster_name),
+        summary=summary + _figures(event),
         details=_cut(event.details),
         operation_id=event.operation,
         component=COMPONENT,
@@ -145,7 +164,38 @@ def events_response(event: Event) -> pb.EventsResponse:
         response.suggested_remediation = event.error.remedy
         response.error_code = event.error.code
         response.details = response.details or _error_text(event.error)
+    if event.severity is not Severity.ERROR:
+        response.summary = _harmless(response.summary)
+        response.details = _harmless(response.details)
     return response
+
+
+def _with_severity(summary: str, severity: Severity) -> str:
+    """Meshery shows every event alike, so the words say what is bad."""
+    begins = summary.casefold()
+    if severity is Severity.WARN and not begins.startswith(("warning", "cancelled")):
+        return f"Warning: {summary}"
+    if severity is Severity.ERROR and "error" not in begins:
+        return f"Error: {summary}"
+    return summary
+
+
+def _figures(event: Event) -> str:
+    """What an end's numbers add to its summary."""
+    told = [_counted(name, event.numbers[name]) for name in _COUNTED if event.numbers.get(name)]
+    if event.phase is not Phase.DONE or not told:
+        return ""
+    seconds = event.numbers.get("seconds")
+    return f": {', '.join(told)}" + (f" in {seconds:.1f} s" if seconds is not None else "")
+
+
+def _counted(name: str, value: float) -> str:
+    return f"{value:g} {name[:-1] if value == 1 and name in _PLURALS else name}"
+
+
+def _harmless(text: str) -> str:
+    """The text without the word that ends mesheryctl's waiting: names may bring it in."""
+    return _TRIPPING.sub("\\1·\\2", text)
 
 
 def _with_cluster(summary: str, cluster_name: str) -> str:

@@ -5,7 +5,9 @@ with the facts of the cluster at hand, validated, and shown to the API server in
 is left in the cluster and no requests are sent, as the result says; that the translated objects
 do on traffic what the specifications ask for is measured by Meshbus' own tests.
 
-The result has the form that Meshery parses (SmiResult in its server's handling of events).
+The result has the form that Meshery parses (SmiResult in its server's handling of events). A server
+whose provider of identities is None cannot store it and drops the event, so an ordinary event says
+first how it went.
 """
 
 from __future__ import annotations
@@ -20,8 +22,16 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
+from services.chassis.errors import MeshbusError
 from services.chassis.kube.objects import KubeObject
-from services.chassis.messages import ClusterFacts, ServiceFact, ServicePort, WorkloadFact
+from services.chassis.messages import (
+    ClusterFacts,
+    Phase,
+    ServiceFact,
+    ServicePort,
+    Severity,
+    WorkloadFact,
+)
 from services.chassis.operations.completion import Result
 from services.chassis.reading.limits import Budget
 from services.chassis.reading.yamls import read_yaml
@@ -60,11 +70,28 @@ class Verdict:
 
 async def run_conformance(work: Work) -> Result:
     """All cases in the request's namespace; the result is the event's details."""
+    try:
+        return await _conformance(work)
+    except MeshbusError as error:
+        # Meshery takes whatever names the test for its result, and drops what is none.
+        work.progress.warn(f"SMI could not be tested: {error.summary}", error.remedy)
+        raise
+
+
+async def _conformance(work: Work) -> Result:
     namespace = work.command.namespace
     facts = await work.cluster.facts()
     verdicts = [await _judged(work, case, facts) for case in cases(namespace)]
     version = installed_version(facts.meshes)
     passed = sum(verdict.has_passed for verdict in verdicts)
+    failed = [verdict for verdict in verdicts if not verdict.has_passed]
+    work.progress.tell(
+        Phase.NOTE,
+        f"SMI: {passed} of {len(verdicts)} cases passed"
+        + (f" with Istio {version}" if version else ""),
+        "\n".join(f"{verdict.case.assertion}: {verdict.reason}" for verdict in failed),
+        severity=Severity.WARN if failed else Severity.INFO,
+    )
     # A repeated delivery tells the same result, not a second one.
     identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{work.command.operation}.{work.command.cluster}")
     result = smi_result(verdicts, identity=str(identity), version=version, date=work.now())

@@ -20,7 +20,7 @@ from services.translator.definitions.validating import validate
 from services.translator.deprecations.modernizing import modernized
 from services.translator.extensions import check_extension
 from services.translator.options import Options
-from services.translator.reports import Finding, Level
+from services.translator.reports import Finding
 from services.translator.validity.judging import judged
 from services.translator.work import Work
 
@@ -29,6 +29,7 @@ _OF_TOPOLOGY = (
     "danglingroutedestinationhost, conflictingvirtualservicehost and the analyzers"
 )
 _MOST_EVENTS = 200
+_LEVELS = ("error", "warning", "info")
 _SEVERITIES = {"error": Severity.WARN, "warning": Severity.WARN, "info": Severity.INFO}
 """Findings about a mesh are news about it; the operation itself has not failed."""
 
@@ -39,8 +40,16 @@ class _Remark:
 
     summary: str
     remedy: str
-    severity: Severity
-    is_wrong: bool
+    level: str
+
+    @property
+    def severity(self) -> Severity:
+        return _SEVERITIES.get(self.level, Severity.INFO)
+
+    @property
+    def place(self) -> int:
+        """What is worst comes first."""
+        return _LEVELS.index(self.level) if self.level in _LEVELS else len(_LEVELS)
 
     @property
     def about(self) -> tuple[str, ...]:
@@ -66,21 +75,29 @@ async def run_vet(work: Work) -> Result:
     running = [remark for remark in running if remark.about not in known]
     # Errors come first, so that they are streamed even where remarks are too many.
     remarks = [
-        *sorted(own, key=lambda remark: not remark.is_wrong),
-        *sorted(running, key=lambda remark: not remark.is_wrong),
+        *sorted(own, key=lambda remark: remark.place),
+        *sorted(running, key=lambda remark: remark.place),
     ]
     for remark in remarks[:_MOST_EVENTS]:
         work.progress.tell(Phase.NOTE, remark.summary, remark.remedy, severity=remark.severity)
     if len(remarks) > _MOST_EVENTS:
         work.progress.note(f"{len(remarks) - _MOST_EVENTS} more findings were not told one by one")
-    wrong = sum(remark.is_wrong for remark in remarks)
-    counts = f"{len(facts.objects)} objects: {wrong} wrong, {len(remarks) - wrong} notes"
+    wrong, warnings, notes = (
+        sum(remark.place in places for remark in remarks) for places in ((0,), (1,), (2, 3))
+    )
+    counts = f"{len(facts.objects)} objects: {wrong} wrong, {warnings} warnings, {notes} notes"
     if not facts.meshes:
         counts = f"Istio is not installed in this cluster; {counts}"
     return Result(
         "Vetting ran successfully",
         f"{counts}. {missing}".strip(),
-        (("objects", len(facts.objects)), ("findings", len(remarks)), ("wrong", wrong)),
+        (
+            ("objects", len(facts.objects)),
+            ("findings", len(remarks)),
+            ("wrong", wrong),
+            ("warnings", warnings),
+            ("notes", notes),
+        ),
     )
 
 
@@ -104,14 +121,11 @@ async def _of_topology(work: Work) -> tuple[list[_Remark], str]:
 
 
 def _of_running(summary: str, found: dict[str, Any]) -> _Remark:
-    severity = _SEVERITIES.get(found["level"], Severity.INFO)
-    return _Remark(summary, found.get("remedy", ""), severity, severity is Severity.WARN)
+    return _Remark(summary, found.get("remedy", ""), found["level"])
 
 
 def _of_translator(finding: Finding) -> _Remark:
-    severity = _SEVERITIES[finding.level]
-    is_wrong = finding.level is Level.ERROR
-    return _Remark(f"{finding.rule}: {finding}", finding.remedy, severity, is_wrong)
+    return _Remark(f"{finding.rule}: {finding}", finding.remedy, finding.level)
 
 
 def _named(place: dict[str, str]) -> str:

@@ -224,7 +224,7 @@ def _named_version(work: Work) -> str:
     if version != _PLACEHOLDER:
         return version
     work.progress.note(
-        f"{_PLACEHOLDER} is what Meshery's page sends where it knows no Istio version: none is named",
+        f"{_PLACEHOLDER} is what Meshery's page sends where it knows no version: none is named",
         "MESHBUS_GATEWAY_MESHERY lets the page offer the versions that can be installed.",
     )
     return ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.chassis.errors import ClusterBusy
 from services.chassis.kube.kubeconfigs import parse_kubeconfig, select_context
-from services.chassis.messages import ErrorReport
+from services.chassis.messages import ErrorReport, Phase, Severity
 from services.gateway import wire
 from services.gateway.intake import Intake, Peers
 from services.gateway.streaming.marks import Mark
@@ -65,6 +67,55 @@ def test_a_summary_names_the_cluster_once() -> None:
     # A name inside another word does not count.
     assert told("none left", "one") == "none left on one"
     assert told("Ready on prod-2", "prod") == "Ready on prod-2 on prod"
+
+
+def test_severity_is_in_the_words_that_meshery_shows() -> None:
+    def told(summary: str, severity: Severity) -> str:
+        named = event("op", 1, summary).model_copy(update={"severity": severity})
+        return str(wire.events_response(named).summary)
+
+    assert told("Ready", Severity.INFO) == "Ready"
+    assert told("Not ready", Severity.WARN) == "Warning: Not ready"
+    assert told("Warning: not ready", Severity.WARN) == "Warning: not ready"
+    assert told("Cancelled while installing", Severity.WARN) == "Cancelled while installing"
+    assert told("Error while installing", Severity.ERROR) == "Error while installing"
+    assert told("It broke", Severity.ERROR) == "Error: It broke"
+
+
+def test_an_end_tells_its_figures() -> None:
+    def told(phase: Phase, **numbers: float) -> str:
+        ended = event("op", 1, "Ended").model_copy(
+            update={"phase": phase, "numbers": numbers, "cluster_name": "prod"}
+        )
+        return str(wire.events_response(ended).summary)
+
+    done = Phase.DONE
+    assert told(done, objects=45, applied=12, pruned=0, seconds=8.24) == (
+        "Ended on prod: 45 objects, 12 applied in 8.2 s"
+    )
+    assert told(done, objects=1, wrong=1, warnings=1, notes=2) == (
+        "Ended on prod: 1 object, 1 wrong, 1 warning, 2 notes"
+    )
+    # The summary of a performance test has its own.
+    assert told(done, requests=1000, p99_ms=3.1, seconds=60) == "Ended on prod"
+    assert told(Phase.FAILED, objects=45) == "Ended on prod"
+
+
+@given(
+    text=st.text() | st.sampled_from(["error", "Errors of error-pages", "ERROR", "terror"]),
+    name=st.sampled_from(["prod", "error-prod"]),
+    severity=st.sampled_from([Severity.INFO, Severity.WARN]),
+)
+def test_no_good_event_trips_mesheryctl(text: str, name: str, severity: Severity) -> None:
+    good = event("op", 1, f"Applied {text}").model_copy(
+        update={"details": text, "cluster_name": name, "severity": severity}
+    )
+    told = wire.events_response(good)
+    assert "error" not in f"{told.summary} {told.details}".lower()
+    assert "removed" not in told.summary or "removed" in text
+    failed = good.model_copy(update={"severity": Severity.ERROR, "details": "Error: broken"})
+    assert "error" in wire.events_response(failed).summary.lower()
+    assert wire.events_response(failed).details == "Error: broken"
 
 
 def test_cause_and_code_come_from_an_error_only() -> None:

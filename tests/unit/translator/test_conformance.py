@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
+from services.chassis.errors import ClusterUnreachable
 from services.chassis.kube.objects import Ref
-from services.chassis.messages import ClusterFacts, MeshFact
+from services.chassis.messages import ClusterFacts, MeshFact, Severity
 from services.chassis.operations.completion import Result
 from services.translator.conformance import (
     cases,
@@ -175,3 +176,31 @@ def test_no_case_at_all_is_no_percentage_of_nothing() -> None:
     told = smi_result([], identity="i", version="", date=NOW)
     assert (told["cases_passed"], told["passing_percentage"]) == ("0", "0.00")
     assert told["more_details"] == []
+
+
+async def test_an_ordinary_event_tells_the_result_first() -> None:
+    """Meshery drops the result itself where it has nowhere to store it."""
+    world = World(READY, refusals=["the webhook is away"])
+    await conformed(world)
+    [told] = world.events
+    assert told.severity is Severity.WARN
+    assert told.summary.startswith("SMI: 0 of ")
+    assert "the webhook is away" in told.details
+    # By these words the server takes an event for the result.
+    assert "Smi conformance test" not in told.summary
+    world = World(READY)
+    await conformed(world)
+    [told] = world.events
+    assert (told.severity, told.details) == (Severity.INFO, "")
+
+
+async def test_a_failure_is_told_in_an_ordinary_event_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(**_: Any) -> ClusterFacts:
+        raise ClusterUnreachable("the cluster does not answer")
+
+    world = World(READY)
+    monkeypatch.setattr(world.cluster, "facts", away)
+    with pytest.raises(ClusterUnreachable):
+        await world.run(run_conformance)
+    [told] = world.events
+    assert told.summary == "SMI could not be tested: the cluster does not answer"

@@ -56,8 +56,9 @@ async def test_every_finding_is_an_event_and_the_result_counts_them() -> None:
         ["schema", "VirtualService shop/wrong", "spec.http[0].route[0].weight"],
     ]
     assert result.summary == "Vetting ran successfully"
-    assert result.details.startswith("3 objects: 2 wrong, 1 notes.")
-    assert dict(result.numbers) == {"objects": 3, "findings": 3, "wrong": 2}
+    assert result.details.startswith("3 objects: 2 wrong, 0 warnings, 1 notes.")
+    counts = {"objects": 3, "findings": 3, "wrong": 2, "warnings": 0, "notes": 1}
+    assert dict(result.numbers) == counts
 
 
 async def test_what_the_webhook_would_refuse_is_told() -> None:
@@ -90,7 +91,8 @@ async def test_what_topology_sees_is_told_once() -> None:
     assert "IST0101: VirtualService shop/wrong: host nowhere" in summaries
     assert "applabel: no app label on a" in summaries
     assert not any("again" in summary for summary in summaries)
-    assert dict(result.numbers) == {"objects": 1, "findings": 4, "wrong": 4}
+    counts = {"objects": 1, "findings": 4, "wrong": 3, "warnings": 1, "notes": 0}
+    assert dict(result.numbers) == counts
     assert "Not checked" not in result.details
 
 
