@@ -14,8 +14,6 @@ from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
 from tests.testbed.stack import Stack
 
-WARN = 1
-
 FILTER = {
     "apiVersion": "networking.istio.io/v1alpha3",
     "kind": "EnvoyFilter",
@@ -77,9 +75,9 @@ def gateways(bare: Cluster) -> Iterator[Cluster]:
 
 def checks_of(meshery: Meshery, operation: str) -> list[str]:
     return [
-        received.event.summary
+        received.event.summary.removeprefix("Warning: ")
         for received in meshery.of(operation)
-        if received.event.event_type == WARN and received.event.summary.startswith("Check: ")
+        if received.event.summary.startswith("Warning: Check: ")
     ]
 
 

@@ -293,7 +293,8 @@ async def gated(meshery: Meshery, body: str) -> tuple[Received, list[str]]:
     """The end of a gate, and the summaries of all its events."""
     operation = await meshery.apply("performance-gate", body=body)
     [final] = await meshery.finals(operation, within_s=240.0)
-    return final, [each.event.summary for each in meshery.of(operation)]
+    told = [each.event.summary.removeprefix("Warning: ") for each in meshery.of(operation)]
+    return final, told
 
 
 def gate(
