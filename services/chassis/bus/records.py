@@ -24,7 +24,9 @@ from services.chassis.reading.jsons import read_json
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 2.0
 _OPERATION = "KV-Operation"
-_MARKER_TTL = timedelta(hours=1)
+_MARKER_TTL = timedelta(minutes=10)
+"""Marks of deletion are listed with the keys, so they are not kept for long. Who reads them later
+than that asks for the value before it acts."""
 
 M = TypeVar("M", bound=Message)
 
@@ -93,14 +95,24 @@ class Bucket:
         await self._store(key, b"", expected=revision, ttl=_MARKER_TTL, headers={_OPERATION: "DEL"})
 
     async def keys(self, *, matching: str = ">") -> list[str]:
-        """All keys that match, deleted ones included: a listing without a consumer."""
-        answer = await call_api(
-            self.bus.client,
-            f"STREAM.INFO.KV_{self.name}",
-            {"subjects_filter": f"$KV.{self.name}.{matching}"},
-        )
-        names = (answer.get("state") or {}).get("subjects") or {}
-        return sorted(name.removeprefix(f"$KV.{self.name}.") for name in names)
+        """All keys that match, deleted ones included: a listing without a consumer.
+
+        The server answers with at most 100 000 at once (its `JSMaxSubjectDetails`), so it is asked
+        until there are no more.
+        """
+        prefix = f"$KV.{self.name}."
+        found: set[str] = set()
+        while True:
+            answer = await call_api(
+                self.bus.client,
+                f"STREAM.INFO.KV_{self.name}",
+                {"subjects_filter": f"{prefix}{matching}", "offset": len(found)},
+            )
+            names = (answer.get("state") or {}).get("subjects") or {}
+            before = len(found)
+            found.update(name.removeprefix(prefix) for name in names)
+            if len(found) == before or len(found) >= int(answer.get("total") or 0):
+                return sorted(found)
 
     async def _stored(self, key: str, value: bytes, *, deletion: bool) -> int | None:
         """The key's revision, if its value is the one that we meant to write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,7 +62,8 @@ class Store(Bucket):
 
     async def keys(self, *, matching: str = ">") -> list[str]:
         self.listings.append(matching)
-        return sorted(key for key in self.values if key.startswith(matching.removesuffix(">")))
+        pattern = matching.replace(".", r"\.").replace("*", r"[^.]+").replace(">", ".+")
+        return sorted(key for key in self.values if re.fullmatch(pattern, key))
 
     @property
     def kept(self) -> set[str]:

@@ -18,6 +18,9 @@ from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
 
+_MORE_THAN_ONE_ANSWER = 100_010
+_AT_ONCE = 500
+
 
 @pytest.fixture
 def bucket(bus: Bus) -> Bucket:
@@ -104,6 +107,18 @@ async def test_keys_lists_dotted_names(bus: Bus, name: str) -> None:
     keys = await bucket.keys()
 
     assert [key for key in keys if key.startswith(name)] == [f"{name}.canary", f"{name}.default"]
+
+
+@pytest.mark.full
+async def test_keys_are_more_than_one_answer_holds(bus: Bus, name: str) -> None:
+    bucket = Bucket(bus, "intents")
+    wanted = sorted(f"{name}.{number}" for number in range(_MORE_THAN_ONE_ANSWER))
+    jetstream = bus.client.jetstream(timeout=60.0)
+    for first in range(0, len(wanted), _AT_ONCE):
+        some = wanted[first : first + _AT_ONCE]
+        await asyncio.gather(*(jetstream.publish(f"$KV.intents.{key}", b"{}") for key in some))
+
+    assert await bucket.keys(matching=f"{name}.*") == wanted
 
 
 async def test_expired_value_is_gone_and_its_key_free(bucket: Bucket, name: str) -> None:
