@@ -26,6 +26,8 @@ from tests.testbed.processes import BedError, DetachedProcess, Identity, Process
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.tracing import Jaeger
 
+pytestmark = pytest.mark.usefixtures("built")
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _LEASH = _REPOSITORY / "deploy" / "local" / "leash.py"
 

@@ -42,6 +42,8 @@ from tests.testbed.releases import (
     whole_archive,
 )
 
+pytestmark = pytest.mark.usefixtures("built")
+
 VERSION = "1.29.7"
 ROOT = f"istio-{VERSION}"
 MOST = 30 * 1024 * 1024

@@ -19,7 +19,7 @@ from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
 
 _MORE_THAN_ONE_ANSWER = 100_010
-_AT_ONCE = 500
+_AT_ONCE = 2_000
 
 
 @pytest.fixture
@@ -114,9 +114,11 @@ async def test_keys_are_more_than_one_answer_holds(bus: Bus, name: str) -> None:
     bucket = Bucket(bus, "intents")
     wanted = sorted(f"{name}.{number}" for number in range(_MORE_THAN_ONE_ANSWER))
     jetstream = bus.client.jetstream(timeout=60.0)
-    for first in range(0, len(wanted), _AT_ONCE):
-        some = wanted[first : first + _AT_ONCE]
-        await asyncio.gather(*(jetstream.publish(f"$KV.intents.{key}", b"{}") for key in some))
+    for number, key in enumerate(wanted):
+        # JetStream drops what comes faster than it stores: now and then its word is waited for.
+        publish = jetstream.publish if number % _AT_ONCE == 0 else bus.client.publish
+        await publish(f"$KV.intents.{key}", b"{}")
+    await jetstream.publish(f"$KV.intents.{wanted[-1]}", b"{}")
 
     assert await bucket.keys(matching=f"{name}.*") == wanted
 
