@@ -149,9 +149,8 @@ async def test_the_services_and_their_questions_can_be_found(operator: Operator)
 async def test_the_contract_has_every_question_that_is_answered(operator: Operator) -> None:
     answered = set()
     for service in asyncapi.SERVICES:
-        told = json.loads(await operator.nats("micro", "info", f"mesh-{service}", "--json"))
-        infos = told if isinstance(told, list) else [told]
-        answered |= {point["subject"] for info in infos for point in info["endpoints"]}
+        told = await operator.ask(f"$SRV.INFO.mesh-{service}")
+        answered |= {endpoint["subject"] for endpoint in told["endpoints"]}
     named = {f"mesh.{service}.{query.verb}" for service, query in asyncapi.questions()}
     assert answered == named | {f"{subject}.as.*" for subject in named}
 
