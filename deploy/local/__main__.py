@@ -133,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--nkey", type=Path, metavar="FILE", help="its operator's seed file")
     doctor.add_argument("--gateway", default="", metavar="HOST:PORT", help="its gRPC")
     doctor.add_argument("--prometheus", default="", metavar="URL")
-    doctor.add_argument("--meshery", default="", metavar="URL")
+    doctor.add_argument(
+        "--meshery", default=os.environ.get("MESHBUS_GATEWAY_MESHERY", ""), metavar="URL"
+    )
     doctor.add_argument("--json", action="store_true", help="for programs")
     applying = commands.add_parser(
         "apply", help="one operation, as Meshery would send it, and its events up to the end"

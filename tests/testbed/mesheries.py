@@ -118,7 +118,7 @@ class MesheryServer:
             return web.json_response(_counted(0, 0, 0, ""))
         name = asked["importBody"]["file_name"]
         self.packages.append(name)
-        errors = self._take(name, base64.b64decode(asked["importBody"]["model_file"]))
+        errors = self.take(name, base64.b64decode(asked["importBody"]["model_file"]))
         return web.json_response(
             _counted(0 if errors else 1, len(self.components), len(errors), "; ".join(errors))
         )
@@ -128,7 +128,7 @@ class MesheryServer:
             return False
         return self.provider == "None" or request.cookies.get("token") == self.token
 
-    def _take(self, name: str, package: bytes) -> list[str]:
+    def take(self, name: str, package: bytes) -> list[str]:
         """Registers what it finds in a package, and says what it does not take."""
         if self.refuses:
             return [self.refuses]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import urllib.error
 import urllib.request
@@ -16,11 +18,14 @@ from deploy.local.doctor.checks import Check, fail, ok, warn
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import ask
 from services.chassis.errors import MeshbusError
+from services.gateway.meshery.packages import MODEL
 
 _WITHIN = timedelta(seconds=10)
 _HTTP_S = 5.0
 _LITTLE, _TOO_LITTLE = 2 * 1024**3, 256 * 1024**2
 """Free bytes: an Istio release takes half a gigabyte, a full disk freezes streams."""
+_MOST_BYTES = 8 * 1024**2
+_WHERE = "look whether that address is right"
 _HEALTH = "/grpc.health.v1.Health/Check"
 
 
@@ -76,14 +81,29 @@ def prometheus(url: str) -> Check:
     if not url:
         remedy = "MESHBUS_TOPOLOGY_PROMETHEUS and MESHBUS_PERF_PROMETHEUS name one"
         return warn("Prometheus", "none is set: traffic comes from the proxies themselves", remedy)
-    return _http("Prometheus", url, "/api/v1/query?query=1", "look whether that address is right")
+    found = _http("Prometheus", url, "/api/v1/query?query=1", _WHERE)
+    return found if isinstance(found, Check) else ok("Prometheus", f"{found[0]} answers")
 
 
 def meshery(url: str) -> Check:
-    """Whether Meshery's server answers."""
+    """Whether Meshery's server answers, and which Istio versions its page offers."""
     if not url:
         return ok("Meshery", "no address was given (--meshery URL)")
-    return _http("Meshery", url, "/api/system/version", "look whether that address is right")
+    provider = os.environ.get("MESHBUS_GATEWAY_MESHERY_PROVIDER", "None")
+    path = f"/api/meshmodels/models/{MODEL}?pagesize=all"
+    found = _http("Meshery", url, path, _WHERE, {"Cookie": f"meshery-provider={provider}"})
+    if isinstance(found, Check):
+        return found
+    shown, body = found
+    try:
+        models = json.loads(body)["models"] or []
+        versions = [str(m["version"]) for m in models if m["name"] == MODEL]
+    except (ValueError, LookupError, TypeError):
+        return fail("Meshery", f"{shown} does not answer as Meshery does", _WHERE)
+    if versions:
+        return ok("Meshery", f"{shown}; its page offers Istio {', '.join(versions)}")
+    remedy = "set MESHBUS_GATEWAY_MESHERY; the gateway's /readyz says what is wrong with it"
+    return warn("Meshery", f"{shown} answers; its page offers no version of Istio", remedy)
 
 
 def disk(folder: Path) -> Check:
@@ -97,15 +117,19 @@ def disk(folder: Path) -> Check:
     return ok("disk", told)
 
 
-def _http(name: str, url: str, path: str, remedy: str) -> Check:
+def _http(
+    name: str, url: str, path: str, remedy: str, headers: Mapping[str, str] | None = None
+) -> Check | tuple[str, bytes]:
+    """The address as it may be shown and what answers there, or what is wrong."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return fail(name, "its address is no http URL", remedy)
     # Credentials in a URL stay out of what is printed.
     shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
     try:
-        with urllib.request.urlopen(url.rstrip("/") + path, timeout=_HTTP_S) as answer:
-            return ok(name, f"{shown} answers ({answer.status})")
+        request = urllib.request.Request(url.rstrip("/") + path, headers=dict(headers or {}))
+        with urllib.request.urlopen(request, timeout=_HTTP_S) as answer:
+            return shown, answer.read(_MOST_BYTES)
     except urllib.error.HTTPError as error:
         with error:
             return fail(name, f"{shown} answers {error.code}", remedy)

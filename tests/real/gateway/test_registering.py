@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from deploy.local.doctor import surroundings
+from deploy.local.doctor.checks import Verdict
 from services.chassis.kube.definitions import ReleaseDefinitions, key_of, packed
+from services.gateway.meshery import packages
 from tests.real.gateway.rig import CATALOG, Rig, eventually, heard, opened, rigged
 from tests.testbed import loopback
 from tests.testbed.mesheries import MesheryServer, serving
@@ -188,6 +191,22 @@ async def test_a_server_that_takes_nothing_is_told_of_and_not_filled(
         assert meshery.models == []
         # Each version at most once: what is taken and not listed is not sent at every look.
         assert len(meshery.packages) == len(set(meshery.packages))
+
+
+async def test_the_doctor_says_what_the_page_offers() -> None:
+    async with serving() as meshery:
+        looked = await asyncio.to_thread(surroundings.meshery, meshery.url)
+        assert looked.verdict is Verdict.WARN
+        assert "MESHBUS_GATEWAY_MESHERY" in looked.remedy
+        package = packages.packed("1.31.0", "")
+        assert meshery.take(packages.file_name("1.31.0"), package) == []
+        looked = await asyncio.to_thread(surroundings.meshery, meshery.url)
+        assert looked.verdict is Verdict.OK
+        assert looked.text == f"{meshery.url}; its page offers Istio 1.31.0"
+        meshery.status = 500
+        assert (await asyncio.to_thread(surroundings.meshery, meshery.url)).verdict is Verdict.FAIL
+    assert (await asyncio.to_thread(surroundings.meshery, meshery.url)).verdict is Verdict.FAIL
+    assert surroundings.meshery("").verdict is Verdict.OK
 
 
 async def test_two_gateways_send_each_version_once(tmp_path: Path) -> None:
