@@ -27,6 +27,8 @@ TOLERANCE = 0.1
 """By so much the medians of the same load may differ, whatever the number of workers: the machine
 of the tests has two processors, and workers, Envoy, istiod and the target share them."""
 
+_MOST_ASKED = 4
+
 
 @pytest.fixture(scope="module")
 def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -120,7 +122,7 @@ async def test_a_slower_route_is_rolled_back(
     try:
         delay_ms = SLOW_S * 1000 * 0.3
         body = gate(ingress, delay_ms=delay_ms, rps=20, repeats=3, furtherPairs=3)
-        final, told = await gated(meshery, body)
+        final, told = await decided(meshery, body, ingress)
     finally:
         ingress.backend.delay_s = DELAY_S
     assert final.failed
@@ -154,7 +156,7 @@ async def test_a_service_that_stalls_is_rolled_back(
     """The change sends requests to a server that freezes now and then: the tail shows it."""
     before = ingress.stored_route()
     body = gate(ingress, change=json.dumps(ingress.route(stalls=True)), repeats=3)
-    final, _ = await gated(meshery, body)
+    final, _ = await decided(meshery, body, ingress)
     assert final.failed
     assert final.event.error_code == "MB-6012"
     assert re.search(r"p99: [^;]*: worse", final.event.details), final.event.details
@@ -168,7 +170,7 @@ async def test_a_route_that_is_no_slower_stays(
     even number of pairs is without the change, which then is applied once more."""
     before = ingress.stored_route()
     body = gate(ingress, retries=1, threshold=4.0, repeats=4, duration="3s")
-    final, _ = await gated(meshery, body)
+    final, _ = await decided(meshery, body, ingress)
     assert not final.failed, final.event
     assert ingress.stored_route() == {**before, "retries": {"attempts": 1}}
     assert re.search(r"passed successfully on bed: same, p50 .* ms, p99 ", final.event.summary)
@@ -294,6 +296,17 @@ async def gated(meshery: Meshery, body: str) -> tuple[Received, list[str]]:
     operation = await meshery.apply("performance-gate", body=body)
     [final] = await meshery.finals(operation, within_s=240.0)
     told = [each.event.summary.removeprefix("Warning: ") for each in meshery.of(operation)]
+    return final, told
+
+
+async def decided(meshery: Meshery, body: str, ingress: Ingress) -> tuple[Received, list[str]]:
+    """The same of a gate that has a verdict: `inconclusive` is right while the machine is too busy
+    to tell, and asked again."""
+    for _ in range(_MOST_ASKED):
+        final, told = await gated(meshery, body)
+        if "inconclusive" not in final.event.summary:
+            break
+        ingress.restore_route()
     return final, told
 
 
