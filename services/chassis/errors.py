@@ -284,7 +284,8 @@ class CredentialMissing(
 class StreamsMissing(BusError, code="MB-2006", status=Status.FAILED_PRECONDITION):
     probable_cause = "the streams and buckets of Meshbus are not on this NATS server"
     usual_remedy = (
-        "run `python -m services.chassis.bus apply` once; docs/how-to/operate.md has all steps"
+        "run `python -m services.chassis.bus apply`, once and with each upgrade; "
+        "docs/how-to/operate.md has all steps"
     )
 
 

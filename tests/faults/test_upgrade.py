@@ -8,6 +8,7 @@ step of `docs/how-to/upgrade.md`.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,23 @@ from typing import Any
 import pytest
 
 from services.chassis.messages import Phase
+from tests.faults.conftest import ACK_WAIT_S
 from tests.faults.recording import commit_of, versions
 from tests.testbed import loopback
 from tests.testbed.backends import Backends
-from tests.testbed.bodies import config_map
+from tests.testbed.bodies import config_map, no_pods_quota, options
 from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster
 from tests.testbed.earlier import Earlier
-from tests.testbed.meshery import Meshery
+from tests.testbed.meshery import Meshery, without_istio
 from tests.testbed.perfrigs import ENDED, rigged, smp
+from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, message_count, stored_events
 from tests.testbed.waiting import eventually
+
+BOTH = ("earlier", pytest.param("this", marks=pytest.mark.full))
+_MINIMAL = options(profile="minimal")
 
 ORDER = ("lifecycle", "translator", "topology", "gateway")
 """Whoever takes work before whoever hands it out, as the how-to has it."""
@@ -43,9 +49,10 @@ class Mixed:
     told: list[str]
     """Operations that were accepted."""
 
-    async def start(self, service: str, *, of_earlier: bool) -> None:
-        await asyncio.to_thread(self.stack.add, service, **self._options(of_earlier))
-        await asyncio.to_thread(self.stack.wait_ready, service)
+    async def start(self, service: str, *, of_earlier: bool, name: str = "") -> None:
+        options = self._options(of_earlier)
+        await asyncio.to_thread(self.stack.add, service, name=name, **options)
+        await asyncio.to_thread(self.stack.wait_ready, name or service)
 
     async def replace(self, service: str, *, of_earlier: bool) -> None:
         await asyncio.to_thread(self.stack.replace, service, **self._options(of_earlier))
@@ -92,7 +99,8 @@ async def _holds(bus: Any, count: int) -> bool:
 async def mixed(built: None, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Mixed]:
     """All of the last version that was recorded."""
     earlier = Earlier.of(commit_of(versions()[-1]), tmp_path / "earlier")
-    stack = Stack(tmp_path / "stack", services=ORDER)
+    settings = {"MESHBUS_ACK_WAIT": f"{ACK_WAIT_S}s"}
+    stack = Stack(tmp_path / "stack", services=ORDER, settings=settings)
     keys = {user: key.public for user, key in stack.ring.nkeys.items()}
     stack.nats.config_text = earlier.nats_config(keys)
     try:
@@ -159,6 +167,35 @@ async def test_a_newer_gateway_asks_older_workers(mixed: Mixed) -> None:
     await _each_ended_once(mixed)
 
 
+@pytest.mark.parametrize("begins", BOTH)
+async def test_what_a_worker_of_one_version_has_begun_one_of_another_finishes(
+    mixed: Mixed, cluster: Cluster, begins: str
+) -> None:
+    await asyncio.to_thread(mixed.stack.renew_nkeys)
+    await asyncio.to_thread(mixed.stack.apply_streams)
+    if begins == "this":
+        await mixed.replace("lifecycle", of_earlier=False)
+    cluster.kubectl("create", "namespace", "istio-system")
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(no_pods_quota("istio-system")))
+    operation = await mixed.client.accepted("istio", version=ISTIO_VERSION, body=_MINIMAL)
+    mixed.told.append(operation)
+    await mixed.client.until(
+        lambda: any("Wave 3" in one.event.summary for one in mixed.client.of(operation)),
+        within_s=120.0,
+    )
+    mixed.stack.processes.pop("lifecycle").kill()
+    await mixed.start("lifecycle", of_earlier=begins == "this", name="lifecycle-2")
+    cluster.kubectl("delete", "resourcequota", "no-pods", "-n", "istio-system")
+    cluster.kubectl("rollout", "restart", "deployment", "istiod", "-n", "istio-system")
+
+    await mixed.ended([operation])
+    events = await stored_events(mixed.stack, operation)
+    assert {event.attempt for event in events if event.service == "lifecycle"} == {1, 2}
+    await _each_ended_once(mixed)
+    await without_istio(mixed.client, cluster)
+    cluster.kubectl("delete", "namespace", "istio-system", "--ignore-not-found")
+
+
 async def _queue(mixed: Mixed, way: str) -> list[str]:
     """Some commands wait for lifecycle, with a plan, and some for the translator."""
     await mixed.stop("lifecycle")
@@ -186,13 +223,13 @@ async def _each_ended_once(mixed: Mixed) -> None:
         assert await message_count(bus, "DLQ") == 0
 
 
-@pytest.mark.parametrize("conductor", ["earlier", "this"])
+@pytest.mark.parametrize("conductor", BOTH)
 async def test_load_is_shared_by_workers_of_two_versions(
     built: None, tmp_path: Path, conductor: str
 ) -> None:
     """One conducts, both send: commands, starts, reports and results pass between versions."""
     earlier = Earlier.of(commit_of(versions()[-1]), tmp_path / "earlier")
-    options: dict[str, dict[str, Any]] = {
+    workers: dict[str, dict[str, Any]] = {
         "earlier": {"settings": earlier.environment, "under": earlier.under},
         "this": {},
     }
@@ -202,8 +239,8 @@ async def test_load_is_shared_by_workers_of_two_versions(
         settings = {"perf_targets": "127.0.0.0/8", "perf_start_within": "120s"}
         test = smp(f"http://{loopback.HOST}:{target.port}/", workers=2)
         async with rigged(tmp_path / "rig", workers=0, **settings) as rig:
-            for name in sorted(options, key=lambda name: name != conductor):
-                await asyncio.to_thread(rig.stack.add, "perf", name=name, **options[name])
+            for name in sorted(workers, key=lambda name: name != conductor):
+                await asyncio.to_thread(rig.stack.add, "perf", name=name, **workers[name])
                 await asyncio.to_thread(rig.stack.wait_ready, name)
                 if name == conductor:
                     run = await rig.start(test)
