@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from deploy.image.contents import project
 from deploy.nats.permissions import USERS
 from docs import asyncapi
 from services.chassis.messages import Command, ErrorReport, Event, Phase
@@ -17,6 +18,10 @@ from services.topology.feed import deltas
 DOCUMENT = asyncapi.document()
 _FOREIGN = ("$JS", "$SRV", "$SYS", "$O", "_INBOX", "live.>", "$KV.>")
 """Of NATS itself, of inboxes, and of a person who may do everything."""
+
+
+def test_it_is_of_this_version() -> None:
+    assert DOCUMENT["info"]["version"] == project()["version"]
 
 
 def test_every_stream_has_a_channel_or_a_reason_to_have_none() -> None:
