@@ -331,9 +331,11 @@ def streams_of(version: str) -> dict[str, Any]:
     return found
 
 
-def commit_of(version: str) -> str:
-    """The commit whose services stand for the version in tests."""
-    return (RECORDED / version / "commit").read_text().strip()
+def former_commit() -> str:
+    """The commit whose services are the version before this one; as long as there is none, an
+    earlier state of this one."""
+    found = [path for version in versions() if (path := _commit(version)).exists()]
+    return found[-1].read_text().strip()
 
 
 def versions() -> list[str]:
@@ -349,8 +351,10 @@ def schemas() -> dict[str, Any]:
 
 def record(version: str) -> list[str]:
     """Adds to the recording of a version what it lacks; returns the names of what was added."""
-    folder = RECORDED / version
-    folder.mkdir(parents=True, exist_ok=True)
+    if version not in versions():
+        # What is checked out now is what the version before was released as.
+        _commit(versions()[-1]).write_text(f"{_head()}\n")
+        (RECORDED / version).mkdir()
     entries = _stored(version, "messages.json", missing=[])
     known = {entry["name"] for entry in entries}
     added = [one for one in recordings() if one.name not in known]
@@ -362,12 +366,18 @@ def record(version: str) -> list[str]:
     _store(version, "schema.json", {**schemas(), **schema_of(version)})
     if not streams_of(version):
         _store(version, "streams.json", _configuration())
-    if not (folder / "commit").exists():
-        head = subprocess.run(
-            ["git", "-C", str(ROOT), "rev-parse", "HEAD"], check=True, capture_output=True
-        )
-        (folder / "commit").write_bytes(head.stdout)
     return [one.name for one in added]
+
+
+def _commit(version: str) -> Path:
+    return RECORDED / version / "commit"
+
+
+def _head() -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def _configuration() -> dict[str, Any]:

@@ -6,6 +6,9 @@ An older version is there as what it left on the wire and as the schema that it 
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -18,6 +21,7 @@ from services.chassis.errors import InvalidMessage
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import Category, Command, Event, Phase, ServiceCatalog, Severity
 from services.chassis.messages.models import VERSION
+from tests.faults import recording
 from tests.faults.filling import filled
 from tests.faults.recording import (
     MODELS,
@@ -84,6 +88,21 @@ def test_this_version_has_a_recording_of_every_message_and_form() -> None:
     assert [one.name for one in recordings() if one.name not in told] == []
     assert set(MODELS) <= {type(message).__name__ for message, _ in samples().values()}
     assert schemas().keys() <= schema_of(VERSION).keys()
+
+
+def test_a_raised_version_begins_a_recording_and_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(recording.RECORDED, tmp_path / "recorded")
+    monkeypatch.setattr(recording, "RECORDED", tmp_path / "recorded")
+    before = {version: recorded(version) for version in versions()}
+    assert recording.record("99.0.0") == [one.name for one in recordings()]
+    assert recording.record("99.0.0") == []
+    assert {version: recorded(version) for version in before} == before
+    assert all(missing(one.says, one.read()) == [] for one in recorded("99.0.0"))
+    # Its own commit is known when the next one begins.
+    assert not (tmp_path / "recorded" / "99.0.0" / "commit").exists()
+    assert re.fullmatch(r"[0-9a-f]{40}", recording.former_commit())
 
 
 @every_version
