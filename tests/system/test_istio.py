@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import grpc
@@ -92,6 +93,23 @@ async def test_a_repeat_sends_nothing(meshed: Cluster, meshery: Meshery) -> None
     assert "0 objects applied" in again.event.details
     for name, version in versions.items():
         assert get(meshed, *name.split())["metadata"]["resourceVersion"] == version
+
+
+async def test_a_click_on_meshery_s_page_brings_its_placeholder_and_its_editor(
+    meshed: Cluster, meshery: Meshery
+) -> None:
+    """Where the page knows no version: nobody has chosen 1.0.0, nor applied the Secret."""
+    body = "apiVersion: v1\nkind: Secret\nmetadata: {name: half, namespace: default}\n"
+    operation = await meshery.apply("istio", version="v1.0.0", body=body)
+    final = (await meshery.finals(operation))[0]
+    assert not final.failed, final.event
+    assert f"version {ISTIO_VERSION}" in final.event.details
+    assert "0 objects applied" in final.event.details
+    told = "\n".join(summaries(meshery, operation))
+    assert "v1.0.0 is what Meshery's page sends" in told
+    assert "Not for this operation, and ignored: Secret" in told
+    assert "half" not in meshed.kubectl("get", "secrets", "-n", "default")
+    assert re.search(r"installed successfully on bed: \d+ objects in [\d.]+ s", told), told
 
 
 async def test_a_repeat_mends_what_somebody_changed(meshed: Cluster, meshery: Meshery) -> None:
