@@ -59,9 +59,9 @@ class MesheryServer:
     def url(self) -> str:
         return f"http://{loopback.HOST}:{self.port}"
 
-    def offered(self) -> list[str]:
+    def offered(self, name: str = "istio") -> list[str]:
         """What the page offers: the versions of the models with the adapter's name."""
-        found = {model["version"] for model in self.models if model["name"] == "istio"}
+        found = {model["version"] for model in self.models if model["name"] == name}
         return sorted(found, reverse=True)
 
     async def start(self) -> None:
@@ -194,6 +194,58 @@ async def serving(**options: Any) -> AsyncIterator[MesheryServer]:
         yield server
     finally:
         await server.stop()
+
+
+# --- its page -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Page:
+    """Meshery's page for an adapter, with some contexts selected and a text in its editor."""
+
+    server: MesheryServer
+    address: str
+    kubeconfigs: Sequence[str]
+    editor: str = ""
+    mesh: str = ""
+    operations: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Text and category by key, as the adapter told them."""
+
+    async def load(self) -> None:
+        """What a page load asks of an adapter."""
+        async with GenerationClient(Generation.G, self.address) as client:
+            told = await client.call("SupportedOperations")
+            self.operations = {each.key: (each.value, each.category) for each in told.ops}
+            self.mesh = (await client.call("ComponentInfo")).name
+
+    def versions(self) -> list[str]:
+        """The list beside the operations; the first one is chosen."""
+        return self.server.offered(self.mesh.lower())
+
+    async def click(self, operation: str) -> tuple[int, str]:
+        """The server's status and text; 0 where the page's own check stopped it."""
+        value, _ = self.operations[operation]
+        versions = self.versions()
+        # Only the switches of add-ons need no version.
+        if not versions and not value.startswith("Add-on:"):
+            return 0, ""
+        if not self.kubeconfigs:
+            return 400, "no contexts"
+        asked = {
+            "opName": operation,
+            "namespace": "default",
+            "custom_body": self.editor,
+            "operation_id": str(uuid.uuid4()),
+            "kube_configs": list(self.kubeconfigs),
+            "version": versions[0] if versions else "",
+        }
+        async with GenerationClient(Generation.G, self.address) as client:
+            try:
+                await client.call("ApplyOperation", asked)
+            except grpc.aio.AioRpcError as error:
+                return 500, error.details() or ""
+        # The answer itself is not read.
+        return 200, ""
 
 
 # --- events -------------------------------------------------------------------------------------

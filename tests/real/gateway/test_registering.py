@@ -14,9 +14,17 @@ from deploy.local.doctor import surroundings
 from deploy.local.doctor.checks import Verdict
 from services.chassis.kube.definitions import ReleaseDefinitions, key_of, packed
 from services.gateway.meshery import packages
-from tests.real.gateway.rig import CATALOG, Rig, eventually, heard, opened, rigged
+from tests.real.gateway.rig import (
+    CATALOG,
+    Rig,
+    eventually,
+    heard,
+    kubeconfig,
+    opened,
+    rigged,
+)
 from tests.testbed import loopback
-from tests.testbed.mesheries import MesheryServer, serving
+from tests.testbed.mesheries import MesheryServer, Page, serving
 
 _DEFINITIONS = """\
 apiVersion: apiextensions.k8s.io/v1
@@ -95,6 +103,27 @@ async def test_each_version_becomes_a_model_with_the_kinds_of_its_definitions(
         assert list(json.loads(service["component"]["schema"])["properties"]) == ["spec"]
         assert kinds["IstioOperator"]["model"]["version"] == "1.30.2"
         await is_well(rig)
+
+
+async def test_the_page_works_once_the_versions_are_registered(tmp_path: Path) -> None:
+    async with serving() as meshery, rigged(tmp_path) as rig:
+        page = Page(meshery, rig.stack.gateway_address, [kubeconfig("page")], editor="kind: [half")
+        await page.load()
+        assert page.versions() == []
+        assert await page.click("istio") == (0, "")
+        rig.stack.processes.pop("gateway").stop()
+        rig.start_gateway(settings(meshery))
+        await offers(meshery, "1.31.0", "1.30.2")
+        await page.load()
+        assert page.versions() == ["1.31.0", "1.30.2"]
+        assert await page.click("istio") == (200, "")
+        [subject] = await rig.commands()
+        assert subject.startswith("cmd.lifecycle.")
+        # One change of a mesh at a time, and the page shows why.
+        status, text = await page.click("istio")
+        assert (status, text.partition(":")[0]) == (500, "MB-2002")
+        page.kubeconfigs = []
+        assert (await page.click("bookinfo"))[0] == 400
 
 
 async def test_a_version_that_comes_later_is_registered(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ async def next_summary(stream: grpc.aio.UnaryStreamCall[Any, Any]) -> str:
         while True:
             event: Any = await stream.read()
             summary = str(event.summary)
-            if not summary.startswith("custom accepted"):
+            if "custom accepted" not in summary:
                 return summary
 
 
