@@ -72,13 +72,15 @@ class Catalogs:
         self._index()
 
     async def find(self, name: str) -> Offer:
-        """The offer of an operation; raises `UnknownOperation` with the names of all others."""
+        """The offer of an operation; raises `UnknownOperation` with the names that
+        people may send."""
         if name not in self._offers and self._may_reload():
             # The word of a new worker may have been lost while the connection was away.
             await self.load()
         offer = self._offers.get(name)
         if offer is None:
-            names = ", ".join(operation.name for operation in self.operations()) or "none yet"
+            listed = [one.name for one in self.operations() if one.is_listed]
+            names = ", ".join(listed) or "none yet"
             if not name:
                 raise UnknownOperation(
                     f"no operation was named; available: {names}",

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from docs import asyncapi
@@ -193,7 +194,12 @@ async def test_events_read_like_a_log(operator: Operator) -> None:
     assert events[0]["phase"] == "started"
     assert events[-1]["phase"] == "done"
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    contract = asyncapi.document()["components"]
+    told = jsonschema_rs.validator_for(
+        {"$ref": "#/components/schemas/Event", "components": contract}
+    )
     for event in events:
+        told.validate(event)
         assert event["summary"]
         assert event["cluster"] == operator.cluster
         assert event["service"] == "lifecycle"

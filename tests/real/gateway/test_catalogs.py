@@ -5,16 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import pytest
+
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.records import Bucket
+from services.chassis.errors import UnknownOperation
 from services.chassis.messages import AdvertisedOperation, Category, ServiceCatalog, SlotKind
 from services.gateway.catalogs import Catalogs
 from tests.testbed.waiting import eventually
 
 
-def catalog(service: str, operation: str) -> bytes:
+def catalog(service: str, operation: str, *, is_listed: bool = True) -> bytes:
     offered = AdvertisedOperation(
-        name=operation, description="", category=Category.CUSTOM, slot=SlotKind.APPLY
+        name=operation,
+        description="",
+        category=Category.CUSTOM,
+        slot=SlotKind.APPLY,
+        is_listed=is_listed,
     )
     return ServiceCatalog(service=service, operations=[offered]).model_dump_json().encode()
 
@@ -51,3 +58,18 @@ async def test_what_is_told_while_the_bucket_is_read_stays(bus: Bus) -> None:
         return [operation.name for operation in catalogs.operations()] == ["here"]
 
     await eventually(is_as_stored, what="the catalogs as the bucket has them")
+
+
+async def test_whoever_misspells_an_operation_is_told_those_that_he_may_send(bus: Bus) -> None:
+    bucket = Bucket(bus, "catalog")
+    await bucket.put("some", catalog("some", "offered"))
+    await bucket.put("other", catalog("other", "internal", is_listed=False))
+    catalogs = Catalogs(bucket, time.monotonic)
+    await catalogs.load()
+    assert (await catalogs.find("internal")).service == "other"
+    with pytest.raises(UnknownOperation) as refused:
+        await catalogs.find("ofered")
+    assert "offered" in refused.value.summary
+    assert "internal" not in refused.value.summary
+    await bucket.delete("some")
+    await bucket.delete("other")
