@@ -90,8 +90,8 @@ fuzz: $(READY) ## one parser under Atheris, if that is installed: make fuzz T=ya
 soak: $(READY) ## hours of load under faults (HOURS=2 SEED=1); writes docs/reference/soak.md
 	@$(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),2) --seed $(or $(SEED),1)
 
-bed: $(READY) ## a local Kubernetes that stays; prints its kubeconfig
-	@$(BIN)/python -m tests.testbed up
+bed: $(READY) ## a local Kubernetes that stays; prints its kubeconfig (REAL=1: pods run; CLUSTERS=2)
+	@$(BIN)/python -m tests.testbed up $(if $(REAL),--real) $(if $(CLUSTERS),--clusters $(CLUSTERS))
 
 bed-down: $(READY) ## ends what `make bed` started
 	@$(BIN)/python -m tests.testbed down

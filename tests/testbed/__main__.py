@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder: Path = options.folder.resolve()
     try:
         if options.command == "up":
-            bed.up(folder, clusters=options.clusters)
+            bed.up(folder, clusters=options.clusters, real=options.real)
         elif options.command == "down":
             bed.down(folder)
         elif not bed.status(folder):
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.testbed",
-        description="Local Kubernetes clusters (real control plane, simulated nodes) for Meshbus.",
+        description="Local Kubernetes clusters (real control plane, simulated or real nodes) for "
+        "Meshbus.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser(
@@ -45,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument(
         "--clusters", type=int, default=1, metavar="N", help="how many clusters (default: 1)"
+    )
+    up.add_argument(
+        "--real",
+        action="store_true",
+        help="nodes that run pods, so that Istio and its sidecars work (needs root; builds about "
+        "10 minutes more the first time); simulated ones where the machine cannot",
     )
     down = commands.add_parser(
         "down",

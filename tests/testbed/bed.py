@@ -1,12 +1,14 @@
 """`make bed`: local Kubernetes clusters that stay up after the command, and the way down again.
 
-The state is one folder. Each cluster's processes have records with pid and start time, written the
+Their nodes are simulated, or real where that was asked for and the machine can. The state is one
+folder. Each cluster's processes have records with pid and start time, written the
 moment they start, so `down` ends exactly those: also after an `up` that was killed half way.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,13 +18,15 @@ from pathlib import Path
 
 import yaml
 
-from tests.testbed import building
+from tests.testbed import building, nodes, obstacles
 from tests.testbed.clusters import Cluster, KubernetesApi, kubectl_path, start_side_by_side
 from tests.testbed.processes import BedError, Identity
+from tests.testbed.realclusters import NODE, RealCluster
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / ".run" / "bed"
 
 _MAX_CLUSTERS = 8
+_KINDS = {False: "simulated", True: "real"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,11 @@ class Place:
     def kubeconfig(self) -> Path:
         """Where people find the kubeconfig; it exists only while the cluster is meant to be up."""
         return self.bed / ("kubeconfig" if self.number == 1 else f"kubeconfig-{self.number}")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its node was started as a real one."""
+        return (self.folder / NODE).is_dir()
 
     def identities(self) -> list[Identity]:
         """The recorded processes of the cluster, running or not."""
@@ -61,23 +70,34 @@ class Place:
         running = [identity for identity in self.identities() if identity.is_running]
         for identity in running:
             identity.end(grace_s=0.0)
+        nodes.forget(self.folder / NODE)
         self.kubeconfig.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         return len(running)
 
 
-def up(folder: Path, *, clusters: int = 1) -> None:
+def up(folder: Path, *, clusters: int = 1, real: bool = False) -> None:
     """Brings up as many clusters as asked for; those that are up already stay as they are."""
     if not 1 <= clusters <= _MAX_CLUSTERS:
         raise BedError(f"--clusters {clusters}: the bed has from 1 to {_MAX_CLUSTERS} clusters")
+    if real and (why := obstacles.obstacle()):
+        _say(f"no real node here: {why}. The nodes are simulated instead")
+        real = False
     building.build_all()
+    if real:
+        building.build_nodes()
     folder.mkdir(parents=True, exist_ok=True)
     with _only_one(folder):
         places = [Place(bed=folder, number=number) for number in range(1, clusters + 1)]
         up_already = [place for place in places if place.is_up()]
         for place in up_already:
+            if place.is_real != real:
+                raise BedError(
+                    f"cluster {place.number} runs with {_KINDS[place.is_real]} nodes, not with "
+                    f"{_KINDS[real]} ones; end it first (`python -m tests.testbed down`)"
+                )
             _say(f"cluster {place.number} is already running")
-        _start([place for place in places if place not in up_already])
+        _start([place for place in places if place not in up_already], real=real)
     for place in places:
         _explain(place)
 
@@ -112,17 +132,19 @@ def status(folder: Path) -> bool:
     return everything_is_up
 
 
-def _start(places: list[Place]) -> None:
+def _start(places: list[Place], *, real: bool) -> None:
     if not places:
         return
     for place in places:
         if ended := place.clear():
             _say(f"cluster {place.number} was not whole; ended what was left ({ended} processes)")
     started = time.monotonic()
-    clusters = [
-        Cluster(place.folder, name=f"bed-{place.number}", detached=True) for place in places
-    ]
+    kind = RealCluster if real else Cluster
+    clusters = [kind(place.folder, name=f"bed-{place.number}", detached=True) for place in places]
     start_side_by_side(clusters)
+    for one, other in itertools.combinations(clusters, 2):
+        if isinstance(one, RealCluster) and isinstance(other, RealCluster):
+            nodes.link(one.node, other.node)
     for place, cluster in zip(places, clusters, strict=True):
         temporary = place.kubeconfig.with_suffix(".new")
         temporary.touch(mode=0o600)

@@ -8,6 +8,7 @@ first. Progress is printed as lines, because a first build takes about 20 minute
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,12 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testbed import packages
-from tests.testbed.recipe import DISTRIBUTIONS, PACKAGES, PROGRAMS, Program
+from tests.testbed import obstacles, packages
+from tests.testbed.recipe import (
+    DISTRIBUTIONS,
+    NODE_PACKAGES,
+    NODE_PROGRAMS,
+    PACKAGES,
+    PROGRAMS,
+    Program,
+)
+
+_ALL = (*PROGRAMS, *NODE_PROGRAMS)
 
 _REPORT_EVERY_S = 20.0
 
@@ -37,13 +47,13 @@ def cache_folder() -> Path:
 
 def program_folder(name: str) -> Path:
     """Cache folder of the program called `name`; it holds the binaries and copied folders."""
-    program = next(p for p in PROGRAMS if p.name == name)
+    program = next(p for p in _ALL if p.name == name)
     return cache_folder() / "bin" / program.key
 
 
 def binary(name: str) -> Path:
     """Path of the built binary `name` (etcd, kube-apiserver, istiod's `pilot-discovery`, …)."""
-    program = next(p for p in PROGRAMS if name in p.binaries)
+    program = next(p for p in _ALL if name in p.binaries)
     return cache_folder() / "bin" / program.key / name
 
 
@@ -57,19 +67,43 @@ def gateway_api_folder() -> Path:
     return program_folder("gateway-api") / "crds"
 
 
+def node_tools() -> Path:
+    """What a node finds under its /usr before the machine's: Debian's programs, unpacked."""
+    digest = hashlib.sha256(" ".join(NODE_PACKAGES).encode()).hexdigest()
+    return cache_folder() / "bin" / f"debian-{digest[:12]}" / "usr"
+
+
 def build_all() -> None:
     """Builds what the cache lacks and lays out the distributions. Safe to run twice at once."""
-    missing = [p for p in PROGRAMS if not is_built(p)]
-    if missing:
-        _require_go()
-        with _build_lock():
-            _build_missing([p for p in missing if not is_built(p)])
+    _build_all_of(PROGRAMS)
     _lay_out_distributions()
 
 
+def build_nodes() -> None:
+    """The same for what a real node needs besides, with its Debian packages unpacked."""
+    _build_all_of(NODE_PROGRAMS)
+    if not node_tools().is_dir():
+        with build_lock():
+            if not node_tools().is_dir():
+                packages.unpack(NODE_PACKAGES, node_tools().parent)
+
+
+def _build_all_of(programs: Sequence[Program]) -> None:
+    missing = [p for p in programs if not is_built(p)]
+    if missing:
+        _require_go()
+        with build_lock():
+            _build_missing([p for p in missing if not is_built(p)])
+
+
+def wanted() -> tuple[Program, ...]:
+    """The programs that tests of this machine need: a real node's only where it can have one."""
+    return PROGRAMS if obstacles.obstacle() else _ALL
+
+
 def is_complete() -> bool:
-    """Whether all programs of the bed are built."""
-    return all(is_built(program) for program in PROGRAMS)
+    """Whether all that tests of this machine need is built."""
+    return all(is_built(program) for program in wanted())
 
 
 def install_packages() -> None:
@@ -79,7 +113,7 @@ def install_packages() -> None:
     """
     missing = [p for p in PACKAGES if not packages.is_there(p)]
     if missing:
-        with _build_lock():
+        with build_lock():
             for package in [p for p in missing if not packages.is_there(p)]:
                 _say(f"{package.name}: installing (usually {package.typical_seconds} s)")
                 started = time.monotonic()
@@ -101,7 +135,8 @@ def _require_go() -> None:
 
 
 @contextmanager
-def _build_lock() -> Iterator[None]:
+def build_lock() -> Iterator[None]:
+    """One at a time writes into the cache; the second waits, and says so."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with (cache_folder() / "build.lock").open("w") as lock:
         try:
@@ -257,5 +292,7 @@ if __name__ == "__main__":
     try:
         install_packages()
         build_all()
+        if not obstacles.obstacle():
+            build_nodes()
     except (BuildError, packages.PackageMissing) as error:
         sys.exit(f"bed: {error}")

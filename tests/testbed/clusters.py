@@ -17,11 +17,11 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -161,7 +161,7 @@ class Cluster:
         self._etcd_data = self.folder / "etcd"
         self._egress_config = self.folder / "egress.yaml"
         self._etcd_port, self._etcd_peer_port = loopback.take_port(), loopback.take_port()
-        self.server_url = f"https://{loopback.HOST}:{loopback.take_port()}"
+        self.server_url = f"https://{self._host}:{loopback.take_port()}"
         self.etcd = self._process("etcd", self._etcd_flags())
         self.apiserver = self._process("kube-apiserver", self._apiserver_flags())
         self.controller_manager = self._process(
@@ -171,7 +171,7 @@ class Cluster:
         self.kwok = self._process("kwok", self._kwok_flags())
         self._api: KubernetesApi | None = None
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -236,11 +236,7 @@ class Cluster:
 
     def kubeconfig_through(self, server_url: str) -> str:
         """The same kubeconfig with another address, such as a fault proxy's."""
-        user = {
-            "client-certificate-data": _encoded(self._keys / "admin.crt"),
-            "client-key-data": _encoded(self._keys / "admin.key"),
-        }
-        return self._kubeconfig(user, server_url=server_url)
+        return self._kubeconfig(self._user("admin"), server_url=server_url)
 
     def token_kubeconfig_text(
         self,
@@ -302,32 +298,42 @@ class Cluster:
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_keys()
-        self._egress_config.write_text(_egress_config(self.folder / "egress.sock"))
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(self.kubeconfig_text)
         self._api = KubernetesApi(self.server_url, self._keys)
+        self._start_control_plane()
+        self._start_nodes()
+        self._wait_for_nodes()
+
+    def _start_control_plane(self) -> None:
+        self._egress_config.write_text(_egress_config(self.folder / "egress.sock"))
         self.etcd.start()
         wait_until(
             self._etcd_is_healthy, timeout_s=30.0, what="etcd to be healthy", processes=[self.etcd]
         )
         self.apiserver.start()
         self._wait_for_apiserver()
-        for process in (self.controller_manager, self.scheduler, self.kwok):
-            process.start()
+        self.controller_manager.start()
+        self.scheduler.start()
+
+    def _start_nodes(self) -> None:
+        self.kwok.start()
         for name in self._node_names:
             self.api.create_or_keep("/api/v1/nodes", _node(name))
-        self._wait_for_nodes()
 
     def _write_keys(self) -> None:
         if (self._keys / "complete").exists():
             return
-        authority = pki.Authority(f"{self.name} authority")
+        self._issue(pki.Authority(f"{self.name} authority"))
+        (self._keys / "complete").touch()
+
+    def _issue(self, authority: pki.Authority) -> None:
         authority.pair.write(self._keys, "ca")
-        authority.issue_server("kube-apiserver", _SERVER_NAMES).write(self._keys, "apiserver")
+        names = (*_SERVER_NAMES, self._host)
+        authority.issue_server("kube-apiserver", names).write(self._keys, "apiserver")
         # The control plane's own programs share it: the bed tests Meshbus' rights, not theirs.
         authority.issue_client("bed-admin", groups=["system:masters"]).write(self._keys, "admin")
         pki.service_account_keys().write(self._keys, "accounts")
-        (self._keys / "complete").touch()
 
     def _etcd_is_healthy(self) -> bool:
         url = f"http://{loopback.HOST}:{self._etcd_port}/health"
@@ -376,6 +382,13 @@ class Cluster:
             },
         )
 
+    def _user(self, pair: str) -> dict[str, str]:
+        """The user of a kubeconfig who is known by a certificate."""
+        return {
+            "client-certificate-data": _encoded(self._keys / f"{pair}.crt"),
+            "client-key-data": _encoded(self._keys / f"{pair}.key"),
+        }
+
     def _kubeconfig(self, user: dict[str, str], *, server_url: str) -> str:
         cluster = {
             "server": server_url,
@@ -391,15 +404,23 @@ class Cluster:
         }
         return str(yaml.safe_dump(document, sort_keys=False))
 
+    @property
+    def _host(self) -> str:
+        """The address of the API server."""
+        return loopback.HOST
+
     def _process(self, program: str, flags: list[str]) -> Process:
-        command = [str(building.binary(program)), *flags]
-        log = self.folder / "logs" / f"{program}.log"
+        return self._runs(program, [str(building.binary(program)), *flags])
+
+    def _runs(self, name: str, command: Sequence[str]) -> Process:
+        """A process of the cluster, on the leash or with a record as all of them are."""
+        log = self.folder / "logs" / f"{name}.log"
         if self._detached:
-            record = self.folder / "records" / f"{program}.json"
+            record = self.folder / "records" / f"{name}.json"
             return DetachedProcess(
-                program, command, log=log, record=record, environment=_FEWER_COLLECTIONS
+                name, command, log=log, record=record, environment=_FEWER_COLLECTIONS
             )
-        return Process(program, command, log=log, environment=_FEWER_COLLECTIONS)
+        return Process(name, command, log=log, environment=_FEWER_COLLECTIONS)
 
     def _etcd_flags(self) -> list[str]:
         clients = f"http://{loopback.HOST}:{self._etcd_port}"
@@ -419,8 +440,8 @@ class Cluster:
         return [
             f"--etcd-servers=http://{loopback.HOST}:{self._etcd_port}",
             f"--secure-port={self.server_url.rpartition(':')[2]}",
-            f"--bind-address={loopback.HOST}",
-            f"--advertise-address={loopback.HOST}",
+            f"--bind-address={self._host}",
+            f"--advertise-address={self._host}",
             f"--tls-cert-file={self._keys / 'apiserver.crt'}",
             f"--tls-private-key-file={self._keys / 'apiserver.key'}",
             f"--client-ca-file={self._keys / 'ca.crt'}",
@@ -429,10 +450,7 @@ class Cluster:
             f"--service-account-issuer={_ISSUER}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
-            "--endpoint-reconciler-type=none",
             f"--service-cluster-ip-range={_SERVICE_RANGE}",
-            # Pods here mount nothing, and nobody lifts the taint that a fresh node would get.
-            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
             # No limit of the bed's own: tests measure Meshbus, not the server's fairness.
             "--enable-priority-and-fairness=false",
             "--max-requests-inflight=0",
@@ -440,6 +458,15 @@ class Cluster:
             "--delete-collection-workers=8",
             # Without it, an orderly stop waits a minute for watches that never end by themselves.
             "--shutdown-watch-termination-grace-period=1s",
+            *self._flags_for_nodes(),
+        ]
+
+    def _flags_for_nodes(self) -> list[str]:
+        """The API server's flags that depend on what plays the nodes."""
+        return [
+            "--endpoint-reconciler-type=none",
+            # Pods here mount nothing, and nobody lifts the taint that a fresh node would get.
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
             f"--egress-selector-config-file={self._egress_config}",
         ]
 

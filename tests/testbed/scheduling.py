@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import building
+from tests.testbed import building, obstacles, packages
 
-BEDS = ("istio_cluster", "stack", "topology_stack", "mesh")
+BEDS = ("real_cluster", "istio_cluster", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
 FAILED_FILE = "MESHBUS_TEST_FAILED"
@@ -89,6 +89,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Before a test's time limit begins: waits for the bed's programs, and for its turn."""
     if _needs_bed(item):
         _build_once()
+    if "nodes_built" in getattr(item, "fixturenames", ()):
+        _build_nodes_once()
     with _turn(item):
         return (yield)
 
@@ -98,6 +100,13 @@ def _build_once() -> None:
     # What went wrong is told by the fixture `built`, as a test's error.
     with contextlib.suppress(building.BuildError):
         building.build_all()
+
+
+@cache
+def _build_nodes_once() -> None:
+    if not obstacles.obstacle():
+        with contextlib.suppress(building.BuildError, packages.PackageMissing):
+            building.build_nodes()
 
 
 @contextlib.contextmanager
