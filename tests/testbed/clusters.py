@@ -27,9 +27,9 @@ import yaml
 
 from tests.testbed import building, loopback, pki
 from tests.testbed.processes import BedError, DetachedProcess, Process, wait_until, wheel_binary
+from tests.testbed.recipe import SERVICE_RANGE
 
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
-_SERVICE_RANGE = "10.96.0.0/16"
 _FIRST_SERVICE_ADDRESS = "10.96.0.1"
 _POD_RANGE = "10.1.0.0/16"
 _SERVER_NAMES = (
@@ -450,7 +450,7 @@ class Cluster:
             f"--service-account-issuer={_ISSUER}",
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
-            f"--service-cluster-ip-range={_SERVICE_RANGE}",
+            f"--service-cluster-ip-range={SERVICE_RANGE}",
             # No limit of the bed's own: tests measure Meshbus, not the server's fairness.
             "--enable-priority-and-fairness=false",
             "--max-requests-inflight=0",

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.testbed import building, cgroups, images
 from tests.testbed.processes import BedError, Identity, Process, wait_until
-from tests.testbed.recipe import SANDBOX_IMAGE, SOURCES
+from tests.testbed.recipe import SANDBOX_IMAGE, SERVICE_RANGE, SOURCES
 
 # Of the range for measurements between networks (RFC 2544): no network of the machine has it.
 _NETWORK = "198.18"
@@ -149,7 +149,8 @@ class Node:
     def _connect(self) -> None:
         """Puts the node at one end of a cable and the machine at the other.
 
-        The machine forwards nothing, so what a pod sends to the world ends at the machine.
+        There is no route to the world, so that what a pod asks of it is refused at once. Services
+        need one, although their addresses are changed before a packet would take it.
         """
         link = f"{_LINK}{self.number}"
         gateway = f"{_NETWORK}.{self.number}.1"
@@ -161,7 +162,7 @@ class Node:
             ("ip", "link", "set", link, "up"),
             (*inside, "address", "add", f"{self.address}/30", "dev", "eth0"),
             (*inside, "link", "set", "eth0", "up"),
-            (*inside, "route", "add", "default", "via", gateway),
+            (*inside, "route", "add", SERVICE_RANGE, "via", gateway),
         ):
             _require(*command)
 

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 KUBERNETES_VERSION = "1.36.3"
+SERVICE_RANGE = "10.96.0.0/16"
+"""Addresses of Services, in every cluster of the bed."""
+
 ISTIO_VERSION = "1.31.0"
 ISTIO_OLDER_VERSION = "1.30.3"
 
