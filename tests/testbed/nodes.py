@@ -320,20 +320,20 @@ def forget(folder: Path) -> None:
 
 
 def link(one: Node, other: Node) -> None:
-    """Lays a cable between two nodes, so that their pods and API servers reach each other."""
-    # Numbers of a pair that no other pair has: each node's own, in a range that only cables use.
-    low, high = sorted((one, other), key=lambda node: node.number)
-    base = f"198.19.{low.number}"
-    name = f"cable{low.number}-{high.number}"[:15]
-    peer = ("peer", "name", name, "netns", str(high._pid))
-    _require("ip", "link", "add", name, "netns", str(low._pid), "type", "veth", *peer)
-    for node, far, own, gate in ((low, high, 1, 2), (high, low, 2, 1)):
+    """Lays a cable between two nodes, so that their pods and API servers reach each other.
+
+    Its ends need no addresses: each node answers on it for the one that it has.
+    """
+    name = f"cable{one.number}-{other.number}"
+    peer = ("peer", "name", name, "netns", str(other._pid))
+    _require("ip", "link", "add", name, "netns", str(one._pid), "type", "veth", *peer)
+    for node, far in ((one, other), (other, one)):
         inside = ("nsenter", f"--net=/proc/{node._pid}/ns/net", "ip")
+        there = ("via", far.address, "dev", name, "onlink")
         for command in (
-            ("address", "add", f"{base}.{own}/30", "dev", name),
             ("link", "set", name, "up"),
-            ("route", "add", far.pod_range, "via", f"{base}.{gate}"),
-            ("route", "add", f"{far.address}/32", "via", f"{base}.{gate}"),
+            ("route", "add", far.address, "dev", name, "src", node.address),
+            ("route", "add", far.pod_range, *there, "src", node.address),
         ):
             _require(*inside, *command)
 
