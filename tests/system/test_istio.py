@@ -394,14 +394,17 @@ async def test_what_istiod_left_goes_with_the_last_revision(
     before = snapshot(bare)
     await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
     leader = {"control-plane.alpha.kubernetes.io/leader": "{}"}
-    roots = {
-        "name": "istio-ca-root-cert",
-        "namespace": "default",
-        "labels": {"istio.io/config": "true"},
-    }
+    everywhere = [
+        {"name": name, "namespace": space, "labels": {"istio.io/config": "true"}}
+        for name in ("istio-ca-root-cert", "istio-ca-crl")
+        for space in ("default", "istio-system")
+    ]
     apply(
         bare,
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": roots},
+        *(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+            for metadata in everywhere
+        ),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.testbed.processes import BedError
+from tests.testbed.processes import BedError, Identity
 
 _ROOT = Path("/sys/fs/cgroup")
 _NEEDED = ("cpu", "cpuset", "memory", "pids")
@@ -66,8 +66,16 @@ def remove_dead() -> None:
     for hierarchy in _hierarchies():
         for group in hierarchy.glob(f"{_PREFIX}*"):
             number = group.name.removeprefix(_PREFIX)
-            if number.isdecimal() and not Path(f"/proc/{number}").exists():
+            if number.isdecimal() and not _runs(int(number)):
                 remove(int(number))
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be reaped has let go of all."""
+    try:
+        return Identity.of(pid, name=f"node {pid}").is_running
+    except BedError:
+        return False
 
 
 def _left(pid: int) -> list[Path]:

@@ -49,6 +49,10 @@ def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> byt
         spec["revision"] = request.revision
         # The default validator belongs to whichever revision has the default tag.
         values["defaultRevision"] = request.revision if istio.DEFAULT_TAG in tags else ""
+    else:
+        # istioctl's profiles leave that validator out: its install adds it by itself. Without it
+        # istiod judges only objects that name a revision.
+        values.setdefault("defaultRevision", istio.DEFAULT_REVISION)
     if tags:
         values["revisionTags"] = sorted(tags)
     if request.namespace != istio.SYSTEM_NAMESPACE:

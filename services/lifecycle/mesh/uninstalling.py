@@ -26,18 +26,19 @@ from services.lifecycle.mesh.safety import check_last
 
 _GONE_WITHIN = timedelta(seconds=120)
 
-# What Kubernetes itself puts into every namespace, and istiod into every one of the mesh.
+# ConfigMaps that istiod puts into every namespace, the second one with or without revocations.
+_ISTIODS_EVERYWHERE = frozenset({"istio-ca-root-cert", "istio-ca-crl"})
+_ISTIODS_LABEL = "istio.io/config=true"
+# What Kubernetes itself puts into every namespace, and istiod.
 _IN_EVERY_NAMESPACE = frozenset(
     {
         ("ConfigMap", "kube-root-ca.crt"),
-        ("ConfigMap", "istio-ca-root-cert"),
         ("ServiceAccount", "default"),
+        *(("ConfigMap", name) for name in _ISTIODS_EVERYWHERE),
     }
 )
 # Kinds whose objects are derived from others: they do not keep a namespace.
 _DERIVED_KINDS = frozenset({"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"})
-_ROOT_CERTIFICATE = "istio-ca-root-cert"
-_ROOT_CERTIFICATE_LABEL = "istio.io/config=true"
 _SELF_SIGNED_CA = "istio-ca-secret"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
 """Annotation of the ConfigMaps that client-go's leader election keeps."""
@@ -175,16 +176,16 @@ async def _end(work: Work, namespace: str) -> str:
 
 async def _leftovers(work: Work, namespace: str) -> list[Ref]:
     """ConfigMaps and the self-signed CA that a running istiod made."""
-    roots, inside = await asyncio.gather(
-        work.cluster.select([("", "ConfigMap")], selector=_ROOT_CERTIFICATE_LABEL),
+    spread, inside = await asyncio.gather(
+        work.cluster.select([("", "ConfigMap")], selector=_ISTIODS_LABEL),
         work.cluster.select(
             [("", "ConfigMap"), ("", "Secret"), ("coordination.k8s.io", "Lease")],
             namespace=namespace,
         ),
     )
-    certificates = [found.ref for found in roots if found.ref.name == _ROOT_CERTIFICATE]
+    everywhere = [found.ref for found in spread if found.ref.name in _ISTIODS_EVERYWHERE]
     runtime = [found.ref for found in inside if _is_istiods(found)]
-    return list(dict.fromkeys([*certificates, *runtime]))
+    return list(dict.fromkeys([*everywhere, *runtime]))
 
 
 async def _residents(work: Work, namespace: str) -> list[Ref]:

@@ -35,7 +35,7 @@ def test_the_defaults_are_an_overlay() -> None:
         "apiVersion": "install.istio.io/v1alpha1",
         "kind": "IstioOperator",
         "metadata": {"namespace": "istio-system"},
-        "spec": {"profile": "default", "hub": HUB, "values": {}},
+        "spec": {"profile": "default", "hub": HUB, "values": {"defaultRevision": "default"}},
     }
 
 
@@ -66,17 +66,22 @@ def test_the_request_s_own_hub_wins() -> None:
 @pytest.mark.parametrize(
     ("request_", "tags", "default_revision"),
     [
-        pytest.param(DEFAULT, (), None, id="unnamed"),
-        pytest.param(DEFAULT, ("default",), None, id="unnamed with the default tag"),
+        pytest.param(DEFAULT, (), "default", id="unnamed"),
+        pytest.param(DEFAULT, ("default",), "default", id="unnamed with the default tag"),
         pytest.param(CANARY, (), "", id="named"),
         pytest.param(CANARY, ("prod",), "", id="named with another tag"),
         pytest.param(CANARY, ("prod", "default"), "canary", id="named with the default tag"),
     ],
 )
 def test_the_default_validator_goes_with_the_default_tag(
-    request_: MeshRequest, tags: tuple[str, ...], default_revision: str | None
+    request_: MeshRequest, tags: tuple[str, ...], default_revision: str
 ) -> None:
     assert spec(request_, *tags)["values"].get("defaultRevision") == default_revision
+
+
+def test_the_request_s_own_default_revision_wins() -> None:
+    own = replace(DEFAULT, overlay={"values": {"defaultRevision": ""}})
+    assert spec(own)["values"]["defaultRevision"] == ""
 
 
 def test_tags_are_sorted() -> None:
