@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -54,6 +55,7 @@ from services.chassis.settings import ChassisSettings
 from services.topology.feed import deltas
 from services.topology.feed.deltas import Delta
 from tests.faults.filling import filled, message_models
+from tests.testbed.earlier import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = Path(__file__).with_name("recorded")
@@ -331,11 +333,10 @@ def streams_of(version: str) -> dict[str, Any]:
     return found
 
 
-def former_commit() -> str:
-    """The commit whose services are the version before this one; as long as there is none, an
-    earlier state of this one."""
-    found = [path for version in versions() if (path := _commit(version)).exists()]
-    return found[-1].read_text().strip()
+def former_code() -> Path:
+    """The code of the version before this one, packed; as long as there is none, an earlier state
+    of this one."""
+    return [path for version in versions() if (path := _code(version)).exists()][-1]
 
 
 def versions() -> list[str]:
@@ -353,7 +354,7 @@ def record(version: str) -> list[str]:
     """Adds to the recording of a version what it lacks; returns the names of what was added."""
     if version not in versions():
         # What is checked out now is what the version before was released as.
-        _commit(versions()[-1]).write_text(f"{_head()}\n")
+        _keep_code(versions()[-1])
         (RECORDED / version).mkdir()
     entries = _stored(version, "messages.json", missing=[])
     known = {entry["name"] for entry in entries}
@@ -369,15 +370,19 @@ def record(version: str) -> list[str]:
     return [one.name for one in added]
 
 
-def _commit(version: str) -> Path:
-    return RECORDED / version / "commit"
+def _code(version: str) -> Path:
+    return RECORDED / version / "code.tar.xz"
 
 
-def _head() -> str:
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
+def _keep_code(version: str) -> None:
+    """Packs what is checked out now; `commit` says from where, so that anybody can compare."""
+    commit = _git("rev-parse", "HEAD").decode().strip()
+    _code(version).write_bytes(lzma.compress(_git("archive", commit, *PARTS), preset=9))
+    (RECORDED / version / "commit").write_text(f"{commit}\n")
+
+
+def _git(*command: str) -> bytes:
+    return subprocess.run(["git", "-C", ROOT, *command], check=True, capture_output=True).stdout
 
 
 def _configuration() -> dict[str, Any]:

@@ -35,6 +35,7 @@ from tests.faults.recording import (
 )
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
+from tests.testbed.earlier import Earlier
 from tests.testbed.meshery import Meshery
 from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, message_count, stored_events
@@ -100,9 +101,11 @@ def test_a_raised_version_begins_a_recording_and_leaves_the_others_alone(
     assert recording.record("99.0.0") == []
     assert {version: recorded(version) for version in before} == before
     assert all(missing(one.says, one.read()) == [] for one in recorded("99.0.0"))
-    # Its own commit is known when the next one begins.
-    assert not (tmp_path / "recorded" / "99.0.0" / "commit").exists()
-    assert re.fullmatch(r"[0-9a-f]{40}", recording.former_commit())
+    # Its own code is known when the next one begins.
+    code = recording.former_code()
+    assert code.parent.name == list(before)[-1]
+    assert (Earlier.of(code, tmp_path / "code").folder / "services" / "gateway").is_dir()
+    assert re.fullmatch(r"[0-9a-f]{40}\n", (code.parent / "commit").read_text())
 
 
 @every_version

@@ -18,7 +18,7 @@ import pytest
 
 from services.chassis.messages import Phase
 from tests.faults.conftest import ACK_WAIT_S
-from tests.faults.recording import former_commit
+from tests.faults.recording import former_code
 from tests.testbed import loopback
 from tests.testbed.backends import Backends
 from tests.testbed.bodies import config_map, no_pods_quota, options
@@ -98,7 +98,7 @@ async def _holds(bus: Any, count: int) -> bool:
 @pytest.fixture
 async def mixed(built: None, cluster: Cluster, tmp_path: Path) -> AsyncIterator[Mixed]:
     """All of the version before this one."""
-    earlier = Earlier.of(former_commit(), tmp_path / "earlier")
+    earlier = Earlier.of(former_code(), tmp_path / "earlier")
     settings = {"MESHBUS_ACK_WAIT": f"{ACK_WAIT_S}s"}
     stack = Stack(tmp_path / "stack", services=ORDER, settings=settings)
     keys = {user: key.public for user, key in stack.ring.nkeys.items()}
@@ -228,7 +228,7 @@ async def test_load_is_shared_by_workers_of_two_versions(
     built: None, tmp_path: Path, conductor: str
 ) -> None:
     """One conducts, both send: commands, starts, reports and results pass between versions."""
-    earlier = Earlier.of(former_commit(), tmp_path / "earlier")
+    earlier = Earlier.of(former_code(), tmp_path / "earlier")
     workers: dict[str, dict[str, Any]] = {
         "earlier": {"settings": earlier.environment, "under": earlier.under},
         "this": {},

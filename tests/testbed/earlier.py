@@ -1,4 +1,4 @@
-"""An earlier version of Meshbus, taken from the repository's history and run beside this one.
+"""An earlier version of Meshbus, unpacked from its recording and run beside this one.
 
 Its code runs with the libraries of today: what differs is what travels, not how Python is set up.
 """
@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.installations import ROOT, clean_environment
+from deploy.local.installations import clean_environment
 from tests.testbed.processes import BedError
 
-_PARTS = ("services", "proto", "deploy")
+PARTS = ("services", "proto", "deploy")
+"""What is kept of a version's code."""
 _LATER_SETTINGS = ("MESHBUS_LIFECYCLE_RELEASES",)
 _RENDER = (
     "import json, sys; from deploy.nats.config import Server, render; "
@@ -26,27 +27,15 @@ _RENDER = (
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """The code of one commit in a folder of its own."""
+    """The code of one version in a folder of its own."""
 
     folder: Path
 
     @classmethod
-    def of(cls, commit: str, folder: Path) -> Earlier:
-        """Raises `BedError` where the clone has no such commit."""
-        archive = folder.with_suffix(".tar")
-        done = subprocess.run(
-            ["git", "-C", ROOT, "archive", f"--output={archive}", commit, *_PARTS],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != 0:
-            raise BedError(
-                f"this clone has no commit {commit} ({done.stderr.strip()}): an earlier version is "
-                "taken from the history; get it with `git fetch --unshallow`"
-            )
-        with tarfile.open(archive) as packed:
+    def of(cls, code: Path, folder: Path) -> Earlier:
+        """Unpacks `code`, an archive that `tests.faults.recording` made."""
+        with tarfile.open(code) as packed:
             packed.extractall(folder, filter="data")
-        archive.unlink()
         return cls(folder)
 
     @property
