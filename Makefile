@@ -17,7 +17,7 @@ UPGRADE ?= --upgrade
 .PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image release clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 # What Meshbus needs to run; the second file is what its tests and checks need as well.
 $(RUNS): runtime.lock
