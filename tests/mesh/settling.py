@@ -1,0 +1,31 @@
+"""Asking for operations, and waiting until the proxies have what istiod has made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.testbed.callers import Answers, Caller
+from tests.testbed.meshery import Meshery
+
+_SETTLED_WITHIN_S = 30.0
+
+
+async def applied(meshery: Meshery, name: str, namespace: str, body: str = "", **more: Any) -> None:
+    """Asks for an operation and waits for its success."""
+    final = await meshery.run(name, namespace=namespace, body=body, **more)
+    assert not final.failed, final.event
+
+
+async def settled(
+    caller: Caller, url: str, holds: Callable[[Answers], bool], *, count: int = 10, **options: Any
+) -> None:
+    """Sends requests until they are answered as they should be; fails with the last answers."""
+    deadline = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        answers = await asyncio.to_thread(caller.get, url, count=count, **options)
+        if holds(answers):
+            return
+        assert time.monotonic() < deadline, (answers.counts, answers.milliseconds)
