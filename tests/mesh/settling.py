@@ -10,12 +10,14 @@ from typing import Any
 from tests.testbed.callers import Answers, Caller
 from tests.testbed.meshery import Meshery
 
+_DONE_WITHIN_S = 200.0
 _SETTLED_WITHIN_S = 30.0
 
 
 async def applied(meshery: Meshery, name: str, namespace: str, body: str = "", **more: Any) -> None:
     """Asks for an operation and waits for its success."""
-    final = await meshery.run(name, namespace=namespace, body=body, **more)
+    operation = await meshery.apply(name, namespace=namespace, body=body, **more)
+    [final] = await meshery.finals(operation, within_s=_DONE_WITHIN_S)
     assert not final.failed, final.event
 
 

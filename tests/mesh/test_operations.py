@@ -1,0 +1,141 @@
+"""Applications, add-ons and policies where pods run: ready means ready, and a policy refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.mesh.settling import applied, settled
+from tests.testbed.callers import Answers, Caller
+from tests.testbed.clusters import has_condition
+from tests.testbed.meshery import Meshery
+from tests.testbed.realclusters import RealCluster
+
+_ADDONS = ("prometheus-addon", "grafana-addon", "kiali-addon", "jaeger-addon")
+# Kiali's own manifest gives it half a minute before it is asked for the first time.
+_ADDONS_WITHIN_S = 200.0
+HTTPBIN = "http://httpbin:8000/status/204"
+API = "http://api:9091/"
+
+
+def ready_pods(cluster: RealCluster, namespace: str) -> dict[str, int]:
+    """The number of each pod's containers, sidecars included; every pod must be ready."""
+    found = cluster.api.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    lasting = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    late = {p["metadata"]["name"]: p["status"] for p in lasting if not has_condition(p, "Ready")}
+    assert not late
+    return {
+        pod["metadata"]["name"]: len(pod["spec"]["containers"])
+        + len(pod["spec"].get("initContainers") or [])
+        for pod in lasting
+    }
+
+
+@pytest.fixture(scope="module")
+async def outsider(mesh: RealCluster) -> AsyncIterator[Caller]:
+    """A workload without a sidecar."""
+    mesh.kubectl("create", "namespace", "outside")
+    outsider = Caller(mesh, namespace="outside", name="outsider")
+    outsider.start()
+    await asyncio.to_thread(outsider.wait_ready)
+    yield outsider
+    await asyncio.to_thread(mesh.kubectl, "delete", "namespace", "outside")
+
+
+@pytest.fixture(scope="module")
+async def httpbin(meshery: Meshery, injected: str) -> str:
+    """The namespace with httpbin in it."""
+    await applied(meshery, "httpbin", injected)
+    return injected
+
+
+async def test_applications_are_ready_with_sidecars(
+    meshery: Meshery, mesh: RealCluster, caller: Caller, httpbin: str
+) -> None:
+    for name in ("imagehub", "emojivoto"):
+        await applied(meshery, name, httpbin)
+
+    found = ready_pods(mesh, httpbin)
+    # The caller, httpbin, Image Hub's two and emojivoto's four.
+    assert len(found) == 8
+    # A container of the application's, and Istio's two.
+    assert set(found.values()) == {3}
+    reached = await asyncio.to_thread(caller.get, HTTPBIN)
+    assert reached.counts == {"204": 1}
+
+
+async def test_image_hub_is_limited_by_its_filter(
+    meshery: Meshery, httpbin: str, caller: Caller
+) -> None:
+    await applied(meshery, "imagehub", httpbin)
+    await applied(meshery, "envoy-filter-operation", httpbin)
+
+    await settled(caller, API, lambda answers: "429" in answers.counts, count=50)
+
+    await applied(meshery, "envoy-filter-operation", httpbin, delete=True)
+    await settled(caller, API, lambda answers: set(answers.counts) == {"200 image-hub-api"})
+
+
+async def test_policies_refuse_whom_they_are_for(
+    meshery: Meshery, httpbin: str, caller: Caller, outsider: Caller
+) -> None:
+    elsewhere = f"http://httpbin.{httpbin}:8000/status/204"
+    inside, outside = (caller, HTTPBIN), (outsider, elsewhere)
+    await settled(*outside, _all_are("204"))
+
+    await applied(meshery, "strict-mtls-policy-operation", httpbin)
+    await settled(*outside, _none_is("204"))
+    await settled(*inside, _all_are("204"))
+
+    await applied(meshery, "mutual-mtls-policy-operation", httpbin)
+    await settled(*outside, _all_are("204"))
+
+    await applied(meshery, "disable-mtls-policy-operation", httpbin)
+    await settled(*outside, _all_are("204"))
+    await settled(*inside, _all_are("204"))
+    await applied(meshery, "disable-mtls-policy-operation", httpbin, delete=True)
+
+    await applied(meshery, "deny-all-policy-operation", httpbin)
+    await settled(*inside, _all_are("403"))
+    await settled(*outside, _all_are("403"))
+    await applied(meshery, "deny-all-policy-operation", httpbin, delete=True)
+    await settled(*inside, _all_are("204"))
+
+
+async def test_checks_find_nothing_wrong_and_leave_nothing(meshery: Meshery, httpbin: str) -> None:
+    await applied(meshery, "smi_conformance", httpbin)
+    await applied(meshery, "istio-vet", httpbin)
+
+
+@pytest.mark.full
+async def test_addons_are_ready_and_go(meshery: Meshery, mesh: RealCluster) -> None:
+    before = set(ready_pods(mesh, "istio-system"))
+    operations = [await meshery.apply(name, namespace="istio-system") for name in _ADDONS]
+    for operation in operations:
+        [final] = await meshery.finals(operation, within_s=_ADDONS_WITHIN_S)
+        assert not final.failed, final.event
+
+    found = set(ready_pods(mesh, "istio-system")) - before
+    assert len(found) == len(_ADDONS)
+
+    for name in _ADDONS:
+        await applied(meshery, name, "istio-system", delete=True)
+    # Jaeger and Zipkin have Services of the same names, so one is there at a time.
+    await applied(meshery, "zipkin-addon", "istio-system")
+    await applied(meshery, "zipkin-addon", "istio-system", delete=True)
+
+
+def _all_are(status: str) -> Callable[[Answers], bool]:
+    def holds(answers: Answers) -> bool:
+        return set(answers.counts) == {status}
+
+    return holds
+
+
+def _none_is(status: str) -> Callable[[Answers], bool]:
+    def holds(answers: Answers) -> bool:
+        return status not in answers.counts
+
+    return holds
