@@ -31,6 +31,7 @@ from services.chassis.errors import (
     MeshbusError,
 )
 from services.chassis.messages import Event
+from services.chassis.messages.events import FINAL_PHASES
 from services.chassis.telemetry import metrics
 from services.gateway import wire
 from services.gateway.background import Background
@@ -233,16 +234,16 @@ class Events:
         try:
             async with contextlib.aclosing(self.read(start)) as messages:
                 async for message in messages:
-                    event = await self._seen(message)
                     if old is not None and begins is not None:
                         is_old = message.time < begins
                         if is_old:
-                            old.take(message.sequence, event)
+                            old.take(message)
                         if not is_old or message.is_newest:
                             await self._tell(old, stream)
                             old = None
                         if is_old:
                             continue
+                    event = await self._seen(message)
                     if event is not None:
                         response = wire.events_response(event)
                         await self._spread(Item(message.sequence, stream, response))
@@ -260,7 +261,8 @@ class Events:
 
     async def _tell(self, old: _Old, stream: str) -> None:
         """Tells what is left of the old events; what lies between them counts as delivered too."""
-        running = old.of_running()
+        seen = [(message.sequence, await self._seen(message)) for message in old.of_running()]
+        running = [(sequence, event) for sequence, event in seen if event is not None]
         if not running:
             self.marks.pass_over(old.last, stream=stream)
             return
@@ -319,27 +321,38 @@ class Events:
 
 
 class _Old:
-    """Events from before a stream begins, by operation and cluster, until their end is read."""
+    """Messages from before a stream begins, by operation and cluster, until their end comes.
+
+    There may be days of them, so their subjects and headers have to do.
+    """
 
     def __init__(self) -> None:
         self.last = 0
-        """The sequence of the last one, visible or not."""
-        self._open: dict[tuple[str, str], list[tuple[int, Event]]] = {}
+        """The sequence of the last one, of whatever kind."""
+        self._open: dict[str, list[StoredMessage]] = {}
 
-    def take(self, sequence: int, event: Event | None) -> None:
-        self.last = sequence
-        if event is None:
-            return
-        key = (event.operation, event.cluster)
-        if event.is_final:
-            self._open.pop(key, None)
+    def take(self, message: StoredMessage) -> None:
+        self.last = message.sequence
+        # An operation goes from service to service: `evt.<service>.<cluster>.<operation>`.
+        part = message.subject.split(".", 2)[2]
+        if _phase(message) in FINAL_PHASES:
+            self._open.pop(part, None)
         else:
-            self._open.setdefault(key, []).append((sequence, event))
+            self._open.setdefault(part, []).append(message)
 
-    def of_running(self) -> list[tuple[int, Event]]:
-        """Those whose end has not been told, in the stream's order."""
-        found = [each for events in self._open.values() for each in events]
-        return sorted(found, key=lambda each: each[0])
+    def of_running(self) -> list[StoredMessage]:
+        """Those whose end has not come, in the stream's order."""
+        found = [message for messages in self._open.values() for message in messages]
+        return sorted(found, key=lambda message: message.sequence)
+
+
+def _phase(message: StoredMessage) -> str:
+    """The phase that a message tells of; "" for one that is no event."""
+    told = message.headers.get(envelopes.KIND, "").partition(" ")[0]
+    if told:
+        return told
+    event = _event(message)
+    return event.phase if event is not None else ""
 
 
 def _event(message: StoredMessage) -> Event | None:
