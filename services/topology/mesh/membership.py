@@ -25,8 +25,10 @@ REDIRECTION = "ambient.istio.io/redirection"
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 MANAGED = "gateway.istio.io/managed"
 NETWORK = "topology.istio.io/network"
+COMPONENT = "operator.istio.io/component"
 WAYPOINT_CLASSES = ("istio-waypoint", "agentgateway-waypoint")
 
+_GATEWAY_COMPONENTS = ("IngressGateways", "EgressGateways")
 _MESH_CONTROLLER = "istio.io-mesh-controller"
 
 
@@ -98,8 +100,10 @@ def is_waypoint(labels: Labels) -> bool:
 
 
 def is_gateway(runs: Runs) -> bool:
-    """Whether it is a gateway: made for a Gateway of the Gateway API, or a proxy of its own, which
-    the webhook fills in by the template `gateway`."""
+    """Whether it is a gateway: made for a Gateway of the Gateway API, one of an installation's
+    profile, or a proxy of its own, which the webhook fills in by the template `gateway`."""
+    if runs.pod_labels.get(COMPONENT) in _GATEWAY_COMPONENTS:
+        return True
     if runs.pod_labels.get(GATEWAY_NAME):
         return not is_waypoint(runs.pod_labels)
     return "gateway" in runs.pod_annotations.get("inject.istio.io/templates", "").split(",")

@@ -130,6 +130,7 @@ def test_ports_with_another_mode_are_told() -> None:
 
 
 GATEWAY_LABELS = "{app: a, gateway.networking.k8s.io/gateway-name: gw}"
+INSTALLED_LABELS = "{app: a, operator.istio.io/component: IngressGateways}"
 WAYPOINT_LABELS = "{app: a, gateway.istio.io/managed: istio.io-mesh-controller}"
 
 
@@ -144,6 +145,7 @@ WAYPOINT_LABELS = "{app: a, gateway.istio.io/managed: istio.io-mesh-controller}"
         (AMBIENT + pod("a", "{app: a}"), How.NONE, Mode.NONE),
         (deployment("a"), How.NONE, Mode.NONE),
         (pod("a", GATEWAY_LABELS, containers=WITH_PROXY), How.GATEWAY, Mode.LISTENER),
+        (pod("a", INSTALLED_LABELS, containers=WITH_PROXY), How.GATEWAY, Mode.LISTENER),
         (pod("a", WAYPOINT_LABELS, containers=WITH_PROXY), How.WAYPOINT, Mode.STRICT),
         (pod("a", "{app: ztunnel}", containers=WITH_PROXY), How.NONE, Mode.NONE),
     ],
