@@ -7,7 +7,11 @@ import signal
 import subprocess
 import sys
 import tarfile
+import urllib.parse
 from pathlib import Path
+
+import pytest
+import yaml
 
 from tests.testbed import cgroups, images
 from tests.testbed.callers import Caller
@@ -30,6 +34,12 @@ node = Node(folder, starter=lambda name, command: Process(name, command, log=log
 node.start_namespaces()
 print(node.number, flush=True)
 sys.stdin.read()
+"""
+
+
+_CONNECT = """
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10.0).close()
 """
 
 
@@ -77,6 +87,42 @@ def test_a_killed_run_leaves_no_node(nodes_built: None, tmp_path: Path) -> None:
     # Empty groups are all that stays, and the next node removes them.
     cgroups.remove_dead()
     assert not list(_GROUPS.glob(f"**/meshbus-node-{first.pid}"))
+
+
+@pytest.mark.full
+def test_the_command_brings_up_two_clusters_that_reach_each_other(
+    nodes_built: None, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bed"
+    try:
+        assert "2 cluster(s) ready" in _bed("up", "--real", "--clusters=2", f"--folder={folder}")
+        kubeconfigs = [folder / "kubeconfig", folder / "kubeconfig-2"]
+        [server] = yaml.safe_load(kubeconfigs[1].read_text())["clusters"]
+        address = urllib.parse.urlsplit(server["cluster"]["server"])
+        groups = {Identity.read(record) for record in folder.glob("cluster-*/node/init.json")}
+        first = (folder / "cluster-1" / "node" / "pid").read_text().strip()
+        look = ["nsenter", f"--net=/proc/{first}/ns/net", sys.executable, "-c", _CONNECT]
+        done = subprocess.run([*look, str(address.hostname), str(address.port)])
+        assert done.returncode == 0
+    finally:
+        _bed("down", f"--folder={folder}")
+
+    assert not folder.exists()
+    assert len(groups) == 2
+    for node in groups:
+        assert not node.is_running
+        assert not list(_GROUPS.glob(f"**/meshbus-node-{node.pid}"))
+
+
+def _bed(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.testbed", *arguments],
+        cwd=_REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_archive_has_every_image_once(nodes_built: None) -> None:

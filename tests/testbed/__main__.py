@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.testbed import bed
 from tests.testbed.building import BuildError
+from tests.testbed.packages import PackageMissing
 from tests.testbed.processes import BedError
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
             bed.down(folder)
         elif not bed.status(folder):
             return 1
-    except (BedError, BuildError) as error:
+    except (BedError, BuildError, PackageMissing) as error:
         print(f"bed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
