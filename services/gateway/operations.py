@@ -387,7 +387,9 @@ class Operations:
     async def _unseal(self, operation: str, clusters: set[str]) -> None:
         await asyncio.gather(
             *(
-                self.sealer.bucket.delete(subjects.operation_credential(operation, cluster))
+                self.sealer.bucket.delete(
+                    subjects.operation_credential(operation, cluster), expires=True
+                )
                 for cluster in clusters
             )
         )

@@ -87,7 +87,8 @@ class Answers:
         stored = await self.claims.stored(operation, cluster)
         has_ended = stored is not None and stored[0].state.is_terminal
         if has_ended:
-            await self.credentials.delete(subjects.operation_credential(operation, cluster))
+            credential = subjects.operation_credential(operation, cluster)
+            await self.credentials.delete(credential, expires=True)
         return {"forgotten": has_ended}
 
     async def facts(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def forgetting(credentials: Bucket) -> Callable[[Command], Awaitable[None]]:
 
     async def forget(command: Command) -> None:
         if command.credential == operation_credential(command.operation, command.cluster):
-            await credentials.delete(command.credential)
+            await credentials.delete(command.credential, expires=True)
 
     return forget
 

@@ -134,7 +134,7 @@ class Leases:
         value = holder.model_dump_json().encode()
         for _ in range(3):
             try:
-                await self.bucket.delete(key, revision=revision)
+                await self.bucket.delete(key, revision=revision, expires=True)
                 return
             except RevisionConflict:
                 entry = await self.bucket.get(key)

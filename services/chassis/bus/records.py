@@ -24,9 +24,10 @@ from services.chassis.reading.jsons import read_json
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 2.0
 _OPERATION = "KV-Operation"
-_MARKER_TTL = timedelta(minutes=10)
-"""Marks of deletion are listed with the keys, so they are not kept for long. Who reads them later
-than that asks for the value before it acts."""
+_MARKED_FOR = timedelta(days=30)
+"""How long a mark of deletion is kept. A server that is killed finds values again on its disk that
+were overwritten, as long as nothing newer is there: until then the mark is what is newer."""
+_BRIEFLY = timedelta(minutes=10)
 
 M = TypeVar("M", bound=Message)
 
@@ -90,9 +91,11 @@ class Bucket:
         """Stores only over `revision`; raises `RevisionConflict` otherwise."""
         return await self._store(key, value, expected=revision)
 
-    async def delete(self, key: str, *, revision: int | None = None) -> None:
-        """Leaves a deletion marker, which vanishes by itself: keys of operations are many."""
-        await self._store(key, b"", expected=revision, ttl=_MARKER_TTL, headers={_OPERATION: "DEL"})
+    async def delete(self, key: str, *, revision: int | None = None, expires: bool = False) -> None:
+        """Leaves a mark of deletion, which vanishes by itself: soon when the value `expires` anyway,
+        as what belongs to one operation does."""
+        ttl = _BRIEFLY if expires else _MARKED_FOR
+        await self._store(key, b"", expected=revision, ttl=ttl, headers={_OPERATION: "DEL"})
 
     async def keys(self, *, matching: str = ">") -> list[str]:
         """All keys that match, deleted ones included: a listing without a consumer.

@@ -46,6 +46,10 @@ _MANY, _LONGER = 8, 4
 _LONGEST_BURST = 50
 """As a multiple of the pause that ends it: so long a burst is waited out at most."""
 
+_MOST_UNDER_WAY = 16
+"""Followings of one cluster at once: after a change of the mesh all sources are followed, and those
+who apply for people must not wait for them."""
+
 Place = tuple[str, str, str]
 """Kind, namespace and name of a fact."""
 
@@ -102,6 +106,10 @@ class Followings:
     _known: dict[Key, _Source] = field(default_factory=dict)
     _places: TwoWay[Key, Place] = field(default_factory=TwoWay)
     _queue: WorkQueue = field(default_factory=WorkQueue)
+    _under_way: set[Key] = field(default_factory=set)
+    """Sources that were asked to be followed and have no answer yet."""
+    _waiting: dict[Key, None] = field(default_factory=dict)
+    """Sources whose turn comes when one of those is answered, in order."""
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -115,6 +123,7 @@ class Followings:
             fresh.answered = known.asked if is_current else ""
             fresh.since, fresh.moved, fresh.burst = known.since, known.moved, known.burst
         self._known[key] = fresh
+        self._over(key)
         self._places.put(key, frozenset(map(_looked_up, record.facts)))
         self._queue.add(key)
 
@@ -122,6 +131,8 @@ class Followings:
         """A source was deleted."""
         key = _key(source)
         self._known.pop(key, None)
+        self._waiting.pop(key, None)
+        self._over(key)
         self._places.put(key, frozenset())
         self._queue.drop(key)
 
@@ -183,16 +194,21 @@ class Followings:
         if view is None or view == answered:
             # Otherwise what is read differently from here would be followed for ever.
             known.settled = view or ""
+            self._over(key)
             return
         if view == known.settled:
+            self._over(key)
             return
         now = asyncio.get_running_loop().time()
         if known.asked and now < known.due:
             self._queue.add(key, after_s=known.due - now)
             return
+        if not self._has_turn(key):
+            return
         known.attempt = known.attempt + 1 if view == known.asked else 1
         if known.attempt > self.attempts:
             self._give_up(known, view)
+            self._over(key)
             return
         operation = await self.sources.follow(
             known.record,
@@ -206,6 +222,23 @@ class Followings:
         self.metrics.count(metrics.FOLLOWINGS, "asked")
         log.info("following", source=known.record.source, operation=operation)
         self._queue.add(key, after_s=pause)
+
+    def _has_turn(self, key: Key) -> bool:
+        """Whether the source may be asked for now; otherwise it is looked at again in its turn."""
+        if key not in self._under_way and len(self._under_way) >= _MOST_UNDER_WAY:
+            self._waiting[key] = None
+            return False
+        self._under_way.add(key)
+        return True
+
+    def _over(self, key: Key) -> None:
+        """One that waits has its turn when a following that was under way is not any more."""
+        if key in self._under_way:
+            self._under_way.discard(key)
+            if self._waiting:
+                following = next(iter(self._waiting))
+                del self._waiting[following]
+                self._queue.add(following)
 
     def _give_up(self, known: _Source, view: str) -> None:
         known.settled = view

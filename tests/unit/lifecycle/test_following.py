@@ -74,7 +74,7 @@ class Store(Bucket):
             raise RevisionConflict(key)
         return await self.put(key, value)
 
-    async def delete(self, key: str, *, revision: int | None = None) -> None:
+    async def delete(self, key: str, *, revision: int | None = None, expires: bool = False) -> None:
         self.values.pop(key, None)
 
     async def keys(self, *, matching: str = ">") -> list[str]:

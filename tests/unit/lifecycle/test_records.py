@@ -57,7 +57,7 @@ class Store(Bucket):
         self.values[key] = value
         return 1
 
-    async def delete(self, key: str, *, revision: int | None = None) -> None:
+    async def delete(self, key: str, *, revision: int | None = None, expires: bool = False) -> None:
         self.values[key] = None
 
     async def keys(self, *, matching: str = ">") -> list[str]:
