@@ -92,8 +92,8 @@ class Bucket:
         return await self._store(key, value, expected=revision)
 
     async def delete(self, key: str, *, revision: int | None = None, expires: bool = False) -> None:
-        """Leaves a mark of deletion, which vanishes by itself: soon when the value `expires` anyway,
-        as what belongs to one operation does."""
+        """Leaves a mark of deletion, which vanishes by itself: soon where the value `expires`
+        anyway, as what belongs to one operation does."""
         ttl = _BRIEFLY if expires else _MARKED_FOR
         await self._store(key, b"", expected=revision, ttl=ttl, headers={_OPERATION: "DEL"})
 

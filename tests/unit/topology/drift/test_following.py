@@ -262,3 +262,22 @@ async def test_settings_of_the_mesh_count() -> None:
         assert world.asked == []
         world.put(Config(key=key, spec={"mesh": {"trustDomain": "corp"}}))
         await world.until_asked(1)
+
+
+async def test_a_change_that_all_depend_on_is_followed_some_at_a_time() -> None:
+    """And each in its turn: an answer, or an end, makes room for the next."""
+    facts = [mesh_fact(root_namespace="istio-system", trust_domain="another")]
+    async with running(*facts) as world:
+        for number in range(1, 40):
+            world.followings.kept(record(*facts, source=f"{SOURCE}-{number}"), 100 + number)
+        await world.until_asked(following._MOST_UNDER_WAY)
+        answered = 0
+        while len(world.asked) < 40:
+            before = len(world.asked)
+            assert before - answered <= following._MOST_UNDER_WAY
+            revision = world.asked[answered][0]
+            answered += 1
+            number = revision - 100
+            world.followings.ended(SOURCE if revision == 7 else f"{SOURCE}-{number}")
+            await world.until_asked(min(40, following._MOST_UNDER_WAY + answered))
+        assert sorted(revision for revision, _, _ in world.asked) == [7, *range(101, 140)]
