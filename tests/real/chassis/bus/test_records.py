@@ -109,6 +109,25 @@ async def test_keys_lists_dotted_names(bus: Bus, name: str) -> None:
     assert [key for key in keys if key.startswith(name)] == [f"{name}.canary", f"{name}.default"]
 
 
+async def test_what_was_deleted_stays_so_when_the_server_is_killed(
+    own_bus: Bus, own_server: NatsServer
+) -> None:
+    """On its disk values stay that were overwritten, until their block has nothing else."""
+    bucket = Bucket(own_bus, "intents")
+    names = [f"c.{number}" for number in range(20)]
+    await bucket.put("c.stays", b"{}")
+    for name in names:
+        await bucket.put(name, b"{}")
+        await bucket.delete(name)
+    await bucket.put("c.last", b"{}")
+
+    own_server.kill()
+    own_server.start()
+
+    assert await bucket.get("c.stays") is not None
+    assert [await bucket.get(name) for name in names] == [None] * len(names)
+
+
 @pytest.mark.full
 async def test_keys_are_more_than_one_answer_holds(bus: Bus, name: str) -> None:
     bucket = Bucket(bus, "intents")
