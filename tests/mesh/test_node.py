@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.testbed import cgroups, images
+from tests.testbed.bed import run_command
 from tests.testbed.callers import Caller
 from tests.testbed.processes import Identity, wait_until
 from tests.testbed.realclusters import RealCluster
@@ -95,7 +96,9 @@ def test_the_command_brings_up_two_clusters_that_reach_each_other(
 ) -> None:
     folder = tmp_path / "bed"
     try:
-        assert "2 cluster(s) ready" in _bed("up", "--real", "--clusters=2", f"--folder={folder}")
+        assert "2 cluster(s) ready" in run_command(
+            "up", "--real", "--clusters=2", f"--folder={folder}"
+        )
         kubeconfigs = [folder / "kubeconfig", folder / "kubeconfig-2"]
         [server] = yaml.safe_load(kubeconfigs[1].read_text())["clusters"]
         address = urllib.parse.urlsplit(server["cluster"]["server"])
@@ -105,24 +108,13 @@ def test_the_command_brings_up_two_clusters_that_reach_each_other(
         done = subprocess.run([*look, str(address.hostname), str(address.port)])
         assert done.returncode == 0
     finally:
-        _bed("down", f"--folder={folder}")
+        run_command("down", f"--folder={folder}")
 
     assert not folder.exists()
     assert len(groups) == 2
     for node in groups:
         assert not node.is_running
         assert not list(_GROUPS.glob(f"**/meshbus-node-{node.pid}"))
-
-
-def _bed(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.testbed", *arguments],
-        cwd=_REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_archive_has_every_image_once(nodes_built: None) -> None:

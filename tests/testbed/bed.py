@@ -10,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import itertools
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +25,8 @@ from tests.testbed.clusters import Cluster, KubernetesApi, kubectl_path, start_s
 from tests.testbed.processes import BedError, Identity
 from tests.testbed.realclusters import NODE, RealCluster
 
-DEFAULT_FOLDER = Path(__file__).resolve().parents[2] / ".run" / "bed"
+_REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_FOLDER = _REPOSITORY / ".run" / "bed"
 
 _MAX_CLUSTERS = 8
 _KINDS = {False: "simulated", True: "real"}
@@ -176,3 +179,15 @@ def _explain(place: Place) -> None:
 
 def _say(text: str) -> None:
     print(f"bed: {text}", flush=True)
+
+
+def run_command(*arguments: str) -> str:
+    """What `python -m tests.testbed` with these arguments prints; it has to succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.testbed", *arguments],
+        cwd=_REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.testbed import loopback
+from tests.testbed.bed import run_command
 from tests.testbed.buses import NatsServer
 from tests.testbed.clusters import Cluster
 from tests.testbed.processes import BedError, DetachedProcess, Identity, Process, wait_until
@@ -404,32 +405,20 @@ class TestCommandLine:
     def test_up_twice_and_down(self, tmp_path: Path) -> None:
         folder = tmp_path / "bed"
         try:
-            first = _bed("up", "--folder", str(folder))
+            first = run_command("up", "--folder", str(folder))
             server = _server_of(folder / "kubeconfig")
-            second = _bed("up", "--folder", str(folder))
+            second = run_command("up", "--folder", str(folder))
 
             assert str(folder / "kubeconfig") in first
             assert "already running" in second
             assert _server_of(folder / "kubeconfig") == server
-            assert "ready" in _bed("status", "--folder", str(folder))
+            assert "ready" in run_command("status", "--folder", str(folder))
         finally:
-            _bed("down", "--folder", str(folder))
+            run_command("down", "--folder", str(folder))
 
         assert not folder.exists()
         with pytest.raises(urllib.error.URLError, match="refused"):
             loopback.fetch(server)
-
-
-def _bed(*arguments: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.testbed", *arguments],
-        cwd=_REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def _server_of(kubeconfig: Path) -> str:

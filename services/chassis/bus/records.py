@@ -6,6 +6,8 @@ nats-py's own KV class is not used because of its watch, its history and its exp
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -28,6 +30,7 @@ _MARKED_FOR = timedelta(days=30)
 """How long a mark of deletion is kept. A server that is killed finds values again on its disk that
 were overwritten, as long as nothing newer is there: until then the mark is what is newer."""
 _BRIEFLY = timedelta(minutes=10)
+_FEW = 16
 
 M = TypeVar("M", bound=Message)
 
@@ -116,6 +119,17 @@ class Bucket:
             found.update(name.removeprefix(prefix) for name in names)
             if len(found) == before or len(found) >= int(answer.get("total") or 0):
                 return sorted(found)
+
+    async def keys_among(self, patterns: Collection[str], *, within: str) -> set[str]:
+        """Keys that match one of `patterns`, which all lie in the pattern `within`; with many
+        patterns all keys of `within`.
+
+        Few are asked for one by one: a cluster has many keys, and where objects come and go, many
+        more that only mark what was deleted.
+        """
+        asked = sorted(patterns) if len(patterns) <= _FEW else [within]
+        listings = await asyncio.gather(*(self.keys(matching=pattern) for pattern in asked))
+        return {key for listing in listings for key in listing}
 
     async def _stored(self, key: str, value: bytes, *, deletion: bool) -> int | None:
         """The key's revision, if its value is the one that we meant to write."""

@@ -43,8 +43,6 @@ from services.chassis.messages.following import (
 )
 from services.chassis.operations.progress import Progress
 
-_FEW = 16
-
 log = structlog.get_logger(__name__)
 
 
@@ -153,14 +151,12 @@ class Followings:
             log.info("following_superseded", source=follow.source)
 
     async def _end(self, cluster: str, sources: Sequence[str]) -> None:
-        """Few are asked for one by one, many by one listing: most of them were never followed."""
+        """They are looked up first: most of them were never followed."""
         if not sources:
             return
         bucket = self.records.bucket
         ended = {following_key(cluster, source) for source in sources}
-        patterns = sorted(ended) if len(ended) <= _FEW else [f"{cluster}.>"]
-        listings = await asyncio.gather(*(bucket.keys(matching=pattern) for pattern in patterns))
-        found = ended.intersection(key for listing in listings for key in listing)
+        found = ended & await bucket.keys_among(ended, within=f"{cluster}.>")
         await asyncio.gather(*(bucket.delete(key) for key in found))
 
     async def _stored(self, cluster: str, source: str) -> tuple[Followed, int] | None:

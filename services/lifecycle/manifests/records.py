@@ -139,11 +139,7 @@ class Ledger:
         await side_by_side(self.bucket.delete, sorted(doomed & known), parallel=_PARALLEL)
 
     async def _known(self, refs: Sequence[Ref], kinds: Mapping[Ref, str]) -> set[str]:
-        """Keys that may be forgotten with `refs`; those that were forgotten lately are among them.
-
-        Few are asked for one by one: a cluster has many keys, and where objects come and go, many
-        more that only mark what was forgotten.
-        """
+        """Keys that may be forgotten with `refs`, those that were forgotten lately among them."""
         prefix = prefix_of(self.command.cluster)
         patterns = {self._key(ref) for ref in refs}
         for ref in refs:
@@ -151,13 +147,7 @@ class Ledger:
                 patterns.add(f"{prefix}.{namespace_token(ref.name)}.>")
             elif ref.group_kind == CRD and ref in kinds:
                 patterns.add(f"{prefix}.*.{kind_token(kinds[ref])}.*")
-        if len(patterns) > _PARALLEL:
-            patterns = {f"{prefix}.>"}
-        listings = await side_by_side(self._listed, sorted(patterns), parallel=_PARALLEL)
-        return {key for listing in listings for key in listing}
-
-    async def _listed(self, pattern: str) -> list[str]:
-        return await self.bucket.keys(matching=pattern)
+        return await self.bucket.keys_among(patterns, within=f"{prefix}.>")
 
     async def still_intended(self, planned: Sequence[PlannedObject]) -> list[PlannedObject]:
         """The objects of `planned` that a healing operation may still write, whole: who asks for it
