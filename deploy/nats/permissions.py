@@ -208,7 +208,7 @@ LIFECYCLE = User(
         Right("evt.lifecycle.>", "progress and results"),
         _part_of_operations("state of operations"),
         _fetch("ops", "state of operations, cancellation"),
-        _store("leases", "hold a cluster", keys="mesh.>"),
+        _store("leases", "hold a cluster, or a source that is followed", keys="mesh.>"),
         _fetch("leases", "who holds a cluster"),
         _store("intents", "what was applied where"),
         _fetch("intents", "what was applied where"),

@@ -52,7 +52,10 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     credentials = Bucket(bus, "credentials")
     opener = Opener(credentials)
     intents = Bucket(bus, "intents")
-    followings = Followings(Records(Bucket(bus, "following"), Followed), Bucket(bus, "clusters"))
+    leases = Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6)
+    followings = Followings(
+        Records(Bucket(bus, "following"), Followed), Bucket(bus, "clusters"), leases
+    )
     authority = Authority(Checker.of(settings.signing_public_keys), intents, followings)
     distributions = Distributions(own.distributions, own.render_timeout)
     definitions = DefinitionsOnBus(Bucket(bus, BUCKET), own.distributions)
@@ -73,7 +76,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         here=distributions.versions,
         folder=own.distributions,
         source=_source(own, settings.address_policy) if own.fetches else None,
-        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
+        leases=leases,
         known=own.releases_known,
         most=own.releases_kept,
         bounds=Bounds(unpacked_bytes=own.release_unpacked_bytes, members=own.release_members),
@@ -99,7 +102,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     handlers = Handlers(
         connections=connections,
         slots=slots,
-        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6),
+        leases=leases,
         operations=offered(
             installer=Installer(
                 Rendering(distributions.render, own.hub),

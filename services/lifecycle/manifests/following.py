@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import structlog
 
 from services.chassis.bus import envelopes
+from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.publishing import has_no_room
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
-from services.chassis.errors import BusUnavailable, GrantRefused, Superseded
+from services.chassis.errors import (
+    BusUnavailable,
+    ClusterBusy,
+    DeadlineExpired,
+    GrantRefused,
+    Superseded,
+)
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import (
     Command,
@@ -43,6 +51,8 @@ from services.chassis.messages.following import (
 )
 from services.chassis.operations.progress import Progress
 
+_PAUSE_FOR_A_FOLLOWING_S = 0.1
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,6 +63,7 @@ class Followings:
     records: Records[Followed]
     clusters: Bucket
     """Registered ones: nobody watches another."""
+    leases: Leases
 
     async def judge(self, command: Command) -> None:
         """Judges the plan of a source that is translated again by its record.
@@ -67,9 +78,7 @@ class Followings:
             raise GrantRefused("a following only applies, and as registered")
         follow = plan.follow[0]
         stored = await self._stored(command.cluster, follow.source)
-        if stored is None or not _is_meant(stored, command):
-            raise Superseded(f"{follow.source[:160]} was sent anew or deleted since")
-        record = stored[0]
+        record = _meant(stored, command, follow.source)
         _same_grant(record, command)
         if {fact.place for fact in follow.facts} != {fact.place for fact in record.facts}:
             raise GrantRefused(f"{record.source[:160]} depends on other things than it did")
@@ -78,12 +87,46 @@ class Followings:
         for step in plan.steps:
             _judge_step(step, record)
 
-    async def settle(self, command: Command, plan: Plan, progress: Progress) -> None:
-        """Keeps what a plan that was carried out wants followed, and forgets what it ends."""
-        if followed_operation(command.operation):
-            await self._renew(command, plan)
+    @asynccontextmanager
+    async def turn(
+        self, command: Command, plan: Plan, progress: Progress, fence: Fence
+    ) -> AsyncIterator[None]:
+        """The block carries a plan out, while no other following of its sources is carried out;
+        what the plan wants followed is kept after it.
+
+        What is sent anew or deleted is followed no more before the first write, and a following
+        that is under way is waited for: it would write later what its source was before.
+        Raises `Superseded` for a following whose source was sent anew, deleted, or is followed by
+        another operation, and `DeadlineExpired` when those under way do not end in time.
+        """
+        if not followed_operation(command.operation):
+            sources = [*plan.ends, *(follow.source for follow in plan.follow)]
+            ended = await self._end(command.cluster, sources)
+            await fence.guard(self._are_over(ended, command))
+            yield
+            await self._keep_all(command, plan, progress)
             return
-        await self._end(command.cluster, plan.ends)
+        source = plan.follow[0].source
+        try:
+            async with self.leases.held(
+                _lease_of(following_key(command.cluster, source)),
+                operation=command.operation,
+                attempt=progress.attempt,
+                fence=fence,
+            ):
+                # It was judged before, and may have been ended in between.
+                _meant(await self._stored(command.cluster, source), command, source)
+                yield
+                await self._renew(command, plan)
+        except ClusterBusy as busy:
+            raise Superseded(f"{source[:160]} is followed by operation {busy.subject}") from None
+
+    async def forget(self, cluster: str) -> None:
+        """Ends all following on a cluster."""
+        keys = await self.records.bucket.keys(matching=f"{cluster}.>")
+        await asyncio.gather(*(self.records.bucket.delete(key) for key in keys))
+
+    async def _keep_all(self, command: Command, plan: Plan, progress: Progress) -> None:
         if not plan.follow:
             return
         if command.grant is None or await self.clusters.get(command.cluster) is None:
@@ -100,11 +143,6 @@ class Followings:
             if not has_no_room(error.__cause__):
                 raise
             progress.warn("Not followed: there is no room to keep the source", error.remedy)
-
-    async def forget(self, cluster: str) -> None:
-        """Ends all following on a cluster."""
-        keys = await self.records.bucket.keys(matching=f"{cluster}.>")
-        await asyncio.gather(*(self.records.bucket.delete(key) for key in keys))
 
     async def _keep(self, command: Command, grant: SignedGrant, follow: Follow, plan: Plan) -> None:
         keys = self.records.bucket.bus.keys
@@ -150,14 +188,27 @@ class Followings:
         except RevisionConflict:
             log.info("following_superseded", source=follow.source)
 
-    async def _end(self, cluster: str, sources: Sequence[str]) -> None:
-        """They are looked up first: most of them were never followed."""
+    async def _end(self, cluster: str, sources: Sequence[str]) -> set[str]:
+        """Returns the keys of those that were followed. They are looked up first: most never
+        were."""
         if not sources:
-            return
+            return set()
         bucket = self.records.bucket
         ended = {following_key(cluster, source) for source in sources}
         found = ended & await bucket.keys_among(ended, within=f"{cluster}.>")
         await asyncio.gather(*(bucket.delete(key) for key in found))
+        return found
+
+    async def _are_over(self, keys: Collection[str], command: Command) -> None:
+        """Waits until no following of these records is carried out; none begins any more."""
+        bucket = self.leases.bucket
+        while True:
+            found = await asyncio.gather(*(bucket.get(_lease_of(key)) for key in keys))
+            if not any(found):
+                return
+            if command.deadline <= datetime.now(timezone.utc):
+                raise DeadlineExpired("its sources are being translated again without an end")
+            await asyncio.sleep(_PAUSE_FOR_A_FOLLOWING_S)
 
     async def _stored(self, cluster: str, source: str) -> tuple[Followed, int] | None:
         try:
@@ -169,11 +220,21 @@ class Followings:
 # --- what a following may bring ------------------------------------------------------------------
 
 
-def _is_meant(stored: tuple[Followed, int], command: Command) -> bool:
-    """Whether a following is of this record, or has written it: a worker may have died since."""
-    record, revision = stored
-    is_of_it = revision == followed_revision(command.operation)
-    return is_of_it or record.renewed_by == command.operation
+def _meant(stored: tuple[Followed, int] | None, command: Command, source: str) -> Followed:
+    """The record, which a following is of or has written: a worker may have died since. Raises
+    `Superseded` when it is another's."""
+    if stored is not None:
+        record, revision = stored
+        if revision == followed_revision(command.operation):
+            return record
+        if record.renewed_by == command.operation:
+            return record
+    raise Superseded(f"{source[:160]} was sent anew or deleted since")
+
+
+def _lease_of(key: str) -> str:
+    """Held by the following of a record while it is carried out."""
+    return f"mesh.follow.{key}"
 
 
 def _same_grant(record: Followed, command: Command) -> None:

@@ -50,10 +50,12 @@ def plan_operation(
     """`plan` as an operation of its own; its sources are kept when it is carried out."""
 
     async def run(work: Work) -> Result:
-        result = await _PlanRun(work, plan, operations).run()
-        if followings is not None:
-            await followings.settle(work.command, plan, work.progress)
-        return result
+        planned = _PlanRun(work, plan, operations)
+        await planned.check()
+        if followings is None:
+            return await planned.run()
+        async with followings.turn(work.command, plan, work.progress, work.fence):
+            return await planned.run()
 
     advertised = AdvertisedOperation(
         name="plan",
@@ -77,10 +79,13 @@ class _PlanRun:
     removed: int = 0
     absent: int = 0
 
-    async def run(self) -> Result:
-        groups = list(_groups(self.plan.steps))
+    async def check(self) -> None:
+        """Raises for what can be refused before the first write."""
         await self._check_reach()
         await self._check_kinds()
+
+    async def run(self) -> Result:
+        groups = list(_groups(self.plan.steps))
         for number, steps in enumerate(groups, start=1):
             if len(groups) > 1:
                 self._tell_step(number, len(groups), steps)

@@ -89,6 +89,10 @@ async def soak(plan: Plan, folder: Path) -> Report:
         found = await violations(
             stack,
             load.ledger,
+            clusters={
+                config.cluster: cluster.api
+                for config, cluster in zip(configs, clusters, strict=True)
+            },
             poisoned=faults.poisoned,
             secrets=[CANARY, *(secret for config in configs for secret in config.secrets)],
         )

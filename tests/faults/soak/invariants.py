@@ -5,8 +5,9 @@ The streams are the witness, not the clients: a client can miss what it was not 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,18 +17,26 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, OperationRecord
+from services.chassis.messages.following import TRANSLATED_FROM, following_key
 from tests.faults.soak.faults import POISON
 from tests.faults.soak.load import Accepted, Ledger
+from tests.testbed.clusters import KubernetesApi
 from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus
 
 _MOST_TOLD = 10
+_ROUTES = "/apis/networking.istio.io/v1/virtualservices"
 
 
 async def violations(
-    stack: Stack, ledger: Ledger, *, poisoned: int, secrets: Iterable[str]
+    stack: Stack,
+    ledger: Ledger,
+    *,
+    clusters: Mapping[str, KubernetesApi],
+    poisoned: int,
+    secrets: Iterable[str],
 ) -> list[str]:
-    """Everything that does not hold; empty after a good soak."""
+    """Everything that does not hold; empty after a good soak. `clusters` by their tokens."""
     async with admin_bus(stack) as bus:
         finals = await _finals(bus)
         found = [
@@ -35,6 +44,7 @@ async def violations(
             *await _queue_is_empty(bus),
             *await _records_are_closed(bus),
             *await _only_poison_is_dead(bus, poisoned),
+            *await _routes_have_sources(bus, clusters),
         ]
     unheard = [a.operation for a in ledger.accepted if not ledger.heard[a.operation]]
     if unheard:
@@ -92,6 +102,22 @@ async def _only_poison_is_dead(bus: Bus, poisoned: int) -> list[str]:
     if others:
         found.append(f"{len(others)} commands ended in DLQ: {_some(others)}")
     return found
+
+
+async def _routes_have_sources(bus: Bus, clusters: Mapping[str, KubernetesApi]) -> list[str]:
+    """Each route was made of a source that is followed: a deleted one has left nothing."""
+    kept = {
+        message.subject.removeprefix("$KV.following.")
+        async for message in _stored(bus, "KV_following")
+        if message.body
+    }
+    orphans = []
+    for token, api in clusters.items():
+        for route in (await asyncio.to_thread(api.request, "GET", _ROUTES))["items"]:
+            source = route["metadata"].get("annotations", {}).get(TRANSLATED_FROM, "")
+            if source and following_key(token, source) not in kept:
+                orphans.append(f"{source} on {token}")
+    return [f"{len(orphans)} routes outlive their source: {_some(orphans)}"] if orphans else []
 
 
 async def _stored(bus: Bus, stream: str) -> AsyncIterator[StoredMessage]:

@@ -6,7 +6,10 @@ is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -14,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.records import Bucket, Entry, Records, RevisionConflict
 from services.chassis.errors import GrantRefused, Superseded
 from services.chassis.granting import Checker, Signer, generate_signing_keys
@@ -60,14 +64,20 @@ class Store(Bucket):
     bus: Bus = field(default=cast("Bus", _Bus()))
     name: str = "following"
     values: dict[str, Entry] = field(default_factory=dict)
+    revisions: Iterator[int] = field(default_factory=lambda: itertools.count(7))
 
     async def get(self, key: str) -> Entry | None:
         return self.values.get(key)
 
     async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
-        revision = 1 + max((entry.revision for entry in self.values.values()), default=6)
+        revision = next(self.revisions)
         self.values[key] = Entry(value, revision)
         return revision
+
+    async def create(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+        if key in self.values:
+            raise RevisionConflict(key)
+        return await self.put(key, value)
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
         if self.values[key].revision != revision:
@@ -87,7 +97,8 @@ class Bed:
     def __init__(self, *, is_registered: bool = True) -> None:
         self.store = Store()
         clusters = Store(values={"c1": Entry(b"{}", 1)} if is_registered else {})
-        self.followings = Followings(Records(self.store, Followed), clusters)
+        self.leases = Leases(Store(), "worker", timedelta(seconds=1))
+        self.followings = Followings(Records(self.store, Followed), clusters, self.leases)
         self.authority = Authority(Checker.of(PUBLIC), cast(Bucket, None), self.followings)
         self.events: list[Event] = []
 
@@ -95,13 +106,22 @@ class Bed:
         self.events.append(event)
 
     async def carried_out(self, command: Command) -> None:
-        """Judged, applied, settled."""
+        """Judged, and carried out by a plan without a step."""
         await self.authority.judge(command, "translator")
+        async with self.turn(command):
+            pass
+
+    @asynccontextmanager
+    async def turn(self, command: Command) -> AsyncIterator[None]:
         assert command.plan is not None
         progress = Progress(self.event, command, attempt=1, service="lifecycle")
         progress.start()
-        await self.followings.settle(command, command.plan, progress)
-        await progress.close()
+        try:
+            fence = Fence(timedelta(minutes=1))
+            async with self.followings.turn(command, command.plan, progress, fence):
+                yield
+        finally:
+            await progress.close()
 
     def kept(self, source: str = SOURCE) -> tuple[Followed, int]:
         entry = self.store.values[following_key("c1", source)]
@@ -139,6 +159,12 @@ async def again(
         grant=record.grant,
         plan=plan.model_copy(update={"follow": [follow]}),
     )
+
+
+def again_of(command: Command, *, attempt: str) -> Command:
+    """The same as topology asks for it another time."""
+    operation = command.operation.rpartition("-")[0]
+    return command.model_copy(update={"operation": f"{operation}-{attempt}"})
 
 
 def there(*names: str, workloads: Any = ()) -> ClusterFacts:
@@ -191,6 +217,38 @@ async def test_a_source_that_is_sent_anew_or_deleted_ends_the_former_following()
     gone = await sent(samples.split(), facts=there(), operation="op-3", verb=Verb.DELETE)
     await bed.carried_out(gone)
     assert bed.store.values == {}
+
+
+@pytest.mark.parametrize("verb", Verb)
+async def test_what_is_deleted_or_sent_anew_waits_for_a_following(verb: Verb) -> None:
+    bed = Bed()
+    await bed.carried_out(await sent(samples.split(), facts=there()))
+    late = await again(bed, samples.split(), facts=ALL)
+    newer = await sent(samples.split(), facts=there(), operation="op-2", verb=verb)
+    async with bed.turn(late):
+        waits = asyncio.create_task(bed.carried_out(newer))
+        while bed.store.values:
+            await asyncio.sleep(0.01)
+        assert not waits.done()
+        with pytest.raises(Superseded, match="sent anew or deleted since"):
+            await bed.carried_out(again_of(late, attempt="cd"))
+    await waits
+    assert len(bed.store.values) == (verb is Verb.APPLY)
+    with pytest.raises(Superseded, match="sent anew or deleted since"):
+        async with bed.turn(late):
+            raise AssertionError("it writes what the source was before")
+
+
+async def test_one_following_of_a_source_is_carried_out_at_a_time() -> None:
+    bed = Bed()
+    await bed.carried_out(await sent(samples.split(), facts=there()))
+    first = await again(bed, samples.split(), facts=ALL)
+    second = again_of(first, attempt="cd")
+    async with bed.turn(first):
+        with pytest.raises(Superseded, match=f"followed by operation {first.operation}"):
+            await bed.carried_out(second)
+        # Another worker takes over what one that died had begun.
+        await bed.carried_out(first)
 
 
 async def test_only_what_was_sent_is_kept() -> None:
