@@ -4,4 +4,8 @@ import sys
 
 # structlog imports rich where it is installed, to draw tracebacks: a tenth of a service's start and
 # some megabytes, and what services write is JSON.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+if "rich" not in sys.modules and "structlog" not in sys.modules:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog  # noqa: F401
+
+    del sys.modules["rich"]
