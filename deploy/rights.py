@@ -58,7 +58,8 @@ def watching_rules() -> list[Rule]:
     return [
         *(_rule(group, resources, _READING) for group, resources in sorted(rules.items())),
         {"apiGroups": [*_ISTIO_GROUPS], "resources": ["*"], "verbs": [*_READING]},
-        # Statistics of the proxies, where there is no Prometheus.
+        # The cluster's own Prometheus; where there is none, statistics of the proxies.
+        _rule("", ["services/proxy"], ["get"]),
         _rule("", ["pods/proxy"], ["get"]),
     ]
 

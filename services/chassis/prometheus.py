@@ -13,16 +13,19 @@ import gc
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import orjson
 
 from services.chassis.addresses import AddressPolicy, denied_address
-from services.chassis.errors import MalformedRequest, MeshbusError, shortened
+from services.chassis.errors import MalformedRequest, MeshbusError, TooManyValues, shortened
 from services.chassis.http import answers
+from services.chassis.reading.jsons import read_json
+from services.chassis.reading.limits import Budget
 
+QUERY = "api/v1/query"
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ERROR_BYTES = 64 * 1024
 
@@ -36,6 +39,15 @@ class Sample(NamedTuple):
 
     labels: Mapping[str, str]
     value: float
+
+
+class Metrics(Protocol):
+    """The queries of a Prometheus, however it is reached."""
+
+    async def query(self, text: str, *, at: datetime) -> list[Sample]:
+        """Result of an instant query; a scalar is one sample without labels. Raises
+        `MetricsError`."""
+        ...
 
 
 class PrometheusApi:
@@ -70,25 +82,15 @@ class PrometheusApi:
             await session.close()
 
     async def query(self, text: str, *, at: datetime) -> list[Sample]:
-        """Result of an instant query; a scalar is one sample without labels."""
-        kind, result = await self._ask("query", {"query": text, "time": f"{at.timestamp():.3f}"})
-        if kind not in ("scalar", "vector"):
-            raise MetricsError(f"Prometheus answered with a {shortened(kind)}, not with a vector")
-        with _as_documented():
-            if kind == "scalar":
-                return [Sample({}, float(result[1]))]
-            return _samples(result)
-
-    async def _ask(self, verb: str, form: Mapping[str, str]) -> tuple[str, Any]:
-        url = f"{self._base}/api/v1/{verb}"
-        # Prometheus gives up when nobody waits any more. Its durations are whole numbers.
-        data = {**form, "timeout": f"{max(1, round(self._timeout_s * 1000))}ms"}
+        url = f"{self._base}/{QUERY}"
         try:
             async with (
                 self._connected() as session,
-                session.post(url, data=data, allow_redirects=False) as response,
+                session.post(
+                    url, data=form_of(text, at=at, within_s=self._timeout_s), allow_redirects=False
+                ) as response,
             ):
-                return _result(response.status, await self._body(response))
+                return samples_of(response.status, await self._body(response))
         except TimeoutError:
             raise MetricsError(f"Prometheus did not answer within {self._timeout_s:g} s") from None
         except answers.AnswerRefused as refused:
@@ -120,6 +122,33 @@ class PrometheusApi:
         """The answer, unpacked, up to a bound."""
         most = self._most_bytes if response.status == 200 else _MOST_ERROR_BYTES
         return await answers.read(response, most_bytes=most, ratio=self._ratio)
+
+
+def form_of(text: str, *, at: datetime, within_s: float) -> dict[str, str]:
+    """What is sent with an instant query."""
+    # Prometheus gives up when nobody waits any more. Its durations are whole numbers.
+    timeout = f"{max(1, round(within_s * 1000))}ms"
+    return {"query": text, "time": f"{at.timestamp():.3f}", "timeout": timeout}
+
+
+def samples_of(status: int, body: bytes, *, most_values: int | None = None) -> list[Sample]:
+    """The samples of an answer to an instant query; raises `MetricsError`.
+
+    `most_values` bounds what is read of a Prometheus that nobody here has chosen.
+    """
+    return vector_of(_data(status, body, most_values))
+
+
+def vector_of(data: Any) -> list[Sample]:
+    """The samples of an answer's `data`; raises `MetricsError`."""
+    with _as_documented():
+        kind, result = data["resultType"], data["result"]
+    if kind not in ("scalar", "vector"):
+        raise MetricsError(f"Prometheus answered with a {shortened(str(kind))}, not a vector")
+    with _as_documented():
+        if kind == "scalar":
+            return [Sample({}, float(result[1]))]
+        return _samples(result)
 
 
 @contextmanager
@@ -178,12 +207,19 @@ def _samples(result: list[Any]) -> list[Sample]:
         ]
 
 
-def _result(status: int, body: bytes) -> tuple[str, Any]:
+def _data(status: int, body: bytes, most_values: int | None) -> Any:
     if 300 <= status < 400:
         raise MetricsError("Prometheus's address redirects elsewhere; name the last one")
     with _as_documented(), uncollected():
-        answer = orjson.loads(body)
+        answer = orjson.loads(body) if most_values is None else _within(body, most_values)
         if answer["status"] == "success":
-            return str(answer["data"]["resultType"]), answer["data"]["result"]
+            return answer["data"]
         said = f"{answer['errorType']}: {answer['error']}"
     raise MetricsError(f"Prometheus refused the query: {shortened(said)}")
+
+
+def _within(body: bytes, most_values: int) -> Any:
+    try:
+        return read_json(body, budget=Budget.fresh(nodes=most_values))
+    except TooManyValues:
+        raise MetricsError(f"Prometheus's answer holds more than {most_values} values") from None

@@ -17,7 +17,7 @@ from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
 from services.chassis.operations.running import Runner
-from services.chassis.prometheus import PrometheusApi
+from services.chassis.prometheus import Metrics, PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.settings import ChassisSettings
 from services.perf.adapters.channels import BusChannels
@@ -40,7 +40,6 @@ from services.perf.runs.wire import RollAnswer
 from services.perf.runs.work import Mesh, Operation
 from services.perf.runs.worker import Generator, ShardWorker
 from services.perf.settings import PerfSettings
-from services.perf.telemetry.findings import Metrics
 
 HTTP_PORT = 9113
 

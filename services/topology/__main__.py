@@ -33,9 +33,11 @@ from services.topology.adapters.followed import ClusterFollowed
 from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
+from services.topology.adapters.services import ServicePrometheus
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.rules import RULES
+from services.topology.cluster.objects import Change
 from services.topology.cluster.state import State
 from services.topology.drift.following import Followings
 from services.topology.drift.intents import is_of
@@ -48,9 +50,12 @@ from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
 from services.topology.renewing import Renewal
 from services.topology.settings import TopologySettings
+from services.topology.telemetry.discovering import Discovered
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.identities import proxied_pods
+from services.topology.telemetry.places import Registered, concerns, places_of
 from services.topology.telemetry.prometheus import PrometheusTelemetry
+from services.topology.telemetry.selecting import Selected
 from services.topology.telemetry.traffic import Telemetry
 
 HTTP_PORT = 9114
@@ -75,6 +80,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         ask=forwarding.ask,
         past=partial(past_view, bus),
         moments=partial(change_times, bus),
+        policy=chassis.policy,
         window_s=int(own.telemetry_window.total_seconds()),
     )
     observing = _ClusterObservation(chassis=chassis, opener=opener, owned=owner_handlers.owned)
@@ -188,7 +194,15 @@ class _ClusterObservation:
             settle_s=own.follow_settle.total_seconds(),
             attempts=own.follow_attempts,
         )
-        observer.on_change = followings.changed
+        registered = self._registered(client)
+        soon = asyncio.Event()
+
+        def changed(changes: list[Change]) -> None:
+            followings.changed(changes)
+            if concerns(changes, state, registered):
+                soon.set()
+
+        observer.on_change = changed
         watch = ClusterWatch(
             client=client,
             resources=found,
@@ -212,19 +226,26 @@ class _ClusterObservation:
                 else:
                     followings.ended(kept.source)
 
-        async def publish() -> None:
-            await watch.first_lists()
-            self.owned[record.cluster] = Owned(observer, drifts)
-            await observer.run(feed)
-
         async with AsyncExitStack() as stack:
+            telemetry = self._telemetry(stack, client, state, registered)
             renewal = Renewal(
-                telemetry=self._telemetry(stack, client, state),
+                telemetry=telemetry,
                 observer=observer,
                 every=own.telemetry_every,
                 window=own.telemetry_window,
                 now=lambda: datetime.now(timezone.utc),
+                soon=soon,
             )
+
+            async def renew() -> None:
+                await watch.first_lists()
+                await renewal.run()
+
+            async def publish() -> None:
+                await watch.first_lists()
+                self.owned[record.cluster] = Owned(observer, drifts, telemetry)
+                await observer.run(feed)
+
             await _together(
                 [
                     watch.run(),
@@ -233,14 +254,27 @@ class _ClusterObservation:
                     follow_translations(),
                     followings.run(),
                     publish(),
-                    renewal.run(),
+                    renew(),
                 ]
             )
 
-    def _telemetry(self, stack: AsyncExitStack, client: KubeClient, state: State) -> Telemetry:
+    def _registered(self, client: KubeClient) -> Registered:
+        """What the kubeconfig says of the cluster's Prometheus, as far as it may."""
+        registered = Registered.of(client.config.extensions)
+        if registered.url and not self.chassis.own.prometheus_from_clusters:
+            return Registered(
+                problem="the address named at the registration is not asked, unless "
+                "MESHBUS_TOPOLOGY_PROMETHEUS_FROM_CLUSTERS allows it"
+            )
+        return registered
+
+    def _telemetry(
+        self, stack: AsyncExitStack, client: KubeClient, state: State, registered: Registered
+    ) -> Telemetry:
+        """A registration goes before the setting, and both before what is found."""
         own = self.chassis.own
-        url = own.prometheus.get_secret_value()
-        if url:
+        url = registered.url or own.prometheus.get_secret_value()
+        if url and registered.service is None:
             api = PrometheusApi(
                 url,
                 timeout=own.prometheus_timeout,
@@ -250,11 +284,22 @@ class _ClusterObservation:
                 ratio=self.chassis.settings.answer_ratio,
             )
             stack.push_async_callback(api.close)
-            return PrometheusTelemetry(api)
+            labels = registered.labels or own.labels_of(name=state.name, token=state.cluster)
+            said_by = "named at the registration" if registered.url else "configured"
+            return PrometheusTelemetry(
+                Selected(api, labels),
+                name=f"Prometheus ({said_by})",
+                tried=(registered.problem,) if registered.problem else (),
+                is_shared=not labels,
+            )
         admins = EnvoyAdmins(own.envoy_urls, policy=self.chassis.settings.address_policy)
         stack.push_async_callback(admins.close)
         pods = PodProxies(client, lambda: proxied_pods(state, cluster=istio_name(state)))
-        return EnvoyTelemetry(admins, pods)
+        return Discovered(
+            places=lambda: places_of(state, registered),
+            reach=lambda place: ServicePrometheus(client, place.proxy_path, own.prometheus_timeout),
+            otherwise=EnvoyTelemetry(admins, pods),
+        )
 
     async def _kubeconfig(self, cluster: str) -> str:
         return await self.opener.get(subjects.watching_credential(cluster))

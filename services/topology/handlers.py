@@ -19,8 +19,13 @@ from services.chassis.errors import (
     ClusterNotWatched,
     MalformedRequest,
     MeshbusError,
+    NotPermitted,
+    RequestTooLarge,
+    TelemetryUnavailable,
     shortened,
 )
+from services.chassis.policy import Identity, Policy
+from services.chassis.prometheus import MetricsError
 from services.topology.analysis import vetting
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Config, Key
@@ -36,14 +41,21 @@ from services.topology.feed.views import ClusterView, Views
 from services.topology.mesh import paths
 from services.topology.observing import Observer, finding_item
 from services.topology.reports import compliance
+from services.topology.telemetry.traffic import Telemetry
+
+_LONGEST_QUERY = 16 * 1024
+_MOST_SAMPLES = 20_000
+_METRICS_WITHIN_S = 7.0
+"""Less than whoever asks an owner waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """An owned cluster's observer and drift, for answers."""
+    """An owned cluster's observer, drift and telemetry, for answers."""
 
     observer: Observer
     drifts: Drifts
+    telemetry: Telemetry
 
 
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
@@ -54,6 +66,7 @@ Past = Callable[[str, datetime], Awaitable[ClusterView]]
 """A cluster as it was at a moment; raises `HistoryGone`."""
 Moments = Callable[[str], Awaitable[Sequence[datetime]]]
 """When a cluster's graph changed, oldest first."""
+_METRICS = "topology.metrics"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +97,8 @@ class OwnerHandlers:
                 return compliance.to_json([report])["clusters"][0]
             case "heal":
                 return {"healing": await owned.drifts.heal(_text(asked, "drift"))}
+            case "metrics":
+                return await _metrics(owned, asked)
         raise MalformedRequest(f"there is no question {verb!r}")
 
 
@@ -95,6 +110,7 @@ class Handlers:
     ask: Ask
     past: Past
     moments: Moments
+    policy: Callable[[], Policy]
     window_s: int = 60
     """What the rates on the graph are taken over."""
 
@@ -151,6 +167,21 @@ class Handlers:
         """One object of the mesh's configuration, as the cluster has it; null where it is none."""
         return await self._of_owner("object", asked)
 
+    async def metrics(self, asked: dict[str, Any], identity: Identity) -> Any:
+        """What the cluster's Prometheus answers to an instant query, in Prometheus's own form.
+
+        Where it may hold the series of other clusters, too, and no label tells them apart, it
+        answers to those alone who may ask about all clusters.
+        """
+        policy, cluster = self.policy(), self._view(asked).cluster
+        if not policy.may_ask(identity, _METRICS, cluster=cluster):
+            raise NotPermitted(
+                f"{identity.name} may not ask {_METRICS} about cluster {cluster}",
+                subject=identity.name,
+            )
+        may_all = policy.may_ask(identity, _METRICS, cluster=None)
+        return await self.ask(cluster, "metrics", {**asked, "shared": may_all})
+
     async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The report on one cluster, or on all; of those that cannot be asked, why."""
         if asked.get("cluster"):
@@ -173,15 +204,8 @@ class Handlers:
 
     async def _at(self, asked: dict[str, Any]) -> ClusterView:
         view = self._view(asked)
-        if not asked.get("at"):
-            return view
-        try:
-            moment = datetime.fromisoformat(_text(asked, "at"))
-        except ValueError:
-            raise MalformedRequest("`at` is not a time", remedy="send RFC 3339") from None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        return await self.past(view.cluster, moment)
+        moment = _moment(asked)
+        return view if moment is None else await self.past(view.cluster, moment)
 
     def _view(self, asked: dict[str, Any]) -> ClusterView:
         """The cluster of a question: by token or by name; the only one when none is named."""
@@ -226,6 +250,7 @@ def queries(handlers: Handlers) -> list[Query]:
         ),
         Query("vet", f"{{{of}}}", handlers.vet),
         Query("compliance", f"{{{of}}}", handlers.compliance),
+        Query("metrics", f'{{{of}, "query": PROMQL, {at}}}', answer_to=handlers.metrics),
         Query(
             "object",
             f'{{{of}, "kind": "GROUP/KIND", "namespace": NAME, "name": NAME}}',
@@ -283,6 +308,42 @@ def _vet(owned: Owned) -> dict[str, Any]:
     }
 
 
+async def _metrics(owned: Owned, asked: dict[str, Any]) -> dict[str, Any]:
+    query, at = _text(asked, "query"), _moment(asked) or datetime.now(timezone.utc)
+    if len(query) > _LONGEST_QUERY:
+        raise MalformedRequest(f"query is longer than {_LONGEST_QUERY} characters")
+    telemetry, name = owned.telemetry, owned.observer.state.name
+    if telemetry.metrics is None:
+        raise TelemetryUnavailable(
+            f"no Prometheus is known of cluster {name}",
+            cause="; ".join(telemetry.tried) or "none was found among its Services",
+            remedy="install one, or name it: docs/how-to/topology.md",
+        )
+    if telemetry.is_shared and not asked.get("shared"):
+        raise NotPermitted(
+            "this Prometheus may hold the series of other clusters",
+            cause="it is configured for all clusters, and no label tells them apart",
+            remedy="set MESHBUS_TOPOLOGY_PROMETHEUS_LABELS, or ask for a rule for all clusters",
+        )
+    try:
+        async with asyncio.timeout(_METRICS_WITHIN_S):
+            samples = await telemetry.metrics.query(query, at=at)
+    except TimeoutError:
+        why = f"it did not answer within {_METRICS_WITHIN_S:g} s"
+        raise TelemetryUnavailable(f"{telemetry.name} does not answer", cause=why) from None
+    except MetricsError as error:
+        raise TelemetryUnavailable(f"{telemetry.name} does not answer", cause=str(error)) from None
+    if len(samples) > _MOST_SAMPLES:
+        raise RequestTooLarge(
+            f"the answer has {len(samples)} samples, the limit is {_MOST_SAMPLES}",
+            remedy="ask for sums over fewer labels",
+        )
+    # Texts, as Prometheus has them: JSON has no NaN.
+    moment = at.timestamp()
+    result = [{"metric": labels, "value": [moment, repr(value)]} for labels, value in samples]
+    return {"source": telemetry.name, "resultType": "vector", "result": result}
+
+
 # --- questions -----------------------------------------------------------------------------------
 
 
@@ -291,6 +352,17 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise MalformedRequest(f"{name} is not text", remedy=f'send {{"{name}": "..."}}')
     return value
+
+
+def _moment(asked: Mapping[str, Any]) -> datetime | None:
+    """`at`; None when it is not in the question."""
+    if not asked.get("at"):
+        return None
+    try:
+        moment = datetime.fromisoformat(_text(asked, "at"))
+    except ValueError:
+        raise MalformedRequest("`at` is not a time", remedy="send RFC 3339") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
 def _names(asked: Mapping[str, Any], name: str) -> frozenset[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -75,7 +75,7 @@ class Observer:
     """What keeps each watch from going on."""
     _refused: dict[str, str] = field(default_factory=dict)
     _watches: set[str] = field(default_factory=set)
-    _telemetry: dict[str, str] = field(default_factory=dict)
+    _telemetry: dict[str, Any] = field(default_factory=dict)
     _published_info: bytes = b""
     _since: str = ""
     _came_at: float = 0.0
@@ -132,9 +132,12 @@ class Observer:
         self._refused.pop(watch, None)
         self._news.set()
 
-    def telemetry(self, *, source: str, state: str, detail: str = "") -> None:
-        """The state of the source of the traffic."""
-        self._telemetry = {"source": source, "state": state, "detail": detail}
+    def telemetry(
+        self, *, source: str, state: str, detail: str = "", tried: Sequence[str] = ()
+    ) -> None:
+        """The state of the source of the traffic, and why others that there are do not tell it."""
+        told = {"source": source, "state": state, "detail": detail, "tried": list(tried)}
+        self._telemetry = told
         self._news.set()
 
     def _came(self, changes: list[Change]) -> None:

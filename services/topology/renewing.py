@@ -7,8 +7,9 @@ belongs to a cluster's graph when one of its ends does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -22,6 +23,8 @@ from services.topology.telemetry.traffic import Flows, Telemetry
 log = structlog.get_logger(__name__)
 
 OK, UNAVAILABLE, STARTING = "ok", "unavailable", "starting"
+_SHORTEST_PAUSE_S = 1.0
+"""Between two rounds, however often something changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,28 +37,42 @@ class Renewal:
     window: timedelta
     now: Callable[[], datetime]
 
+    soon: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when another source may be there: the next round begins at once."""
+
     async def run(self) -> None:
         """Reads the source until cancelled; while it fails, the last flows stay for a window."""
-        source = self.telemetry.name
-        self.observer.telemetry(source=source, state=STARTING)
+        self._tell(STARTING)
         failures = 0
         while True:
             began = asyncio.get_running_loop().time()
+            self.soon.clear()
             try:
                 flows = await self._flows()
             except MeshbusError as error:
                 failures += 1
-                self.observer.telemetry(source=source, state=UNAVAILABLE, detail=error.summary)
+                self._tell(UNAVAILABLE, error.summary)
                 # Rates of a source that has been away for long are no one's traffic of now.
                 if failures * self.every > self.window:
                     self.observer.flowed({})
             else:
                 failures = 0
                 self.observer.flowed(own(flows, self.observer.state))
-                detail = "; ".join(self.telemetry.missing)
-                self.observer.telemetry(source=source, state=OK, detail=detail)
-            took = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(max(1.0, self.every.total_seconds() - took))
+                self._tell(OK, "; ".join(self.telemetry.missing))
+            await self._until_due(began)
+
+    async def _until_due(self, began: float) -> None:
+        took = asyncio.get_running_loop().time() - began
+        pause = max(_SHORTEST_PAUSE_S, self.every.total_seconds() - took)
+        await asyncio.sleep(_SHORTEST_PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause - _SHORTEST_PAUSE_S):
+                await self.soon.wait()
+
+    def _tell(self, state: str, detail: str = "") -> None:
+        self.observer.telemetry(
+            source=self.telemetry.name, state=state, detail=detail, tried=self.telemetry.tried
+        )
 
     async def _flows(self) -> Flows:
         try:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.chassis.settings import Duration
+from services.topology.telemetry.selecting import read_labels
+
+
+def _labels(text: str) -> str:
+    read_labels(text)
+    return text
 
 
 class TopologySettings(BaseSettings):
@@ -17,8 +23,17 @@ class TopologySettings(BaseSettings):
     )
 
     prometheus: SecretStr = SecretStr("")
-    """Base URL of the Prometheus that scrapes the mesh; user information in it is sent as basic
-    authentication. Without one, traffic comes from the proxies' own statistics."""
+    """Base URL of the Prometheus that scrapes the meshes of all clusters; user information in it is
+    sent as basic authentication. Without one, each cluster's own is looked for among its Services,
+    and where there is none, traffic comes from the proxies' own statistics."""
+    prometheus_labels: Annotated[str, AfterValidator(_labels)] = ""
+    """Labels that tell a cluster's series from those of others in that Prometheus, as NAME=VALUE
+    separated by commas. `{name}` stands for the name under which the cluster was registered,
+    `{token}` for its token: `cluster={name}`."""
+    prometheus_from_clusters: bool = False
+    """Lets the kubeconfig of a cluster name the address of a Prometheus (a Service in the cluster
+    it may always name); it is sent requests from here, and whoever may register a cluster chooses
+    the address."""
     prometheus_timeout: Duration = timedelta(seconds=10)
     """How long one query may take."""
     envoys: str = ""
@@ -47,6 +62,13 @@ class TopologySettings(BaseSettings):
     ones are left to other replicas, or told to be unwatched; those never reached do not count."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
+
+    def labels_of(self, *, name: str, token: str) -> dict[str, str]:
+        """`prometheus_labels` of one cluster."""
+        return {
+            label: value.replace("{name}", name).replace("{token}", token)
+            for label, value in read_labels(self.prometheus_labels).items()
+        }
 
     @property
     def envoy_urls(self) -> list[str]:

@@ -18,14 +18,20 @@ _READY_TIMEOUT_S = 30.0
 class Prometheus:
     """One Prometheus with its storage in a folder of the run."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Sequence[str]],
+        *,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         """Chooses a port; nothing runs before `start`. `targets` are the jobs by name, each a list
-        of `host:port` or `host:port/path/of/metrics`."""
+        of `host:port` or `host:port/path/of/metrics`; `labels` those that a job's series get."""
         self.folder = folder.resolve()
         self._address = f"{loopback.HOST}:{loopback.take_port()}"
         self.url = f"http://{self._address}"
         self._configuration = self.folder / "prometheus.yaml"
-        self._document = _configuration(targets)
+        self._document = _configuration(targets, labels or {})
         self.process = Process(
             "prometheus",
             [packages.program("prometheus"), *self._flags()],
@@ -77,15 +83,20 @@ class Prometheus:
         ]
 
 
-def _configuration(targets: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _configuration(
+    targets: Mapping[str, Sequence[str]], labels: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
     jobs = [
-        {"job_name": job, "static_configs": [_target(target) for target in listed]}
+        {
+            "job_name": job,
+            "static_configs": [_target(target, labels.get(job, {})) for target in listed],
+        }
         for job, listed in targets.items()
     ]
     return {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
 
 
-def _target(target: str) -> dict[str, Any]:
+def _target(target: str, labels: Mapping[str, str]) -> dict[str, Any]:
     address, slash, path = target.partition("/")
-    labels = {"__metrics_path__": slash + path} if path else {}
-    return {"targets": [address], "labels": labels}
+    told = {"__metrics_path__": slash + path} if path else {}
+    return {"targets": [address], "labels": {**labels, **told}}

@@ -40,7 +40,7 @@ from services.chassis.errors import (
 from services.chassis.http import answers
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.kubeconfigs import Kubeconfig
-from services.chassis.kube.refusals import error_of, refusal, unusable
+from services.chassis.kube.refusals import error_of, is_status, refusal, unusable
 from services.chassis.reading.jsons import read_json
 from services.chassis.reading.limits import Budget
 from services.chassis.telemetry import metrics, traces
@@ -246,6 +246,31 @@ class KubeClient:
             raise self._unreachable(error) from None
         except answers.AnswerRefused as refused:
             raise refusal(refused, path) from None
+
+    async def passed_on(self, path: str, *, query: Mapping[str, str], subject: str = "") -> Answer:
+        """The answer to a GET of something in the cluster that the server passes it on to, whatever
+        its status says; one try. Raises a `ClusterError` for what the server says itself."""
+        subject = subject or path
+        try:
+            async with self._open("GET", self._url(path, query), headers=self._headers) as response:
+                self._count("GET", str(response.status))
+                code = response.status
+                most = self.bounds.answer_bytes if code < 300 else _MOST_ERROR_BYTES
+                body = await answers.read(response, most_bytes=most, ratio=self.bounds.ratio)
+                if code >= 400 and is_status(body):
+                    raise error_of(
+                        method="GET",
+                        code=code,
+                        headers=response.headers,
+                        body=body,
+                        subject=subject,
+                    )
+                return Answer(code, body, subject)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._count("GET", "none")
+            raise self._unreachable(error) from None
+        except answers.AnswerRefused as refused:
+            raise refusal(refused, subject) from None
 
     async def _once(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ _REFUSED_CLUSTER_FIELDS = {
     "certificate-authority": "it names a file",
     "proxy-url": "it sends the traffic through a proxy",
 }
+_OWN_EXTENSIONS = "meshbus.io/"
 _OTHER_ACCOUNT = (
     "`make kubeconfig CONTEXT=…` makes an account of its own with the least rights, and a "
     "kubeconfig with its token"
@@ -57,6 +59,9 @@ class Kubeconfig:
     token: str = field(repr=False)
     tls_server_name: str = ""
     verify_tls: bool = True
+    extensions: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What it says to Meshbus about the cluster: those of its context, and of its cluster, that are
+    named `meshbus.io/…`."""
 
     @property
     def cluster(self) -> str:
@@ -107,6 +112,7 @@ def parse_kubeconfig(
         token=_string(user, "token", "user"),
         tls_server_name=_string(cluster, "tls-server-name", "cluster"),
         verify_tls=verify,
+        extensions={**_extensions(cluster), **_extensions(context)},
     )
     _require_credential(config)
     return config
@@ -182,6 +188,16 @@ def _string(mapping: dict[str, Any], name: str, where: str) -> str:
     if not isinstance(value, str):
         raise KubeconfigMalformed(f"{name} in the kubeconfig's {where} is not text")
     return value
+
+
+def _extensions(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Of a context or a cluster. Other programs write theirs as they like."""
+    entries = mapping.get("extensions")
+    return {
+        entry["name"]: entry.get("extension")
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and str(entry.get("name")).startswith(_OWN_EXTENSIONS)
+    }
 
 
 def _refuse(mapping: dict[str, Any], fields: dict[str, str], where: str) -> None:

@@ -7,6 +7,7 @@ that has nothing to do with Kubernetes, with whatever that says to its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from services.chassis.errors import (
     AnswerTooLarge,
@@ -100,16 +101,24 @@ def error_of(
             return ClusterFailed(what, subject=subject)
 
 
+def is_status(body: bytes) -> bool:
+    """Whether a body is a `metav1.Status`: the API server's own words."""
+    return bool(_status(body))
+
+
 def _status_message(body: bytes) -> str:
     """The message of a `metav1.Status`. Of any other body nothing is told: it may be the page of
     a service that has nothing to do with Kubernetes, with whatever that says to its own."""
+    return shortened(redacted_text(str(_status(body).get("message", ""))))
+
+
+def _status(body: bytes) -> Mapping[str, Any]:
+    """Empty for any other body."""
     try:
         status = read_json(body)
     except (ValueError, TooManyValues):
-        return ""
-    if not isinstance(status, dict) or status.get("kind") != "Status":
-        return ""
-    return shortened(redacted_text(str(status.get("message", ""))))
+        return {}
+    return status if isinstance(status, dict) and status.get("kind") == "Status" else {}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

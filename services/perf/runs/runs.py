@@ -24,6 +24,7 @@ from services.chassis.errors import (
     WorkersMissing,
 )
 from services.chassis.operations.completion import first_error
+from services.chassis.prometheus import Metrics
 from services.perf.comparison.baselines import fingerprint
 from services.perf.definitions.allowance import Allowance
 from services.perf.definitions.loads import LoadTest, Objective, Shard, Stage
@@ -40,7 +41,6 @@ from services.perf.runs.summing import measured_by, requests_in, time_of
 from services.perf.runs.wire import Channels
 from services.perf.runs.work import Mesh, Work
 from services.perf.telemetry.correlation import correlate
-from services.perf.telemetry.findings import Metrics
 
 _FACTS_WITHIN_S = 10.0
 _MOST_UNSURE_STEPS = 2

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
+from services.chassis.prometheus import Metrics
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 from services.perf.telemetry import envoys, envoystats, istio, resources
-from services.perf.telemetry.findings import Findings, Metrics
+from services.perf.telemetry.findings import Findings
 from services.perf.telemetry.promql import Window
 from services.perf.telemetry.shares import At, Point, split
 from services.perf.telemetry.verdicts import Verdict

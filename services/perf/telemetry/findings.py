@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
 
-from services.chassis.prometheus import MetricsError, Sample
+from services.chassis.prometheus import Metrics, MetricsError, Sample
 from services.perf.telemetry.promql import Window
 from services.perf.telemetry.shares import Point
 from services.perf.telemetry.verdicts import Edge, Evidence, Saturated
-
-
-class Metrics(Protocol):
-    """The queries of a Prometheus."""
-
-    async def query(self, text: str, *, at: datetime) -> list[Sample]:
-        """Result of an instant query; raises `MetricsError`."""
 
 
 @dataclass(slots=True)

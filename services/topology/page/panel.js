@@ -233,6 +233,7 @@ function aboutCluster(about) {
     ["State", about.state], ["", about.detail],
     ["Telemetry", about.telemetry && [about.telemetry.source, about.telemetry.state, about.telemetry.detail]
       .filter(Boolean).join(", ")],
+    ...(about.telemetry?.tried ?? []).map((tried) => ["", tried]),
     ["Not readable", (about.refused ?? []).join(", ")],
     ["Watched since", about.since && dateAndClock(about.since)],
   ]);

@@ -35,7 +35,7 @@ export class Status {
       about.state && about.state !== "watching" ? `cluster ${about.state}: ${about.detail ?? ""}` : "",
       `${store.nodes.size} nodes, ${store.edges.size} edges`,
       telemetry.source || telemetry.state
-        ? `traffic: ${[telemetry.source, telemetry.state].filter(Boolean).join(" ")}` : "no traffic known",
+        ? `traffic: ${[telemetry.source, telemetry.state].filter(Boolean).join(", ")}` : "no traffic known",
       heard ? `last change ${clock(heard.time)} (${Math.max(0, heard.delay)} ms)` : "no change yet",
     ].filter(Boolean).join(" · ");
   }

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from services.chassis.errors import TelemetryUnavailable
-from services.chassis.prometheus import Sample
+from services.chassis.prometheus import Metrics, Sample
 from services.topology.telemetry.clusters import flows_of_clusters
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
 from services.topology.telemetry.quantiles import Bounds, bounds_of
@@ -109,6 +109,9 @@ class EnvoyTelemetry:
     """Rates between the readings of one window; a single reading gives none."""
 
     name: str = "Envoy"
+    tried: tuple[str, ...] = ()
+    metrics: Metrics | None = None
+    is_shared: bool = False
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from services.chassis.errors import TelemetryUnavailable
-from services.chassis.prometheus import MetricsError, PrometheusApi, Sample, uncollected
+from services.chassis.prometheus import Metrics, MetricsError, Sample, uncollected
 from services.topology.telemetry import queries
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
 from services.topology.telemetry.quantiles import bounds_of
@@ -32,13 +32,23 @@ class PrometheusTelemetry:
     """Without requests there are no flows; anything else that Prometheus does not tell is missing
     from them, and told in `missing` until the next time."""
 
-    name: str = "Prometheus"
-
-    def __init__(self, api: PrometheusApi, *, is_waypoint: IsWaypoint = is_named_waypoint) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        name: str = "Prometheus",
+        tried: tuple[str, ...] = (),
+        is_shared: bool = False,
+        is_waypoint: IsWaypoint = is_named_waypoint,
+    ) -> None:
         """`is_waypoint` knows waypoints better than by their names."""
+        self.name = name
+        self.tried = tried
         self.missing: tuple[str, ...] = ()
         """What the last flows lack, and why."""
-        self._api = api
+        self.metrics: Metrics | None = metrics
+        self.is_shared = is_shared
+        self._metrics = metrics
         self._edges = Edges(is_waypoint)
 
     async def flows(self, *, at: datetime, window_s: float) -> Flows:
@@ -77,7 +87,7 @@ class PrometheusTelemetry:
 
     async def _ask(self, text: str, at: datetime) -> list[Sample] | MetricsError:
         try:
-            return await self._api.query(text, at=at)
+            return await self._metrics.query(text, at=at)
         except MetricsError as error:
             return error
 

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol as Interface
 
+from services.chassis.prometheus import Metrics
+
 
 class Protocol(StrEnum):
     HTTP = "http"
@@ -93,9 +95,15 @@ class Telemetry(Interface):
     """Where flows come from."""
 
     name: str
-    """What a person reads: `Prometheus`, `Envoy`."""
+    """What a person reads: `Prometheus (configured)`, `Envoy`; "" before it is known."""
     missing: tuple[str, ...]
     """What the last answer lacks, for people."""
+    tried: tuple[str, ...]
+    """Other sources, and why they do not tell the traffic, for people."""
+    metrics: Metrics | None
+    """Answers other queries about the cluster; None where there is no Prometheus."""
+    is_shared: bool
+    """Whether these answers may tell of other clusters, too."""
 
     async def flows(self, *, at: datetime, window_s: float) -> Flows:
         """All flows of the mesh in the window that ends `at`.

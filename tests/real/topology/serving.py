@@ -12,6 +12,7 @@ from aiohttp import web
 
 from services.chassis.errors import HistoryGone
 from services.chassis.health import Health
+from services.chassis.policy import OPEN
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters.pages import Pages
 from services.topology.cluster.objects import Key
@@ -75,6 +76,7 @@ class Server:
                 ask=self.past.ask,
                 past=self.past.past,
                 moments=self.past.moments,
+                policy=lambda: OPEN,
             ),
             folder=PAGE,
             most_streams=self.most_streams,

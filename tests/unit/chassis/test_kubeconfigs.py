@@ -526,3 +526,27 @@ SLOW = {
 def test_no_text_within_the_size_limit_is_slow(case: str) -> None:
     assert len(SLOW[case]) <= SIZE_LIMIT_BYTES
     only_our_errors(SLOW[case])
+
+
+def test_what_a_kubeconfig_says_to_meshbus_is_kept() -> None:
+    """Of the context before the cluster; other programs' extensions are theirs."""
+    document = good()
+    of_cluster = [
+        {"name": "meshbus.io/prometheus", "extension": {"service": "a/b"}},
+        {"name": "meshbus.io/other", "extension": "text"},
+    ]
+    of_context = [
+        {"name": "context_info", "extension": {"provider": "minikube"}},
+        {"name": "meshbus.io/prometheus", "extension": {"service": "c/d"}},
+        "anything",
+        {"extension": 1},
+    ]
+    document["clusters"][0]["cluster"]["extensions"] = of_cluster
+    document["contexts"][0]["context"]["extensions"] = of_context
+    wanted = {"meshbus.io/prometheus": {"service": "c/d"}, "meshbus.io/other": "text"}
+    text = yaml.safe_dump(document)
+    assert parse_kubeconfig(text).extensions == wanted
+    assert parse_kubeconfig(select_context(text, "one")).extensions == wanted
+    document["contexts"][0]["context"]["extensions"] = "text"
+    document["clusters"][0]["cluster"]["extensions"] = None
+    assert parse_kubeconfig(yaml.safe_dump(document)).extensions == {}

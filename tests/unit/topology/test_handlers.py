@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from services.chassis.policy import OPEN
 from services.topology.feed.deltas import EDGES, NODES, View, part_of
 from services.topology.feed.views import ClusterView, Views
 from services.topology.handlers import Handlers
@@ -22,7 +23,9 @@ def _handlers() -> Handlers:
     async def moments(_cluster: str) -> list[datetime]:
         return []
 
-    return Handlers(views=Views(), ask=ask, past=past, moments=moments, window_s=90)
+    return Handlers(
+        views=Views(), ask=ask, past=past, moments=moments, policy=lambda: OPEN, window_s=90
+    )
 
 
 async def test_a_graph_of_some_namespaces_has_its_edges_to_others() -> None:

@@ -92,7 +92,9 @@ class Told(PrometheusApi):
 
 
 def _about(query: str) -> str:
-    if query == queries.BOUNDS:
+    if "by (__name__)" in query:
+        return "known"
+    if query.startswith("group by (le)"):
         return "bounds"
     if queries.DURATIONS in query:
         return "durations"
