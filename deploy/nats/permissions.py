@@ -273,6 +273,7 @@ PERF = User(
         _hand_on("perf", "apply a change between two runs, and roll it back"),
         Right("mesh.lifecycle.facts", "the mesh's configuration, before and after"),
         Right("mesh.lifecycle.forget", "the kubeconfig of an ended operation"),
+        Right("mesh.topology.metrics", "what the cluster's Prometheus says about a run"),
         Right("ctl.perf.>", "start together, report each second, stop together"),
         Right("dlq.perf", "commands that it cannot read"),
         Right("evt.perf.>", "progress and results"),

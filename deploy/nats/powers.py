@@ -119,6 +119,11 @@ POWERS = (
         lifecycle="translator perf operator",
     ),
     _power(
+        "a cluster's metrics",
+        "`mesh.topology.metrics`: any series that the Prometheus of a watched cluster has",
+        happens="perf operator",
+    ),
+    _power(
         "what an operation id stands for",
         "a forged record `ops/<op>`",
         happens="gateway",

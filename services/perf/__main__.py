@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
@@ -26,6 +27,7 @@ from services.perf.adapters.generators import FortioGenerator, Wrk2Generator
 from services.perf.adapters.objects import Objects
 from services.perf.adapters.pages import Pages
 from services.perf.adapters.targets import Targets
+from services.perf.adapters.telemetry import cluster_metrics
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.definitions.allowance import Allowance, Ceilings
 from services.perf.definitions.loads import GeneratorName
@@ -75,6 +77,7 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         progress_every=own.progress,
         scrape_interval=own.prometheus_scrape_interval,
         metrics_of=lambda url: _metrics(url or own.prometheus, settings, own),
+        metrics_of_cluster=partial(cluster_metrics, bus),
         allowance=allowance,
     )
     test, gate = PerformanceTest(runs, store), PerformanceGate(runs, store)

@@ -48,8 +48,9 @@ class PerfSettings(BaseSettings):
     )
     """The longest test; of a search for saturation, all its steps."""
     prometheus: str = ""
-    """Base URL of the Prometheus that scrapes the mesh. Without one, a run's result says nothing
-    about the mesh's telemetry."""
+    """Base URL of the Prometheus that scrapes the mesh. Without one, that of the test's cluster is
+    asked through topology, and where there is none, a run's result says nothing about the mesh's
+    telemetry."""
     prometheus_from_tests: bool = False
     """Lets a test name the Prometheus that is asked about its run; it is sent requests from here,
     and whoever may send a test chooses the address."""

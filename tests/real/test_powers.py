@@ -364,6 +364,13 @@ async def through_a_credential(thief: Thief) -> Outcome:
     return Outcome.LIFECYCLE if code in CODES else Outcome.HAPPENS
 
 
+async def of_a_cluster(thief: Thief) -> Outcome:
+    """No topology runs here: of whoever may ask, the server says that nobody answers."""
+    asked = orjson.dumps({"cluster": thief.token, "query": "up"})
+    reply = await thief.asks("mesh.topology.metrics", asked)
+    return Outcome.HAPPENS if reply is not None else Outcome.NATS
+
+
 def storing(bucket: str, key: str) -> Attempt:
     async def attempt(thief: Thief) -> Outcome:
         filled = key.format(operation=thief.name, cluster=thief.name)
@@ -389,6 +396,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "somebody's traffic in a following": in_a_following(brings=stealing),
     "a new translation": a_new_translation,
     "a foreign credential": through_a_credential,
+    "a cluster's metrics": of_a_cluster,
     "what an operation id stands for": storing("ops", "{operation}"),
     "the end of an operation": storing("ops", "{operation}.{cluster}"),
     "an operation's credential": storing("credentials", "operation.{operation}.{cluster}"),

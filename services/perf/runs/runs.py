@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -100,6 +101,8 @@ class Runs:
     """Of Prometheus: for so long after a run its last requests may not be seen."""
     metrics_of: Callable[[str], Metrics | None]
     """Telemetry by the base URL that a test names; "" stands for the configured one."""
+    metrics_of_cluster: Callable[[str], Coroutine[Any, Any, Metrics | None]]
+    """The telemetry that the test's own cluster has, where no address is named or configured."""
     allowance: Allowance
 
     async def measure(self, work: Work, test: LoadTest, *, run: str) -> Measurement:
@@ -281,6 +284,8 @@ class Runs:
         self, work: Work, metrics: Metrics | None, measurement: Measurement
     ) -> dict[str, object] | None:
         """The verdict of telemetry, asked after the scrape that sees the run's last requests."""
+        if metrics is None and work.mesh is not None:
+            metrics = await work.fence.guard(self.metrics_of_cluster(work.command.cluster))
         if metrics is None:
             return None
         ended = measurement.started + timedelta(seconds=measurement.duration_s)

@@ -167,6 +167,7 @@ REFUSED_PUBLISHES = {
         "evt.lifecycle.acluster.op",
         "dlq.lifecycle",
         "mesh.lifecycle.cancel",
+        "mesh.topology.metrics",
         "$KV.catalog.lifecycle",
         "$KV.leases.mesh.a",
         "$KV.intents.a",
