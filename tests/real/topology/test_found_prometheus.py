@@ -6,6 +6,7 @@ Service; a simulated pod's address leads to that Prometheus.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -29,10 +30,12 @@ from services.topology.telemetry.traffic import Flows
 from tests.real.topology.conftest import QUICK
 from tests.real.topology.pages import Page, edge
 from tests.testbed import loopback
+from tests.testbed.backends import Backends
 from tests.testbed.bodies import config_map
 from tests.testbed.clusters import Cluster
 from tests.testbed.egresses import Egress
 from tests.testbed.meshery import Meshery
+from tests.testbed.perfrigs import smp
 from tests.testbed.processes import wait_until
 from tests.testbed.prometheus import Prometheus
 from tests.testbed.seeing import Follower, Seeing, seeing
@@ -232,17 +235,22 @@ async def test_two_clusters_on_one_prometheus_are_told_apart(
 
 @pytest.fixture(scope="module")
 def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    services = ("lifecycle", "translator", "topology", "gateway")
-    with Stack(tmp_path_factory.mktemp("found"), services=services, settings=QUICK) as running:
+    settings = {**QUICK, "MESHBUS_PERF_PROMETHEUS_SCRAPE_INTERVAL": "1s"}
+    with Stack(tmp_path_factory.mktemp("found"), settings=settings) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-async def seen(stack: Stack, cluster: Cluster) -> AsyncIterator[Seeing]:
+async def meshery(stack: Stack, cluster: Cluster) -> AsyncIterator[Meshery]:
+    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as connected:
+        await connected.run("custom", body=config_map("registered"))
+        await connected.run("custom", body=config_map("registered"), delete=True)
+        yield connected
+
+
+@pytest.fixture(scope="module")
+async def seen(stack: Stack, meshery: Meshery, cluster: Cluster) -> AsyncIterator[Seeing]:
     """The topology service, which watches the shared cluster and was told of no Prometheus."""
-    async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as meshery:
-        await meshery.run("custom", body=config_map("registered"))
-        await meshery.run("custom", body=config_map("registered"), delete=True)
     async with seeing(stack) as found:
         await found.watched(parse_kubeconfig(cluster.kubeconfig_text).cluster)
         yield found
@@ -309,3 +317,54 @@ async def test_a_prometheus_is_noticed_when_it_comes_and_when_it_goes(
 def _tried(follower: Follower, name: str) -> str:
     tried = (follower.info.get("telemetry") or {}).get("tried", ())
     return next((text for text in tried if name in text and "service proxy" in text), "")
+
+
+async def test_a_run_is_judged_by_the_clusters_own_prometheus(
+    seen: Seeing,
+    meshery: Meshery,
+    cluster: Cluster,
+    egress: Egress,
+    namespaces: None,
+    pages: dict[str, Page],
+) -> None:
+    """Perf has no way to it but through topology, and hears of this cluster alone."""
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+
+    async def tested() -> str:
+        """What the events of a test say of its telemetry."""
+        url = f"http://{loopback.HOST}:{server.port}/"
+        body = smp(url, rps=20, duration="4s", service="reviews.shop")
+        operation = await meshery.apply("performance-test", body=body)
+        [final] = await meshery.finals(operation)
+        assert not final.failed, final.event
+        events = [received.event for received in meshery.of(operation)]
+        return "\n".join(
+            f"{event.summary}\n{event.details}"
+            for event in events
+            if event.summary.startswith("Telemetry: ")
+        )
+
+    async def call() -> None:
+        while True:
+            for number, page in enumerate(pages.values(), start=1):
+                page.request(edge(number), reporter="destination", times=10 * number, ms=20)
+            await asyncio.sleep(0.5)
+
+    annotations = {"meshbus.io/prometheus-labels": "cluster=blue"}
+    with Backends() as servers:
+        server = servers.add("target")
+        assert await tested() == ""
+        with opened(cluster, *objects("prometheus", MONITORING, annotations=annotations)):
+            calling = asyncio.create_task(call(), name="calls")
+            async with seen.following(token) as follower:
+                await follower.until(
+                    lambda f: source(f, "Prometheus monitoring/prometheus (found)")
+                )
+            told = await tested()
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+    assert "destination: " in told
+    assert "Edge: page-1.shop to reviews-1.shop" in told
+    assert "page-2" not in told
+    assert "refused the query" not in told
+    assert "MB-" not in told
