@@ -641,7 +641,10 @@ class TelemetryUnavailable(
     TopologyError, code="MB-7001", status=Status.UNAVAILABLE, retryable=True
 ):
     probable_cause = "the source of the mesh's telemetry is away, slow, or something else"
-    usual_remedy = "check MESHBUS_TOPOLOGY_PROMETHEUS; the graph goes on without traffic meanwhile"
+    usual_remedy = (
+        "look at `tried` in `nats req mesh.topology.clusters ''`, and check "
+        "MESHBUS_TOPOLOGY_PROMETHEUS; the graph goes on without traffic meanwhile"
+    )
 
 
 class ClusterNotWatched(TopologyError, code="MB-7002", status=Status.NOT_FOUND):

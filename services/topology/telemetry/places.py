@@ -142,7 +142,7 @@ def places_of(state: State, registered: Registered = NOT_REGISTERED) -> Places:
     for service in _services(state, registered):
         is_registered = service.key == registered.service
         try:
-            place = _place(service, registered if is_registered else NOT_REGISTERED)
+            place = _place(service, registered, is_registered=is_registered)
         except ValueError as error:
             notes.append(f"Service {service.namespace}/{service.name}: {error}")
             continue
@@ -238,14 +238,18 @@ def _may_be(service: Service) -> bool:
 # --- how it is reached ---------------------------------------------------------------------------
 
 
-def _place(service: Service, registered: Registered) -> Place:
+def _place(service: Service, registered: Registered, *, is_registered: bool) -> Place:
     """Raises `ValueError` with the reason why it cannot be one."""
     if service.type == "ExternalName":
         raise ValueError("the API server leads to pods only, and this is another name")
     told = service.annotations.get(ANNOTATION, "")
-    scheme, wanted, path = _reference(registered.port or ("" if told == "true" else told))
+    if is_registered and registered.port:
+        told = registered.port
+    scheme, wanted, path = _reference("" if told == "true" else told)
     port = _port(service, wanted)
-    labels = registered.labels or read_labels(service.annotations.get(LABELS_ANNOTATION, ""))
+    labels = read_labels(service.annotations.get(LABELS_ANNOTATION, ""))
+    if is_registered or registered.service is None:
+        labels = dict(registered.labels) or labels
     return Place(
         namespace=service.namespace,
         name=service.name,
@@ -253,7 +257,7 @@ def _place(service: Service, registered: Registered) -> Place:
         scheme=scheme or ("https" if _is_https(port) else "http"),
         path=path,
         labels=tuple(sorted(labels.items())),
-        is_registered=registered is not NOT_REGISTERED,
+        is_registered=is_registered,
     )
 
 

@@ -214,6 +214,13 @@ def test_a_registration_goes_first_and_says_how() -> None:
     assert str(second) == "Prometheus istio-system/prometheus (found)"
 
 
+def test_a_registration_may_say_the_labels_alone() -> None:
+    found_one = service("istio-system", "prometheus", of="cluster=green")
+    [place] = found(found_one, registered={"labels": "cluster=blue"})
+    assert place.labels == (("cluster", "blue"),)
+    assert not place.is_registered
+
+
 def test_a_registered_service_that_is_not_there_is_told() -> None:
     registered = Registered.of({"meshbus.io/prometheus": {"service": "shop/gone"}})
     places = places_of(state_of(service("istio-system", "prometheus")), registered)
