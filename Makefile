@@ -49,9 +49,9 @@ apply: $(RUNS) ## an operation as from Meshery (OPERATION=istio CLUSTER=… VERS
 doctor: $(RUNS) ## what is wrong with `make up`, and what to do (OPTIONS='--nats URL --nkey FILE')
 	@$(BIN)/python -m deploy.local doctor $(OPTIONS)
 
-kubeconfig: $(RUNS) ## one with least rights for CONTEXT (TIER=read|manifests|full TTL=24h OUT=FILE REMOVE=1)
+kubeconfig: $(RUNS) ## one with least rights for CONTEXT (TIER=read|manifests|full TTL=24h PROXIES=istio-system OUT=FILE REMOVE=1)
 	@$(BIN)/python -m deploy.local kubeconfig --context '$(CONTEXT)' $(if $(TIER),--tier '$(TIER)') \
-	  $(if $(TTL),--ttl '$(TTL)') $(if $(OUT),--out '$(OUT)') $(if $(REMOVE),--remove)
+	  $(if $(TTL),--ttl '$(TTL)') $(if $(PROXIES),--proxies '$(PROXIES)') $(if $(OUT),--out '$(OUT)') $(if $(REMOVE),--remove)
 
 demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
 	@$(BIN)/python -m tests.system.demo

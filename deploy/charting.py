@@ -14,7 +14,7 @@ import yaml
 
 from deploy.nats.__main__ import example
 from deploy.nats.config import fragments
-from deploy.rights import lifecycle_rules, watching_rules
+from deploy.rights import lifecycle_rules, surveying_rules, watching_rules
 from services.chassis.telemetry.metrics import CATALOGUE, Metric, MetricType
 
 CHART = Path(__file__).with_name("chart")
@@ -29,9 +29,11 @@ _PANELS_A_ROW = 2
 def files() -> dict[Path, str]:
     """Text by path."""
     rights = {"lifecycle": lifecycle_rules(), "topology": watching_rules()}
+    proxies = {"rules": surveying_rules()}
     configurations = {"nats.conf": example(), **fragments()}
     return {
         FILES / "rights.yaml": _NOTE + yaml.safe_dump(rights, sort_keys=False),
+        FILES / "proxies.yaml": _NOTE + yaml.safe_dump(proxies, sort_keys=False),
         FILES / "alerts.yaml": _NOTE + yaml.safe_dump(alerts(), sort_keys=False, width=1000),
         FILES / "dashboard.json": json.dumps(dashboard(), indent=1) + "\n",
         **{FILES / name: text for name, text in configurations.items()},

@@ -64,6 +64,15 @@ def watching_rules() -> list[Rule]:
     ]
 
 
+def surveying_rules() -> list[Rule]:
+    """What it takes to ask istiod how its proxies stand, in its own namespace; of no tier.
+
+    A forwarded port reaches whatever listens within a pod, so it is given for istiod's namespace
+    alone, and by whoever wants to see this. Servers since 1.35 ask for `create` beside `get`.
+    """
+    return [_rule("", ["pods/portforward"], ["get", "create"])]
+
+
 def _watched() -> tuple[str, ...]:
     return (*kinds.ALWAYS, kinds.CONFIG_MAP)
 

@@ -19,7 +19,14 @@ from pydantic_settings import BaseSettings
 
 from deploy import charting
 from deploy.nats.powers import POWERS, USERS
-from deploy.rights import TIERS, Tier, lifecycle_rules, tier_rules, watching_rules
+from deploy.rights import (
+    TIERS,
+    Tier,
+    lifecycle_rules,
+    surveying_rules,
+    tier_rules,
+    watching_rules,
+)
 from docs import asyncapi, site
 from services.chassis import errors
 from services.chassis.bus import streams
@@ -352,6 +359,16 @@ def _span(rule: Rule) -> str:
     return f"since {rule.since}" if rule.since else f"before {rule.until}" if rule.until else "all"
 
 
+_SURVEYING = (
+    "In no tier: [what istiod tells of its proxies](../how-to/topology.md#proxies) is only had "
+    "through a forwarded port, as `istioctl proxy-status` has it. Who may forward ports of a "
+    "namespace reaches whatever listens within its pods, istiod's plain text and Envoy's admin "
+    "interface among it, so it is a Role of istiod's namespace and no more. "
+    "`make kubeconfig … PROXIES=istio-system` gives it to the account. Without it the proxies' own "
+    "agents and istiod's metrics are asked, which tell less."
+)
+
+
 def _rbac() -> str:
     """The rights that the operations need in a cluster, as `deploy/rights.py` has them."""
     role = {
@@ -373,6 +390,15 @@ def _rbac() -> str:
         rules = json.loads(json.dumps(tier_rules(tier)))
         manifest = yaml.safe_dump(rules, sort_keys=False).rstrip()
         lines += ["", f"## Tier `{tier}`", "", TIERS[tier], "", "```yaml", manifest, "```"]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "meshbus-proxies", "namespace": "istio-system"},
+        "rules": surveying_rules(),
+    }
+    manifest = yaml.safe_dump(role, sort_keys=False).rstrip()
+    lines += ["", "## How proxies stand with istiod", "", _SURVEYING, "", "```yaml", manifest]
+    lines += ["```"]
     return _page("Rights in a cluster", text, lines)
 
 
@@ -401,7 +427,12 @@ def _findings() -> str:
         codes = ", ".join(mistake.codes)
         level = CODES[mistake.codes[0]].level
         lines.append(f"| {codes} | {level} | {mistake.cause} | {mistake.remedy} |")
-    for title, prefix in (("Codes of `istioctl analyze`", "IST"), ("Codes of Kiali", "KIA")):
+    catalogues = (
+        ("Codes of `istioctl analyze`", "IST"),
+        ("Codes of Kiali", "KIA"),
+        ("Codes of Meshbus", "MBS"),
+    )
+    for title, prefix in catalogues:
         names = [
             f"| {code} | {of.name} | {of.level} |"
             for code, of in sorted(CODES.items())
@@ -411,12 +442,14 @@ def _findings() -> str:
             f"| {code} | {why} |" for code, why in sorted(LEFT_OUT.items()) if code[:3] == prefix
         ]
         lines += ["", f"## {title}", "", "| code | name | level |", "|---|---|---|", *names]
-        lines += ["", "Not there:", "", "| code | why |", "|---|---|", *missing]
+        if missing:
+            lines += ["", "Not there:", "", "| code | why |", "|---|---|", *missing]
     text = (
         "What the topology service finds in a mesh's configuration, whenever something that a rule "
         "looked at has changed. A mistake that istioctl and Kiali both know is told once: the "
         "finding carries the codes of those that would tell it of this object, and the level of "
-        "the first of them."
+        "the first of them. What neither finds is about how proxies stand with their control "
+        "plane, and has codes of Meshbus' own."
     )
     return _page("Findings", text, lines)
 

@@ -58,7 +58,11 @@ def _kubeconfig(options: argparse.Namespace) -> int:
         print(kubeconfigs.remove(kubectl), end="", file=sys.stderr)
         return 0
     granted = kubeconfigs.grant(
-        kubectl, context=options.context, tier=options.tier, ttl=options.ttl
+        kubectl,
+        context=options.context,
+        tier=options.tier,
+        ttl=options.ttl,
+        proxies=options.proxies,
     )
     if options.out:
         write_private(options.out, granted.text)
@@ -167,6 +171,12 @@ def _parser() -> argparse.ArgumentParser:
         "full: Istio itself (default)",
     )
     granting.add_argument("--ttl", default="24h", help="of the token; the API server may cut it")
+    granting.add_argument(
+        "--proxies",
+        default="",
+        metavar="NAMESPACE",
+        help="where istiod is: the account may forward its ports, to see how proxies stand",
+    )
     granting.add_argument("--out", type=Path, help="write it there, readable by you alone")
     granting.add_argument("--remove", action="store_true", help="take all such accounts away")
     return parser

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from deploy.local.processes import LaunchError
-from deploy.rights import Tier, tier_rules
+from deploy.rights import Tier, surveying_rules, tier_rules
 from services.chassis.errors import MeshbusError, shortened
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 
@@ -80,11 +80,14 @@ class Granted:
         return f"Granted({self.account}, {self.expires:%Y-%m-%d %H:%M})"
 
 
-def grant(kubectl: Kubectl, *, context: str, tier: Tier, ttl: str) -> Granted:
-    """Makes or renews the account of a tier; `ttl` as kubectl takes it, such as `24h`."""
+def grant(kubectl: Kubectl, *, context: str, tier: Tier, ttl: str, proxies: str = "") -> Granted:
+    """Makes or renews the account of a tier; `ttl` as kubectl takes it, such as `24h`. `proxies` is
+    the namespace of an istiod that it may ask for its proxies."""
     cluster = _cluster(kubectl)
     account = f"meshbus-{tier}"
-    manifest = "---\n".join(yaml.safe_dump(json.loads(json.dumps(o))) for o in _objects(tier))
+    manifest = "---\n".join(
+        yaml.safe_dump(json.loads(json.dumps(o))) for o in _objects(tier, proxies)
+    )
     kubectl.run(
         *("apply", "--server-side", "--force-conflicts", f"--field-manager={_MANAGER}"),
         *("--filename=-",),
@@ -108,15 +111,38 @@ def grant(kubectl: Kubectl, *, context: str, tier: Tier, ttl: str) -> Granted:
 def remove(kubectl: Kubectl) -> str:
     """Takes all accounts, roles and bindings away that were made here; kubectl's words."""
     selector = ",".join(f"{name}={value}" for name, value in _LABELS.items())
-    kinds = "clusterrolebindings,clusterroles,namespaces"
-    return kubectl.run("delete", kinds, f"--selector={selector}", "--ignore-not-found")
+    told = ""
+    for kinds, where in (
+        ("clusterrolebindings,clusterroles,namespaces", ()),
+        ("rolebindings,roles", ("--all-namespaces",)),
+    ):
+        told += kubectl.run("delete", kinds, f"--selector={selector}", "--ignore-not-found", *where)
+    return told
 
 
-def _objects(tier: Tier) -> list[dict[str, Any]]:
+def _objects(tier: Tier, proxies: str) -> list[dict[str, Any]]:
     name = f"meshbus-{tier}"
     rbac = "rbac.authorization.k8s.io"
     labelled = {"labels": _LABELS}
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]
+    surveying = {"name": f"{name}-proxies", "namespace": proxies, **labelled}
+    of_proxies: list[dict[str, Any]] = [
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "Role",
+            "metadata": surveying,
+            "rules": surveying_rules(),
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": surveying,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": surveying["name"]},
+            "subjects": subjects,
+        },
+    ]
     return [
+        *(of_proxies if proxies else ()),
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, **labelled}},
         {
             "apiVersion": "v1",
@@ -136,7 +162,7 @@ def _objects(tier: Tier) -> list[dict[str, Any]]:
             "kind": "ClusterRoleBinding",
             "metadata": {"name": name, **labelled},
             "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
+            "subjects": subjects,
         },
     ]
 

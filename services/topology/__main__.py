@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed, change_times, past_view
 from services.topology.adapters.followed import ClusterFollowed
 from services.topology.adapters.forwarding import Forwarding
+from services.topology.adapters.istiods import ClusterProxies
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
 from services.topology.adapters.services import ServicePrometheus
@@ -48,8 +50,10 @@ from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers, queries
 from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
+from services.topology.proxies.surveys import Survey
 from services.topology.renewing import Renewal
 from services.topology.settings import TopologySettings
+from services.topology.surveying import Surveying
 from services.topology.telemetry.discovering import Discovered
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.identities import proxied_pods
@@ -203,6 +207,13 @@ class _ClusterObservation:
                 soon.set()
 
         observer.on_change = changed
+        survey = Survey(state, clock=time.monotonic, now=_now)
+        surveying = Surveying(
+            survey=survey,
+            source=ClusterProxies(client),
+            observer=observer,
+            every=own.proxies_every,
+        )
         watch = ClusterWatch(
             client=client,
             resources=found,
@@ -226,6 +237,10 @@ class _ClusterObservation:
                 else:
                     followings.ended(kept.source)
 
+        async def survey_proxies() -> None:
+            await watch.first_lists()
+            await surveying.run()
+
         async with AsyncExitStack() as stack:
             telemetry = self._telemetry(stack, client, state, registered)
             renewal = Renewal(
@@ -233,7 +248,7 @@ class _ClusterObservation:
                 observer=observer,
                 every=own.telemetry_every,
                 window=own.telemetry_window,
-                now=lambda: datetime.now(timezone.utc),
+                now=_now,
                 soon=soon,
             )
 
@@ -243,7 +258,7 @@ class _ClusterObservation:
 
             async def publish() -> None:
                 await watch.first_lists()
-                self.owned[record.cluster] = Owned(observer, drifts, telemetry)
+                self.owned[record.cluster] = Owned(observer, drifts, telemetry, survey)
                 await observer.run(feed)
 
             await _together(
@@ -255,6 +270,7 @@ class _ClusterObservation:
                     followings.run(),
                     publish(),
                     renew(),
+                    survey_proxies(),
                 ]
             )
 
@@ -303,6 +319,10 @@ class _ClusterObservation:
 
     async def _kubeconfig(self, cluster: str) -> str:
         return await self.opener.get(subjects.watching_credential(cluster))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 async def _together(parts: Sequence[Any]) -> None:

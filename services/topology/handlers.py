@@ -40,6 +40,7 @@ from services.topology.feed.deltas import (
 from services.topology.feed.views import ClusterView, Views
 from services.topology.mesh import paths
 from services.topology.observing import Observer, finding_item
+from services.topology.proxies.surveys import Survey
 from services.topology.reports import compliance
 from services.topology.telemetry.traffic import Telemetry
 
@@ -51,11 +52,12 @@ _METRICS_WITHIN_S = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """An owned cluster's observer, drift and telemetry, for answers."""
+    """An owned cluster's observer, drift, telemetry and proxies, for answers."""
 
     observer: Observer
     drifts: Drifts
     telemetry: Telemetry
+    survey: Survey
 
 
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
@@ -90,6 +92,8 @@ class OwnerHandlers:
                 return _object(owned, asked)
             case "vet":
                 return _vet(owned)
+            case "proxies":
+                return _proxies(owned, asked)
             case "compliance":
                 report = compliance.report(
                     owned.observer.state, findings=owned.observer.analysis.findings
@@ -158,6 +162,10 @@ class Handlers:
     async def vet(self, asked: dict[str, Any]) -> Any:
         """All findings of a cluster, and what its pods and proxies say beyond them."""
         return await self._of_owner("vet", asked)
+
+    async def proxies(self, asked: dict[str, Any]) -> Any:
+        """How each proxy stands with its control plane, and what the control planes count."""
+        return await self._of_owner("proxies", asked)
 
     async def heal(self, asked: dict[str, Any]) -> Any:
         """Puts one object back as it was applied."""
@@ -249,6 +257,7 @@ def queries(handlers: Handlers) -> list[Query]:
             handlers.findings,
         ),
         Query("vet", f"{{{of}}}", handlers.vet),
+        Query("proxies", f'{{{of}, "namespaces": [NAME]}}', handlers.proxies),
         Query("compliance", f"{{{of}}}", handlers.compliance),
         Query("metrics", f'{{{of}, "query": PROMQL, {at}}}', answer_to=handlers.metrics),
         Query(
@@ -294,6 +303,11 @@ def _object(owned: Owned, asked: dict[str, Any]) -> dict[str, Any] | None:
         "metadata": {name: value for name, value in metadata.items() if value},
         "spec": found.spec,
     }
+
+
+def _proxies(owned: Owned, asked: dict[str, Any]) -> dict[str, Any]:
+    found = owned.survey.answer(_names(asked, "namespaces"))
+    return {"cluster": owned.observer.state.cluster, **found}
 
 
 def _vet(owned: Owned) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Observer:
     _refused: dict[str, str] = field(default_factory=dict)
     _watches: set[str] = field(default_factory=set)
     _telemetry: dict[str, Any] = field(default_factory=dict)
+    _control_plane: dict[str, str] = field(default_factory=dict)
     _published_info: bytes = b""
     _since: str = ""
     _came_at: float = 0.0
@@ -138,6 +139,11 @@ class Observer:
         """The state of the source of the traffic, and why others that there are do not tell it."""
         told = {"source": source, "state": state, "detail": detail, "tried": list(tried)}
         self._telemetry = told
+        self._news.set()
+
+    def control_plane(self, *, state: str, detail: str = "") -> None:
+        """Whether the control planes tell how their proxies stand, and what they do not."""
+        self._control_plane = {"state": state, "detail": detail}
         self._news.set()
 
     def _came(self, changes: list[Change]) -> None:
@@ -237,6 +243,7 @@ class Observer:
             "detail": problems[0] if problems else "",
             "refused": sorted(self._refused),
             "telemetry": self._telemetry,
+            "controlPlane": self._control_plane,
             "since": self._since,
         }
 

@@ -43,6 +43,8 @@ class TopologySettings(BaseSettings):
     """How often the traffic on the graph's edges is renewed."""
     telemetry_window: Duration = Field(default=timedelta(minutes=1), ge=timedelta(seconds=5))
     """Rates are over this time; at least four scrapes of Prometheus."""
+    proxies_every: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    """How often each istiod is asked how its proxies stand with it."""
     drift: Literal["report", "heal", "ignore"] = "report"
     """What happens when an object that Meshbus applied is changed by somebody else, unless its
     annotation `meshbus.io/drift` says otherwise."""

@@ -38,7 +38,9 @@ def real_cluster(
 @pytest.fixture(scope="package")
 def stack(nodes_built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(
-        tmp_path_factory.mktemp("stack"), services=("gateway", "lifecycle", "translator")
+        tmp_path_factory.mktemp("stack"),
+        services=("gateway", "lifecycle", "translator", "topology"),
+        settings={"MESHBUS_TOPOLOGY_PROXIES_EVERY": "1s"},
     ) as running:
         yield running
 

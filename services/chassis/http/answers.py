@@ -94,8 +94,11 @@ def session(
     """A session that connects only to what `policy` allows and leaves unpacking to `pieces`.
 
     It follows no proxy and no .netrc of the process and keeps no cookies. Callers must say
-    `allow_redirects=False`; aiohttp has no such setting for a session. `options` go to aiohttp.
+    `allow_redirects=False`; aiohttp has no such setting for a session, and none at all for a
+    WebSocket, whose redirection fails here. `options` go to aiohttp.
     """
+    watched = aiohttp.TraceConfig()
+    watched.on_request_redirect.append(_refuse_redirect)
     connector = aiohttp.TCPConnector(
         limit=connections, socket_factory=policy.socket, ssl=options.pop("ssl", True)
     )
@@ -107,8 +110,13 @@ def session(
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
         headers=headers,
+        trace_configs=[watched],
         **options,
     )
+
+
+async def _refuse_redirect(*_: object) -> None:
+    raise aiohttp.ClientError("redirected")
 
 
 async def read(

@@ -35,6 +35,7 @@ from services.chassis.errors import (
     InternalError,
     KubeconfigMalformed,
     MeshbusError,
+    ObjectNotFound,
     TooManyValues,
 )
 from services.chassis.http import answers
@@ -272,6 +273,35 @@ class KubeClient:
         except answers.AnswerRefused as refused:
             raise refusal(refused, subject) from None
 
+    @asynccontextmanager
+    async def socket(
+        self, path: str, *, query: Mapping[str, str], protocol: str, subject: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """An open WebSocket, which begins as a GET and needs the right to it; one try. What is sent
+        on it is the caller's: `forwarding.py` reads."""
+        try:
+            async with self._opened().ws_connect(
+                self._url(path, query),
+                protocols=[protocol],
+                # The server finds no JSON in what it passes on.
+                headers={"Accept": "*/*"},
+                max_msg_size=_BUFFER_BYTES,
+                **self._tls_name(),
+            ) as socket:
+                self._count("GET", "101")
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            self._count("GET", str(error.status))
+            if error.status == 404:
+                raise ObjectNotFound(f"{subject}: HTTP 404", subject=subject) from None
+            # The handshake's answer is not read: the status is all that counts.
+            headers: Mapping[str, str] = error.headers or {}
+            raise error_of(
+                method="GET", code=error.status, headers=headers, body=b"", subject=subject
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from None
+
     async def _once(
         self,
         method: str,
@@ -315,6 +345,11 @@ class KubeClient:
                 cause="a defect of the service that watches this cluster, or somebody else's code "
                 "in its process",
             )
+        return self._opened().request(
+            method, url, allow_redirects=False, **options, **self._tls_name()
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = answers.session(
                 self._policy,
@@ -328,9 +363,7 @@ class KubeClient:
                 read_bufsize=_BUFFER_BYTES,
                 headers=self._headers,
             )
-        return self._session.request(
-            method, url, allow_redirects=False, **options, **self._tls_name()
-        )
+        return self._session
 
     async def _refuse(self, response: aiohttp.ClientResponse, method: str, subject: str) -> None:
         """Raises for an answer that carries nothing out; reads no more than an error's text."""

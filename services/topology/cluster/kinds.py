@@ -17,6 +17,9 @@ STATEFUL_SET = "apps/StatefulSet"
 DAEMON_SET = "apps/DaemonSet"
 WEBHOOK = "admissionregistration.k8s.io/MutatingWebhookConfiguration"
 
+PROXY = "meshbus.io/Proxy"
+"""No object of the cluster: what its control planes tell of a pod's proxy, under the pod's name."""
+
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET)
 """What runs pods; a pod that none of them owns is a workload of its own."""
 ALWAYS = (NAMESPACE, SERVICE, ENDPOINTS, POD, *WORKLOADS, WEBHOOK)

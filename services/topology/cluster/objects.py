@@ -7,8 +7,9 @@ are few and keep their whole spec.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 Labels: TypeAlias = Mapping[str, str]
@@ -195,7 +196,83 @@ class Config(Record):
     generation: int = 0
 
 
-Object: TypeAlias = Namespace | Service | Endpoints | Workload | Pod | Config
+class Sync(StrEnum):
+    """How far a proxy is with one type of configuration."""
+
+    SYNCED = "synced"
+    SENT = "sent"
+    """Not acknowledged yet."""
+    STALE = "stale"
+    """Not acknowledged for long."""
+    NOT_SENT = "not sent"
+    """The control plane has nothing of this type for the proxy."""
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """One type of configuration of a proxy."""
+
+    type: str
+    """As istioctl calls it: `CDS`, `LDS`, `EDS`, `RDS`, …"""
+    sync: Sync
+    since: str = ""
+    """RFC 3339, where it is stale or rejected: since when that was seen."""
+    error: str = ""
+    """Why it was rejected, in Envoy's words."""
+
+
+class Standing(StrEnum):
+    """How a proxy stands with its control plane, the worst first."""
+
+    LOST = "lost"
+    """No control plane of the cluster knows it."""
+    REJECTED = "rejected"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    """Nobody tells."""
+    SYNCED = "synced"
+
+
+_WORST_FIRST = tuple(Standing)
+
+
+def worst(standings: Iterable[Standing]) -> Standing:
+    """The worst of several; `UNKNOWN` of none."""
+    return min(standings, key=_WORST_FIRST.index, default=Standing.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy(Record):
+    """What the control planes, and the proxy's own agent, tell of the proxy in a pod."""
+
+    type: str = ""
+    """`sidecar`, `router` (a gateway), `waypoint` or `ztunnel`."""
+    version: str = ""
+    istiod: Key | None = None
+    """The pod of the control plane that it is connected to."""
+    istiod_version: str = ""
+    configured: tuple[Configured, ...] = ()
+    is_lost: bool = False
+    """It runs, and no control plane of the cluster has known it for long."""
+    expires: str = ""
+    """RFC 3339, when its certificate ends; "" when that is not known."""
+    is_expiring: bool = False
+    """The end is near, and the agent has not renewed the certificate as it should have."""
+
+    @property
+    def standing(self) -> Standing:
+        if self.is_lost:
+            return Standing.LOST
+        found = {configured.sync for configured in self.configured}
+        if Sync.REJECTED in found:
+            return Standing.REJECTED
+        if Sync.STALE in found:
+            return Standing.STALE
+        return Standing.SYNCED if found else Standing.UNKNOWN
+
+
+Object: TypeAlias = Namespace | Service | Endpoints | Workload | Pod | Config | Proxy
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ of their owner's name, or of their own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,8 +22,10 @@ from services.topology.cluster.objects import (
     Key,
     Labels,
     Pod,
+    Proxy,
     Runs,
     Service,
+    Standing,
     Workload,
 )
 from services.topology.cluster.state import State
@@ -53,6 +56,8 @@ class MeshWorkload:
     is_ambient: bool
     wanted: int
     ready: int
+    proxies: tuple[tuple[Standing, int], ...] = ()
+    """How many of its proxies do not stand well with their control plane, by how."""
 
     @property
     def key(self) -> Name:
@@ -88,6 +93,20 @@ def _counted(pod: Pod) -> tuple[object, ...]:
     return pod.owner, pod.has_ended, pod.has_proxy, is_captured(pod)
 
 
+def standing_of(proxy: Proxy | None) -> Standing | None:
+    """How a proxy stands, where that is worth to be told on the graph; None where it stands well,
+    or nobody knows."""
+    if proxy is None or proxy.standing in (Standing.SYNCED, Standing.UNKNOWN):
+        return None
+    return proxy.standing
+
+
+def _standings(state: State, pods: Iterable[Pod]) -> tuple[tuple[Standing, int], ...]:
+    proxies = (state.get(kinds.PROXY, pod.namespace, pod.name) for pod in pods)
+    found = Counter(standing for proxy in proxies if (standing := standing_of(proxy)))
+    return tuple(sorted(found.items()))
+
+
 def objects_of(state: State, name: Name) -> list[Workload]:
     return [found for kind in kinds.WORKLOADS if (found := state.get(kind, *name)) is not None]
 
@@ -118,6 +137,7 @@ def read(state: State, name: Name, pod_keys: Iterable[Key]) -> MeshWorkload | No
         is_ambient=bool(ambient),
         wanted=wanted,
         ready=ready,
+        proxies=_standings(state, alive),
     )
 
 
@@ -210,6 +230,8 @@ class Catalog:
                 workloads.update(self._pod(change))
             elif kind in kinds.WORKLOADS:
                 workloads.add((change.key.namespace, change.key.name))
+            elif kind == kinds.PROXY:
+                workloads.update(self._proxy(change))
             elif kind == kinds.ENDPOINTS:
                 affected.services.update(self._slice(change))
             elif kind in (kinds.SERVICE, kinds.SERVICE_ENTRY):
@@ -239,6 +261,12 @@ class Catalog:
             self._pods.setdefault(name, set()).add(change.key)
             if matters(before, after, is_owned=bool(objects_of(self.state, name))):
                 yield name
+
+    def _proxy(self, change: Change) -> Iterator[Name]:
+        if standing_of(change.before) != standing_of(change.after):
+            pod: Pod | None = self.state.get(kinds.POD, change.key.namespace, change.key.name)
+            if pod is not None:
+                yield workload_of(pod)
 
     def _slice(self, change: Change) -> Iterator[Name]:
         for side, is_after in ((change.before, False), (change.after, True)):

@@ -6,6 +6,7 @@ things that are asked about often; what a change touches is forgotten.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ Data = dict[str, Any]
 _MOST_KEPT = 2_000
 _EGRESS = ("egressgateway", "EgressGateways")
 _HASH = "pod-template-hash"
+_MERGED = ("labels", "configs", "isDead", "proxyStatus")
+"""Facts of an app that its workloads' are put together for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Facts:
             "isGateway": self._gateway(workload, acting),
             "isWaypoint": is_waypoint(labels),
             "isK8sGatewayAPI": GATEWAY_NAME in labels,
+            "proxyStatus": {standing.value: count for standing, count in workload.proxies},
             "configs": _configs(acting),
         }
         services = self.catalog.fronts.get(workload.key, ())
@@ -176,16 +180,19 @@ def merged(facts: Sequence[Data]) -> Data:
         return facts[0]
     labels: dict[str, set[str]] = {}
     configs: dict[tuple[str, ...], Data] = {}
+    proxies: Counter[str] = Counter()
     data: Data = {}
     for fact in facts:
+        proxies.update(fact.get("proxyStatus", {}))
         for name, value in fact.get("labels", {}).items():
             labels.setdefault(name, set()).add(value)
         configs |= {tuple(config.values()): config for config in fact.get("configs", ())}
-        data |= {k: v for k, v in fact.items() if k not in ("labels", "configs", "isDead")}
+        data |= {k: v for k, v in fact.items() if k not in _MERGED}
     found = {
         "labels": {name: ",".join(sorted(values)) for name, values in sorted(labels.items())},
         **dict(sorted(data.items())),
         "isDead": all(fact.get("isDead") for fact in facts),
+        "proxyStatus": dict(sorted(proxies.items())),
         "configs": [configs[key] for key in sorted(configs)],
     }
     return {k: v for k, v in found.items() if v}

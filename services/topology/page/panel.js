@@ -171,6 +171,7 @@ function nodeHead(node) {
       ["App", node.app], ["Version", node.version], ["Workload", node.workload],
       ["Service", node.service],
       ["Health", make("span", { "data-colour": health(node) }, healthName(health(node)))],
+      ["Proxies", Object.entries(node.proxyStatus ?? {}).map(([how, count]) => `${count} ${how}`).join(", ")],
       ["Serves", (node.destServices ?? []).map((one) => one.name).join(", ")],
       ["Hosts", [node.isServiceEntry?.hosts, node.hasVS?.hostnames,
         node.isGateway?.ingressInfo?.hostnames].flat().filter(Boolean).join(", ")],
@@ -234,6 +235,8 @@ function aboutCluster(about) {
     ["Telemetry", about.telemetry && [about.telemetry.source, about.telemetry.state, about.telemetry.detail]
       .filter(Boolean).join(", ")],
     ...(about.telemetry?.tried ?? []).map((tried) => ["", tried]),
+    ["Control plane", about.controlPlane && [about.controlPlane.state, about.controlPlane.detail]
+      .filter(Boolean).join(", ")],
     ["Not readable", (about.refused ?? []).join(", ")],
     ["Watched since", about.since && dateAndClock(about.since)],
   ]);

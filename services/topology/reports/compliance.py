@@ -1,4 +1,5 @@
-"""The compliance report: each workload's mutual TLS and authorization, and when roots expire.
+"""The compliance report: each workload's mutual TLS, authorization and proxies, and when roots
+expire.
 
 The owner of a cluster makes it from the objects that it keeps, and it travels as JSON; any replica
 reads it back (`read`) and makes tables and pages of several clusters (`reportpages`). Certificates
@@ -16,8 +17,9 @@ from typing import Any
 from services.topology.analysis.findings import Finding, Level
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import part, parts, text
-from services.topology.cluster.objects import Config, Key
+from services.topology.cluster.objects import Config, Key, Proxy, Standing, worst
 from services.topology.cluster.state import State
+from services.topology.mesh.images import is_supported
 from services.topology.mesh.meshes import mesh_of
 from services.topology.mesh.security import Mode, Mtls
 from services.topology.reports.certificates import (
@@ -41,11 +43,24 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxies:
+    """The proxies of a workload under their control plane."""
+
+    standing: Standing = Standing.UNKNOWN
+    """The worst of them."""
+    is_supported: bool = True
+    """Whether their versions go with their control plane's."""
+    expires: str = ""
+    """When the first of their certificates ends, RFC 3339; "" when that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """A workload, and how many findings are about it."""
 
     posture: Posture
     findings: int = 0
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +74,15 @@ class ClusterReport:
     """By level, of the whole cluster."""
 
 
+_NOT_IN_SYNC = (Standing.LOST, Standing.REJECTED, Standing.STALE)
+
+
 def totals(report: ClusterReport) -> dict[str, int]:
     """The figures that people ask for first."""
     found = [line.posture for line in report.lines]
     meshed = [posture for posture in found if posture.how is not How.NONE]
     modes = Counter(posture.mtls.mode for posture in meshed)
+    standings = Counter(line.proxies.standing for line in report.lines)
     return {
         "workloads": len(found),
         "inMesh": len(meshed),
@@ -75,6 +94,9 @@ def totals(report: ClusterReport) -> dict[str, int]:
         "portExceptions": sum(bool(p.mtls.ports) for p in meshed),
         "withPolicy": sum(bool(p.policies) for p in meshed),
         "deniedByDefault": sum(p.access is Access.DENIED for p in meshed),
+        "proxiesInSync": standings[Standing.SYNCED],
+        "proxiesNotInSync": sum(standings[standing] for standing in _NOT_IN_SYNC),
+        "proxiesNotSupported": sum(not line.proxies.is_supported for line in report.lines),
     }
 
 
@@ -98,9 +120,25 @@ def report(
         cluster=state.cluster,
         name=state.name,
         made=now or datetime.now(timezone.utc),
-        lines=tuple(Line(p, about[p.object]) for p in postures(state, root=root)),
+        lines=tuple(
+            Line(p, about[p.object], _proxies(state, p.object)) for p in postures(state, root=root)
+        ),
         roots=tuple(_roots(state, root)),
         findings={level.value: levels[level.value] for level in Level},
+    )
+
+
+def _proxies(state: State, workload: Key) -> Proxies:
+    pods = [workload] if workload.kind == kinds.POD else [p.key for p in state.pods_of(workload)]
+    found: list[Proxy] = [
+        proxy
+        for pod in pods
+        if (proxy := state.get(kinds.PROXY, pod.namespace, pod.name)) is not None
+    ]
+    return Proxies(
+        worst(proxy.standing for proxy in found),
+        all(is_supported(proxy.version, proxy.istiod_version) for proxy in found),
+        min((proxy.expires for proxy in found if proxy.expires), default=""),
     )
 
 
@@ -175,6 +213,11 @@ def _line_json(line: Line) -> dict[str, Any]:
         "access": posture.access.value,
         "policies": [{"action": a, **_key_json(key)} for a, key in posture.policies],
         "proxyVersion": posture.proxy_version,
+        "proxies": {
+            "standing": line.proxies.standing.value,
+            "supported": line.proxies.is_supported,
+            "certificateExpires": line.proxies.expires,
+        },
         "findings": line.findings,
     }
 
@@ -223,7 +266,13 @@ def _line_of(data: Mapping[str, Any]) -> Line:
         access=Access(data["access"]),
         proxy_version=data["proxyVersion"],
     )
-    return Line(posture, data["findings"])
+    told = data.get("proxies", {})
+    proxies = Proxies(
+        Standing(told.get("standing", Standing.UNKNOWN)),
+        told.get("supported", True),
+        told.get("certificateExpires", ""),
+    )
+    return Line(posture, data["findings"], proxies)
 
 
 def _root_of(data: Mapping[str, Any]) -> Root:

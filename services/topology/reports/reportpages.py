@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.topology.cluster.kinds import short
-from services.topology.cluster.objects import Key
+from services.topology.cluster.objects import Key, Standing
 from services.topology.mesh.security import Mode
 from services.topology.reports.compliance import ClusterReport, Line, Root, totals
 from services.topology.reports.posture import Access, How
@@ -34,6 +34,8 @@ COLUMNS = (
     "access by default",
     "policies",
     "proxy version",
+    "proxies",
+    "certificate until",
     "findings",
 )
 _SOON = timedelta(days=30)
@@ -52,6 +54,12 @@ _MODES = {
     Mode.DISABLE: "bad",
     Mode.NONE: "bad",
 }
+_STANDINGS = {
+    Standing.SYNCED: "good",
+    Standing.STALE: "warn",
+    Standing.REJECTED: "bad",
+    Standing.LOST: "bad",
+}
 _FIGURES = {
     "workloads": "Workloads",
     "inMesh": "In the mesh",
@@ -62,6 +70,9 @@ _FIGURES = {
     "portExceptions": "With other modes for single ports",
     "withPolicy": "With an authorization policy",
     "deniedByDefault": "Deny what no policy allows",
+    "proxiesInSync": "All proxies in sync with their control plane",
+    "proxiesNotInSync": "Proxies stale, rejecting or lost",
+    "proxiesNotSupported": "Proxies of a version that does not go with the control plane's",
 }
 
 
@@ -103,6 +114,8 @@ def _values(line: Line) -> tuple[str | int, ...]:
         posture.access.value,
         " ".join(f"{action}:{_named(policy)}" for action, policy in posture.policies),
         posture.proxy_version,
+        line.proxies.standing.value if posture.proxy_version else "",
+        line.proxies.expires,
         line.findings,
     )
 
@@ -144,6 +157,8 @@ def _cells(line: Line) -> list[tuple[str | int, str]]:
         "mTLS": _MODES.get(posture.mtls.mode, ""),
         "access by default": "good" if posture.access is Access.DENIED else "warn",
         "meshed pods": "warn" if 0 < posture.meshed_pods < posture.pods else "",
+        "proxy version": "" if line.proxies.is_supported else "warn",
+        "proxies": _STANDINGS.get(line.proxies.standing, "") if posture.proxy_version else "",
         "findings": "warn" if line.findings else "",
     }
     values = zip(COLUMNS[1:], _values(line), strict=True)

@@ -36,7 +36,10 @@ SWITCHES: dict[str, Mapping[str, Any]] = {
             "volumeMounts": [{"name": "more", "mountPath": "/more"}],
         },
         "istio": {"volume": {"persistentVolumeClaim": {"claimName": "istio"}}, "readOnly": True},
-        "cluster": {"extraRules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]},
+        "cluster": {
+            "extraRules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+            "istiodNamespace": "istio-system",
+        },
         "nats": {"replicas": 3, "tlsSecret": "nats-tls", "storage": {"className": "fast"}},
         "network": {"peers": {"traces": [{"namespaceSelector": {}}]}},
         "monitoring": {

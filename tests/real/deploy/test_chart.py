@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings
 from deploy.charting import CHART, FILES, NETWORK, alerts
 from deploy.cluster.keys import missing_keys, missing_server_entries
 from deploy.nats.permissions import ACCOUNT
-from deploy.rights import lifecycle_rules, watching_rules
+from deploy.rights import lifecycle_rules, surveying_rules, watching_rules
 from services.chassis.bus import streams
 from services.chassis.settings import refuse_unknown
 from services.gateway.settings import GatewaySettings
@@ -126,6 +126,13 @@ def test_rights_are_those_of_the_reference(renderings: dict[str, list[Object]]) 
     assert watching == watching_rules()
     assert {verb for rule in watching for verb in rule["verbs"]} == {"get", "list", "watch"}
     assert not any("secrets" in rule["resources"] for rule in watching)
+    assert "pods/portforward" not in str(renderings["as it is"])
+    [forwarding] = [
+        role
+        for role in of_kind(renderings["everything on"], "Role").values()
+        if role["metadata"].get("namespace") == "istio-system"
+    ]
+    assert forwarding["rules"] == surveying_rules()
     extra = of_kind(renderings["everything on"], "ClusterRole")
     assert len(extra[f"mb-{RELEASE}-lifecycle"]["rules"]) == len(documented["rules"]) + 1
 

@@ -66,8 +66,9 @@ class Person:
 
     def made(self) -> str:
         """What is left in the cluster of all that was made."""
+        kinds = "clusterroles,clusterrolebindings,namespaces,roles,rolebindings"
         return self.cluster.kubectl(
-            *("get", "clusterroles,clusterrolebindings,namespaces", "-o", "name"),
+            *("get", kinds, "--all-namespaces", "-o", "name"),
             *("-l", "app.kubernetes.io/managed-by=meshbus-kubeconfig"),
         )
 
@@ -79,10 +80,13 @@ def person(cluster: Cluster, tmp_path: Path) -> Iterator[Person]:
     person.run("--remove")
 
 
-async def may(client: KubeClient, verb: str, group: str, resource: str) -> bool:
+async def may(
+    client: KubeClient, verb: str, group: str, resource: str, *, namespace: str = ""
+) -> bool:
     """What the API server says that this account may."""
     name, _, subresource = resource.partition("/")
     attributes = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    attributes["namespace"] = namespace
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
@@ -108,6 +112,21 @@ async def test_an_account_may_what_its_tier_says(
         for verb, group, resource, lowest in CASES:
             expected = lowest is not None and order.index(tier) >= order.index(lowest)
             assert await may(client, verb, group, resource) == expected, (verb, group, resource)
+
+
+async def test_ports_are_forwarded_in_one_namespace_and_where_that_is_asked_for(
+    person: Person,
+) -> None:
+    done = person.run("--tier=read", "--proxies=default")
+    assert done.returncode == 0, done.stderr
+    async with KubeClient(parse_kubeconfig(done.stdout)) as client:
+        for verb in ("get", "create"):
+            assert await may(client, verb, "", "pods/portforward", namespace="default")
+            assert not await may(client, verb, "", "pods/portforward", namespace="kube-system")
+        assert not await may(client, "create", "", "pods/exec", namespace="default")
+    assert "rolebinding.rbac.authorization.k8s.io/meshbus-read-proxies" in person.made()
+    assert person.run("--remove").returncode == 0
+    assert person.made() == ""
 
 
 def test_it_is_renewed_and_removed(person: Person) -> None:

@@ -6,6 +6,7 @@ from services.topology.analysis.catalog import Rule
 from services.topology.analysis.rules import (
     ambient,
     authorization,
+    controlplane,
     destinationrules,
     gatewayapi,
     gateways,
@@ -36,5 +37,6 @@ RULES: tuple[Rule, ...] = (
     *workloads.RULES,
     *ambient.RULES,
     *proxies.RULES,
+    *controlplane.RULES,
     *webhooks.RULES,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Config, Key
+from services.topology.cluster.objects import Config, Configured, Key, Proxy, Sync
 from services.topology.feed.deltas import View
 from tests.unit.topology.graph.clusters import (
     NS,
@@ -248,3 +248,28 @@ def test_a_change_tells_what_it_touches_alone() -> None:
         "workload.nodes": 1,
     }
     assert told == {"app", "workload"}
+
+
+def test_a_node_tells_which_of_its_proxies_do_not_stand_well() -> None:
+    found = cart()
+    name, other = "cart-0", "cart-1"
+    found.put(pod(workload("cart"), 1), proxy(name, Sync.SYNCED), proxy(other, Sync.REJECTED))
+    for view in (View.WORKLOAD, View.APP):
+        assert node_of(found, view)["proxyStatus"] == {"rejected": 1}
+    found.put(proxy(name, Sync.STALE))
+    assert node_of(found, View.WORKLOAD)["proxyStatus"] == {"rejected": 1, "stale": 1}
+    # What the graph does not show makes no node anew.
+    assert not found.put(proxy(name, Sync.STALE, version="1.31.1"))
+    found.put(proxy(name, Sync.SYNCED))
+    found.drop(Key(kinds.PROXY, NS, other))
+    assert "proxyStatus" not in node_of(found, View.WORKLOAD)
+
+
+def proxy(pod_name: str, sync: Sync, **more: Any) -> Proxy:
+    configured = (Configured("CDS", sync),)
+    return Proxy(key=Key(kinds.PROXY, NS, pod_name), configured=configured, **more)
+
+
+def node_of(found: Followed, view: View) -> dict[str, Any]:
+    form = "app" if view is View.APP else "wl"
+    return found.node(form, NS, "cart", view=view)

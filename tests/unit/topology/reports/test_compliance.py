@@ -7,15 +7,17 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from services.topology.analysis.findings import Finding, Level
-from services.topology.cluster.objects import Key
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Configured, Key, Proxy, Standing, Sync
 from services.topology.mesh.security import Mode
 from services.topology.reports import compliance, reportpages
-from services.topology.reports.compliance import Line, Root
+from services.topology.reports.compliance import Line, Proxies, Root
 from services.topology.reports.posture import Access, How, Posture
 from tests.unit.topology.analysis.kia.cases import (
     AMBIENT,
@@ -286,6 +288,35 @@ def test_a_report_comes_back_from_its_json() -> None:
     assert cluster["totals"]["portExceptions"] == 1
     assert cluster["findings"] == {"error": 0, "warning": 1, "info": 0}
     assert cluster["workloads"][0]["findings"] == 1
+
+
+def test_a_workload_stands_as_the_worst_of_its_proxies() -> None:
+    found = state_of(SIDECARS + MESHED)[0]
+    rejected = (Configured("CDS", Sync.SYNCED), Configured("LDS", Sync.REJECTED))
+    key = Key(kinds.PROXY, "default", "a")
+    end = "2026-11-25T12:00+00:00"
+    old = Proxy(key=key, configured=rejected, expires=end, version="1.29.0")
+    found.put(replace(old, istiod_version="1.31.0"))
+    report = compliance.report(found, findings=(), now=NOW)
+
+    [line] = report.lines
+    assert line.proxies == Proxies(Standing.REJECTED, False, end)
+    counted = compliance.totals(report)
+    assert (counted["proxiesInSync"], counted["proxiesNotInSync"]) == (0, 1)
+    assert counted["proxiesNotSupported"] == 1
+    assert compliance.read(json.loads(json.dumps(compliance.to_json([report])))) == [report]
+    [row] = csv.DictReader(io.StringIO(reportpages.to_csv([report]), newline=""))
+    assert (row["proxies"], row["certificate until"]) == ("rejected", end)
+    found.put(Proxy(key=key, configured=rejected[:1], expires=end))
+    report = compliance.report(found, findings=(), now=NOW)
+    assert compliance.totals(report)["proxiesInSync"] == 1
+
+
+def test_a_report_of_an_older_owner_knows_nothing_of_proxies() -> None:
+    told = json.loads(json.dumps(compliance.to_json([full_report()])))
+    for line in told["clusters"][0]["workloads"]:
+        del line["proxies"]
+    assert {line.proxies for line in compliance.read(told)[0].lines} == {Proxies()}
 
 
 def strange(name: str) -> compliance.ClusterReport:

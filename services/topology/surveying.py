@@ -1,0 +1,157 @@
+"""Keeping up what is known of one cluster's proxies, over failures of those who are asked.
+
+Each istiod is asked one question every turn: mostly for its proxies, now and then what it counts.
+Agents are asked in turn, each of them once in some minutes. What comes of it goes into the state
+like objects of the cluster, so that the graph and the rules hear of what has changed, and of
+nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from services.chassis.errors import ClusterForbidden, MeshbusError
+from services.topology.cluster import kinds
+from services.topology.cluster.objects import Key, Pod
+from services.topology.observing import Observer
+from services.topology.proxies.surveys import Survey
+from services.topology.proxies.told import Figures, ToldProxy, Word
+
+log = structlog.get_logger(__name__)
+
+_FIGURES_EVERY = 4
+_AGENT_TURNS = 40
+_MOST_AGENTS = 16
+_REFUSED_FOR_TURNS = 40
+"""How long a right that is missing is not asked for again."""
+_AT_ONCE = 4
+# A turn takes a twentieth of the time at most, for decoding an answer of megabytes takes long; but
+# one that takes long because somebody does not answer delays the next only so far.
+_PAUSE_FACTOR = 19
+_LONGEST_PAUSE_S = 45.0
+_RIGHT = (
+    "may not read how proxies stand with {where}: it needs get and create on pods/portforward in "
+    "namespace {namespace} (docs/reference/rbac.md)"
+)
+OK, PARTLY, UNAVAILABLE, NONE = "ok", "partly", "unavailable", "none"
+"""Whether all control planes tell, some, or none; or there is none."""
+
+
+class Source(Protocol):
+    """Who is asked; each question may raise a `MeshbusError`."""
+
+    async def proxies(self, istiod: Pod) -> list[ToldProxy]: ...
+
+    async def figures(self, istiod: Pod) -> Figures: ...
+
+    async def word(self, pod: Pod) -> Word: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Surveying:
+    """Asks again and again."""
+
+    survey: Survey
+    source: Source
+    observer: Observer
+    every: timedelta
+    _turn: int = 0
+    _refused: dict[Key, int] = field(default_factory=dict)
+    """Istiods that may not be asked for their proxies, and until which turn."""
+    _spaces: set[str] = field(default_factory=set)
+    """Namespaces with proxies that something is known of."""
+
+    async def run(self) -> None:
+        """Asks until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await self.turn()
+            took = loop.time() - began
+            pause = min(_PAUSE_FACTOR * took, _LONGEST_PAUSE_S)
+            await asyncio.sleep(max(self.every.total_seconds() - took, pause))
+
+    async def turn(self) -> None:
+        """One question to each istiod, and one to each of some agents."""
+        istiods = self.survey.control_planes()
+        for gone in self._refused.keys() - {istiod.key for istiod in istiods}:
+            del self._refused[gone]
+        agents = self.survey.agents(most=_MOST_AGENTS, turns=_AGENT_TURNS)
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(pod: Pod, *, is_istiod: bool) -> None:
+            async with slots:
+                await (self._ask_istiod(pod) if is_istiod else self._ask_agent(pod))
+
+        async with asyncio.TaskGroup() as asking:
+            for pod in istiods:
+                asking.create_task(ask(pod, is_istiod=True))
+            for pod in agents:
+                asking.create_task(ask(pod, is_istiod=False))
+        self._turn += 1
+        await self._tell(has_istiods=bool(istiods))
+
+    async def _ask_istiod(self, istiod: Pod) -> None:
+        key = istiod.key
+        where = f"istiod {istiod.namespace}/{istiod.name}"
+        if self._refused.get(key, -1) > self._turn or self._turn % _FIGURES_EVERY == 1:
+            await self._count(istiod)
+            return
+        try:
+            self.survey.told(key, await self.source.proxies(istiod))
+            self._refused.pop(key, None)
+        except ClusterForbidden as error:
+            if key not in self._refused:
+                log.warning("proxies_refused", istiod=str(key), reason=error.summary)
+            self._refused[key] = self._turn + _REFUSED_FOR_TURNS
+            self.survey.failed(key, _RIGHT.format(where=where, namespace=istiod.namespace))
+        except MeshbusError as error:
+            self.survey.failed(key, error.summary)
+        except Exception:
+            # An unforeseen answer must not end the watching of the cluster.
+            log.exception("survey_failed", istiod=str(key))
+            self.survey.failed(key, f"what {where} tells cannot be read")
+
+    async def _count(self, istiod: Pod) -> None:
+        """Figures are told where they can be had, and missing otherwise."""
+        try:
+            self.survey.counted(istiod.key, await self.source.figures(istiod))
+        except MeshbusError as error:
+            log.debug("figures_missing", istiod=str(istiod.key), reason=error.summary)
+        except Exception:
+            log.exception("figures_failed", istiod=str(istiod.key))
+
+    async def _ask_agent(self, pod: Pod) -> None:
+        try:
+            self.survey.said(pod, await self.source.word(pod))
+        except MeshbusError:
+            self.survey.said(pod, None)
+        except Exception:
+            log.exception("agent_failed", pod=str(pod.key))
+            self.survey.said(pod, None)
+
+    async def _tell(self, *, has_istiods: bool) -> None:
+        found = self.survey.records()
+        for space in self._spaces - found.keys():
+            self.observer.listed(kinds.PROXY, (), namespace=space)
+        for space, records in found.items():
+            self.observer.listed(kinds.PROXY, records, namespace=space)
+            await asyncio.sleep(0)
+        self._spaces = set(found)
+        problems = self.survey.problems
+        self.observer.control_plane(
+            state=self._state(has_istiods, problems), detail="; ".join(sorted(set(problems))[:3])
+        )
+
+    def _state(self, has_istiods: bool, problems: Iterable[str]) -> str:
+        if not has_istiods:
+            return NONE
+        if all(plane.told_s is None for plane in self.survey.planes.values()):
+            return UNAVAILABLE
+        return PARTLY if any(problems) else OK
