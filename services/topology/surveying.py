@@ -9,6 +9,7 @@ nothing else.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,8 +32,8 @@ _MOST_AGENTS = 16
 _REFUSED_FOR_TURNS = 40
 """How long a right that is missing is not asked for again."""
 _AT_ONCE = 4
-# A turn takes a twentieth of the time at most, for decoding an answer of megabytes takes long; but
-# one that takes long because somebody does not answer delays the next only so far.
+# A turn takes a twentieth of the processor's time at most: of an answer of megabytes, decoding is
+# the most. Waiting does not count.
 _PAUSE_FACTOR = 19
 _LONGEST_PAUSE_S = 45.0
 _RIGHT = (
@@ -71,10 +72,10 @@ class Surveying:
         """Asks until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began, busy = loop.time(), time.thread_time()
             await self.turn()
-            took = loop.time() - began
-            pause = min(_PAUSE_FACTOR * took, _LONGEST_PAUSE_S)
+            took, busy = loop.time() - began, time.thread_time() - busy
+            pause = min(_PAUSE_FACTOR * busy, _LONGEST_PAUSE_S)
             await asyncio.sleep(max(self.every.total_seconds() - took, pause))
 
     async def turn(self) -> None:
