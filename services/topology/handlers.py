@@ -352,10 +352,14 @@ async def _metrics(owned: Owned, asked: dict[str, Any]) -> dict[str, Any]:
             f"the answer has {len(samples)} samples, the limit is {_MOST_SAMPLES}",
             remedy="ask for sums over fewer labels",
         )
-    # Texts, as Prometheus has them: JSON has no NaN.
     moment = at.timestamp()
-    result = [{"metric": labels, "value": [moment, repr(value)]} for labels, value in samples]
+    result = [{"metric": labels, "value": [moment, _told(value)]} for labels, value in samples]
     return {"source": telemetry.name, "resultType": "vector", "result": result}
+
+
+def _told(value: float) -> str:
+    """As Prometheus writes numbers: JSON has no NaN."""
+    return repr(value).replace("inf", "Inf").replace("nan", "NaN")
 
 
 # --- questions -----------------------------------------------------------------------------------

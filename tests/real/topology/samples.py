@@ -71,7 +71,7 @@ def info(**more: Any) -> Item:
         "name": "kind-shop",
         "state": "watching",
         "detail": "",
-        "telemetry": {"source": "prometheus", "state": "ok", "detail": ""},
+        "telemetry": {"source": "Envoy", "state": "ok", "detail": "", "tried": []},
     } | more
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.async_api import Page, expect
 
-from services.topology.feed.deltas import View
+from services.topology.feed.deltas import INFO_PART, View
 from services.topology.feed.views import ClusterView
 from tests.real.topology.samples import CLUSTER, Shop, drift, edge, finding, info, node, parts
 from tests.real.topology.serving import Server
@@ -288,6 +288,18 @@ async def test_everything_goes_by_keys(page: Page, shop: Server) -> None:
     await page.keyboard.press("ArrowRight")
     await expect(page.locator("#tab-findings")).to_be_focused()
     await expect(page.locator("#findings")).to_be_visible()
+
+
+async def test_the_page_says_where_figures_come_from(page: Page, shop: Server) -> None:
+    await opened(page, shop)
+    found = "Prometheus istio-system/prometheus (found)"
+    passed = f"Prometheus monitoring/prometheus (found): not asked, {found} comes first"
+    telemetry = {"source": found, "state": "ok", "detail": "", "tried": [passed]}
+    shop.change({INFO_PART: {"cluster": info(telemetry=telemetry)}})
+    await expect(page.locator("#status")).to_contain_text(f"traffic: {found}, ok")
+    panel = page.locator("#details")
+    await expect(panel).to_contain_text(f"{found}, ok")
+    await expect(panel).to_contain_text(passed)
 
 
 async def test_time_travel(page: Page, shop: Server) -> None:

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
+import pytest
 
-from services.chassis.policy import OPEN
-from services.topology.feed.deltas import EDGES, NODES, View, part_of
+from services.chassis.errors import (
+    MalformedRequest,
+    NotPermitted,
+    RequestTooLarge,
+    TelemetryUnavailable,
+)
+from services.chassis.policy import OPEN, OPERATOR, Identity, read_policy
+from services.chassis.prometheus import Sample, vector_of
+from services.chassis.telemetry.metrics import Metrics
+from services.topology.analysis.engine import Analysis
+from services.topology.cluster.state import State
+from services.topology.drift.watching import Drifts
+from services.topology.feed.deltas import EDGES, INFO_PART, NODES, View, part_of
 from services.topology.feed.views import ClusterView, Views
-from services.topology.handlers import Handlers
+from services.topology.graph.graph import Graph
+from services.topology.handlers import Handlers, Owned, OwnerHandlers
+from services.topology.observing import Observer
+from services.topology.proxies.surveys import Survey
+from services.topology.telemetry.envoy import EnvoyTelemetry
+from services.topology.telemetry.prometheus import PrometheusTelemetry
+from services.topology.telemetry.traffic import Telemetry
+from tests.unit.topology.telemetry.told import AT, Told
+
+ASKED = {"cluster": "blue", "query": "up"}
+POLICY = read_policy(
+    """
+rules:
+- identities: [one]
+  clusters: [c1]
+  questions: [topology.*]
+- identities: [all]
+  questions: [topology.metrics]
+- identities: [other]
+  clusters: [c2]
+  questions: [topology.metrics]
+"""
+)
 
 
 def _handlers() -> Handlers:
@@ -43,3 +78,72 @@ async def test_a_graph_of_some_namespaces_has_its_edges_to_others() -> None:
     assert sorted(nodes) == ["a", "b"]
     assert nodes["b"]["isOutside"]
     assert [edge["data"]["id"] for edge in answer["elements"]["edges"]] == ["ab"]
+
+
+async def _nothing(*_: object) -> Any:
+    raise AssertionError("nobody else is asked")
+
+
+def _metrics_handlers(telemetry: Telemetry) -> Handlers:
+    """Of a replica that owns the cluster `c1`, called `blue`."""
+    state = State("c1", "blue")
+    observer = Observer(
+        state=state, graph=Graph(state), analysis=Analysis(state, ()), metrics=Metrics()
+    )
+    drifts = Drifts(applied=cast(Any, None), publish=observer.drifted)
+    survey = Survey(state, clock=lambda: 0.0, now=lambda: AT)
+    owner = OwnerHandlers(owned={"c1": Owned(observer, drifts, telemetry, survey)})
+    handlers = Handlers(
+        views=Views(), ask=owner.answer, past=_nothing, moments=_nothing, policy=lambda: POLICY
+    )
+    view = ClusterView("c1")
+    view.put(INFO_PART, "cluster", {"cluster": "c1", "name": "blue"})
+    handlers.views.replace(view)
+    return handlers
+
+
+async def test_a_query_is_answered_in_prometheus_form() -> None:
+    told = Told(other=[Sample({"job": "a"}, 2.0), Sample({}, math.nan)])
+    handlers = _metrics_handlers(PrometheusTelemetry(told, name="Prometheus a/b (found)"))
+    answer = await handlers.metrics({**ASKED, "at": "2026-09-01T12:00:00Z"}, Identity("one"))
+    assert answer["source"] == "Prometheus a/b (found)"
+    first, second = orjson.loads(orjson.dumps(answer))["result"]
+    assert first == {"metric": {"job": "a"}, "value": [AT.timestamp(), "2.0"]}
+    assert second == {"metric": {}, "value": [AT.timestamp(), "NaN"]}
+    assert vector_of(answer)[0] == Sample({"job": "a"}, 2.0)
+
+
+async def test_a_shared_prometheus_answers_whoever_may_ask_about_all_clusters() -> None:
+    told = Told(other=[Sample({}, 1.0)])
+    handlers = _metrics_handlers(PrometheusTelemetry(told, is_shared=True))
+    for who in (Identity("all"), OPERATOR):
+        assert (await handlers.metrics(ASKED, who))["result"]
+    for asked in (ASKED, {**ASKED, "shared": True}):
+        with pytest.raises(NotPermitted, match="series of other clusters"):
+            await handlers.metrics(asked, Identity("one"))
+
+
+async def test_metrics_are_for_those_who_may_ask_about_the_cluster() -> None:
+    """By its token, whatever it is called in the question."""
+    handlers = _metrics_handlers(PrometheusTelemetry(Told()))
+    for who in ("other", "nobody"):
+        with pytest.raises(NotPermitted, match=f"{who} may not ask topology.metrics"):
+            await handlers.metrics(ASKED, Identity(who))
+
+
+async def test_what_prometheus_does_not_answer_is_told() -> None:
+    told = Told(other=[Sample({}, 1.0)] * 20_001)
+    handlers = _metrics_handlers(PrometheusTelemetry(told))
+    with pytest.raises(RequestTooLarge, match="20001 samples"):
+        await handlers.metrics(ASKED, OPERATOR)
+    told.failing["other"] = "Prometheus refused the query: bad_data"
+    with pytest.raises(TelemetryUnavailable) as refused:
+        await handlers.metrics(ASKED, OPERATOR)
+    assert "bad_data" in refused.value.cause
+    with pytest.raises(MalformedRequest, match="longer than"):
+        await handlers.metrics({**ASKED, "query": "u" * 20_000}, OPERATOR)
+    for wrong in ({"query": ""}, {"query": 1}, {"at": "yesterday"}):
+        with pytest.raises(MalformedRequest):
+            await handlers.metrics({**ASKED, **wrong}, OPERATOR)
+    with pytest.raises(TelemetryUnavailable, match="no Prometheus is known of cluster blue"):
+        await _metrics_handlers(EnvoyTelemetry()).metrics(ASKED, OPERATOR)

@@ -102,4 +102,4 @@ def _about(query: str) -> str:
         return "security" if queries.REQUESTS in query else "tcp_security"
     if queries.REQUESTS in query:
         return "requests"
-    return next(amount.name.lower() for amount in Amount if amount in query)
+    return next((amount.name.lower() for amount in Amount if amount in query), "other")
