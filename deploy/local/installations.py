@@ -62,7 +62,7 @@ class Installation:
         """Base URL of a service's health, metrics and pages."""
         return f"http://{HOST}:{self._http[name]}"
 
-    def apply_streams(self) -> None:
+    def apply_streams(self, *, replicas: int = 1) -> None:
         """What the init job does, without the second that a process takes to come up."""
         settings = self.settings("admin")
 
@@ -70,7 +70,10 @@ class Installation:
             bus = await connect(settings, service="admin")
             try:
                 await streams.reconcile(
-                    bus.client, ack_wait=settings.ack_wait, lease_ttl=settings.lease_ttl
+                    bus.client,
+                    ack_wait=settings.ack_wait,
+                    lease_ttl=settings.lease_ttl,
+                    replicas=replicas,
                 )
             finally:
                 await bus.close()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from deploy.local.households import Household
 from deploy.local.installations import ROOT, SERVICES, Installation, clean_environment
@@ -65,7 +66,7 @@ class Stack(Installation):
         )
         self._generation = 1
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

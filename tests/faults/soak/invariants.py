@@ -38,7 +38,7 @@ async def violations(
 ) -> list[str]:
     """Everything that does not hold; empty after a good soak. `clusters` by their tokens."""
     async with admin_bus(stack) as bus:
-        finals = await _finals(bus)
+        finals = await finals_of(bus)
         found = [
             *_ended_once(ledger.accepted, finals),
             *await _queue_is_empty(bus),
@@ -52,7 +52,7 @@ async def violations(
     return [*found, *_leaks(stack, secrets)]
 
 
-async def _finals(bus: Bus) -> Counter[tuple[str, str]]:
+async def finals_of(bus: Bus) -> Counter[tuple[str, str]]:
     """How many final events EVT has, by operation and cluster."""
     counted: Counter[tuple[str, str]] = Counter()
     async for message in _stored(bus, "EVT"):

@@ -1,0 +1,118 @@
+"""The gateway and the workers on three NATS servers: operations go on whichever server goes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.faults.soak.invariants import finals_of
+from tests.testbed.bodies import config_map
+from tests.testbed.busclusters import REPLICAS, NatsCluster
+from tests.testbed.clusters import Cluster
+from tests.testbed.meshery import Meshery
+from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus
+from tests.testbed.waiting import eventually
+
+LANES = 3
+MORE = 6
+"""Operations that are accepted after each server is gone."""
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class TrioStack(Stack):
+    """Its streams are kept three times, by the configuration that Meshbus ships."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, services=("lifecycle", "translator", "gateway"))
+        self.trio = NatsCluster(folder / "trio", config=self._nats_config(self.ring.nkeys))
+        self.nats = self.trio  # type: ignore[assignment]  # started, stopped and read alike
+
+    def apply_streams(self, *, replicas: int = REPLICAS) -> None:
+        super().apply_streams(replicas=replicas)
+
+
+@pytest.fixture(scope="module")
+def trio_stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrioStack]:
+    with TrioStack(tmp_path_factory.mktemp("stack-on-three")) as running:
+        yield running
+
+
+@dataclass(slots=True)
+class Clients:
+    """Some clients that ask for one operation after the other, until they are told to stop."""
+
+    meshery: Meshery
+    accepted: list[str] = field(default_factory=list)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(LANES):
+                group.create_task(self._lane())
+
+    async def more(self) -> None:
+        wanted = len(self.accepted) + MORE
+        await eventually(lambda: len(self.accepted) >= wanted, what="more to be accepted")
+
+    async def _lane(self) -> None:
+        while not self.is_over.is_set():
+            body = config_map(f"t{secrets.token_hex(4)}")
+            for delete in (False, True):
+                operation = await self._accepted(body, delete=delete)
+                self.accepted.append(operation)
+                [final] = await self.meshery.finals(operation)
+                assert not final.failed, final.event
+
+    async def _accepted(self, body: str, *, delete: bool) -> str:
+        """Asks with one id until there is an answer, as a client does that wants it once."""
+        operation = str(uuid.uuid4())
+        while True:
+            try:
+                return await self.meshery.apply(
+                    "custom", body=body, delete=delete, operation=operation
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _AWAY:
+                    raise
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        "CMD",
+        pytest.param("EVT", marks=pytest.mark.full),
+        pytest.param("KV_ops", marks=pytest.mark.full),
+    ],
+)
+async def test_every_operation_ends_once_whichever_server_goes(
+    stream: str, trio_stack: TrioStack, cluster: Cluster
+) -> None:
+    async with Meshery(
+        trio_stack.gateway_address, [cluster.kubeconfig_text]
+    ).connected() as meshery:
+        clients = Clients(meshery)
+        running = asyncio.create_task(clients.run())
+        try:
+            await clients.more()
+            async with admin_bus(trio_stack) as bus:
+                leader = await trio_stack.trio.leader(bus, stream)
+            leader.kill()
+            await clients.more()
+            await asyncio.to_thread(leader.start)
+            await clients.more()
+        finally:
+            clients.is_over.set()
+            await running
+    async with admin_bus(trio_stack) as bus:
+        ends = await finals_of(bus)
+    counts = {operation: count for (operation, _cluster), count in ends.items()}
+    assert {counts[operation] for operation in clients.accepted} == {1}
