@@ -144,7 +144,8 @@ def vector_of(data: Any) -> list[Sample]:
     with _as_documented():
         kind, result = data["resultType"], data["result"]
     if kind not in ("scalar", "vector"):
-        raise MetricsError(f"Prometheus answered with a {shortened(str(kind))}, not a vector")
+        told = shortened(str(kind))
+        raise MetricsError(f"Prometheus answered with a {told}, not with a vector")
     with _as_documented():
         if kind == "scalar":
             return [Sample({}, float(result[1]))]
