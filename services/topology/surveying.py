@@ -138,13 +138,14 @@ class Surveying:
             self.survey.said(pod, None)
 
     async def _tell(self, *, has_istiods: bool) -> None:
-        found = self.survey.records()
-        for space in self._spaces - found.keys():
-            self.observer.listed(kinds.PROXY, (), namespace=space)
-        for space, records in found.items():
+        self.observer.listed(kinds.ISTIOD, self.survey.istiods())
+        before, self._spaces = self._spaces, set()
+        for space, records in self.survey.records():
             self.observer.listed(kinds.PROXY, records, namespace=space)
+            self._spaces.add(space)
             await asyncio.sleep(0)
-        self._spaces = set(found)
+        for space in before - self._spaces:
+            self.observer.listed(kinds.PROXY, (), namespace=space)
         problems = self.survey.problems
         self.observer.control_plane(
             state=self._state(has_istiods, problems), detail="; ".join(sorted(set(problems))[:3])

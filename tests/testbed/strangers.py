@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import socket
 import ssl
 import tempfile
@@ -41,6 +42,28 @@ def endless(head: bytes, piece: bytes, *, status: str = "200 OK") -> Iterator[by
         yield chunk
 
 
+def upgraded(key: str, protocol: str) -> bytes:
+    """The head by which a server takes up a WebSocket (RFC 6455)."""
+    guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(f"{key}{guid}".encode()).digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Accept: {accept}", f"Sec-WebSocket-Protocol: {protocol}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def frame(content: bytes, *, opcode: int = 2) -> bytes:
+    """A whole message of a WebSocket from a server, binary where nothing else is said."""
+    size = len(content)
+    head = bytes([0x80 | opcode])
+    if size < 126:
+        return head + bytes([size]) + content
+    return (
+        head
+        + (b"\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x7f" + size.to_bytes(8, "big"))
+        + content
+    )
+
+
 class Stranger:
     """Listens within its context; `asked` has the first line of every request."""
 
@@ -49,6 +72,8 @@ class Stranger:
         self.port = loopback.take_port()
         self.asked: list[str] = []
         self.sent = 0
+        self.socket_key = ""
+        """Of the last request for a WebSocket; its connection ends with its answer."""
         self._reply = reply
         self._authority = pki.Authority("stranger")
         self._tls = None if plain else self._context()
@@ -119,14 +144,19 @@ class Stranger:
         with connection.makefile("rb") as lines:
             while first := lines.readline().strip().decode("latin-1"):
                 length = 0
-                while line := lines.readline().strip().lower():
+                while told := lines.readline().strip():
+                    line = told.lower()
                     if line.startswith(b"content-length:"):
                         length = int(line.partition(b":")[2])
+                    if line.startswith(b"sec-websocket-key:"):
+                        self.socket_key = told.partition(b":")[2].strip().decode()
                 lines.read(length)
                 self.asked.append(first)
                 for piece in self._reply(first):
                     connection.sendall(piece)
                     self.sent += len(piece)
+                if self.socket_key:
+                    return
 
 
 class Peak:

@@ -11,6 +11,7 @@ told, because anything else may be another service's page.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import ssl
@@ -49,6 +50,7 @@ from services.chassis.telemetry import metrics, traces
 CONNECTIONS = 16
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
+_GOODBYE_TIMEOUT_S = 0.5
 # A server ends every request after a minute by itself; one that drips must not hold a slot longer.
 _WHOLE_TIMEOUT_S = 90.0
 # Kubernetes watch events can be longer than aiohttp's usual buffer.
@@ -280,16 +282,22 @@ class KubeClient:
         """An open WebSocket, which begins as a GET and needs the right to it; one try. What is sent
         on it is the caller's: `forwarding.py` reads."""
         try:
-            async with self._opened().ws_connect(
+            socket = await self._opened().ws_connect(
                 self._url(path, query),
                 protocols=[protocol],
                 # The server finds no JSON in what it passes on.
                 headers={"Accept": "*/*"},
                 max_msg_size=_BUFFER_BYTES,
                 **self._tls_name(),
-            ) as socket:
-                self._count("GET", "101")
+            )
+            self._count("GET", "101")
+            try:
                 yield socket
+            finally:
+                # Who goes on sending instead of saying goodbye is not waited for.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                        await socket.close()
         except aiohttp.WSServerHandshakeError as error:
             self._count("GET", str(error.status))
             if error.status == 404:

@@ -18,7 +18,9 @@ DAEMON_SET = "apps/DaemonSet"
 WEBHOOK = "admissionregistration.k8s.io/MutatingWebhookConfiguration"
 
 PROXY = "meshbus.io/Proxy"
-"""No object of the cluster: what its control planes tell of a pod's proxy, under the pod's name."""
+ISTIOD = "meshbus.io/Istiod"
+"""No objects of the cluster: what control planes tell of a pod's proxy and of themselves, each
+under its pod's name."""
 
 WORKLOADS = (DEPLOYMENT, STATEFUL_SET, DAEMON_SET)
 """What runs pods; a pod that none of them owns is a workload of its own."""

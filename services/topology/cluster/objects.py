@@ -272,7 +272,15 @@ class Proxy(Record):
         return Standing.SYNCED if found else Standing.UNKNOWN
 
 
-Object: TypeAlias = Namespace | Service | Endpoints | Workload | Pod | Config | Proxy
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Istiod(Record):
+    """What an istiod tells of itself."""
+
+    fails_pushes: bool = False
+    """It has lately failed to make or to send what a proxy should get."""
+
+
+Object: TypeAlias = Namespace | Service | Endpoints | Workload | Pod | Config | Proxy | Istiod
 
 
 @dataclass(frozen=True, slots=True)

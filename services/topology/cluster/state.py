@@ -55,6 +55,10 @@ class State:
     def count(self, kind: str) -> int:
         return sum(len(objects) for objects in self._objects.get(kind, _NONE).values())
 
+    def namespaces(self, kind: str) -> list[str]:
+        """Those that have records of a kind."""
+        return list(self._objects.get(kind, _NONE))
+
     def kinds(self) -> list[str]:
         return sorted(self._objects)
 

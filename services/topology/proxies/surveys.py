@@ -7,13 +7,15 @@ proxy that rejects is told with the last words that it had, for as long as istio
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Configured, Key, Pod, Proxy, Sync
+from services.topology.cluster.objects import Configured, Istiod, Key, Pod, Proxy, Sync
 from services.topology.cluster.state import State
 from services.topology.mesh.images import PROXY, image_of, proxy_version, tag_of
 from services.topology.mesh.membership import REVISION, is_gateway, is_waypoint, is_ztunnel
@@ -26,12 +28,14 @@ EXPIRING_WITHIN = timedelta(minutes=15)
 """Agents renew a certificate in the middle of its life, a day as a rule."""
 _FORGOTTEN_AFTER_S = 60.0
 """How long the answer of an istiod that does not answer any more counts."""
+_FAILING_FOR_S = 120.0
+"""How long failed pushes are told; figures come once a minute."""
 _SAME_END = timedelta(minutes=1)
 """Agents tell the seconds that are left, and an answer is some on its way."""
 _DISCOVERY = "discovery"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ControlPlane:
     """One istiod and its last answers."""
 
@@ -40,14 +44,17 @@ class ControlPlane:
     """By namespace and pod."""
     told_s: float | None = None
     """When it last told them; None when it never did, or long ago."""
-    figures: Figures = field(default_factory=Figures)
+    figures: Figures | None = None
+    failed_s: float | None = None
+    """When errors of its pushes were seen to have become more."""
     problem: str = ""
     """Why the last question had no answer."""
 
     @property
     def version(self) -> str:
         """By its own word, else by its image."""
-        return self.figures.version or tag_of(image_of(self.pod, _DISCOVERY))
+        told = self.figures.version if self.figures is not None else ""
+        return told or tag_of(image_of(self.pod, _DISCOVERY))
 
     @property
     def revision(self) -> str:
@@ -67,10 +74,13 @@ class _Known:
     unknown_s: float | None = None
     """Since when no istiod knows it."""
     word: Word | None = None
-    asked_s: float = float("-inf")
     unconnected_s: float | None = None
     """Since when its agent says that it is not connected."""
     expires: datetime | None = None
+    came_of: tuple[ControlPlane, str, ToldProxy] | None = None
+    """What the last record came of, where it does not change by itself: the control plane, its
+    version, and its word."""
+    record: Proxy | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +92,8 @@ class Survey:
     now: Callable[[], datetime]
     planes: dict[Key, ControlPlane] = field(default_factory=dict)
     _known: dict[tuple[str, str], _Known] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
+    """When agents were asked, by the uid of their pods."""
 
     # --- whom to ask ----------------------------------------------------------------------------
 
@@ -100,12 +112,13 @@ class Survey:
         """Proxies whose agents are to be asked now: those that were not for the longest, so many
         that each has its turn within `turns` calls, but not more than `most`."""
         pods = [pod for pod in self._proxied() if not is_ztunnel(pod)]
+        asked = {pod.uid: self._asked.get(pod.uid, float("-inf")) for pod in pods}
+        self._asked = {uid: at for uid, at in asked.items() if uid in self._asked}
         count = min(most, -(-len(pods) // turns))
-        pods.sort(key=lambda pod: (self._of(pod).asked_s, pod.key))
-        return pods[:count]
+        return heapq.nsmallest(count, pods, key=lambda pod: asked[pod.uid])
 
-    def _proxied(self) -> Iterator[Pod]:
-        for pod in self.state.all(kinds.POD):
+    def _proxied(self, namespace: str | None = None) -> Iterator[Pod]:
+        for pod in self.state.all(kinds.POD, namespace):
             if pod.has_proxy and _may_run(pod):
                 yield pod
 
@@ -125,7 +138,13 @@ class Survey:
         plane.told_s, plane.problem = self.clock(), ""
 
     def counted(self, istiod: Key, figures: Figures) -> None:
-        self.planes[istiod].figures = figures
+        plane = self.planes[istiod]
+        if plane.figures is not None:
+            before = plane.figures.push_errors
+            # One that counts less than before has been restarted.
+            if figures.push_errors > (before if before <= figures.push_errors else 0):
+                plane.failed_s = self.clock()
+        plane.figures = figures
 
     def failed(self, istiod: Key, problem: str) -> None:
         """An istiod that did not tell. What it told before counts for a while."""
@@ -137,34 +156,47 @@ class Survey:
     def said(self, pod: Pod, word: Word | None) -> None:
         """What an agent says of its proxy; None when it says nothing."""
         known = self._of(pod)
-        known.asked_s = self.clock()
+        now = self._asked[pod.uid] = self.clock()
         known.word = word
         if word is None or word.is_connected is not False:
             known.unconnected_s = None
         elif known.unconnected_s is None:
-            known.unconnected_s = known.asked_s
+            known.unconnected_s = now
         if word is not None and word.expires_in_s is not None:
             expires = self.now() + timedelta(seconds=word.expires_in_s)
             if known.expires is None or abs(expires - known.expires) > _SAME_END:
-                known.expires = expires
+                known.expires, known.came_of = expires, None
 
     # --- what comes of it -----------------------------------------------------------------------
 
-    def records(self) -> dict[str, list[Proxy]]:
-        """The proxies of all pods that run one, by namespace; those that nothing is known of are
-        left out."""
+    def records(self) -> Iterator[tuple[str, list[Proxy]]]:
+        """The proxies of all pods that run one, namespace by namespace, so that a caller can let
+        others work in between; those that nothing is known of are left out."""
         told = self._together()
-        found: dict[str, list[Proxy]] = {}
         alive: set[tuple[str, str]] = set()
-        for pod in self._proxied():
-            name = (pod.namespace, pod.name)
-            alive.add(name)
-            record = self._record(pod, told.get(name))
-            if record is not None:
-                found.setdefault(pod.namespace, []).append(record)
+        for space in self.state.namespaces(kinds.POD):
+            found: list[Proxy] = []
+            for pod in self._proxied(space):
+                name = (pod.namespace, pod.name)
+                alive.add(name)
+                record = self._record(pod, told.get(name))
+                if record is not None:
+                    found.append(record)
+            if found:
+                yield space, found
         for gone in self._known.keys() - alive:
             del self._known[gone]
-        return found
+
+    def istiods(self) -> list[Istiod]:
+        """The control planes as records of the state."""
+        now = self.clock()
+        return [
+            Istiod(
+                key=Key(kinds.ISTIOD, key.namespace, key.name),
+                fails_pushes=plane.failed_s is not None and now - plane.failed_s <= _FAILING_FOR_S,
+            )
+            for key, plane in self.planes.items()
+        ]
 
     def _together(self) -> dict[tuple[str, str], tuple[ControlPlane, ToldProxy]]:
         """Of a proxy that two istiods know, for it has just moved, the newer word counts."""
@@ -178,53 +210,66 @@ class Survey:
 
     def _record(self, pod: Pod, told: tuple[ControlPlane, ToldProxy] | None) -> Proxy | None:
         known = self._of(pod)
-        key = Key(kinds.PROXY, pod.namespace, pod.name)
-        expires, is_expiring = "", False
-        if known.expires is not None:
-            expires = known.expires.isoformat(timespec="minutes")
-            is_expiring = known.expires - self.now() <= EXPIRING_WITHIN
+        is_expiring = known.expires is not None and (known.expires - self.now() <= EXPIRING_WITHIN)
         if told is None:
-            is_lost = self._is_lost(pod, known)
-            if not is_lost and known.word is None:
-                return None
-            return Proxy(
-                key=key,
-                type=_type(pod),
-                version=proxy_version(pod),
-                is_lost=is_lost,
-                expires=expires,
-                is_expiring=is_expiring,
-            )
-        plane, proxy = told
+            known.came_of = None
+            return self._unknown(pod, known, is_expiring)
         known.unknown_s = None
-        return Proxy(
-            key=key,
+        plane, proxy = told
+        came_of = (plane, plane.version, proxy)
+        record = known.record
+        if known.came_of == came_of and record is not None and record.is_expiring == is_expiring:
+            return record
+        configured = tuple(self._configured(known, one) for one in proxy.types)
+        known.record = Proxy(
+            key=Key(kinds.PROXY, pod.namespace, pod.name),
             type=proxy.type,
             version=proxy.version or proxy_version(pod),
             istiod=plane.pod.key,
             istiod_version=plane.version,
-            configured=tuple(self._configured(known, one) for one in proxy.types),
-            expires=expires,
+            configured=configured,
+            expires=_minute(known.expires),
+            is_expiring=is_expiring,
+        )
+        # What waits to be acknowledged becomes stale.
+        is_steady = all(one.sync is not Sync.SENT for one in proxy.types)
+        known.came_of = came_of if is_steady else None
+        return known.record
+
+    def _unknown(self, pod: Pod, known: _Known, is_expiring: bool) -> Proxy | None:
+        """The record of a proxy that no istiod tells of."""
+        is_lost = self._is_lost(pod, known)
+        if not is_lost and known.word is None:
+            return None
+        return Proxy(
+            key=Key(kinds.PROXY, pod.namespace, pod.name),
+            type=_type(pod),
+            version=proxy_version(pod),
+            is_lost=is_lost,
+            expires=_minute(known.expires),
             is_expiring=is_expiring,
         )
 
     def _configured(self, known: _Known, told: ToldType) -> Configured:
-        if told.error:
-            error, since = known.rejected.get(told.type, ("", ""))
-            if error != told.error:
-                since = self._time()
-                known.rejected[told.type] = (told.error, since)
-            return Configured(told.type, Sync.REJECTED, since, told.error)
-        known.rejected.pop(told.type, None)
-        if not told.sent or told.sent == told.acked:
+        if told.sync is not Sync.REJECTED:
+            known.rejected.pop(told.type, None)
+        if told.sync is not Sync.SENT:
             known.waiting.pop(told.type, None)
-            return Configured(told.type, Sync.SYNCED if told.sent else Sync.NOT_SENT)
-        waiting = known.waiting.get(told.type)
-        if waiting is None or waiting[0] != told.acked:
-            waiting = known.waiting[told.type] = (told.acked, self.clock(), self._time())
-        if self.clock() - waiting[1] <= STALE_AFTER_S:
-            return Configured(told.type, Sync.SENT)
-        return Configured(told.type, Sync.STALE, waiting[2])
+        match told.sync:
+            case Sync.REJECTED:
+                error, since = known.rejected.get(told.type, ("", ""))
+                if error != told.error:
+                    since = self._time()
+                    known.rejected[told.type] = (told.error, since)
+                return Configured(told.type, Sync.REJECTED, since, told.error)
+            case Sync.SENT:
+                waiting = known.waiting.get(told.type)
+                if waiting is None or waiting[0] != told.acked:
+                    waiting = (told.acked, self.clock(), self._time())
+                    known.waiting[told.type] = waiting
+                if self.clock() - waiting[1] > STALE_AFTER_S:
+                    return Configured(told.type, Sync.STALE, waiting[2])
+        return _plain(told.type, told.sync)
 
     def _is_lost(self, pod: Pod, known: _Known) -> bool:
         """Where the istiods do not tell, the agent's own word has to do."""
@@ -295,7 +340,7 @@ def _configured_json(one: Configured) -> dict[str, str]:
 
 
 def _plane_json(plane: ControlPlane) -> dict[str, Any]:
-    figures = plane.figures
+    figures = plane.figures or Figures()
     expires = figures.root_expires_s
     return {
         "namespace": plane.pod.namespace,
@@ -310,6 +355,15 @@ def _plane_json(plane: ControlPlane) -> dict[str, Any]:
         "rejects": dict(figures.rejects),
         "rootExpires": _moment(expires) if expires else "",
     }
+
+
+@lru_cache(maxsize=256)
+def _plain(type: str, sync: Sync) -> Configured:
+    return Configured(type, sync)
+
+
+def _minute(moment: datetime | None) -> str:
+    return moment.isoformat(timespec="minutes") if moment is not None else ""
 
 
 def _moment(seconds: float) -> str:

@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from services.chassis.errors import shortened
+from services.chassis.prometheus import uncollected
 from services.chassis.reading.jsons import read_json
 from services.chassis.reading.limits import Budget
 from services.chassis.telemetry.redaction import redacted_text
-from services.topology.cluster.forms import mapping, mappings, text
+from services.topology.cluster.forms import text
+from services.topology.cluster.objects import Sync
 
 AGENTS_QUERY = {
     "filter": r"^(cluster\.xds-grpc;?\.upstream_rq_active"
@@ -53,11 +56,13 @@ _MOST_VALUES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class ToldType:
-    """One type of configuration: nonces of what was sent and acknowledged last, "" for none."""
+    """One type of configuration; those of which there is nothing else to say are shared."""
 
     type: str
-    sent: str
-    acked: str
+    sync: Sync
+    """Never `STALE`, since an istiod tells no past."""
+    acked: str = ""
+    """Where something was sent and not acknowledged: the nonce that was acknowledged last."""
     error: str = ""
 
 
@@ -103,44 +108,79 @@ class Word:
     """How often its Envoy has rejected clusters or listeners since it started."""
 
 
-def read_syncz(body: bytes) -> list[ToldProxy]:
-    """Raises `ValueError` for another form, and `TooManyValues`."""
-    found = read_json(body, budget=Budget.fresh(nodes=_MOST_VALUES))
+def read_syncz(body: bytes) -> Iterator[ToldProxy]:
+    """One after the other, so that a caller can let others work in between. Raises `ValueError` for
+    another form, and `TooManyValues`."""
+    with uncollected():
+        found = read_json(body, budget=Budget.fresh(nodes=_MOST_VALUES))
     if not isinstance(found, list):
         raise ValueError("not a list of proxies")
-    return [proxy for one in mappings(found) if (proxy := _proxy(one)) is not None]
+    return _proxies(found)
 
 
-def _proxy(told: Mapping[str, Any]) -> ToldProxy | None:
-    """None for a client that is no pod's, such as a question of istioctl's."""
-    pod, _, namespace = text(told, "proxy").rpartition(".")
-    if not pod or not namespace:
-        return None
-    resources = mapping(told.get("resources"))
-    types = [_type(url, mapping(one)) for url, one in sorted(resources.items())]
-    if not resources:
-        types = [
-            ToldType(short, text(told, f"{name}_sent"), text(told, f"{name}_acked"))
-            for name, short in _FORMER.items()
-            if f"{name}_sent" in told
-        ]
-    return ToldProxy(
-        namespace=namespace,
-        pod=pod,
-        cluster=text(told, "cluster_id"),
-        type=text(told, "proxy_type"),
-        version=text(told, "istio_version"),
-        types=tuple(types),
-        sent_at=max((text(mapping(one), "sentTime") for one in resources.values()), default=""),
-    )
+def _proxies(found: list[Any]) -> Iterator[ToldProxy]:
+    """Most proxies of a mesh have the same types in the same state, and share one list of them."""
+    shared: dict[tuple[ToldType, ...], tuple[ToldType, ...]] = {}
+    # What was read is let go as it is taken, and not all at the end.
+    found.reverse()
+    while found:
+        one = found.pop()
+        # A client that is no pod's, such as a question of istioctl's, has another name.
+        if isinstance(one, dict) and (name := one.get("proxy")) and isinstance(name, str):
+            pod, _, namespace = name.rpartition(".")
+            if pod and namespace:
+                types = tuple(_types(one))
+                yield ToldProxy(
+                    namespace=namespace,
+                    pod=pod,
+                    cluster=text(one, "cluster_id"),
+                    type=text(one, "proxy_type"),
+                    version=text(one, "istio_version"),
+                    types=shared.setdefault(types, types),
+                    sent_at=max(_sent_times(one), default=""),
+                )
 
 
-def _type(url: str, told: Mapping[str, Any]) -> ToldType:
+def _types(told: Mapping[str, Any]) -> Iterator[ToldType]:
+    resources = told.get("resources")
+    if isinstance(resources, dict) and resources:
+        for url in sorted(resources):
+            one = resources[url]
+            if isinstance(one, dict):
+                yield _type(_short(url), one)
+        return
+    for name, short in _FORMER.items():
+        if f"{name}_sent" in told:
+            nonces = {"sent": told[f"{name}_sent"], "acked": told.get(f"{name}_acked")}
+            yield _type(short, nonces)
+
+
+def _type(short: str, told: Mapping[str, Any]) -> ToldType:
+    if error := told.get("lastError"):
+        # Envoy's words may quote what it was sent.
+        return ToldType(short, Sync.REJECTED, error=shortened(redacted_text(str(error))))
+    sent, acked = told.get("sent") or "", told.get("acked") or ""
+    if sent and sent != acked:
+        return ToldType(short, Sync.SENT, str(acked))
+    return _plain(short, Sync.SYNCED if sent else Sync.NOT_SENT)
+
+
+@lru_cache(maxsize=256)
+def _plain(short: str, sync: Sync) -> ToldType:
+    return ToldType(short, sync)
+
+
+@lru_cache(maxsize=256)
+def _short(url: str) -> str:
     name = url.rpartition("/")[2]
-    error = text(told, "lastError")
-    # Envoy's words may quote what it was sent.
-    why = shortened(redacted_text(error)) if error else ""
-    return ToldType(_SHORT.get(name, name), text(told, "sent"), text(told, "acked"), why)
+    return _SHORT.get(name, name)
+
+
+def _sent_times(told: Mapping[str, Any]) -> Iterator[str]:
+    resources = told.get("resources")
+    for one in resources.values() if isinstance(resources, dict) else ():
+        if isinstance(one, dict) and isinstance(at := one.get("sentTime"), str):
+            yield at
 
 
 # --- metrics --------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Answers:
     """What is asked, and the answer that the test gives."""
 
     asked: list[str] = field(default_factory=list)
-    proxies_of: Callable[[Pod], list[ToldProxy]] = lambda _: read_syncz(syncz(proxy()))
+    proxies_of: Callable[[Pod], list[ToldProxy]] = lambda _: list(read_syncz(syncz(proxy())))
 
     async def proxies(self, istiod: Pod) -> list[ToldProxy]:
         self.asked.append(f"proxies {istiod.name}")
@@ -105,7 +105,7 @@ async def test_one_that_does_not_answer_leaves_the_others(failure: Exception) ->
     def answer(asked: Pod) -> list[ToldProxy]:
         if asked.key == OTHER:
             raise failure
-        return read_syncz(syncz(proxy()))
+        return list(read_syncz(syncz(proxy())))
 
     found = surveying(Answers(proxies_of=answer), istiod(), istiod(OTHER), sidecar())
     await found.turn()

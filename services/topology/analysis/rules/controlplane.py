@@ -12,7 +12,7 @@ from services.topology.analysis.catalog import Rule, tell
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Key, Pod, Proxy, Sync
+from services.topology.cluster.objects import Istiod, Key, Pod, Proxy, Sync
 from services.topology.mesh.images import is_supported
 from services.topology.mesh.rejections import named_in
 
@@ -40,6 +40,13 @@ def _proxy(lens: Lens, proxy: Proxy) -> Iterator[Finding]:
         yield tell("MBS0105", owner, message)
 
 
+def _istiod(lens: Lens, istiod: Istiod) -> Iterator[Finding]:
+    pod: Pod | None = lens.get(kinds.POD, istiod.namespace, istiod.name)
+    if pod is not None and istiod.fails_pushes:
+        message = "It has failed to make or to send configuration within the last minutes."
+        yield tell("MBS0107", pod.owner or pod.key, message)
+
+
 def _rejections(lens: Lens, proxy: Proxy, pod: Pod, owner: Key) -> Iterator[Finding]:
     for one in proxy.configured:
         if one.sync is not Sync.REJECTED:
@@ -64,4 +71,5 @@ RULES = (
         kinds=(kinds.PROXY,),
         check=_proxy,
     ),
+    Rule(finds=("MBS0107",), kinds=(kinds.ISTIOD,), check=_istiod),
 )

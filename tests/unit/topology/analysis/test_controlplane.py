@@ -12,7 +12,7 @@ from services.topology.analysis.engine import Analysis
 from services.topology.analysis.findings import Finding
 from services.topology.analysis.rules import RULES
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Config, Configured, Key, Pod, Proxy, Sync
+from services.topology.cluster.objects import Config, Configured, Istiod, Key, Pod, Proxy, Sync
 from services.topology.cluster.state import State
 
 OWNER = Key(kinds.DEPLOYMENT, "shop", "web")
@@ -113,6 +113,15 @@ def test_a_code_is_found_of_the_workload_until_it_is_mended(code: str, wrong: Pr
 )
 def test_a_proxy_that_stands_well_is_no_finding(right: Proxy) -> None:
     assert found_in(pod(), right) == set()
+
+
+def test_an_istiod_that_fails_to_push_is_found_of_its_workload() -> None:
+    istiod = replace(pod("istiod-a"), owner=Key(kinds.DEPLOYMENT, "shop", "istiod"))
+    key = Key(kinds.ISTIOD, "shop", "istiod-a")
+    assert found_in(istiod, Istiod(key=key)) == set()
+    found = found_in(istiod, Istiod(key=key, fails_pushes=True))
+    assert places(found) == {("MBS0107", "Deployment shop/istiod")}
+    assert found_in(Istiod(key=key, fails_pushes=True)) == set()
 
 
 def test_a_proxy_whose_pod_is_gone_is_no_finding() -> None:

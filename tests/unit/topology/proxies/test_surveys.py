@@ -65,7 +65,7 @@ class Scene:
         return self.records()
 
     def records(self) -> dict[str, Proxy]:
-        return {record.name: record for found in self.survey.records().values() for record in found}
+        return {record.name: record for _, found in self.survey.records() for record in found}
 
 
 def of_type(record: Proxy, type: str = "CDS") -> Configured:
@@ -311,6 +311,23 @@ def test_the_answer_has_every_proxy_and_what_its_control_plane_counts() -> None:
         "rejectedSinceStart": 3,
     }
     assert [one["pod"] for one in scene.survey.answer(frozenset({"bank"}))["proxies"]] == ["db-0"]
+
+
+def test_pushes_fail_from_when_errors_become_more_until_they_have_not_for_a_while() -> None:
+    scene = Scene(istiod())
+    figures = read_figures(METRICS)
+
+    def fails(errors: int) -> bool:
+        scene.passed_s += 60
+        scene.survey.counted(ISTIOD, replace(figures, push_errors=errors))
+        [record] = scene.survey.istiods()
+        return record.fails_pushes
+
+    # Errors of a time before the survey began are nobody's news.
+    assert [fails(errors) for errors in (3, 3, 4, 4, 4)] == [False, False, True, True, True]
+    assert [fails(errors) for errors in (4, 0, 0, 2)] == [False, False, False, True]
+    # Restarted, and less than before at once.
+    assert fails(1)
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e30, -1e30])

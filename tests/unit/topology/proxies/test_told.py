@@ -8,33 +8,36 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import TooManyValues
+from services.topology.cluster.objects import Sync
 from services.topology.proxies import told
 from services.topology.proxies.told import ToldType, Word, read_figures, read_syncz, read_word
 from tests.unit.topology.proxies.pages import AGENT, METRICS, SENT_AT, proxy, status, syncz
 
+UPDATING = "Error adding/updating listener(s)"
+
 
 def test_a_proxy_is_told_with_each_type_of_its_configuration() -> None:
-    rejected = status("n2", "n1", "Error adding/updating listener(s)\n0.0.0.0_80: no such filter")
+    rejected = status("n2", "n1", f"{UPDATING}\n0.0.0.0_80: no such filter")
     [found] = read_syncz(syncz(proxy("a.b-0", CDS=status(), LDS=rejected, ECDS=status("", ""))))
 
     assert (found.namespace, found.pod, found.cluster) == ("shop", "a.b-0", "Kubernetes")
     assert (found.type, found.version, found.sent_at) == ("sidecar", "1.31.0", SENT_AT)
     assert set(found.types) == {
-        ToldType("CDS", "n1", "n1"),
-        ToldType("ECDS", "", ""),
-        ToldType("LDS", "n2", "n1", "Error adding/updating listener(s) 0.0.0.0_80: no such filter"),
+        ToldType("CDS", Sync.SYNCED),
+        ToldType("ECDS", Sync.NOT_SENT),
+        ToldType("LDS", Sync.REJECTED, error=f"{UPDATING} 0.0.0.0_80: no such filter"),
     }
 
 
 def test_an_older_istiod_tells_some_types_and_no_errors() -> None:
     old = {"proxy": "web-0.shop", "cluster_sent": "a", "cluster_acked": "a", "route_sent": "b"}
     [found] = read_syncz(json.dumps([old]).encode())
-    assert set(found.types) == {ToldType("CDS", "a", "a"), ToldType("RDS", "b", "")}
+    assert set(found.types) == {ToldType("CDS", Sync.SYNCED), ToldType("RDS", Sync.SENT)}
 
 
 @pytest.mark.parametrize("id", ["", "istioctl", ".shop", "web-0."])
 def test_who_is_no_pods_proxy_is_passed_over(id: str) -> None:
-    assert read_syncz(json.dumps([{"proxy": id}, 7, None]).encode()) == []
+    assert list(read_syncz(json.dumps([{"proxy": id}, 7, None]).encode())) == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"null", b'"text"'])
