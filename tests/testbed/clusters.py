@@ -52,8 +52,8 @@ _READY_TIMEOUT_S = 150.0
 _PATIENCE_S = 60.0
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _POLL_S = 0.05
-# A fifth of the API server's time went into collecting garbage that a larger heap can keep a while.
-_FEWER_COLLECTIONS = {"GOGC": "400", "GOMEMLIMIT": "768MiB"}
+# Two thirds of an API server's time went into collecting garbage when its heap came near the limit.
+_FEWER_COLLECTIONS = {"GOGC": "400", "GOMEMLIMIT": "1536MiB"}
 _TOO_MANY_REQUESTS = 429
 
 
