@@ -21,7 +21,7 @@ import yaml
 from deploy.local.processes import LaunchError
 from deploy.rights import Tier, surveying_rules, tier_rules
 from services.chassis.errors import MeshbusError, shortened
-from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.kubeconfigs import OWN_EXTENSIONS, parse_kubeconfig
 
 NAMESPACE = "meshbus-access"
 """Of its own: no installation of Meshbus lives there, so it can go without asking."""
@@ -179,7 +179,15 @@ def _cluster(kubectl: Kubectl) -> dict[str, Any]:
             "run Meshbus where the API server is reached itself"
         )
     known = ("server", "certificate-authority-data", "tls-server-name", "insecure-skip-tls-verify")
-    return {name: cluster[name] for name in known if cluster.get(name)}
+    kept = {name: cluster[name] for name in known if cluster.get(name)}
+    # What the person says to Meshbus about the cluster.
+    told = [
+        extension
+        for part in (cluster, view["contexts"][0]["context"])
+        for extension in part.get("extensions") or ()
+        if extension["name"].startswith(OWN_EXTENSIONS)
+    ]
+    return {**kept, "extensions": told} if told else kept
 
 
 def _kubeconfig(context: str, *, cluster: Mapping[str, Any], account: str, token: str) -> str:

@@ -22,6 +22,8 @@ from services.chassis.reading.limits import Budget
 from services.chassis.reading.yamls import YamlProblem, read_yaml
 
 SIZE_LIMIT_BYTES = 256 * 1024
+OWN_EXTENSIONS = "meshbus.io/"
+"""What names begin with that are meant for Meshbus."""
 _DEPTH_LIMIT = 16
 
 _PROGRAM_FIELDS = ("exec", "auth-provider")
@@ -36,7 +38,6 @@ _REFUSED_CLUSTER_FIELDS = {
     "certificate-authority": "it names a file",
     "proxy-url": "it sends the traffic through a proxy",
 }
-_OWN_EXTENSIONS = "meshbus.io/"
 _OTHER_ACCOUNT = (
     "`make kubeconfig CONTEXT=…` makes an account of its own with the least rights, and a "
     "kubeconfig with its token"
@@ -196,7 +197,7 @@ def _extensions(mapping: dict[str, Any]) -> dict[str, Any]:
     return {
         entry["name"]: entry.get("extension")
         for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict) and str(entry.get("name")).startswith(_OWN_EXTENSIONS)
+        if isinstance(entry, dict) and str(entry.get("name")).startswith(OWN_EXTENSIONS)
     }
 
 

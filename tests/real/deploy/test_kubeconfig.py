@@ -27,6 +27,7 @@ CASES = (
     ("watch", "", "pods", Tier.READ),
     ("list", "networking.istio.io", "virtualservices", Tier.READ),
     ("list", "gateway.networking.k8s.io", "httproutes", Tier.READ),
+    ("get", "", "services/proxy", Tier.READ),
     ("patch", "networking.istio.io", "virtualservices", Tier.MANIFESTS),
     ("create", "apps", "deployments", Tier.MANIFESTS),
     ("patch", "", "namespaces", Tier.MANIFESTS),
@@ -37,6 +38,7 @@ CASES = (
     ("create", "apiextensions.k8s.io", "customresourcedefinitions", Tier.FULL),
     ("create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", Tier.FULL),
     ("create", "", "pods/exec", None),
+    ("create", "", "services/proxy", None),
     ("impersonate", "", "users", None),
     ("create", "scheduling.k8s.io", "priorityclasses", None),
 )
@@ -141,6 +143,21 @@ def test_it_is_renewed_and_removed(person: Person) -> None:
     assert removed.returncode == 0, removed.stderr
     assert person.made() == ""
     assert "No resources found" in person.run("--remove").stderr
+
+
+def test_what_the_kubeconfig_says_to_meshbus_is_kept(person: Person, tmp_path: Path) -> None:
+    told = {"service": "metering/main", "labels": "cluster=blue"}
+    document = yaml.safe_load(person.cluster.kubeconfig_text)
+    document["contexts"][0]["context"]["extensions"] = [
+        {"name": "context_info", "extension": {"provider": "somebody"}},
+        {"name": "meshbus.io/prometheus", "extension": told},
+    ]
+    theirs = tmp_path / "theirs"
+    theirs.write_text(yaml.safe_dump(document))
+    done = person.run("--tier=read", f"--kubeconfig={theirs}")
+    assert done.returncode == 0, done.stderr
+    assert parse_kubeconfig(done.stdout).extensions == {"meshbus.io/prometheus": told}
+    assert "somebody" not in done.stdout
 
 
 def test_what_cannot_be_is_said(person: Person, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from deploy.rights import Tier, tier_rules
 from services.chassis.errors import TelemetryUnavailable
@@ -309,7 +310,8 @@ async def test_a_prometheus_is_noticed_when_it_comes_and_when_it_goes(
                 "annotate", "service", "prometheus", "-n", MONITORING, "meshbus.io/prometheus-"
             )
             await follower.until(lambda f: source(f, found))
-        await follower.until(lambda f: source(f, "Envoy"))
+        # Once the Service has gone as well, there is nothing more to say of it.
+        await follower.until(lambda f: source(f, "Envoy") and not f.info["telemetry"]["tried"])
     [info] = (await seen.ask("clusters"))["clusters"]
     assert info["telemetry"] == {"source": "Envoy", "state": "ok", "detail": "", "tried": []}
 
@@ -317,6 +319,46 @@ async def test_a_prometheus_is_noticed_when_it_comes_and_when_it_goes(
 def _tried(follower: Follower, name: str) -> str:
     tried = (follower.info.get("telemetry") or {}).get("tried", ())
     return next((text for text in tried if name in text and "service proxy" in text), "")
+
+
+async def test_a_registration_names_the_prometheus_of_its_cluster(
+    stack: Stack,
+    seen: Seeing,
+    meshery: Meshery,
+    cluster: Cluster,
+    egress: Egress,
+    namespaces: None,
+    pages: dict[str, Page],
+    scraping: Prometheus,
+) -> None:
+    """In a namespace where none is looked for; an address outside is not asked."""
+    token = parse_kubeconfig(cluster.kubeconfig_text).cluster
+
+    async def registered(told: dict[str, str]) -> None:
+        document = yaml.safe_load(cluster.kubeconfig_text)
+        extension = {"name": "meshbus.io/prometheus", "extension": told}
+        document["contexts"][0]["context"]["extensions"] = [extension]
+        kubeconfig = yaml.safe_dump(document)
+        async with Meshery(stack.gateway_address, [kubeconfig]).connected() as again:
+            await again.run("custom", body=config_map("registered"))
+
+    moved(pages, scraping)
+    async with seen.following(token) as follower:
+        await follower.until(lambda f: source(f, "Envoy"))
+        with opened(cluster, *objects("main", "default")):
+            await registered({"service": "default/main", "labels": "cluster=blue"})
+            named = "Prometheus default/main (named at the registration)"
+            await follower.until(lambda f: source(f, named))
+            answer = await seen.ask("metrics", cluster=token, query="count by (cluster) (up)")
+            assert [one["metric"] for one in answer["result"]] == [BLUE]
+        await registered({"url": scraping.url})
+        setting = "MESHBUS_TOPOLOGY_PROMETHEUS_FROM_CLUSTERS"
+        await follower.until(
+            lambda f: source(f, "Envoy") and setting in "".join(f.info["telemetry"]["tried"])
+        )
+    await meshery.run("custom", body=config_map("registered"), delete=True)
+    async with seen.following(token) as follower:
+        await follower.until(lambda f: source(f, "Envoy") and not f.info["telemetry"]["tried"])
 
 
 async def test_a_run_is_judged_by_the_clusters_own_prometheus(
