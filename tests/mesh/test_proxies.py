@@ -51,9 +51,13 @@ async def seen(stack: Stack, token: str) -> AsyncIterator[Seeing]:
 
 @pytest.fixture(scope="module")
 def istiod(mesh: RealCluster) -> Pod:
-    path = f"/api/v1/namespaces/{SYSTEM}/pods?labelSelector=app%3Distiod"
+    return pod_of(mesh, SYSTEM, "istiod")
+
+
+def pod_of(mesh: RealCluster, namespace: str, app: str) -> Pod:
+    path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3D{app}"
     [pod] = mesh.api.request("GET", path)["items"]
-    return Pod(key=Key(kinds.POD, SYSTEM, pod["metadata"]["name"]))
+    return Pod(key=Key(kinds.POD, namespace, pod["metadata"]["name"]))
 
 
 def filter_of(caller: Caller) -> dict[str, Any]:
@@ -182,12 +186,46 @@ async def test_a_rejection_is_told_with_its_object_until_it_is_gone(
     await standing(seen, caller, "synced")
 
 
+@pytest.mark.full
+async def test_a_proxy_that_reaches_no_istiod_is_lost(
+    seen: Seeing, mesh: RealCluster, token: str, injected: str
+) -> None:
+    """It takes the minute that a proxy has."""
+    lost = Caller(mesh, namespace=injected, name="lost")
+    await asyncio.to_thread(lost.start)
+    config = json.dumps({"discoveryAddress": "nowhere.istio-system.svc:15012"})
+    metadata = {"annotations": {"proxy.istio.io/config": config}}
+    patch = json.dumps({"spec": {"template": {"metadata": metadata}}})
+    where = ("deployment/lost", f"--namespace={injected}")
+    await asyncio.to_thread(mesh.kubectl, "patch", *where, f"--patch={patch}")
+    try:
+        async with seen.following(token, view="workload") as follower:
+            found = await follower.until(
+                lambda known: [
+                    one
+                    for one in known.findings.values()
+                    if one["code"] == "MBS0103" and one["object"]["name"] == "lost"
+                ],
+                within_s=4 * _WITHIN_S,
+            )
+            assert found[0]["level"] == "error"
+            await asyncio.to_thread(mesh.kubectl, "delete", *where)
+            await follower.until(
+                lambda known: not any(one["code"] == "MBS0103" for one in known.findings.values()),
+                within_s=_WITHIN_S,
+            )
+    finally:
+        await asyncio.to_thread(
+            mesh.kubectl, "delete", "--ignore-not-found", "serviceaccount/lost", *where
+        )
+
+
 # --- what it takes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rights", ["none", "get", "all"])
 async def test_what_istiod_tells_of_its_proxies_takes_a_right_of_its_own(
-    mesh: RealCluster, istiod: Pod, rights: str
+    mesh: RealCluster, istiod: Pod, caller: Caller, rights: str
 ) -> None:
     [of_proxies] = surveying_rules()
     rules = {
@@ -214,6 +252,10 @@ async def test_what_istiod_tells_of_its_proxies_takes_a_right_of_its_own(
                 return False
 
             await eventually(counts, what="the role to hold", within_s=_WITHIN_S)
+            # What is left without the right: metrics, and the agents' own words.
+            word = await source.word(pod_of(mesh, caller.namespace, caller.name))
+            assert word.is_connected
+            assert 0 < (word.expires_in_s or 0) <= 24 * 3600
             if rights == "all":
                 assert await source.proxies(istiod)
             else:

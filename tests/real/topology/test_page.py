@@ -195,8 +195,10 @@ async def test_the_panel_tells_everything_and_stays_open(page: Page, shop: Serve
     await details.locator("summary").click()
     await expect(details.locator("pre")).to_contain_text("hosts:\n  - cart")
     traffic = [{"protocol": "http", "rates": {"httpIn": "77.00"}}]
-    shop.change(parts([{**Shop.cart, "traffic": traffic}]))
+    stands = {"rejected": 1, "stale": 2}
+    shop.change(parts([{**Shop.cart, "traffic": traffic, "proxyStatus": stands}]))
     await expect(details).to_contain_text("77.00")
+    await expect(details).to_contain_text("1 rejected, 2 stale")
     await expect(details.locator("pre")).to_be_visible()
     shop.change({"findings": {"IST0101/cart": None}})
     await expect(details).not_to_contain_text("IST0101")
@@ -300,6 +302,9 @@ async def test_the_page_says_where_figures_come_from(page: Page, shop: Server) -
     panel = page.locator("#details")
     await expect(panel).to_contain_text(f"{found}, ok")
     await expect(panel).to_contain_text(passed)
+    told = {"state": "unavailable", "detail": "may not read how proxies stand with istiod"}
+    shop.change({INFO_PART: {"cluster": info(telemetry=telemetry, controlPlane=told)}})
+    await expect(panel).to_contain_text("unavailable, may not read how proxies stand with istiod")
 
 
 async def test_time_travel(page: Page, shop: Server) -> None:
