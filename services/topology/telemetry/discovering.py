@@ -8,8 +8,9 @@ the proxies do.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,6 +25,8 @@ from services.topology.telemetry.selecting import Selected
 from services.topology.telemetry.traffic import Flows, Telemetry
 
 _MOST_ASKED = 4
+_KNOWS_WITHIN_S = 3.0
+"""Many an API server does not reach its pods, and says nothing about it for long."""
 _DENIED_FOR_S = 60.0
 """How long a right that was missing is not tried again."""
 _KNOWN = f'group by (__name__) ({{__name__=~"{REQUESTS}|{Amount.TCP_SENT}"}})'
@@ -80,6 +83,7 @@ class Discovered:
         places = self._places()
         self._follow(places)
         tried = list(places.notes)
+        unfit = await self._unfit_before_used(places.found[:_MOST_ASKED], at)
         flows: Flows | None = None
         for number, place in enumerate(places.found):
             source = self._sources[place]
@@ -89,7 +93,11 @@ class Discovered:
             if number >= _MOST_ASKED:
                 tried.append(f"{place}: not asked, {number} others come first")
                 continue
-            found = await self._told(source, at=at, window_s=window_s, tried=tried)
+            if why := unfit.get(place):
+                tried.append(f"{place}: {why}")
+                continue
+            is_fit = place in unfit
+            found = await self._told(source, at, window_s=window_s, is_fit=is_fit, tried=tried)
             if isinstance(found, str):
                 tried.append(f"{place}: {found}")
                 continue
@@ -127,12 +135,19 @@ class Discovered:
             log.info("telemetry_source", source=name)
         self.name, self._used = name, source
 
+    async def _unfit_before_used(self, places: Sequence[Place], at: datetime) -> dict[Place, str]:
+        """Why each that goes before the one in use cannot be used; all are asked at once."""
+        used = self._used.place if self._used is not None else None
+        asked = places[: places.index(used)] if used in places else places
+        whys = await asyncio.gather(*(self._unfit(self._sources[place], at) for place in asked))
+        return dict(zip(asked, whys, strict=True))
+
     async def _told(
-        self, source: _Source, *, at: datetime, window_s: float, tried: list[str]
+        self, source: _Source, at: datetime, *, window_s: float, is_fit: bool, tried: list[str]
     ) -> Flows | str:
         """The flows that a Prometheus tells, or why it does not."""
         was_used = source is self._used
-        if not was_used and (why := await self._unfit(source, at)):
+        if not (was_used or is_fit) and (why := await self._unfit(source, at)):
             return why
         try:
             flows = await source.telemetry.flows(at=at, window_s=window_s)
@@ -152,7 +167,8 @@ class Discovered:
         if denied_at_s is not None and self._clock() - denied_at_s < _DENIED_FOR_S:
             return source.denied
         try:
-            known = await source.metrics.query(_KNOWN, at=at)
+            async with asyncio.timeout(_KNOWS_WITHIN_S):
+                known = await source.metrics.query(_KNOWN, at=at)
         except MetricsDenied as denied:
             if denied_at_s is None:
                 log.warning("telemetry_denied", source=str(source.place), reason=str(denied))
@@ -160,5 +176,7 @@ class Discovered:
             return source.denied
         except MetricsError as error:
             return str(error)
+        except TimeoutError:
+            return f"Prometheus did not answer within {_KNOWS_WITHIN_S:g} s"
         source.denied_at_s = None
         return "" if known else _UNKNOWING

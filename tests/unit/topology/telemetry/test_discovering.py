@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from services.chassis.errors import TelemetryUnavailable
 from services.chassis.prometheus import Metrics, MetricsError, Sample
+from services.topology.telemetry import discovering
 from services.topology.telemetry.discovering import Discovered, MetricsDenied
 from services.topology.telemetry.envoy import EnvoyTelemetry, Readings
 from services.topology.telemetry.places import Place, Places
@@ -74,7 +76,8 @@ async def test_the_first_that_knows_the_mesh_is_asked(world: World) -> None:
         "not asked, Prometheus istio-system/prometheus (found) comes first"
     )
     assert world.discovered.metrics is world.told[FIRST]
-    assert world.told[SECOND].asked == []
+    # While none is in use, all are asked whether they know the mesh, and nothing else.
+    assert len(world.told[SECOND].asked) == 1
     # One that is in use is not asked any more whether it knows the mesh.
     before = len(world.told[FIRST].asked)
     assert await world.flows() != {}
@@ -124,6 +127,24 @@ async def test_one_that_has_never_answered_holds_up_nobody(world: World) -> None
     world.told[FIRST].failing["known"] = "Prometheus did not answer within 10 s"
     assert await world.source() == str(SECOND)
     assert world.tried(FIRST) == "Prometheus did not answer within 10 s"
+
+
+async def test_those_that_say_nothing_hold_up_a_round_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovering, "_KNOWS_WITHIN_S", 0.05)
+    waiting = asyncio.Barrier(2)
+
+    async def says_nothing(_text: str, **_: object) -> list[Sample]:
+        await waiting.wait()
+        await asyncio.Event().wait()
+        return []
+
+    for told in world.told.values():
+        monkeypatch.setattr(told, "query", says_nothing)
+    assert await world.source() == "Envoy"
+    assert world.tried(FIRST) == world.tried(SECOND) == "Prometheus did not answer within 0.05 s"
+    assert waiting.n_waiting == 0
 
 
 async def test_one_that_lost_all_it_knew_is_left(world: World) -> None:
