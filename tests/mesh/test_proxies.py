@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -24,6 +25,8 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.adapters.istiods import ClusterProxies
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key, Pod
+from services.topology.proxies.told import short_type
+from tests.testbed import building
 from tests.testbed.callers import Caller
 from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import ISTIO_VERSION
@@ -105,8 +108,41 @@ async def standing(seen: Seeing, caller: Caller, wanted: str) -> dict[str, Any]:
     return found
 
 
+async def as_istioctl_says(seen: Seeing, mesh: RealCluster) -> None:
+    """Waits until ours and `istioctl proxy-status` say the same of every proxy and type."""
+    words = {"synced": "SYNCED", "not sent": "NOT_SENT", "rejected": "ERROR"}
+    words |= {"sent": "STALE", "stale": "STALE"}
+    both: list[set[tuple[str, str, str]]] = [set(), set()]
+
+    async def agree() -> bool:
+        told = (await seen.ask("proxies"))["proxies"]
+        both[0] = {
+            (f"{proxy['pod']}.{proxy['namespace']}", one["type"], words[one["sync"]])
+            for proxy in told
+            for one in proxy["configuration"]
+        }
+        both[1] = await asyncio.to_thread(theirs, mesh)
+        return both[0] == both[1]
+
+    await eventually(agree, what="both to say the same", within_s=_WITHIN_S)
+    assert both[0]
+
+
+def theirs(mesh: RealCluster) -> set[tuple[str, str, str]]:
+    command = [str(building.binary("istioctl")), "proxy-status", "--output=json"]
+    done = subprocess.run(
+        [*command, f"--kubeconfig={mesh.kubeconfig}"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return {
+        (proxy["node"]["id"], short_type(one["typeUrl"]), one.get("configStatus", ""))
+        for proxy in json.loads(done.stdout)["resources"]
+        for one in proxy.get("genericXdsConfigs", ())
+    }
+
+
 async def test_every_proxy_is_in_sync_under_its_istiod(
-    seen: Seeing, caller: Caller, istiod: Pod
+    seen: Seeing, mesh: RealCluster, caller: Caller, istiod: Pod
 ) -> None:
     proxy = await standing(seen, caller, "synced")
 
@@ -127,6 +163,7 @@ async def test_every_proxy_is_in_sync_under_its_istiod(
     [plane] = told["controlPlanes"]
     assert (plane["version"], plane["revision"], plane["tells"]) == (ISTIO_VERSION, "default", True)
     assert plane["proxies"] >= 1
+    await as_istioctl_says(seen, mesh)
     now = datetime.now(timezone.utc)
     assert datetime.fromisoformat(plane["rootExpires"]) > now + timedelta(days=300)
     [own] = [one for one in told["proxies"] if one["pod"] == proxy["pod"]]
@@ -160,6 +197,7 @@ async def test_a_rejection_is_told_with_its_object_until_it_is_gone(
                 within_s=_WITHIN_S,
             )
             report = await seen.ask("compliance", cluster=token)
+            await as_istioctl_says(seen, mesh)
         finally:
             await asyncio.to_thread(
                 mesh.kubectl, "delete", "envoyfilter", "unknown", f"--namespace={caller.namespace}"

@@ -147,7 +147,7 @@ def _types(told: Mapping[str, Any]) -> Iterator[ToldType]:
         for url in sorted(resources):
             one = resources[url]
             if isinstance(one, dict):
-                yield _type(_short(url), one)
+                yield _type(short_type(url), one)
         return
     for name, short in _FORMER.items():
         if f"{name}_sent" in told:
@@ -171,7 +171,8 @@ def _plain(short: str, sync: Sync) -> ToldType:
 
 
 @lru_cache(maxsize=256)
-def _short(url: str) -> str:
+def short_type(url: str) -> str:
+    """As istioctl calls a type: `CDS`; the last part of the URL of one that it does not know."""
     name = url.rpartition("/")[2]
     return _SHORT.get(name, name)
 
