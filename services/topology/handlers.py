@@ -28,7 +28,7 @@ from services.chassis.policy import Identity, Policy
 from services.chassis.prometheus import MetricsError
 from services.topology.analysis import vetting
 from services.topology.cluster import kinds
-from services.topology.cluster.objects import Config, Key
+from services.topology.cluster.objects import Config, Key, Standing
 from services.topology.drift.watching import Drifts
 from services.topology.feed import rendering
 from services.topology.feed.deltas import (
@@ -257,7 +257,7 @@ def queries(handlers: Handlers) -> list[Query]:
             handlers.findings,
         ),
         Query("vet", f"{{{of}}}", handlers.vet),
-        Query("proxies", f'{{{of}, "namespaces": [NAME]}}', handlers.proxies),
+        Query("proxies", f'{{{of}, "namespaces": [NAME], "standings": [NAME]}}', handlers.proxies),
         Query("compliance", f"{{{of}}}", handlers.compliance),
         Query("metrics", f'{{{of}, "query": PROMQL, {at}}}', answer_to=handlers.metrics),
         Query(
@@ -306,7 +306,12 @@ def _object(owned: Owned, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _proxies(owned: Owned, asked: dict[str, Any]) -> dict[str, Any]:
-    found = owned.survey.answer(_names(asked, "namespaces"))
+    standings = _names(asked, "standings")
+    if standings - set(Standing):
+        raise MalformedRequest(
+            "standings has a word that is none", remedy=f"send some of {', '.join(Standing)}"
+        )
+    found = owned.survey.answer(_names(asked, "namespaces"), standings)
     return {"cluster": owned.observer.state.cluster, **found}
 
 

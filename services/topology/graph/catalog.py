@@ -57,11 +57,22 @@ class MeshWorkload:
     wanted: int
     ready: int
     proxies: tuple[tuple[Standing, int], ...] = ()
-    """How many of its proxies do not stand well with their control plane, by how."""
+    """How many of its proxies stand how with their control plane; without those of which nobody
+    knows."""
 
     @property
     def key(self) -> Name:
         return self.namespace, self.name
+
+    @property
+    def synced_proxies(self) -> int:
+        """-1 where nobody tells of any."""
+        return dict(self.proxies).get(Standing.SYNCED, 0) if self.proxies else -1
+
+    @property
+    def troubled_proxies(self) -> dict[Standing, int]:
+        """Those that do not stand well."""
+        return {how: count for how, count in self.proxies if how is not Standing.SYNCED}
 
 
 def workload_of(pod: Pod) -> Name:
@@ -94,9 +105,8 @@ def _counted(pod: Pod) -> tuple[object, ...]:
 
 
 def standing_of(proxy: Proxy | None) -> Standing | None:
-    """How a proxy stands, where that is worth to be told on the graph; None where it stands well,
-    or nobody knows."""
-    if proxy is None or proxy.standing in (Standing.SYNCED, Standing.UNKNOWN):
+    """How a proxy stands; None where nobody knows."""
+    if proxy is None or proxy.standing is Standing.UNKNOWN:
         return None
     return proxy.standing
 

@@ -124,7 +124,7 @@ class Facts:
             "isGateway": self._gateway(workload, acting),
             "isWaypoint": is_waypoint(labels),
             "isK8sGatewayAPI": GATEWAY_NAME in labels,
-            "proxyStatus": {standing.value: count for standing, count in workload.proxies},
+            "proxyStatus": {how.value: count for how, count in workload.troubled_proxies.items()},
             "configs": _configs(acting),
         }
         services = self.catalog.fronts.get(workload.key, ())

@@ -148,5 +148,10 @@ def of_replicas(wanted: int, ready: int) -> Status:
     return Status.HEALTHY if ready >= wanted else Status.DEGRADED
 
 
+def of_proxies(has_trouble: bool) -> Status:
+    """Of a workload's proxies. One that is behind answers as before, so nothing fails yet."""
+    return Status.DEGRADED if has_trouble else Status.NA
+
+
 def worst(statuses: Iterable[Status]) -> Status:
     return max(statuses, default=Status.NA)

@@ -11,6 +11,7 @@ from services.topology.graph.facts import Facts, StandingHealth, merged, notes_o
 from services.topology.graph.health import (
     Limits,
     Status,
+    of_proxies,
     of_replicas,
     of_requests,
     tolerances,
@@ -218,7 +219,13 @@ class NodeMaker:
             entries = self.facts.entries((space, app), "" if form == APP else peer.version)
             return data | {"healthData": None} | entries
         facts = [self.facts.workload(workload) for workload in workloads]
-        status = worst(of_replicas(workload.wanted, workload.ready) for workload in workloads)
+        status = worst(
+            max(
+                of_replicas(workload.wanted, workload.ready),
+                of_proxies(bool(workload.troubled_proxies)),
+            )
+            for workload in workloads
+        )
         replicas = [_replicas(workload) for workload in workloads]
         if form == APP:
             data = {"app": name, **merged([fact.data for fact in facts])}
@@ -242,6 +249,7 @@ def _replicas(workload: MeshWorkload) -> Data:
         "desiredReplicas": workload.wanted,
         "currentReplicas": workload.pods,
         "availableReplicas": workload.ready,
+        "syncedProxies": workload.synced_proxies,
     }
 
 

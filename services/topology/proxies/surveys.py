@@ -307,12 +307,16 @@ class Survey:
         """What the last answers lack, and why."""
         return [plane.problem for plane in self.planes.values() if plane.problem]
 
-    def answer(self, namespaces: frozenset[str]) -> dict[str, Any]:
-        """The control planes and the proxies, of the namespaces or of all without any."""
+    def answer(
+        self, namespaces: frozenset[str] = frozenset(), standings: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
+        """The control planes, and the proxies of the namespaces that stand so; of all without
+        any."""
         pods = [pod for pod in self._proxied() if not namespaces or pod.namespace in namespaces]
+        told = [self._proxy_json(pod) for pod in sorted(pods, key=lambda pod: pod.key)]
         return {
             "controlPlanes": [_plane_json(plane) for plane in self.planes.values()],
-            "proxies": [self._proxy_json(pod) for pod in sorted(pods, key=lambda pod: pod.key)],
+            "proxies": [one for one in told if not standings or one["standing"] in standings],
         }
 
     def _proxy_json(self, pod: Pod) -> dict[str, Any]:

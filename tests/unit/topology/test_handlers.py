@@ -147,3 +147,12 @@ async def test_what_prometheus_does_not_answer_is_told() -> None:
             await handlers.metrics({**ASKED, **wrong}, OPERATOR)
     with pytest.raises(TelemetryUnavailable, match="no Prometheus is known of cluster blue"):
         await _metrics_handlers(EnvoyTelemetry()).metrics(ASKED, OPERATOR)
+
+
+async def test_proxies_are_told_by_how_they_stand() -> None:
+    handlers = _metrics_handlers(EnvoyTelemetry())
+    asked = {"cluster": "blue", "standings": ["lost", "rejected"]}
+    assert await handlers.proxies(asked) == {"cluster": "c1", "controlPlanes": [], "proxies": []}
+    with pytest.raises(MalformedRequest, match="a word that is none") as refused:
+        await handlers.proxies({**asked, "standings": ["gone"]})
+    assert "lost, rejected, stale, unknown, synced" in refused.value.remedy

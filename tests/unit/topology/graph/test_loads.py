@@ -192,6 +192,7 @@ def test_health_of_a_node() -> None:
             "desiredReplicas": 1,
             "currentReplicas": 1,
             "availableReplicas": 1,
+            "syncedProxies": -1,
         },
         "requests": {
             "inbound": {"http": {"200": 9.0, "500": 1.0}},

@@ -256,13 +256,23 @@ def test_a_node_tells_which_of_its_proxies_do_not_stand_well() -> None:
     found.put(pod(workload("cart"), 1), proxy(name, Sync.SYNCED), proxy(other, Sync.REJECTED))
     for view in (View.WORKLOAD, View.APP):
         assert node_of(found, view)["proxyStatus"] == {"rejected": 1}
+        assert node_of(found, view)["healthData"]["status"] == "Degraded"
+    assert synced(found) == 1
     found.put(proxy(name, Sync.STALE))
     assert node_of(found, View.WORKLOAD)["proxyStatus"] == {"rejected": 1, "stale": 1}
     # What the graph does not show makes no node anew.
     assert not found.put(proxy(name, Sync.STALE, version="1.31.1"))
-    found.put(proxy(name, Sync.SYNCED))
-    found.drop(Key(kinds.PROXY, NS, other))
+    found.put(proxy(name, Sync.SYNCED), proxy(other, Sync.SYNCED))
     assert "proxyStatus" not in node_of(found, View.WORKLOAD)
+    assert node_of(found, View.WORKLOAD)["healthData"]["status"] == "Healthy"
+    assert synced(found) == 2
+    found.drop(Key(kinds.PROXY, NS, name), Key(kinds.PROXY, NS, other))
+    assert synced(found) == -1
+
+
+def synced(found: Followed) -> int:
+    status = node_of(found, View.WORKLOAD)["healthData"]["workloadStatus"]
+    return int(status["syncedProxies"])
 
 
 def proxy(pod_name: str, sync: Sync, **more: Any) -> Proxy:

@@ -271,7 +271,7 @@ def test_the_answer_has_every_proxy_and_what_its_control_plane_counts() -> None:
     scene.survey.said(sidecar(), Word(3600.0, True, 3))
     for record in scene.told(proxy(LDS=status("n2", "n1", "no such filter"))).values():
         scene.state.put(record)
-    told = scene.survey.answer(frozenset())
+    told = scene.survey.answer()
 
     assert told["controlPlanes"] == [
         {
@@ -311,6 +311,8 @@ def test_the_answer_has_every_proxy_and_what_its_control_plane_counts() -> None:
         "rejectedSinceStart": 3,
     }
     assert [one["pod"] for one in scene.survey.answer(frozenset({"bank"}))["proxies"]] == ["db-0"]
+    rejecting = scene.survey.answer(standings=frozenset({"rejected", "lost"}))["proxies"]
+    assert [one["pod"] for one in rejecting] == ["web-0"]
 
 
 def test_pushes_fail_from_when_errors_become_more_until_they_have_not_for_a_while() -> None:
@@ -334,4 +336,4 @@ def test_pushes_fail_from_when_errors_become_more_until_they_have_not_for_a_whil
 def test_a_root_that_ends_at_no_time_is_not_told(seconds: float) -> None:
     scene = Scene(istiod())
     scene.survey.counted(ISTIOD, replace(read_figures(METRICS), root_expires_s=seconds))
-    assert scene.survey.answer(frozenset())["controlPlanes"][0]["rootExpires"] == ""
+    assert scene.survey.answer()["controlPlanes"][0]["rootExpires"] == ""
