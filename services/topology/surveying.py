@@ -84,17 +84,25 @@ class Surveying:
         for gone in self._refused.keys() - {istiod.key for istiod in istiods}:
             del self._refused[gone]
         agents = self.survey.agents(most=_MOST_AGENTS, turns=_AGENT_TURNS)
-        slots = asyncio.Semaphore(_AT_ONCE)
+        loop = asyncio.get_running_loop()
+        # Agents that do not answer must not keep istiod from being asked again in time.
+        last = loop.time() + self.every.total_seconds() / 2
+        few, some = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_AT_ONCE)
 
-        async def ask(pod: Pod, *, is_istiod: bool) -> None:
-            async with slots:
-                await (self._ask_istiod(pod) if is_istiod else self._ask_agent(pod))
+        async def ask_istiod(pod: Pod) -> None:
+            async with few:
+                await self._ask_istiod(pod)
+
+        async def ask_agent(pod: Pod) -> None:
+            async with some:
+                if loop.time() <= last:
+                    await self._ask_agent(pod)
 
         async with asyncio.TaskGroup() as asking:
             for pod in istiods:
-                asking.create_task(ask(pod, is_istiod=True))
+                asking.create_task(ask_istiod(pod))
             for pod in agents:
-                asking.create_task(ask(pod, is_istiod=False))
+                asking.create_task(ask_agent(pod))
         self._turn += 1
         await self._tell(has_istiods=bool(istiods))
 

@@ -52,6 +52,7 @@ class ClusterProxies:
         within: timedelta = timedelta(seconds=10),
         most_bytes: int = MOST_BYTES,
     ) -> None:
+        """`within` is for an istiod; an agent has half of it."""
         self._client = client
         self._port = port
         self._within = within
@@ -89,23 +90,38 @@ class ClusterProxies:
     async def figures(self, istiod: Pod) -> Figures:
         """What it counts."""
         return read_figures(
-            await self._page(istiod, self._port, "metrics", {}, most_bytes=_METRICS_BYTES)
+            await self._page(
+                istiod, self._port, "metrics", {}, most_bytes=_METRICS_BYTES, within=self._within
+            )
         )
 
     async def word(self, pod: Pod) -> Word:
         """What the agent of a proxy says of it."""
-        path = "stats/prometheus"
         return read_word(
-            await self._page(pod, _AGENT_PORT, path, AGENTS_QUERY, most_bytes=_WORD_BYTES)
+            await self._page(
+                pod,
+                _AGENT_PORT,
+                "stats/prometheus",
+                AGENTS_QUERY,
+                most_bytes=_WORD_BYTES,
+                within=self._within / 2,
+            )
         )
 
     async def _page(
-        self, pod: Pod, port: int, path: str, query: dict[str, str], *, most_bytes: int
+        self,
+        pod: Pod,
+        port: int,
+        path: str,
+        query: dict[str, str],
+        *,
+        most_bytes: int,
+        within: timedelta,
     ) -> bytes:
         """The beginning of a page; what comes after `most_bytes` is not read."""
         whole = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}:{port}/proxy/{path}"
         body = bytearray()
-        within_s = self._within.total_seconds()
+        within_s = within.total_seconds()
         try:
             async with (
                 asyncio.timeout(within_s),
