@@ -11,6 +11,7 @@ SPDY tunnel, a second framing and compression for a single request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import aiohttp
@@ -60,7 +61,9 @@ async def page_of(
                 subject=subject,
             ) as socket,
         ):
-            await socket.send_bytes(bytes([_DATA]) + request)
+            # One that closes at once has said why, or says nothing.
+            with contextlib.suppress(aiohttp.ClientConnectionError, ConnectionError):
+                await socket.send_bytes(bytes([_DATA]) + request)
             answer = await _answer(socket, most_bytes + _MOST_HEAD_BYTES, subject)
     except TimeoutError:
         raise ClusterUnreachable(f"{subject} does not answer in time", subject=subject) from None
