@@ -149,16 +149,16 @@ async def test_every_proxy_is_in_sync_under_its_istiod(
     assert proxy["type"] == "sidecar"
     assert proxy["istiod"] == f"{SYSTEM}/{istiod.name}"
     assert proxy["version"] == proxy["istiodVersion"] == ISTIO_VERSION
-    types = {one["type"] for one in proxy["configuration"] if one["sync"] == "synced"}
-    assert {"CDS", "LDS", "EDS"} <= types
 
     async def has_all() -> bool:
         told = await seen.ask("proxies")
         [plane] = told["controlPlanes"]
         [own] = [one for one in told["proxies"] if one["pod"] == proxy["pod"]]
-        return bool(plane["pushes"].get("lds") and own["certificateExpires"])
+        types = {one["type"] for one in own["configuration"] if one["sync"] == "synced"}
+        has_types = {"CDS", "LDS", "EDS"} <= types
+        return bool(has_types and plane["pushes"].get("lds") and own["certificateExpires"])
 
-    await eventually(has_all, what="figures and the certificate's end", within_s=_WITHIN_S)
+    await eventually(has_all, what="types, figures and the certificate", within_s=_WITHIN_S)
     told = await seen.ask("proxies")
     [plane] = told["controlPlanes"]
     assert (plane["version"], plane["revision"], plane["tells"]) == (ISTIO_VERSION, "default", True)
