@@ -217,7 +217,11 @@ async def test_a_rejection_is_told_with_its_object_until_it_is_gone(
 
         await follower.until(
             lambda known: (
-                not any(one["code"].startswith("MBS01") for one in known.findings.values())
+                not any(
+                    one["code"].startswith("MBS01")
+                    for one in known.findings.values()
+                    if one["object"]["namespace"] == caller.namespace
+                )
             ),
             within_s=_WITHIN_S,
         )
