@@ -171,10 +171,9 @@ async def test_a_split_before_its_services_keeps_traffic_and_follows(following: 
     await eventually(lambda: following.shares() == {"a": 3, "b": 1}, what="the shares")
     [told_so, *_] = [r.event for r in following.events(operation) if "Followed:" in r.event.summary]
     assert f"Service {SHOP}/{following.name}-a appeared" in told_so.summary
-    before = len(following.followings(operation))
     following.remove("b")
-    await following.applied(operation, count=before + 1)
-    assert following.shares() == {"a": None}
+    # Not a count of followings: Services that come apart may have brought several.
+    await eventually(lambda: following.shares() == {"a": None}, what="the one share", within_s=90.0)
     assert (
         f"Service {SHOP}/{following.name}-b went"
         in following.followings(operation)[-1].event.summary

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel
 
 from services.chassis.bus.records import Bucket, RevisionConflict
-from services.chassis.errors import BusUnavailable, ClusterBusy, LeaseLost
+from services.chassis.errors import BusUnavailable, ClusterBusy, DeadlineExpired, LeaseLost
+
+_PAUSE_S = 0.5
 
 T = TypeVar("T")
 
@@ -189,3 +191,33 @@ class Leases:
         with contextlib.suppress(RevisionConflict):
             return await self.bucket.create(key, value)
         return None
+
+
+@asynccontextmanager
+async def in_turn(
+    lease: Callable[[], AbstractAsyncContextManager[object]],
+    *,
+    fence: Fence,
+    until: datetime,
+    waits: Callable[[ClusterBusy], object] | None = None,
+) -> AsyncIterator[None]:
+    """Holds a lease for the block as soon as it is free: no client is there to try again.
+
+    `waits` is called once when another operation has it. Raises `DeadlineExpired` when it is not
+    free before `until`.
+    """
+    told = False
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                await stack.enter_async_context(lease())
+                break
+            except ClusterBusy as busy:
+                if until <= datetime.now(timezone.utc):
+                    raise DeadlineExpired(f"its turn never came: {busy.summary}") from None
+                if not told and waits is not None:
+                    waits(busy)
+                told = True
+            fence.check()
+            await asyncio.sleep(_PAUSE_S)
+        yield

@@ -17,12 +17,11 @@ from datetime import datetime, timezone
 import structlog
 
 from services.chassis.bus import envelopes
-from services.chassis.bus.leases import Fence, Leases
+from services.chassis.bus.leases import Fence, Leases, in_turn
 from services.chassis.bus.publishing import has_no_room
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.errors import (
     BusUnavailable,
-    ClusterBusy,
     DeadlineExpired,
     GrantRefused,
     Superseded,
@@ -96,8 +95,8 @@ class Followings:
 
         What is sent anew or deleted is followed no more before the first write, and a following
         that is under way is waited for: it would write later what its source was before.
-        Raises `Superseded` for a following whose source was sent anew, deleted, or is followed by
-        another operation, and `DeadlineExpired` when those under way do not end in time.
+        Raises `Superseded` for a following whose source was sent anew, deleted or followed
+        meanwhile, and `DeadlineExpired` when those under way do not end in time.
         """
         if not followed_operation(command.operation):
             sources = [*plan.ends, *(follow.source for follow in plan.follow)]
@@ -107,19 +106,18 @@ class Followings:
             await self._keep_all(command, plan, progress)
             return
         source = plan.follow[0].source
-        try:
-            async with self.leases.held(
-                _lease_of(following_key(command.cluster, source)),
-                operation=command.operation,
-                attempt=progress.attempt,
-                fence=fence,
-            ):
-                # It was judged before, and may have been ended in between.
-                _meant(await self._stored(command.cluster, source), command, source)
-                yield
-                await self._renew(command, plan)
-        except ClusterBusy as busy:
-            raise Superseded(f"{source[:160]} is followed by operation {busy.subject}") from None
+        lease = _lease_of(following_key(command.cluster, source))
+        async with in_turn(
+            lambda: self.leases.held(
+                lease, operation=command.operation, attempt=progress.attempt, fence=fence
+            ),
+            fence=fence,
+            until=command.deadline,
+        ):
+            # It was judged before, and may have been ended or renewed in between.
+            _meant(await self._stored(command.cluster, source), command, source)
+            yield
+            await self._renew(command, plan)
 
     async def forget(self, cluster: str) -> None:
         """Ends all following on a cluster."""

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from services.chassis.errors import (
-    ClusterBusy,
-    DeadlineExpired,
-    PlanRefused,
-)
+from services.chassis.bus.leases import in_turn
+from services.chassis.errors import PlanRefused
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, Ref, labels_of
 from services.chassis.messages import (
     AdvertisedOperation,
@@ -40,8 +35,6 @@ from services.lifecycle.manifests.writing import (
     refuse_duplicates,
     set_namespaces,
 )
-
-_PAUSE_FOR_THE_MESH_S = 1.0
 
 
 def plan_operation(
@@ -195,7 +188,12 @@ class _PlanRun:
         )
         work = dataclasses.replace(self.work, command=command)
         if operation.advertised.slot is SlotKind.MESH:
-            async with _waiting_for_mesh(work):
+            async with in_turn(
+                work.mesh_lease,
+                fence=work.fence,
+                until=work.command.deadline,
+                waits=lambda busy: work.progress.note(f"Waiting: {busy.summary}"),
+            ):
                 result = await operation.run(work)
         else:
             result = await operation.run(work)
@@ -249,23 +247,3 @@ def _groups(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
     for _, group in groupby(enumerate(steps), key):
         yield [step for _, step in group]
-
-
-@asynccontextmanager
-async def _waiting_for_mesh(work: Work) -> AsyncIterator[None]:
-    """Waits for the mesh's lease until the command's deadline: no client is there to try again."""
-    async with AsyncExitStack() as stack:
-        told = False
-        while True:
-            try:
-                await stack.enter_async_context(work.mesh_lease())
-                break
-            except ClusterBusy as busy:
-                if work.command.deadline <= datetime.now(timezone.utc):
-                    raise DeadlineExpired(f"the mesh was never free: {busy.summary}") from None
-                if not told:
-                    work.progress.note(f"Waiting: {busy.summary}")
-                    told = True
-                work.fence.check()
-                await asyncio.sleep(_PAUSE_FOR_THE_MESH_S)
-        yield

@@ -244,11 +244,18 @@ async def test_one_following_of_a_source_is_carried_out_at_a_time() -> None:
     await bed.carried_out(await sent(samples.split(), facts=there()))
     first = await again(bed, samples.split(), facts=ALL)
     second = again_of(first, attempt="cd")
+
+    async def carried_out_in_turn() -> None:
+        async with bed.turn(second):
+            raise AssertionError("the first has translated the source anew")
+
+    await bed.authority.judge(second, "translator")
     async with bed.turn(first):
-        with pytest.raises(Superseded, match=f"followed by operation {first.operation}"):
-            await bed.carried_out(second)
-        # Another worker takes over what one that died had begun.
-        await bed.carried_out(first)
+        waits = asyncio.create_task(carried_out_in_turn())
+        await asyncio.sleep(0.1)
+        assert not waits.done()
+    with pytest.raises(Superseded, match="sent anew or deleted since"):
+        await waits
 
 
 async def test_only_what_was_sent_is_kept() -> None:
