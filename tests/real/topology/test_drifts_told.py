@@ -46,7 +46,7 @@ async def test_an_edit_is_told_until_it_is_undone(
     await topology_meshery.run("custom", body=body)
     async with seen.following(token) as follower:
         await follower.until(lambda f: f.info)
-        await _edited(cluster, "edited", colour="red")
+        await _edited(cluster, "edited", colour="vermilion")
         told = await follower.until(lambda f: _drift(f, "edited"))
         assert (told["kind"], told["manager"]) == ("changed", "kubectl-patch")
         assert [change["path"] for change in told["changes"]] == ["data.colour"]
@@ -54,7 +54,7 @@ async def test_an_edit_is_told_until_it_is_undone(
         await _edited(cluster, "edited", colour="green")
         await follower.until(lambda f: not _drift(f, "edited"))
         # What it holds may be a secret.
-        assert not any("red" in json.dumps(data) for _, data in follower.events)
+        assert not any("vermilion" in json.dumps(data) for _, data in follower.events)
         await topology_meshery.run("custom", body=body, delete=True)
 
 
