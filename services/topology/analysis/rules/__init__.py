@@ -6,7 +6,6 @@ from services.topology.analysis.catalog import Rule
 from services.topology.analysis.rules import (
     ambient,
     authorization,
-    controlplane,
     destinationrules,
     gatewayapi,
     gateways,
@@ -37,6 +36,5 @@ RULES: tuple[Rule, ...] = (
     *workloads.RULES,
     *ambient.RULES,
     *proxies.RULES,
-    *controlplane.RULES,
     *webhooks.RULES,
 )

@@ -1,5 +1,5 @@
-"""Settings of proxies: Sidecars and Telemetries, and EnvoyFilters whose operations have no effect
-where they stand or another one after an upgrade."""
+"""Proxies: their Sidecars and Telemetries, EnvoyFilters whose operations have no effect where they
+stand or another one after an upgrade, and how they stand with their control plane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from services.topology.analysis.findings import Finding
 from services.topology.analysis.lenses import Lens
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import part, parts, text
-from services.topology.cluster.objects import Config
+from services.topology.cluster.objects import Config, Istiod, Key, Pod, Proxy, Sync
+from services.topology.mesh.images import is_supported
+from services.topology.mesh.rejections import named_in
 from services.topology.mesh.security import selector_of
 
 
@@ -99,6 +101,60 @@ def _has_version(patch: Mapping[str, Any]) -> bool:
     return bool(text(part(patch, "match", "proxy"), "proxyVersion"))
 
 
+# --- the control plane ----------------------------------------------------------------------------
+
+# Told of the workload that made the pods, so that all its pods make one finding; what a rejection
+# names is told of that object as well.
+
+
+def _proxy(lens: Lens, proxy: Proxy) -> Iterator[Finding]:
+    pod: Pod | None = lens.get(kinds.POD, proxy.namespace, proxy.name)
+    if pod is None:
+        return
+    owner = pod.owner or pod.key
+    if proxy.is_lost:
+        yield tell("MBS0103", owner, "No control plane of the cluster knows its proxies.")
+    stale = [one.type for one in proxy.configured if one.sync is Sync.STALE]
+    if stale:
+        message = f"Its proxies have not acknowledged {', '.join(stale)} for over a minute."
+        yield tell("MBS0101", owner, message)
+    yield from _rejections(lens, proxy, pod, owner)
+    if not is_supported(proxy.version, proxy.istiod_version):
+        message = (
+            f"Its proxies are of version {proxy.version}, their control plane of "
+            f"{proxy.istiod_version}."
+        )
+        yield tell("MBS0104", owner, message)
+    if proxy.is_expiring:
+        message = "The certificate of its proxies ends within minutes and has not been renewed."
+        yield tell("MBS0105", owner, message)
+
+
+def _istiod(lens: Lens, istiod: Istiod) -> Iterator[Finding]:
+    pod: Pod | None = lens.get(kinds.POD, istiod.namespace, istiod.name)
+    if pod is not None and istiod.fails_pushes:
+        message = "It has failed to make or to send configuration within the last minutes."
+        yield tell("MBS0107", pod.owner or pod.key, message)
+
+
+def _rejections(lens: Lens, proxy: Proxy, pod: Pod, owner: Key) -> Iterator[Finding]:
+    for one in proxy.configured:
+        if one.sync is not Sync.REJECTED:
+            continue
+        named = named_in(
+            lens,
+            one.error,
+            namespace=pod.namespace,
+            pod_labels=pod.pod_labels,
+            root=lens.mesh().root_namespace,
+        )
+        about = f" ({', '.join(map(str, named))})" if named else ""
+        message = f"Its proxies reject {one.type}{about}: {one.error}"
+        yield tell("MBS0102", owner, message)
+        for key in named:
+            yield tell("MBS0106", key, f"Proxies reject {one.type} for it: {one.error}")
+
+
 RULES = (
     Rule(finds=("KIA1006", "KIA1007"), kinds=(kinds.SIDECAR,), check=_sidecar),
     Rule(finds=("IST0157",), kinds=(kinds.TELEMETRY,), check=_providers),
@@ -107,4 +163,10 @@ RULES = (
         kinds=(kinds.ENVOY_FILTER,),
         check=_patches,
     ),
+    Rule(
+        finds=("MBS0101", "MBS0102", "MBS0103", "MBS0104", "MBS0105", "MBS0106"),
+        kinds=(kinds.PROXY,),
+        check=_proxy,
+    ),
+    Rule(finds=("MBS0107",), kinds=(kinds.ISTIOD,), check=_istiod),
 )
