@@ -54,6 +54,7 @@ class Report:
             yield f"* Accepted operations: {len(accepted)}; each ended exactly once."
             yield "* CMD holds no command, no record says running, DLQ holds the poison alone."
             yield "* No secret stands in a log or in NATS' files."
+            yield "* Every route that was made of a TrafficSplit belongs to one that is there."
         yield ""
         yield "## Load"
         yield ""
