@@ -109,7 +109,8 @@ async def test_a_watch_that_is_cut_again_and_again_loses_nothing(
             creating = asyncio.create_task(_create(cluster, name))
             proxy.cut()
             await creating
-        await follower.until(lambda f: all(_has(f, name) for name in names))
+        # A watch that a cut has left without an answer asks again after half a minute.
+        await follower.until(lambda f: all(_has(f, name) for name in names), within_s=180.0)
         for name in names:
             await _delete(cluster, name)
         await follower.until(lambda f: not any(_has(f, name) for name in names))

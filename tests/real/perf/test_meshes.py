@@ -173,7 +173,9 @@ async def test_a_route_that_is_no_slower_stays(
     final, _ = await decided(meshery, body, ingress)
     assert not final.failed, final.event
     assert ingress.stored_route() == {**before, "retries": {"attempts": 1}}
-    assert re.search(r"passed successfully on bed: same, p50 .* ms, p99 ", final.event.summary)
+    # A busy machine may have slowed the runs before the change so much that it looks like a gain.
+    told = r"passed successfully on bed: (same|improvement), p50 .* ms, p99 "
+    assert re.search(told, final.event.summary)
 
 
 async def test_too_few_runs_prove_nothing_and_roll_nothing_back(
