@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import pytest
 
 from tests.faults.soak.invariants import finals_of
@@ -24,7 +22,6 @@ from tests.testbed.waiting import eventually
 LANES = 3
 MORE = 6
 """Operations that are accepted after each server is gone."""
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class TrioStack(Stack):
@@ -66,23 +63,10 @@ class Clients:
         while not self.is_over.is_set():
             body = config_map(f"t{secrets.token_hex(4)}")
             for delete in (False, True):
-                operation = await self._accepted(body, delete=delete)
+                operation = await self.meshery.accepted("custom", body=body, delete=delete)
                 self.accepted.append(operation)
                 [final] = await self.meshery.finals(operation)
                 assert not final.failed, final.event
-
-    async def _accepted(self, body: str, *, delete: bool) -> str:
-        """Asks with one id until there is an answer, as a client does that wants it once."""
-        operation = str(uuid.uuid4())
-        while True:
-            try:
-                return await self.meshery.apply(
-                    "custom", body=body, delete=delete, operation=operation
-                )
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in _AWAY:
-                    raise
-            await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize(
