@@ -9,7 +9,6 @@ rejected: it only exports.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ import orjson
 from services.chassis.addresses import AddressPolicy, denied_address
 from services.chassis.errors import MalformedRequest, MeshbusError, TooManyValues, shortened
 from services.chassis.http import answers
+from services.chassis.memory import uncollected
 from services.chassis.reading.jsons import read_json
 from services.chassis.reading.limits import Budget
 
@@ -150,19 +150,6 @@ def vector_of(data: Any) -> list[Sample]:
         if kind == "scalar":
             return [Sample({}, float(result[1]))]
         return _samples(result)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Pauses the garbage collector for a block that makes many objects and no cycles, and does not
-    wait. It would walk through the samples again and again, and take half of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _checked(base_url: str, malformed: type[MeshbusError]) -> tuple[str, dict[str, str]]:

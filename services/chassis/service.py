@@ -29,7 +29,7 @@ from services.chassis.connections import Connections, affordable, raise_file_lim
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
 from services.chassis.files import Followed
 from services.chassis.health import Health
-from services.chassis.memory import return_large_blocks
+from services.chassis.memory import keep_started, return_large_blocks
 from services.chassis.policy import OPEN, Policy, read_policy
 from services.chassis.reading import limits as reading_limits
 from services.chassis.reading.limits import Limits
@@ -129,6 +129,7 @@ async def _serve(
                 policy=policy,
             )
             async with compose(chassis):
+                keep_started()
                 health.is_starting = False
                 log.info("service_ready", http_port=http_port)
                 await _first(stopping, bus.lost)

@@ -29,6 +29,8 @@ class Caller:
     connection: Callable[[], str]
     """A name that this connection of this identity has and no other one ever gets; "" where
     connections are not to be told apart, or not to be trusted for it."""
+    size: int
+    """Bytes of his request."""
 
 
 Unary = Callable[[Any, Caller], Awaitable[Any]]
@@ -132,7 +134,7 @@ class Handlers:
             lambda: designs.process_oam_body(
                 request.oam_comps, request.oam_config, limit=self.body_limit
             ),
-            size=request.ByteSize(),
+            size=caller.size,
         )
         lines = await self._deployed(request, body, caller)
         return pb.ProcessOAMResponse(message="\n".join(lines))
@@ -141,7 +143,7 @@ class Handlers:
         """Generations G and H: the same, in Meshery's newer model."""
         body = await read_aside(
             lambda: designs.provision_body(request.declarations, limit=self.body_limit),
-            size=request.ByteSize(),
+            size=caller.size,
         )
         lines = await self._deployed(request, body, caller)
         return pb.ProvisionResponse(message="\n".join(lines))

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import grpc
@@ -81,13 +81,13 @@ class Entrance:
         self.connections.used(address, port)
         return Account(call=method, address=address)
 
-    def admit(self, account: Account, context: Context) -> Caller:
+    def admit(self, account: Account, context: Context, *, size: int = 0) -> Caller:
         """Raises `NotAuthenticated` or `NotPermitted`."""
         account.admitted = self.door.admit(_evidence(context))
         identity = account.admitted.identity
         if not self.policy().knows(identity):
             raise NotPermitted(f"no rule is for {identity.name}", subject=identity.name)
-        return Caller(identity, account, lambda: self._connection(identity, context))
+        return Caller(identity, account, lambda: self._connection(identity, context), size)
 
     def _connection(self, identity: Identity, context: Context) -> str:
         found = self.connections.of(*_remote(context)) if self.keeps_peers else None
@@ -196,17 +196,21 @@ def _method_handler(
     )
 
 
-def _reading(
-    request: type[Message], *, most_fields: int
-) -> Callable[[bytes], Message | TooManyValues]:
-    """Reads a request, or says why it is not read: here an error would have no status yet."""
+class _Received(NamedTuple):
+    """A request as it came, or why it is not read: there an error would have no status yet."""
 
-    def read(body: bytes) -> Message | TooManyValues:
+    message: Message | TooManyValues
+    size: int
+    """Bytes on the wire. To ask a message of some MiB for it takes longer than to read it."""
+
+
+def _reading(request: type[Message], *, most_fields: int) -> Callable[[bytes], _Received]:
+    def read(body: bytes) -> _Received:
         try:
             require_few_fields(body, most=most_fields)
         except TooManyValues as error:
-            return error
-        return request.FromString(body)
+            return _Received(error, len(body))
+        return _Received(request.FromString(body), len(body))
 
     return read
 
@@ -219,7 +223,7 @@ def _unary_method(
     attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
     limit_s = None if method in _WAITING else entrance.deadline.total_seconds()
 
-    async def answer(request: Any, context: Context) -> Any:
+    async def answer(request: _Received, context: Context) -> Any:
         began = time.perf_counter()
         code = "OK"
         account = entrance.account(method, context)
@@ -228,11 +232,11 @@ def _unary_method(
             with traces.continued(
                 path, headers=headers, attributes=attributes, kind=SpanKind.SERVER
             ):
-                caller = entrance.admit(account, context)
-                if isinstance(request, TooManyValues):
-                    raise request
+                caller = entrance.admit(account, context, size=request.size)
+                if isinstance(request.message, TooManyValues):
+                    raise request.message
                 async with _at_most(limit_s):
-                    answered = await unary(request, caller)
+                    answered = await unary(request.message, caller)
                 entrance.close(account)
                 return answered
         except asyncio.CancelledError:

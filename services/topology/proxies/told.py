@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from services.chassis.errors import shortened
-from services.chassis.prometheus import uncollected
+from services.chassis.memory import uncollected
 from services.chassis.reading.jsons import read_json
 from services.chassis.reading.limits import Budget
 from services.chassis.telemetry.redaction import redacted_text

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from services.chassis.errors import TelemetryUnavailable
-from services.chassis.prometheus import Metrics, MetricsError, Sample, uncollected
+from services.chassis.memory import uncollected
+from services.chassis.prometheus import Metrics, MetricsError, Sample
 from services.topology.telemetry import queries
 from services.topology.telemetry.edges import Edges, IsWaypoint, is_named_waypoint
 from services.topology.telemetry.quantiles import bounds_of
