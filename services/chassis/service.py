@@ -29,7 +29,7 @@ from services.chassis.connections import Connections, affordable, raise_file_lim
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
 from services.chassis.files import Followed
 from services.chassis.health import Health
-from services.chassis.memory import keep_started, return_large_blocks
+from services.chassis.memory import collect_seldom, keep_started, return_large_blocks
 from services.chassis.policy import OPEN, Policy, read_policy
 from services.chassis.reading import limits as reading_limits
 from services.chassis.reading.limits import Limits
@@ -77,6 +77,7 @@ def run(service: str, settings_type: type[S], compose: Composer[S], *, http_port
     # grpc and forking do not go together; children are started by exec.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     return_large_blocks()
+    collect_seldom()
     try:
         settings, own = chassis_settings.load(settings_type, service=service)
     except SettingsError as error:

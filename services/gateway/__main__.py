@@ -39,7 +39,6 @@ from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.deadlines import Deadlines
 from services.gateway.door.identities import Door, Issuer
-from services.gateway.door.jwt import read_keys
 from services.gateway.door.tokens import read_tokens
 from services.gateway.handlers import Handlers
 from services.gateway.intake import Intake, Peers
@@ -216,6 +215,9 @@ def _entrance(chassis: Chassis[GatewaySettings], port: int) -> Entrance:
 def _door(own: GatewaySettings) -> Door:
     issuer = None
     if own.jwt_keys is not None:
+        # It brings cryptography.
+        from services.gateway.door.jwt import read_keys
+
         issuer = Issuer(
             keys=Followed("MESHBUS_GATEWAY_JWT_KEYS", own.jwt_keys, read=read_keys),
             name=own.jwt_issuer,

@@ -8,10 +8,12 @@ come in pieces, and reading ends at a bound of bytes or where they were compress
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -99,9 +101,8 @@ def session(
     """
     watched = aiohttp.TraceConfig()
     watched.on_request_redirect.append(_refuse_redirect)
-    connector = aiohttp.TCPConnector(
-        limit=connections, socket_factory=policy.socket, ssl=options.pop("ssl", True)
-    )
+    tls = options.pop("ssl") if "ssl" in options else trusting_the_machine()
+    connector = aiohttp.TCPConnector(limit=connections, socket_factory=policy.socket, ssl=tls)
     headers = {"Accept-Encoding": _ACCEPTED, **options.pop("headers", {})}
     return aiohttp.ClientSession(
         connector=connector,
@@ -113,6 +114,14 @@ def session(
         trace_configs=[watched],
         **options,
     )
+
+
+@cache
+def trusting_the_machine() -> ssl.SSLContext:
+    """TLS that trusts whom the machine does, as all of HTTP has it where nothing else is said."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 async def _refuse_redirect(*_: object) -> None:

@@ -15,7 +15,8 @@ class Piece(BaseModel):
     """Part of a message. Unknown fields are ignored: a newer sender may add some."""
 
     # Ids and digests never come twice: pydantic would keep 16 384 of them for nothing.
-    model_config = ConfigDict(frozen=True, extra="ignore", cache_strings="keys")
+    # No service reads or writes all messages, so what checks one is made when the first comes.
+    model_config = ConfigDict(frozen=True, extra="ignore", cache_strings="keys", defer_build=True)
 
 
 class Message(Piece):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 from services.chassis.connections import affordable
 from services.chassis.files import Followed
 from services.gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 # Go's gRPC, with which Meshery is built, takes answers of 4 MiB.
 _LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
@@ -99,6 +95,10 @@ def _configuration(
 
 def _check(certificate: bytes, key: bytes, authorities: bytes | None) -> None:
     """Raises `ValueError` for files that do not fit; gRPC would fail each handshake instead."""
+    # A tenth of the start, for who serves by TLS.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     chain = x509.load_pem_x509_certificates(certificate)
     private = load_pem_private_key(key, password=None)
     if _public(chain[0].public_key()) != _public(private.public_key()):
@@ -108,6 +108,8 @@ def _check(certificate: bytes, key: bytes, authorities: bytes | None) -> None:
 
 
 def _public(key: PublicKeyTypes) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

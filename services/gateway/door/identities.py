@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+from typing import TYPE_CHECKING, Any
 
 from services.chassis.errors import NotAuthenticated
 from services.chassis.files import Followed
 from services.chassis.policy import LOCAL, LONGEST_NAME, RESERVED, Identity
-from services.gateway.door import jwt
 from services.gateway.door.tokens import Tokens
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from services.gateway.door import jwt
+
+# `jwt` and certificates bring the package cryptography, a tenth of the start: who lets in by
+# neither needs none of it.
 _BEARER = "bearer "
 
 
@@ -94,6 +97,8 @@ class Door:
         raise NotAuthenticated("the call's token is not accepted")
 
     def _of_jwt(self, token: str, issuer: Issuer) -> Identity:
+        from services.gateway.door import jwt
+
         try:
             told = jwt.claims(
                 token,
@@ -113,6 +118,9 @@ def _of_certificate(pem: bytes) -> Identity:
 
     A SPIFFE id goes before the common name, which workloads' certificates do not have.
     """
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         names = [_spiffe(certificate), *_attributes(certificate, NameOID.COMMON_NAME)]
@@ -123,6 +131,8 @@ def _of_certificate(pem: bytes) -> Identity:
 
 
 def _spiffe(certificate: x509.Certificate) -> str:
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from services.perf.comparison.resampling import LEAST_ROWS, span
+from services.perf.comparison.metrics import LEAST_ROWS, span
 from services.perf.measurements.measurements import Measurement
 from services.perf.measurements.tallies import TallyMessage
 

@@ -25,9 +25,8 @@ from services.perf.comparison.differences import (
     Sides,
     differences,
 )
+from services.perf.comparison.metrics import LEAST, QUANTILES, Metric
 from services.perf.comparison.observations import observed
-from services.perf.comparison.resampling import LEAST, QUANTILES, Metric
-from services.perf.comparison.spending import levels
 from services.perf.measurements.measurements import Measurement
 
 _FEW_FAILED = 0.005
@@ -233,6 +232,9 @@ def judged(
     """`comparison` with the verdict that the runs of the two sides give."""
     look_level = comparison.level
     if looks:
+        # It brings numpy.
+        from services.perf.comparison.spending import levels
+
         look_level = levels(comparison.level, tuple(looks))[looks.index(len(sides.after))]
     found, untested = differences(
         sides, threshold=comparison.threshold, level=look_level, is_rate_kept=is_rate_kept

@@ -16,9 +16,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.perf.comparison.metrics import LEAST, QUANTILES, Metric
 from services.perf.comparison.observations import Observation
 from services.perf.comparison.quantiles import quantile_of_t, tail_of_t
-from services.perf.comparison.resampling import LEAST, QUANTILES, Metric
 
 TIMES = (Metric.P50, Metric.P90, Metric.P99, Metric.MEAN)
 DECIDING = (Metric.P50, Metric.P90, Metric.P99, Metric.FAILED, Metric.RATE)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.perf.comparison.comparability import stages
-from services.perf.comparison.resampling import QUANTILES, Metric, table
+from services.perf.comparison.metrics import QUANTILES, Metric
 from services.perf.measurements.histograms import Histogram
 from services.perf.measurements.measurements import Measurement
 
@@ -32,6 +32,9 @@ class Observation:
 
 def observed(run: Measurement) -> Observation:
     """The run as one observation. Takes a few milliseconds."""
+    # It brings numpy.
+    from services.perf.comparison.resampling import table
+
     intervals = table(stages(run))
     durations = Histogram.of(run.tally.durations)
     told = {metric: float(durations.percentile_us(q * 100)) for metric, q in QUANTILES.items()}

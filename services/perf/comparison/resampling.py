@@ -15,11 +15,11 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from services.perf.comparison.metrics import LEAST, QUANTILES, Metric, span
 from services.perf.measurements.histograms import HistogramMessage, slot_range
 from services.perf.measurements.tallies import IntervalMessage, TallyMessage
 
@@ -27,26 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 200
 """Draws: they tell an error to five in a hundred, which is more than a few runs can use."""
-LEAST = 1e-6
-"""Below any time and rate; logarithms begin here."""
-LEAST_ROWS = 3
-"""Intervals that a stage needs so that blocks of them can be drawn."""
 _MOST_ROWS = 120
 _LEAST_INNER_ROWS = 3
-
-
-class Metric(StrEnum):
-    """Figures that are compared."""
-
-    P50 = "p50"
-    P90 = "p90"
-    P99 = "p99"
-    MEAN = "mean"
-    FAILED = "failed"
-    RATE = "rate"
-
-
-QUANTILES = {Metric.P50: 0.5, Metric.P90: 0.9, Metric.P99: 0.99}
 
 
 def scaled(metric: Metric, value: Floats) -> Floats:
@@ -166,12 +148,6 @@ def table(stages: Sequence[TallyMessage]) -> Table:
         inner_s=np.array(inner_s),
         stretches=stretches,
     )
-
-
-def span(tally: TallyMessage) -> int:
-    """Intervals from the first request to the last one, with those between that hold none."""
-    indices = [interval.index for interval in tally.intervals]
-    return max(indices) - min(indices) + 1 if indices else 0
 
 
 def _rows(tally: TallyMessage, *, together: int) -> list[list[IntervalMessage]]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field, PlainSerializer
 
 from services.chassis.messages.models import Piece
@@ -163,6 +162,9 @@ def summed(messages: Sequence[HistogramMessage]) -> Histogram:
         for message in messages:
             total.merge_message(message)
         return total
+    # Only who merges a run needs it, and it is a tenth of a start.
+    import numpy as np
+
     slots = np.fromiter(chain.from_iterable(m.slots for m in messages), dtype=np.int64)
     counts = np.fromiter(chain.from_iterable(m.counts for m in messages), dtype=np.int64)
     if slots.size:

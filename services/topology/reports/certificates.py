@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID
-
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
-_NAMES = {NameOID.COMMON_NAME: "CN", NameOID.ORGANIZATION_NAME: "O"}
+_NAMES = {"2.5.4.3": "CN", "2.5.4.10": "O"}
+"""Common name and organization, by their object identifiers."""
 _MOST_BYTES = 64 * 1024
 
 
@@ -58,9 +55,13 @@ def of_der(der: bytes) -> Certificate:
     """One certificate."""
     if len(der) > _MOST_BYTES:
         raise MalformedCertificate("longer than any certificate")
+    # A part of the start that only reports need.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
     try:
         read = x509.load_der_x509_certificate(der)
-        names = [(_NAMES.get(name.oid), name.value) for name in read.subject]
+        names = [(_NAMES.get(name.oid.dotted_string), name.value) for name in read.subject]
         return Certificate(
             ", ".join(
                 f"{short}={value}" for short, value in names if short and isinstance(value, str)

@@ -10,15 +10,17 @@ import csv
 import io
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from services.topology.cluster.kinds import short
 from services.topology.cluster.objects import Key, Standing
 from services.topology.mesh.security import Mode
 from services.topology.reports.compliance import ClusterReport, Line, Root, totals
 from services.topology.reports.posture import Access, How
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 COLUMNS = (
     "cluster",
@@ -40,14 +42,6 @@ COLUMNS = (
 )
 _SOON = timedelta(days=30)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_PAGE = Environment(
-    loader=PackageLoader("services.topology.reports", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-).get_template("compliance.html")
 _MODES = {
     Mode.STRICT: "good",
     Mode.PERMISSIVE: "warn",
@@ -129,11 +123,26 @@ def _named(key: Key | None) -> str:
 
 def to_html(reports: Sequence[ClusterReport], *, stylesheet: str | None = None) -> str:
     """A whole page. `stylesheet` is the address of one to link instead of the styles inside."""
-    return _PAGE.render(
+    return _page().render(
         clusters=[_cluster(report) for report in reports],
         columns=COLUMNS[1:],
         stylesheet=stylesheet,
     )
+
+
+@cache
+def _page() -> Template:
+    """Made when the first report is asked for: who needs none starts without jinja2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("services.topology.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    ).get_template("compliance.html")
 
 
 def _cluster(report: ClusterReport) -> dict[str, Any]:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pytest
 
 from services.perf.comparison.comparing import Change, Comparison, Outcome, compare
+from services.perf.comparison.metrics import Metric
 from services.perf.comparison.observations import observed
 from services.perf.comparison.quantiles import quantile_of_t, tail_of_t
-from services.perf.comparison.resampling import Metric
 from services.perf.comparison.spending import levels
 from services.perf.definitions.loads import GeneratorName, Protocol
 from services.perf.measurements.histograms import Histogram

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from services.perf.comparison.comparing import Outcome
+from services.perf.comparison.metrics import Metric
 from services.perf.comparison.observations import observed
-from services.perf.comparison.resampling import Metric
 from services.perf.measurements.histograms import Histogram
 from tests.bench.gate import Rates, Setting, comparisons
 from tests.bench.simulated_runs import Service, simulated
