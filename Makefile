@@ -14,7 +14,7 @@ LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image release clean
+.PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench profile gate-simulation faults fuzz soak bed bed-down proto lock docs site sbom audit image release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -77,6 +77,9 @@ unit: $(READY) ## only the tests that need no bed
 bench: $(READY) $(PAGE) ## the side-by-side measurements; writes their pages in docs/reference
 	@$(BIN)/python -m tests.testbed.building
 	@$(BIN)/python -m tests.bench
+
+profile: $(READY) ## where the time of one work goes (WORK=graph|smi|start-gateway|accept|…; MEMORY=1)
+	@$(BIN)/python -m tests.bench.profiles $(if $(MEMORY),--memory) $(WORK)
 
 gate-simulation: $(READY) ## how often a performance gate is wrong: minutes of simulation
 	@$(BIN)/python -m tests.bench.gate

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,7 +35,7 @@ from tests.testbed.bodies import PURGE
 from tests.testbed.building import distributions_folder
 from tests.testbed.clusters import Cluster, kubectl_path
 from tests.testbed.generations import Generation, GenerationClient
-from tests.testbed.meshery import Meshery
+from tests.testbed.meshery import Meshery, Received
 from tests.testbed.recipe import ISTIO_VERSION, KUBERNETES_VERSION
 from tests.testbed.stack import ROOT, Stack
 from tests.testbed.stored import admin_bus
@@ -44,6 +44,8 @@ PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 LOADS_PAGE = PAGE.with_name("performance-tests.md")
 TOPOLOGY_PAGE = PAGE.with_name("live-graph.md")
 _VIRTUAL_SERVICES = 10
+_AT_ONCE = 100
+"""Events that a worker has under way."""
 
 Timed = Callable[[], Awaitable[float]]
 
@@ -177,33 +179,76 @@ class Bench:
         await self.meshery.finals(operation)
         return seconds
 
+    async def turns(self, work: str, count: int) -> None:
+        """Does one of the works of `make profile` so often, one after the other."""
+        if work == "accept":
+            for number in range(count):
+                await self.accept(number)
+        elif work == "events":
+            await self.many_events(count)
+        elif work == "install":
+            for _ in range(count):
+                await self.install()
+                await self.clean()
+        else:
+            await self.install()
+            async with GenerationClient(Generation.F, self.stack.gateway_address) as client:
+                text = self.cluster.kubeconfig_text
+                for number in range(count):
+                    await translations.process_oam(client, text, "profile", revision=number)
+
     async def streamed(self) -> None:
         """From a worker's publish to the client's read, NATS' acknowledged write included."""
         say("event to client")
-        bus = await connect(self.stack.settings("lifecycle"), service="lifecycle")
-        publisher = Publisher(bus)
         samples = []
-        try:
+        async with self.publishing() as publisher:
             for number in range(self.scale.samples):
-                operation = f"bench-{uuid.uuid4()}"
-                event = Event(
-                    operation=operation,
-                    kind="bench",
-                    service="lifecycle",
-                    cluster="bench",
-                    sequence=number + 1,
-                    phase=Phase.NOTE,
-                    summary="an event of the benchmark",
-                )
+                event = _event(f"bench-{uuid.uuid4()}", number)
                 began = time.monotonic()
                 await publisher.event(event)
-                await self.meshery.until(lambda o=operation: bool(self.meshery.of(o)))  # type: ignore[misc]
-                samples.append(self.meshery.of(operation)[0].at - began)
-        finally:
-            await bus.close()
+                await self.meshery.until(
+                    lambda e=event: bool(self.meshery.of(e.operation))  # type: ignore[misc]
+                )
+                samples.append(self.meshery.of(event.operation)[0].at - began)
         self.latencies.append(
             Latency(name="Progress event, worker to client", samples=samples, bar_p50_ms=4.0)
         )
+
+    async def many_events(self, count: int) -> float:
+        """Events of many operations as fast as a worker stores them; seconds from the first of
+        them to the client's last."""
+        operations = [f"bench-{uuid.uuid4()}" for _ in range(_AT_ONCE)]
+        left = count
+        done = asyncio.Event()
+
+        def came(received: Received) -> None:
+            nonlocal left
+            if received.event.operation_id in wanted:
+                left -= 1
+            if left <= 0:
+                done.set()
+
+        wanted = frozenset(operations)
+        async with self.publishing() as publisher:
+            self.meshery.listeners.append(came)
+            began = time.monotonic()
+            for first in range(0, count, _AT_ONCE):
+                some = range(first, min(count, first + _AT_ONCE))
+                events = [_event(operations[number - first], first) for number in some]
+                await asyncio.gather(*(publisher.event(event) for event in events))
+            await done.wait()
+            took_s = time.monotonic() - began
+            self.meshery.listeners.remove(came)
+        return took_s
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[Publisher]:
+        """As a worker publishes."""
+        bus = await connect(self.stack.settings("lifecycle"), service="lifecycle")
+        try:
+            yield Publisher(bus)
+        finally:
+            await bus.close()
 
     async def memory(self) -> None:
         """The gateway with a hundred streams, the worker over an install."""
@@ -400,6 +445,18 @@ def virtual_services(prefix: str) -> str:
     )
     names = [f"{prefix}-{number}" for number in range(_VIRTUAL_SERVICES)]
     return "---\n".join(template.format(name=name) for name in names)
+
+
+def _event(operation: str, number: int) -> Event:
+    return Event(
+        operation=operation,
+        kind="bench",
+        service="lifecycle",
+        cluster="bench",
+        sequence=number + 1,
+        phase=Phase.NOTE,
+        summary="an event of the benchmark",
+    )
 
 
 async def settled(bus: Bus) -> None:

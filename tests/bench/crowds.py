@@ -70,12 +70,13 @@ async def _application(client: KubeClient, number: int) -> None:
     name, space = f"app-{number}", namespace_of(number)
     labels = {"app": name, "version": "v1"}
     await post(client, f"/api/v1/namespaces/{space}/services", service(name, labels))
-    await post(client, f"/apis/apps/v1/namespaces/{space}/deployments", _deployment(name, labels))
+    await post(client, f"/apis/apps/v1/namespaces/{space}/deployments", deployment(name, labels))
     path = f"/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices"
-    await post(client, path, _slice(name, number))
+    await post(client, path, endpoints(name, number))
     for index in range(PODS_EACH):
-        pod = _pod(f"{name}-{_HASH}-{index}", name, labels)
-        await post(client, f"/api/v1/namespaces/{space}/pods", pod)
+        await post(
+            client, f"/api/v1/namespaces/{space}/pods", pod(pod_name(name, index), name, labels)
+        )
     status = {"status": {"replicas": PODS_EACH, "readyReplicas": PODS_EACH}}
     await client.request(
         "PATCH",
@@ -97,7 +98,7 @@ def _template(labels: dict[str, str]) -> dict[str, Any]:
     return {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
 
 
-def _deployment(name: str, labels: dict[str, str]) -> dict[str, Any]:
+def deployment(name: str, labels: dict[str, str]) -> dict[str, Any]:
     spec = {
         "replicas": PODS_EACH,
         "selector": {"matchLabels": labels},
@@ -106,11 +107,15 @@ def _deployment(name: str, labels: dict[str, str]) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
-def _pod(name: str, deployment: str, labels: dict[str, str]) -> dict[str, Any]:
+def pod_name(application: str, index: int) -> str:
+    return f"{application}-{_HASH}-{index}"
+
+
+def pod(name: str, owner_name: str, labels: dict[str, str]) -> dict[str, Any]:
     owner = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
-        "name": f"{deployment}-{_HASH}",
+        "name": f"{owner_name}-{_HASH}",
         "uid": "00000000-0000-0000-0000-000000000000",
         "controller": True,
     }
@@ -119,7 +124,7 @@ def _pod(name: str, deployment: str, labels: dict[str, str]) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {**template["spec"], "nodeName": "bed-node-0"}}
 
 
-def _slice(name: str, number: int) -> dict[str, Any]:
+def endpoints(name: str, number: int) -> dict[str, Any]:
     addresses = [
         f"10.{64 + index}.{number // 250}.{number % 250 + 1}" for index in range(PODS_EACH)
     ]

@@ -79,8 +79,8 @@ class Memory:
         return f"| {self.name} | {self.peak_mib:.0f} MiB | ≤ {self.bar_mib:.0f} MiB | {verdict} |"
 
 
-def peak_memory_mib(pid: int) -> float:
-    """VmHWM of a process."""
+def peak_memory_mib(pid: int | str) -> float:
+    """VmHWM of a process; "self" is this one."""
     with open(f"/proc/{pid}/status") as status:
         for line in status:
             if line.startswith("VmHWM:"):
