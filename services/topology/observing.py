@@ -207,8 +207,8 @@ class Observer:
         process do something else in between.
         """
         changes, self._changes = self._changes, []
-        self.analysis.touch(changes)
         for few in _slices(changes):
+            self.analysis.touch(few)
             parts = self.graph.changed(few)
             if parts:
                 yield parts

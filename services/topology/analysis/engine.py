@@ -10,6 +10,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import NamedTuple
 
 import structlog
 
@@ -27,6 +28,10 @@ _MOST_OF_A_CODE = 10
 VirtualServices of one host would be a quarter of a million findings."""
 
 
+_NOTHING: frozenset[Finding] = frozenset()
+_UNMARKED: frozenset[Key] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """What an evaluation changed."""
@@ -35,8 +40,7 @@ class News:
     withdrawn: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Unit:
+class _Unit(NamedTuple):
     rule: int
     key: Key
 
@@ -96,18 +100,22 @@ class Analysis:
         rule = self.rules[unit.rule]
         lens = Lens(self.state)
         obj = self.state.at(unit.key)
-        found: frozenset[Finding] = frozenset()
+        found = _NOTHING
         if obj is not None:
             try:
-                found = frozenset(_few(unit.key, rule.check(lens, obj)))
+                # Most find nothing, and there are a dozen for each object.
+                if told := list(rule.check(lens, obj)):
+                    found = frozenset(_few(unit.key, told))
             except Exception:
                 # An object of an unforeseen form must not end the analysis of all others.
                 log.exception("rule_failed", finds=rule.finds, object=str(unit.key))
-        self._marks.put(unit, frozenset(lens.marks) if obj is not None else frozenset())
+        self._marks.put(unit, frozenset(lens.marks) if obj is not None else _UNMARKED)
         return found
 
     def _replace(self, unit: _Unit, found: frozenset[Finding], before: dict[Finding, int]) -> None:
-        known = self._found.get(unit, frozenset())
+        known = self._found.get(unit, _NOTHING)
+        if not known and not found:
+            return
         for finding in known | found:
             before.setdefault(finding, self._counts.get(finding, 0))
         for finding in found - known:

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Labels: TypeAlias = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Which object of one cluster. `namespace` is "" for cluster-scoped kinds."""
+class Key(NamedTuple):
+    """Which object of one cluster. `namespace` is "" for cluster-scoped kinds.
+
+    A tuple, since it is what everything is found by: its hash is four times as fast as that of a
+    dataclass.
+    """
 
     kind: str
     namespace: str
