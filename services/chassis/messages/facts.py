@@ -121,9 +121,6 @@ class ClusterFacts(Message):
         """The served kinds of the groups that hold a mesh's configuration."""
         return sorted(k for k in self.served if k.partition("/")[0] in CONFIGURATION_GROUPS)
 
-    def services_of(self, namespace: str) -> list[ServiceFact]:
-        return [service for service in self.services if service.namespace == namespace]
-
     def knows(self, namespace: str) -> bool:
         """Whether the absence of a service or workload in `namespace` means something."""
         return namespace in self.read_namespaces

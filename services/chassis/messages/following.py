@@ -160,7 +160,8 @@ def service_fact(namespace: str, name: str, service: ServiceFact | None) -> Fact
 def account_fact(namespace: str, name: str, workloads: Iterable[WorkloadFact]) -> Fact:
     """The labels that select the workloads of an account, and the accounts that they select too.
 
-    `workloads` are all of the namespace. A new pod with the labels of the old one changes nothing.
+    `workloads` are those of the namespace, or at least the account's and those that its selectors
+    reach. A new pod with the labels of the old one changes nothing.
     """
     found = list(workloads)
     ours = [one.selecting for one in found if (one.service_account or "default") == name]

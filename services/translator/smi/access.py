@@ -20,6 +20,7 @@ from services.translator.reports import Path, Report
 from services.translator.smi.models import ACCESS_GROUP, Account, Kind, Surroundings, Target
 from services.translator.smi.naming import derived_name, digest_of, made, origin_of
 from services.translator.smi.permitting import Permission, permissions_of
+from services.translator.smi.residents import account_of
 
 _API_VERSION = "security.istio.io/v1"
 _KIND = "AuthorizationPolicy"
@@ -136,8 +137,7 @@ def selectors_of(
     account = target.destination
     if not around.facts.knows(account.namespace):
         return _by_account_label(target, report)
-    workloads = [one for one in around.facts.workloads if one.namespace == account.namespace]
-    ours = [one for one in workloads if _account_of(one) == account.name]
+    ours = around.residents.under(account.namespace, account.name)
     if not ours:
         report.warning(
             target.place,
@@ -148,7 +148,7 @@ def selectors_of(
     selectors: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for workload in sorted(ours, key=lambda one: (one.kind, one.name)):
         selector = workload.selecting
-        if _is_exclusive(selector, workload, workloads, place=target.place, report=report):
+        if _is_exclusive(selector, workload, around, place=target.place, report=report):
             selectors[tuple(sorted(selector.items()))] = selector
     return tuple(selectors[labels] for labels in sorted(selectors))
 
@@ -177,7 +177,7 @@ def _by_account_label(target: Target, report: Report) -> tuple[dict[str, str], .
 def _is_exclusive(
     selector: dict[str, str],
     workload: WorkloadFact,
-    workloads: list[WorkloadFact],
+    around: Surroundings,
     *,
     place: Path,
     report: Report,
@@ -193,20 +193,16 @@ def _is_exclusive(
         return False
     others = [
         other
-        for other in workloads
-        if _account_of(other) != _account_of(workload) and selector.items() <= other.labels.items()
+        for other in around.residents.selected(workload.namespace, selector)
+        if account_of(other) != account_of(workload)
     ]
     for other in others:
         labels = ", ".join(f"{name}={value}" for name, value in selector.items())
         report.error(
             place,
             f"the labels of {who} ({labels}) select {other.kind} {other.namespace}/{other.name} "
-            f"too, which runs under ServiceAccount {_account_of(other)}",
+            f"too, which runs under ServiceAccount {account_of(other)}",
             rule="workload",
             remedy="give the two labels that tell them apart",
         )
     return not others
-
-
-def _account_of(workload: WorkloadFact) -> str:
-    return workload.service_account or "default"

@@ -16,6 +16,7 @@ from services.chassis.messages.following import (
 )
 from services.translator.smi.models import Split, Surroundings, Target
 from services.translator.smi.naming import origin_of
+from services.translator.smi.residents import account_of
 
 _VIRTUAL_SERVICE, _POLICY, *_ROUTES = MADE_KINDS
 
@@ -42,7 +43,17 @@ def _of(split: Split, around: Surroundings) -> list[Fact]:
 def _of_target(target: Target, around: Surroundings, root_namespace: str) -> list[Fact]:
     account = target.destination
     mesh = mesh_fact(root_namespace=root_namespace, trust_domain=around.trust_domain)
-    workloads = [one for one in around.facts.workloads if one.namespace == account.namespace]
+    ours = around.residents.under(account.namespace, account.name)
+    # Of all others, those that our selectors reach.
+    workloads = [
+        *ours,
+        *(
+            other
+            for one in ours
+            for other in around.residents.selected(account.namespace, one.selecting)
+            if account_of(other) != account.name
+        ),
+    ]
     return [
         account_fact(account.namespace, account.name, workloads),
         versions_fact(_POLICY, around.facts.served),

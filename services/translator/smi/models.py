@@ -10,6 +10,7 @@ from services.chassis.kube.objects import Ref
 from services.chassis.messages.facts import ClusterFacts, ServiceFact
 from services.translator.options import Options
 from services.translator.reports import Path, Report
+from services.translator.smi.residents import Residents
 
 SPLIT_GROUP = "split.smi-spec.io"
 ACCESS_GROUP = "access.smi-spec.io"
@@ -153,14 +154,13 @@ class Surroundings:
     splits: Mapping[tuple[str, str], Sequence[Split]]
     """By their root's namespace and name, in an order of their own."""
     facts: ClusterFacts
+    residents: Residents
+    """Of the facts."""
     options: Options
     trust_domain: str
 
     def service(self, namespace: str, name: str) -> ServiceFact | None:
-        for service in self.facts.services_of(namespace):
-            if service.name == name:
-                return service
-        return None
+        return self.residents.service(namespace, name)
 
     def report_missing(self, key: Key, path: Path, report: Report) -> None:
         """Reports why a reference to `key` leads nowhere."""

@@ -33,6 +33,7 @@ from services.translator.smi.objects import (
     key_of,
     references_of,
 )
+from services.translator.smi.residents import Residents
 from services.translator.smi.splitting import planned
 from services.translator.smi.virtualservices import VirtualServices
 
@@ -88,6 +89,7 @@ def translate(
         present=read.reports.keys(),
         splits=read.splits(),
         facts=facts,
+        residents=Residents.of(facts),
         options=options,
         trust_domain=trust_domain,
     )
