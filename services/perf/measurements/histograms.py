@@ -9,6 +9,7 @@ The library `hdrhistogram` keeps every slot of its range, 190 KB each; it is use
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -155,6 +156,13 @@ _WORTH_ARRAYS = 8
 """From so many histograms on, adding them as arrays is faster than one after the other."""
 
 
+def _packed(lists: Iterable[Sequence[int]]) -> bytes:
+    """Numbers of many lists as a C array: numpy itself asks each of them what it is, and takes five
+    times as long."""
+    numbers = list(chain.from_iterable(lists))
+    return struct.pack(f"{len(numbers)}q", *numbers)
+
+
 def summed(messages: Sequence[HistogramMessage]) -> Histogram:
     """One histogram of all: slot by slot, exactly."""
     total = Histogram()
@@ -165,8 +173,8 @@ def summed(messages: Sequence[HistogramMessage]) -> Histogram:
     # Only who merges a run needs it, and it is a tenth of a start.
     import numpy as np
 
-    slots = np.fromiter(chain.from_iterable(m.slots for m in messages), dtype=np.int64)
-    counts = np.fromiter(chain.from_iterable(m.counts for m in messages), dtype=np.int64)
+    slots = np.frombuffer(_packed(m.slots for m in messages), dtype=np.int64)
+    counts = np.frombuffer(_packed(m.counts for m in messages), dtype=np.int64)
     if slots.size:
         # Sums of whole numbers below 2^53: exact as floats.
         sums = np.bincount(slots, weights=counts)
