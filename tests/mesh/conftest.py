@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.testbed import building, obstacles
 from tests.testbed.callers import Caller
 from tests.testbed.meshery import Meshery, Received
+from tests.testbed.nodes import NETWORK
 from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
@@ -39,8 +41,11 @@ def real_cluster(
 def stack(nodes_built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(
         tmp_path_factory.mktemp("stack"),
-        services=("gateway", "lifecycle", "translator", "topology"),
-        settings={"MESHBUS_TOPOLOGY_PROXIES_EVERY": "1s"},
+        settings={
+            "MESHBUS_TOPOLOGY_PROXIES_EVERY": "1s",
+            # Nodes are in a range that no installation has.
+            "MESHBUS_PERF_TARGETS": NETWORK,
+        },
     ) as running:
         yield running
 
@@ -78,18 +83,37 @@ def mesh(install: list[Received], real_cluster: RealCluster) -> RealCluster:
 @pytest.fixture(scope="module")
 async def injected(mesh: RealCluster, meshery: Meshery) -> AsyncIterator[str]:
     """A namespace whose pods get sidecars."""
+    async with _injected(mesh, meshery) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+async def caller(mesh: RealCluster, injected: str) -> Caller:
+    """A workload of the mesh that sends requests."""
+    return await _started(Caller(mesh, namespace=injected))
+
+
+@pytest.fixture(scope="module")
+async def shop(mesh: RealCluster, meshery: Meshery) -> AsyncIterator[Caller]:
+    """A caller beside Bookinfo, in a namespace whose pods have sidecars. Who routes its requests
+    takes that back."""
+    async with _injected(mesh, meshery) as name:
+        installed = await meshery.run("bookinfo", namespace=name)
+        assert not installed.failed, installed.event
+        yield await _started(Caller(mesh, namespace=name))
+
+
+@asynccontextmanager
+async def _injected(mesh: RealCluster, meshery: Meshery) -> AsyncIterator[str]:
     name = f"t{secrets.token_hex(4)}"
-    mesh.kubectl("create", "namespace", name)
+    await asyncio.to_thread(mesh.kubectl, "create", "namespace", name)
     labelled = await meshery.run("label-namespace", namespace=name)
     assert not labelled.failed, labelled.event
     yield name
     await asyncio.to_thread(mesh.kubectl, "delete", "namespace", name)
 
 
-@pytest.fixture(scope="module")
-async def caller(mesh: RealCluster, injected: str) -> Caller:
-    """A workload of the mesh that sends requests."""
-    caller = Caller(mesh, namespace=injected)
+async def _started(caller: Caller) -> Caller:
     await asyncio.to_thread(caller.start)
     await asyncio.to_thread(caller.wait_ready)
     return caller

@@ -21,6 +21,15 @@ async def applied(meshery: Meshery, name: str, namespace: str, body: str = "", *
     assert not final.failed, final.event
 
 
+def only(*answers: str) -> Callable[[Answers], bool]:
+    """Whether all requests were answered by one of these."""
+
+    def holds(found: Answers) -> bool:
+        return set(found.counts) <= set(answers)
+
+    return holds
+
+
 async def settled(
     caller: Caller, url: str, holds: Callable[[Answers], bool], *, count: int = 10, **options: Any
 ) -> None:

@@ -30,7 +30,7 @@ async def test_a_data_plane_moves_to_a_canary_and_back(
     # By the tag one day, by the revision the next: both name the same istiod.
     await applied(meshery, "label-namespace", injected, options(revision=_TAG))
     assert _revisions(mesh, injected) == {"caller": _DEFAULT, "answering": _DEFAULT}
-    await _restarted(mesh, caller)
+    await asyncio.to_thread(caller.restart)
     assert _revisions(mesh, injected) == {"caller": _NEXT, "answering": _DEFAULT}
 
     held = await meshery.run("istio", delete=True, body=options(revision=_NEXT))
@@ -38,21 +38,12 @@ async def test_a_data_plane_moves_to_a_canary_and_back(
     assert _TAG in held.event.details
 
     await applied(meshery, "label-namespace", injected, options(revision=_DEFAULT))
-    await _restarted(mesh, caller)
+    await asyncio.to_thread(caller.restart)
     assert _revisions(mesh, injected) == {"caller": _DEFAULT, "answering": _DEFAULT}
     untagged = options(profile="minimal", revision=_NEXT, tags=[])
     await applied(meshery, "istio", "", untagged, version=ISTIO_VERSION)
     await applied(meshery, "istio", "", options(revision=_NEXT), delete=True)
     assert "istiod-next" not in mesh.kubectl("get", "pods", "--namespace=istio-system")
-
-
-async def _restarted(mesh: RealCluster, caller: Caller) -> None:
-    def restart() -> None:
-        place = (f"deployment/{caller.name}", f"--namespace={caller.namespace}")
-        mesh.kubectl("rollout", "restart", *place)
-        caller.wait_ready()
-
-    await asyncio.to_thread(restart)
 
 
 def _revisions(mesh: RealCluster, namespace: str) -> dict[str, str]:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.mesh.settling import applied, settled
+from tests.mesh.settling import applied, only, settled
+from tests.testbed.bodies import routing
 from tests.testbed.callers import Answers, Caller
 from tests.testbed.clusters import has_condition
 from tests.testbed.meshery import Meshery
 from tests.testbed.realclusters import RealCluster
+from tests.testbed.waiting import eventually
 
 _ADDONS = ("prometheus-addon", "grafana-addon", "kiali-addon", "jaeger-addon")
 # Kiali's own manifest gives it half a minute before it is asked for the first time.
@@ -83,25 +85,67 @@ async def test_policies_refuse_whom_they_are_for(
 ) -> None:
     elsewhere = f"http://httpbin.{httpbin}:8000/status/204"
     inside, outside = (caller, HTTPBIN), (outsider, elsewhere)
-    await settled(*outside, _all_are("204"))
+    await settled(*outside, only("204"))
 
     await applied(meshery, "strict-mtls-policy-operation", httpbin)
     await settled(*outside, _none_is("204"))
-    await settled(*inside, _all_are("204"))
+    await settled(*inside, only("204"))
 
     await applied(meshery, "mutual-mtls-policy-operation", httpbin)
-    await settled(*outside, _all_are("204"))
+    await settled(*outside, only("204"))
 
     await applied(meshery, "disable-mtls-policy-operation", httpbin)
-    await settled(*outside, _all_are("204"))
-    await settled(*inside, _all_are("204"))
+    await settled(*outside, only("204"))
+    await settled(*inside, only("204"))
     await applied(meshery, "disable-mtls-policy-operation", httpbin, delete=True)
 
     await applied(meshery, "deny-all-policy-operation", httpbin)
-    await settled(*inside, _all_are("403"))
-    await settled(*outside, _all_are("403"))
+    await settled(*inside, only("403"))
+    await settled(*outside, only("403"))
     await applied(meshery, "deny-all-policy-operation", httpbin, delete=True)
-    await settled(*inside, _all_are("204"))
+    await settled(*inside, only("204"))
+
+
+async def test_retries_hide_what_fails_now_and_then(
+    meshery: Meshery, httpbin: str, caller: Caller
+) -> None:
+    unstable = "http://httpbin:8000/unstable?failure_rate=0.5"
+    plain = await asyncio.to_thread(caller.get, unstable, count=100)
+    # Istio's own retries are for other failures.
+    assert 25 <= plain.counts["500"] <= 75
+
+    body = routing(service="httpbin", attempts=9, perTryTimeout="5s")
+    await applied(meshery, "bookinfo-retries", httpbin, body)
+    # Of a thousand requests one fails ten times.
+    await settled(caller, unstable, lambda a: a.counts.get("200", 0) >= 98, count=100)
+
+    await applied(meshery, "bookinfo-retries", httpbin, body, delete=True)
+    await settled(caller, unstable, lambda a: a.counts.get("500", 0) >= 25, count=100)
+
+
+async def test_a_breaker_refuses_what_is_too_much_and_rests_what_fails(
+    meshery: Meshery, httpbin: str, caller: Caller
+) -> None:
+    slow, broken = "http://httpbin:8000/delay/0.2", "http://httpbin:8000/status/500"
+    crowd = {"count": 20, "at_once": 10}
+    await settled(caller, slow, only("200"), **crowd)
+
+    body = routing(service="httpbin", baseEjectionTime="2s")
+    await applied(meshery, "bookinfo-circuit-breaking", httpbin, body)
+    # One on its way and one that waits; the others are refused at once.
+    await settled(caller, slow, lambda a: 2 <= a.counts.get("200", 0) <= 10, **crowd)
+    await settled(caller, HTTPBIN, only("204"))
+
+    async def rests() -> bool:
+        failed = await asyncio.to_thread(caller.get, broken)
+        after = await asyncio.to_thread(caller.get, HTTPBIN, count=5)
+        return set(failed.counts) <= {"500", "503"} and "503" in after.counts
+
+    await eventually(rests, what="the failing server to get no requests")
+    await settled(caller, HTTPBIN, only("204"))
+
+    await applied(meshery, "bookinfo-circuit-breaking", httpbin, body, delete=True)
+    await settled(caller, slow, only("200"), **crowd)
 
 
 async def test_checks_find_nothing_wrong_and_leave_nothing(meshery: Meshery, httpbin: str) -> None:
@@ -125,13 +169,6 @@ async def test_addons_are_ready_and_go(meshery: Meshery, mesh: RealCluster) -> N
     # Jaeger and Zipkin have Services of the same names, so one is there at a time.
     await applied(meshery, "zipkin-addon", "istio-system")
     await applied(meshery, "zipkin-addon", "istio-system", delete=True)
-
-
-def _all_are(status: str) -> Callable[[Answers], bool]:
-    def holds(answers: Answers) -> bool:
-        return set(answers.counts) == {status}
-
-    return holds
 
 
 def _none_is(status: str) -> Callable[[Answers], bool]:

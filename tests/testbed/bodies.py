@@ -13,6 +13,11 @@ def options(**spec: Any) -> str:
     return json.dumps({"apiVersion": "meshbus.io/v1", "kind": "LifecycleOptions", "spec": spec})
 
 
+def routing(**spec: Any) -> str:
+    """A RoutingOptions document."""
+    return json.dumps({"apiVersion": "meshbus.io/v1", "kind": "RoutingOptions", "spec": spec})
+
+
 def operator(**spec: Any) -> str:
     """An IstioOperator overlay."""
     document = {

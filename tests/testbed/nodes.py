@@ -25,6 +25,8 @@ from tests.testbed.recipe import SANDBOX_IMAGE, SERVICE_RANGE, SOURCES
 
 # Of the range for measurements between networks (RFC 2544): no network of the machine has it.
 _NETWORK = "198.18"
+NETWORK = f"{_NETWORK}.0.0/16"
+"""Where all nodes are."""
 _LINK = "meshbus"
 _NUMBERS = range(1, 250)
 _SOCKET = "/run/containerd/containerd.sock"

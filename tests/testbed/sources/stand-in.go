@@ -73,6 +73,8 @@ type answer struct {
 	Path    string              `json:"path"`
 	Headers map[string][]string `json:"headers"`
 	Calls   map[string]string   `json:"calls,omitempty"`
+	// What those who were called said themselves.
+	Called []answer `json:"called,omitempty"`
 }
 
 func serve() {
@@ -85,39 +87,49 @@ func serve() {
 	<-ended
 }
 
+// respond tells each request to the pod's log. A path such as /status/500 has that status.
 func respond(writer http.ResponseWriter, request *http.Request) {
+	fmt.Println(request.Method, request.Host, request.URL.Path)
 	pod, _ := os.Hostname()
 	told := answer{
 		Name: os.Getenv("NAME"), Pod: pod, Path: request.URL.Path, Headers: request.Header,
 	}
 	if calls := strings.Fields(os.Getenv("CALLS")); len(calls) > 0 {
-		told.Calls = ask(calls, request)
+		told.Calls, told.Called = ask(calls, request)
 	}
 	writer.Header().Set("Content-Type", "application/json")
+	var status int
+	if _, err := fmt.Sscanf(request.URL.Path, "/status/%d", &status); err == nil && status >= 200 {
+		writer.WriteHeader(status)
+	}
 	_ = json.NewEncoder(writer).Encode(told)
 }
 
 // ask sends one request to each address at the same time; what failed is told like a status.
-func ask(calls []string, cause *http.Request) map[string]string {
+func ask(calls []string, cause *http.Request) (map[string]string, []answer) {
 	var lock sync.Mutex
 	var group sync.WaitGroup
-	found := map[string]string{}
+	found, said := map[string]string{}, []answer{}
 	for _, url := range calls {
 		group.Go(func() {
-			status := statusOf(url, cause)
+			status, content := statusOf(url, cause)
 			lock.Lock()
 			defer lock.Unlock()
 			found[url] = status
+			var told answer
+			if json.Unmarshal(content, &told) == nil && told.Name != "" {
+				said = append(said, told)
+			}
 		})
 	}
 	group.Wait()
-	return found
+	return found, said
 }
 
-func statusOf(url string, cause *http.Request) string {
+func statusOf(url string, cause *http.Request) (status string, content []byte) {
 	request, err := http.NewRequestWithContext(cause.Context(), http.MethodGet, url, nil)
 	if err != nil {
-		return err.Error()
+		return err.Error(), nil
 	}
 	for _, name := range passedOn {
 		if value := cause.Header.Get(name); value != "" {
@@ -126,11 +138,11 @@ func statusOf(url string, cause *http.Request) string {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err.Error()
+		return err.Error(), nil
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body)
-	return response.Status
+	content, _ = io.ReadAll(response.Body)
+	return response.Status, content
 }
 
 // --- get -----------------------------------------------------------------------------------------
@@ -150,29 +162,72 @@ func (h headers) Set(text string) error {
 
 type outcome struct {
 	// By status and the answering program's name: "200 reviews-v1".
-	Answers      map[string]int `json:"answers"`
+	Answers map[string]int `json:"answers"`
+	// When each of these came first, in seconds since 1970.
+	First map[string]float64 `json:"first"`
+	// Requests that were answered, by who sent them ("" is this program) and who answered.
+	Edges        map[string]int `json:"edges"`
 	Milliseconds []float64      `json:"milliseconds"`
-	Body         string         `json:"body"`
+	// From the first request to the last answer.
+	Seconds float64 `json:"seconds"`
+	// Of the last answer.
+	Body string `json:"body"`
+}
+
+func (o *outcome) add(key, body string, spent time.Duration) {
+	if _, found := o.First[key]; !found {
+		o.First[key] = float64(time.Now().UnixMicro()) / 1e6
+	}
+	o.Answers[key]++
+	o.Body = body
+	o.Milliseconds = append(o.Milliseconds, float64(spent.Microseconds())/1000)
+	var told answer
+	if json.Unmarshal([]byte(body), &told) == nil && told.Name != "" {
+		o.addEdges("", told)
+	}
+}
+
+func (o *outcome) addEdges(source string, told answer) {
+	o.Edges[source+" "+told.Name]++
+	for _, called := range told.Called {
+		o.addEdges(told.Name, called)
+	}
 }
 
 func get(arguments []string) {
 	flags := flag.NewFlagSet("get", flag.ExitOnError)
-	count := flags.Int("n", 1, "requests, one after the other")
+	count := flags.Int("n", 1, "requests")
+	most := flags.Int("c", 1, "requests at the same time")
+	every := flags.Duration("every", 0, "from one request's start to the next one's; late ones hurry")
 	timeout := flags.Duration("timeout", 10*time.Second, "for each request")
 	host := flags.String("host", "", "the Host header, if not the address'")
 	sent := headers{}
 	flags.Var(sent, "H", "a header, name:value; may be repeated")
 	_ = flags.Parse(arguments)
 	client := &http.Client{Timeout: *timeout}
-	found := outcome{Answers: map[string]int{}}
-	for range *count {
-		started := time.Now()
-		key, body := once(client, flags.Arg(0), *host, sent)
-		found.Answers[key]++
-		found.Body = body
-		spent := float64(time.Since(started).Microseconds()) / 1000
-		found.Milliseconds = append(found.Milliseconds, spent)
+	found := outcome{Answers: map[string]int{}, First: map[string]float64{}, Edges: map[string]int{}}
+	var lock sync.Mutex
+	var group sync.WaitGroup
+	starts := make(chan time.Time)
+	for range *most {
+		group.Go(func() {
+			for start := range starts {
+				time.Sleep(time.Until(start))
+				started := time.Now()
+				key, body := once(client, flags.Arg(0), *host, sent)
+				lock.Lock()
+				found.add(key, body, time.Since(started))
+				lock.Unlock()
+			}
+		})
 	}
+	began := time.Now()
+	for number := range *count {
+		starts <- began.Add(time.Duration(number) * *every)
+	}
+	close(starts)
+	group.Wait()
+	found.Seconds = time.Since(began).Seconds()
 	_ = json.NewEncoder(os.Stdout).Encode(found)
 }
 
