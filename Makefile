@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.meshbus-installed
 RUNS   := $(VENV)/.meshbus-runtime
-PAGE   := services/topology/page/vendor/cytoscape-license.txt
+PAGE   := services/topology/page/built/index.html
 
 LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --quiet
 UPGRADE ?= --upgrade
@@ -31,14 +31,15 @@ $(READY): $(RUNS) requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-# The one library of the topology's page, from its npm package; nothing is fetched at run time.
-$(PAGE): deploy/vendoring.py | $(READY)
-	@$(BIN)/python -m deploy.vendoring
+# The console's page, from its sources and npm's packages; it says itself whether it is up to date.
+.PHONY: $(PAGE)
+$(PAGE): | $(READY)
+	@$(BIN)/python -m deploy.bundling
 
-page: $(PAGE) ## what the topology's page needs, beside it
+page: $(PAGE) ## the console's page, built by npm where its sources have changed
 
 up: $(RUNS) ## NATS and the five services here, until Ctrl-C (CLUSTER=~/.kube/config[:context])
-	@$(BIN)/python -m deploy.vendoring || echo "the live graph's page lacks its library; all else works"
+	@$(BIN)/python -m deploy.bundling || echo "the console has no page; all else works"
 	@$(BIN)/python -m deploy.local up $(foreach cluster,$(CLUSTER),--cluster '$(cluster)')
 
 apply: $(RUNS) ## an operation as from Meshery (OPERATION=istio CLUSTER=… VERSION= NAMESPACE= BODY=FILE DELETE=1)

@@ -15,12 +15,12 @@ import re
 import sys
 import tomllib
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy import vendoring
+from deploy.bundling import Library, libraries
 
 ROOT = Path(__file__).parents[1]
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
@@ -63,7 +63,7 @@ def bill(lock: str, project: Mapping[str, Any]) -> dict[str, Any]:
     pins = read_lock(lock)
     required = needed(pins, project["dependencies"])
     own = f"pkg:pypi/{project['name']}@{project['version']}"
-    page = f"pkg:npm/{vendoring.PAGE.name}@{vendoring.PAGE.version}"
+    page = libraries()
     digest = hashlib.sha256(lock.encode()).hexdigest()
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -81,8 +81,11 @@ def bill(lock: str, project: Mapping[str, Any]) -> dict[str, Any]:
                 "licenses": [{"license": {"id": project["license"]}}],
             }
         },
-        "components": [*(_component(pin, required) for pin in pins), _page_library(page)],
-        "dependencies": _dependencies(pins, own, page),
+        "components": [
+            *(_component(pin, required) for pin in pins),
+            *(_page_library(library) for library in page),
+        ],
+        "dependencies": _dependencies(pins, own, [_npm(library) for library in page]),
     }
 
 
@@ -105,14 +108,18 @@ def _component(pin: Pin, required: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def _page_library(purl: str) -> dict[str, Any]:
-    content = base64.b64decode(vendoring.PAGE.sha512).hex()
+def _npm(library: Library) -> str:
+    return f"pkg:npm/{library.name.replace('@', '%40')}@{library.version}"
+
+
+def _page_library(library: Library) -> dict[str, Any]:
+    content = base64.b64decode(library.integrity.removeprefix("sha512-")).hex()
     return {
         "type": "library",
-        "bom-ref": purl,
-        "name": vendoring.PAGE.name,
-        "version": vendoring.PAGE.version,
-        "purl": purl,
+        "bom-ref": _npm(library),
+        "name": library.name,
+        "version": library.version,
+        "purl": _npm(library),
         "scope": "required",
         "hashes": [{"alg": "SHA-512", "content": content}],
         "licenses": [{"license": {"id": "MIT"}}],
@@ -135,10 +142,11 @@ def needed(pins: Iterable[Pin], dependencies: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _dependencies(pins: Iterable[Pin], own: str, page: str) -> list[dict[str, Any]]:
+def _dependencies(pins: Iterable[Pin], own: str, page: Sequence[str]) -> list[dict[str, Any]]:
     pins = list(pins)
     refs = {normal(pin.name): pin.purl for pin in pins}
-    asked: dict[str, list[str]] = {own: [page], page: [], **{purl: [] for purl in refs.values()}}
+    asked: dict[str, list[str]] = {own: [*page]}
+    asked |= {purl: [] for purl in (*page, *refs.values())}
     for pin in pins:
         for parent in pin.parents:
             ref = own if parent == _ROOT_PARENT else refs[normal(parent)]

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy import vendoring
+from deploy import bundling
 from deploy.bom import ROOT, bill
 
 SUMS = "SHA256SUMS"
@@ -83,8 +83,8 @@ class Release:
     def images(self) -> None:
         """Both, as archives that `docker load`, podman and buildah take."""
         try:
-            vendoring.vendor()
-        except vendoring.VendoringError as error:
+            bundling.bundle()
+        except bundling.BundlingError as error:
             raise PartMissing(str(error)) from None
         work = ROOT / ".run" / "image"
         command = [sys.executable, "-m", "deploy.image", "--archives", f"--folder={work}"]

@@ -1,9 +1,7 @@
-"""Lays Cytoscape.js, the one library of the topology's page, beside the page: `make` runs this.
+"""One npm package, as an archive whose hash is known: what tests hold our contracts against.
 
-It comes from its npm package, through npm, and only when it is not there already; what came is
-compared with the checksum below. Nothing is fetched when the service runs. The library in our own
-tree was rejected (half a megabyte of other people's minified code in every diff of a release), and
-so was a CDN: the page works where there is no way out, and nobody outside learns who looks at it.
+It comes through npm, and only when it is not in the cache that all checkouts of a user share; what
+came is compared with the hash. The page's own libraries come by its lock (`bundling.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +11,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,35 +30,8 @@ class Package:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
-PAGE = Package(
-    "cytoscape",
-    "3.34.4",
-    "msY99tMY8iWTg+sIPGfSqDcPNOt4xcj+v/K/7qUFaCUxxlqnMkUYLBjRUzn9W5CU/R2hrmtJa5+UtovrEM2ctg==",
-)
-_FILES = {
-    # The licence last: it stands for all being there.
-    "package/dist/cytoscape.esm.min.mjs": "cytoscape.mjs",
-    "package/LICENSE": "cytoscape-license.txt",
-}
-_PAGE = Path(__file__).parents[1] / "services" / "topology" / "page"
-
-
 class VendoringError(Exception):
-    """The library could not be laid out; the message has the reason and the remedy."""
-
-
-def vendor(folder: Path = _PAGE / "vendor") -> None:
-    """Makes the page's folder of foreign code complete."""
-    archive = fetched(PAGE)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        for member, name in _FILES.items():
-            source = tar.extractfile(member)
-            if source is None:
-                raise VendoringError(f"{archive.name} has no file {member}")
-            part = folder / f".{name}"
-            part.write_bytes(source.read())
-            part.rename(folder / name)
+    """The archive is not there; the message has the reason and the remedy."""
 
 
 def fetched(package: Package) -> Path:
@@ -100,11 +69,3 @@ def _fetch(package: Package, folder: Path) -> None:
 
 def _digest(path: Path) -> str:
     return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-
-
-if __name__ == "__main__":
-    try:
-        vendor()
-    except VendoringError as error:
-        print(f"page: {error}", file=sys.stderr)
-        sys.exit(1)

@@ -24,7 +24,8 @@ FORTIO = "v1.66.5"
 """The version of the generator in the image `perf`: the one that the tests run."""
 _FOLDERS = ("services", "proto", "deploy/cluster", "deploy/nats")
 _FILES = ("deploy/__init__.py",)
-_VENDORED = "services/topology/page/vendor"
+_PAGE = "services/topology/page"
+_STAMP = "sources.sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +121,13 @@ def sbom(image: Image) -> str:
 
 
 def own_files() -> Iterator[Path]:
-    """Tracked files of ours that services need, and the page's library; relative to the tree."""
+    """Tracked files of ours that services need, and the built page without its sources; relative
+    to the tree."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", *_FOLDERS, *_FILES]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for name in sorted(filter(None, listed.split("\0"))):
-        yield Path(name)
-    for path in sorted((ROOT / _VENDORED).iterdir()):
-        yield path.relative_to(ROOT)
+        if not name.startswith(f"{_PAGE}/"):
+            yield Path(name)
+    for path in sorted((ROOT / _PAGE / "built").iterdir()):
+        if path.name != _STAMP:
+            yield path.relative_to(ROOT)

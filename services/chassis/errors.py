@@ -96,7 +96,8 @@ the place that raises knows better.
     │   ├── TelemetryUnavailable  MB-7001
     │   ├── ClusterNotWatched     MB-7002
     │   ├── HistoryGone           MB-7003
-    │   └── TooManyStreams        MB-7004
+    │   ├── TooManyStreams        MB-7004
+    │   └── PageMissing           MB-7005
     ├── MesheryError              Meshery's own server
     │   ├── MesheryUnreachable    MB-8001
     │   └── RegistrationRefused   MB-8002
@@ -664,6 +665,14 @@ class TooManyStreams(
 ):
     probable_cause = "as many clients follow the graph as this process serves"
     usual_remedy = "close pages that nobody looks at, or raise MESHBUS_TOPOLOGY_MOST_STREAMS"
+
+
+class PageMissing(TopologyError, code="MB-7005", status=Status.NOT_FOUND):
+    probable_cause = "npm, which builds the page from its sources, was not there, or failed"
+    usual_remedy = (
+        "install Node.js 20 or newer and run `make page`; questions, streams and reports are "
+        "answered all the same"
+    )
 
 
 class MesheryError(MeshbusError, status=Status.FAILED_PRECONDITION):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from proto import meshops_pb2 as pb
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, ObjectNotFound
-from services.chassis.messages import Event, OperationRecord, RequestRecord, Verb
+from services.chassis.messages import (
+    Event,
+    OperationRecord,
+    OperationState,
+    RequestRecord,
+    Verb,
+)
 from services.chassis.policy import LOCAL, OPERATOR, Identity, Policy
 from services.gateway import wire
 from services.gateway.intake import registered
@@ -25,10 +31,15 @@ from services.gateway.streaming.audiences import Audiences
 
 _MOST_LISTED = 100
 _USUALLY_LISTED = 20
+_LONGEST_SEARCH = 200
 _MOST_READ = 1000
 """Events of one answer, and the newest ones among which those are that somebody may see."""
 _MOST_EVENT_BYTES = 900 * 1000
 """Of all events in an answer: what a message holds, less what is around them."""
+_LIST = (
+    '{"operation": ID} or {"limit": 20, "before": TIME, "search": TEXT, "cluster": TOKEN, '
+    '"state": "running" | "succeeded" | "failed" | "cancelled"}'
+)
 _APPLY = (
     '{"kind": NAME, "clusters": [TOKEN], "verb": "apply" | "delete", "namespace": NAME, '
     '"version": TEXT, "body": YAML, "operation": ID}'
@@ -63,6 +74,46 @@ class Apply(BaseModel):
         )
 
 
+class Listing(BaseModel):
+    """Which operations somebody wants to see, and how many."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    limit: int = Field(default=_USUALLY_LISTED, ge=1, le=_MOST_LISTED, strict=True)
+    before: AwareDatetime | None = None
+    search: str = Field(default="", max_length=_LONGEST_SEARCH)
+    cluster: str = ""
+    state: OperationState | None = None
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> Listing:
+        """Raises `MalformedRequest`."""
+        try:
+            return cls.model_validate(asked)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise MalformedRequest(
+                f"{first['loc'][0]}: {first['msg']}", remedy=f"send {_LIST}"
+            ) from None
+
+    def has(self, record: RequestRecord) -> bool:
+        """Whether the request itself is wanted: every word of the search is somewhere in it."""
+        if self.before is not None and record.accepted >= self.before:
+            return False
+        if self.cluster and self.cluster not in record.clusters:
+            return False
+        told = (record.operation, record.kind, record.identity, *record.cluster_names.values())
+        text = " ".join((*told, *record.clusters)).lower()
+        return all(word in text for word in self.search.lower().split())
+
+    def has_state(self, parts: Mapping[str, Any]) -> bool:
+        """Whether a part is in the state; one that no worker has begun counts as running."""
+        if self.state is None:
+            return True
+        states = {(part or {}).get("state", OperationState.RUNNING) for part in parts.values()}
+        return self.state in states
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """The answers of one gateway; only `streams` is about this process alone."""
@@ -79,7 +130,7 @@ class Answers:
 
     def queries(self) -> list[Query]:
         return [
-            Query("operations", '{"operation": ID} or {"limit": 20}', answer_to=self.operations),
+            Query("operations", _LIST, answer_to=self.operations),
             Query("events", '{"operation": ID} or {"limit": 20}', answer_to=self.told),
             Query("clusters", "{}", answer_to=self.clusters),
             Query("deregister", '{"cluster": TOKEN}', self.deregister, changes=True),
@@ -88,10 +139,12 @@ class Answers:
         ]
 
     async def operations(self, asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
-        """One operation with its parts, or the newest ones, of those whose events it may see."""
+        """One operation with its parts, or the newest ones before a moment that are of a cluster,
+        in a state, or have a text; of those whose events it may see."""
         operation = asked.get("operation")
         if operation is None:
-            return {"operations": await self._newest(_limit(asked), identity)}
+            found, is_more = await self._newest(Listing.of(asked), identity)
+            return {"operations": found, "more": is_more}
         if not isinstance(operation, str):
             raise MalformedRequest("operation is not text", remedy='send {"operation": ID}')
         stored = await self.requests.get(subjects.operation_key(operation))
@@ -174,16 +227,30 @@ class Answers:
             policy.may_see(identity, cluster=cluster, owner=owner) for cluster in record.clusters
         )
 
-    async def _newest(self, limit: int, identity: Identity) -> list[dict[str, Any]]:
+    async def _newest(
+        self, listing: Listing, identity: Identity
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """The operations of a page, and whether older ones follow."""
         keys = [key for key in await self.requests.bucket.keys() if "." not in key]
         found: list[RequestRecord] = []
         for start in range(0, len(keys), _MOST_LISTED):
             chunk = keys[start : start + _MOST_LISTED]
             entries = await asyncio.gather(*(self.requests.get(key) for key in chunk))
             records = [entry[0] for entry in entries if entry is not None]
-            found += [record for record in records if self._is_shown(record, identity)]
-        newest = sorted(found, key=lambda record: record.accepted, reverse=True)[:limit]
-        return list(await asyncio.gather(*(self._described(record) for record in newest)))
+            found += [
+                record
+                for record in records
+                if listing.has(record) and self._is_shown(record, identity)
+            ]
+        newest = sorted(found, key=lambda record: record.accepted, reverse=True)
+        page: list[dict[str, Any]] = []
+        for start in range(0, len(newest), _MOST_LISTED):
+            some = newest[start : start + _MOST_LISTED]
+            described = await asyncio.gather(*(self._described(record) for record in some))
+            page += [one for one in described if listing.has_state(one["parts"])]
+            if len(page) > listing.limit:
+                break
+        return page[: listing.limit], len(page) > listing.limit
 
     async def _described(self, record: RequestRecord) -> dict[str, Any]:
         parts = await asyncio.gather(*(self._part(record, c) for c in record.clusters))

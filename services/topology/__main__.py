@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Opener
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import finished
-from services.chassis.bus.queries import answering
+from services.chassis.bus.queries import answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
@@ -35,7 +35,9 @@ from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.istiods import ClusterProxies
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
+from services.topology.adapters.questions import Questions
 from services.topology.adapters.services import ServicePrometheus
+from services.topology.adapters.told import TOPIC, Told
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.rules import RULES
@@ -45,6 +47,7 @@ from services.topology.drift.following import Followings
 from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts
 from services.topology.feed.deltas import SERVICE
+from services.topology.feed.followers import Numbered
 from services.topology.feed.views import Views
 from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers, queries
@@ -65,6 +68,7 @@ from services.topology.telemetry.traffic import Telemetry
 HTTP_PORT = 9114
 # Every watch holds a connection: the kinds of a mesh, and those of what was applied.
 _CONNECTIONS = 96
+_ASK_WITHIN = timedelta(seconds=10)
 _MOST_ANSWER_BYTES = 128 * 1024 * 1024
 
 
@@ -99,13 +103,21 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         most=own.most_clusters,
         metrics=chassis.metrics,
     )
+    operations = Numbered(TOPIC)
     pages = Pages(
         handlers=handlers,
-        folder=Path(str(resources.files("services.topology") / "page")),
+        questions=Questions(
+            lambda service, verb, question: ask(
+                bus, question, service=service, verb=verb, within=_ASK_WITHIN
+            )
+        ),
+        operations=operations,
+        folder=Path(str(resources.files("services.topology") / "page" / "built")),
         most_streams=own.most_streams,
     )
     pages.start()
     tending = asyncio.create_task(owners.run(), name="owners")
+    telling = asyncio.create_task(Told(bus, operations).run(), name="operations-told")
 
     async def tends() -> str:
         return "the clusters are not tended any more" if tending.done() else ""
@@ -129,7 +141,8 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
     finally:
         pages.close()
         tending.cancel()
-        await finished([tending], within=settings.drain_grace)
+        telling.cancel()
+        await finished([tending, telling], within=settings.drain_grace)
 
 
 @dataclass(slots=True, kw_only=True)

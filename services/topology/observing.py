@@ -76,7 +76,7 @@ class Observer:
     _refused: dict[str, str] = field(default_factory=dict)
     _watches: set[str] = field(default_factory=set)
     _telemetry: dict[str, Any] = field(default_factory=dict)
-    _control_plane: dict[str, str] = field(default_factory=dict)
+    _control_plane: dict[str, Any] = field(default_factory=dict)
     _published_info: bytes = b""
     _since: str = ""
     _came_at: float = 0.0
@@ -141,9 +141,20 @@ class Observer:
         self._telemetry = told
         self._news.set()
 
-    def control_plane(self, *, state: str, detail: str = "") -> None:
-        """Whether the control planes tell how their proxies stand, and what they do not."""
-        self._control_plane = {"state": state, "detail": detail}
+    def control_plane(
+        self,
+        *,
+        state: str,
+        detail: str = "",
+        planes: Sequence[Mapping[str, str]] = (),
+        proxies: Mapping[str, int] | None = None,
+    ) -> None:
+        """Whether the control planes tell how their proxies stand, and what they do not; which
+        there are, and how many proxies stand how."""
+        told: dict[str, Any] = {"state": state, "detail": detail}
+        if planes:
+            told |= {"planes": list(planes), "proxies": dict(proxies or {})}
+        self._control_plane = told
         self._news.set()
 
     def _came(self, changes: list[Change]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -148,15 +149,20 @@ class Surveying:
     async def _tell(self, *, has_istiods: bool) -> None:
         self.observer.listed(kinds.ISTIOD, self.survey.istiods())
         before, self._spaces = self._spaces, set()
+        standings: Counter[str] = Counter()
         for space, records in self.survey.records():
             self.observer.listed(kinds.PROXY, records, namespace=space)
+            standings.update(record.standing.value for record in records)
             self._spaces.add(space)
             await asyncio.sleep(0)
         for space in before - self._spaces:
             self.observer.listed(kinds.PROXY, (), namespace=space)
         problems = self.survey.problems
         self.observer.control_plane(
-            state=self._state(has_istiods, problems), detail="; ".join(sorted(set(problems))[:3])
+            state=self._state(has_istiods, problems),
+            detail="; ".join(sorted(set(problems))[:3]),
+            planes=self.survey.versions(),
+            proxies=standings,
         )
 
     def _state(self, has_istiods: bool, problems: Iterable[str]) -> str:

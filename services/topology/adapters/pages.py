@@ -1,4 +1,4 @@
-"""The topology over HTTP, on the port of health and metrics: page, questions, events."""
+"""The console over HTTP, on the port of health and metrics: its page, questions, events."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import yaml
 from aiohttp import web
 
 from services.chassis import errors
-from services.chassis.errors import MalformedRequest, MeshbusError, Status
+from services.chassis.errors import MalformedRequest, MeshbusError, PageMissing, Status
 from services.chassis.http.serving import error_page
-from services.topology.adapters.streams import Streams
+from services.topology.adapters.questions import Questions
+from services.topology.adapters.streams import Streams, topics_of
 from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
 from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
+from services.topology.feed.followers import Numbered
 from services.topology.feed.following import Following
+from services.topology.feed.totals import Fleet
 from services.topology.feed.views import ClusterView
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance, reportpages
@@ -39,15 +42,16 @@ _HTTP = {
 }
 _TYPES = {
     "js": "text/javascript",
-    "mjs": "text/javascript",
     "css": "text/css",
     "html": "text/html",
     "svg": "image/svg+xml",
     "txt": "text/plain",
 }
-_FILE = re.compile(r"(?:[a-z0-9_-]+/)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(js|mjs|css|svg|txt)")
+_FILE = re.compile(r"[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*\.(js|css|svg|txt)")
 """No path of this form leaves the folder."""
 
+_VIEWS = re.compile(r"/(?:(?:graph|operations|findings|drift|performance|bus)(?:/[^/]{1,200})?)?")
+"""Addresses of the console's views: the page itself reads which one it is."""
 _REPORT_STYLE = "/static/report.css"
 """The page's security policy forbids inline styles."""
 
@@ -59,20 +63,27 @@ class Pages:
     """Answers requests. `start` before the first one, `close` before the listener is closed."""
 
     handlers: Handlers
+    questions: Questions
+    operations: Numbered
     folder: Path
     most_streams: int
     ping_every_s: float = 15.0
     following: Following = field(init=False)
+    fleet: Fleet = field(init=False)
     _streams: Streams = field(init=False)
     _routes: dict[str, _Answer] = field(init=False)
 
     def __post_init__(self) -> None:
         self.following = Following(views=self.handlers.views)
+        self.fleet = Fleet(views=self.handlers.views)
         self._streams = Streams(
-            following=self.following, most=self.most_streams, ping_every_s=self.ping_every_s
+            following=self.following,
+            fleet=self.fleet,
+            operations=self.operations,
+            most=self.most_streams,
+            ping_every_s=self.ping_every_s,
         )
         self._routes = {
-            "/": self._page,
             "/api/clusters": self._clusters,
             "/api/graph": self._graph,
             "/api/findings": self._findings,
@@ -81,6 +92,7 @@ class Pages:
             "/api/history": self._history,
             "/api/moments": self._moments,
             "/api/events": self._events,
+            "/api/ask": self._asked,
             "/compliance": self._compliance,
             "/compliance.json": self._compliance,
             "/compliance.csv": self._compliance,
@@ -88,10 +100,12 @@ class Pages:
 
     def start(self) -> None:
         self.following.start()
+        self.fleet.start()
 
     def close(self) -> None:
         """Ends the streams, which would keep the listener from closing."""
         self.following.close()
+        self.fleet.close()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -102,10 +116,9 @@ class Pages:
     def _route(self, path: str) -> _Answer:
         if path.startswith("/static/"):
             return self._static
-        found = self._routes.get(path)
-        if found is None:
-            return self._nowhere
-        return found
+        if _VIEWS.fullmatch(path) is not None:
+            return self._page
+        return self._routes.get(path, self._nowhere)
 
     async def _nowhere(self, _request: web.Request) -> web.StreamResponse:
         return error_page(MalformedRequest("there is no such page"), status=404)
@@ -113,7 +126,10 @@ class Pages:
     # --- files ----------------------------------------------------------------------------------
 
     async def _page(self, _request: web.Request) -> web.StreamResponse:
-        return _file(self.folder / "index.html")
+        page = self.folder / "index.html"
+        if not page.is_file():
+            raise PageMissing("the console's page was not built into this installation")
+        return _file(page)
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
         name = request.path.removeprefix("/static/")
@@ -141,7 +157,8 @@ class Pages:
         cluster = request.query.get("cluster", "")
         if cluster:
             self._view(request)
-        return await self._streams.answer(request, cluster, _graph_type(request))
+        topics = topics_of(request.query.get("topics", ""))
+        return await self._streams.answer(request, cluster, _graph_type(request), topics)
 
     def _view(self, request: web.Request) -> ClusterView:
         cluster = request.query.get("cluster", "")
@@ -154,6 +171,11 @@ class Pages:
         return view
 
     # --- questions ------------------------------------------------------------------------------
+
+    async def _asked(self, request: web.Request) -> web.StreamResponse:
+        """A question to another service, as `?name=gateway.operations&question=JSON`."""
+        query = request.query
+        return _json(await self.questions.answer(query.get("name", ""), query.get("question", "")))
 
     async def _object(self, request: web.Request) -> web.StreamResponse:
         asked = {name: request.query.get(name, "") for name in ("kind", "namespace", "name")}

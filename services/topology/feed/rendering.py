@@ -104,6 +104,12 @@ def items(view: ClusterView, part: str) -> bytes:
     )
 
 
+def decoded(text: bytes) -> Item:
+    """An item of a view as a value."""
+    item: Item = orjson.loads(text)
+    return item
+
+
 def info(view: ClusterView) -> Item:
     """The item of the cluster itself."""
     found = next(view.decoded(INFO_PART), {})

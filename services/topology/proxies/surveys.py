@@ -198,6 +198,11 @@ class Survey:
             for key, plane in self.planes.items()
         ]
 
+    def versions(self) -> list[dict[str, str]]:
+        """Which control planes there are: each revision and version once, in order."""
+        found = {(plane.revision, plane.version) for plane in self.planes.values()}
+        return [{"revision": revision, "version": version} for revision, version in sorted(found)]
+
     def _together(self) -> dict[tuple[str, str], tuple[ControlPlane, ToldProxy]]:
         """Of a proxy that two istiods know, for it has just moved, the newer word counts."""
         found: dict[tuple[str, str], tuple[ControlPlane, ToldProxy]] = {}

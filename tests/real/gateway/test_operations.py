@@ -404,6 +404,30 @@ async def test_operations_can_be_asked_for(fresh: Rig) -> None:
     assert await fresh.ask("operations", {"limit": 0}) == {"code": "MB-1001"}
 
 
+async def test_operations_are_found_by_what_they_are(fresh: Rig) -> None:
+    ids = [f"found-{number}" for number in range(5)]
+    async with fresh.client("F") as client:
+        for number, operation in enumerate(ids):
+            await client.call("ApplyOperation", asked(operation, "red" if number < 2 else "blue"))
+
+    async def found(**listing: object) -> tuple[list[str], bool]:
+        told = await fresh.ask("operations", listing)
+        return [one["request"]["operation"] for one in told["operations"]], told["more"]
+
+    newest = ids[::-1]
+    assert await found() == (newest, False)
+    assert await found(limit=3) == (newest[:3], True)
+    middle = (await fresh.ask("operations", {"limit": 3}))["operations"][-1]["request"]["accepted"]
+    assert await found(limit=3, before=middle) == (newest[3:], False)
+    assert await found(cluster=cluster_of("red")) == (["found-1", "found-0"], False)
+    assert await found(search="FOUND 3") == (["found-3"], False)
+    # What no worker has begun counts as running.
+    assert await found(state="running", limit=2) == (newest[:2], True)
+    assert await found(state="failed") == ([], False)
+    for wrong in ({"before": "yesterday"}, {"state": "odd"}, {"search": 300 * "x"}, {"limit": "2"}):
+        assert await fresh.ask("operations", wrong) == {"code": "MB-1001"}, wrong
+
+
 async def test_ids_that_are_no_subject_tokens_work(rig: Rig) -> None:
     operation = "deploy of shop.prod / *.> ünïcode"
     async with rig.client("F") as client:

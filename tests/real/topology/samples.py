@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from services.chassis.messages import Event, OperationRecord, OperationState, RequestRecord
+from services.chassis.messages.events import Phase
 from services.topology.feed.deltas import (
     DRIFT_PART,
     EDGES,
@@ -108,6 +110,47 @@ def drift(name: str = "cart-v1", **more: Any) -> Item:
         "mode": "report",
         "healing": "",
     } | more
+
+
+def event(operation: str, phase: Phase, sequence: int = 1, **more: Any) -> Event:
+    """An event of an operation on the cluster."""
+    fields: dict[str, Any] = {
+        "kind": "istio",
+        "service": "lifecycle",
+        "cluster": CLUSTER,
+        "cluster_name": "kind-shop",
+        "summary": f"{phase} {sequence}",
+    }
+    return Event(operation=operation, phase=phase, sequence=sequence, **(fields | more))
+
+
+def described(operation: str, *, state: str | None = "succeeded", **more: Any) -> Item:
+    """A row of `mesh.gateway.operations`: one operation on the cluster."""
+    accepted = more.pop("accepted", "2026-05-01T10:00:00Z")
+    kind, error = more.pop("kind", "istio"), more.pop("error", None)
+    request = RequestRecord(
+        operation=operation,
+        fingerprint="",
+        kind=kind,
+        clusters=[CLUSTER],
+        cluster_names={CLUSTER: "kind-shop"},
+        identity="ann",
+        accepted=accepted,
+    )
+    part = None
+    if state is not None:
+        record = OperationRecord(
+            operation=operation,
+            kind=kind,
+            cluster=CLUSTER,
+            cluster_name="kind-shop",
+            state=OperationState(state),
+            summary=more.pop("summary", f"{kind} {state}"),
+            error=error,
+            updated=more.pop("updated", "2026-05-01T10:00:42Z"),
+        )
+        part = record.model_dump(mode="json")
+    return {"request": request.model_dump(mode="json"), "parts": {CLUSTER: part}}
 
 
 def parts(

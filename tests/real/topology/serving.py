@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from services.chassis.errors import HistoryGone
+from deploy import bundling
+from services.chassis.errors import HistoryGone, ObjectNotFound
 from services.chassis.health import Health
+from services.chassis.messages import Event
 from services.chassis.policy import OPEN
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters.pages import Pages
+from services.topology.adapters.questions import Questions
+from services.topology.adapters.told import TOPIC
 from services.topology.cluster.objects import Key
 from services.topology.cluster.state import State
 from services.topology.feed.deltas import Delta, Parts
+from services.topology.feed.followers import Numbered
 from services.topology.feed.views import ClusterView, Views
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance
 from tests.real.topology.samples import CLUSTER
 from tests.testbed import loopback
 
-PAGE = Path("services/topology/page")
+PAGE = bundling.BUILT
 
 
 @dataclass(slots=True)
@@ -54,12 +58,43 @@ class Past:
 
 
 @dataclass(slots=True)
+class Asked:
+    """What the gateway answers."""
+
+    operations: list[dict[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    questions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def ask(self, service: str, verb: str, question: dict[str, Any]) -> Any:
+        self.questions.append((f"{service}.{verb}", question))
+        match service, verb:
+            case "gateway", "operations":
+                return self._operations(question)
+            case "gateway", "events":
+                found = [e for e in self.events if e.operation == question["operation"]]
+                return {"events": [e.model_dump(mode="json") for e in found], "left_out": 0}
+        raise AssertionError(f"the page asks no {service}.{verb}")
+
+    def _operations(self, question: dict[str, Any]) -> Any:
+        if operation := question.get("operation"):
+            for one in self.operations:
+                if one["request"]["operation"] == operation:
+                    return one
+            raise ObjectNotFound("the gateway has no record of it")
+        words = question.get("search", "").lower().split()
+        found = [one for one in self.operations if all(w in str(one).lower() for w in words)]
+        return {"operations": found[: question["limit"]], "more": len(found) > question["limit"]}
+
+
+@dataclass(slots=True)
 class Server:
     """A topology service as a browser sees it; it can be ended and started again."""
 
     views: Views = field(default_factory=Views)
     past: Past = field(default_factory=Past)
     port: int = field(default_factory=loopback.take_port)
+    asked: Asked = field(default_factory=lambda: Asked())
+    operations: Numbered = field(default_factory=lambda: Numbered(TOPIC))
     most_streams: int = 20
     ping_every_s: float = 15.0
     pages: Pages | None = None
@@ -70,6 +105,7 @@ class Server:
         return f"http://{loopback.HOST}:{self.port}"
 
     async def start(self) -> None:
+        bundling.bundle()
         self.pages = Pages(
             handlers=Handlers(
                 views=self.views,
@@ -78,6 +114,8 @@ class Server:
                 moments=self.past.moments,
                 policy=lambda: OPEN,
             ),
+            questions=Questions(self.asked.ask),
+            operations=self.operations,
             folder=PAGE,
             most_streams=self.most_streams,
             ping_every_s=self.ping_every_s,
@@ -91,6 +129,16 @@ class Server:
         if self.pages is not None and self._runner is not None:
             self.pages.close()
             await self._runner.cleanup()
+
+    # --- what workers do ------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """An event of an operation, as the stream EVT has it."""
+        self.asked.events.append(event)
+        number = self.operations.last + 1
+        text = event.model_dump_json().encode()
+        frame = b"event: operation\nid: ~%d\ndata: %b\n\n" % (number, text)
+        self.operations.tell(number, frame)
 
     # --- what an owner does ---------------------------------------------------------------------
 

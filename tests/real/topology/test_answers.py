@@ -12,7 +12,16 @@ import orjson
 import pytest
 from yarl import URL
 
-from tests.real.topology.samples import CLUSTER, VIRTUAL_SERVICE, Shop, large, node, parts
+from services.chassis.messages.events import Phase
+from tests.real.topology.samples import (
+    CLUSTER,
+    VIRTUAL_SERVICE,
+    Shop,
+    event,
+    large,
+    node,
+    parts,
+)
 from tests.real.topology.serving import Server
 
 
@@ -267,3 +276,81 @@ async def test_a_change_is_at_the_client_at_once(
     took_ms.sort()
     print(f"\ntell → client: p50 {took_ms[50]:.2f} ms, p99 {took_ms[98]:.2f} ms")
     assert took_ms[50] < 20
+
+
+async def test_all_topics_come_in_one_stream_and_resume(
+    client: aiohttp.ClientSession, shop: Server
+) -> None:
+    url = f"{shop.url}/api/events?cluster={CLUSTER}&topics=fleet,operations"
+    async with client.get(url) as response:
+        events = Events(response)
+        assert (await events.next("begin"))[1] == "~0"
+        _, _, fleet = await events.next("fleet")
+        assert [one["name"] for one in fleet["clusters"]] == ["kind-shop"]
+        await events.next("snapshot")
+        shop.tell(event("op-1", Phase.STARTED))
+        _, ident, told = await events.next("operation")
+        assert (ident, told["operation"]) == ("~1", "op-1")
+        shop.change(parts([node("one")]))
+        assert (await events.next("delta"))[1] == "7.1"
+        [changed] = (await events.next("fleet"))[2]["clusters"]
+        assert changed["workloads"] == len(Shop.nodes)
+    shop.tell(event("op-1", Phase.DONE))
+    shop.change(parts([node("two")]))
+    async with client.get(url, headers={"Last-Event-ID": "7.1~1"}) as response:
+        events = Events(response)
+        assert (await events.next("delta"))[1] == "7.2"
+        assert (await events.next("operation"))[1] == "~2"
+        # The last id of a write is of all topics, for a browser that says it by itself.
+        assert await whole_id(response) == "7.2~2"
+    async with client.get(f"{shop.url}/api/events?topics=operations&after=~999") as response:
+        assert (await Events(response).next("missed"))[2] == {"topic": "operations"}
+
+
+async def whole_id(response: aiohttp.ClientResponse) -> str:
+    while line := (await response.content.readline()).decode():
+        if line.startswith("id: ") and "~" in line and not line.startswith("id: ~"):
+            return line.removeprefix("id: ").strip()
+    raise AssertionError("the stream ended")
+
+
+async def test_what_is_asked_for_a_browser_is_a_list(
+    client: aiohttp.ClientSession, shop: Server
+) -> None:
+    shop.asked.operations = [{"request": {"operation": "a"}, "parts": {}}]
+    path = "/api/ask?name=gateway.operations&question="
+    status, told = await ask(client, shop, path + '{"limit": 5}')
+    assert (status, told["more"], len(told["operations"])) == (200, False, 1)
+    status, told = await ask(client, shop, path + '{"operation": "none"}')
+    assert (status, told["code"]) == (404, "MB-3004")
+    for refused in (
+        "/api/ask?name=gateway.apply&question={}",
+        "/api/ask?name=lifecycle.cancel",
+        "/api/ask",
+        path + "[1]",
+        path + "{",
+        path + '{"a":"' + 5000 * "x" + '"}',
+        "/api/events?topics=everything",
+    ):
+        status, told = await ask(client, shop, refused)
+        assert (status, told["code"]) == (400, "MB-1001"), refused
+
+
+async def test_many_who_ask_the_same_are_asked_for_once(
+    client: aiohttp.ClientSession, shop: Server
+) -> None:
+    path = "/api/ask?name=gateway.operations&question=%7B%22limit%22:5%7D"
+    answers = await asyncio.gather(*(ask(client, shop, path) for _ in range(20)))
+    assert {status for status, _ in answers} == {200}
+    assert len(shop.asked.questions) == 1
+
+
+async def test_every_view_has_an_address(client: aiohttp.ClientSession, shop: Server) -> None:
+    for path in ("/", "/graph", "/operations", "/operations/some%20id"):
+        status, page = await ask(client, shop, path)
+        assert (status, "/static/main.js" in page) == (200, True), path
+    for path in ("/other", "/operations/a/b"):
+        assert (await ask(client, shop, path))[0] == 404
+    async with client.get(shop.url + "/static/main.js") as response:
+        assert response.headers["Content-Encoding"] in ("br", "gzip")
+        assert response.content_type == "text/javascript"

@@ -27,7 +27,7 @@ _MOVED = """() => Object.entries(window.places).filter(([id, place]) => {
 
 
 async def opened(page: Page, server: Server, *, nodes: int = len(Shop.nodes)) -> None:
-    await page.goto(server.url)
+    await page.goto(f"{server.url}/graph")
     await drawn(page, nodes)
 
 
@@ -79,7 +79,7 @@ async def click(page: Page, ident: str) -> None:
 
 
 async def test_a_cluster_appears_where_none_was(page: Page, server: Server) -> None:
-    await page.goto(server.url)
+    await page.goto(f"{server.url}/graph")
     await expect(page.locator("#empty")).to_contain_text("No cluster is registered")
     server.begin(parts([], about=info(name="fresh")))
     await expect(page.locator("#empty")).to_contain_text("fresh: nothing to draw")

@@ -23,7 +23,7 @@ _WITHIN_MS = 20_000
 
 
 async def _opened(page: Page, seen: Seeing, token: str) -> None:
-    await page.goto(f"{seen.url}/?cluster={token}")
+    await page.goto(f"{seen.url}/graph?cluster={token}")
     await page.wait_for_function("() => window.meshbus?.graph.cy.nodes('[!box]').nonempty()")
     await page.evaluate("() => { window.sameness = true; }")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy import bundling
 from deploy.bom import normal, read_lock
 from deploy.charting import CHART
 from deploy.image.contents import (
@@ -76,10 +77,13 @@ def test_nothing_runs_in_the_build() -> None:
 
 
 def test_the_files_are_tracked_ones_and_no_secrets() -> None:
-    files = [path for path in own_files() if "vendor" not in path.parts]
+    bundling.bundle()
+    files = list(own_files())
+    assert Path("services/topology/page/built/index.html") in files
     assert Path("services/gateway/__main__.py") in files
     assert Path("deploy/cluster/__main__.py") in files
     assert not [path for path in files if path.parts[0] in ("tests", "docs")]
+    assert not [path for path in files if {"src", "node_modules"} & set(path.parts)]
 
 
 def test_chart_and_compose_name_these_images() -> None:

@@ -75,7 +75,12 @@ async def test_each_istiod_is_asked_one_question_a_turn() -> None:
     of_first = [text.split()[0] for text in answers.asked if ISTIOD.name in text]
     assert of_first == ["proxies", "figures", *["proxies"] * 3, "figures", *["proxies"] * 2]
     assert len([text for text in answers.asked if OTHER.name in text]) == 8
-    assert told(found) == {"state": "ok", "detail": ""}
+    assert told(found) == {
+        "state": "ok",
+        "detail": "",
+        "planes": [{"revision": "default", "version": "1.31.7"}],
+        "proxies": {"synced": 1},
+    }
     known = record(found)
     assert known is not None
     assert known.istiod_version == "1.31.7"
@@ -97,7 +102,12 @@ async def test_a_missing_right_is_said_and_not_asked_for_again_at_once() -> None
     await found.turn()
     await found.turn()
     await found.turn()
-    assert told(found) == {"state": "ok", "detail": ""}
+    assert told(found) == {
+        "state": "ok",
+        "detail": "",
+        "planes": [{"revision": "default", "version": "1.31.7"}],
+        "proxies": {"synced": 1},
+    }
 
 
 @pytest.mark.parametrize("failure", [ClusterUnreachable("away"), ValueError("unforeseen")])

@@ -16,7 +16,7 @@ const HELP = [
   ["?", "this help"],
 ];
 
-export function keys(graph, { choose, selected, escape, layOut }) {
+export function keys(graph, { choose, selected, escape, layOut, signal }) {
   const actions = {
     "/": () => byId("search").focus(),
     "?": help,
@@ -33,7 +33,7 @@ export function keys(graph, { choose, selected, escape, layOut }) {
     if (action === undefined) return;
     event.preventDefault();
     action();
-  });
+  }, { signal });
   byId("graph").addEventListener("keydown", (event) => {
     const way = WAYS[event.key];
     if (way !== undefined) {

@@ -13,6 +13,7 @@ export class Travel {
     this.text = byId("moment-text");
     this.moments = [];
     this.isPast = false;
+    this.isEnded = false;
     this.slider.addEventListener("input", () => this.moved());
     byId("back-to-live").addEventListener("click", () => this.back());
     this.draw();
@@ -25,7 +26,9 @@ export class Travel {
     if (!cluster) return;
     const response = await fetch(`/api/moments?${new URLSearchParams({ cluster })}`);
     if (!response.ok || this.query.cluster !== cluster) return;
-    this.moments = [...(await response.json()).moments, ...this.moments];
+    const { moments } = await response.json();
+    if (this.isEnded) return;
+    this.moments = [...moments, ...this.moments];
     this.draw();
   }
 
@@ -76,8 +79,14 @@ export class Travel {
       if (response.ok) this.on.past(told);
       else this.on.failed(`${told.summary}: ${told.remedy}`);
     } catch (error) {
-      this.on.failed(`the past cannot be read: ${error.message}`);
+      if (!this.isEnded) this.on.failed(`the past cannot be read: ${error.message}`);
     }
+  }
+
+  end() {
+    clearTimeout(this.timer);
+    this.isPast = false;
+    this.isEnded = true;
   }
 
   back() {

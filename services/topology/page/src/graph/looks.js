@@ -105,11 +105,3 @@ const badges = {
     "background-image-opacity": 1, "bounds-expansion": 14,
   },
 };
-
-// The page's theme: as the system has it until somebody chooses.
-export function setTheme(choice) {
-  const isDark = choice === ""
-    ? matchMedia("(prefers-color-scheme: dark)").matches : choice === "dark";
-  document.documentElement.dataset.theme = isDark ? "dark" : "light";
-  return isDark;
-}

@@ -5,7 +5,8 @@ import { clock, healthName } from "./describe.js";
 import { byId, make } from "./dom.js";
 import { HEALTHS } from "./looks.js";
 
-const STATES = { connecting: "connecting", live: "connected", broken: "connection lost, trying again" };
+const STATES = { connecting: "connecting", live: "connected", broken: "connection lost, trying again",
+  resting: "resting" };
 
 export class Status {
   constructor() {

@@ -12,15 +12,21 @@ export class Pace {
     this.draw = draw;
     this.isAsked = false;
     this.isResting = false;
+    this.isEnded = false;
+  }
+
+  end() {
+    this.isEnded = true;
   }
 
   ask() {
-    if (this.isAsked) return;
+    if (this.isAsked || this.isEnded) return;
     this.isAsked = true;
     if (!this.isResting) requestAnimationFrame(() => this.picture());
   }
 
   picture() {
+    if (this.isEnded) return;
     this.isAsked = false;
     this.isResting = true;
     this.draw();

@@ -1,7 +1,7 @@
 // The drawn graph. It remembers what it drew of each item and touches only elements whose picture is
 // another one now: positions, selection and everything else on the screen stay.
 
-import cytoscape from "./vendor/cytoscape.mjs";
+import cytoscape from "cytoscape";
 import { badgesOf } from "./badges.js";
 import {
   edgeKind, edgeLabel, edgeTraffic, health, nodeKind, nodeLabel, searchText, weight,

@@ -12,7 +12,7 @@ const FLAGS = {
   hasTCPTrafficShifting: "TCP shifting", hasTrafficShifting: "traffic shifting",
   hasVS: "virtual service", hasWorkloadEntry: "workload entries", isAmbient: "ambient",
   isDead: "no pods", isGateway: "gateway", isIdle: "idle", isInaccessible: "not accessible",
-  isInjected: "sidecar", isK8sGatewayAPI: "Gateway API", isOutOfMesh: "no sidecar",
+  isK8sGatewayAPI: "Gateway API", isOutOfMesh: "no sidecar",
   isOutside: "outside", isRoot: "entry", isServiceEntry: "service entry", isWaypoint: "waypoint",
 };
 

@@ -1,0 +1,226 @@
+"""The console in a real browser: the fleet, operations, and what is around every view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+
+from deploy.bundling import PAGE
+from services.chassis.messages import ErrorReport
+from services.chassis.messages.events import Phase, Severity
+from tests.real.topology.samples import CLUSTER, Shop, described, drift, event, info, node, parts
+from tests.real.topology.serving import Server
+from tests.testbed.waiting import eventually
+
+AXE = PAGE / "node_modules" / "axe-core" / "axe.min.js"
+_VIOLATIONS = """async () => {
+  const { violations } = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a",
+    "wcag21aa", "wcag22aa", "best-practice"] });
+  return violations.flatMap(({ id, nodes }) =>
+    nodes.map(({ target, failureSummary }) => `${id} ${target.join(" ")}: ${failureSummary}`));
+}"""
+
+
+async def accessible(page: Page) -> None:
+    """Asks axe about the page as it is, in both themes."""
+    # The policy of the page lets no script in but its own; a test's may come by the debugger.
+    if not await page.evaluate("() => 'axe' in window"):
+        await page.evaluate(Path(AXE).read_text())
+    for theme in ("light", "dark"):
+        await page.emulate_media(color_scheme=theme)
+        await expect(page.locator("html")).to_have_attribute("data-theme", theme)
+        assert await page.evaluate(_VIOLATIONS) == [], theme
+
+
+def install(server: Server) -> None:
+    """An install that is under way, one that failed, and one that is done."""
+    error = ErrorReport(
+        code="MB-4007",
+        summary="Deployment istio-system/istiod is not ready",
+        cause="its image cannot be pulled",
+        remedy="let the nodes reach the registry",
+        subject="Deployment istio-system/istiod",
+    )
+    server.asked.operations = [
+        described("op-runs", state="running", accepted="2026-05-01T12:00:00Z"),
+        described("op-failed", state="failed", error=error, accepted="2026-05-01T11:00:00Z"),
+        described("op-done", kind="bookinfo", accepted="2026-05-01T10:00:00Z"),
+    ]
+    server.asked.events = [
+        event("op-failed", Phase.STARTED, 1),
+        event("op-failed", Phase.FAILED, 2, severity=Severity.ERROR, error=error),
+    ]
+    server.tell(event("op-runs", Phase.STARTED, 1))
+    server.tell(event("op-runs", Phase.PLANNED, 2, numbers={"objects": 40}))
+
+
+async def test_the_fleet_says_how_each_cluster_is(page: Page, shop: Server) -> None:
+    await page.goto(shop.url)
+    card = page.locator(f".card[data-cluster={CLUSTER}]")
+    for text in ("kind-shop", "watching", "5, 5 in the mesh", "1 error", "1 object", "12.5 /s"):
+        await expect(card).to_contain_text(text)
+    await expect(card).to_contain_text("no control plane known")
+    planes = [{"revision": "default", "version": "1.31.0"}, {"revision": "next", "version": ""}]
+    told = {"state": "ok", "detail": "", "planes": planes, "proxies": {"synced": 3, "stale": 1}}
+    shop.change(parts([node("late")], drifts=[drift("b")], about=info(controlPlane=told)))
+    await expect(card).to_contain_text("1.31.0 (default), version unknown (next)")
+    await expect(card).to_contain_text("3 of 4")
+    await expect(card).to_contain_text("2 objects")
+    install(shop)
+    await expect(card).to_contain_text("Running now")
+    await expect(page.locator("#bar .count")).to_have_text("1")
+    shop.begin(parts([], about=info(name="green", cluster="c2")), cluster="c2")
+    await expect(page.locator(".card")).to_have_count(2)
+    shop.views.forget("c2")
+    await expect(page.locator(".card")).to_have_count(1)
+    await card.get_by_role("link", name="1 error").click()
+    await expect(page).to_have_url(
+        f"{shop.url}/graph?cluster={CLUSTER}&tab=findings&graphType=versionedApp"
+    )
+    await expect(page.locator("#findings")).to_be_visible()
+    await page.go_back()
+    await expect(card).to_be_visible()
+
+
+async def test_a_fleet_without_a_cluster_says_what_to_do(page: Page, server: Server) -> None:
+    await page.goto(server.url)
+    await expect(page.locator("#view")).to_contain_text("No cluster is registered")
+    await accessible(page)
+    server.begin(Shop.parts())
+    await expect(page.locator(".card h2")).to_have_text("kind-shop")
+
+
+async def test_an_install_is_watched_from_the_fleet_to_its_end(page: Page, shop: Server) -> None:
+    install(shop)
+    await page.goto(shop.url)
+    await page.locator(".runs").get_by_role("link", name="istio", exact=True).click()
+    await expect(page).to_have_url(f"{shop.url}/operations/op-runs")
+    progress = page.locator("progress")
+    shop.tell(event("op-runs", Phase.WAVE, 3, numbers={"objects": 30}, details="ConfigMap a"))
+    await expect(progress).to_have_attribute("value", "30")
+    await expect(page.locator(".events li")).to_have_count(3)
+    await page.locator(".events summary").click()
+    await expect(page.locator(".details")).to_have_text("ConfigMap a")
+    # What is opened stays open while more comes.
+    shop.tell(event("op-runs", Phase.READY, 4))
+    await expect(page.locator(".events li")).to_have_count(4)
+    await expect(page.locator(".details")).to_be_visible()
+    shop.tell(event("op-runs", Phase.DONE, 5))
+    await expect(page.locator("h1")).to_have_text("istio ✓ succeeded")
+    await expect(progress).to_have_count(0)
+    await expect(page.locator("#bar .count")).to_have_count(0)
+
+
+async def test_a_failure_is_told_with_cause_and_remedy(page: Page, shop: Server) -> None:
+    install(shop)
+    await page.goto(f"{shop.url}/operations/op-failed")
+    note = page.locator(".on-cluster .note")
+    for text in ("MB-4007", "istiod is not ready", "its image cannot be pulled", "let the nodes"):
+        await expect(note).to_contain_text(text)
+    await page.goto(f"{shop.url}/operations/unheard-of")
+    await expect(page.get_by_role("alert")).to_contain_text("no record of it")
+
+
+async def test_operations_are_found_and_the_address_says_which(page: Page, shop: Server) -> None:
+    install(shop)
+    await page.goto(f"{shop.url}/operations")
+    rows = page.locator("table.rows tbody tr")
+    await expect(rows).to_have_count(3)
+    await expect(page.locator("#now + .scroll tbody tr")).to_have_count(1)
+    await page.fill("#operations-search", "bookinfo")
+    await expect(rows).to_have_count(1)
+    await expect(page).to_have_url(f"{shop.url}/operations?q=bookinfo")
+    await page.reload()
+    await expect(page.locator("#operations-search")).to_have_value("bookinfo")
+    await expect(rows).to_have_count(1)
+    await page.get_by_label("State").select_option("failed")
+    await expect(page.locator("#view")).to_contain_text("No operation is like this")
+    await page.get_by_role("button", name="Show all").click()
+    await expect(rows).to_have_count(3)
+    shop.tell(event("op-new", Phase.STARTED, kind="httpbin"))
+    await expect(rows).to_have_count(4)
+
+
+async def test_what_was_missed_is_told_after_the_connection_is_back(
+    page: Page, shop: Server
+) -> None:
+    install(shop)
+    await page.goto(f"{shop.url}/operations/op-runs")
+    await expect(page.locator(".events li")).to_have_count(2)
+    await shop.stop()
+    await expect(page.locator(".stale")).to_contain_text("Connection lost")
+    await expect(page.locator("#connection")).to_contain_text("connection lost")
+    shop.tell(event("op-runs", Phase.DONE, 3))
+    await shop.start()
+    await expect(page.locator("h1")).to_contain_text("succeeded")
+    await expect(page.locator(".stale")).to_have_count(0)
+    await expect(page.locator(".events li")).to_have_count(3)
+
+
+async def test_one_stream_however_one_goes_about(page: Page, shop: Server) -> None:
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(one.url) if "/api/events" in one.url else None)
+    await page.goto(shop.url)
+    await expect(page.locator(".card")).to_have_count(1)
+    for name in ("Operations", "Graph", "Fleet"):
+        await page.get_by_role("navigation").get_by_role("link", name=name).click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    await expect(page.locator("#connection")).to_have_text("live")
+    assert len(asked) >= 4
+    following = shop.pages.following if shop.pages is not None else None
+    await eventually(
+        lambda: following is not None and len(following._followers) == 1, what="one stream alone"
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/operations", "/operations/op-failed", "/graph", "/no"])
+async def test_axe_finds_nothing(page: Page, shop: Server, path: str) -> None:
+    install(shop)
+    await page.goto(f"{shop.url}{path}")
+    await expect(page.locator("#connection")).to_have_text("live")
+    await expect(page.locator("[aria-busy]")).to_have_count(0)
+    await accessible(page)
+
+
+@pytest.mark.parametrize("width", [360, 3840])
+async def test_no_width_has_to_be_scrolled_sideways(page: Page, shop: Server, width: int) -> None:
+    install(shop)
+    await page.set_viewport_size({"width": width, "height": 800})
+    for path in ("/", "/operations", "/operations/op-failed", "/graph"):
+        await page.goto(f"{shop.url}{path}")
+        await expect(page.locator("[aria-busy]")).to_have_count(0)
+        wide = "() => document.documentElement.scrollWidth - innerWidth"
+        assert await page.evaluate(wide) <= 0, path
+        inside = "() => document.getElementById('view').scrollWidth - innerWidth"
+        assert await page.evaluate(inside) <= 0, path
+
+
+async def test_an_operation_by_keys_alone(page: Page, shop: Server) -> None:
+    install(shop)
+    await page.goto(shop.url)
+    await expect(page.locator(".card")).to_have_count(1)
+
+    async def to(name: str) -> None:
+        """Tabs on until the link of that name has the focus."""
+        for _ in range(40):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("() => document.activeElement.textContent.trim()") == name:
+                return
+        raise AssertionError(f"no way to {name} by the keyboard")
+
+    await to("Operations 1")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("Operations")
+    await to("bookinfo")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_contain_text("bookinfo")
+    await page.keyboard.press("Alt+ArrowLeft")
+    await expect(page.locator("h1")).to_have_text("Operations")
+
+
+async def test_old_addresses_of_the_graph_lead_there(page: Page, shop: Server) -> None:
+    await page.goto(f"{shop.url}/?cluster={CLUSTER}")
+    await expect(page.locator("#graph")).to_be_visible()
+    assert "/graph?cluster=" in page.url
