@@ -420,7 +420,7 @@ async def test_operations_are_found_by_what_they_are(fresh: Rig) -> None:
     middle = (await fresh.ask("operations", {"limit": 3}))["operations"][-1]["request"]["accepted"]
     assert await found(limit=3, before=middle) == (newest[3:], False)
     assert await found(cluster=cluster_of("red")) == (["found-1", "found-0"], False)
-    assert await found(search="FOUND 3") == (["found-3"], False)
+    assert await found(search="FOUND-3 custom") == (["found-3"], False)
     # What no worker has begun counts as running.
     assert await found(state="running", limit=2) == (newest[:2], True)
     assert await found(state="failed") == ([], False)

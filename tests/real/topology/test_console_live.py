@@ -24,7 +24,7 @@ async def test_an_operation_is_seen_as_it_is_asked_for(
     await last.click()
     await expect(page.locator("h1")).to_have_text("custom ✓ succeeded")
     events = page.locator(".events li")
-    for phase in ("planned", "wave", "done"):
+    for phase in ("started", "wave", "done"):
         await expect(events.filter(has_text=phase).first).to_be_visible()
     await expect(page.locator(".on-cluster")).to_contain_text(_TOLD)
     told = await events.count()

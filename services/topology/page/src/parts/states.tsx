@@ -6,19 +6,28 @@ import type { Failure } from "../shell/answers";
 import { stream } from "../shell/stream";
 import { moment } from "./figures";
 
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
-  return <section class="state"><h2>{title}</h2>{children}</section>;
+// `isPart`: beside other things, so that its heading is not the page's.
+export function Empty({ title, isPart = false, children }: {
+  title: string; isPart?: boolean; children?: ComponentChildren;
+}) {
+  return <section class="state"><Heading isPart={isPart}>{title}</Heading>{children}</section>;
+}
+
+function Heading({ isPart, children }: { isPart: boolean; children: ComponentChildren }) {
+  return isPart ? <h2>{children}</h2> : <h1>{children}</h1>;
 }
 
 export function Loading({ what }: { what: string }) {
   return <section class="state" aria-busy="true"><p class="soft" role="status">Loading {what}…</p></section>;
 }
 
-export function Failed({ failure, again }: { failure: Failure; again?: () => void }) {
+export function Failed({ failure, isPart = false, again }: {
+  failure: Failure; isPart?: boolean; again?: () => void;
+}) {
   const { code, summary, cause, remedy } = failure.problem;
   return (
     <section class="state note" data-level="error" role="alert">
-      <h2>{summary}</h2>
+      <Heading isPart={isPart}>{summary}</Heading>
       {cause && <p>{cause}</p>}
       {remedy && <p>{remedy}</p>}
       {code && <p class="soft">{code}</p>}

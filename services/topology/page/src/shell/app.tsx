@@ -5,6 +5,8 @@ import type { ComponentType } from "preact";
 import { Empty, Failed, Loading, Stale } from "../parts/states";
 import { DOCUMENTS, type View, type ViewProps, viewOf, VIEWS } from "../views/views";
 import { Failure } from "./answers";
+// Listens from the beginning on: what a view shows may be told before its code is here.
+import "./fleet";
 import { operations } from "./operations";
 import { isOver, stateOf } from "./records";
 import { path } from "./router";

@@ -39,7 +39,7 @@ export function OneOperation({ id }: { id: string }) {
       ))}
       {leftOut > 0 && <p class="soft">{`${leftOut} earlier events are left out here; `}
         <code>{`nats req mesh.gateway.events '{"operation": "${id}"}'`}</code></p>}
-      {failure !== null && failure.status !== 404 && <Failed failure={failure} again={again} />}
+      {failure !== null && failure.status !== 404 && <Failed failure={failure} again={again} isPart />}
     </div>
   );
 }

@@ -46,7 +46,7 @@ function List() {
       {running.length > 0 && <section aria-labelledby="now"><h2 id="now">Running now</h2><Table of={running} /></section>}
       {over.length > 0 && <section aria-labelledby="past"><h2 id="past">History</h2><Table of={over} /></section>}
       {isMore && <p><button type="button" onClick={older}>Older operations</button></p>}
-      {failure !== null && <Failed failure={failure} again={older} />}
+      {failure !== null && <Failed failure={failure} again={older} isPart />}
     </div>
   );
 }
@@ -54,13 +54,13 @@ function List() {
 function Nothing({ isFiltered }: { isFiltered: boolean }) {
   if (isFiltered) {
     return (
-      <Empty title="No operation is like this">
+      <Empty title="No operation is like this" isPart>
         <p><button type="button" onClick={() => setQuery({ q: "", cluster: "", state: "" })}>Show all</button></p>
       </Empty>
     );
   }
   return (
-    <Empty title="No operation yet">
+    <Empty title="No operation yet" isPart>
       <p>Whatever is asked of Meshbus appears here: by Meshery, by <code>make apply</code>, or from this console.</p>
     </Empty>
   );
