@@ -39,6 +39,9 @@ from services.gateway.streaming.absences import Absences
 from services.gateway.streaming.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
+_BURST = 100
+_GROUP = 64
+"""With more events waiting than a burst has, so many are written to a client for each mark."""
 # How long a write may go on when its call has to end.
 _LAST_WRITE_S = 1.0
 
@@ -80,6 +83,11 @@ class Client:
     is_cut: bool = False
     """The ending came as a cancellation."""
     _is_writing: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for it."""
+        return len(self.backlog) + self.queue.qsize()
 
     @property
     def is_behind(self) -> bool:
@@ -151,13 +159,18 @@ class Events:
         `joined` is called when the client is sure to get whatever is published from then on.
         """
         client = await self._join()
+        unmarked: Item | None = None
         try:
             await joined()
             while True:
-                item = await client.take()
-                await client.give(write, item)
-                self.metrics.count(metrics.EVENTS_DELIVERED)
-                await self.marks.delivered(item.sequence, stream=item.stream)
+                # More than one only of a burst: then a mark for each would hold all others up.
+                for _ in range(_GROUP if client.waiting > _BURST else 1):
+                    item = await client.take()
+                    await client.give(write, item)
+                    unmarked = item
+                    self.metrics.count(metrics.EVENTS_DELIVERED)
+                await self._mark(unmarked)
+                unmarked = None
                 self._forget_delivered()
         except asyncio.CancelledError:
             if not client.is_cut or client.ending is None:
@@ -166,7 +179,14 @@ class Events:
             client.call.uncancel()
             raise client.ending from None
         finally:
+            if unmarked is not None:
+                # It left within a group, and has what was written to it.
+                self.background.start("mark-written", self._mark(unmarked))
             self._leave(client)
+
+    async def _mark(self, item: Item | None) -> None:
+        if item is not None:
+            await self.marks.delivered(item.sequence, stream=item.stream)
 
     def close(self, error: MeshbusError) -> None:
         """Ends all streams, and refuses new ones."""

@@ -38,6 +38,8 @@ from services.topology.observing import Observer
 
 _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 _SETTLE_S = 0.2
+_SOUGHT_S = 0.02
+"""An operation's intents come one after the other."""
 _RETRY_S = 2.0
 _LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
@@ -98,6 +100,8 @@ class ClusterWatch:
     """Watches that were allowed before: a refusal of these may be one of a server that starts."""
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
     _definitions_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+    """Definitions have changed, or an intent's kind is not watched where its object is."""
     _discover_until: float = 0.0
     """Loop time up to which discovery may not know yet what definitions say."""
     _is_troubled: bool = False
@@ -105,6 +109,7 @@ class ClusterWatch:
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
+        self.drifts.on_tracked = self._sought
         try:
             await self._survey(first=True)
             while True:
@@ -125,14 +130,27 @@ class ClusterWatch:
     # --- which kinds ----------------------------------------------------------------------------
 
     async def _until_due(self) -> None:
-        """Until definitions have changed, or an intent may ask for another kind."""
-        try:
+        """Until definitions have changed, an intent asks for another kind, or some time is over."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SURVEY_S):
-                await self._definitions_changed.wait()
-            # A manifest of definitions comes as many events.
-            await asyncio.sleep(_SETTLE_S)
-        except TimeoutError:
-            pass
+                await self._due.wait()
+        self._due.clear()
+        # A manifest of definitions comes as many events.
+        await asyncio.sleep(_SETTLE_S if self._definitions_changed.is_set() else _SOUGHT_S)
+
+    def _sought(self, key: Key) -> None:
+        """Watches an object's kind at once: what is edited before that is seen late."""
+        places = {
+            Watch(key.kind, space, shows)
+            for space in ("", key.namespace)
+            for shows in (True, False)
+        }
+        if self._tasks.keys().isdisjoint(places):
+            self._due.set()
+
+    def _redefined(self) -> None:
+        self._definitions_changed.set()
+        self._due.set()
 
     async def _surveyed(self) -> None:
         """Surveys; on a failure the present watches go on."""
@@ -143,7 +161,7 @@ class ClusterWatch:
             self._is_troubled = True
             await asyncio.sleep(_RETRY_S)
             # Whatever was to be found out still is.
-            self._definitions_changed.set()
+            self._redefined()
             return
         if self._is_troubled:
             self._is_troubled = False
@@ -240,7 +258,7 @@ class ClusterWatch:
                 await self._follow(watch, resource)
             except (KindUnknown, ObjectNotFound):
                 self._forget(watch)
-                self._definitions_changed.set()
+                self._redefined()
                 return
             except ClusterForbidden as error:
                 self.observer.refused(str(watch), error.summary)
@@ -310,7 +328,7 @@ class ClusterWatch:
         raws = [seen.raw for seen in items if seen.raw is not None]
         self.drifts.relisted(watch.kind, raws, namespace=watch.namespace)
         if watch.kind == _DEFINITION:
-            self._definitions_changed.set()
+            self._redefined()
         self._listed_once(watch)
 
     def _change(self, watch: Watch, what: ChangeType, seen: _Seen) -> None:
@@ -322,7 +340,7 @@ class ClusterWatch:
         if seen.raw is not None:
             (self.drifts.gone if is_gone else self.drifts.saw)(watch.kind, seen.raw)
         if watch.kind == _DEFINITION:
-            self._definitions_changed.set()
+            self._redefined()
 
     def _forget(self, watch: Watch) -> None:
         """Everything of a collection that is not there any more."""

@@ -44,6 +44,10 @@ class _Gone:
     uid: str
 
 
+def _nobody(_key: Key) -> None:
+    """Who hears of intents where nobody wants to."""
+
+
 class AppliedObjects(Protocol):
     """The objects that lifecycle applied to one cluster; `adapters/applied.py` has them."""
 
@@ -70,6 +74,8 @@ class Drifts:
     mode: str = "report"
     """`report`, `heal` or `ignore`, for intents whose annotation does not say."""
     heal_attempts: int = 5
+    on_tracked: Callable[[Key], None] = _nobody
+    """Hears of each object that had no intent before: its kind has to be watched."""
     patience_s: float = 2.0
     """How long a suspicion that may be our own work waits for the new intent."""
     _tracked: dict[Key, TrackedObject] = field(default_factory=dict)
@@ -276,6 +282,7 @@ class Drifts:
         if known is None:
             known = TrackedObject.of(intent, heal_attempts=self.heal_attempts)
             self._tracked[key] = known
+            self.on_tracked(key)
         known.renew(intent, default_mode=self.mode)
         return known
 

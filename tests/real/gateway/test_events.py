@@ -136,6 +136,42 @@ async def test_events_outlive_a_killed_gateway(fresh: Rig) -> None:
     assert len(got) - total <= kills, "more than one event repeated by a kill"
 
 
+async def test_a_burst_outlives_a_killed_gateway(fresh: Rig) -> None:
+    total, group = 1200, 64
+    got: list[str] = []
+    await fresh.tell_many("burst", range(1, total + 1))
+    async with (
+        tapped(fresh.stack.gateway_port) as tap,
+        fresh.client("F", address=tap.address) as client,
+    ):
+        await heard(await opened(client), 300)
+        fresh.stack.processes["gateway"].kill()
+        got += summaries(await tap.written())
+    fresh.restart_gateway()
+    async with fresh.client("F") as client:
+        stream = await opened(client)
+        while got[-1] != f"step {total}":
+            got += summaries(await heard(stream, 1))
+    assert list(dict.fromkeys(got)) == steps(range(1, total + 1)), "lost or out of order"
+    assert len(got) - total <= group, "more than a group repeated by a kill"
+
+
+async def test_what_a_client_got_of_a_burst_is_not_told_again(fresh: Rig) -> None:
+    await fresh.tell_many("left", range(1, 401))
+    async with fresh.client("F") as client:
+        first = summaries(await heard(await opened(client), 170))
+    # It left within a group. What it did not read may have been written to it.
+    await fresh.tell_many("left", range(401, 411))
+    async with fresh.client("F") as client:
+        stream = await opened(client)
+        rest: list[str] = []
+        while not rest or rest[-1] != "step 410":
+            rest += summaries(await heard(stream, 1))
+    assert first == steps(range(1, 171))
+    assert rest == steps(range(411 - len(rest), 411)), "lost or out of order"
+    assert len(rest) <= 240, "told again"
+
+
 def _telling(rig: Rig, numbers: range) -> asyncio.Future[None]:
     """Events one after the other, while something else goes on."""
 

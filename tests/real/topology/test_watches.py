@@ -18,7 +18,8 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.objects import KubeObject
 from services.chassis.kube.resources import Resources
 from services.chassis.telemetry.metrics import Metrics
-from services.topology.adapters.watches import ClusterWatch
+from services.topology.adapters import watches
+from services.topology.adapters.watches import ClusterWatch, Watch
 from services.topology.analysis.engine import Analysis
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Key, Object
@@ -111,7 +112,7 @@ async def test_discovery_that_fails_leaves_what_is_watched(
     async with _watching(text) as (watch, state):
         proxy.refuse()
         proxy.cut()
-        watch._definitions_changed.set()
+        watch._redefined()
         await eventually(
             lambda: "discovery" in watch.observer._troubles, what="the failure", within_s=60.0
         )
@@ -132,3 +133,22 @@ async def test_a_kind_of_many_namespaces_is_watched_by_one_connection(cluster: C
             watch.drifts.intended(Key(applied.kind, applied.namespace, "a"), applied)
         found = [one async for one, _ in watch._of_intents()]
     assert [(one.kind, one.namespace) for one in found] == [("/ServiceAccount", "")]
+
+
+async def test_an_intent_has_its_kind_watched_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "_SURVEY_S", 3600.0)
+    obj = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "a", "namespace": SPACE},
+    }
+    applied = intent(obj, {})
+    sought = Watch(applied.kind, applied.namespace, shows=False)
+    async with _watching(cluster.kubeconfig_text) as (watch, _):
+        # Definitions were listed just now, which is a reason of its own to look.
+        await eventually(lambda: not watch._due.is_set(), what="the survey after the lists")
+        assert sought not in watch._tasks
+        watch.drifts.intended(Key(applied.kind, applied.namespace, "a"), applied)
+        await eventually(lambda: sought in watch._listed, what="the kind to be listed")
