@@ -22,6 +22,7 @@ from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.archives import Archives
 from services.lifecycle.adapters.istioctl import Distributions
+from services.lifecycle.adapters.rendered import RenderedFolder
 from services.lifecycle.adapters.reports import upgrade_report
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
@@ -105,7 +106,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         leases=leases,
         operations=offered(
             installer=Installer(
-                Rendering(distributions.render, own.hub),
+                Rendering(distributions.render, own.hub, _kept(own)),
                 releases,
                 upgrade_report(bus),
             ),
@@ -170,6 +171,11 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             yield
     finally:
         await connections.close()
+
+
+def _kept(own: LifecycleSettings) -> RenderedFolder | None:
+    folder = own.rendered_folder
+    return RenderedFolder(folder, own.distributions) if folder is not None else None
 
 
 def _source(own: LifecycleSettings, policy: AddressPolicy) -> Archives:

@@ -43,6 +43,11 @@ class LifecycleSettings(BaseSettings):
     """How long one archive may take to come. The deadline of the operation counts as well."""
     hub: str = "docker.io/istio"
     """Image hub where the overlay sets none: the charts' own default is being switched off."""
+    rendered: Path | None = None
+    """Folder in which the meshes that istioctl has rendered are kept for the next start; those with
+    an overlay of the user's are not. Unset, it is `.rendered` in the folder of the distributions,
+    or none where `MESHBUS_LIFECYCLE_RELEASES` is `off`. Who can write there decides what is
+    installed, as in the other."""
     slots: int = Field(default=8, ge=1, le=64)
     """Commands that one worker runs side by side."""
     slots_per_cluster: int = Field(default=6, ge=1, le=64)
@@ -79,6 +84,13 @@ class LifecycleSettings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def rendered_folder(self) -> Path | None:
+        """Where rendered meshes are kept; None where they are not."""
+        if self.rendered is None and self.fetches:
+            return self.distributions / ".rendered"
+        return self.rendered
 
     @property
     def fetches(self) -> bool:

@@ -502,7 +502,12 @@ def main() -> int:
     pages: dict[str, str] = {}
     scale = _SCALES.get(arguments.scale) or published(arguments.repeats)
     if arguments.part in (None, "operations"):
-        with Cluster(folder / "cluster") as cluster, Stack(folder / "stack") as stack:
+        # As where versions are fetched; the folder of the distributions is everybody's here.
+        own = {"MESHBUS_LIFECYCLE_RENDERED": str(folder / "rendered")}
+        with (
+            Cluster(folder / "cluster") as cluster,
+            Stack(folder / "stack", settings=own) as stack,
+        ):
             pages[PAGE.name] = asyncio.run(measure(cluster, stack, scale, folder))
     if arguments.part in (None, "loads"):
         figures = loads.figures(folder / "loads", scale=scale)

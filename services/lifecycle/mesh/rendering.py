@@ -1,6 +1,7 @@
 """Renders a request as the objects of a mesh: the overlay, and the manifest that istioctl makes.
 
-Rendered meshes are cached by (version, input). Single documents are cached by their text as well:
+Rendered meshes are cached by (version, input), and those without an overlay of the user's over
+restarts as well. Single documents are cached by their text as well:
 the 15 CRDs are nine tenths of every manifest and the same in all of them.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
 from cachetools import LRUCache
 
 from services.chassis.errors import OverlayMalformed
 from services.chassis.kube.manifests import parse_trusted_document
+from services.chassis.kube.objects import KubeObject
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.mesh.requests import MeshRequest
@@ -27,6 +30,16 @@ _CACHED_DOCUMENTS = 512
 
 Render = Callable[[str, bytes], Awaitable[str]]
 """Makes a version's manifest (YAML) of an overlay."""
+
+
+class Kept(Protocol):
+    """Rendered meshes that outlive the process; neither call raises, and both block."""
+
+    def recall(self, version: str, overlay: bytes) -> list[KubeObject] | None:
+        """The objects that were kept for an overlay; None without any."""
+
+    def keep(self, version: str, overlay: bytes, bodies: Sequence[bytes]) -> None:
+        """Keeps the objects' JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +83,18 @@ def overlay_for(request: MeshRequest, *, tags: tuple[str, ...], hub: str) -> byt
     return orjson.dumps(operator, option=orjson.OPT_SORT_KEYS)
 
 
+def _recalled(kept: Kept, version: str, overlay: bytes) -> tuple[PlannedObject, ...] | None:
+    objects = kept.recall(version, overlay)
+    return tuple(map(PlannedObject.of, objects)) if objects else None
+
+
 @dataclass(slots=True)
 class Rendering:
     """Renders meshes and keeps the last ones."""
 
     render: Render
     hub: str
+    kept: Kept | None = None
     _meshes: LRUCache[str, RenderedMesh] = field(default_factory=lambda: LRUCache(_CACHED_MESHES))
     _documents: LRUCache[str, PlannedObject] = field(
         default_factory=lambda: LRUCache(_CACHED_DOCUMENTS)
@@ -101,9 +120,16 @@ class Rendering:
     ) -> RenderedMesh:
         mesh = self._meshes.get(key)
         if mesh is None:
-            text = await self.render(version, overlay)
-            mesh = RenderedMesh(version, await self._objects(text, request, version))
-            self._meshes[key] = mesh
+            # Values of a user's own may be secret, and what is kept is on a disk.
+            kept = None if request.overlay else self.kept
+            recalled = await asyncio.to_thread(_recalled, kept, version, overlay) if kept else None
+            if recalled is None:
+                text = await self.render(version, overlay)
+                recalled = await self._objects(text, request, version)
+                if kept is not None:
+                    bodies = [planned.body for planned in recalled]
+                    await asyncio.to_thread(kept.keep, version, overlay, bodies)
+            mesh = self._meshes[key] = RenderedMesh(version, recalled)
         return mesh
 
     async def _objects(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 
 from services.chassis.errors import OverlayMalformed, RenderFailed
 from services.chassis.kube.objects import Ref
+from services.lifecycle.adapters.rendered import RenderedFolder
 from services.lifecycle.cluster import istio
 from services.lifecycle.manifests.objects import PlannedObject
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering, overlay_for
@@ -265,6 +267,64 @@ async def test_the_memory_is_bounded_and_forgets_the_oldest() -> None:
         assert await rendered(rendering) is first, "what is used stays"
     await rendered(rendering, replace(DEFAULT, overlay={"values": {"a": 0}}))
     assert len(recorded.asked) == 22
+
+
+# --- over restarts -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> RenderedFolder:
+    program = tmp_path / "distributions" / "1.31.0" / "bin" / "istioctl"
+    program.parent.mkdir(parents=True)
+    program.write_text("first")
+    return RenderedFolder(tmp_path / "rendered", tmp_path / "distributions")
+
+
+async def test_a_worker_that_was_just_started_renders_nothing_again(kept: RenderedFolder) -> None:
+    first = await rendered(Rendering(Recorded(), HUB, kept), CANARY)
+    recorded = Recorded()
+    assert await rendered(Rendering(recorded, HUB, kept), CANARY) == first
+    assert recorded.asked == []
+    assert await rendered(Rendering(recorded, HUB, kept), DEFAULT) != first
+    assert len(recorded.asked) == 1
+
+
+async def test_another_istioctl_renders_anew(kept: RenderedFolder) -> None:
+    await rendered(Rendering(Recorded(), HUB, kept))
+    (kept.distributions / "1.31.0" / "bin" / "istioctl").write_text("second")
+    recorded = Recorded()
+    await rendered(Rendering(recorded, HUB, kept))
+    assert len(recorded.asked) == 1
+
+
+async def test_what_a_user_has_laid_over_is_on_no_disk(kept: RenderedFolder) -> None:
+    request = replace(DEFAULT, overlay={"values": {"secret": "canary-of-a-secret"}})
+    mesh = await rendered(Rendering(Recorded(), HUB, kept), request)
+    assert len(mesh.objects) == 3
+    assert not kept.folder.exists()
+
+
+@pytest.mark.parametrize("text", [b"", b"[{", b"{}", b"[1]", b"\xff"])
+async def test_a_file_that_cannot_be_read_is_as_none(kept: RenderedFolder, text: bytes) -> None:
+    first = await rendered(Rendering(Recorded(), HUB, kept))
+    (file,) = kept.folder.iterdir()
+    file.write_bytes(text)
+    assert await rendered(Rendering(Recorded(), HUB, kept)) == first
+    assert await rendered(Rendering(Recorded(failures=1), HUB, kept)) == first, "it was kept anew"
+
+
+async def test_a_folder_that_cannot_be_written_keeps_nothing(kept: RenderedFolder) -> None:
+    kept.folder.write_text("no folder")
+    assert len((await rendered(Rendering(Recorded(), HUB, kept))).objects) == 3
+
+
+async def test_the_folder_is_bounded_and_holds_nothing_half(kept: RenderedFolder) -> None:
+    rendering = Rendering(Recorded(), HUB, kept)
+    for number in range(40):
+        await rendered(rendering, replace(DEFAULT, namespace=f"mesh-{number}"))
+    files = list(kept.folder.iterdir())
+    assert len(files) == 32
+    assert {file.suffix for file in files} == {".json"}
 
 
 def test_one_object_has_one_digest() -> None:
