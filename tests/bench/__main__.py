@@ -11,16 +11,13 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 from services.chassis.bus import streams
@@ -29,7 +26,7 @@ from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
 from tests.bench import loads, topologies, translations
-from tests.bench.measuring import Latency, Memory, Pair, peak_memory_mib
+from tests.bench.measuring import Latency, Memory, Pair, circumstances, peak_memory_mib
 from tests.bench.scales import SHORT, SMOKE, Scale, published
 from tests.testbed.bodies import PURGE
 from tests.testbed.building import distributions_folder
@@ -394,15 +391,6 @@ class Bench:
             "",
         ]
         return "\n".join(lines)
-
-
-def circumstances() -> str:
-    """When, of what and on what a page was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    today = datetime.now(timezone.utc).date().isoformat()
-    return f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, {platform.machine()}"
 
 
 def figures_page(title: str, figures: Sequence[loads.Figure], method: str) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from tests.testbed.stack import ROOT
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -86,3 +92,12 @@ def peak_memory_mib(pid: int | str) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     raise ValueError(f"process {pid} tells no peak memory")
+
+
+def circumstances() -> str:
+    """When, of what and on what a page was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    today = datetime.now(timezone.utc).date().isoformat()
+    return f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, {platform.machine()}"

@@ -19,11 +19,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.measuring import circumstances
 from tests.bench.works import WORKS
 from tests.testbed.stack import ROOT, SERVICES, Stack
 
@@ -138,6 +139,21 @@ def cpu_seconds(pid: int) -> float:
 
 def alone(name: str, *, folder: Path, seconds: float, size: float) -> list[str]:
     """A work in a process of its own."""
+    found, profile = _repeated(name, folder=folder, seconds=seconds, size=size)
+    used = f"{found['cpu_s']:.3f} s of the processor"
+    held = f", at most {1000 * found['held_s']:.0f} ms at a time" if found["held_s"] else ""
+    return [
+        f"## {name}: {WORKS[name].about}",
+        "",
+        f"{used}{held}; peak {found['peak_mib']:.0f} MiB; {found['turns']} turns.",
+        "",
+        *profile.rows(),
+    ]
+
+
+def _repeated(
+    name: str, *, folder: Path, seconds: float, size: float
+) -> tuple[dict[str, float], Profile]:
     command = [sys.executable, "-m", "tests.bench.works", name, str(seconds), "--size", str(size)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -148,19 +164,30 @@ def alone(name: str, *, folder: Path, seconds: float, size: float) -> list[str]:
         with spied(process.pid, folder) as seen:
             process.stdin.write("\n")
             process.stdin.flush()
-            found = json.loads(process.stdout.readline())
-    used = f"{found['cpu_s']:.3f} s of the processor"
-    held = f", at most {1000 * found['held_s']:.0f} ms at a time" if found["held_s"] else ""
-    return [
-        f"## {name}: {WORKS[name].about}",
-        "",
-        f"{used}{held}; peak {found['peak_mib']:.0f} MiB; {found['turns']} turns.",
-        "",
-        *seen().rows(),
+            found: dict[str, float] = json.loads(process.stdout.readline())
+    return found, seen()
+
+
+def growth(*, folder: Path, seconds: float) -> list[str]:
+    """How each work grows: the time of a part of it, beside that of one at the table's size."""
+    lines = [
+        "| work | times the size | processor | of each part, beside size 1 | at a time | peak |",
+        "|---|---|---|---|---|---|",
     ]
+    for name, work in WORKS.items():
+        first = 0.0
+        for size in work.sizes:
+            found, _ = _repeated(name, folder=folder, seconds=seconds, size=size)
+            first = first or found["cpu_s"]
+            held = f"{1000 * found['held_s']:.0f} ms" if found["held_s"] else ""
+            lines.append(
+                f"| {name} | {size:g} | {found['cpu_s']:.3f} s "
+                f"| {found['cpu_s'] / size / first:.2f} | {held} | {found['peak_mib']:.0f} MiB |"
+            )
+    return lines
 
 
-def start(service: str, *, folder: Path) -> list[str]:
+def start(service: str) -> list[str]:
     """The import of a service. Its parts are told by the interpreter, which knows them exactly."""
     command = [sys.executable, "-X", "importtime", "-c", f"import services.{service}.__main__"]
     subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
@@ -201,6 +228,9 @@ class Driven:
     turns: int
 
 
+Driver = Callable[[str, int], Awaitable[None]]
+"""Does a work so often."""
+
 DRIVEN = {
     "accept": Driven("ApplyOperation of one ConfigMap, to its end", ("gateway", "lifecycle"), 200),
     "process-oam": Driven(
@@ -211,35 +241,36 @@ DRIVEN = {
 }
 
 
-async def driven(name: str, *, folder: Path) -> list[str]:
-    """Drives a work and looks at the services meanwhile."""
-    work = DRIVEN[name]
+async def driven(names: Sequence[str], *, folder: Path) -> list[str]:
+    """Drives works on one bed, one after the other, and looks at the services meanwhile."""
+    lines: list[str] = []
     async with _bed(folder) as (stack, turn):
-        await turn(name, 1)
-        pids = {service: stack.processes[service].pid for service in work.services}
-        before = {service: cpu_seconds(pid) for service, pid in pids.items()}
-        began = time.monotonic()
-        spies = [(service, spied(pid, folder)) for service, pid in pids.items()]
-        seen = {service: spy.__enter__() for service, spy in spies}
-        try:
-            await turn(name, work.turns)
-        finally:
-            for _, spy in spies:
-                spy.__exit__(None, None, None)
+        for name in names:
+            lines += ["", *await _driven(name, stack, turn, folder=folder)]
+    return lines[1:]
+
+
+async def _driven(name: str, stack: Stack, turns: Driver, *, folder: Path) -> list[str]:
+    work = DRIVEN[name]
+    await turns(name, 1)
+    pids = {service: stack.processes[service].pid for service in work.services}
+    before = {service: cpu_seconds(pid) for service, pid in pids.items()}
+    began = time.monotonic()
+    with ExitStack() as spies:
+        seen = {s: spies.enter_context(spied(pid, folder)) for s, pid in pids.items()}
+        await turns(name, work.turns)
         took_s = time.monotonic() - began
-        used = {service: cpu_seconds(pid) - before[service] for service, pid in pids.items()}
+    used = {service: cpu_seconds(pid) - before[service] for service, pid in pids.items()}
     lines = [f"## {name}: {work.about}", "", f"{work.turns} in {took_s:.1f} s.", ""]
-    for service in work.services:
+    for service, profile in seen.items():
         each = 1000 * used[service] / work.turns
         lines += [f"### {service}: {each:.2f} ms of the processor each", ""]
-        lines += [*seen[service]().rows(), ""]
+        lines += [*profile().rows(), ""]
     return lines[:-1]
 
 
 @asynccontextmanager
-async def _bed(
-    folder: Path,
-) -> AsyncIterator[tuple[Stack, Callable[[str, int], Awaitable[None]]]]:
+async def _bed(folder: Path) -> AsyncIterator[tuple[Stack, Driver]]:
     from tests.bench.__main__ import Bench
     from tests.bench.scales import SHORT
     from tests.testbed.clusters import Cluster
@@ -273,10 +304,52 @@ def memory(name: str, *, folder: Path, size: float) -> list[str]:
     return [f"## {name}: {WORKS[name].about}: memory", "", "```", told.stdout.strip(), "```"]
 
 
+PAGE = ROOT / "docs" / "reference" / "profiles.md"
+_METHOD = (
+    "`make profile WORK=all` writes this page, `WORK=…` tells of a single work. Processor "
+    "seconds of the process, without waiting for others. A share of a function holds all that it "
+    "calls, so the second tables do not add up to a hundred."
+)
+_PART_S = 5.0
+"""Of each work on the page."""
+
+
+def page(*, folder: Path) -> list[str]:
+    """Everything: how works grow, and where the time of each goes."""
+    lines = ["# Where the time goes", "", "<!-- Written by `make profile`; do not edit. -->", ""]
+    lines += [f"{circumstances()}.", "", _METHOD, "", "## Growth", ""]
+    lines += growth(folder=folder, seconds=_PART_S)
+    for name in WORKS:
+        lines += ["", *alone(name, folder=folder, seconds=_PART_S, size=1)]
+    for service in SERVICES:
+        lines += ["", *start(service)]
+    lines += ["", *asyncio.run(driven([*DRIVEN], folder=folder))]
+    return lines
+
+
+def told(given: argparse.Namespace, *, folder: Path) -> list[str]:
+    """What was asked for."""
+    name = given.work
+    if given.memory:
+        return memory(name, folder=folder, size=given.size)
+    if name == GROWTH:
+        return growth(folder=folder, seconds=given.seconds)
+    if name in WORKS:
+        return alone(name, folder=folder, seconds=given.seconds, size=given.size)
+    if name in STARTS:
+        return start(STARTS[name])
+    if name in DRIVEN:
+        return asyncio.run(driven([name], folder=folder))
+    return page(folder=folder)
+
+
+ALL, GROWTH = "all", "growth"
+
+
 def main() -> int:
-    names = [*WORKS, *STARTS, *DRIVEN]
+    names = [*WORKS, *STARTS, *DRIVEN, GROWTH, ALL]
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profiles", description=__doc__)
-    parser.add_argument("work", choices=names)
+    parser.add_argument("work", choices=names, help=f"{ALL} writes the page")
     parser.add_argument("--memory", action="store_true", help="memory instead of time")
     parser.add_argument("--seconds", type=float, default=10, help="how long it is repeated")
     parser.add_argument("--size", type=float, default=1, help="times the size of the table")
@@ -286,17 +359,12 @@ def main() -> int:
     folder = ROOT / ".run" / f"profile-{os.getpid()}"
     folder.mkdir(parents=True)
     try:
-        if given.memory:
-            lines = memory(given.work, folder=folder, size=given.size)
-        elif given.work in WORKS:
-            lines = alone(given.work, folder=folder, seconds=given.seconds, size=given.size)
-        elif given.work in STARTS:
-            lines = start(STARTS[given.work], folder=folder)
-        else:
-            lines = asyncio.run(driven(given.work, folder=folder))
+        text = "\n".join(told(given, folder=folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print("\n".join(lines))
+    if given.work == ALL:
+        PAGE.write_text(f"{text}\n")
+    print(text)
     return 0
 
 

@@ -55,6 +55,8 @@ class Work:
 
     about: str
     prepare: Callable[[float], Awaitable[Turn]]
+    sizes: tuple[float, ...] = (1, 3, 10)
+    """At which its growth is told."""
 
 
 # --- the translator and perf ---------------------------------------------------------------------
@@ -208,7 +210,12 @@ async def _held(done: asyncio.Event, held_s: list[float]) -> None:
 
 
 WORKS = {
-    "smi": Work(f"{translations.SMI_OBJECTS} SMI objects: read, translated, validated", _smi),
+    "smi": Work(
+        f"{translations.SMI_OBJECTS} SMI objects: read, translated, validated",
+        _smi,
+        # One text may have 5 000 documents.
+        sizes=(1, 3, 5),
+    ),
     "merge": Work(f"{loads.SHARDS} shards of {loads.INTERVALS} intervals: merged", _merge),
     "graph": Work(
         f"{SERVICES} services, {SERVICES * crowds.PODS_EACH} pods: from the API server's lists "
