@@ -54,14 +54,16 @@ def proxy(cluster: Cluster) -> Iterator[FaultProxy]:
 
 
 @asynccontextmanager
-async def _watching(text: str, **options: Any) -> AsyncIterator[tuple[ClusterWatch, State]]:
+async def _watching(
+    text: str, *, world: World | None = None, **options: Any
+) -> AsyncIterator[tuple[ClusterWatch, State]]:
     state = State("c1")
     observer = Observer(
         state=state, graph=Graph(state), analysis=Analysis(state, ()), metrics=Metrics()
     )
     config = parse_kubeconfig(text)
     async with (
-        watched(World()) as drifts,
+        watched(world or World()) as drifts,
         KubeClient(config, connections=_CONNECTIONS) as client,
     ):
         watch = ClusterWatch(
@@ -145,10 +147,12 @@ async def test_an_intent_has_its_kind_watched_at_once(
         "metadata": {"name": "a", "namespace": SPACE},
     }
     applied = intent(obj, {})
+    key = Key(applied.kind, applied.namespace, "a")
     sought = Watch(applied.kind, applied.namespace, shows=False)
-    async with _watching(cluster.kubeconfig_text) as (watch, _):
+    world = World(kept={key: applied})
+    async with _watching(cluster.kubeconfig_text, world=world) as (watch, _):
         # Definitions were listed just now, which is a reason of its own to look.
         await eventually(lambda: not watch._due.is_set(), what="the survey after the lists")
         assert sought not in watch._tasks
-        watch.drifts.intended(Key(applied.kind, applied.namespace, "a"), applied)
+        watch.drifts.intended(key, applied)
         await eventually(lambda: sought in watch._listed, what="the kind to be listed")
