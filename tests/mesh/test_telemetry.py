@@ -125,5 +125,5 @@ async def test_a_prometheus_in_a_pod_is_found_and_asked(
 
         with running(real_cluster):
             await eventually(tells_rate, what="the rate of the rule", within_s=_WITHIN_S)
-            assert await has_source(found)
+            await eventually(lambda: has_source(found), what="the source", within_s=_WITHIN_S)
         await eventually(lambda: has_source("Envoy"), what="the proxies", within_s=_WITHIN_S)
