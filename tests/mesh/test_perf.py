@@ -77,12 +77,14 @@ async def front(meshery: Meshery, mesh: RealCluster, injected: str) -> Front:
     return front
 
 
+@pytest.mark.full
 async def test_a_test_counts_what_the_sidecar_let_in(meshery: Meshery, front: Front) -> None:
     final = await meshery.run("performance-test", body=front.test(seconds=3))
     assert not final.failed, final.event
     assert re.search(r"p50 [\d.]+, p99 [\d.]+ ms, 0\.00% failed$", final.event.summary)
 
 
+@pytest.mark.full
 async def test_a_gate_takes_back_a_route_that_is_slow(meshery: Meshery, front: Front) -> None:
     before = await front.stored()
     delay = {"fixedDelay": f"{_DELAY_S:g}s", "percentage": {"value": 100}}

@@ -200,7 +200,9 @@ def _build_command(program: Program, output: Path) -> list[str]:
 def _run_go(command: list[str], *, source: Path, label: str) -> None:
     """Runs the go command; prints how many packages it has built every 20 s."""
     environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    process = subprocess.Popen(
+    tail: list[str] = []
+    built, reported, started = 0, time.monotonic(), time.monotonic()
+    with subprocess.Popen(
         command,
         cwd=source,
         env=environment,
@@ -208,17 +210,15 @@ def _run_go(command: list[str], *, source: Path, label: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    tail: list[str] = []
-    built, reported, started = 0, time.monotonic(), time.monotonic()
-    for line in process.stderr:
-        tail = [*tail[-40:], line]
-        built += not line.startswith("go: ")
-        if time.monotonic() - reported > _REPORT_EVERY_S:
-            reported = time.monotonic()
-            _say(f"{label}: {built} packages, {reported - started:.0f} s")
-    if process.wait() != 0:
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            tail = [*tail[-40:], line]
+            built += not line.startswith("go: ")
+            if time.monotonic() - reported > _REPORT_EVERY_S:
+                reported = time.monotonic()
+                _say(f"{label}: {built} packages, {reported - started:.0f} s")
+    if process.returncode != 0:
         raise BuildError(
             f"{label} could not be built: `{' '.join(command[:2])}` ended with "
             f"{process.returncode}. Its last lines:\n{''.join(tail)}"
