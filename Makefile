@@ -54,7 +54,7 @@ kubeconfig: $(RUNS) ## one with least rights for CONTEXT (TIER=read|manifests|fu
 	@$(BIN)/python -m deploy.local kubeconfig --context '$(CONTEXT)' $(if $(TIER),--tier '$(TIER)') \
 	  $(if $(TTL),--ttl '$(TTL)') $(if $(PROXIES),--proxies '$(PROXIES)') $(if $(OUT),--out '$(OUT)') $(if $(REMOVE),--remove)
 
-demo: $(READY) $(PAGE) ## the main job end to end on a real cluster (KEEP=1 leaves it up)
+demo: $(READY) $(PAGE) ## the main job end to end, with sidecars where a real node can be (KEEP=1 leaves it up; REAL=0)
 	@$(BIN)/python -m tests.system.demo
 
 test: $(READY) $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit

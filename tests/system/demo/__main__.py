@@ -2,6 +2,10 @@
 
 Everything goes through the gateway's gRPC as Meshery would send it, and the events are printed as
 they stream. Any failure ends it with exit code 1 and says what failed. `KEEP=1` leaves all up.
+
+Where the machine can have a real node, pods run and requests go through their sidecars; the upgrade
+from an older version then has a cluster of its own with simulated nodes, because of that version
+there is no image. Elsewhere, and with `REAL=0`, one cluster with simulated nodes has it all.
 """
 
 from __future__ import annotations
@@ -12,18 +16,25 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
-from tests.system.demo.liveness import Page, show_drift, show_finding, show_graph
+from tests.system.demo.liveness import Page, show_drift, show_finding, show_graph, show_traffic
+from tests.system.demo.sidecars import COUNTING, VISITOR, VISITS_PER_S, MeshedShop
 from tests.system.demo.traffic import REQUESTS, Shopfront
-from tests.testbed.building import BuildError, build_all
-from tests.testbed.clusters import Cluster
+from tests.testbed.building import BuildError, build_all, build_nodes
+from tests.testbed.clusters import Cluster, start_side_by_side
 from tests.testbed.meshery import Meshery, Received
+from tests.testbed.nodes import NETWORK
+from tests.testbed.obstacles import obstacle
+from tests.testbed.packages import PackageMissing
 from tests.testbed.processes import BedError
+from tests.testbed.realclusters import RealCluster
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import ROOT, Stack
 from tests.testbed.tracing import Jaeger
@@ -31,7 +42,16 @@ from tests.testbed.tracing import Jaeger
 NEWER, OLDER = "1.31.0", "1.30.3"
 _NEWER_REVISION, _OLDER_REVISION = "1-31-0", "1-30-3"
 _SHOP = "demo-shop"
+_OF_REAL_NODES = {
+    "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "2s",
+    "MESHBUS_TOPOLOGY_TELEMETRY_WINDOW": "10s",
+    "MESHBUS_PERF_TARGETS": NETWORK,
+}
+"""Traffic is on the graph soon, and load may be made against the node's gateway."""
 _MARKS = {0: " ", 1: "!", 2: "✘"}
+
+
+Shop: TypeAlias = Shopfront | MeshedShop
 
 
 class DemoError(Exception):
@@ -81,39 +101,86 @@ def options(revision: str, *, tags: str = "") -> str:
     return "\n".join(lines)
 
 
-async def perform(show: Show, cluster: Cluster, page: Page, folder: Path) -> None:
-    """Install, route and uninstall, then the canary upgrade; the cluster ends as it began."""
-    before = snapshot(cluster)
-    await show.step(f"Install Istio {NEWER}, profile default", version=NEWER)
-    await show.step("Install the same again (nothing to do)", version=NEWER)
-    cluster.kubectl("create", "namespace", _SHOP)
-    await route_bookinfo(show, cluster, page)
-    with Shopfront(folder / "shop", cluster=cluster, namespace=_SHOP) as shop:
-        await split_traffic(show, shop)
-        await test_twice(show, shop)
-    cluster.kubectl("delete", "namespace", _SHOP)
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Where the demo plays."""
+
+    main: Cluster
+    upgraded: Cluster
+    """The same one, or one with simulated nodes beside a real one."""
+
+    @property
+    def real(self) -> RealCluster | None:
+        return self.main if isinstance(self.main, RealCluster) else None
+
+
+async def perform(show: Show, clusters: Clusters, page: Page, folder: Path) -> None:
+    """Install, route and uninstall, then the canary upgrade; clusters end as they began."""
+    cluster = clusters.main
+    before = await asyncio.to_thread(snapshot, cluster)
+    body = COUNTING if clusters.real else ""
+    await show.step(f"Install Istio {NEWER}, profile default", version=NEWER, body=body)
+    await show.step("Install the same again (nothing to do)", version=NEWER, body=body)
+    await asyncio.to_thread(cluster.kubectl, "create", "namespace", _SHOP)
+    if clusters.real:
+        await use_sidecars(show, clusters.real, page)
+    else:
+        await route_bookinfo(show, cluster, page)
+        with Shopfront(folder / "shop", cluster=cluster, namespace=_SHOP) as shop:
+            await split_traffic(show, shop)
+            await test_twice(show, shop)
+            await remove_split(show, shop)
+    await asyncio.to_thread(cluster.kubectl, "delete", "namespace", _SHOP)
     await show.step("Uninstall", delete=True)
-    require_same(before, snapshot(cluster), "after the uninstall")
+    await asyncio.to_thread(require_same, cluster, before, "after the uninstall")
+    await upgrade(show, clusters)
+
+
+async def use_sidecars(show: Show, cluster: RealCluster, page: Page) -> None:
+    """The same with pods that run: their requests go from sidecar to sidecar."""
+    await show.step("The namespace's pods get sidecars", "label-namespace", namespace=_SHOP)
+    shop = MeshedShop(cluster, namespace=_SHOP)
+    await asyncio.to_thread(shop.start)
+    await route_bookinfo(show, cluster, page)
+    await asyncio.to_thread(shop.wait_ready)
+    await split_traffic(show, shop)
+    caller, called = await asyncio.to_thread(shop.identities)
+    print(f"  with mutual TLS: {caller} called {called}")
+    await test_twice(show, shop)
+    await asyncio.to_thread(show_traffic, page, VISITOR, least=0.9 * VISITS_PER_S)
+    await remove_split(show, shop)
+
+
+async def upgrade(show: Show, clusters: Clusters) -> None:
+    """A canary from an older version, and its end."""
+    cluster = clusters.upgraded
+    where: dict[str, Any] = {"kubeconfigs": [cluster.kubeconfig_text]}
+    if clusters.real:
+        print("\nThe upgrade has a cluster with simulated nodes: it needs an image of each version")
+    before = await asyncio.to_thread(snapshot, cluster)
     await show.step(
         f"Canary 1 of 4: Istio {OLDER} as revision {_OLDER_REVISION} with the tag prod",
         version=OLDER,
         body=options(_OLDER_REVISION, tags="default, prod"),
+        **where,
     )
     await show.step(
         f"Canary 2 of 4: Istio {NEWER} beside it as revision {_NEWER_REVISION}",
         version=NEWER,
         body=options(_NEWER_REVISION),
+        **where,
     )
     await show.step(
         "Canary 3 of 4: the tags move to the new revision",
         version=NEWER,
         body=options(_NEWER_REVISION, tags="default, prod"),
+        **where,
     )
     await show.step(
-        "Canary 4 of 4: the old revision goes", body=options(_OLDER_REVISION), delete=True
+        "Canary 4 of 4: the old revision goes", body=options(_OLDER_REVISION), delete=True, **where
     )
-    await show.step("Uninstall the last revision", delete=True)
-    require_same(before, snapshot(cluster), "after the last uninstall")
+    await show.step("Uninstall the last revision", delete=True, **where)
+    await asyncio.to_thread(require_same, cluster, before, "after the last uninstall")
 
 
 async def route_bookinfo(show: Show, cluster: Cluster, page: Page) -> None:
@@ -141,7 +208,7 @@ async def route_bookinfo(show: Show, cluster: Cluster, page: Page) -> None:
     await show.step("Bookinfo goes", "bookinfo", namespace=_SHOP, delete=True)
 
 
-async def split_traffic(show: Show, shop: Shopfront) -> None:
+async def split_traffic(show: Show, shop: Shop) -> None:
     """An SMI TrafficSplit, changed once, and what real requests make of it."""
     for first, second in ((75, 25), (25, 75)):
         await show.step(
@@ -157,20 +224,23 @@ async def split_traffic(show: Show, shop: Shopfront) -> None:
 
         shares = await asyncio.to_thread(shop.shares, holds)
         told = ", ".join(f"{name} {count}" for name, count in sorted(shares.items()))
-        print(f"  {REQUESTS} requests through istiod and Envoy: {told}")
+        print(f"  {REQUESTS} requests through {shop.way}: {told}")
 
 
-async def test_twice(show: Show, shop: Shopfront) -> None:
-    """A short performance test through Envoy: the first run begins a baseline, the second one is
-    compared with it. Then the split goes."""
+async def test_twice(show: Show, shop: Shop) -> None:
+    """A short performance test through the gateway: the first run begins a baseline, the second
+    one is compared with it."""
+    body = await asyncio.to_thread(shop.performance_test)
     for number in ("first", "second"):
-        await show.step(
-            f"Performance test, {number} run", "performance-test", body=shop.performance_test()
-        )
+        await show.step(f"Performance test, {number} run", "performance-test", body=body)
+
+
+async def remove_split(show: Show, shop: Shop) -> None:
     await show.step("The split goes", "custom", namespace=_SHOP, body=shop.split(1, 1), delete=True)
 
 
-def require_same(before: dict[str, str], after: dict[str, str], when: str) -> None:
+def require_same(cluster: Cluster, before: dict[str, str], when: str) -> None:
+    after = snapshot(cluster)
     found = differences(before, after)
     if found:
         raise DemoError(f"the cluster is not as it was {when}: {'; '.join(found[:10])}")
@@ -200,43 +270,73 @@ def print_summary(show: Show) -> None:
         print(f"  {seconds:6.2f} s  {title}")
 
 
-def print_addresses(cluster: Cluster, stack: Stack, jaeger: Jaeger) -> None:
+def print_addresses(clusters: Clusters, stack: Stack, jaeger: Jaeger) -> None:
     print("\nKEEP=1: everything stays up until you press Ctrl-C.")
     print(f"  gateway      {stack.gateway_address} (gRPC, reflection)")
-    print(f"  kubeconfig   {cluster.kubeconfig}")
+    print(f"  kubeconfig   {clusters.main.kubeconfig}")
     print(f"  NATS         {stack.nats.url}")
     print(f"  live graph   {stack.health_url('topology')}/")
     print(f"  Jaeger       {jaeger.query_url}/api/traces?service=meshbus-gateway")
 
 
-async def play(cluster: Cluster, stack: Stack, jaeger: Jaeger, folder: Path) -> None:
-    meshery = Meshery(stack.gateway_address, [cluster.kubeconfig_text])
+async def play(clusters: Clusters, stack: Stack, jaeger: Jaeger, folder: Path) -> None:
+    meshery = Meshery(stack.gateway_address, [clusters.main.kubeconfig_text])
     async with meshery.connected():
         show = Show(meshery)
         meshery.listeners.append(show.print_event)
-        await perform(show, cluster, Page(stack), folder)
+        await perform(show, clusters, Page(stack), folder)
     require_trace(jaeger)
     print_summary(show)
     if os.environ.get("KEEP") == "1":
-        print_addresses(cluster, stack, jaeger)
+        print_addresses(clusters, stack, jaeger)
         await asyncio.Event().wait()
+
+
+def has_real_node() -> bool:
+    """Whether the demo's node is a real one, with all that it needs built; says so, and why not."""
+    why = "REAL=0 asks for it" if os.environ.get("REAL") == "0" else obstacle()
+    if not why:
+        try:
+            build_nodes()
+        except PackageMissing as error:
+            why = str(error)
+    if why:
+        print(f"Nodes are simulated ({why}): requests go through an Envoy beside the cluster.")
+    else:
+        print("The node is real: pods run, and requests go from sidecar to sidecar.")
+    return not why
+
+
+@contextmanager
+def running(folder: Path, *, real: bool) -> Iterator[Clusters]:
+    """The clusters for the block."""
+    simulated = Cluster(folder / "cluster")
+    wanted = [RealCluster(folder / "real"), simulated] if real else [simulated]
+    start_side_by_side(wanted)
+    with ExitStack() as exits:
+        for cluster in wanted:
+            exits.push(cluster.__exit__)
+        yield Clusters(wanted[0], simulated)
 
 
 def main() -> int:
     folder = ROOT / ".run" / f"demo-{os.getpid()}"
+    began = time.monotonic()
     try:
         build_all()
-        print("Starting a Kubernetes cluster, Jaeger, NATS and the services", flush=True)
+        real = has_real_node()
+        print("Starting Kubernetes, Jaeger, NATS and the services", flush=True)
+        settings = {"MESHBUS_TOPOLOGY_DRIFT": "heal"} | (_OF_REAL_NODES if real else {})
         with (
-            Cluster(folder / "cluster") as cluster,
+            running(folder, real=real) as clusters,
             Jaeger(folder / "jaeger") as jaeger,
             Stack(
                 folder / "stack",
                 otlp_endpoint=jaeger.otlp_http_endpoint,
-                settings={"MESHBUS_TOPOLOGY_DRIFT": "heal"},
+                settings=settings,
             ) as stack,
         ):
-            asyncio.run(play(cluster, stack, jaeger, folder))
+            asyncio.run(play(clusters, stack, jaeger, folder))
     except (DemoError, BedError, BuildError, TimeoutError, grpc.aio.AioRpcError) as error:
         text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         print(f"\ndemo failed: {text or type(error).__name__}", file=sys.stderr)
@@ -245,7 +345,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped")
     _remove(folder)
-    print("\nDone: nothing is left running.")
+    print(f"\nDone after {time.monotonic() - began:.0f} s: nothing is left running.")
     return 0
 
 

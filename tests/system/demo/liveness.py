@@ -28,6 +28,16 @@ class Page:
         elements = self._get("/api/graph", graphType="versionedApp")["elements"]
         return [node["data"] for node in elements["nodes"]]
 
+    def rates(self, source: str) -> dict[str, float]:
+        """Requests per second from an app, by the Service that it calls."""
+        elements = self._get("/api/graph", graphType="versionedApp")["elements"]
+        nodes = {node["data"]["id"]: node["data"] for node in elements["nodes"]}
+        return {
+            nodes[edge["target"]]["service"]: float(edge["traffic"]["rates"].get("http", 0))
+            for edge in (one["data"] for one in elements["edges"])
+            if nodes[edge["source"]].get("app") == source and edge.get("traffic")
+        }
+
     def findings(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._get("/api/findings")["items"]
         return found
@@ -142,3 +152,15 @@ def show_drift(page: Page, cluster: Cluster, namespace: str, name: str) -> None:
 def _items(drift: dict[str, dict[str, Any] | None] | None) -> list[dict[str, Any]]:
     """Of a snapshot or a delta: the drifts that there are."""
     return [item for item in (drift or {}).values() if item is not None]
+
+
+def show_traffic(page: Page, source: str, *, least: float) -> None:
+    """Edges with their rates, as soon as these are at least so much together."""
+
+    def rates() -> dict[str, float]:
+        found = page.rates(source)
+        return found if sum(found.values()) >= least else {}
+
+    found = page.until(rates, f"the traffic of {source}")
+    told = ", ".join(f"{service} {rate:g}" for service, rate in sorted(found.items()))
+    print(f"  requests per second on the page: {source} → {told}")

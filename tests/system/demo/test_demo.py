@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.testbed.building import build_nodes
+from tests.testbed.obstacles import obstacle
 from tests.testbed.stack import ROOT
 
 GRAPH = ("nodes of demo-shop", "finding IST0101", "the finding with it", "healed: the weights are")
-TRAFFIC = ("v1=80 v3=20", "became VirtualService", "200 requests through istiod and Envoy: ")
+TRAFFIC = ("v1=80 v3=20", "became VirtualService", "Canary 4 of 4")
+SIMULATED = ("Nodes are simulated (", "200 requests through istiod and Envoy: ")
+REAL = (
+    "The node is real",
+    "200 requests through two sidecars: ",
+    "ns/demo-shop/sa/visitor called spiffe://cluster.local/ns/demo-shop/sa/checkout",
+    "on the page: visitor → checkout-v1 ",
+)
 
 
 def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,21 +48,31 @@ def running_from(folder: str) -> list[str]:
     return found
 
 
-@pytest.mark.usefixtures("built")
+@pytest.fixture
+def nodes_built(built: None) -> None:
+    """What a real node needs, where the machine can have one."""
+    if not obstacle():
+        build_nodes()
+
+
+@pytest.mark.usefixtures("nodes_built")
 def test_the_demo_ends_well_and_leaves_nothing() -> None:
+    """With a real node where the machine can have one."""
+    plays_well(*(SIMULATED if obstacle() else REAL))
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("built")
+def test_the_demo_plays_without_a_real_node_too() -> None:
+    plays_well(*SIMULATED, REAL="0")
+
+
+def plays_well(*told: str, **environment: str) -> None:
     runs = ROOT / ".run"
     before = set(runs.glob("demo-*"))
-    done = run_demo()
+    done = run_demo(**environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in (
-        "Plan: install",
-        "is ready",
-        "Canary 4 of 4",
-        "Summary",
-        "Trace ",
-        *TRAFFIC,
-        *GRAPH,
-    ):
+    for words in ("Plan: install", "is ready", "Summary", "Trace ", *TRAFFIC, *GRAPH, *told):
         assert words in done.stdout
     assert set(runs.glob("demo-*")) <= before
     assert running_from(str(runs / "demo-")) == [] or before

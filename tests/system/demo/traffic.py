@@ -1,7 +1,7 @@
 """The demo's traffic: a shop in the mesh, and requests that show what a rule does to them.
 
-Services and rules are the cluster's own; only where a Service's pods would be, WorkloadEntries lead
-to servers on loopback, because the cluster's pods do not really run.
+This one is for simulated nodes. Services and rules are the cluster's own; only where a Service's
+pods would be, WorkloadEntries lead to servers on loopback, because the pods do not really run.
 """
 
 from __future__ import annotations
@@ -28,8 +28,62 @@ _TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
 
+def traffic_split(gateway: str, first: int, second: int) -> str:
+    """A TrafficSplit of the Service `checkout`, also for requests from outside."""
+    return json.dumps(
+        {
+            "apiVersion": "split.smi-spec.io/v1alpha4",
+            "kind": "TrafficSplit",
+            "metadata": {"name": "checkout", "annotations": {"meshbus.io/gateways": gateway}},
+            "spec": {
+                "service": "checkout",
+                "backends": [
+                    {"service": "checkout-v1", "weight": first},
+                    {"service": "checkout-v2", "weight": second},
+                ],
+            },
+        }
+    )
+
+
+def performance_test(namespace: str, url: str) -> str:
+    """A short test of the Service through the gateway at `url`, with a baseline."""
+    client = {
+        "load_generator": "fortio",
+        "protocol": 1,
+        "connections": 4,
+        "rps": 100,
+        "headers": {"Host": host_of("checkout", namespace)},
+        "endpoint_urls": [url],
+    }
+    test = {"test": {"name": "checkout", "duration": "5s", "clients": [client]}}
+    options = {
+        "apiVersion": "meshbus.io/v1",
+        "kind": "PerformanceOptions",
+        "spec": {"service": f"checkout.{namespace}", "baseline": "demo"},
+    }
+    return f"{json.dumps(test)}\n---\n{json.dumps(options)}"
+
+
+def shares(
+    answers: Callable[[], Counter[str]], holds: Callable[[Counter[str]], bool]
+) -> Counter[str]:
+    """Who answered how many requests, as soon as `holds`; raises TimeoutError if it never does.
+
+    A rule reaches a proxy some milliseconds after it reached the cluster.
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not holds(found := answers()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"requests went another way than the rule: {dict(found)}")
+        time.sleep(_POLL_S)
+    return found
+
+
 class Shopfront:
     """A Service with two versions behind it, a real istiod, and a real Envoy at the door."""
+
+    way = "istiod and Envoy"
 
     def __init__(self, folder: Path, *, cluster: Cluster, namespace: str) -> None:
         """The namespace must be there, and Istio's definitions."""
@@ -53,58 +107,17 @@ class Shopfront:
         self._running.close()
 
     def split(self, first: int, second: int) -> str:
-        """A TrafficSplit of the Service `checkout`, also for requests from outside."""
-        return json.dumps(
-            {
-                "apiVersion": "split.smi-spec.io/v1alpha4",
-                "kind": "TrafficSplit",
-                "metadata": {
-                    "name": "checkout",
-                    "annotations": {"meshbus.io/gateways": self.edge.gateway},
-                },
-                "spec": {
-                    "service": "checkout",
-                    "backends": [
-                        {"service": "checkout-v1", "weight": first},
-                        {"service": "checkout-v2", "weight": second},
-                    ],
-                },
-            }
-        )
+        return traffic_split(self.edge.gateway, first, second)
 
     def performance_test(self) -> str:
-        """A short test of the Service through Envoy, with a baseline."""
-        client = {
-            "load_generator": "fortio",
-            "protocol": 1,
-            "connections": 4,
-            "rps": 100,
-            "headers": {"Host": host_of("checkout", self.namespace)},
-            "endpoint_urls": [f"http://127.0.0.1:{self.edge.port}/"],
-        }
-        test = {"test": {"name": "checkout", "duration": "5s", "clients": [client]}}
-        options = {
-            "apiVersion": "meshbus.io/v1",
-            "kind": "PerformanceOptions",
-            "spec": {"service": f"checkout.{self.namespace}", "baseline": "demo"},
-        }
-        return f"{json.dumps(test)}\n---\n{json.dumps(options)}"
+        return performance_test(self.namespace, f"http://127.0.0.1:{self.edge.port}/")
 
     def shares(self, holds: Callable[[Counter[str]], bool]) -> Counter[str]:
-        """Who answered how many requests, as soon as `holds`; raises TimeoutError if it never does.
-
-        A rule reaches Envoy some milliseconds after it reached the cluster.
-        """
-        deadline = time.monotonic() + _TIMEOUT_S
-        while True:
-            found = self._answers() if self.edge.envoy.is_listening(self.edge.port) else Counter()
-            if holds(found):
-                return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"requests went another way than the rule: {dict(found)}")
-            time.sleep(_POLL_S)
+        return shares(self._answers, holds)
 
     def _answers(self) -> Counter[str]:
+        if not self.edge.envoy.is_listening(self.edge.port):
+            return Counter()
         host = host_of("checkout", self.namespace)
         answers = self.edge.visitor.ask_often(Request(host=host), REQUESTS)
         return Counter({text.removeprefix("200 "): count for text, count in answers.items()})
