@@ -69,7 +69,12 @@ the place that raises knows better.
     │   ├── SampleMissing         MB-4011
     │   ├── PlanRefused           MB-4012
     │   ├── ReleaseUnavailable    MB-4013
-    │   └── ReleaseRefused        MB-4014
+    │   ├── ReleaseRefused        MB-4014
+    │   ├── RolloutBusy           MB-4015
+    │   ├── GateBroken            MB-4016
+    │   ├── RolloutStopped        MB-4017
+    │   ├── DisruptionDenied      MB-4018
+    │   └── NoWayBack             MB-4019
     ├── TranslatorError           from what users write to what Istio runs
     │   ├── ObjectsInvalid        MB-5002
     │   ├── DesignMalformed       MB-5003
@@ -525,6 +530,31 @@ class ReleaseUnavailable(LifecycleError, code="MB-4013", status=Status.UNAVAILAB
 class ReleaseRefused(LifecycleError, code="MB-4014"):
     probable_cause = "the archive is not the published release, or no release looks like that"
     usual_remedy = "look at what serves MESHBUS_LIFECYCLE_RELEASES; nothing of it was kept"
+
+
+class RolloutBusy(LifecycleError, code="MB-4015", status=Status.ABORTED):
+    probable_cause = "another rollout has the cluster, and two would undo each other's steps"
+    usual_remedy = "wait for its end, or abort it: `nats req mesh.lifecycle.rolloutabort`"
+
+
+class GateBroken(LifecycleError, code="MB-4016"):
+    probable_cause = "the mesh does worse than the rollout's gate allows"
+    usual_remedy = "find out why in the named clusters, mend it, and send the rollout again"
+
+
+class RolloutStopped(LifecycleError, code="MB-4017", status=Status.ABORTED):
+    probable_cause = "the rollout was stopped before this cluster was done"
+    usual_remedy = "`nats req mesh.lifecycle.rollout` tells why; mend that, and send it again"
+
+
+class DisruptionDenied(LifecycleError, code="MB-4018", status=Status.DEADLINE_EXCEEDED):
+    probable_cause = "a PodDisruptionBudget allows no pod of the workload to be restarted"
+    usual_remedy = "let it allow one, by more replicas or another budget, and repeat the rollout"
+
+
+class NoWayBack(LifecycleError, code="MB-4019"):
+    probable_cause = "the cluster's old revision is gone, or nothing was changed there"
+    usual_remedy = "install the old version again by the operation `istio` (docs/how-to/canary.md)"
 
 
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):

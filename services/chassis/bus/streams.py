@@ -221,6 +221,12 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
             "Sources whose translation follows the cluster, each sealed to the translator",
             most_bytes=1 << 28,
         ),
+        _bucket(
+            "rollouts",
+            "Where rollouts stand, and their commands, each sealed to lifecycle",
+            ttl=timedelta(days=30),
+            most_bytes=1 << 28,
+        ),
         _bucket("catalog", "Operations that workers advertise"),
         _bucket(
             "definitions",

@@ -22,6 +22,7 @@ KINDS = frozenset(
         "LifecycleOptions",
         "PerformanceOptions",
         "PolicyOptions",
+        "RolloutOptions",
         "RoutingOptions",
         "TranslationOptions",
     }

@@ -96,6 +96,16 @@ class Claims:
                 await self._write(wanted, stored)
                 return True
 
+    async def resume(self, operation: str, cluster: str) -> None:
+        """Takes back a request to stop: whoever has asked has heard it, and goes on otherwise."""
+        while True:
+            stored = await self.stored(operation, cluster)
+            if stored is None or stored[0].state.is_terminal or not stored[0].cancel_requested:
+                return
+            with contextlib.suppress(RevisionConflict):
+                await self._write(stored[0].model_copy(update={"cancel_requested": False}), stored)
+                return
+
     @asynccontextmanager
     async def heartbeats(self, delivery: Delivery, claim: OperationRecord) -> AsyncIterator[Fence]:
         """Sends heartbeats for a claim during the block; its fence falls when they fail."""

@@ -28,6 +28,12 @@ class Result:
     numbers: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The outcome of a command that waits for something else: it is done with, and its operation
+    is not. Whoever has parked it queues it again."""
+
+
 def first_error(raised: BaseException) -> MeshbusError:
     """The error behind an exception; of a group a lost claim counts first."""
     if isinstance(raised, MeshbusError):

@@ -67,6 +67,7 @@ from services.chassis.operations.commands import (
     sender_of,
 )
 from services.chassis.operations.completion import (
+    Parked,
     Result,
     failure_event,
     first_error,
@@ -77,11 +78,12 @@ from services.chassis.service import Chassis
 from services.chassis.telemetry import metrics
 
 _HAND_ON_WITHIN = timedelta(seconds=20)
+_ENDS: dict[type, str] = {Plan: "handed_on", Parked: "parked"}
 
 log = structlog.get_logger(__name__)
 
 W = TypeVar("W")
-R_co = TypeVar("R_co", bound=Result | Plan, covariant=True)
+R_co = TypeVar("R_co", bound=Result | Plan | Parked, covariant=True)
 
 
 # Without slots: Python 3.11 cannot call the alias of a generic class that is frozen and slotted.
@@ -111,7 +113,7 @@ class Runner(Generic[W]):
     def __init__(
         self,
         chassis: Chassis[Any],
-        operations: Mapping[str, Operation[W, Result | Plan]],
+        operations: Mapping[str, Operation[W, Result | Plan | Parked]],
         *,
         work: Callable[[Attempt], AbstractAsyncContextManager[W]],
         forget: Callable[[Command], Awaitable[None]],
@@ -270,7 +272,7 @@ class Runner(Generic[W]):
         finally:
             self._metrics.add(metrics.RUNNING, -1)
             self._metrics.observe(metrics.COMMAND_SECONDS, time.monotonic() - began, command.kind)
-        ended = "handed_on" if isinstance(outcome, Plan) else "failed" if error else "done"
+        ended = _ENDS.get(type(outcome)) or ("failed" if error else "done")
         self._metrics.count(metrics.COMMANDS, command.kind, ended)
         code = error.code if error else ""
         log.info("operation_ended", outcome=ended, code=code, kind=command.kind)
@@ -325,8 +327,8 @@ class Runner(Generic[W]):
 
     async def _outcome(
         self, progress: Progress, fence: Fence
-    ) -> tuple[Event | Plan, MeshbusError | None]:
-        """The final event and the error in it, or a plan to hand on.
+    ) -> tuple[Event | Plan | Parked, MeshbusError | None]:
+        """The final event and the error in it, or a plan to hand on, or the word that it waits.
 
         A lost claim and a lost bus are raised instead: another delivery goes on.
         """
@@ -349,9 +351,9 @@ class Runner(Generic[W]):
             if isinstance(error, InternalError):
                 log.exception("operation_crashed", kind=command.kind)
             return self._failure(progress, error, work), error
-        return (result if isinstance(result, Plan) else success_event(progress, result)), None
+        return (success_event(progress, result) if isinstance(result, Result) else result), None
 
-    def _startable(self, progress: Progress) -> Operation[W, Result | Plan]:
+    def _startable(self, progress: Progress) -> Operation[W, Result | Plan | Parked]:
         """The command's operation, when it is offered and may still start."""
         command = progress.command
         operation = self._operation(command)
@@ -371,7 +373,7 @@ class Runner(Generic[W]):
             and envelopes.is_from_a_later_version(delivery.headers)
         )
 
-    def _operation(self, command: Command) -> Operation[W, Result | Plan] | None:
+    def _operation(self, command: Command) -> Operation[W, Result | Plan | Parked] | None:
         if command.plan is not None and self._planned is not None:
             return self._planned(command.plan)
         return self.operations.get(command.kind)
