@@ -47,7 +47,7 @@ from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import CATALOGUE
 from services.gateway.settings import GatewaySettings
 from services.lifecycle.applications.samples import APPLICATIONS, Application
-from services.lifecycle.operations import INJECTION, MESH
+from services.lifecycle.operations import INJECTION, MESH, ROLLOUT
 from services.lifecycle.settings import LifecycleSettings
 from services.perf.operations.gate import GATE
 from services.perf.operations.loadtest import TEST
@@ -232,7 +232,7 @@ def _operations() -> str:
     """What SupportedOperations answers, and what each operation's body may hold."""
     rows = []
     for service, operations in (
-        ("lifecycle", [MESH, INJECTION, *map(_application, APPLICATIONS)]),
+        ("lifecycle", [MESH, ROLLOUT, INJECTION, *map(_application, APPLICATIONS)]),
         ("translator", [operation.advertised for operation in translator_operations().values()]),
         ("perf", [TEST, GATE]),
     ):
@@ -265,6 +265,8 @@ def _body(operation: AdvertisedOperation) -> str:
     match operation.name:
         case "istio":
             return "`IstioOperator`, `LifecycleOptions`"
+        case "istio-rollout":
+            return "`RolloutOptions`; `IstioOperator`, `LifecycleOptions`"
         case "label-namespace":
             return "`LifecycleOptions` (revision)"
         case "custom":

@@ -121,7 +121,7 @@ POWERS = (
     _power(
         "a cluster's metrics",
         "`mesh.topology.metrics`: any series that the Prometheus of a watched cluster has",
-        happens="perf operator",
+        happens="lifecycle perf operator",
     ),
     _power(
         "what an operation id stands for",
@@ -146,6 +146,11 @@ POWERS = (
     _power(
         "what is followed",
         "a record in `following`, which lets the translator bring a source's translation again",
+        happens="lifecycle",
+    ),
+    _power(
+        "where a rollout stands",
+        "a record in `rollouts`, which gives a cluster's signed command another step of its own",
         happens="lifecycle",
     ),
     _power(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
 
 import structlog
 
@@ -16,7 +18,7 @@ from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.granting import Checker
 from services.chassis.kube.definitions import BUCKET
-from services.chassis.messages import ClusterRecord, Followed
+from services.chassis.messages import ClusterRecord, Followed, OperationRecord, RequestRecord
 from services.chassis.operations.retries import Retries
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
@@ -24,6 +26,7 @@ from services.lifecycle.adapters.archives import Archives
 from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.rendered import RenderedFolder
 from services.lifecycle.adapters.reports import upgrade_report
+from services.lifecycle.adapters.topology import topology
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.authority import Authority
@@ -33,11 +36,16 @@ from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
-from services.lifecycle.operations import offered
+from services.lifecycle.operations import offered, waiting
 from services.lifecycle.queries import Answers
 from services.lifecycle.releases.fetching import Releases
 from services.lifecycle.releases.publishing import DefinitionsOnBus
 from services.lifecycle.releases.unpacking import Bounds
+from services.lifecycle.rollouts.conducting import Conductors
+from services.lifecycle.rollouts.gates import Gates
+from services.lifecycle.rollouts.records import BUCKET as ROLLOUTS
+from services.lifecycle.rollouts.steps import Rollouts
+from services.lifecycle.rollouts.store import Store
 from services.lifecycle.settings import LifecycleSettings
 from services.lifecycle.slots import Slots
 
@@ -100,30 +108,49 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         bounds=settings.answer_bounds,
     )
     slots = Slots(own.slots, min(own.slots_per_cluster, max(1, own.slots - 1)))
+    installer = Installer(
+        Rendering(distributions.render, own.hub, _kept(own)), releases, upgrade_report(bus)
+    )
+    operations = Bucket(bus, "ops")
+    rollouts = Store(Bucket(bus, ROLLOUTS), Records(operations, OperationRecord))
+    rolling = waiting(
+        Rollouts(
+            store=rollouts,
+            requests=Records(operations, RequestRecord),
+            installer=installer,
+            enrolled=lambda: conductors.look(),
+        )
+    )
     handlers = Handlers(
         connections=connections,
         slots=slots,
         leases=leases,
         operations=offered(
-            installer=Installer(
-                Rendering(distributions.render, own.hub, _kept(own)),
-                releases,
-                upgrade_report(bus),
-            ),
+            installer=installer,
             applications=Applications(Samples(own.distributions), releases),
         ),
+        waiting=rolling,
         parallel_writes=own.parallel_writes,
         applied=intents,
         followings=followings,
     )
     runner = Runner(
         chassis,
-        handlers.operations,
+        {**handlers.operations, **rolling},
         work=handlers.work,
         changes=changes,
         planned=handlers.planned,
         authorize=authority.judge,
         forget=forgetting(credentials),
+    )
+    conductors = Conductors(
+        store=rollouts,
+        leases=replace(leases, beats=True),
+        claims=runner.claims,
+        publisher=chassis.publisher,
+        judge=Gates(topology(bus)).judge,
+        allowance=settings.lease_ttl * 0.9,
+        now=lambda: datetime.now(timezone.utc),
     )
     letters = DeadLetters(chassis.publisher)
     worker = PullWorker(
@@ -150,6 +177,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     try:
         async with (
             consuming(worker, mover, grace=settings.drain_grace),
+            conductors.conducting(),
             answering(
                 bus,
                 service=SERVICE,
@@ -164,6 +192,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
                     Retries(letters, runner.claims, SERVICE),
                     handlers.applied,
                     followings,
+                    rollouts,
                 ).queries(),
                 askers=chassis.askers,
             ),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
-from services.chassis.bus.leases import Leases
+from services.chassis.bus.leases import Leases, in_turn
 from services.chassis.bus.records import Bucket
 from services.chassis.errors import DeadlineExpired, LeaseLost, MeshbusError
 from services.chassis.kube.applying import Applier
@@ -24,10 +24,12 @@ from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.objects import by_kind, listing
 from services.lifecycle.manifests.plans import plan_operation
 from services.lifecycle.manifests.records import Ledger
-from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.manifests.work import Operation, Waiting, Work
 from services.lifecycle.slots import Slots
 
 SERVICE = "lifecycle"
+_WAITS_FOR_THE_MESH = timedelta(minutes=30)
+"""How long a step of a rollout lets another operation on the mesh go first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Handlers:
     slots: Slots
     leases: Leases
     operations: Mapping[str, Operation]
+    waiting: Mapping[str, Waiting]
+    """Operations that reach their cluster by themselves, when its turn comes."""
     parallel_writes: int
     applied: Bucket
     followings: Followings
@@ -52,18 +56,16 @@ class Handlers:
         async with self.connections.to(
             command.cluster, operation=_asked_by(command), credential=command.credential
         ) as connection:
+            work = self._work(attempt, connection)
+            if command.kind in self.waiting and command.plan is None:
+                yield work
+                return
             action = "Deletion" if command.verb is Verb.DELETE else "Operation"
             attempt.progress.tell(
                 Phase.STARTED,
                 f"{action} {command.kind} started on {connection.client.config.context}",
             )
-            with self.connections.metrics.counted(WAITING, "cluster"):
-                await attempt.fence.guard(
-                    self.connections.reached(
-                        connection, identity=asker(command.grant), warn=attempt.progress.warn
-                    )
-                )
-            work = self._work(attempt, connection)
+            await self._reached(attempt, connection)
             is_mesh = attempt.advertised.slot is SlotKind.MESH
             async with (
                 self._slot(attempt),
@@ -71,6 +73,35 @@ class Handlers:
                 _recorded(work.engine.ledger),
             ):
                 yield work
+
+    async def _reached(self, attempt: Attempt, connection: Connection) -> None:
+        with self.connections.metrics.counted(WAITING, "cluster"):
+            await attempt.fence.guard(
+                self.connections.reached(
+                    connection,
+                    identity=asker(attempt.command.grant),
+                    warn=attempt.progress.warn,
+                )
+            )
+
+    @asynccontextmanager
+    async def _reach(
+        self, attempt: Attempt, connection: Connection, work: Work, *, is_mesh: bool
+    ) -> AsyncIterator[None]:
+        """What every other operation has before it begins; the mesh's lease is waited for."""
+        await self._reached(attempt, connection)
+        lease = in_turn(
+            work.mesh_lease,
+            fence=attempt.fence,
+            until=datetime.now(timezone.utc) + _WAITS_FOR_THE_MESH,
+            waits=lambda busy: attempt.progress.note(f"Waits: {busy.summary}"),
+        )
+        async with (
+            self._slot(attempt),
+            lease if is_mesh else contextlib.nullcontext(),
+            _recorded(work.engine.ledger),
+        ):
+            yield
 
     @asynccontextmanager
     async def _slot(self, attempt: Attempt) -> AsyncIterator[None]:
@@ -89,7 +120,11 @@ class Handlers:
 
     def _work(self, attempt: Attempt, connection: Connection) -> Work:
         client, resources = connection.client, connection.resources
-        return Work(
+
+        def reach(*, is_mesh: bool) -> AbstractAsyncContextManager[None]:
+            return self._reach(attempt, connection, work, is_mesh=is_mesh)
+
+        work = Work(
             command=attempt.command,
             cluster=connection,
             engine=Engine(
@@ -107,7 +142,9 @@ class Handlers:
             fence=attempt.fence,
             progress=attempt.progress,
             mesh_lease=lambda: self._mesh_lease(attempt, connection),
+            reach=reach,
         )
+        return work
 
     @asynccontextmanager
     async def _mesh_lease(self, attempt: Attempt, connection: Connection) -> AsyncIterator[None]:

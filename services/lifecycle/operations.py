@@ -8,12 +8,13 @@ from services.chassis.messages import AdvertisedOperation, Category, Command, Sl
 from services.chassis.operations.completion import Result
 from services.chassis.reading.aside import read_aside
 from services.lifecycle.applications.deploying import Applications
-from services.lifecycle.manifests.work import Operation, Work
+from services.lifecycle.manifests.work import Operation, Waiting, Work
 from services.lifecycle.manifests.writing import run_manifest
 from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.requests import MeshRequest, parse_injection, parse_request
 from services.lifecycle.mesh.uninstalling import uninstall
+from services.lifecycle.rollouts.steps import Rollouts
 
 MESH = AdvertisedOperation(
     name="istio", description="Istio Service Mesh", category=Category.INSTALL, slot=SlotKind.MESH
@@ -33,6 +34,19 @@ MANIFEST = AdvertisedOperation(
     slot=SlotKind.APPLY,
     is_listed=False,
 )
+ROLLOUT = AdvertisedOperation(
+    name="istio-rollout",
+    description="Istio Service Mesh: Rollout over Clusters",
+    category=Category.INSTALL,
+    slot=SlotKind.APPLY,
+    may_take_s=5 * 24 * 3600.0,
+)
+
+
+def waiting(rollouts: Rollouts) -> dict[str, Waiting]:
+    """Operations whose commands wait in a bucket for their turn, by name."""
+    rollout = Waiting(ROLLOUT, rollouts.run, lambda _: "rolling out the Istio service mesh")
+    return {ROLLOUT.name: rollout}
 
 
 def offered(*, installer: Installer, applications: Applications) -> dict[str, Operation]:

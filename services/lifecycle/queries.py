@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Bucket
-from services.chassis.errors import MalformedRequest, ObjectNotFound
+from services.chassis.errors import MalformedRequest, NoWayBack, ObjectNotFound, shortened
 from services.chassis.messages import (
     ClusterQuestion,
     DryRunQuestion,
@@ -29,6 +29,9 @@ from services.lifecycle.cluster.rights import review
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
+from services.lifecycle.rollouts.deciding import may_roll_back
+from services.lifecycle.rollouts.records import RolloutRecord, WishRecord, shown
+from services.lifecycle.rollouts.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Answers:
     retries: Retries
     applied: Bucket
     followings: Followings
+    rollouts: Store
 
     def queries(self) -> list[Query]:
         return [
@@ -56,6 +60,16 @@ class Answers:
             Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
             Query("retry", '{"letter": NUMBER}', self.retry, changes=True),
+            Query("rollout", '{"rollout": [ID]}', self.rollout),
+            Query("rolloutpause", '{"rollout": ID}', self.pause, changes=True),
+            Query("rolloutresume", '{"rollout": ID}', self.resume, changes=True),
+            Query("rolloutabort", '{"rollout": ID}', self.abort, changes=True),
+            Query(
+                "rolloutback",
+                '{"rollout": ID, "cluster": TOKEN | "*"}',
+                self.roll_back,
+                changes=True,
+            ),
         ]
 
     async def list_versions(self, _asked: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +156,65 @@ class Answers:
             )
         command = await self.retries.retry(letter)
         return {"operation": command.operation, "cluster": command.cluster, "retried": True}
+
+    async def rollout(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Where a rollout stands, cluster by cluster; without an id all that there are, briefly."""
+        if asked.get("rollout"):
+            record = await self._rollout(asked)
+            return shown(record, await self.rollouts.wish(record.rollout))
+        found = [await self.rollouts.at(key) for key in await self.rollouts.keys()]
+        told = [shown(one[0], WishRecord()) for one in found if one is not None]
+        for one in told:
+            del one["clusters"], one["waves"]
+        return {"rollouts": sorted(told, key=lambda one: str(one["begun"]), reverse=True)}
+
+    async def pause(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Keeps a rollout from giving any further step; what is under way is brought to its end."""
+        return await self._want(asked, is_paused=True)
+
+    async def resume(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Lets a paused rollout go on."""
+        return await self._want(asked, is_paused=False)
+
+    async def abort(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Stops a rollout: the open wave is rolled back, waves that are done stay, others are left
+        as they are."""
+        return await self._want(asked, aborts=True)
+
+    async def roll_back(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Rolls one cluster back, while the others go on; `*` stops the rollout and rolls back all
+        that still have their old revision."""
+        record, cluster = await self._rollout(asked), asked.get("cluster")
+        if not isinstance(cluster, str) or not cluster:
+            raise MalformedRequest("cluster is missing", remedy='send a token, or "*" for all')
+        if cluster == "*":
+            return await self._want(asked, back=["*"])
+        named = [p for p in record.parts.values() if cluster in (p.cluster, p.name)]
+        if len(named) != 1:
+            raise ObjectNotFound(f"rollout {record.rollout} has no cluster {shortened(cluster)}")
+        if not may_roll_back(named[0]):
+            state = named[0].fate or "not begun"
+            raise NoWayBack(f"cluster {named[0].name or named[0].cluster}: {state}")
+        return await self._want(asked, back=[named[0].cluster])
+
+    async def _want(self, asked: dict[str, Any], **wanted: Any) -> dict[str, Any]:
+        record = await self._rollout(asked)
+        if record.is_over:
+            raise NoWayBack(
+                f"rollout {record.rollout} is over",
+                cause="it has told its end to every cluster",
+            )
+        wish = await self.rollouts.want(record.rollout, **wanted)
+        return shown(record, wish)
+
+    async def _rollout(self, asked: dict[str, Any]) -> RolloutRecord:
+        rollout = asked.get("rollout")
+        if not isinstance(rollout, str) or not rollout:
+            raise MalformedRequest("rollout is missing", remedy='send {"rollout": ID}')
+        record = await self.rollouts.rollout(rollout)
+        if record is None:
+            raise ObjectNotFound(f"there is no rollout {shortened(rollout)}")
+        return record
 
     @asynccontextmanager
     async def _connected(self, question: ClusterQuestion) -> AsyncIterator[Connection]:

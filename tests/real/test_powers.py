@@ -402,6 +402,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "an operation's credential": storing("credentials", "operation.{operation}.{cluster}"),
     "a registered credential": storing("credentials", "cluster.{cluster}"),
     "what is followed": storing("following", "{cluster}.a"),
+    "where a rollout stands": storing("rollouts", "rollout.{operation}"),
     "what counts as valid": storing("definitions", "{operation}"),
     "what counts as applied": storing("intents", "{cluster}.applied.a"),
 }

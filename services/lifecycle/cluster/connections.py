@@ -160,19 +160,27 @@ class Connection:
         return found
 
     async def select(
-        self, kinds: Iterable[tuple[str, str]], *, selector: str = "", namespace: str = ""
+        self,
+        kinds: Iterable[tuple[str, str]],
+        *,
+        selector: str = "",
+        namespace: str = "",
+        fields: str = "",
     ) -> list[Found]:
         """Metadata of all objects of `kinds` that match; kinds the cluster lacks are left out."""
+        named = {"labelSelector": selector, "fieldSelector": fields}
+        query = {name: value for name, value in named.items() if value}
         lists = await asyncio.gather(
-            *(self._select(group, kind, selector, namespace) for group, kind in kinds)
+            *(self._select(group, kind, query, namespace) for group, kind in kinds)
         )
         return [found for found_list in lists for found in found_list]
 
-    async def _select(self, group: str, kind: str, selector: str, namespace: str) -> list[Found]:
+    async def _select(
+        self, group: str, kind: str, query: dict[str, str], namespace: str
+    ) -> list[Found]:
         resource = await self.resources.preferred(group, kind)
         if resource is None or "list" not in resource.verbs:
             return []
-        query = {"labelSelector": selector} if selector else {}
         try:
             listing = await listed(
                 self.client, resource.collection(namespace), query=query, accept=_METADATA_LIST

@@ -79,6 +79,11 @@ class Inventory:
     def of_revision(self, revision: str) -> list[Found]:
         return [found for found in self.objects.values() if found.revision == revision]
 
+    def owner(self, ref: Ref) -> str | None:
+        """The revision that has an object; None for what is shared, or not there."""
+        found = self.objects.get(ref)
+        return found.revision if found is not None else None
+
     def shared(self) -> list[Found]:
         """Objects that go with the last revision: CRDs, the reader's account, our namespace."""
         return [found for found in self.objects.values() if found.revision is None]

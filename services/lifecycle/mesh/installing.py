@@ -7,7 +7,7 @@ how far the last one came.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,11 @@ class InstallPlan:
     objects: tuple[PlannedObject, ...]
     proven: frozenset[Ref]
     stale: tuple[Found, ...]
+    taken: tuple[Ref, ...] = ()
+    """Objects that another revision has so far."""
+
+
+BeforeWriting = Callable[[InstallPlan], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,18 @@ class Installer:
     releases: Releases
     report: Report
 
-    async def install(self, work: Work, request: MeshRequest) -> Result:
+    async def check(self, work: Work, request: MeshRequest) -> InstallPlan:
+        """All that an install does before its first write."""
         version = await self.releases.wanted(_named_version(work), work)
-        plan = await self._planned(work, request, version)
+        return await self._planned(work, request, version)
+
+    async def install(
+        self, work: Work, request: MeshRequest, *, before: BeforeWriting | None = None
+    ) -> Result:
+        """Installs or changes a revision; `before` is called with what is about to be written."""
+        plan = await self.check(work, request)
+        if before is not None:
+            await before(plan)
         await self._carry_out(work, plan)
         await self._prune(work, plan)
         return _result(work, plan)
@@ -122,7 +136,17 @@ class Installer:
         inventory: Inventory,
         tags: tuple[str, ...],
     ) -> InstallPlan:
-        kept = tuple(p for p in mesh.objects if not inventory.is_newer(p.ref, mesh.version))
+        taken = {
+            planned.ref
+            for planned in mesh.objects
+            if inventory.owner(planned.ref) not in (None, request.revision)
+        }
+        kept = tuple(
+            planned
+            for planned in mesh.objects
+            if not inventory.is_newer(planned.ref, mesh.version)
+            and not (request.beside and planned.ref in taken)
+        )
         namespace = await _missing_namespace(work, request)
         objects = (*([namespace] if namespace else []), *kept)
         wanted = {identity(planned.ref) for planned in mesh.objects}
@@ -142,6 +166,7 @@ class Installer:
             objects=objects,
             proven=await work.engine.ledger.proven(kept, live),
             stale=stale,
+            taken=tuple(sorted(taken)),
         )
 
     async def _carry_out(self, work: Work, plan: InstallPlan) -> None:

@@ -81,6 +81,8 @@ class MeshRequest:
     overlay: dict[str, Any] = field(default_factory=dict)
     force: bool = False
     purge: bool = False
+    beside: bool = False
+    """What another revision has in the cluster, such as gateways and tags, stays that one's."""
     readiness_timeout: timedelta = timedelta(seconds=300)
     ignored: str = ""
     """What else the body held, for people."""

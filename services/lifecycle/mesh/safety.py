@@ -6,7 +6,9 @@ Read from the cluster just before the first write. Nothing here guards against w
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,6 +20,7 @@ from services.lifecycle.cluster.connections import Connection, Found
 from services.lifecycle.cluster.facts import configuration
 from services.lifecycle.manifests.objects import PlannedObject, listing
 from services.lifecycle.mesh.prechecks import Findings
+from services.lifecycle.mesh.requests import MeshRequest
 
 _MESHED = "security.istio.io/tlsMode=istio"
 """Label of pods that injection has given a sidecar."""
@@ -61,6 +64,37 @@ async def check_last(connection: Connection, revisions: Iterable[str]) -> Findin
     where = listing([pod.ref for pod in pods])
     text = f"pods have its sidecars ({where}), and nothing would configure them when it is gone"
     return Findings(refusals=[f"revision {names}: {text}"])
+
+
+async def with_identity(
+    connection: Connection, request: MeshRequest, *, revision: str
+) -> MeshRequest:
+    """The request, with what proxies and other clusters know `revision` by where it says nothing: a
+    revision beside it that had another network or trust domain would be another mesh."""
+    suffix = "" if revision == istio.DEFAULT_REVISION else f"-{revision}"
+    injector, settings = await asyncio.gather(
+        *(
+            connection.get(Ref("v1", "ConfigMap", request.namespace, f"{name}{suffix}"))
+            for name in (_INJECTOR, _SETTINGS)
+        )
+    )
+    overlay = copy.deepcopy(request.overlay)
+    for path in _IDENTITY.values():
+        _default(overlay, ("values", *path), _text(_document(injector or {}, "values"), path))
+    domain = _text(_document(settings or {}, "mesh"), ("trustDomain",))
+    _default(overlay, ("meshConfig", "trustDomain"), domain)
+    return replace(request, overlay=overlay)
+
+
+def _default(overlay: dict[str, Any], path: Sequence[str], value: str) -> None:
+    """Sets a field that is not there; a place that is no mapping is left for istioctl to refuse."""
+    if not value:
+        return
+    place: Any = overlay
+    for step in path[:-1]:
+        place = place.setdefault(step, {}) if isinstance(place, dict) else None
+    if isinstance(place, dict):
+        place.setdefault(path[-1], value)
 
 
 async def check_identity(connection: Connection, planned: Iterable[PlannedObject]) -> Findings:

@@ -361,7 +361,7 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
         async with running(PullWorker(bus, "CMD", "lifecycle", hands, bury, slots=1)):
             assert (await hands.next()).attempt == 1
             await eventually(lambda: _is_free(admin, "lcluster"), what="the slot to be free")
-        for bucket in ("ops", "intents", "clusters", "following"):
+        for bucket in ("ops", "intents", "clusters", "following", "rollouts"):
             await _written(Bucket(bus, bucket), own=False)
         await _sealer(bus).register("lcluster", "a kubeconfig")
         await Bucket(bus, "catalog").put("lifecycle", b"{}")
@@ -369,8 +369,9 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
         await Bucket(bus, "definitions").put("1_29_7", b"{}")
         await publisher.event(_event("lifecycle", "l1"))
         leases = Leases(Bucket(bus, "leases"), "test", WITHIN)
-        async with leases.held("mesh.uid", operation="l1", attempt=1, fence=Fence(WITHIN)):
-            pass
+        for key in ("mesh.uid", "rollout.l1"):
+            async with leases.held(key, operation="l1", attempt=1, fence=Fence(WITHIN)):
+                pass
 
 
 async def test_topology_may_do_its_work(stack: Stack) -> None:

@@ -1,0 +1,508 @@
+"""A cluster's part of a rollout: its command waits in the bucket, and takes a step when it comes.
+
+The first delivery parks the command. Each further one is a step that the conductor gave: what it is
+stands in the rollout's record, what it does in the signed command. The last one ends the operation.
+A step that was answered is not done again, and each is the code of the operation `istio` (install,
+uninstall), which finishes what an earlier attempt began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.records import Records
+from services.chassis.errors import (
+    BusUnavailable,
+    InternalError,
+    LeaseLost,
+    OptionsMalformed,
+    PrecheckRefused,
+    RevisionInUse,
+    RevisionUnknown,
+    RolloutStopped,
+    VersionUnknown,
+)
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of
+from services.chassis.messages import Command, ErrorReport, RequestRecord, Verb
+from services.chassis.operations.completion import Parked, Result, first_error
+from services.chassis.reading.aside import read_aside
+from services.lifecycle.authority import asker
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import Inventory, take_inventory
+from services.lifecycle.manifests.objects import PlannedObject, in_waves, listing
+from services.lifecycle.manifests.readiness import await_ready
+from services.lifecycle.manifests.work import Work
+from services.lifecycle.mesh.installing import Installer, InstallPlan
+from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.safety import with_identity
+from services.lifecycle.mesh.uninstalling import uninstall
+from services.lifecycle.rollouts.manifesting import Manifest, bare
+from services.lifecycle.rollouts.moving import Mover, Origin
+from services.lifecycle.rollouts.options import RolloutRequest, parse_rollout
+from services.lifecycle.rollouts.records import (
+    Fate,
+    PartRecord,
+    RolloutPart,
+    RolloutRecord,
+    Step,
+)
+from services.lifecycle.rollouts.store import Store
+
+_LOOK_EVERY_S = 2.0
+_MESHED = "security.istio.io/tlsMode=istio"
+_TITLES = {
+    Step.PRECHECK: "prechecks",
+    Step.CANARY: "the new revision comes up",
+    Step.MOVE: "namespaces move",
+    Step.SWITCH: "tags and gateways move",
+    Step.REMOVE: "the old revision goes",
+    Step.APPLY: "the objects are applied",
+    Step.BACK: "rollback",
+}
+_CHANGES_MESH = frozenset(Step) - {Step.PRECHECK}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """The operation `istio-rollout` in one worker."""
+
+    store: Store
+    requests: Records[RequestRecord]
+    installer: Installer
+    enrolled: Callable[[], None]
+    """Called when a cluster has come."""
+
+    async def run(self, work: Work) -> Result | Parked:
+        """Parks the command, takes the step that was given, or ends the operation."""
+        command = work.command
+        stored = await self.store.part(command.operation, command.cluster)
+        if stored is None:
+            await self._enrol(work)
+            return Parked()
+        record = await self.store.rollout(command.operation)
+        part = record.parts.get(command.cluster) if record is not None else None
+        if record is None or part is None or not part.is_open or part.step is None:
+            return Parked()
+        if part.step is Step.END:
+            return await self._end(work, record, part, stored[0])
+        if stored[0].number != part.number:
+            request = await _request(command)
+            stepping = _Stepping(self, work, request, *stored, number=part.number)
+            await stepping.take(part.step)
+        return Parked()
+
+    # --- coming ---------------------------------------------------------------------------------
+
+    async def _enrol(self, work: Work) -> None:
+        """Keeps the command for later. Raises `RolloutBusy` for a cluster that another rollout has,
+        and what is wrong with the body."""
+        command = work.command
+        if command.verb is Verb.DELETE:
+            raise OptionsMalformed(
+                "a rollout is not deleted",
+                remedy="abort it: `nats req mesh.lifecycle.rolloutabort`",
+            )
+        request = await _request(command)
+        await self.store.claim(command.cluster, rollout=command.operation, cluster=command.cluster)
+        record = await self.store.create(await self._record(command, request))
+        if command.cluster not in record.parts:
+            raise RolloutStopped(
+                f"rollout {command.operation} began without this cluster",
+                cause="its clusters are those of the request that made it",
+                remedy="send one request that names all clusters",
+            )
+        work.fence.check()
+        await self.store.enrol(_part(work, command))
+        work.progress.note(f"Waits for its wave of the rollout of {request.title}")
+        self.enrolled()
+
+    async def _record(self, command: Command, request: RolloutRequest) -> RolloutRecord:
+        stored = await self.requests.get(subjects.operation_key(command.operation))
+        names = {command.cluster: command.cluster_name}
+        if stored is not None:
+            names = {c: stored[0].cluster_names.get(c, "") for c in stored[0].clusters}
+        return RolloutRecord(
+            rollout=command.operation,
+            identity=asker(command.grant),
+            title=request.title,
+            version=request.version,
+            revision=request.mesh.revision if request.version else "",
+            options=request.options.model_dump(mode="json", by_alias=True),
+            parts={c: RolloutPart(cluster=c, name=name) for c, name in names.items()},
+        )
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    async def _end(
+        self, work: Work, record: RolloutRecord, part: RolloutPart, kept: PartRecord
+    ) -> Result:
+        """The end of the operation on this cluster, by its fate."""
+        await self.store.release(part.cluster, rollout=record.rollout)
+        if kept.uid:
+            await self.store.release(kept.uid, rollout=record.rollout)
+        if part.fate is Fate.DONE:
+            return _result(record, part, kept)
+        reason = part.reason or record.reason
+        why = f": {reason.summary}" if reason is not None else ""
+        if part.fate is Fate.FAILED and reason is not None:
+            raise reason.error()
+        words = "was rolled back" if part.fate is Fate.ROLLED_BACK else "was left as it was"
+        raise RolloutStopped(
+            f"the cluster {words}{why}",
+            cause=reason.cause if reason is not None else "somebody wanted this cluster back",
+            remedy=reason.remedy if reason is not None else "send the rollout again for it",
+        )
+
+
+@dataclass(slots=True)
+class _Stepping:
+    """One step in the hands of one worker."""
+
+    own: Rollouts
+    work: Work
+    request: RolloutRequest
+    kept: PartRecord
+    revision: int
+    number: int
+    _left: int = 0
+    """Namespaces for which the step is to be taken once more."""
+    _steps: dict[Step, Callable[[], Awaitable[None]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps = {
+            Step.PRECHECK: self._precheck,
+            Step.CANARY: self._canary,
+            Step.MOVE: self._move,
+            Step.SWITCH: self._switch,
+            Step.REMOVE: self._remove,
+            Step.APPLY: self._apply,
+            Step.BACK: self._back,
+        }
+
+    async def take(self, step: Step) -> None:
+        """Takes the step and stores the answer, also that it failed. Raises what another delivery
+        is for: a lost claim, a lost bus."""
+        began = time.monotonic()
+        self.work.progress.note(f"Rollout: {_TITLES[step]}")
+        error: ErrorReport | None = None
+        is_retryable = False
+        try:
+            async with self.work.reach(is_mesh=step in _CHANGES_MESH):
+                await self._steps[step]()
+                await self.work.engine.ledger.settle()
+        except Exception as raised:
+            found = first_error(raised)
+            if isinstance(found, LeaseLost | BusUnavailable):
+                raise
+            if isinstance(found, InternalError):
+                log.exception("rollout_step_crashed", step=step)
+            error, is_retryable = ErrorReport.of(found), found.retryable
+        seconds = time.monotonic() - began
+        took = self.kept.seconds.get(step.value, 0.0) + seconds
+        await self._keep(
+            number=self.number,
+            is_done=error is None,
+            error=error,
+            is_retryable=is_retryable,
+            left=self._left if error is None else 0,
+            seconds={**self.kept.seconds, step.value: round(took, 2)},
+        )
+        if error is None:
+            self.work.progress.note(f"Rollout: {_TITLES[step]}: done in {seconds:.1f} s")
+        else:
+            self.work.progress.warn(
+                f"Rollout: {_TITLES[step]}: {error.summary}", f"{error.cause}. {error.remedy}"
+            )
+
+    async def _keep(self, **fields: Any) -> None:
+        # A fence that was stopped on request must not keep the answer back.
+        if not self.work.fence.is_stopped:
+            self.work.fence.check()
+        self.kept = self.kept.model_copy(update=fields)
+        self.revision = await self.own.store.answer(self.kept, revision=self.revision)
+
+    # --- the steps ------------------------------------------------------------------------------
+
+    async def _precheck(self) -> None:
+        """Finds the revision to move from, and checks the new one without a write."""
+        uid = await self.work.cluster.identity()
+        await self.own.store.claim(uid, rollout=self.kept.rollout, cluster=self.kept.cluster)
+        await self._keep(uid=uid)
+        if self._is_manifest:
+            await self._manifest.check()
+            return
+        inventory = await take_inventory(self.work.cluster)
+        old = self._old(inventory)
+        if not old:
+            self.kept = self.kept.model_copy(update={"is_there": True})
+            return
+        tags = sorted(tag for tag, revision in inventory.tags().items() if revision == old)
+        version = inventory.revisions()[old]
+        await self._keep(from_revision=old, from_version=version, tags=tags)
+        await self.own.installer.check(self.work, await self._beside())
+
+    def _old(self, inventory: Inventory) -> str:
+        """The revision to move from; "" where only the new one is left, with its version."""
+        revisions = inventory.revisions()
+        new, named = self.request.mesh.revision, self.request.options.from_revision
+        others = sorted(name for name in revisions if name != new)
+        if named:
+            if named not in others:
+                raise RevisionUnknown(
+                    f"revision {named} is not installed; installed: {', '.join(others) or 'none'}"
+                )
+            return named
+        if len(others) == 1:
+            return others[0]
+        if others:
+            raise RevisionUnknown(
+                f"several revisions are installed: {', '.join(others)}",
+                cause="the rollout does not say which one to move from",
+                remedy="name it: fromRevision of the RolloutOptions",
+            )
+        if revisions.get(new) == self.request.version:
+            return ""
+        if new in revisions:
+            raise VersionUnknown(
+                f"revision {new} is there with version {revisions[new] or '?'}",
+                cause="a rollout goes from one revision to another one",
+                remedy="name another revision in the LifecycleOptions",
+            )
+        raise PrecheckRefused(
+            "there is no Istio to move from",
+            cause="a rollout upgrades meshes that are there",
+            remedy="install it by the operation `istio`",
+        )
+
+    async def _canary(self) -> None:
+        await self._install(await self._beside())
+
+    async def _move(self) -> None:
+        moved = await self._mover().move(self._origin)
+        self._left = moved.left
+        self.kept = self.kept.model_copy(update={"namespaces": list(moved.names)})
+
+    async def _switch(self) -> None:
+        """Moves the named tags and what both revisions would have, such as gateways. How these were
+        is kept before the first write."""
+        tags = [*self.kept.tags, *await self._own_tags()]
+        request = replace(await self._mesh(), tags=tuple(sorted(set(tags))))
+        await self._install(request, before=self._remember)
+        # Namespaces that came since the move, by a tag that still meant the old revision.
+        while (await self._mover().move(self._origin)).left:
+            pass
+        await self._await_moved()
+
+    async def _remove(self) -> None:
+        """Removes the old revision, and gives namespaces their former labels again."""
+        old = self.kept.from_revision
+        inventory = await take_inventory(self.work.cluster)
+        if self.request.mesh.revision not in inventory.revisions():
+            raise RevisionUnknown(f"revision {self.request.mesh.revision} is not installed")
+        if old in inventory.revisions():
+            await self._await_moved()
+            await uninstall(self.work, self.request.old(old))
+        if old == istio.DEFAULT_REVISION:
+            # As long as the unnamed one was there, its own webhook stood for the default tag.
+            tags = {*await self._own_tags(), istio.DEFAULT_TAG}
+            await self._install(replace(await self._mesh(), tags=tuple(sorted(tags))))
+        await self._mover().settle(old)
+
+    async def _apply(self) -> None:
+        """Applies a manifest. How its objects were is kept before the first write."""
+        if not self.kept.former:
+            former, absent = await self._manifest.former()
+            added = [str(ref) for ref in absent]
+            await self._keep(former=self.own.store.sealed(former), added=added)
+        await self._manifest.apply()
+        names = await self._manifest.namespaces()
+        self.kept = self.kept.model_copy(update={"namespaces": names})
+
+    async def _back(self) -> None:
+        """Brings the old revision its objects and namespaces again, and removes the new one; of a
+        manifest puts back what was there."""
+        if self._is_manifest:
+            if self.kept.former:
+                former = self.own.store.opened(self.kept.former)
+                await self._manifest.put_back(former, self.kept.added)
+            return
+        old, new = self.kept.from_revision, self.request.mesh.revision
+        inventory = await take_inventory(self.work.cluster)
+        if old not in inventory.revisions():
+            raise RevisionUnknown(
+                f"revision {old or '(none)'} is not installed: there is nothing to go back to"
+            )
+        if self.kept.former:
+            await self._restore(self.own.store.opened(self.kept.former))
+            self.kept = self.kept.model_copy(update={"former": ""})
+        self._left = (await self._mover().move_back()).left
+        if self._left == 0 and new in inventory.revisions():
+            await uninstall(self.work, replace(self.request.old(new), force=True))
+
+    # --- parts of steps -------------------------------------------------------------------------
+
+    @property
+    def _is_manifest(self) -> bool:
+        return self.request.options.what == "manifest"
+
+    @property
+    def _manifest(self) -> Manifest:
+        return Manifest(self.work, self.request)
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self.kept.from_revision, tuple(self.kept.tags))
+
+    def _mover(self) -> Mover:
+        options = self.request.options
+        return Mover(
+            work=self.work,
+            rollout=self.kept.rollout,
+            target=self.request.mesh.revision,
+            namespaces_at_once=options.namespaces_at_once,
+            workloads_at_once=options.workloads_at_once,
+            within=self.request.mesh.readiness_timeout,
+            patience=timedelta(seconds=options.disruption_timeout_s),
+        )
+
+    async def _mesh(self) -> MeshRequest:
+        """The new revision, in the namespace and with the identity of the old one."""
+        request = self.request.mesh
+        if not request.namespace_given:
+            inventory = await take_inventory(self.work.cluster)
+            request = replace(request, namespace=inventory.namespace(request.namespace))
+        return await with_identity(self.work.cluster, request, revision=self.kept.from_revision)
+
+    async def _beside(self) -> MeshRequest:
+        return replace(await self._mesh(), beside=True)
+
+    async def _install(
+        self,
+        request: MeshRequest,
+        before: Callable[[InstallPlan], Awaitable[None]] | None = None,
+    ) -> None:
+        work = replace(
+            self.work, command=self.work.command.model_copy(update={"version": self._version})
+        )
+        await self.own.installer.install(work, request, before=before)
+
+    @property
+    def _version(self) -> str:
+        return self.request.version
+
+    async def _own_tags(self) -> list[str]:
+        inventory = await take_inventory(self.work.cluster)
+        new = self.request.mesh.revision
+        return [tag for tag, revision in inventory.tags().items() if revision == new]
+
+    async def _remember(self, plan: InstallPlan) -> None:
+        """Keeps the objects that the old revision gives up, as they are now: once."""
+        taken = [ref for ref in plan.taken if not self.kept.former]
+        live = await asyncio.gather(*(self.work.cluster.get(ref) for ref in taken))
+        former = [bare(ref, obj) for ref, obj in zip(taken, live, strict=True) if obj is not None]
+        if former:
+            await self._keep(former=self.own.store.sealed(former))
+
+    async def _restore(self, objects: list[KubeObject]) -> None:
+        """Writes objects as they were before the new revision took them."""
+        planned = [PlannedObject.of(obj) for obj in objects]
+        for wave, of_wave in in_waves(planned):
+            await self.work.engine.apply_wave(wave, of_wave, take_over=True)
+            await await_ready(self.work, of_wave, within=self.request.mesh.readiness_timeout)
+        self.work.progress.note(
+            f"{len(planned)} objects are the old revision's again",
+            listing([one.ref for one in planned]),
+        )
+
+    async def _await_moved(self) -> None:
+        """Waits until no running pod has a sidecar of the old revision: a job comes to its end.
+        Raises `RevisionInUse` for those that stay."""
+        old, loop = self.kept.from_revision, asyncio.get_running_loop()
+        deadline = loop.time() + self.request.options.disruption_timeout_s
+        is_told = False
+        while left := await self._left_behind(old):
+            self.work.fence.check()
+            if loop.time() > deadline:
+                raise RevisionInUse(
+                    f"pods still have sidecars of revision {old}: {listing(left)}",
+                    cause="their own labels name it, or nothing restarts them",
+                    remedy="correct the label `istio.io/rev` of the workloads, or restart them",
+                )
+            if not is_told:
+                is_told = True
+                self.work.progress.note(
+                    f"Waits for {len(left)} pods with sidecars of revision {old}", listing(left)
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _left_behind(self, old: str) -> list[Ref]:
+        pods = await self.work.cluster.select(
+            [("", "Pod")], selector=_MESHED, fields="status.phase=Running"
+        )
+        return [
+            pod.ref
+            for pod in pods
+            if annotations_of(pod.obj).get(istio.REVISION) == old
+            and not pod.obj["metadata"].get("deletionTimestamp")
+        ]
+
+
+async def _request(command: Command) -> RolloutRequest:
+    body, version = command.body, command.version
+    return await read_aside(lambda: parse_rollout(body, version=version), size=len(body))
+
+
+def _part(work: Work, command: Command) -> PartRecord:
+    """The command as it is queued again: it may be begun as long as the operation may take."""
+    expires = command.deadline + timedelta(seconds=command.may_take_s)
+    kept = command.model_copy(update={"deadline": expires, "may_take_s": 0.0})
+    body, headers = envelopes.encode(kept, content_type=envelopes.MSGPACK)
+    keys = work.engine.ledger.keys
+    body, headers = envelopes.sealed(body, headers, keys=keys, recipient="lifecycle")
+    headers |= {
+        envelopes.OPERATION: command.operation,
+        envelopes.KIND: f"{command.verb} {command.kind}",
+    }
+    return PartRecord(
+        rollout=command.operation,
+        cluster=command.cluster,
+        name=command.cluster_name,
+        headers=headers,
+        command=base64.b64encode(body).decode(),
+        expires=expires,
+    )
+
+
+def _result(record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
+    if record.options.get("what") == "manifest":
+        return Result(
+            f"{record.title} rolled out successfully",
+            f"{len(kept.added)} of {record.title} were added",
+        )
+    if kept.is_there:
+        return Result(
+            f"Istio service mesh {record.version} rolled out successfully: it was there",
+            f"Only revision {record.revision} is installed; nothing was changed.",
+        )
+    took = sum(kept.seconds.values())
+    old = f"{kept.from_revision} ({kept.from_version or '?'})"
+    is_kept = Step.REMOVE.value not in kept.seconds
+    return Result(
+        f"Istio service mesh {record.version} rolled out successfully",
+        f"Revision {record.revision} has taken the place of {old}"
+        + (", which is still installed" if is_kept else "")
+        + f": {len(kept.namespaces)} namespaces moved, tags "
+        + f"{', '.join(kept.tags) or '(none)'}; {took:.1f} s of work",
+        (("namespaces", len(kept.namespaces)), ("seconds", took)),
+    )
