@@ -58,6 +58,7 @@ FURTHER = (
     "bookinfo-circuit-breaking",
 )
 TESTS = ("performance-test", "performance-gate")
+FLEET = ("istio-rollout",)
 # `istio` itself has its own suite; the two that only look have a test of their own below.
 CHANGING = [
     *(set(OF_THE_OLDER_ADAPTER) - {"istio", "istio-vet", "smi_conformance"}),
@@ -157,7 +158,7 @@ async def test_every_operation_is_offered_under_its_old_name(mesh: Mesh) -> None
     answer = await mesh.meshery.client.call("SupportedOperations")
     offered = {op.key: (op.category, op.value) for op in answer.ops}
     assert {key: offered.get(key) for key in OF_THE_OLDER_ADAPTER} == OF_THE_OLDER_ADAPTER
-    assert set(offered) == {*OF_THE_OLDER_ADAPTER, *FURTHER, *TESTS}
+    assert set(offered) == {*OF_THE_OLDER_ADAPTER, *FURTHER, *TESTS, *FLEET}
 
 
 @pytest.mark.parametrize(
