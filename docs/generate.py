@@ -418,8 +418,9 @@ def _network() -> str:
         "Who reaches whom",
         "What the chart's NetworkPolicies leave open; all else is closed, in both directions. "
         "Names that are no part of Meshbus (meshery, prometheus, keda, dns, apiservers, targets, "
-        "operators, browsers, traces) stand for `network.peers` in the chart's values; port 53 is "
-        "open for UDP as well.",
+        "operators, browsers, traces) stand for `network.peers` in the chart's values; names are "
+        "asked for by UDP as well. Where yours listen on other ports, `network.ports` says which; "
+        "what counts is the pod's or server's own port, and not that of its Service.",
         [*head, *rows],
     )
 

@@ -179,6 +179,16 @@ def _ports(rule: Object) -> list[int]:
     return sorted({each["port"] for each in rule.get("ports", ())})
 
 
+def test_ports_of_others_are_theirs(helm: Helm) -> None:
+    values = {"network": {"ports": {"apiservers": [8443], "dns": [5353]}}}
+    policies = of_kind(helm.rendered(values), "NetworkPolicy")
+    egress = policies[f"{RELEASE}-lifecycle"]["spec"]["egress"]
+    assert [8443] in [_ports(rule) for rule in egress]
+    assert not {443, 6443, 53} & {port for rule in egress for port in _ports(rule)}
+    [dns] = [rule["ports"] for rule in egress if _ports(rule) == [5353]]
+    assert [port["protocol"] for port in dns] == ["TCP", "UDP"]
+
+
 def test_closed_lists_and_open_doors(helm: Helm) -> None:
     nobody = of_kind(helm.rendered({"network": {"peers": {"meshery": []}}}), "NetworkPolicy")
     ports = [_ports(rule) for rule in nobody[f"{RELEASE}-gateway"]["spec"]["ingress"]]
@@ -199,6 +209,8 @@ def test_closed_lists_and_open_doors(helm: Helm) -> None:
         {"settings": {"LOG_LEVEL": "info"}},
         {"perf": {"scaling": {"by": "magic"}}},
         {"network": {"peers": {"meshery": [{}]}}},
+        {"network": {"ports": {"apiserver": [8443]}}},
+        {"network": {"ports": {"apiservers": []}}},
         {"nats": {"enabled": False}},
     ],
 )
@@ -218,7 +230,8 @@ def test_nats_takes_its_configuration(
     [container] = pod_specs(objects)[f"{RELEASE}-nats"]["containers"]
     environment = missing_server_entries({}, missing_keys({}))
     for variable in container.get("env", ()):
-        value = variable.get("value", "meshbus-nats-0")
+        is_resource = "resourceFieldRef" in variable.get("valueFrom", {})
+        value = variable.get("value", "1073741824" if is_resource else "meshbus-nats-0")
         if "secretKeyRef" not in variable.get("valueFrom", {}):
             password = environment["MESHBUS_NATS_ROUTE_PASSWORD"]
             environment[variable["name"]] = value.replace(
