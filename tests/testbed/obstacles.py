@@ -18,6 +18,8 @@ from tests.testbed import cgroups
 _PROGRAMS = ("unshare", "nsenter", "ip", "mount", "hostname", "apt-get", "dpkg-deb")
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_PROCESSORS = 2
+"""A mesh and an application with sidecars want one and a half."""
 _TRY_TIMEOUT_S = 20.0
 _NETLINK_NETFILTER = 12
 _NFT_MSG_GETGEN = 10 << 8 | 16
@@ -35,6 +37,8 @@ def obstacle() -> str:
     for program in _PROGRAMS:
         if shutil.which(program) is None:
             return f"there is no {program} on PATH"
+    if (os.cpu_count() or 1) < _PROCESSORS:
+        return f"its pods ask for {_PROCESSORS} processors"
     if found := cgroups.obstacle():
         return found
     if not _BRIDGED.exists():

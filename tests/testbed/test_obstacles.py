@@ -29,6 +29,12 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nsenter" in obstacles.obstacle.__wrapped__()
 
 
+def test_a_single_processor_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert "2 processors" in obstacles.obstacle.__wrapped__()
+
+
 def test_control_groups_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_NEEDED", ("antigravity",))
     assert "antigravity" in cgroups.obstacle()
