@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import json
 import sys
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -152,14 +155,31 @@ def _settings() -> str:
     for group in GROUPS:
         prefix = str(group.model_config.get("env_prefix", ""))
         lines += [f"## `{prefix}…`", "", "| variable | default | meaning |", "|---|---|---|"]
+        meanings = _meanings(group)
         for name, field in group.model_fields.items():
             lines.append(
                 f"| `{prefix}{name.upper()}` | {_default(field)} "
-                f"| {' '.join((field.description or '').split())} |"
+                f"| {' '.join(meanings.get(name, '').split())} |"
             )
         lines.append("")
     text = "Environment variables. A `MESHBUS_` variable that nobody knows is an error."
     return _page("Settings", text, lines[:-1])
+
+
+def _meanings(group: type[BaseSettings]) -> dict[str, str]:
+    """The docstrings of the fields, out of the source. pydantic can do that too, at each start of a
+    service, and takes longer for it than for all else that it does there."""
+    (source,) = ast.parse(inspect.getsource(group)).body
+    assert isinstance(source, ast.ClassDef)
+    return {
+        field.target.id: told.value.value
+        for field, told in pairwise(source.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(told, ast.Expr)
+        and isinstance(told.value, ast.Constant)
+        and isinstance(told.value.value, str)
+    }
 
 
 def _default(field: FieldInfo) -> str:

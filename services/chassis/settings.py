@@ -56,7 +56,7 @@ class SettingsError(Exception):
 class ChassisSettings(BaseSettings):
     """Settings that every service has. Each field is the variable `MESHBUS_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
     """Address of the NATS server; several are separated by commas."""

@@ -17,9 +17,7 @@ DEFAULT_PORT = 10000
 
 
 class GatewaySettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="MESHBUS_GATEWAY_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MESHBUS_GATEWAY_", frozen=True)
 
     host: str = "127.0.0.1"
     """Interface of the gRPC port. Meshery brings no proof of who it is, so only what runs on the

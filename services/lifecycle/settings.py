@@ -14,9 +14,7 @@ from services.chassis.settings import Duration
 
 
 class LifecycleSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="MESHBUS_LIFECYCLE_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MESHBUS_LIFECYCLE_", frozen=True)
 
     distributions: Path
     """Folder with one Istio distribution per version: `<version>/{bin/istioctl,manifests,samples}`,

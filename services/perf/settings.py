@@ -11,9 +11,7 @@ from services.chassis.settings import Duration
 
 
 class PerfSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="MESHBUS_PERF_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MESHBUS_PERF_", frozen=True)
 
     fortio: str = "fortio"
     """Program of the generator fortio: a path, or a name on PATH."""

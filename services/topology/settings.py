@@ -18,9 +18,7 @@ def _labels(text: str) -> str:
 
 
 class TopologySettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="MESHBUS_TOPOLOGY_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MESHBUS_TOPOLOGY_", frozen=True)
 
     prometheus: SecretStr = SecretStr("")
     """Base URL of the Prometheus that scrapes the meshes of all clusters; user information in it is

@@ -14,9 +14,7 @@ from services.translator.work import Follows
 
 
 class TranslatorSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix="MESHBUS_TRANSLATOR_", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="MESHBUS_TRANSLATOR_", frozen=True)
 
     distributions: Path | None = None
     """Folder with one Istio distribution per version: `<version>/manifests`, the layout of an Istio
