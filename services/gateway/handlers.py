@@ -118,7 +118,8 @@ class Handlers:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = await read_aside(
             lambda: wire.operation_request(request, body_limit=self.body_limit),
-            size=len(request.custom_body),
+            # To ask the message for a body of many megabytes makes a text of it, on the loop.
+            size=caller.size,
         )
         remembered = await self._remembered(asked, request.kube_configs, caller)
         operation = await self.operations.apply(

@@ -75,7 +75,9 @@ class OperationRequest:
 
 def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> OperationRequest:
     """The request's fields, checked; raises `MalformedRequest` or `RequestTooLarge`."""
-    size = len(request.custom_body.encode())
+    # Each time that the message is asked, it makes a text anew.
+    body = request.custom_body
+    size = len(body.encode())
     if size > body_limit:
         raise RequestTooLarge(f"custom_body has {size} bytes, the limit is {body_limit}")
     return OperationRequest(
@@ -85,7 +87,7 @@ def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> Opera
         namespace=_namespace(request.namespace),
         username=_plain("username", request.username, longest=_LONGEST_NAME),
         version=_plain("version", request.version, longest=_LONGEST_NAME),
-        body=designs.without_registrants(request.custom_body),
+        body=designs.without_registrants(body),
     )
 
 
