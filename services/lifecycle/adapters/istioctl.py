@@ -51,6 +51,9 @@ class Distributions:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={"HOME": "/nonexistent", "KUBECONFIG": os.devnull},
+            # A signal that asks this service to stop goes to its whole group (Ctrl-C, process 1 of
+            # a container), and what is rendered now is to be rendered to its end.
+            start_new_session=True,
         )
         try:
             async with asyncio.timeout(self.timeout.total_seconds()):
@@ -65,7 +68,14 @@ class Distributions:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        if process.returncode != 0:
+        status = process.returncode or 0
+        if status < 0:
+            raise RenderFailed(
+                f"istioctl was killed (signal {-status}) while it rendered the manifest",
+                cause="the machine or the container is short of memory",
+                remedy="give lifecycle more memory, and repeat the operation",
+            )
+        if status > 0:
             raise _explained(complaint.decode("utf-8", "replace"))
         return output.decode()
 

@@ -45,6 +45,8 @@ async def drawn(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=environment,
+        # What asks the worker to stop is not meant for what it draws.
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(_WITHIN_S):

@@ -95,7 +95,7 @@ def run(root: Path, *command: str) -> str:
     inside += "export PATH=/opt/meshbus/bin:/usr/bin:/bin && "
     inside += f"exec /usr/sbin/chroot --userspec={USER}:{USER} {root} " + '"$@"'
     entered = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", inside, "-"]
-    program = ["/opt/meshbus/bin/dumb-init", "--", *command]
+    program = ["/opt/meshbus/bin/dumb-init", "--single-child", "--", *command]
     done = subprocess.run(
         [*entered, *program],
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": _PYTHONPATH},
@@ -116,6 +116,8 @@ def test_it_is_as_small_as_it_should_be(root: Path, image: Image) -> None:
 def test_it_says_what_it_is(built_images: Path, image: Image, root: Path) -> None:
     said = config(archive(built_images, image))["config"]
     assert said["User"] == f"{USER}:{USER}"
+    # Without the option, whoever ends the service ends what it runs with it.
+    assert said["Entrypoint"][1:] == ["--single-child", "--"]
     assert said["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert said["Labels"]["org.opencontainers.image.title"] == f"meshbus-{image.name}"
     listed = json.loads((root / "opt/meshbus/sbom.json").read_text())["components"]
