@@ -29,10 +29,14 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-class _Holder(BaseModel):
+class Holder(BaseModel):
+    """Who holds a lease: its value in the bucket."""
+
     operation: str
     worker: str
     attempt: int
+    room: int = 0
+    """How much the holder takes on, where leases share something out."""
 
 
 @dataclass(slots=True)
@@ -54,6 +58,10 @@ class Fence:
         """
         self._lapse(at)
         self._beaten = at
+
+    def begin(self) -> None:
+        """Counts from now on: what it stands before was claimed just now."""
+        self._beaten = asyncio.get_running_loop().time()
 
     def lose(self, reason: str) -> None:
         self._lost = self._lost or reason
@@ -109,13 +117,13 @@ class Leases:
 
     @asynccontextmanager
     async def held(
-        self, key: str, *, operation: str, attempt: int, fence: Fence
+        self, key: str, *, operation: str, attempt: int, fence: Fence, room: int = 0
     ) -> AsyncIterator[int]:
         """Holds `key` for the block; raises `ClusterBusy` when another operation has it.
 
         Yields the revision that the lease was taken with, which grows from holder to holder.
         """
-        holder = _Holder(operation=operation, worker=self.worker, attempt=attempt)
+        holder = Holder(operation=operation, worker=self.worker, attempt=attempt, room=room)
         revision = [await self._take(key, holder)]
         keeper = asyncio.create_task(self._keep(key, holder, revision, fence), name=f"lease-{key}")
         try:
@@ -127,7 +135,7 @@ class Leases:
             with contextlib.suppress(BusUnavailable):
                 await self._release(key, holder, revision[0])
 
-    async def _release(self, key: str, holder: _Holder, revision: int) -> None:
+    async def _release(self, key: str, holder: Holder, revision: int) -> None:
         """Gives the lease back, unless another worker has it.
 
         The keeper may have been stopped in the middle of a renewal that the server stored: then
@@ -144,14 +152,14 @@ class Leases:
                     return
                 revision = entry.revision
 
-    async def _take(self, key: str, holder: _Holder) -> int:
+    async def _take(self, key: str, holder: Holder) -> int:
         value = holder.model_dump_json().encode()
         for _ in range(5):
             try:
                 entry = await self.bucket.get(key)
                 if entry is None:
                     return await self.bucket.create(key, value)
-                current = _Holder.model_validate_json(entry.value)
+                current = Holder.model_validate_json(entry.value)
                 if current.operation != holder.operation:
                     raise ClusterBusy(
                         f"the cluster is busy with operation {current.operation}",
@@ -162,7 +170,7 @@ class Leases:
                 continue
         raise ClusterBusy("several operations want the cluster at once")
 
-    async def _keep(self, key: str, holder: _Holder, revision: list[int], fence: Fence) -> None:
+    async def _keep(self, key: str, holder: Holder, revision: list[int], fence: Fence) -> None:
         value = holder.model_dump_json().encode()
         while True:
             await asyncio.sleep(self.renew_every.total_seconds())

@@ -74,6 +74,8 @@ class Change:
     type: ChangeType
     obj: Any
     items: tuple[Any, ...] = ()
+    version: str = ""
+    """The resource version up to which the collection is known with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ async def watched(
     while True:
         try:
             listing = await _pages(client, path, query or {}, read, streaming=True)
-            yield Change(ChangeType.LISTED, {}, tuple(listing.items))
+            yield Change(ChangeType.LISTED, {}, tuple(listing.items), listing.version)
             async for change in _continued(
                 client, path, query or {}, listing.version, read, trouble
             ):
@@ -282,7 +284,7 @@ async def _connection(
             if event["type"] == "BOOKMARK":
                 yield None, version
             else:
-                yield Change(ChangeType(event["type"]), read(obj)), version
+                yield Change(ChangeType(event["type"]), read(obj), version=version), version
 
 
 async def _events(
