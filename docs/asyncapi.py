@@ -305,7 +305,7 @@ def _between_workers(run: str) -> list[Channel]:
             about="A question that only the replica can answer that owns the cluster.",
             messages=["Question"],
             answers=["Answer", "Refusal"],
-            values={"verb": ("path", "object", "vet", "compliance", "heal")},
+            values={"verb": ("path", "object", "vet", "compliance", "heal", "handover")},
         ),
     ]
 

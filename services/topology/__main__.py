@@ -36,6 +36,7 @@ from services.topology.adapters.istiods import ClusterProxies
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.pages import Pages
 from services.topology.adapters.questions import Questions
+from services.topology.adapters.replicas import Replicas
 from services.topology.adapters.services import ServicePrometheus
 from services.topology.adapters.told import TOPIC, Told
 from services.topology.adapters.watches import ClusterWatch
@@ -46,7 +47,7 @@ from services.topology.cluster.state import State
 from services.topology.drift.following import Followings
 from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts
-from services.topology.feed.deltas import SERVICE
+from services.topology.feed.deltas import DRIFT_PART, SERVICE
 from services.topology.feed.followers import Numbered
 from services.topology.feed.views import Views
 from services.topology.graph.graph import Graph
@@ -92,14 +93,20 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         window_s=int(own.telemetry_window.total_seconds()),
     )
     observing = _ClusterObservation(chassis=chassis, opener=opener, owned=owner_handlers.owned)
+    leases = Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6, beats=True)
     owners = Owners(
         bus=bus,
         views=views,
-        leases=Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6, beats=True),
+        leases=leases,
+        replicas=Replicas(bus=bus, leases=leases, ttl=settings.lease_ttl, most=own.most_clusters),
         clusters=Records(Bucket(bus, "clusters"), ClusterRecord),
         observe=observing.observe,
         fingerprint=observing.fingerprint,
+        ask=forwarding.ask,
+        handing_over=owner_handlers.handing_over,
         allowance=settings.lease_ttl,
+        calm=settings.lease_ttl / 2,
+        leave_within=settings.drain_grace * 0.75,
         most=own.most_clusters,
         metrics=chassis.metrics,
     )
@@ -124,9 +131,10 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
 
     chassis.health.checks["clusters"] = tends
     chassis.health.pages = pages.answer
-    try:
-        async with (
-            answering(
+    # To the end, since other replicas ask for the clusters of one that stops.
+    async with forwarding.answering():
+        try:
+            async with answering(
                 bus,
                 service=SERVICE,
                 description=(
@@ -134,15 +142,13 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
                 ),
                 queries=queries(handlers),
                 askers=chassis.askers,
-            ),
-            forwarding.answering(),
-        ):
-            yield
-    finally:
-        pages.close()
-        tending.cancel()
-        telling.cancel()
-        await finished([tending, telling], within=settings.drain_grace)
+            ):
+                yield
+        finally:
+            pages.close()
+            tending.cancel()
+            telling.cancel()
+            await finished([tending, telling], within=settings.drain_grace)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -234,21 +240,27 @@ class _ClusterObservation:
             drifts=drifts,
             on_definitions=followings.redefined,
         )
+        feed.watches = watch
 
         async def follow_intents() -> None:
-            await watch.first_lists()
+            await observer.begun.wait()
+            drifts.adopt(feed.view.decoded(DRIFT_PART))
             async for intent in applied.followed():
                 # A cluster that was built anew behind the same address has nothing of the old one.
                 if intent.applied is None or is_of(intent.applied, state):
                     drifts.intended(intent.key, intent.applied)
 
         async def follow_translations() -> None:
-            await watch.first_lists()
+            await observer.begun.wait()
             async for kept in followed.changes():
                 if kept.record is not None:
                     followings.kept(kept.record, kept.revision)
                 else:
                     followings.ended(kept.source)
+
+        async def translate_again() -> None:
+            await observer.begun.wait()
+            await followings.run()
 
         async def survey_proxies() -> None:
             await watch.first_lists()
@@ -270,7 +282,7 @@ class _ClusterObservation:
                 await renewal.run()
 
             async def publish() -> None:
-                await watch.first_lists()
+                await (watch.all_lists() if feed.is_beside else watch.first_lists())
                 self.owned[record.cluster] = Owned(observer, drifts, telemetry, survey)
                 await observer.run(feed)
 
@@ -280,7 +292,7 @@ class _ClusterObservation:
                     follow_intents(),
                     drifts.run(),
                     follow_translations(),
-                    followings.run(),
+                    translate_again(),
                     publish(),
                     renew(),
                     survey_proxies(),

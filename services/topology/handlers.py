@@ -71,17 +71,27 @@ Moments = Callable[[str], Awaitable[Sequence[datetime]]]
 _METRICS = "topology.metrics"
 
 
+HAND_OVER = "handover"
+"""What a replica asks of the owner of a cluster that it should own itself."""
+
+
 @dataclass(slots=True, kw_only=True)
 class OwnerHandlers:
     """Questions about the objects of the clusters that this process owns."""
 
     owned: dict[str, Owned] = field(default_factory=dict)
+    handing_over: dict[str, Callable[[str], Awaitable[dict[str, Any]]]] = field(
+        default_factory=dict
+    )
+    """How each cluster is handed over to another worker, reached or not."""
 
-    def answers(self, cluster: str) -> bool:
-        return cluster in self.owned
+    def answers(self, cluster: str, verb: str) -> bool:
+        return cluster in self.handing_over and (verb == HAND_OVER or cluster in self.owned)
 
     async def answer(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
         """Raises `ClusterNotWatched` when another worker owns the cluster by now."""
+        if verb == HAND_OVER and cluster in self.handing_over:
+            return await self.handing_over[cluster](_text(asked, "to"))
         owned = self.owned.get(cluster)
         if owned is None:
             raise ClusterNotWatched(f"this worker does not watch cluster {cluster}")

@@ -30,16 +30,36 @@ from services.topology.telemetry.traffic import Flows
 _SLICE = 25
 _MOST_AT_ONCE = 500
 _KEEP_EVERY_S = 600.0
+_TOLD_WITHIN_S = 15.0
+STARTING = "starting"
+"""State of the telemetry until its source was asked for the first time."""
 INFO_ID = "cluster"
 
 WATCHING, PARTLY, UNREACHABLE = "watching", "partly", "unreachable"
+"""How the cluster's watches are: all go on, some do not, most do not."""
 UNWATCHED = "unwatched"
 """Nobody watches the cluster: every replica has as many as it may."""
-"""How the cluster's watches are: all go on, some do not, most do not."""
+
+
+class Watches(Protocol):
+    """How far the watches of a cluster are: versions by the name of the watch."""
+
+    def seen(self) -> Mapping[str, int]:
+        """The latest version of an object that each has brought."""
+
+    async def reach(self, seen: Mapping[str, int]) -> None:
+        """Waits until they are as far as others are, but not for ever."""
 
 
 class FeedWriter(Protocol):
     """The feed of an owned cluster; raises `LeaseLost` when the cluster has another owner."""
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether another worker owns the cluster until `take_over`."""
+
+    async def take_over(self) -> None:
+        """Makes the cluster this worker's, up to date with what the former owner has told."""
 
     def fill(self, parts: Parts) -> None:
         """Adds items to the first checkpoint."""
@@ -68,6 +88,8 @@ class Observer:
     metrics: Metrics
     on_change: Callable[[list[Change]], None] = _nobody
     """Hears of every change, before it is published."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this worker tells about the cluster: nothing is asked of others before."""
     _changes: list[Change] = field(default_factory=list)
     _flows: Flows | None = None
     _drift: dict[str, Item | None] = field(default_factory=dict)
@@ -170,12 +192,17 @@ class Observer:
         """Publishes while the cluster is this worker's; the present state goes first."""
         self._since = _now()
         self._came_at = 0.0
-        async for parts in self._graph_changes():
-            writer.fill(parts)
+        await self._fill_graph(writer)
+        if writer.is_beside:
+            await self._until_told()
+            await self._fill_all(writer)
+            await writer.take_over()
+            await self._fill_all(writer)
         info = self._info()
         self._published_info = orjson.dumps(info)
         writer.fill({INFO_PART: {INFO_ID: info}})
         await writer.begin()
+        self.begun.set()
         loop = asyncio.get_running_loop()
         kept = loop.time()
         while True:
@@ -185,6 +212,28 @@ class Observer:
             if loop.time() - kept >= _KEEP_EVERY_S:
                 kept = loop.time()
                 await writer.ensure_checkpoint()
+
+    async def _fill_graph(self, writer: FeedWriter) -> None:
+        async for parts in self._graph_changes():
+            writer.fill(parts)
+
+    async def _until_told(self) -> None:
+        """Until traffic and proxies are known, but not long: both may be missing with the owner."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_WITHIN_S):
+                while not self._is_told():
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def _fill_all(self, writer: FeedWriter) -> None:
+        """All that another owner tells as well, so that one checkpoint can take its place."""
+        await self._fill_graph(writer)
+        while self.analysis.is_due:
+            writer.fill({FINDINGS_PART: self._evaluated()})
+            await asyncio.sleep(0)
+
+    def _is_told(self) -> bool:
+        return self._telemetry.get("state", STARTING) != STARTING and bool(self._control_plane)
 
     async def _pause(self) -> None:
         """Waits for news, but not longer than a checkpoint may be unchecked."""
@@ -235,15 +284,19 @@ class Observer:
         """Evaluates rules that are due until news comes; True when there is more to do."""
         items: dict[str, Item | None] = {}
         while self.analysis.is_due:
-            news = self.analysis.evaluate(most=_SLICE)
-            items |= {finding_id(finding): None for finding in news.withdrawn}
-            items |= {finding_id(finding): finding_item(finding) for finding in news.found}
+            items |= self._evaluated()
             await asyncio.sleep(0)
             if self._news.is_set():
                 break
         if items:
             await writer.publish(Topic.FINDINGS, {FINDINGS_PART: items})
         return self._news.is_set()
+
+    def _evaluated(self) -> dict[str, Item | None]:
+        """The findings that some rules withdraw and make."""
+        news = self.analysis.evaluate(most=_SLICE)
+        withdrawn = {finding_id(finding): None for finding in news.withdrawn}
+        return withdrawn | {finding_id(finding): finding_item(finding) for finding in news.found}
 
     def _info(self) -> Item:
         problems = [*self._troubles.values()] or [*self._refused.values()]

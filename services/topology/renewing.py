@@ -17,12 +17,12 @@ import structlog
 from services.chassis.errors import InternalError, MeshbusError
 from services.topology.cluster.state import State
 from services.topology.mesh.meshes import istio_name
-from services.topology.observing import Observer
+from services.topology.observing import STARTING, Observer
 from services.topology.telemetry.traffic import Flows, Telemetry
 
 log = structlog.get_logger(__name__)
 
-OK, UNAVAILABLE, STARTING = "ok", "unavailable", "starting"
+OK, UNAVAILABLE = "ok", "unavailable"
 _SHORTEST_PAUSE_S = 1.0
 """Between two rounds, however often something changes."""
 

@@ -58,8 +58,9 @@ class TopologySettings(BaseSettings):
     """How often a translation that follows the cluster is tried, after 4, 8, 16, … seconds, before
     it is given up until something changes again."""
     most_clusters: int = Field(default=100, ge=1, le=10_000)
-    """Clusters that this process watches at most: each takes memory for all its objects. Further
-    ones are left to other replicas, or told to be unwatched; those never reached do not count."""
+    """Clusters that this process watches at most: each takes memory for all its objects. Replicas
+    share them evenly up to that; one that finds no place is told to be unwatched, and those never
+    reached do not count."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
 

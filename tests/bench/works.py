@@ -128,6 +128,13 @@ class _Told:
     view: ClusterView
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def is_beside(self) -> bool:
+        return False
+
+    async def take_over(self) -> None:
+        """Nobody else owns the cluster."""
+
     def fill(self, parts: Parts) -> None:
         for part, items in parts.items():
             for ident, item in items.items():

@@ -7,9 +7,9 @@ goes on is refused by the server itself, whatever it believes about its own leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import nats.js.errors
@@ -30,8 +30,17 @@ from services.chassis.errors import (
 )
 from services.chassis.telemetry.metrics import CHANGES_TOLD, Metrics
 from services.topology.feed import deltas
-from services.topology.feed.deltas import Delta, Parts, Stage, Topic
+from services.topology.feed.deltas import (
+    DRIFT_PART,
+    FINDINGS_PART,
+    Delta,
+    Item,
+    Parts,
+    Stage,
+    Topic,
+)
 from services.topology.feed.views import ClusterView, Views
+from services.topology.observing import Watches
 
 _WRONG_LAST_SEQUENCE = 10071
 _TRY_TIMEOUT_S = 5.0
@@ -44,6 +53,16 @@ _SMALLEST_CHECKPOINT_BYTES = 256 * 1024
 _CHECKPOINT_AGE_S = 6 * 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a new owner needs from the one before."""
+
+    epoch: int
+    """Of the lease that it has taken."""
+    seen: Mapping[str, int] = field(default_factory=dict)
+    """Up to which versions the former owner has seen the collections of the cluster."""
+
+
 @dataclass(slots=True)
 class Feed:
     """Implements `observing.FeedWriter`; `view` is this process's own view of the cluster."""
@@ -53,6 +72,14 @@ class Feed:
     view: ClusterView
     fence: Fence
     metrics: Metrics | None = None
+    succeed: Callable[[], Awaitable[Inheritance]] | None = None
+    """Takes the lease over from another owner, when everything is filled; None once it is ours."""
+    watches: Watches | None = None
+    """The watches that this feed tells about, while there are some."""
+    is_closed: bool = False
+    """Whether it has ended between two messages, for another owner."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something is published."""
     _last: int = 0
     """Sequence of the cluster's last message in the stream."""
     _since: int = 0
@@ -79,18 +106,52 @@ class Feed:
         feed._last = await last_sequence(bus, cluster)
         return feed
 
+    @property
+    def is_beside(self) -> bool:
+        return self.succeed is not None
+
+    @property
+    def last(self) -> int:
+        """Sequence of the cluster's last message in the stream."""
+        return self._last
+
+    async def take_over(self) -> None:
+        """Ends the other owner's telling, and waits until here is all that it has seen.
+
+        What is not made of the watches goes over from its last view: drifts, and since when there
+        is a finding.
+        """
+        if self.succeed is None:
+            return
+        came = await self.succeed()
+        self.succeed = None
+        self.view = ClusterView(self.view.cluster, epoch=came.epoch)
+        self._last = await last_sequence(self.bus, self.view.cluster)
+        if self.watches is not None:
+            await self.watches.reach(came.seen)
+        told = self.views.view(self.view.cluster)
+        if told is not None:
+            self.fill({DRIFT_PART: {item["id"]: item for item in told.decoded(DRIFT_PART)}})
+
+    async def close(self) -> Mapping[str, int]:
+        """Tells nothing more once the present message is stored; returns what was seen by then."""
+        async with self._turn:
+            self.is_closed = True
+        return self.watches.seen() if self.watches is not None else {}
+
     async def publish(self, topic: Topic, parts: Parts) -> None:
-        for piece in deltas.cut(parts):
-            delta = self._delta(piece, topic, Stage.DELTA)
-            await self._publish(delta)
-            self.view.apply(delta)
-            self.views.notify(delta)
-            if self.metrics is not None:
-                self.metrics.count(CHANGES_TOLD, topic)
-        if self._since > max(
-            _SMALLEST_CHECKPOINT_BYTES, _CHECKPOINT_FACTOR * self._checkpoint_bytes
-        ):
-            await self.checkpoint()
+        async with self._turn:
+            for piece in deltas.cut(parts):
+                delta = self._delta(piece, topic, Stage.DELTA)
+                await self._publish(delta)
+                self.view.apply(delta)
+                self.views.notify(delta)
+                if self.metrics is not None:
+                    self.metrics.count(CHANGES_TOLD, topic)
+            if self._since > max(
+                _SMALLEST_CHECKPOINT_BYTES, _CHECKPOINT_FACTOR * self._checkpoint_bytes
+            ):
+                await self._checkpoint()
 
     async def ensure_checkpoint(self) -> None:
         """Stores a checkpoint when the last one is old, or the stream has dropped it."""
@@ -107,7 +168,13 @@ class Feed:
             self._rising = ClusterView(self.view.cluster, epoch=self.view.epoch)
         for part, items in parts.items():
             for ident, item in items.items():
-                self._rising.put(part, ident, item)
+                self._rising.put(part, ident, self._known(item, part, ident))
+
+    def _known(self, item: Item | None, part: str, ident: str) -> Item | None:
+        """A finding that another owner has told is there since then."""
+        view = self.views.view(self.view.cluster) if part == FINDINGS_PART else None
+        told = view.item(part, ident) if view is not None else None
+        return item if item is None or told is None else {**item, "since": told["since"]}
 
     def discard_filled(self) -> None:
         """Drops the items of a watch that failed before its first checkpoint."""
@@ -115,14 +182,19 @@ class Feed:
 
     async def begin(self) -> None:
         """Publishes the filled items as a checkpoint, in place of all earlier ones."""
-        view = self._rising or ClusterView(self.view.cluster, epoch=self.view.epoch)
-        view.number = self.view.number + 1
-        self.view, self._rising = view, None
-        await self.checkpoint()
-        self.views.replace(self.view)
+        async with self._turn:
+            view = self._rising or ClusterView(self.view.cluster)
+            view.epoch, view.number = self.view.epoch, self.view.number + 1
+            self.view, self._rising = view, None
+            await self._checkpoint()
+            self.views.replace(self.view)
 
     async def checkpoint(self) -> None:
         """Stores everything as it is. It carries the number of the last delta, and none itself."""
+        async with self._turn:
+            await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
         before = self._since
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.BEGIN))
         for piece in deltas.cut(self.view.parts):
@@ -145,6 +217,8 @@ class Feed:
 
     async def _publish(self, delta: Delta) -> None:
         self.fence.check()
+        if self.is_closed:
+            raise LeaseLost("the cluster was handed over")
         body, headers = deltas.encoded(delta)
         cluster = delta.cluster
         subject = deltas.subject(cluster, delta.topic, delta.stage)
@@ -243,10 +317,15 @@ class Replay:
         return False
 
 
-async def follow(bus: Bus, views: Views, *, cluster: str) -> None:
-    """Keeps this process's view of a cluster that another worker owns; endless."""
-    replay = Replay(cluster)
-    start = await _last_checkpoint(bus, cluster)
+async def follow(
+    bus: Bus, views: Views, *, cluster: str, known: ClusterView | None = None, after: int = 0
+) -> None:
+    """Keeps this process's view of a cluster that another worker owns; endless.
+
+    Who owned the cluster until now has a `known` view, as it is `after` a sequence of the stream.
+    """
+    replay = Replay(cluster, known)
+    start = after + 1 if known is not None else await _last_checkpoint(bus, cluster)
     reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), start)
     async with aclosing(reader.messages()) as messages:
         async for message in messages:

@@ -44,7 +44,7 @@ class Forwarding:
 
     async def ask(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
         """The owner's answer, or its error; `WorkerUnavailable` when the cluster has no owner."""
-        if self.handlers.answers(cluster):
+        if self.handlers.answers(cluster, verb):
             return await self.handlers.answer(cluster, verb, asked)
         subject = f"ctl.topology.{cluster}.{subjects.token(verb)}"
         try:
@@ -83,7 +83,7 @@ class Forwarding:
 
     async def _asked(self, message: Msg) -> None:
         _, _, cluster, verb = message.subject.split(".")
-        if not self.handlers.answers(cluster):
+        if not self.handlers.answers(cluster, verb):
             return
         task = asyncio.create_task(self._answer(message, cluster, verb), name="answer-as-owner")
         self._running.add(task)

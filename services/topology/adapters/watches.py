@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ import structlog
 
 from services.chassis.errors import (
     ClusterForbidden,
+    ClusterUnreachable,
     InternalError,
     KindUnknown,
     MeshbusError,
@@ -45,6 +46,7 @@ _LONGEST_RETRY_S = 60.0
 _SURVEY_S = 2.0
 _FIRST_LISTS_S = 20.0
 _DISCOVERY_LAG_S = 10.0
+_REACH_WITHIN_S = 10.0
 _DISCOVERY = "discovery"
 """Stands beside the watches among what troubles a cluster."""
 _MOST_NAMESPACES = 5
@@ -78,6 +80,7 @@ class _Seen:
     key: Key
     record: Object | None
     raw: KubeObject | None
+    version: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +109,11 @@ class ClusterWatch:
     """Loop time up to which discovery may not know yet what definitions say."""
     _is_troubled: bool = False
     """Whether the last survey failed."""
+    _seen: dict[Watch, int] = field(default_factory=dict)
+    """The latest version of an object that a watch has brought."""
+    _reached: dict[Watch, int] = field(default_factory=dict)
+    """The same with the versions of whole lists, after which nothing older comes."""
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Watches until it is cancelled."""
@@ -126,6 +134,33 @@ class ClusterWatch:
             async with asyncio.timeout(_FIRST_LISTS_S):
                 await self._complete.wait()
         await self._begun.wait()
+
+    # --- beside another owner -------------------------------------------------------------------
+
+    async def all_lists(self) -> None:
+        """Until everything has been listed once, however long; raises `ClusterUnreachable` where
+        most of it could not be."""
+        await self._complete.wait()
+        if len(self._listed) * 2 < len(self._tasks):
+            raise ClusterUnreachable("most of the cluster's collections cannot be listed from here")
+
+    def seen(self) -> Mapping[str, int]:
+        return {str(watch): version for watch, version in self._seen.items() if watch.shows}
+
+    async def reach(self, seen: Mapping[str, int]) -> None:
+        """Kubernetes lets versions of one collection be compared; all that is seen there comes here
+        too, since each watch goes on from its own list."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REACH_WITHIN_S):
+                while any(self._reached.get(w, 0) < seen.get(str(w), 0) for w in self._tasks):
+                    self._moved.clear()
+                    await self._moved.wait()
+                return
+        log.warning("watches_behind", cluster=self.observer.state.cluster)
+
+    def _came_to(self, watch: Watch, version: int) -> None:
+        self._reached[watch] = max(self._reached.get(watch, 0), version)
+        self._moved.set()
 
     # --- which kinds ----------------------------------------------------------------------------
 
@@ -291,14 +326,17 @@ class ClusterWatch:
             async for change in changes:
                 if change.type is ChangeType.LISTED:
                     self._list(watch, change.items)
+                    self._came_to(watch, _number(change.version))
                 else:
                     self._change(watch, change.type, change.obj)
+                    self._came_to(watch, change.obj.version)
 
     def _read(self, watch: Watch, obj: KubeObject) -> _Seen:
         metadata = obj.get("metadata") or {}
         key = Key(watch.kind, metadata.get("namespace") or "", metadata.get("name") or "")
         raw = obj if key in self.drifts.kinds() else None
-        return _Seen(key, self._record(watch, key, obj), raw)
+        version = _number(str(metadata.get("resourceVersion") or ""))
+        return _Seen(key, self._record(watch, key, obj), raw, version)
 
     def _record(self, watch: Watch, key: Key, obj: KubeObject) -> Object | None:
         if not self._is_shown(watch, obj):
@@ -320,6 +358,7 @@ class ClusterWatch:
     def _list(self, watch: Watch, items: Iterable[_Seen]) -> None:
         items = list(items)
         self._listed.add(watch)
+        self._saw(watch, max((seen.version for seen in items), default=0))
         self._trouble(watch, None)
         self.observer.refused(str(watch), "")
         if watch.shows:
@@ -332,6 +371,7 @@ class ClusterWatch:
         self._listed_once(watch)
 
     def _change(self, watch: Watch, what: ChangeType, seen: _Seen) -> None:
+        self._saw(watch, seen.version)
         is_gone = what is ChangeType.DELETED
         if is_gone and watch.shows:
             self.observer.drop(seen.key)
@@ -342,8 +382,13 @@ class ClusterWatch:
         if watch.kind == _DEFINITION:
             self._redefined()
 
+    def _saw(self, watch: Watch, version: int) -> None:
+        self._seen[watch] = max(self._seen.get(watch, 0), version)
+
     def _forget(self, watch: Watch) -> None:
         """Everything of a collection that is not there any more."""
+        self._seen.pop(watch, None)
+        self._reached.pop(watch, None)
         if watch.shows:
             self.observer.listed(watch.kind, (), namespace=watch.namespace)
         self.drifts.relisted(watch.kind, (), namespace=watch.namespace)
@@ -359,3 +404,8 @@ class ClusterWatch:
     def _check_complete(self) -> None:
         if self._tasks and not self._waiting:
             self._complete.set()
+
+
+def _number(version: str) -> int:
+    """A resource version; 0 for one that is no number, which nothing waits for."""
+    return int(version) if version.isascii() and version.isdigit() and len(version) <= 20 else 0

@@ -31,6 +31,8 @@ _FIRST_LOOK_S = 0.2
 """After an intent came: by then a watch has mostly brought its object, and nobody has to ask."""
 _AGAIN_S = 1.0
 """Until the next try when the bus or the cluster did not answer."""
+_ADOPTED_FOR_S = 30.0
+"""By then all intents of a cluster have come."""
 _REFUSED_AGAIN_S = 300.0
 """The same when the credential may not read the object."""
 
@@ -82,6 +84,8 @@ class Drifts:
     _seen: dict[Key, KubeObject | _Gone] = field(default_factory=dict)
     """What a watch saw last of a suspicious object that nobody has looked at yet."""
     _queue: WorkQueue = field(default_factory=WorkQueue)
+    _adopted: dict[str, Item] = field(default_factory=dict)
+    """Drifts that an earlier owner of the cluster has told, by id, until their intents come."""
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -126,6 +130,17 @@ class Drifts:
                 # The list may be older than the intent: the cluster is asked.
                 self._seen.pop(key, None)
                 self._queue.add(key)
+
+    def adopt(self, items: Iterable[Item]) -> None:
+        """Takes over what an earlier owner of the cluster has told; each is looked at when its
+        intent comes, and withdrawn when none does."""
+        self._adopted = {item["id"]: item for item in items}
+        asyncio.get_running_loop().call_later(_ADOPTED_FOR_S, self._disown)
+
+    def _disown(self) -> None:
+        items, self._adopted = self._adopted, {}
+        if items:
+            self.publish({DRIFT_PART: dict.fromkeys(items)})
 
     # --- what is asked ----------------------------------------------------------------------------
 
@@ -281,6 +296,7 @@ class Drifts:
         known = self._tracked.get(key)
         if known is None:
             known = TrackedObject.of(intent, heal_attempts=self.heal_attempts)
+            known.item = self._adopted.pop(drift_id(key), None)
             self._tracked[key] = known
             self.on_tracked(key)
         known.renew(intent, default_mode=self.mode)

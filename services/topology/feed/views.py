@@ -52,6 +52,11 @@ class ClusterView:
     def items(self, part: str) -> Mapping[str, bytes]:
         return self.parts.get(part, {})
 
+    def item(self, part: str, ident: str) -> Item | None:
+        """One item, decoded; None when it is not there."""
+        text = self.items(part).get(ident)
+        return None if text is None else dict(orjson.loads(text))
+
     def decoded(self, part: str) -> Iterator[Item]:
         for text in self.items(part).values():
             yield orjson.loads(text)

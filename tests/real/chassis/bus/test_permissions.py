@@ -399,6 +399,7 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             ("TOPO", "evt.topology.tcluster.>"),
             ("KV_intents", ">"),
             ("KV_following", ">"),
+            ("KV_leases", "$KV.leases.watch.>"),
         ):
             reader = OrderedReader(bus, stream, subject, 1).messages()
             await anext(reader)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -14,16 +15,19 @@ from structlog.testing import capture_logs
 
 from services.chassis.bus import records
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.leases import Leases
+from services.chassis.bus.leases import Holder, Leases
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.errors import ClusterUnreachable
 from services.chassis.messages import ClusterRecord
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.adapters import owners
 from services.topology.adapters.feeds import Feed
+from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.owners import Owners
-from services.topology.feed.deltas import INFO_PART, NODES
+from services.topology.adapters.replicas import Replicas
+from services.topology.feed.deltas import INFO_PART, NODES, Delta
 from services.topology.feed.views import Views
+from services.topology.handlers import OwnerHandlers
 from services.topology.observing import INFO_ID
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
@@ -39,6 +43,8 @@ class Watcher:
     name: str
     most: int = 100
     within: timedelta = timedelta(seconds=10)
+    calm: timedelta = timedelta(0)
+    leave_within: timedelta = timedelta(0)
     deed: Callable[[Feed, int], Awaitable[None]] | None = None
     tries: int = 0
     most_at_once: int = 0
@@ -53,6 +59,9 @@ class Watcher:
             self.tries += 1
             if self.deed is not None:
                 await self.deed(feed, self.tries)
+            if feed.is_beside:
+                feed.fill({NODES: {"n": {"by": self.name}}})
+                await feed.take_over()
             await feed.begin()
             self.begun.add(record.cluster)
             await asyncio.Event().wait()
@@ -64,24 +73,33 @@ class Watcher:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Owners]:
+        leases = Leases(Bucket(self.bus, "leases", self.within), self.name, TTL / 6, beats=True)
+        handlers = OwnerHandlers()
+        forwarding = Forwarding(bus=self.bus, handlers=handlers)
         made = Owners(
             bus=self.bus,
             views=self.views,
-            leases=Leases(Bucket(self.bus, "leases", self.within), self.name, TTL / 6, beats=True),
+            leases=leases,
+            replicas=Replicas(bus=self.bus, leases=leases, ttl=TTL, most=self.most),
             clusters=Records(Bucket(self.bus, "clusters"), ClusterRecord),
             observe=self.observe,
             fingerprint=self.fingerprint,
+            ask=forwarding.ask,
+            handing_over=handlers.handing_over,
+            calm=self.calm,
+            leave_within=self.leave_within,
             # The bed is slow at times, and no test here is about a fence.
             allowance=TTL * 10,
             most=self.most,
             metrics=Metrics(),
         )
-        task = asyncio.create_task(made.run())
-        try:
-            yield made
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async with forwarding.answering():
+            task = asyncio.create_task(made.run())
+            try:
+                yield made
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +218,68 @@ async def test_the_same_failure_is_told_again_after_a_success(own_bus: Bus) -> N
     async with watcher.running():
         await eventually(lambda: states, what="the fourth try")
     assert states == ["unreachable"]
+
+
+async def test_clusters_are_shared_evenly_and_follow_the_replicas(own_bus: Bus) -> None:
+    names = [f"c{number}" for number in range(9)]
+    await _registered(own_bus, *names)
+    told: list[Delta] = []
+    one, two, three = (
+        Watcher(own_bus, f"w{number}", leave_within=timedelta(seconds=30)) for number in range(3)
+    )
+    one.views.listen(told.append)
+    async with one.running():
+        await eventually(lambda: len(one.begun) == 9, what="all of one")
+        async with two.running():
+            await eventually(lambda: _loads(one, two) == [4, 5], what="two halves")
+            with capture_logs() as logs:
+                async with three.running():
+                    await eventually(lambda: _loads(one, two, three) == [3, 3, 3], what="thirds")
+            assert _handed_over(logs) >= 6, "three came, and were fetched before the end"
+            await eventually(lambda: _loads(one, two) == [4, 5], what="two halves again")
+        await eventually(lambda: _loads(one) == [9], what="all of one again")
+    for name in names:
+        epochs = [delta.epoch for delta in told if delta.cluster == name]
+        assert epochs == sorted(epochs), "nobody spoke after a successor"
+        assert len(epochs) == len(set(epochs)), "one checkpoint of each owner"
+
+
+async def test_a_cluster_that_is_not_reached_from_here_stays_where_it_is(own_bus: Bus) -> None:
+    async def deed(feed: Feed, number: int) -> None:
+        tried.append(feed.view.cluster)
+        raise ClusterUnreachable("cannot be reached from here")
+
+    tried: list[str] = []
+    await _registered(own_bus, "c1", "c2")
+    one, two = Watcher(own_bus, "w1"), Watcher(own_bus, "w2", deed=deed)
+    async with one.running():
+        await eventually(lambda: len(one.begun) == 2, what="both")
+        async with two.running():
+            await eventually(lambda: tried, what="a try to fetch one")
+            assert len(one.watched) == 2
+            assert not _info(two, "c1")
+            assert not _info(two, "c2")
+
+
+async def test_a_replica_that_dies_is_succeeded_by_all_others(own_bus: Bus) -> None:
+    names = [f"c{number}" for number in range(6)]
+    dead = Holder(operation="w9", worker="w9", attempt=1, room=100)
+    leases = Bucket(own_bus, "leases")
+    await leases.put("watch.replica.7", dead.model_dump_json().encode())
+    for name in names:
+        await leases.put(f"watch.{name}", dead.model_dump_json().encode())
+    await _registered(own_bus, *names)
+    one, two = Watcher(own_bus, "w1"), Watcher(own_bus, "w2")
+    async with one.running(), two.running():
+        await eventually(lambda: _loads(one, two) == [3, 3], what="halves")
+
+
+def _handed_over(logs: list[MutableMapping[str, Any]]) -> int:
+    return sum(entry["event"] == "cluster_handed_over" for entry in logs)
+
+
+def _loads(*watchers: Watcher) -> list[int]:
+    return sorted(len(watcher.watched & watcher.begun) for watcher in watchers)
 
 
 async def test_a_record_that_cannot_be_read_hides_no_other(own_bus: Bus) -> None:

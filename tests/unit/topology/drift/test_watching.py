@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from services.chassis.errors import BusUnavailable
 from services.chassis.kube.objects import KubeObject
 from services.topology.cluster.objects import Key
+from services.topology.drift import watching
 from services.topology.drift.watching import Drifts
 from tests.unit.topology.drift.worlds import (
     HTTP_GONE,
@@ -410,3 +411,24 @@ async def test_an_object_that_nobody_foresaw_ends_no_others_judging(world: World
 
 def named(obj: KubeObject, name: str) -> KubeObject:
     return {**obj, "metadata": {**obj["metadata"], "name": name}}
+
+
+async def test_what_another_owner_has_told_stays_until_it_was_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watched(world) as earlier:
+        earlier.intended(KEY, KEPT)
+        earlier.saw(KIND, edited())
+        await world.until(lambda: world.told)
+        told = list(earlier.items().values())
+    monkeypatch.setattr(watching, "_ADOPTED_FOR_S", 0.05)
+    stray = {**told[0], "id": "a/Kind/shop/whose-intent-went"}
+    world.there[KEY] = edited()
+    async with watched(world) as drifts:
+        drifts.adopt([*told, stray])
+        drifts.intended(KEY, KEPT)
+        await world.until(lambda: (stray["id"], None) in world.told)
+        assert (ID, None) not in world.told
+        assert drifts.items()[ID]["detected"] == told[0]["detected"]
+        drifts.saw(KIND, AS_APPLIED)
+        await world.until(lambda: (ID, None) in world.told)

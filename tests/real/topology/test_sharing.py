@@ -1,0 +1,247 @@
+"""Several clusters on several replicas: shared evenly, and moved without a gap in what is told.
+
+One API server behind several addresses is several clusters: the same happens in all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from services.chassis.bus.connection import connect
+from services.chassis.bus.credentials import Sealer
+from services.chassis.bus.leases import Holder
+from services.chassis.bus.reading import OrderedReader
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.messages import ClusterRecord
+from services.topology.adapters.feeds import last_sequence
+from services.topology.feed import deltas
+from services.topology.feed.deltas import INFO_PART, Delta, Stage, View, part_of
+from tests.real.topology.conftest import QUICK
+from tests.testbed.clusters import Cluster
+from tests.testbed.proxies import FaultProxy
+from tests.testbed.seeing import Follower, seeing
+from tests.testbed.shops import service
+from tests.testbed.stack import Stack
+from tests.testbed.stored import admin_bus
+from tests.testbed.waiting import eventually
+
+CLUSTERS = 6
+SPACE = "default"
+PART = part_of(View.SERVICE, "nodes")
+WITHIN_S = 120.0
+
+
+@pytest.fixture
+def trio(built: None, tmp_path: Path) -> Iterator[Stack]:
+    settings = {**QUICK, "MESHBUS_TOPOLOGY_PROXIES_EVERY": "1s"}
+    with Stack(tmp_path / "stack", services=("topology",), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def tokens(trio: Stack, cluster: Cluster) -> AsyncIterator[list[str]]:
+    """The clusters, registered as lifecycle does it."""
+    with ExitStack() as proxies:
+        found: list[str] = []
+        bus = await connect(trio.settings("lifecycle"), service="lifecycle")
+        try:
+            for number in range(CLUSTERS):
+                proxy = proxies.enter_context(FaultProxy(urlsplit(cluster.server_url).port or 0))
+                text = cluster.kubeconfig_through(f"https://{proxy.address}")
+                config = parse_kubeconfig(text)
+                await Sealer(Bucket(bus, "credentials")).register(config.cluster, text)
+                record = ClusterRecord(
+                    cluster=config.cluster, name=f"cluster-{number}", server=config.server
+                )
+                await Records(Bucket(bus, "clusters"), ClusterRecord).put(record.cluster, record)
+                found.append(config.cluster)
+        finally:
+            await bus.close()
+        yield found
+
+
+async def test_moves_lose_no_change_and_tell_none_twice(
+    trio: Stack, cluster: Cluster, tokens: list[str]
+) -> None:
+    async with AsyncExitStack() as opened:
+        seen = await opened.enter_async_context(seeing(trio))
+        for token in tokens:
+            await seen.watched(token)
+        followers = [
+            await opened.enter_async_context(seen.following(token, view="service"))
+            for token in tokens
+        ]
+        ticking = await opened.enter_async_context(_ticking(cluster))
+        for name in ("topology-2", "topology-3"):
+            trio.add("topology", name=name)
+            await asyncio.to_thread(trio.wait_ready, name)
+        await eventually(
+            lambda: _is_shared(trio, tokens, (2, 2, 2)), what="thirds", within_s=WITHIN_S
+        )
+        # One that stops is left by its clusters before it ends.
+        await asyncio.to_thread(trio.processes["topology-3"].stop)
+        await eventually(lambda: _is_shared(trio, tokens, (3, 3)), what="halves", within_s=WITHIN_S)
+        names = await ticking()
+        for follower in followers:
+            await follower.until(partial(_has, names=names))
+            _assert_steady(follower)
+        moves = 0
+        for token in tokens:
+            told = await _feed(trio, token)
+            _assert_complete(told, names)
+            moves += len({delta.epoch for delta in told}) - 1
+        # Four to the two that came, perhaps over one of them, and the two of the one that went.
+        assert 6 <= moves <= 9
+
+
+async def test_a_killed_replica_is_succeeded_by_all_others(
+    trio: Stack, cluster: Cluster, tokens: list[str]
+) -> None:
+    for name in ("topology-2", "topology-3"):
+        trio.add("topology", name=name)
+        await asyncio.to_thread(trio.wait_ready, name)
+    await eventually(lambda: _is_shared(trio, tokens, (2, 2, 2)), what="thirds", within_s=WITHIN_S)
+    before = await _owners(trio, tokens)
+    dead = "topology-2"
+    trio.processes[dead].kill()
+    await eventually(lambda: _is_shared(trio, tokens, (3, 3)), what="halves", within_s=WITHIN_S)
+    after = await _owners(trio, tokens)
+    orphans = [token for token in tokens if before[token] == dead]
+    assert len({after[token] for token in orphans}) == 2, "each of the others has one of them"
+    async with seeing(trio) as seen, _ticking(cluster) as ticking:
+        for token in orphans:
+            await seen.watched(token)
+            async with seen.following(token, view="service") as follower:
+                names = await ticking()
+                await follower.until(partial(_has, names=names))
+
+
+@asynccontextmanager
+async def _ticking(cluster: Cluster) -> AsyncIterator[Any]:
+    """Services that come one after the other for the block; a function that tells which are there
+    once one more is."""
+    names: list[str] = []
+    path = f"/api/v1/namespaces/{SPACE}/services"
+    another = asyncio.Event()
+
+    async def tick() -> None:
+        for number in itertools.count():
+            name = f"tick-{number}"
+            await asyncio.to_thread(cluster.api.request, "POST", path, service(name, SPACE))
+            names.append(name)
+            another.set()
+            # A pace, and nothing that is waited for: a few changes in each second of a move.
+            await asyncio.sleep(0.25)
+
+    async def told() -> set[str]:
+        another.clear()
+        await another.wait()
+        return set(names)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield told
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        # The one whose answer was not awaited any more may be there as well.
+        known = await asyncio.to_thread(cluster.api.request, "GET", path)
+        for item in known["items"]:
+            name = item["metadata"]["name"]
+            if name.startswith("tick-"):
+                await asyncio.to_thread(cluster.api.request, "DELETE", f"{path}/{name}")
+
+
+def _has(follower: Follower, *, names: set[str]) -> bool:
+    return names <= _services(follower)
+
+
+def _services(follower: Follower) -> set[str]:
+    return {str(node.get("service")) for node in follower.nodes.values()}
+
+
+def _assert_steady(follower: Follower) -> None:
+    """A browser has seen each Service come once, and the cluster watched all the time."""
+    here: set[str] = set()
+    for name, data in follower.events:
+        if name == "snapshot":
+            now = {str(node.get("service")) for node in data["nodes"]}
+            assert here <= now, "what was there is there after a move"
+            here = now
+        elif name == "delta":
+            for node in (data.get("nodes") or {}).values():
+                assert node is not None, "nothing has gone"
+                here.add(str(node.get("service")))
+        if name in ("snapshot", "delta"):
+            info = (data.get("info") or {}).get("cluster") or {"state": "watching"}
+            assert info["state"] == "watching"
+
+
+def _assert_complete(told: list[Delta], names: set[str]) -> None:
+    """On the bus each Service comes once, in order, whoever tells it."""
+    order = [(d.epoch, d.number) for d in told if d.stage is Stage.DELTA]
+    assert order == sorted(set(order)), "nobody spoke out of turn"
+    present: set[str] = set()
+    rising: set[str] = set()
+    came: Counter[str] = Counter()
+    for delta in told:
+        for info in delta.parts.get(INFO_PART, {}).values():
+            assert info is not None
+            assert info["state"] == "watching"
+        nodes = delta.parts.get(PART, {})
+        if delta.stage is Stage.BEGIN:
+            rising = set()
+        elif delta.stage is Stage.ITEMS:
+            rising |= nodes.keys()
+        elif delta.stage is Stage.END:
+            assert present <= rising, "a successor knows all that was told"
+            came.update(rising - present)
+            present = rising
+        else:
+            assert all(item is not None for item in nodes.values()), "nothing has gone"
+            came.update(nodes.keys() - present)
+            present |= nodes.keys()
+    assert set(came.values()) <= {1}
+    last = {json.dumps(item) for delta in told for item in delta.parts.get(PART, {}).values()}
+    assert all(any(f'"{name}"' in item for item in last) for name in names)
+
+
+async def _feed(stack: Stack, cluster: str) -> list[Delta]:
+    async with admin_bus(stack) as bus:
+        last = await last_sequence(bus, cluster)
+        found: list[Delta] = []
+        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), 1).messages()
+        async for message in reader:
+            found.append(deltas.decoded(message.body, message.headers))
+            if message.sequence >= last:
+                break
+        await reader.aclose()
+    return found
+
+
+async def _owners(stack: Stack, tokens: list[str]) -> dict[str, str]:
+    """The worker that holds each cluster's lease, of those that are held."""
+    async with admin_bus(stack) as bus:
+        entries = {t: await Bucket(bus, "leases").get(f"watch.{t}") for t in tokens}
+    return {
+        token: Holder.model_validate_json(entry.value).worker
+        for token, entry in entries.items()
+        if entry is not None
+    }
+
+
+async def _is_shared(stack: Stack, tokens: list[str], loads: tuple[int, ...]) -> bool:
+    owners = await _owners(stack, tokens)
+    return sorted(Counter(owners.values()).values()) == sorted(loads)
