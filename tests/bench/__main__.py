@@ -1,5 +1,6 @@
 """`make bench`: runs every pair in turns and writes docs/reference/benchmarks.md, and
-docs/reference/performance-tests.md for the load tests, docs/reference/live-graph.md for topology.
+docs/reference/performance-tests.md for the load tests, docs/reference/live-graph.md for topology,
+docs/reference/fleet.md for many clusters on several replicas.
 
 `--repeats 5` is the least that a published page may stand on. `--scale short` measures everything
 once and `--scale smoke` only shows that it can be measured; then `--output` names another folder.
@@ -25,7 +26,7 @@ from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import Event, Phase
-from tests.bench import loads, topologies, translations
+from tests.bench import fleets, loads, topologies, translations
 from tests.bench.measuring import Latency, Memory, Pair, circumstances, peak_memory_mib
 from tests.bench.scales import SHORT, SMOKE, Scale, published
 from tests.testbed.bodies import PURGE
@@ -40,6 +41,7 @@ from tests.testbed.stored import admin_bus
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
 LOADS_PAGE = PAGE.with_name("performance-tests.md")
 TOPOLOGY_PAGE = PAGE.with_name("live-graph.md")
+FLEET_PAGE = PAGE.with_name("fleet.md")
 _VIRTUAL_SERVICES = 10
 _AT_ONCE = 100
 """Events that a worker has under way."""
@@ -482,7 +484,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=PAGE.parent, help="the pages' folder")
     parser.add_argument(
         "--part",
-        choices=("operations", "loads", "topology"),
+        choices=("operations", "loads", "topology", "fleet"),
         help="one of the pages; all by default",
     )
     arguments = parser.parse_args()
@@ -506,6 +508,11 @@ def main() -> int:
         figures = topologies.figures(folder / "topology", scale=scale)
         pages[TOPOLOGY_PAGE.name] = figures_page(
             "The live graph, measured", asyncio.run(figures), topologies.METHOD
+        )
+    if arguments.part in (None, "fleet"):
+        figures = fleets.figures(folder / "fleet", scale=scale)
+        pages[FLEET_PAGE.name] = figures_page(
+            "Many clusters on three replicas, measured", asyncio.run(figures), fleets.METHOD
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, page in pages.items():

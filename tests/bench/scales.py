@@ -30,6 +30,12 @@ class Scale:
     """Of a watched cluster, at each size."""
     drifts: int
     """Edits of applied objects."""
+    clusters: int
+    """Of the fleet that three replicas share."""
+    fleet_services: int
+    """In each of them."""
+    fleet_changes: int
+    """That happen in each of them."""
     cleans: bool = True
     """Whether Istio is removed where a measurement needs a cluster without it."""
 
@@ -48,6 +54,9 @@ def published(turns: int) -> Scale:
         services=(100, 1000, 5000),
         changes=1000,
         drifts=20,
+        clusters=100,
+        fleet_services=100,
+        fleet_changes=60,
     )
 
 
@@ -63,6 +72,9 @@ SMOKE = Scale(
     services=(20,),
     changes=50,
     drifts=2,
+    clusters=4,
+    fleet_services=4,
+    fleet_changes=5,
     cleans=False,
 )
 """Only shows that every measurement can be made."""
@@ -79,5 +91,8 @@ SHORT = Scale(
     services=(20,),
     changes=50,
     drifts=20,
+    clusters=6,
+    fleet_services=10,
+    fleet_changes=20,
 )
 """Everything once, as a person who changes something would look at it first."""

@@ -45,6 +45,15 @@ GRAPH = (
 )
 
 
+FLEET = (
+    "until all graphs stand",
+    "memory of replica 3, peak",
+    "changes/s over all: watch to client, p99",
+    "late or never | 0",
+    "after a kill",
+)
+
+
 # One part shows that the programs still fit together; the pages themselves are made by people.
 _QUICK = "topology"
 
@@ -52,6 +61,7 @@ PAGES = {
     "operations": ("benchmarks.md", ROWS),
     "loads": ("performance-tests.md", LOADS),
     "topology": ("live-graph.md", GRAPH),
+    "fleet": ("fleet.md", FLEET),
 }
 
 

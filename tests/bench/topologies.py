@@ -39,12 +39,12 @@ METHOD = (
     "Server-Sent Events. Memory is the service's peak (VmHWM)."
 )
 _RATE = 50.0
-_SETTLE_S = 2.0
+SETTLE_S = 2.0
 _ALIVE = 20
 
 
 @dataclass(slots=True)
-class _Timed:
+class Timed:
     """When a watch and a client had each change."""
 
     watched: dict[str, float] = field(default_factory=dict)
@@ -157,18 +157,18 @@ async def _registered(cluster: Cluster, stack: Stack, seen: Seeing) -> AsyncIter
         await bus.close()
 
 
-async def _changed(seen: Seeing, client: KubeClient, token: str, *, count: int) -> _Timed:
+async def _changed(seen: Seeing, client: KubeClient, token: str, *, count: int) -> Timed:
     """Services that come and go at a constant rate, seen by a bare watch and by a client."""
-    timed = _Timed()
+    timed = Timed()
     space = namespace_of(0)
     path = f"/api/v1/namespaces/{space}/services"
-    watch = asyncio.create_task(_watch(client, path, timed), name="bare-watch")
+    watch = asyncio.create_task(watch_ticks(client, path, timed), name="bare-watch")
     async with seen.following(token, view="service") as follower:
         await follower.until(lambda f: f.info)
         # The first evaluation of all rules is over before the measurement begins.
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         names: dict[str, str] = {}
-        follower.on_event = lambda name, data: _note(data, names, timed)
+        follower.on_event = lambda name, data: noted(data, names, timed)
         began = time.monotonic()
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / _RATE - time.monotonic()))
@@ -188,7 +188,7 @@ async def _changed(seen: Seeing, client: KubeClient, token: str, *, count: int) 
     return timed
 
 
-async def _watch(client: KubeClient, path: str, timed: _Timed) -> None:
+async def watch_ticks(client: KubeClient, path: str, timed: Timed) -> None:
     async with aclosing(watched(client, path)) as changes:
         async for change in changes:
             if change.type is ChangeType.LISTED:
@@ -199,7 +199,7 @@ async def _watch(client: KubeClient, path: str, timed: _Timed) -> None:
                 timed.watched.setdefault(sign + name, time.monotonic())
 
 
-def _note(data: Any, names: dict[str, str], timed: _Timed) -> None:
+def noted(data: Any, names: dict[str, str], timed: Timed) -> None:
     """The moment at which a client has a node, and the one at which it is rid of it."""
     now = time.monotonic()
     for ident, node in (data.get("nodes") or {}).items():
