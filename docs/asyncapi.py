@@ -38,8 +38,8 @@ from services.chassis.messages import (
     ServiceCatalog,
 )
 from services.chassis.messages.models import VERSION
+from services.gateway.queries import PASSED_ON, Apply
 from services.gateway.queries import Answers as GatewayAnswers
-from services.gateway.queries import Apply
 from services.lifecycle.queries import Answers as LifecycleAnswers
 from services.perf.adapters import subjects as perf_subjects
 from services.perf.comparison.baselines import BaselineRecord
@@ -269,6 +269,39 @@ def channels() -> list[Channel]:
             values={"service": tuple(SERVICES)},
         )
     )
+    found.append(
+        Channel(
+            name="ask-by-token",
+            address="mesh.gateway.{verb}.by.token",
+            about="Every question to the gateway with the token of whoever asks, in the header "
+            "`Authorization`. The gateway looks at the token, and the policy judges him.",
+            messages=sorted(
+                {
+                    _question(service, query)
+                    for service, query in questions()
+                    if service == "gateway"
+                }
+            ),
+            answers=["Refusal"],
+        )
+    )
+    found.append(
+        Channel(
+            name="ask-for",
+            address="mesh.{service}.{verb}.for.gateway",
+            about="What the gateway asks on behalf of whoever brought it a token; the header "
+            "`Meshbus-Identity` says who that is, and the policy judges him again.",
+            messages=sorted(
+                {
+                    _question(service, query)
+                    for service, query in questions()
+                    if f"{service}.{query.verb}" in PASSED_ON
+                }
+            ),
+            answers=["Refusal"],
+            values={"service": tuple(one for one in SERVICES if one != "gateway")},
+        )
+    )
     return found
 
 
@@ -394,6 +427,8 @@ def _of_value(value: str) -> dict[str, Any]:
         return {"type": "string", "enum": [one.strip('"') for one in value.split(" | ")]}
     if value in ("true", "false"):
         return {"type": "boolean", "default": value == "true"}
+    if value == "OBJECT":
+        return {"type": "object"}
     if value == "NUMBER" or re.fullmatch(r"\d+", value):
         return {"type": "integer"}
     if re.fullmatch(r"\d+\.\d+", value):

@@ -63,7 +63,7 @@ class Addresses:
     gateway: str
     """host:port of gRPC: Meshery's `ADAPTER_URLS`."""
     console: str
-    """URL of the live graph's page."""
+    """URL of the console."""
     nats: str
     """URL of the NATS server."""
     operator_nkey: str
@@ -77,6 +77,9 @@ class Addresses:
     releases: str
     """Folder with Istio releases."""
     logs: str
+    console_token: str = ""
+    """Path of the file with the token to sign in by; "" where people prove otherwise who they
+    are."""
 
     def write(self, folder: Path) -> None:
         write_private(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
@@ -107,7 +110,8 @@ class Addresses:
         rows = {
             "gateway": f"{self.gateway}   gRPC, every generation of Meshery's contract",
             "Meshery": f"ADAPTER_URLS={self.gateway}",
-            "live graph": self.console,
+            "console": self.console
+            + (f"   sign in by the token in {self.console_token}" if self.console_token else ""),
             "NATS": self.nats,
             "nats CLI": self.context_line,
             "health": ", ".join(f"{n} {u}" for n, u in self.health.items()).replace("http://", ""),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from deploy.local import tokens
 from deploy.local.addresses import FILE, Addresses, Ports, host_of
 from deploy.local.clusters import Candidate, read_candidate, register, registered, releases
 from deploy.local.installations import ROOT, SERVICES, Installation
@@ -107,7 +108,7 @@ class Launch:
             nats=nats,
             keys=ring,
             gateway_port=self.ports.gateway,
-            settings=self.settings,
+            settings={**self.settings, **tokens.settings(folder, self.settings)},
         )
 
 
@@ -252,6 +253,7 @@ def _show(launch: Launch, installation: Installation) -> None:
         console=f"{installation.health_url('topology')}/",
         nats=installation.nats.url,
         operator_nkey=str(seed_file(keys, "operator")),
+        console_token=str(keys / tokens.FILE) if tokens.settings(keys, launch.settings) else "",
         kube=_known(installation),
         monitoring=installation.nats.monitoring_url,
         health={service: installation.health_url(service) for service in SERVICES},

@@ -126,6 +126,9 @@ def _served(service: str) -> tuple[Right, ...]:
     return (
         Right(f"mesh.{service}.*", "questions to this service"),
         Right(f"mesh.{service}.*.as.*", "questions that people ask under their own names"),
+        Right(f"mesh.{service}.*.by.token", "questions of people who bring a token")
+        if service == "gateway"
+        else Right(f"mesh.{service}.*.for.gateway", "what the gateway asks on somebody's behalf"),
         *(Right(f"$SRV.{verb}", "`nats micro`, to all services") for verb in _SERVICE_VERBS),
         Right(f"$SRV.*.mesh-{service}", "`nats micro`, to this service"),
         Right(f"$SRV.*.mesh-{service}.*", "`nats micro`, to this process"),
@@ -174,6 +177,19 @@ GATEWAY = User(
         _keys("ops", "operations whose deadline passed while no gateway ran"),
         _store("credentials", "sealed kubeconfigs: write and delete", keys="operation.>"),
         Right("mesh.lifecycle.deregister", "forget a registered cluster"),
+        *(
+            Right(
+                f"mesh.{question}.for.gateway", f"{purpose}, on behalf of whose token it has seen"
+            )
+            for question, purpose in (
+                ("lifecycle.cancel", "end an operation"),
+                ("lifecycle.retry", "put a dead letter back"),
+                ("perf.run", "start a performance run"),
+                ("perf.cancel", "end one"),
+                ("topology.heal", "put back what drifted"),
+                ("translator.translate", "tell what a manifest would become"),
+            )
+        ),
         _fetch("clusters", "list registered clusters"),
         _keys("clusters", "list registered clusters"),
         _fetch("catalog", "operations that workers advertise"),
@@ -328,6 +344,14 @@ TOPOLOGY = User(
         Right("mesh.gateway.operations", "the console's history of operations"),
         Right("mesh.gateway.events", "all events of one, for the console"),
         Right("mesh.gateway.clusters", "which clusters are registered, for the console"),
+        *(
+            Right(f"mesh.gateway.{verb}.by.token", f"{purpose}, with the token of whoever asks")
+            for verb, purpose in (
+                ("whoami", "who somebody at the console is"),
+                ("apply", "carry his operation to the gateway"),
+                ("ask", "carry what he asks of another service there"),
+            )
+        ),
         _audit("topology"),
         _verify(),
     ),

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     HAPPENS = "yes"
     NATS = "NATS refuses"
     LIFECYCLE = "lifecycle refuses"
+    GATEWAY = "the gateway refuses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,12 @@ class Power:
     """By user."""
 
 
-def _power(name: str, what: str, *, happens: str = "", lifecycle: str = "") -> Power:
-    """For users that are named neither in `happens` nor in `lifecycle`, NATS refuses."""
+def _power(
+    name: str, what: str, *, happens: str = "", lifecycle: str = "", gateway: str = ""
+) -> Power:
+    """For users that are named in none of the three, NATS refuses."""
     outcomes = dict.fromkeys(USERS, Outcome.NATS)
+    outcomes |= dict.fromkeys(gateway.split(), Outcome.GATEWAY)
     outcomes |= dict.fromkeys(lifecycle.split(), Outcome.LIFECYCLE)
     outcomes |= dict.fromkeys(happens.split(), Outcome.HAPPENS)
     return Power(name, what, outcomes)
@@ -122,6 +126,21 @@ POWERS = (
         "a cluster's metrics",
         "`mesh.topology.metrics`: any series that the Prometheus of a watched cluster has",
         happens="lifecycle perf operator",
+    ),
+    _power(
+        "an operation of nobody's",
+        "`mesh.gateway.apply.by.token`, as the console asks, without somebody's living token",
+        gateway="topology operator",
+    ),
+    _power(
+        "an operation of the operator's",
+        "`mesh.gateway.apply`, which is the operator's",
+        happens="operator",
+    ),
+    _power(
+        "a question in somebody's name",
+        "`mesh.lifecycle.cancel.for.gateway`, in the name of anybody",
+        happens="gateway operator",
     ),
     _power(
         "what an operation id stands for",

@@ -102,7 +102,9 @@ the place that raises knows better.
     │   ├── ClusterNotWatched     MB-7002
     │   ├── HistoryGone           MB-7003
     │   ├── TooManyStreams        MB-7004
-    │   └── PageMissing           MB-7005
+    │   ├── PageMissing           MB-7005
+    │   ├── SignInUnavailable     MB-7006
+    │   └── TooManyTries          MB-7007
     ├── MesheryError              Meshery's own server
     │   ├── MesheryUnreachable    MB-8001
     │   └── RegistrationRefused   MB-8002
@@ -703,6 +705,16 @@ class PageMissing(TopologyError, code="MB-7005", status=Status.NOT_FOUND):
         "install Node.js 20 or newer and run `make page`; questions, streams and reports are "
         "answered all the same"
     )
+
+
+class SignInUnavailable(TopologyError, code="MB-7006", status=Status.UNAVAILABLE, retryable=True):
+    probable_cause = "the issuer that people sign in at is away, or set up in another way"
+    usual_remedy = "check MESHBUS_TOPOLOGY_OIDC_ISSUER; until then people sign in by a token"
+
+
+class TooManyTries(TopologyError, code="MB-7007", status=Status.RESOURCE_EXHAUSTED, retryable=True):
+    probable_cause = "a program tries, or many people are behind one address"
+    usual_remedy = "wait a minute"
 
 
 class MesheryError(MeshbusError, status=Status.FAILED_PRECONDITION):

@@ -36,6 +36,8 @@ class Health:
     is_draining: bool = False
     pages: Page | None = None
     """Answers all other addresses, once the service's own parts are up."""
+    posts: Set[str] = frozenset()
+    """Those of them that something may be posted to."""
     _lag_s: float = 0.0
 
     def check_bus(self, bus: Bus) -> None:
@@ -93,7 +95,7 @@ class Health:
 
     async def serve(self, *, host: str, port: int, names: Set[str] = frozenset()) -> web.AppRunner:
         """Starts listening, also for requests to `names`; the caller cleans the runner up."""
-        application = guarded(names)
+        application = guarded(names, lambda path: path in self.posts)
         application.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -101,6 +103,7 @@ class Health:
                 web.get("/metrics", self._metrics),
                 web.get("/version", self._version),
                 web.get("/{page:.*}", self._other),
+                web.post("/{page:.*}", self._other),
             ]
         )
         runner = web.AppRunner(application, access_log=None)

@@ -7,13 +7,17 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any
 
 import structlog
 
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.leases import Fence, Leases
-from services.chassis.bus.queries import answering, ask
+from services.chassis.bus.queries import Prove, answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.connections import Connections
 from services.chassis.errors import InvalidMessage, MeshbusError, ServiceDraining
@@ -22,6 +26,7 @@ from services.chassis.granting import Signer
 from services.chassis.kube import definitions
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
 from services.chassis.messages.models import VERSION
+from services.chassis.policy import Identity
 from services.chassis.service import Chassis, run
 from services.gateway.adapters import listening
 from services.gateway.adapters.bus import (
@@ -38,7 +43,7 @@ from services.gateway.adapters.server import Entrance, serving
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs
 from services.gateway.deadlines import Deadlines
-from services.gateway.door.identities import Door, Issuer
+from services.gateway.door.identities import Door, Evidence, Issuer
 from services.gateway.door.tokens import read_tokens
 from services.gateway.handlers import Handlers
 from services.gateway.intake import Intake, Peers
@@ -59,6 +64,8 @@ HTTP_PORT = 9110
 
 # How long a call waits for NATS before it is refused.
 _PATIENCE = timedelta(seconds=5)
+# How long another service may take for what it is asked on somebody's behalf.
+_PASSED_ON_WITHIN = timedelta(seconds=8)
 # A client's next event waits for the mark; NATS being away must not hold it up for long.
 _MARK_PATIENCE = timedelta(seconds=1)
 # The lease only keeps replicas from sending the same twice, so nothing ends of it.
@@ -131,6 +138,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         policy=chassis.policy,
         events=events,
         stored=stored_events(bus),
+        pass_on=partial(_passed_on, bus),
         instance=settings.instance,
     )
 
@@ -149,7 +157,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             service="gateway",
             description="Takes Meshery's operations and streams their events",
             queries=answers.queries(),
-            askers=chassis.askers,
+            askers=replace(chassis.askers, prove=_proof(chassis.own)),
         ),
         serving(
             chassis.own,
@@ -229,6 +237,24 @@ def _door(own: GatewaySettings) -> Door:
     if own.tokens is not None:
         tokens = Followed("MESHBUS_GATEWAY_TOKENS", own.tokens, read=read_tokens)
     return Door(now=time.time, tokens=tokens, issuer=issuer, is_open=own.lets_anyone_in)
+
+
+def _proof(own: GatewaySettings) -> Prove:
+    """Who has a token. Whoever reaches the bus is not for that the one local user."""
+    door = replace(_door(own), is_open=False)
+
+    def prove(authorization: str) -> tuple[Identity, str]:
+        admitted = door.admit(Evidence(authorization))
+        return admitted.identity, admitted.by
+
+    return prove
+
+
+async def _passed_on(bus: Bus, name: str, question: dict[str, Any], identity: Identity) -> Any:
+    service, _, verb = name.partition(".")
+    return await ask(
+        bus, question, service=service, verb=verb, within=_PASSED_ON_WITHIN, behalf=identity
+    )
 
 
 @asynccontextmanager

@@ -95,6 +95,10 @@ class _Accepting:
             cluster_names={target.cluster: target.name for target in self.targets},
             service=self.offer.service,
             identity=self.identity.name,
+            verb=self.request.verb,
+            namespace=self.request.namespace,
+            version=self.request.version,
+            has_body=bool(self.request.body),
             deadline=deadline,
             may_take_s=self.offer.operation.may_take_s,
         )

@@ -14,7 +14,7 @@ from proto import meshops_pb2 as pb
 from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
-from services.chassis.errors import MalformedRequest, ObjectNotFound
+from services.chassis.errors import MalformedRequest, NotPermitted, ObjectNotFound
 from services.chassis.messages import (
     Event,
     OperationRecord,
@@ -45,6 +45,20 @@ _APPLY = (
     '"version": TEXT, "body": YAML, "operation": ID}'
 )
 
+PASSED_ON = frozenset(
+    {
+        "lifecycle.cancel",
+        "lifecycle.retry",
+        "perf.cancel",
+        "perf.run",
+        "topology.heal",
+        "translator.translate",
+    }
+)
+"""What the gateway asks other services on somebody's behalf: what changes something, and what a
+manifest would."""
+PassOn = Callable[[str, dict[str, Any], Identity], Awaitable[Any]]
+"""Asks `<service>.<verb>` on behalf of an identity."""
 Stored = Callable[[str | None, int], Awaitable[list[Event]]]
 """Stored events of an operation, or of all for None; the newest so many, in order."""
 
@@ -126,6 +140,7 @@ class Answers:
     policy: Callable[[], Policy]
     events: Audiences
     stored: Stored
+    pass_on: PassOn
     instance: str
 
     def queries(self) -> list[Query]:
@@ -135,6 +150,15 @@ class Answers:
             Query("clusters", "{}", answer_to=self.clusters),
             Query("deregister", '{"cluster": TOKEN}', self.deregister, changes=True),
             Query("apply", _APPLY, answer_to=self.apply, changes=True),
+            Query(
+                "ask",
+                '{"name": NAME, "question": OBJECT}',
+                answer_to=self.ask,
+                changes=True,
+                is_judged=False,
+                passes_on=True,
+            ),
+            Query("whoami", "{}", answer_to=self.whoami, is_judged=False),
             Query("streams", "{}", self.streams),
         ]
 
@@ -212,6 +236,48 @@ class Answers:
             request, (), identity=identity, remembered=None, registered=targets
         )
         return {"operation": operation}
+
+    async def ask(self, asked: dict[str, Any], identity: Identity) -> Any:
+        """What another service answers to a question that changes something, asked on behalf of
+        whoever asks here: `lifecycle.cancel`, `lifecycle.retry`, `topology.heal`, `perf.run`,
+        `perf.cancel`, or `translator.translate`. The policy is judged for that question, here and
+        there."""
+        name, question = asked.get("name"), asked.get("question", {})
+        if identity == OPERATOR:
+            raise MalformedRequest(
+                "the operator's key may ask the service itself",
+                remedy=f"ask mesh.{str(name)[:64]}",
+            )
+        if name not in PASSED_ON or not isinstance(question, dict):
+            raise MalformedRequest(
+                "this is no question that the gateway passes on",
+                remedy=f"name one of {', '.join(sorted(PASSED_ON))}, and what it asks as an object",
+            )
+        cluster = question.get("cluster")
+        about = cluster if isinstance(cluster, str) and cluster else None
+        if not self.policy().may_ask(identity, name, cluster=about):
+            place = f"cluster {about[:64]}" if about else "all clusters"
+            raise NotPermitted(
+                f"{identity.name} may not ask {name} about {place}", subject=identity.name
+            )
+        return await self.pass_on(name, question, identity)
+
+    async def whoami(self, _asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        """Who asks, as it was proved, and what the policy allows to him anywhere."""
+        policy = self.policy()
+        offered = self.accept.catalogs.operations()
+        may = (*sorted(PASSED_ON), "gateway.apply")
+        return {
+            "identity": identity.name,
+            "groups": sorted(identity.groups),
+            "may": [question for question in may if policy.may_ask_some(identity, question)],
+            "operations": [
+                operation.model_dump(mode="json")
+                for operation in offered
+                if operation.is_listed and policy.may_name(identity, operation.name)
+            ],
+            "versions": self.accept.catalogs.versions(),
+        }
 
     async def streams(self, _asked: dict[str, Any]) -> dict[str, Any]:
         """Clients of this process, and up to where events were delivered."""

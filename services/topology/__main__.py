@@ -28,17 +28,19 @@ from services.chassis.prometheus import PrometheusApi
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
 from services.topology.adapters.applied import ClusterApplied
+from services.topology.adapters.console.issuers import Issuer
+from services.topology.adapters.console.pages import Pages
+from services.topology.adapters.console.questions import Questions
+from services.topology.adapters.console.sessions import POSTS, Sessions
+from services.topology.adapters.console.told import TOPIC, Told
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed, change_times, past_view
 from services.topology.adapters.followed import ClusterFollowed
 from services.topology.adapters.forwarding import Forwarding
 from services.topology.adapters.istiods import ClusterProxies
 from services.topology.adapters.owners import Owners
-from services.topology.adapters.pages import Pages
-from services.topology.adapters.questions import Questions
 from services.topology.adapters.replicas import Replicas
 from services.topology.adapters.services import ServicePrometheus
-from services.topology.adapters.told import TOPIC, Told
 from services.topology.adapters.watches import ClusterWatch
 from services.topology.analysis.engine import Analysis
 from services.topology.analysis.rules import RULES
@@ -118,7 +120,9 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
                 bus, question, service=service, verb=verb, within=_ASK_WITHIN
             )
         ),
+        sessions=_sessions(chassis),
         operations=operations,
+        traces_url=own.traces_url,
         folder=Path(str(resources.files("services.topology") / "page" / "built")),
         most_streams=own.most_streams,
     )
@@ -131,6 +135,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
 
     chassis.health.checks["clusters"] = tends
     chassis.health.pages = pages.answer
+    chassis.health.posts = POSTS
     # To the end, since other replicas ask for the clusters of one that stops.
     async with forwarding.answering():
         try:
@@ -149,6 +154,34 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
             tending.cancel()
             telling.cancel()
             await finished([tending, telling], within=settings.drain_grace)
+
+
+def _sessions(chassis: Chassis[TopologySettings]) -> Sessions:
+    own, bus = chassis.own, chassis.bus
+
+    async def carry(verb: str, question: dict[str, Any], authorization: str) -> Any:
+        return await ask(
+            bus,
+            question,
+            service="gateway",
+            verb=verb,
+            within=_ASK_WITHIN,
+            authorization=authorization,
+        )
+
+    issuer = Issuer(
+        name=own.oidc_issuer,
+        client_id=own.oidc_client_id,
+        client_secret=own.oidc_client_secret.get_secret_value(),
+        scopes=own.oidc_scopes,
+        console_url=own.console_url,
+        policy=chassis.settings.address_policy,
+    )
+    return Sessions(
+        carry=carry,
+        console_url=own.console_url,
+        issuer=issuer if own.oidc_issuer else None,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.chassis.settings import Duration
@@ -63,6 +63,32 @@ class TopologySettings(BaseSettings):
     reached do not count."""
     most_streams: int = Field(default=200, ge=1, le=10_000)
     """Browsers and other clients that may follow the graph over HTTP at a time."""
+
+    console_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?$")
+    """Where browsers reach the console, such as https://mesh.example.com. With https its cookies
+    are never sent in clear; signing in by an issuer needs it."""
+    oidc_issuer: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
+    """OpenID Connect issuer that people sign in at; the gateway has to trust its tokens
+    (`MESHBUS_GATEWAY_JWT_ISSUER`, with the client's id as the audience)."""
+    oidc_client_id: str = ""
+    """The console's name at the issuer. Its redirect address there is
+    CONSOLE_URL/signin/callback."""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """Its secret, where the issuer gave one; PKCE is used in any case."""
+    oidc_scopes: str = "openid"
+    """What is asked for, separated by blanks; some issuers tell groups by `groups` only."""
+    traces_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Where somebody finds an operation's trace, with `{operation}` for its id, such as the address
+    of a search for the tag `messaging.message.conversation_id` in Jaeger."""
+
+    @model_validator(mode="after")
+    def _issuer_is_whole(self) -> Self:
+        parts = (bool(self.oidc_issuer), bool(self.oidc_client_id))
+        if any(parts) and not (all(parts) and self.console_url):
+            raise ValueError("oidc_issuer, oidc_client_id and console_url belong together")
+        if self.oidc_issuer and "openid" not in self.oidc_scopes.split():
+            raise ValueError("oidc_scopes needs `openid`")
+        return self
 
     def labels_of(self, *, name: str, token: str) -> dict[str, str]:
         """`prometheus_labels` of one cluster."""

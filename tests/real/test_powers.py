@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -43,6 +44,7 @@ from services.chassis.messages.following import (
     following_key,
     service_fact,
 )
+from services.gateway.door import tokens
 from tests.testbed.clusters import Cluster
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
@@ -187,7 +189,14 @@ class Thief:
 
 @pytest.fixture(scope="module")
 def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("powers"), services=("lifecycle",))
+    folder = tmp_path_factory.mktemp("powers")
+    (folder / "tokens.yaml").write_text(tokens.entry("ana", [], "a-token"))
+    settings = {
+        "MESHBUS_GATEWAY_TOKENS": str(folder / "tokens.yaml"),
+        # As `make up` has it: gRPC on this machine asks for no proof.
+        "MESHBUS_GATEWAY_ANONYMOUS": "true",
+    }
+    stack = Stack(folder / "stack", services=("lifecycle", "gateway"), settings=settings)
     stack.start()
     yield stack
     stack.stop()
@@ -371,6 +380,33 @@ async def of_a_cluster(thief: Thief) -> Outcome:
     return Outcome.HAPPENS if reply is not None else Outcome.NATS
 
 
+def of_the_gateway(verb: str, *, authorization: str = "") -> Attempt:
+    """The cluster is not one of its own: whoever it listens to is told so."""
+
+    async def attempt(thief: Thief) -> Outcome:
+        asked = orjson.dumps({"kind": "custom", "clusters": ["x"]})
+        headers = {"Authorization": authorization} if authorization else {}
+        reply = await thief.asks(f"mesh.gateway.{verb}", asked, headers)
+        if reply is None:
+            return Outcome.NATS
+        code = (reply.headers or {}).get("Nats-Service-Error-Code")
+        assert code in ("MB-1301", "MB-3004"), code
+        return Outcome.GATEWAY if code == "MB-1301" else Outcome.HAPPENS
+
+    return attempt
+
+
+async def in_somebodys_name(thief: Thief) -> Outcome:
+    headers = {"Meshbus-Identity": quote('{"name":"ana","groups":[]}')}
+    asked = orjson.dumps({"operation": thief.name, "cluster": thief.token})
+    reply = await thief.asks("mesh.lifecycle.cancel.for.gateway", asked, headers)
+    if reply is None:
+        return Outcome.NATS
+    # There is no such operation, which is told to whoever may ask.
+    assert (reply.headers or {}).get("Nats-Service-Error-Code") != "MB-1302"
+    return Outcome.HAPPENS
+
+
 def storing(bucket: str, key: str) -> Attempt:
     async def attempt(thief: Thief) -> Outcome:
         filled = key.format(operation=thief.name, cluster=thief.name)
@@ -397,6 +433,11 @@ ATTEMPTS: dict[str, Attempt] = {
     "a new translation": a_new_translation,
     "a foreign credential": through_a_credential,
     "a cluster's metrics": of_a_cluster,
+    "an operation of nobody's": of_the_gateway(
+        "apply.by.token", authorization="Bearer a-stolen-token"
+    ),
+    "an operation of the operator's": of_the_gateway("apply"),
+    "a question in somebody's name": in_somebodys_name,
     "what an operation id stands for": storing("ops", "{operation}"),
     "the end of an operation": storing("ops", "{operation}.{cluster}"),
     "an operation's credential": storing("credentials", "operation.{operation}.{cluster}"),

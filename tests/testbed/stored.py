@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.streams import call_api
-from services.chassis.messages import Event
+from services.chassis.messages import AuditEntry, Event
 from tests.testbed.stack import Stack
 
 
@@ -38,6 +38,21 @@ async def stored_events(stack: Stack, operation: str) -> list[Event]:
                 event = Event.model_validate_json(message.body)
                 if event.operation == operation:
                     found.append(event)
+                if message.sequence >= last:
+                    return found
+    raise AssertionError("unreachable")
+
+
+async def audit_entries(stack: Stack) -> list[AuditEntry]:
+    """The whole stream AUDIT, in its order."""
+    async with admin_bus(stack) as bus:
+        answer = await call_api(bus.client, "STREAM.INFO.AUDIT", {})
+        last, found = int(answer["state"]["last_seq"]), list[AuditEntry]()
+        if not last:
+            return found
+        async with aclosing(OrderedReader(bus, "AUDIT", ">", 1).messages()) as messages:
+            async for message in messages:
+                found.append(AuditEntry.model_validate_json(message.body))
                 if message.sequence >= last:
                     return found
     raise AssertionError("unreachable")

@@ -2,7 +2,10 @@
 
 `answering` answers a service's questions, `ask` asks another service. Services and the operator ask
 `mesh.<service>.<verb>`. A person asks `mesh.<service>.<verb>.as.<name>`: NATS lets each publish
-under his own name only, and the policy says what that name may ask.
+under his own name only, and the policy says what that name may ask. Whoever brings a token of his,
+through the console, has it asked as `mesh.gateway.<verb>.by.token`: the gateway looks at the token.
+What it then passes on to another service it asks as `mesh.<service>.<verb>.for.gateway`, a name
+that NATS lets only the gateway publish under, and says for whom.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote, unquote
 
 import nats.errors
 import orjson
@@ -39,7 +43,7 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import AuditEntry, ErrorReport, Outcome
 from services.chassis.messages.models import VERSION
-from services.chassis.policy import OPERATOR, Identity, Policy
+from services.chassis.policy import OPERATOR, RESERVED, Identity, Policy
 from services.chassis.reading.jsons import read_json
 from services.chassis.telemetry import traces
 
@@ -55,8 +59,14 @@ _MOST_NAMED = 100
 log = structlog.get_logger(__name__)
 
 Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
+Prove = Callable[[str], tuple[Identity, str]]
+"""Whose an `Authorization` header is, and what proved it; raises `NotAuthenticated`."""
 PersonalAnswerer = Callable[[dict[str, Any], Identity], Awaitable[Any]]
 _UNDER_A_NAME = ".as."
+_BY_TOKEN = ".by.token"
+_FOR_SOMEBODY = ".for.gateway"
+_AUTHORIZATION = "Authorization"
+_BEHALF = "Meshbus-Identity"
 
 
 async def _unanswered(_asked: dict[str, Any]) -> Any:
@@ -81,6 +91,10 @@ class Query:
     answer_to: PersonalAnswerer | None = None
     changes: bool = False
     """Whether it changes something: then it is in the audit whoever asks."""
+    is_judged: bool = True
+    """False where the answer tells nothing but about whoever asks, or judges what it is asked."""
+    passes_on: bool = False
+    """It holds a question to another service (`name`, `question`), which the audit tells for it."""
 
 
 @dataclass(slots=True)
@@ -136,20 +150,34 @@ class Askers:
     service: str
     policy: Callable[[], Policy]
     audit: Audit
+    prove: Prove | None = None
+    """Only the gateway takes tokens."""
 
-    def identity(self, subject: str) -> Identity:
-        """Whoever may publish to this subject; raises `NotPermitted` for a name that is unknown."""
+    def identity(self, subject: str, headers: Mapping[str, str]) -> tuple[Identity, str]:
+        """Whoever may publish to this subject, and what proves it; raises `NotPermitted` for a name
+        that is unknown, and `NotAuthenticated` for a token that does not hold."""
+        if subject.endswith(_BY_TOKEN) and self.prove is not None:
+            return self.prove(headers.get(_AUTHORIZATION, ""))
+        if subject.endswith(_FOR_SOMEBODY):
+            return _told_identity(headers.get(_BEHALF, "")), "gateway"
         _, under_a_name, token = subject.partition(_UNDER_A_NAME)
         if not under_a_name:
-            return OPERATOR
+            return OPERATOR, "nats"
         for person in self.policy().identities():
             if subjects.token(person.name) == token:
-                return person
+                return person, "nats"
         raise NotPermitted(f"the policy has no person {token[:64]}")
+
+    @property
+    def endings(self) -> dict[str, str]:
+        """What follows a question's subject where somebody asks who is not a service, by the name
+        that its endpoint gets."""
+        found = {"as": f"{_UNDER_A_NAME}*"}
+        return found | ({"token": _BY_TOKEN} if self.prove else {"gateway": _FOR_SOMEBODY})
 
     def judge(self, identity: Identity, query: Query, asked: Mapping[str, Any]) -> None:
         """Raises `NotPermitted`. The operator's key, and services' own, answer to NATS alone."""
-        if identity == OPERATOR:
+        if identity == OPERATOR or not query.is_judged:
             return
         question = f"{self.service}.{query.verb}"
         named = asked.get("cluster")
@@ -167,11 +195,21 @@ class Askers:
             )
 
     def close(
-        self, identity: Identity | None, query: Query, asked: Mapping[str, Any], error: str
+        self,
+        identity: Identity | None,
+        query: Query,
+        asked: Mapping[str, Any],
+        *,
+        by: str,
+        error: MeshbusError | None,
     ) -> None:
         """Questions under a name, and all that change something: an entry of the audit."""
-        if identity == OPERATOR and not query.changes:
+        if (identity == OPERATOR and not query.changes) or not (query.is_judged or query.changes):
             return
+        call = f"{self.service}.{query.verb}"
+        if query.passes_on:
+            call, inner = _text_in(asked, "name") or call, asked.get("question")
+            asked = inner if isinstance(inner, dict) else {}
         clusters = asked.get("clusters")
         named = clusters if isinstance(clusters, list) else [_text_in(asked, "cluster")]
         self.audit.write(
@@ -179,15 +217,15 @@ class Askers:
                 service=self.service,
                 identity=identity.name if identity else "",
                 groups=sorted(identity.groups) if identity else [],
-                by="nats",
-                call=f"mesh.{self.service}.{query.verb}",
+                by=by,
+                call=f"mesh.{call}",
                 operation=_text_in(asked, "operation"),
                 kind=_text_in(asked, "kind"),
                 verb=_text_in(asked, "verb"),
                 namespace=_text_in(asked, "namespace"),
                 clusters=[str(one)[:_LONGEST_NAME] for one in named[:_MOST_NAMED] if one],
                 outcome=Outcome.REFUSED if error else Outcome.ACCEPTED,
-                code=error,
+                code=error.code if error else "",
             )
         )
 
@@ -222,10 +260,10 @@ async def answering(
             handler=serving.beside(_responder(query, askers)),
             metadata={"usage": query.usage},
         )
-        if askers is not None:
+        for name, ending in (askers.endings if askers is not None else {}).items():
             await registered.add_endpoint(
-                name=f"{query.verb}-as",
-                subject=f"mesh.{service}.{query.verb}{_UNDER_A_NAME}*",
+                name=f"{query.verb}-{name}",
+                subject=f"mesh.{service}.{query.verb}{ending}",
                 handler=serving.beside(_responder(query, askers)),
                 metadata={"usage": query.usage},
             )
@@ -240,10 +278,10 @@ def _responder(query: Query, askers: Askers | None) -> Callable[[Request], Await
         headers = dict(request.headers or {})
         identity: Identity | None = OPERATOR if askers is None else None
         asked: dict[str, Any] = {}
-        code = ""
+        by, refusal = "", None
         try:
             if askers is not None:
-                identity = askers.identity(request.subject)
+                identity, by = askers.identity(request.subject, headers)
             asked = _asked(request.data, headers, query)
             if askers is not None:
                 askers.judge(identity or OPERATOR, query, asked)
@@ -254,8 +292,8 @@ def _responder(query: Query, askers: Askers | None) -> Callable[[Request], Await
             if not isinstance(error, MeshbusError):
                 log.exception("query_failed", verb=query.verb)
                 error = InternalError("the question could not be answered")
+            refusal = error
             report = ErrorReport.of(error)
-            code = report.code
             await request.respond_error(
                 code=report.code,
                 # A header is one line.
@@ -265,7 +303,7 @@ def _responder(query: Query, askers: Askers | None) -> Callable[[Request], Await
             return
         finally:
             if askers is not None:
-                askers.close(identity, query, asked, code)
+                askers.close(identity, query, asked, by=by, error=refusal)
         await request.respond(body, headers=encoding or None)
 
     return respond
@@ -321,14 +359,28 @@ def _text(body: bytes) -> str:
         raise ManifestMalformed(f"line {line}: the text is not UTF-8") from None
 
 
-async def ask(bus: Bus, question: object, *, service: str, verb: str, within: timedelta) -> Any:
+async def ask(
+    bus: Bus,
+    question: object,
+    *,
+    service: str,
+    verb: str,
+    within: timedelta,
+    authorization: str = "",
+    behalf: Identity | None = None,
+) -> Any:
     """The decoded answer of `mesh.<service>.<verb>`.
 
-    Raises the error that the service answered with, as if it had been raised here;
-    `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
+    With `authorization`, an HTTP header of that name, the gateway finds out who asks; with `behalf`
+    the gateway says so. Raises the error that the service answered with, as if it had been raised
+    here; `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
     """
     subject = f"mesh.{service}.{verb}"
     body, headers = packed(orjson.dumps(question))
+    if authorization:
+        subject, headers = f"{subject}{_BY_TOKEN}", {**headers, _AUTHORIZATION: authorization}
+    elif behalf is not None:
+        subject, headers = f"{subject}{_FOR_SOMEBODY}", {**headers, _BEHALF: _told(behalf)}
     carried = traces.injected({**headers, _ACCEPT_ENCODING: DEFLATE})
     try:
         reply = await _reply(
@@ -369,6 +421,23 @@ async def _reply(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str) -
         for task in (asking, losing):
             task.cancel()
         await asyncio.gather(asking, losing, return_exceptions=True)
+
+
+def _told(identity: Identity) -> str:
+    """An identity as a header: names may hold what a header may not."""
+    told = {"name": identity.name, "groups": sorted(identity.groups)}
+    return quote(orjson.dumps(told).decode(), safe="")
+
+
+def _told_identity(text: str) -> Identity:
+    try:
+        told = read_json(unquote(text).encode())
+        name, groups = told["name"], told["groups"]
+    except (KeyError, TypeError, ValueError):
+        raise NotPermitted("the question does not say for whom it is asked") from None
+    if not isinstance(name, str) or not name or name in RESERVED or not isinstance(groups, list):
+        raise NotPermitted("the question does not say for whom it is asked")
+    return Identity(name, frozenset(map(str, groups)))
 
 
 def packed(body: bytes) -> tuple[bytes, dict[str, str]]:

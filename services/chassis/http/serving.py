@@ -4,6 +4,10 @@ Health, metrics and pages have no password; they are for the machine, the cluste
 front of them. A browser is the way in for everybody else: a foreign site lets its name resolve to
 this port's address and reads what it likes (DNS rebinding). Such a request carries the foreign name
 in `Host`, and no site can change that. IP addresses pass: a name cannot be one.
+
+What changes something is a POST of JSON to an address that is meant for it, from a page of the same
+origin: a foreign page can send neither that media type nor this `Origin` without asking before, and
+nobody answers such a question.
 """
 
 from __future__ import annotations
@@ -34,16 +38,19 @@ HEADERS = {
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guarded(names: Set[str]) -> web.Application:
+def guarded(
+    names: Set[str], takes_posts: Callable[[str], bool] = lambda _: False
+) -> web.Application:
     """An application that answers requests to us only, each with `HEADERS`.
 
-    `names` are those besides localhost, this machine's own and IP addresses.
+    `names` are those besides localhost, this machine's own and IP addresses. `takes_posts` says of
+    a path whether something may be posted to it.
     """
     known = {name.lower() for name in names} | {"localhost", socket.gethostname().lower()}
 
     @web.middleware
     async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        refusal = _refusal(request, known)
+        refusal = _refusal(request, known, takes_posts)
         return refusal if refusal is not None else await handler(request)
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -66,9 +73,12 @@ def error_page(error: MeshbusError, *, status: int) -> web.Response:
     return web.Response(body=orjson.dumps(fields), status=status, content_type="application/json")
 
 
-def _refusal(request: web.Request, names: Set[str]) -> web.Response | None:
+def _refusal(
+    request: web.Request, names: Set[str], takes_posts: Callable[[str], bool]
+) -> web.Response | None:
     """The answer to a request that is no question, not to us, or from a foreign page."""
-    if request.method not in ("GET", "HEAD"):
+    is_post = request.method == "POST" and takes_posts(request.path)
+    if request.method not in ("GET", "HEAD") and not is_post:
         return error_page(MalformedRequest("only GET is answered here"), status=405)
     if not _is_ours(request.host, names):
         error = MalformedRequest(
@@ -85,6 +95,16 @@ def _refusal(request: web.Request, names: Set[str]) -> web.Response | None:
             remedy="ask from the page itself, or from a program that is no browser",
         )
         return error_page(error, status=403)
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    if is_post and (origin is None or site != "same-origin"):
+        error = MalformedRequest(
+            "what changes something is taken from the page itself alone",
+            cause="the request has no Origin, as those of a browser's page have",
+            remedy="use the page, or `nats req` and Meshery from a program",
+        )
+        return error_page(error, status=403)
+    if is_post and request.content_type != "application/json":
+        return error_page(MalformedRequest("only JSON is taken here"), status=415)
     return None
 
 

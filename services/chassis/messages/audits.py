@@ -31,8 +31,8 @@ class AuditEntry(Message):
     groups: list[str] = Field(default_factory=list)
     by: str = ""
     """What proved it: `token`, `jwt`, `certificate`, `port` (nothing was asked for), `nats` (the
-    user there), `grant` (the gateway's signature), or `following` (on behalf of whoever sent the
-    source that is translated again)."""
+    user there), `gateway` (it has looked at a token, and says so), `grant` (the gateway's
+    signature), or `following` (on behalf of whoever sent the source that is translated again)."""
     address: str = ""
     """The remote address, without its port."""
     call: str

@@ -58,6 +58,12 @@ class RequestRecord(Message):
     """The service that the operation's commands went to."""
     identity: str = ""
     """Who asked, as he proved it; "" in records from before that was kept."""
+    verb: str = ""
+    """`apply` or `delete`; "" in records from before this and the next three were kept. With them
+    a request can be repeated, but for its body, which may hold secrets and is not kept."""
+    namespace: str = ""
+    version: str = ""
+    has_body: bool = False
     accepted: datetime = Field(default_factory=_now)
     deadline: datetime | None = None
     """Whatever no worker has begun by then is failed by the gateway."""

@@ -10,14 +10,20 @@ from typing import Any
 from aiohttp import web
 
 from deploy import bundling
-from services.chassis.errors import HistoryGone, ObjectNotFound
+from services.chassis.errors import (
+    HistoryGone,
+    NotAuthenticated,
+    NotPermitted,
+    ObjectNotFound,
+)
 from services.chassis.health import Health
 from services.chassis.messages import Event
 from services.chassis.policy import OPEN
 from services.chassis.telemetry.metrics import Metrics
-from services.topology.adapters.pages import Pages
-from services.topology.adapters.questions import Questions
-from services.topology.adapters.told import TOPIC
+from services.topology.adapters.console.pages import Pages
+from services.topology.adapters.console.questions import Questions
+from services.topology.adapters.console.sessions import POSTS, Sessions
+from services.topology.adapters.console.told import TOPIC
 from services.topology.cluster.objects import Key
 from services.topology.cluster.state import State
 from services.topology.feed.deltas import Delta, Parts
@@ -64,6 +70,10 @@ class Asked:
     operations: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     questions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    people: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By their tokens: what `mesh.gateway.whoami` says of them."""
+    done: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    """Who had what done."""
 
     async def ask(self, service: str, verb: str, question: dict[str, Any]) -> Any:
         self.questions.append((f"{service}.{verb}", question))
@@ -74,6 +84,19 @@ class Asked:
                 found = [e for e in self.events if e.operation == question["operation"]]
                 return {"events": [e.model_dump(mode="json") for e in found], "left_out": 0}
         raise AssertionError(f"the page asks no {service}.{verb}")
+
+    async def carry(self, verb: str, question: dict[str, Any], authorization: str) -> Any:
+        """What the gateway makes of a token: `people` has who they are."""
+        me = self.people.get(authorization.removeprefix("Bearer "))
+        if me is None:
+            raise NotAuthenticated("the call's token is not accepted")
+        if verb == "whoami":
+            return me
+        name = question["name"] if verb == "ask" else f"gateway.{verb}"
+        if name not in me["may"]:
+            raise NotPermitted(f"{me['identity']} may not ask {name}")
+        self.done.append((me["identity"], name, question.get("question", question)))
+        return {"operation": "op-new"}
 
     def _operations(self, question: dict[str, Any]) -> Any:
         if operation := question.get("operation"):
@@ -95,6 +118,7 @@ class Server:
     port: int = field(default_factory=loopback.take_port)
     asked: Asked = field(default_factory=lambda: Asked())
     operations: Numbered = field(default_factory=lambda: Numbered(TOPIC))
+    console_url: str = ""
     most_streams: int = 20
     ping_every_s: float = 15.0
     pages: Pages | None = None
@@ -115,6 +139,7 @@ class Server:
                 policy=lambda: OPEN,
             ),
             questions=Questions(self.asked.ask),
+            sessions=Sessions(carry=self.asked.carry, console_url=self.console_url),
             operations=self.operations,
             folder=PAGE,
             most_streams=self.most_streams,
@@ -123,6 +148,7 @@ class Server:
         self.pages.start()
         health = Health(service="topology", metrics=Metrics(), is_starting=False)
         health.pages = self.pages.answer
+        health.posts = POSTS
         self._runner = await health.serve(host=loopback.HOST, port=self.port)
 
     async def stop(self) -> None:

@@ -58,7 +58,7 @@ def install(server: Server) -> None:
 
 async def test_the_fleet_says_how_each_cluster_is(page: Page, shop: Server) -> None:
     await page.goto(shop.url)
-    card = page.locator(f".card[data-cluster={CLUSTER}]")
+    card = page.locator(f".card[data-cluster='{CLUSTER}']")
     for text in ("kind-shop", "watching", "5, 5 in the mesh", "1 error", "1 object", "12.5 /s"):
         await expect(card).to_contain_text(text)
     await expect(card).to_contain_text("no control plane known")

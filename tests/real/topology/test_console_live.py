@@ -17,7 +17,7 @@ async def test_an_operation_is_seen_as_it_is_asked_for(
     page: Page, seen: Seeing, token: str, topology_meshery: Meshery
 ) -> None:
     await page.goto(seen.url)
-    card = page.locator(f".card[data-cluster={token}]")
+    card = page.locator(f".card[data-cluster='{token}']")
     await expect(card).to_contain_text("watching")
     operation = await topology_meshery.apply("custom", body=config_map("seen"))
     last = card.locator(f'a[href="/operations/{operation}"]')

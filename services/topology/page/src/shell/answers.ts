@@ -18,6 +18,12 @@ export async function get<T>(address: string, signal?: AbortSignal): Promise<T> 
   return answered<T>(await reached(address, { signal: signal ?? null }));
 }
 
+// Sends JSON to what changes something.
+export async function post<T>(address: string, body: object): Promise<T> {
+  const headers = { "Content-Type": "application/json" };
+  return answered<T>(await reached(address, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
 async function reached(address: string, options: RequestInit): Promise<Response> {
   try {
     return await fetch(address, options);

@@ -2,6 +2,7 @@
 
 import { computed, effect, signal } from "@preact/signals";
 import type { ComponentType } from "preact";
+import { SignIn } from "../parts/dialogs";
 import { Empty, Failed, Loading, Stale } from "../parts/states";
 import { DOCUMENTS, type View, type ViewProps, viewOf, VIEWS } from "../views/views";
 import { Failure } from "./answers";
@@ -10,6 +11,7 @@ import "./fleet";
 import { operations } from "./operations";
 import { isOver, stateOf } from "./records";
 import { path } from "./router";
+import { isKnown, isSigningIn, load as loadSession, me, signOut } from "./session";
 import { stream } from "./stream";
 import { isDark, toggle } from "./theme";
 
@@ -29,6 +31,8 @@ effect(() => {
   // The graph says itself which cluster it looks at.
   if (view !== undefined && view.at !== "graph") stream.follow({ topics: view.topics });
 });
+
+void loadSession();
 
 function load(view: View): void {
   view.load().then(({ default: component }) => {
@@ -55,11 +59,27 @@ export function App() {
         </nav>
         <span class="grow" />
         <span id="connection" data-state={stream.state.value} role="status">{STATES[stream.state.value]}</span>
+        <Who />
         <button id="theme" type="button" onClick={toggle} title="Light or dark"
           aria-label={isDark.value ? "To the light colours" : "To the dark colours"}>{isDark.value ? "☀" : "☾"}</button>
       </header>
       <main id="view" tabIndex={-1} data-view={here.value?.view.at || "fleet"}><Stale /><Shown /></main>
+      <SignIn />
     </>
+  );
+}
+
+function Who() {
+  if (me.value === null) return null;
+  if (!isKnown()) return <button id="sign-in" type="button" onClick={() => { isSigningIn.value = true; }}>Sign in</button>;
+  const { identity, groups = [], proxied = false } = me.value;
+  return (
+    <details id="who"><summary>{identity}</summary><div>
+      {groups.length > 0 && <p class="soft">{groups.join(", ")}</p>}
+      <p><a href="/start">Start an operation</a></p>
+      {proxied ? <p class="soft">Signed in by the proxy in front.</p>
+        : <button type="button" onClick={() => { void signOut(); }}>Sign out</button>}
+    </div></details>
   );
 }
 

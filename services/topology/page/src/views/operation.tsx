@@ -2,6 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { duration } from "../parts/figures";
+import { Action } from "../parts/dialogs";
 import { Progress } from "../parts/progress";
 import { Moment, StateSign, type Tone, Sign } from "../parts/signs";
 import { Failed, Loading } from "../parts/states";
@@ -11,6 +12,7 @@ import { clusterName } from "../shell/fleet";
 import { lastEvents, operations } from "../shell/operations";
 import { isOver, type Part, stateOf, withEvents, withRecords } from "../shell/records";
 import { stream } from "../shell/stream";
+import { traces } from "../shell/about";
 
 export function OneOperation({ id }: { id: string }) {
   const { record, events, leftOut, failure, again } = useOperation(id);
@@ -33,8 +35,12 @@ export function OneOperation({ id }: { id: string }) {
         {isOver(state) && <><dt>Took</dt><dd>{duration((last - Date.parse(one.accepted)) / 1000)}</dd></>}
       </dl>
       <p class="hidden-label" role="status">{`${one.kind}: ${state}`}</p>
+      <p class="buttons links">
+        {record !== null && isOver(state) && <a class="button" href={repeating(record)}>Repeat</a>}
+        {traces.value && <a href={traces.value.replace("{operation}", encodeURIComponent(id))} target="_blank" rel="noreferrer">Its trace</a>}
+      </p>
       {[...one.parts.values()].map((part) => (
-        <OnCluster key={part.cluster} part={part} record={record?.parts[part.cluster] ?? null}
+        <OnCluster key={part.cluster} id={id} part={part} record={record?.parts[part.cluster] ?? null}
           events={events.filter((event) => event.cluster === part.cluster)} />
       ))}
       {leftOut > 0 && <p class="soft">{`${leftOut} earlier events are left out here; `}
@@ -44,7 +50,14 @@ export function OneOperation({ id }: { id: string }) {
   );
 }
 
-function OnCluster({ part, record, events }: { part: Part; record: Described["parts"][string]; events: Event[] }) {
+// The form with what the request had, but for its body.
+function repeating({ request }: Described): string {
+  const { kind, clusters, verb, namespace, version, has_body: hasBody } = request;
+  const fields = { kind, clusters: clusters.join(","), verb, namespace, version, body: hasBody ? "yes" : "" };
+  return `/start?${new URLSearchParams(Object.entries(fields).filter(([, value]) => value))}`;
+}
+
+function OnCluster({ id, part, record, events }: { id: string; part: Part; record: Described["parts"][string]; events: Event[] }) {
   const name = part.name === part.cluster ? clusterName(part.cluster) : part.name;
   const error = [...events].reverse().find((event) => event.error !== null)?.error ?? record?.error ?? null;
   return (
@@ -52,6 +65,10 @@ function OnCluster({ part, record, events }: { part: Part; record: Described["pa
       <h2><a href={`/graph?cluster=${encodeURIComponent(part.cluster)}`}>{name}</a> <StateSign state={part.state} />
         {part.attempt > 1 && <span class="soft"> attempt {part.attempt}</span>}</h2>
       <Progress part={part} />
+      {!isOver(part.state) && <p><Action verb="Cancel" name="lifecycle.cancel"
+        question={{ operation: id, cluster: part.cluster }}>
+        <p>The operation ends on {name} at its next step. What it has applied until then stays, and is told in its last event.</p>
+      </Action></p>}
       {error !== null && part.state !== "succeeded" && (
         <div class="note" data-level="error">
           <p><b>{error.code}</b> {error.summary}</p>

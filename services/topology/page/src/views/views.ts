@@ -21,6 +21,7 @@ export interface View {
 export const VIEWS: readonly View[] = [
   { at: "", title: "Fleet", isListed: true, topics: ["fleet", "operations"], load: () => import("./fleet") },
   { at: "operations", title: "Operations", isListed: true, topics: ["operations"], load: () => import("./operations") },
+  { at: "start", title: "Start", isListed: false, topics: ["operations"], load: () => import("./start") },
   { at: "graph", title: "Graph", isListed: true, topics: ["operations"], load: () => import("./graph") },
 ];
 

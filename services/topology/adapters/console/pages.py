@@ -15,8 +15,11 @@ from aiohttp import web
 from services.chassis import errors
 from services.chassis.errors import MalformedRequest, MeshbusError, PageMissing, Status
 from services.chassis.http.serving import error_page
-from services.topology.adapters.questions import Questions
-from services.topology.adapters.streams import Streams, topics_of
+from services.chassis.messages.models import VERSION
+from services.topology.adapters.console.issuers import CALLBACK
+from services.topology.adapters.console.questions import Questions
+from services.topology.adapters.console.sessions import Sessions
+from services.topology.adapters.console.streams import Streams, topics_of
 from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
 from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
@@ -50,7 +53,8 @@ _TYPES = {
 _FILE = re.compile(r"[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*\.(js|css|svg|txt)")
 """No path of this form leaves the folder."""
 
-_VIEWS = re.compile(r"/(?:(?:graph|operations|findings|drift|performance|bus)(?:/[^/]{1,200})?)?")
+_NAMES = "graph|operations|start|findings|drift|performance|bus"
+_VIEWS = re.compile(rf"/(?:(?:{_NAMES})(?:/[^/]{{1,200}})?)?")
 """Addresses of the console's views: the page itself reads which one it is."""
 _REPORT_STYLE = "/static/report.css"
 """The page's security policy forbids inline styles."""
@@ -64,10 +68,13 @@ class Pages:
 
     handlers: Handlers
     questions: Questions
+    sessions: Sessions
     operations: Numbered
     folder: Path
     most_streams: int
     ping_every_s: float = 15.0
+    traces_url: str = ""
+    """With `{operation}` for an operation's id."""
     following: Following = field(init=False)
     fleet: Fleet = field(init=False)
     _streams: Streams = field(init=False)
@@ -93,6 +100,10 @@ class Pages:
             "/api/moments": self._moments,
             "/api/events": self._events,
             "/api/ask": self._asked,
+            "/api/about": self._about,
+            "/api/me": self.sessions.me,
+            "/signin": self.sessions.leave,
+            CALLBACK: self.sessions.come_back,
             "/compliance": self._compliance,
             "/compliance.json": self._compliance,
             "/compliance.csv": self._compliance,
@@ -109,7 +120,9 @@ class Pages:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            return await self._route(request.path)(request)
+            is_post = request.method == "POST"
+            answer = self._posting(request.path) if is_post else self._route(request.path)
+            return await answer(request)
         except MeshbusError as error:
             return error_page(error, status=_HTTP.get(error.status, 500))
 
@@ -119,6 +132,14 @@ class Pages:
         if _VIEWS.fullmatch(path) is not None:
             return self._page
         return self._routes.get(path, self._nowhere)
+
+    def _posting(self, path: str) -> _Answer:
+        posts: dict[str, _Answer] = {
+            "/api/session": self.sessions.begin,
+            "/api/session/end": self.sessions.end,
+            "/api/write": self.sessions.write,
+        }
+        return posts.get(path, self._nowhere)
 
     async def _nowhere(self, _request: web.Request) -> web.StreamResponse:
         return error_page(MalformedRequest("there is no such page"), status=404)
@@ -136,6 +157,9 @@ class Pages:
         if _FILE.fullmatch(name) is None or not (self.folder / name).is_file():
             return await self._nowhere(request)
         return _file(self.folder / name)
+
+    async def _about(self, _request: web.Request) -> web.StreamResponse:
+        return _json(orjson.dumps({"version": VERSION, "traces": self.traces_url}))
 
     # --- live -----------------------------------------------------------------------------------
 

@@ -1,0 +1,99 @@
+// Dialogs: signing in, and the question before anything is changed.
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Failure } from "../shell/answers";
+import { isKnown, isSigningIn, may, me, problem, signIn, write } from "../shell/session";
+import { Failed } from "./states";
+
+export function Dialog({ title, children, close }: { title: string; children: ComponentChildren; close: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => { dialog.current?.showModal(); }, []);
+  return (
+    <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onClose={close}>
+      <h2 id="dialog-title">{title}</h2>
+      {children}
+    </dialog>
+  );
+}
+
+export function SignIn() {
+  const [token, setToken] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  if (!isSigningIn.value) return null;
+  const send = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    if (await signIn(token)) setToken("");
+    setBusy(false);
+  };
+  const back = encodeURIComponent(location.pathname + location.search);
+  return (
+    <Dialog title="Sign in" close={() => { isSigningIn.value = false; }}>
+      <p>Everybody who reaches this page sees it. To change something, say who you are.</p>
+      {me.value?.signIn?.issuer && <p><a class="button" href={`/signin?back=${back}`} data-leaves>Sign in at your organization</a></p>}
+      <form onSubmit={send}>
+        <label>Token <input id="token" type="password" value={token} autocomplete="off" required
+          onInput={(event) => setToken(event.currentTarget.value)} /></label>
+        <p class="soft"><code>make up</code> prints one for this machine; <code>python -m services.gateway.door NAME</code> makes one.</p>
+        {problem.value !== null && <Failed failure={problem.value} />}
+        <p class="buttons"><button type="submit" disabled={isBusy}>Sign in</button>
+          <button type="button" onClick={() => { isSigningIn.value = false; }}>Close</button></p>
+      </form>
+    </Dialog>
+  );
+}
+
+interface ActionProps {
+  // What it is, as a verb: the button's text and the dialog's.
+  verb: string;
+  name: string;
+  question: object;
+  // What will happen, in full.
+  children: ComponentChildren;
+  done?: (told: unknown) => void;
+}
+
+// A button for something that changes something: says what it will do, and does it when that is confirmed.
+export function Action({ verb, name, question, children, done }: ActionProps) {
+  const [isOpen, setOpen] = useState(false);
+  const isRefused = isKnown() && !may(name);
+  const ask = () => {
+    if (isKnown()) setOpen(true);
+    else isSigningIn.value = true;
+  };
+  return (
+    <>
+      <button type="button" onClick={ask} disabled={isRefused}
+        title={isRefused ? `${me.value?.identity} may not ask ${name}` : undefined}>{verb}</button>
+      {isOpen && <Confirm verb={verb} name={name} question={question} done={done} close={() => setOpen(false)}>{children}</Confirm>}
+    </>
+  );
+}
+
+function Confirm({ verb, name, question, children, done, close }: Omit<ActionProps, "done"> & {
+  done: ((told: unknown) => void) | undefined; close: () => void;
+}) {
+  const [isBusy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<Failure | null>(null);
+  const go = async () => {
+    setBusy(true);
+    try {
+      const told = await write(name, question);
+      close();
+      done?.(told);
+    } catch (error) {
+      setFailure(error instanceof Failure ? error : null);
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog title={verb} close={close}>
+      {children}
+      <p class="soft">As {me.value?.identity}; it is kept in the audit.</p>
+      {failure !== null && <Failed failure={failure} />}
+      <p class="buttons"><button type="button" class="primary" disabled={isBusy} onClick={go}>{verb}</button>
+        <button type="button" onClick={close} autofocus>Leave it</button></p>
+    </Dialog>
+  );
+}
