@@ -65,9 +65,9 @@ def _whole(head: bytes, view: ClusterView, graph_type: View) -> bytes:
         head,
         _list(view.items(parts["nodes"]).values()),
         _list(view.items(parts["edges"]).values()),
-        _map(view.items(FINDINGS_PART)),
-        _map(view.items(DRIFT_PART)),
-        _map(view.items(INFO_PART)),
+        by_id(view.items(FINDINGS_PART)),
+        by_id(view.items(DRIFT_PART)),
+        by_id(view.items(INFO_PART)),
     )
 
 
@@ -126,7 +126,8 @@ def _list(texts: Iterable[bytes]) -> bytes:
     return b"[%b]" % b",".join(texts)
 
 
-def _map(texts: Mapping[str, bytes]) -> bytes:
+def by_id(texts: Mapping[str, bytes]) -> bytes:
+    """Items as a mapping."""
     return b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(key), texts[key]) for key in texts)
 
 

@@ -10,7 +10,17 @@ from playwright.async_api import Page, expect
 from deploy.bundling import PAGE
 from services.chassis.messages import ErrorReport
 from services.chassis.messages.events import Phase, Severity
-from tests.real.topology.samples import CLUSTER, Shop, described, drift, event, info, node, parts
+from tests.real.topology.samples import (
+    CLUSTER,
+    Shop,
+    described,
+    drift,
+    event,
+    finding,
+    info,
+    node,
+    parts,
+)
 from tests.real.topology.serving import Server
 from tests.testbed.waiting import eventually
 
@@ -76,10 +86,8 @@ async def test_the_fleet_says_how_each_cluster_is(page: Page, shop: Server) -> N
     shop.views.forget("c2")
     await expect(page.locator(".card")).to_have_count(1)
     await card.get_by_role("link", name="1 error").click()
-    await expect(page).to_have_url(
-        f"{shop.url}/graph?cluster={CLUSTER}&tab=findings&graphType=versionedApp"
-    )
-    await expect(page.locator("#findings")).to_be_visible()
+    await expect(page).to_have_url(f"{shop.url}/findings?cluster={CLUSTER}")
+    await expect(page.locator(".group")).to_contain_text("IST0101")
     await page.go_back()
     await expect(card).to_be_visible()
 
@@ -175,7 +183,17 @@ async def test_one_stream_however_one_goes_about(page: Page, shop: Server) -> No
     )
 
 
-@pytest.mark.parametrize("path", ["/", "/operations", "/operations/op-failed", "/graph"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/operations",
+        "/operations/op-failed",
+        "/graph",
+        "/findings",
+        "/drift",
+    ],
+)
 async def test_axe_finds_nothing(page: Page, shop: Server, path: str) -> None:
     install(shop)
     await page.goto(f"{shop.url}{path}")
@@ -188,7 +206,7 @@ async def test_axe_finds_nothing(page: Page, shop: Server, path: str) -> None:
 async def test_no_width_has_to_be_scrolled_sideways(page: Page, shop: Server, width: int) -> None:
     install(shop)
     await page.set_viewport_size({"width": width, "height": 800})
-    for path in ("/", "/operations", "/operations/op-failed", "/graph"):
+    for path in ("/", "/operations", "/operations/op-failed", "/graph", "/findings", "/drift"):
         await page.goto(f"{shop.url}{path}")
         await expect(page.locator("[aria-busy]")).to_have_count(0)
         wide = "() => document.documentElement.scrollWidth - innerWidth"
@@ -224,3 +242,94 @@ async def test_old_addresses_of_the_graph_lead_there(page: Page, shop: Server) -
     await page.goto(f"{shop.url}/?cluster={CLUSTER}")
     await expect(page.locator("#graph")).to_be_visible()
     assert "/graph?cluster=" in page.url
+
+
+async def test_findings_are_grouped_found_and_shown_in_their_object(
+    page: Page, shop: Server
+) -> None:
+    warning = finding("pay", code="KIA1101", level="warning", path="spec.hosts")
+    shop.begin(parts([], findings=[warning], about=info(name="green", cluster="c2")), cluster="c2")
+    await page.goto(f"{shop.url}/findings")
+    notes = page.locator(".group .note")
+    await expect(notes).to_have_count(2)
+    await expect(page.locator(".group h2")).to_have_text(["IST0101", "KIA1101"])
+    for text in ("Cause no service", "Remedy correct the host", "on kind-shop", "since"):
+        await expect(notes.first).to_contain_text(text)
+    # The object, with the nearest line of it that the path leads to.
+    await notes.first.locator("summary").click()
+    await expect(notes.first.locator("mark")).to_have_text("spec:")
+    shop.change(parts([], findings=[finding("late")]))
+    await expect(notes).to_have_count(3)
+    await expect(notes.first.locator("mark")).to_be_visible()
+    await page.get_by_label("Cluster").select_option("c2")
+    await expect(notes).to_have_count(1)
+    await page.get_by_label("Level").select_option("error")
+    await expect(page.locator("#view")).to_contain_text("Nothing like this is wrong")
+    await page.goto(f"{shop.url}/findings?q=late&by=namespace")
+    await expect(notes).to_have_count(1)
+    await expect(page.locator(".group h2")).to_have_text("shop")
+    shop.change({"findings": {"IST0101/late": None}})
+    await expect(notes).to_have_count(0)
+    shop.views.forget("c2")
+    await page.goto(f"{shop.url}/findings")
+    await expect(notes).to_have_count(1)
+
+
+async def test_a_drift_is_healed_by_who_is_known_and_refused_to_a_stranger(
+    page: Page, shop: Server
+) -> None:
+    shop.asked.people = {
+        "sre": {"identity": "ann", "groups": [], "may": ["topology.heal"], "operations": []},
+        "dev": {"identity": "ben", "groups": [], "may": [], "operations": []},
+    }
+    await page.goto(f"{shop.url}/drift")
+    note = page.locator(".group .note")
+    for text in ("Deployment shop/cart-v1", "kubectl-edit", "spec.replicas", "told only"):
+        await expect(note).to_contain_text(text)
+    heal = page.locator(".group").get_by_role("button", name="Heal")
+    dialog = page.get_by_role("dialog")
+    await heal.click()
+    await expect(dialog).to_contain_text("Sign in")
+    await page.fill("#token", "dev")
+    await dialog.get_by_role("button", name="Sign in").click()
+    await expect(heal).to_be_disabled()
+    await page.locator("#who summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.locator("#sign-in").click()
+    await page.fill("#token", "sre")
+    await dialog.get_by_role("button", name="Sign in").click()
+    await heal.click()
+    await expect(dialog).to_contain_text("is put back as it was applied")
+    await expect(dialog).to_contain_text("spec.replicas")
+    await accessible(page)
+    await dialog.get_by_role("button", name="Heal").click()
+    await expect(dialog).to_have_count(0)
+    assert shop.asked.done == [
+        ("ann", "topology.heal", {"cluster": CLUSTER, "drift": drift()["id"]})
+    ]
+    # What goes wrong is said in the dialog, and nothing is lost.
+    shop.asked.people.clear()
+    await heal.click()
+    await dialog.get_by_role("button", name="Heal").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("not accepted")
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#sign-in")).to_be_visible()
+    shop.change({"drift": {drift()["id"]: None}})
+    await expect(page.locator("#view")).to_contain_text("is as it was applied")
+
+
+async def test_a_running_operation_is_cancelled_by_who_may(page: Page, shop: Server) -> None:
+    shop.asked.people = {"sre": {"identity": "ann", "may": ["lifecycle.cancel"], "groups": []}}
+    install(shop)
+    await page.goto(f"{shop.url}/operations/op-runs#token=sre")
+    await page.get_by_role("button", name="Cancel").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("What it has applied until then stays")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    [(who, name, question)] = shop.asked.done
+    assert (who, name) == ("ann", "lifecycle.cancel")
+    assert question == {"operation": "op-runs", "cluster": CLUSTER}
+    await page.goto(f"{shop.url}/operations/op-done")
+    await page.get_by_role("link", name="Repeat").click()
+    assert "/start?kind=bookinfo" in page.url

@@ -26,6 +26,7 @@ from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
 from services.topology.feed.followers import Numbered
 from services.topology.feed.following import Following
 from services.topology.feed.totals import Fleet
+from services.topology.feed.troubles import Troubles
 from services.topology.feed.views import ClusterView
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance, reportpages
@@ -77,16 +78,19 @@ class Pages:
     """With `{operation}` for an operation's id."""
     following: Following = field(init=False)
     fleet: Fleet = field(init=False)
+    troubles: Troubles = field(init=False)
     _streams: Streams = field(init=False)
     _routes: dict[str, _Answer] = field(init=False)
 
     def __post_init__(self) -> None:
         self.following = Following(views=self.handlers.views)
         self.fleet = Fleet(views=self.handlers.views)
+        self.troubles = Troubles(views=self.handlers.views)
         self._streams = Streams(
             following=self.following,
             fleet=self.fleet,
             operations=self.operations,
+            troubles=self.troubles,
             most=self.most_streams,
             ping_every_s=self.ping_every_s,
         )
@@ -112,11 +116,13 @@ class Pages:
     def start(self) -> None:
         self.following.start()
         self.fleet.start()
+        self.troubles.start()
 
     def close(self) -> None:
         """Ends the streams, which would keep the listener from closing."""
         self.following.close()
         self.fleet.close()
+        self.troubles.close()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         try:

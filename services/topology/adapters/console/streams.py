@@ -18,12 +18,13 @@ from services.topology.feed.deltas import View
 from services.topology.feed.followers import Listener, Numbered
 from services.topology.feed.following import Follower, Following, parsed_position
 from services.topology.feed.totals import Fleet
+from services.topology.feed.troubles import Troubles
 
 _LONGEST_WRITE_S = 30.0
 _RETRY = b"retry: 1000\n\n"
 """A browser tries again after so many milliseconds."""
-FLEET, OPERATIONS = "fleet", "operations"
-TOPICS = frozenset({FLEET, OPERATIONS})
+FLEET, OPERATIONS, TROUBLES = "fleet", "operations", "troubles"
+TOPICS = frozenset({FLEET, OPERATIONS, TROUBLES})
 """What a client may follow beside the graph of one cluster."""
 
 
@@ -33,7 +34,7 @@ def topics_of(text: str) -> frozenset[str]:
     if named - TOPICS:
         unknown = shortened(min(named - TOPICS))
         raise MalformedRequest(
-            f"there is no topic {unknown!r}", remedy=f"ask for {' or '.join(sorted(TOPICS))}"
+            f"there is no topic {unknown!r}", remedy=f"ask for {', '.join(sorted(TOPICS))}"
         )
     return named
 
@@ -45,6 +46,7 @@ class Streams:
     following: Following
     fleet: Fleet
     operations: Numbered
+    troubles: Troubles
     most: int
     ping_every_s: float
     _open: set[asyncio.Transport] = field(default_factory=set)
@@ -97,6 +99,7 @@ class _Share:
     follower: Follower
     listener: Listener | None = None
     has_fleet: bool = False
+    troubles: Listener | None = None
     _first: list[bytes] = field(default_factory=list)
 
     @classmethod
@@ -111,6 +114,9 @@ class _Share:
             share.has_fleet = True
             streams.fleet.listen(share.bell)
             share._first.append(streams.fleet.whole())
+        if TROUBLES in topics:
+            share.troubles = streams.troubles.topic.listen(share.bell)
+            share._first.append(streams.troubles.whole())
         return share
 
     def _follow_operations(self, after: int | None) -> None:
@@ -132,6 +138,8 @@ class _Share:
             texts.append(self.streams.operations.take(self.listener))
         if self.has_fleet:
             texts.append(self.streams.fleet.take(self.bell))
+        if self.troubles is not None:
+            texts.append(self._troubles(self.troubles))
         text = b"".join(texts)
         if self.listener is not None and text:
             # A frame's own id is of its topic alone, and a browser that comes back says the last.
@@ -140,11 +148,21 @@ class _Share:
             text += b"id: %b~%d\n\n" % (graph, self.listener.position)
         return text
 
+    def _troubles(self, listener: Listener) -> bytes:
+        if not listener.has_missed:
+            return self.streams.troubles.topic.take(listener)
+        # More came than a slow browser may have waiting: all of it once more is shorter.
+        listener.has_missed = False
+        self.streams.troubles.topic.take(listener)
+        return self.streams.troubles.whole()
+
     def leave(self) -> None:
         self.streams.following.unfollow(self.follower)
         if self.listener is not None:
             self.streams.operations.leave(self.listener)
         self.streams.fleet.leave(self.bell)
+        if self.troubles is not None:
+            self.streams.troubles.topic.leave(self.troubles)
 
 
 def parsed_sequence(text: str) -> int | None:

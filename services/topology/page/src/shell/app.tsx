@@ -8,6 +8,7 @@ import { DOCUMENTS, type View, type ViewProps, viewOf, VIEWS } from "../views/vi
 import { Failure } from "./answers";
 // Listens from the beginning on: what a view shows may be told before its code is here.
 import "./fleet";
+import "./troubles";
 import { operations } from "./operations";
 import { isOver, stateOf } from "./records";
 import { path } from "./router";

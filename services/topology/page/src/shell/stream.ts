@@ -18,7 +18,7 @@ export type Connection = "connecting" | "live" | "broken" | "resting";
 
 type Heard = (data: never, id: string) => void;
 
-const NAMES = ["snapshot", "delta", "clusters", "gone", "fleet", "operation", "begin", "missed"] as const;
+const NAMES = ["snapshot", "delta", "clusters", "gone", "fleet", "operation", "begin", "missed", "troubles"] as const;
 export type Name = (typeof NAMES)[number];
 
 export class Stream {

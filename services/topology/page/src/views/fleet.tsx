@@ -77,7 +77,7 @@ function Cluster({ of: one }: { of: ClusterTotals }) {
         <dd><Findings of={one} query={query} /></dd>
         <dt>Drift</dt>
         <dd>{drifts(one) === 0 ? <Sign tone="good">none</Sign>
-          : <a href={`/graph${query}&tab=drift`}><Sign tone="warn">{plural(drifts(one), "object")}</Sign></a>}</dd>
+          : <a href={`/drift${query}`}><Sign tone="warn">{plural(drifts(one), "object")}</Sign></a>}</dd>
         <dt>Traffic</dt>
         <dd class="curve"><Sparkline values={samples.map(([, value]) => value)} label="Requests, over the last hour at most" />
           <span>{rate(one.rate)}</span></dd>
@@ -99,7 +99,7 @@ function Findings({ of: one, query }: { of: ClusterTotals; query: string }) {
   const found = LEVELS.filter(([level]) => (one.findings[level] ?? 0) > 0);
   if (found.length === 0) return <Sign tone="good">none</Sign>;
   return (
-    <a href={`/graph${query}&tab=findings`}>
+    <a href={`/findings${query}`}>
       {found.map(([level, tone]) => <Sign key={level} tone={tone}>{plural(one.findings[level] ?? 0, level, level === "info" ? level : `${level}s`)} </Sign>)}
     </a>
   );

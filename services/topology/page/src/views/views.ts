@@ -23,6 +23,8 @@ export const VIEWS: readonly View[] = [
   { at: "operations", title: "Operations", isListed: true, topics: ["operations"], load: () => import("./operations") },
   { at: "start", title: "Start", isListed: false, topics: ["operations"], load: () => import("./start") },
   { at: "graph", title: "Graph", isListed: true, topics: ["operations"], load: () => import("./graph") },
+  { at: "findings", title: "Findings", isListed: true, topics: ["operations", "troubles"], load: () => import("./findings") },
+  { at: "drift", title: "Drift", isListed: true, topics: ["operations", "troubles"], load: () => import("./drift") },
 ];
 
 // Beside the views: documents that the server makes.
