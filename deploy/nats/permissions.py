@@ -341,6 +341,12 @@ TOPOLOGY = User(
         Right("ctl.topology.*.*", "ask the replica that owns a cluster, also for the cluster"),
         Right("$JS.API.STREAM.INFO.EVT", "where the console's browsers begin to listen"),
         *_read("EVT", "tell the console's browsers how operations go on"),
+        Right("$JS.API.STREAM.LIST", "the console's view of the bus: what streams hold"),
+        *(
+            Right(f"$JS.API.CONSUMER.LIST.{stream}", "what waits for workers, for the console")
+            for stream in ("CMD", "ADV")
+        ),
+        *_read("DLQ", "dead letters, for the console: their bodies are sealed to others"),
         Right("mesh.gateway.operations", "the console's history of operations"),
         Right("mesh.gateway.events", "all events of one, for the console"),
         Right("mesh.gateway.clusters", "which clusters are registered, for the console"),

@@ -32,6 +32,7 @@ from services.topology.adapters.console.issuers import Issuer
 from services.topology.adapters.console.pages import Pages
 from services.topology.adapters.console.questions import Questions
 from services.topology.adapters.console.sessions import POSTS, Sessions
+from services.topology.adapters.console.stores import Stores
 from services.topology.adapters.console.told import TOPIC, Told
 from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed, change_times, past_view
@@ -118,7 +119,8 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         questions=Questions(
             lambda service, verb, question: ask(
                 bus, question, service=service, verb=verb, within=_ASK_WITHIN
-            )
+            ),
+            {"bus.state": Stores(bus).told},
         ),
         sessions=_sessions(chassis),
         operations=operations,

@@ -65,7 +65,7 @@ class TopologySettings(BaseSettings):
     """Browsers and other clients that may follow the graph over HTTP at a time."""
 
     console_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+)?$")
-    """Where browsers reach the console, such as https://mesh.example.com. With https its cookies
+    """Where browsers reach the console, such as https://console.example.com. With https its cookies
     are never sent in clear; signing in by an issuer needs it."""
     oidc_issuer: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
     """OpenID Connect issuer that people sign in at; the gateway has to trust its tokens

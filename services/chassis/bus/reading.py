@@ -50,6 +50,8 @@ class OrderedReader:
     stream: str
     subject: str
     start: int
+    headers_only: bool = False
+    """Leaves the bodies where they are."""
 
     async def messages(self) -> AsyncGenerator[StoredMessage, None]:
         """Endless; over restarts of the server as well."""
@@ -81,6 +83,7 @@ class OrderedReader:
                     "mem_storage": True,
                     "num_replicas": 1,
                     "inactive_threshold": int(_INACTIVE_S * 1e9),
+                    "headers_only": self.headers_only,
                 },
             },
         )

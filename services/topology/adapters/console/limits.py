@@ -26,10 +26,20 @@ class Limit:
 
     def takes(self, key: str) -> bool:
         """Counts one more try, if there is room for it."""
+        if not self.has_room(key):
+            return False
+        self.count(key)
+        return True
+
+    def has_room(self, key: str) -> bool:
+        return self._left(key) + 1 <= self.most
+
+    def count(self, key: str) -> None:
+        """Counts a try that was let through."""
+        self._used[key] = (self._left(key) + 1, self.clock())
+
+    def _left(self, key: str) -> float:
+        """Tries that count still."""
         now = self.clock()
         used, since = self._used.get(key, (0.0, now))
-        left = max(0.0, used - (now - since) * self.most / self.period_s)
-        if left + 1 > self.most:
-            return False
-        self._used[key] = (left + 1, now)
-        return True
+        return max(0.0, used - (now - since) * self.most / self.period_s)

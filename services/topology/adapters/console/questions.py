@@ -8,7 +8,7 @@ holds for a moment, and a question that is under way is not asked twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ _LONGEST = 4_000
 
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
 """Service, verb, question."""
+Tell = Callable[[], Awaitable[Any]]
 
 
 @dataclass(slots=True)
@@ -38,16 +39,19 @@ class Questions:
     """Asks, and holds what was answered for a moment."""
 
     ask: Ask
+    own: Mapping[str, Tell] = field(default_factory=dict)
+    """Questions that this process answers itself, by their names."""
     _held: dict[tuple[str, bytes], tuple[float, asyncio.Future[bytes]]] = field(
         default_factory=dict
     )
 
     async def answer(self, name: str, text: str) -> bytes:
         """The answer as JSON; raises what the service answered with."""
-        if name not in ANSWERED:
+        known = ANSWERED | self.own.keys()
+        if name not in known:
             raise MalformedRequest(
                 f"{shortened(name)!r} is not asked for a browser",
-                remedy=f"ask one of {', '.join(sorted(ANSWERED))}, or use `nats req`",
+                remedy=f"ask one of {', '.join(sorted(known))}, or use `nats req`",
             )
         question = _question(text)
         key = (name, orjson.dumps(question, option=orjson.OPT_SORT_KEYS))
@@ -61,6 +65,8 @@ class Questions:
         return await asyncio.shield(held[1])
 
     async def _asked(self, name: str, question: dict[str, Any]) -> bytes:
+        if name in self.own:
+            return orjson.dumps(await self.own[name]())
         service, _, verb = name.partition(".")
         return orjson.dumps(await self.ask(service, verb, question))
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ _TOKEN_LIVES_S = 12 * 3600
 _ATTEMPT_LIVES_S = 600
 _SIGN_INS = (10, 60.0)
 _WRITES = (60, 60.0)
+"""So many in so many seconds, from one address."""
 POSTS = frozenset({"/api/session", "/api/session/end", "/api/write"})
 
 Carry = Callable[[str, dict[str, Any], str], Awaitable[Any]]
@@ -72,13 +74,14 @@ class Sessions:
 
     async def begin(self, request: web.Request) -> web.Response:
         """Takes a token that somebody has, once the gateway has said that it holds."""
-        self._require_room(self._sign_ins, request)
+        self._require_room(request)
         token = (await _posted(request)).get("token")
         if not isinstance(token, str) or not token.strip():
             raise MalformedRequest("there is no token", remedy='send {"token": TEXT}')
         token = token.strip()
         self._require_short(token)
-        told = await self.carry("whoami", {}, f"Bearer {token}")
+        with self._counted(request):
+            told = await self.carry("whoami", {}, f"Bearer {token}")
         response = _json(told)
         self._keep(response, token, lives_s=_TOKEN_LIVES_S)
         return response
@@ -93,7 +96,6 @@ class Sessions:
     async def leave(self, request: web.Request) -> web.Response:
         """To the issuer, with what the browser has to bring back in a cookie of its own."""
         issuer = self._issuer()
-        self._require_room(self._sign_ins, request)
         attempt = Attempt.fresh(_way_back(request.query.get("back", "/")))
         address = await issuer.address(attempt)
         response = web.Response(status=303, headers={"Location": address})
@@ -105,9 +107,10 @@ class Sessions:
     async def come_back(self, request: web.Request) -> web.Response:
         """From the issuer, with a code for the token."""
         issuer = self._issuer()
-        self._require_room(self._sign_ins, request)
-        attempt = _read_attempt(request.cookies.get(self._attempt_cookie, ""))
-        token, ends = await issuer.token(attempt, dict(request.query))
+        self._require_room(request)
+        with self._counted(request):
+            attempt = _read_attempt(request.cookies.get(self._attempt_cookie, ""))
+            token, ends = await issuer.token(attempt, dict(request.query))
         self._require_short(token)
         response = web.Response(status=303, headers={"Location": attempt.back})
         self._set(response, self._attempt_cookie, "", lives_s=0, same_site="Lax")
@@ -125,7 +128,8 @@ class Sessions:
                 cause="the browser brings no token",
                 remedy="sign in; the gateway says who may what",
             )
-        self._require_room(self._writes, request)
+        if not self._writes.takes(request.remote or ""):
+            raise self._too_often(self._writes, request)
         asked = await _posted(request)
         name, question = asked.get("name"), asked.get("question")
         if not isinstance(name, str) or not isinstance(question, dict):
@@ -188,11 +192,24 @@ class Sessions:
             )
         return self.issuer
 
-    def _require_room(self, limit: Limit, request: web.Request) -> None:
-        if not limit.takes(request.remote or ""):
-            raise TooManyTries(
-                f"more than {limit.most} tries in {limit.period_s:.0f} s from {request.remote}"
-            )
+    def _require_room(self, request: web.Request) -> None:
+        """For one more sign-in: those that failed count, so that a team behind one address is not
+        kept out by itself."""
+        if not self._sign_ins.has_room(request.remote or ""):
+            raise self._too_often(self._sign_ins, request)
+
+    @contextmanager
+    def _counted(self, request: web.Request) -> Iterator[None]:
+        try:
+            yield
+        except NotAuthenticated:
+            self._sign_ins.count(request.remote or "")
+            raise
+
+    def _too_often(self, limit: Limit, request: web.Request) -> TooManyTries:
+        return TooManyTries(
+            f"more than {limit.most} tries in {limit.period_s:.0f} s from {request.remote}"
+        )
 
     def _require_short(self, token: str) -> None:
         if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():

@@ -36,7 +36,7 @@ export function SignIn() {
         <label>Token <input id="token" type="password" value={token} autocomplete="off" required
           onInput={(event) => setToken(event.currentTarget.value)} /></label>
         <p class="soft"><code>make up</code> prints one for this machine; <code>python -m services.gateway.door NAME</code> makes one.</p>
-        {problem.value !== null && <Failed failure={problem.value} />}
+        {problem.value !== null && <Failed failure={problem.value} isPart />}
         <p class="buttons"><button type="submit" disabled={isBusy}>Sign in</button>
           <button type="button" onClick={() => { isSigningIn.value = false; }}>Close</button></p>
       </form>
@@ -91,7 +91,7 @@ function Confirm({ verb, name, question, children, done, close }: Omit<ActionPro
     <Dialog title={verb} close={close}>
       {children}
       <p class="soft">As {me.value?.identity}; it is kept in the audit.</p>
-      {failure !== null && <Failed failure={failure} />}
+      {failure !== null && <Failed failure={failure} isPart />}
       <p class="buttons"><button type="button" class="primary" disabled={isBusy} onClick={go}>{verb}</button>
         <button type="button" onClick={close} autofocus>Leave it</button></p>
     </Dialog>

@@ -13,6 +13,13 @@ export function rate(perSecond: number): string {
   return `${perSecond >= 100 ? COUNT.format(perSecond) : FINE.format(perSecond)} /s`;
 }
 
+export function size(bytes: number): string {
+  for (const [unit, factor] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) {
+    if (bytes >= factor) return `${FINE.format(bytes / factor)} ${unit}`;
+  }
+  return `${COUNT.format(bytes)} B`;
+}
+
 export function percent(value: number | null): string {
   if (value === null) return "–";
   const text = value > 0 && value < 0.1 ? "< 0.1" : value > 99.9 && value < 100 ? "> 99.9" : FINE.format(value);

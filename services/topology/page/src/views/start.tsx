@@ -98,7 +98,7 @@ function Form() {
               {about && <p class="soft">{about.description}</p>}
               {about?.slot === "mesh" && <p>It changes the mesh itself: until it has ended, no other one of its kind begins there.</p>}
               {verb === "delete" && <p>What it made is removed.</p>}
-              {kind === "custom" && body && verb === "apply" && <Plan body={body} cluster={[...chosen][0] ?? ""} namespace={namespace} />}
+              {kind === "custom" && body && verb === "apply" && may("translator.translate") && <Plan body={body} cluster={[...chosen][0] ?? ""} namespace={namespace} />}
             </Action>
             : <button type="button" disabled>Start</button>}
         </p>
@@ -115,7 +115,7 @@ function Plan({ body, cluster, namespace }: { body: string; cluster: string; nam
     write<Translated>("translator.translate", { manifest: body, cluster, ...(namespace && { namespace }) }).then(
       setTold, (error) => setFailure(error instanceof Failure ? error : null));
   }, []);
-  if (failure !== null) return <Failed failure={failure} />;
+  if (failure !== null) return <Failed failure={failure} isPart />;
   if (told === null) return <p class="soft" role="status">Asking what becomes of it…</p>;
   const objects = (told.objects ?? []) as { kind?: string; metadata?: { name?: string; namespace?: string } }[];
   return (

@@ -25,6 +25,7 @@ export const VIEWS: readonly View[] = [
   { at: "graph", title: "Graph", isListed: true, topics: ["operations"], load: () => import("./graph") },
   { at: "findings", title: "Findings", isListed: true, topics: ["operations", "troubles"], load: () => import("./findings") },
   { at: "drift", title: "Drift", isListed: true, topics: ["operations", "troubles"], load: () => import("./drift") },
+  { at: "bus", title: "Bus", isListed: true, topics: ["operations"], load: () => import("./bus") },
 ];
 
 // Beside the views: documents that the server makes.
