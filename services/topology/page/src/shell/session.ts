@@ -34,7 +34,7 @@ export const isKnown = (): boolean => Boolean(me.value?.identity);
 export const may = (question: string): boolean => me.value?.may?.includes(question) ?? false;
 
 export async function load(): Promise<void> {
-  const fromLink = /^#token=([\w-]+)$/.exec(location.hash)?.[1];
+  const fromLink = /^#token=([\w.-]+)$/.exec(location.hash)?.[1];
   if (fromLink !== undefined) {
     // Neither in the history nor to be sent on by mistake.
     history.replaceState(null, "", location.pathname + location.search);
