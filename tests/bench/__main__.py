@@ -62,6 +62,7 @@ class Bench:
     latencies: list[Latency] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
     throughputs: list[translations.Throughput] = field(default_factory=list)
+    events_per_s: float = 0.0
 
     async def run(self) -> None:
         await self.installs()
@@ -96,7 +97,7 @@ class Bench:
                 bar=0.8,
             ),
             Pair(
-                name="The same with a worker that was just started (nothing rendered yet)",
+                name="The same with a worker that was just started",
                 ours=cold,
                 theirs=their_fresh,
                 their_name=theirs,
@@ -209,6 +210,8 @@ class Bench:
                     lambda e=event: bool(self.meshery.of(e.operation))  # type: ignore[misc]
                 )
                 samples.append(self.meshery.of(event.operation)[0].at - began)
+        burst = self.scale.samples * _AT_ONCE // 10
+        self.events_per_s = burst / await self.many_events(burst)
         self.latencies.append(
             Latency(name="Progress event, worker to client", samples=samples, bar_p50_ms=4.0)
         )
@@ -380,6 +383,8 @@ class Bench:
             "| latency | p50 | p99 | samples | bar | |",
             "|---|---|---|---|---|---|",
             *(latency.row() for latency in self.latencies),
+            "",
+            f"A burst of events, from the worker to one client: {self.events_per_s:.0f} events/s.",
             "",
             "| memory | | bar | |",
             "|---|---|---|---|",

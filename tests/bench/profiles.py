@@ -171,7 +171,7 @@ def _repeated(
 def growth(*, folder: Path, seconds: float) -> list[str]:
     """How each work grows: the time of a part of it, beside that of one at the table's size."""
     lines = [
-        "| work | times the size | processor | of each part, beside size 1 | at a time | peak |",
+        "| work | times the size | processor | of each part, size 1 being 1 | at a time | peak |",
         "|---|---|---|---|---|---|",
     ]
     for name, work in WORKS.items():
@@ -308,7 +308,9 @@ PAGE = ROOT / "docs" / "reference" / "profiles.md"
 _METHOD = (
     "`make profile WORK=all` writes this page, `WORK=…` tells of a single work. Processor "
     "seconds of the process, without waiting for others. A share of a function holds all that it "
-    "calls, so the second tables do not add up to a hundred."
+    "calls, so the second tables do not add up to a hundred. `At a time` is how long a work "
+    "held its event loop at most; where that grows with the size it is Python's garbage collector, "
+    "which walks through all that there is each time that it has grown by a quarter."
 )
 _PART_S = 5.0
 """Of each work on the page."""

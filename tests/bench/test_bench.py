@@ -16,6 +16,7 @@ ROWS = (
     "10 VirtualServices in one manifest",
     "ApplyOperation accepted",
     "Progress event, worker to client",
+    "A burst of events",
     "gateway, peak",
     "lifecycle, peak",
     "ProcessOAM of one VirtualService",
