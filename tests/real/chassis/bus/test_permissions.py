@@ -212,7 +212,7 @@ REFUSED_PUBLISHES = {
         "cmd.lifecycle.acluster.mesh",
         "cmd.translator.acluster.apply.op",
         "$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle",
-        "$JS.API.CONSUMER.CREATE.EVT",
+        "$JS.API.CONSUMER.CREATE.AUDIT",
         "$JS.API.CONSUMER.CREATE.KV_credentials",
         "$JS.API.STREAM.MSG.GET.CMD",
         "evt.lifecycle.acluster.op",
