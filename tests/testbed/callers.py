@@ -40,12 +40,20 @@ class Caller:
     """A Deployment of one pod under an account of its own."""
 
     def __init__(
-        self, cluster: RealCluster, *, namespace: str, name: str = "caller", visits: str = ""
+        self,
+        cluster: RealCluster,
+        *,
+        namespace: str,
+        name: str = "caller",
+        visits: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        """`visits` is a URL that it asks for all the time, twenty times a second."""
+        """`visits` is a URL that it asks for all the time, twenty times a second; `labels` are
+        further ones of the pod."""
         self._cluster = cluster
         self.namespace = namespace
         self.name = name
+        self._labels = {"app": name, "version": "v1", **(labels or {})}
         self._arguments = ["get", f"-n={_ALL_DAY}", "-every=50ms", visits] if visits else ["pause"]
 
     def start(self) -> None:
@@ -121,7 +129,6 @@ class Caller:
         )
 
     def _deployment(self) -> dict[str, Any]:
-        labels = {"app": self.name, "version": "v1"}
         container = {"name": self.name, "image": STAND_IN_IMAGE, "args": self._arguments}
         pod = {
             "serviceAccountName": self.name,
@@ -134,7 +141,7 @@ class Caller:
             "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": {
                 "selector": {"matchLabels": {"app": self.name}},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
+                "template": {"metadata": {"labels": self._labels}, "spec": pod},
             },
         }
 

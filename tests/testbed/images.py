@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -24,22 +24,23 @@ _PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCRATCH = "tmp"
 
 
-def archive() -> Path:
-    """The archive with all images; it is made when it is not there yet."""
-    target = building.cache_folder() / "images" / f"{_digest()}.tar"
+def archive(images: Sequence[Image] = IMAGES, *, name: str = "images") -> Path:
+    """The archive with all these images; it is made when it is not there yet, in the folder `name`
+    of the cache."""
+    target = building.cache_folder() / name / f"{_digest(images)}.tar"
     if not target.exists():
         with building.build_lock():
             if not target.exists():
-                _write(target)
+                _write(images, target)
     return target
 
 
-def _digest() -> str:
+def _digest(images: Sequence[Image]) -> str:
     """Of the recipe, and of every program that goes in: a rebuilt one has another time."""
-    told = [asdict(image) for image in IMAGES]
+    told = [asdict(image) for image in images]
     times = [
         (path, os.stat(source).st_mtime_ns, os.stat(source).st_size)
-        for image in IMAGES
+        for image in images
         for path, source in _files(image)
         if isinstance(source, Path)
     ]
@@ -47,12 +48,12 @@ def _digest() -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _write(target: Path) -> None:
+def _write(images: Sequence[Image], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".images-") as file:
         layers: dict[str, str] = {}
         with tarfile.open(fileobj=file, mode="w") as out:
-            manifest = [_add(image, out, layers) for image in IMAGES]
+            manifest = [_add(image, out, layers) for image in images]
             _add_file(out, "manifest.json", json.dumps(manifest).encode())
         for former in target.parent.glob("*.tar"):
             former.unlink()

@@ -54,6 +54,7 @@ class Node:
         self.name = f"node-{self.number}"
         self.address = f"{_NETWORK}.{self.number}.2"
         self.pod_range = f"10.244.{self.number}.0/24"
+        self._starter = starter
         self._etc = self.folder / "etc"
         self._cgroup = ""
         unshare = ("--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child")
@@ -68,16 +69,19 @@ class Node:
         self.kube_proxy = starter("kube-proxy", self._inside("kube-proxy", self._proxy_flags()))
         self.coredns = starter("coredns", self._inside("coredns", self._dns_flags()))
         self.kubelet = starter("kubelet", self._inside("kubelet", self._kubelet_flags()))
-
-    @property
-    def processes(self) -> tuple[Process, ...]:
+        services = (self.kube_proxy, self.coredns, self.kubelet)
+        self.processes: tuple[Process, ...] = (self.namespaces, self.containerd, *services)
         """In the order of their start; all others end with the first."""
-        return self.namespaces, self.containerd, self.kube_proxy, self.coredns, self.kubelet
 
     def in_network(self, command: Sequence[str]) -> list[str]:
         """The command line of a program in the node's network, and else on the machine."""
         enter = f'exec nsenter --net="/proc/$(cat {self._pid_file})/ns/net" "$@"'
         return ["/bin/sh", "-c", enter, "sh", *command]
+
+    @property
+    def serving(self) -> str:
+        """Name of the pair of keys by which its kubelet is known to whoever asks it."""
+        return f"kubelet-{self.name}"
 
     # --- start and end ----------------------------------------------------------------------------
 
@@ -102,16 +106,33 @@ class Node:
         _write(self._etc / "cni" / "10-bed.conflist", self._cni())
         (self._etc / "containerd.toml").write_text(self._containerd_config())
         self.containerd.start()
-        client = [str(building.binary("ctr")), f"--address={_SOCKET}", "--namespace=k8s.io"]
         wait_until(
-            lambda: self._enter(*client, "version").returncode == 0,
+            lambda: self._ctr("version").returncode == 0,
             timeout_s=_START_TIMEOUT_S,
             what="containerd to answer",
             processes=[self.namespaces, self.containerd],
         )
-        done = self._enter(*client, "images", "import", str(images.archive()))
+        self.take_in(images.archive())
+
+    def take_in(self, archive: Path) -> None:
+        """Gives containerd the images of an archive, under the names that stand in it."""
+        done = self._ctr("images", "import", str(archive))
         if done.returncode != 0:
             raise BedError(f"the node does not take its images: {done.stderr.strip()[-500:]}")
+
+    def kill_container(self, ident: str) -> None:
+        """SIGKILL for all processes of a container, whose id Kubernetes tells in a pod's status."""
+        done = self._ctr("tasks", "kill", "--signal=SIGKILL", "--all", ident)
+        if done.returncode != 0:
+            raise BedError(f"{ident} could not be killed: {done.stderr.strip()}")
+
+    def start_policies(self, *, kubeconfig: Path) -> None:
+        """Has NetworkPolicies decide what reaches the node's pods, and what these reach; the node
+        must be registered. Before this everything is let through."""
+        flags = [str(kubeconfig), self.name, SERVICE_RANGE]
+        policies = self._starter("network-policies", self._inside("network-policies", flags))
+        policies.start()
+        self.processes = (*self.processes, policies)
 
     def start_services(self, *, kubeconfig: Path, node_kubeconfig: Path, keys: Path) -> None:
         """Starts what works against an API server that is ready; kubelet registers the node."""
@@ -174,6 +195,10 @@ class Node:
         path = f"PATH={binary.parent}:/usr/sbin:/usr/bin:/sbin:/bin"
         enter = f'exec nsenter --target="$(cat {self._pid_file})" {_ALL_NAMESPACES} "$@"'
         return ["/bin/sh", "-c", enter, "sh", _program("env"), path, str(binary), *flags]
+
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        client = (str(building.binary("ctr")), f"--address={_SOCKET}", "--namespace=k8s.io")
+        return self._enter(*client, *arguments)
 
     def _enter(self, *command: str) -> subprocess.CompletedProcess[str]:
         target = f"--target={self._pid}"
@@ -260,8 +285,8 @@ class Node:
                 "x509": {"clientCAFile": str(keys / "ca.crt")},
             },
             "authorization": {"mode": "AlwaysAllow"},
-            "tlsCertFile": str(keys / "kubelet.crt"),
-            "tlsPrivateKeyFile": str(keys / "kubelet.key"),
+            "tlsCertFile": str(keys / f"{self.serving}.crt"),
+            "tlsPrivateKeyFile": str(keys / f"{self.serving}.key"),
             "clusterDNS": [self.address],
             "clusterDomain": _DOMAIN,
             "resolvConf": str(self._etc / "resolv.conf"),

@@ -329,6 +329,21 @@ NODE_PROGRAMS: tuple[Program, ...] = (
         typical_seconds=120,
     ),
     Program(
+        # The bed's bridges let everything through; a cluster that is asked for it has this as well.
+        name="network-policies",
+        module="github.com/cloudnativelabs/kube-router/v2",
+        version="v2.1.0",
+        binaries={"network-policies": ""},
+        # What kubelet and CoreDNS have been compiled with already.
+        requires={
+            f"k8s.io/{name}": f"v0.{KUBERNETES_VERSION.split('.', 1)[1]}"
+            for name in ("api", "apimachinery", "client-go")
+        },
+        main_go=(SOURCES / "network-policies.go").read_text(),
+        ldflags="-s -w",
+        typical_seconds=60,
+    ),
+    Program(
         # Its main program is istiod for the upstream Envoy.
         name="pilot",
         module=_ISTIO_MODULE,
@@ -360,11 +375,13 @@ NODE_PACKAGES: tuple[str, ...] = (
     "nftables",
     "iptables",
     "conntrack",
+    "ipset",
     # What these need beyond glibc; a small machine may lack any of them.
     "libip4tc2",
     "libip6tc2",
     "libjansson4",
     "libedit2",
+    "libipset13",
     "libbsd0",
     "libmd0",
     "libmnl0",
@@ -508,6 +525,21 @@ IMAGES: tuple[Image, ...] = (
     _stand_in("quay.io/kiali/kiali:v2.27", ports="20001,9090", path="/opt/kiali/kiali"),
     _stand_in("docker.io/jaegertracing/jaeger:2.17.0", ports="13133,16686,4317,4318,9411"),
     _stand_in("docker.io/openzipkin/zipkin-slim:3.4.0", ports="9411"),
+)
+
+RELEASES_IMAGE = "docker.io/meshbus/istio-releases:1"
+
+RELEASES_IMAGES: tuple[Image, ...] = (
+    # Nothing runs in it: a pod has it as a volume, in place of what it would fetch.
+    Image(
+        name=RELEASES_IMAGE,
+        command=("/none",),
+        files={
+            f"/{ISTIO_VERSION}/bin/istioctl": "binary:istioctl",
+            f"/{ISTIO_VERSION}/manifests": "folder:istioctl/manifests",
+            f"/{ISTIO_VERSION}/samples": "folder:istioctl/samples",
+        },
+    ),
 )
 
 PACKAGES: tuple[Package, ...] = (

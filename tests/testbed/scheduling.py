@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import building, obstacles, packages
+from tests.testbed import building, obstacles, packages, processes, shipped
 
 BEDS = ("real_cluster", "istio_cluster", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
@@ -91,6 +91,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _build_once()
     if "nodes_built" in getattr(item, "fixturenames", ()):
         _build_nodes_once()
+    if "images_built" in getattr(item, "fixturenames", ()):
+        _build_images_once()
     with _turn(item):
         return (yield)
 
@@ -107,6 +109,13 @@ def _build_nodes_once() -> None:
     if not obstacles.obstacle():
         with contextlib.suppress(building.BuildError, packages.PackageMissing):
             building.build_nodes()
+
+
+@cache
+def _build_images_once() -> None:
+    if not obstacles.obstacle():
+        with contextlib.suppress(packages.PackageMissing, processes.BedError):
+            shipped.archives()
 
 
 @contextlib.contextmanager

@@ -110,3 +110,11 @@ class Helm:
 def of_kind(objects: list[Object], kind: str) -> dict[str, Object]:
     """The objects of a kind, by name."""
     return {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == kind}
+
+
+def lag(answer: Object, named: Mapping[str, str]) -> int:
+    """What KEDA's scaler `nats-jetstream` makes of `/jsz`: it waits for, and it works on."""
+    [account] = [a for a in answer["account_details"] if a["name"] == named["account"]]
+    [stream] = [s for s in account["stream_detail"] if s["name"] == named["stream"]]
+    [consumer] = [c for c in stream["consumer_detail"] if c["name"] == named["consumer"]]
+    return int(consumer["num_pending"]) + int(consumer["num_ack_pending"])

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 from services.chassis.bus.connection import connect
 from services.perf.adapters.subjects import shard_command
-from tests.real.deploy.charts import Object, of_kind
+from tests.real.deploy.charts import Object, lag, of_kind
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
-
-
-def lag(answer: dict[str, Any], named: dict[str, str]) -> int:
-    """What KEDA's scaler `nats-jetstream` makes of `/jsz`: it waits for, and it works on."""
-    [account] = [a for a in answer["account_details"] if a["name"] == named["account"]]
-    [stream] = [s for s in account["stream_detail"] if s["name"] == named["stream"]]
-    [consumer] = [c for c in stream["consumer_detail"] if c["name"] == named["consumer"]]
-    return int(consumer["num_pending"]) + int(consumer["num_ack_pending"])
 
 
 async def test_keda_sees_the_shards_that_wait(
