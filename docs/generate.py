@@ -52,6 +52,8 @@ from services.gateway.settings import GatewaySettings
 from services.lifecycle.applications.samples import APPLICATIONS, Application
 from services.lifecycle.operations import INJECTION, MESH, ROLLOUT
 from services.lifecycle.settings import LifecycleSettings
+from services.perf.comparison.baselines import BaselineRecord
+from services.perf.comparison.comparing import Comparison
 from services.perf.operations.gate import GATE
 from services.perf.operations.loadtest import TEST
 from services.perf.runs.store import RunRecord
@@ -497,6 +499,8 @@ def _schema() -> str:
         Report,
         ShardResult,
         RunRecord,
+        BaselineRecord,
+        Comparison,
     )
     schemas = {model.__name__: model.model_json_schema() for model in models}
     return json.dumps(schemas, indent=2, sort_keys=True) + "\n"

@@ -358,6 +358,10 @@ TOPOLOGY = User(
                 ("ask", "carry what he asks of another service there"),
             )
         ),
+        Right("mesh.perf.status", "the console's runs, as they go on"),
+        Right("mesh.perf.results", "what a run measured, for the console"),
+        Right("mesh.perf.compare", "runs beside others, for the console"),
+        Right("mesh.perf.baselines", "what runs are held against, for the console"),
         _audit("topology"),
         _verify(),
     ),

@@ -30,6 +30,7 @@ from services.perf.definitions.allowance import Allowance
 from services.perf.definitions.reading import read_test
 from services.perf.measurements.measurements import Measurement
 from services.perf.operations.loadtest import TEST
+from services.perf.results.curves import curves
 from services.perf.results.exports import hdr_log, hgrm
 from services.perf.results.fortio import fortio_result
 from services.perf.results.smp import smp_result
@@ -42,7 +43,8 @@ _MOST_COMPARED = 20
 """Runs of a side: each takes milliseconds and is read whole."""
 _TEXT = "test"
 _RUN = '{"run": ID}'
-FORMATS = ("fortio", "smp", "measurement", "hdr", "hgrm", "html", "png")
+_MOST_LISTED = 1_000
+FORMATS = ("fortio", "smp", "measurement", "curves", "hdr", "hgrm", "html", "png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Answers:
                 text_field=_TEXT,
                 changes=True,
             ),
-            Query("status", f"{_RUN}; without one, all runs", self.status),
+            Query("status", f'{_RUN} or {{"limit": 20}}', self.status),
             Query("cancel", _RUN, self.cancel, changes=True),
             Query("results", f'{{"run": ID, "format": {" | ".join(FORMATS)}}}', self.read),
             Query(
@@ -75,6 +77,7 @@ class Answers:
                 '"paired": false, "threshold": 0.1}',
                 self.compare,
             ),
+            Query("baselines", "{}", self.baselines),
         ]
 
     async def run(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -110,11 +113,13 @@ class Answers:
         return {"run": work_run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The record of a run; without an id, those of all runs in the store."""
+        """The record of a run; without an id, those of the newest runs."""
         run = _token(asked, "run")
         if not run:
+            limit = _limit(asked)
             runs = await self.store.runs()
-            return {"runs": [record.model_dump(mode="json") for record in runs]}
+            found = [record.model_dump(mode="json", exclude={"curve"}) for record in runs[:limit]]
+            return {"runs": found, "more": len(runs) > limit}
         record = await self._record(run)
         return record.model_dump(mode="json")
 
@@ -145,6 +150,8 @@ class Answers:
                 return smp_result(measurement, details_uri=uri)
             case "measurement":
                 return measurement.model_dump(mode="json")
+            case "curves":
+                return await asyncio.to_thread(curves, measurement)
             case "hdr" | "hgrm":
                 text = await asyncio.to_thread(hdr_log if form == "hdr" else hgrm, measurement)
             case "html":
@@ -176,6 +183,12 @@ class Answers:
             compare, before, after, threshold=float(threshold), is_paired=is_paired
         )
         return {**comparison.model_dump(mode="json"), "told": comparison.text()}
+
+    async def baselines(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The baselines that runs are held against, the last changed first."""
+        records = await self.store.baseline_records()
+        newest = sorted(records, key=lambda record: record.stored, reverse=True)[:_MOST_LISTED]
+        return {"baselines": [record.model_dump(mode="json") for record in newest]}
 
     async def _side(self, asked: dict[str, Any], field: str) -> list[Measurement]:
         named = asked.get(field, "")
@@ -210,6 +223,15 @@ class Answers:
         if measurement is None:
             raise RunUnknown(f"there is no result of a run {run}")
         return measurement
+
+
+def _limit(asked: dict[str, Any]) -> int:
+    limit = asked.get("limit", _MOST_LISTED)
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_LISTED:
+        raise MalformedRequest(
+            "limit is no number of runs", remedy=f"send a number from 1 to {_MOST_LISTED}"
+        )
+    return limit
 
 
 def _token(asked: dict[str, Any], name: str) -> str:

@@ -37,7 +37,7 @@ from services.perf.runs.assignments import Assignments, StepOutcome, Timeouts
 from services.perf.runs.conductor import Conductor
 from services.perf.runs.saturation import Search, judge
 from services.perf.runs.sharding import shards
-from services.perf.runs.store import RunRecord, RunState, RunStore, Step
+from services.perf.runs.store import RunRecord, RunState, RunStore, Sample, Step
 from services.perf.runs.summing import measured_by, requests_in, time_of
 from services.perf.runs.wire import Channels
 from services.perf.runs.work import Mesh, Work
@@ -46,6 +46,8 @@ from services.perf.telemetry.correlation import correlate
 _FACTS_WITHIN_S = 10.0
 _MOST_UNSURE_STEPS = 2
 _RECENT_INTERVALS = 5
+_MOST_SAMPLES = 240
+_MOST_CODES = 8
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,8 @@ class _Run:
     assignments: Assignments | None = None
     """Of the running step."""
     steps: int = 0
+    curve: list[Sample] = field(default_factory=list)
+    """Of the running step; thinned out when it grows long."""
 
     def status(self, now: float) -> RunRecord:
         """The record with the counts of earlier steps and the reports of the running one."""
@@ -83,8 +87,29 @@ class _Run:
                 "failed": step.failed,
                 "rate": round(recent.durations.count / span_s, 1) if is_known else None,
                 "p99_ms": recent.durations.percentile_us(99) / 1000 if is_known else None,
+                "codes": dict(recent.codes.most_common(_MOST_CODES)),
+                "curve": self.curve,
             }
         )
+
+    def note(self, status: RunRecord) -> RunRecord:
+        """Adds where the run is to its curve; returns the status with it."""
+        if status.rate is None or status.p99_ms is None or self.assignments is None:
+            return status
+        recent = self.assignments.recent(_RECENT_INTERVALS)
+        sample = Sample(
+            at_s=status.elapsed_s,
+            rate=status.rate,
+            p50_ms=recent.durations.percentile_us(50) / 1000,
+            p99_ms=status.p99_ms,
+            failed=status.failed,
+        )
+        if self.curve and sample.at_s < self.curve[-1].at_s:
+            self.curve = []  # of the step before
+        self.curve = [*self.curve, sample]
+        if len(self.curve) > _MOST_SAMPLES:
+            self.curve = self.curve[::2]
+        return status.model_copy(update={"curve": self.curve})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +287,7 @@ class Runs:
             noted = loop.time()
             while True:
                 await asyncio.sleep(1.0)
-                status = running.status(self.clock())
+                status = running.note(running.status(self.clock()))
                 try:
                     await self.store.save_run(status)
                 except BusUnavailable as error:

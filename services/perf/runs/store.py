@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import zlib
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from services.perf.results.fortio import fortio_result
 from services.perf.runs.wire import ShardResult
 
 M = TypeVar("M", bound=Message)
+_READ_AT_ONCE = 64
 
 
 class RunState(StrEnum):
@@ -40,6 +42,18 @@ class RunState(StrEnum):
     @property
     def is_final(self) -> bool:
         return self in (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+
+
+class Sample(Piece):
+    """How a run went at one moment, over the seconds before it."""
+
+    at_s: float
+    """Seconds after the start of the step."""
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    """Since the start."""
 
 
 class RunRecord(Message):
@@ -68,6 +82,10 @@ class RunRecord(Message):
     """Over the last seconds; of an ended run over all of it. None while it is not known."""
     p99_ms: float | None = None
     """The same."""
+    codes: dict[str, int] = Field(default_factory=dict)
+    """Answers of the last seconds by code, while it runs."""
+    curve: list[Sample] = Field(default_factory=list)
+    """How it went until now, oldest first, while it runs; then the result has all of it."""
     missing: list[MissingShard] = Field(default_factory=list)
     result: str = ""
     """Name of the result's object in the bucket `perf`."""
@@ -161,11 +179,13 @@ class RunStore:
 
     async def runs(self) -> list[RunRecord]:
         """All runs in the store, newest first."""
+        keys = [key for key in await self.state.keys() if key.startswith("run.")]
+        records = Records(self.state, RunRecord)
         found = []
-        for key in await self.state.keys():
-            if key.startswith("run."):
-                stored = await Records(self.state, RunRecord).get(key)
-                found += [stored[0]] if stored else []
+        for start in range(0, len(keys), _READ_AT_ONCE):
+            chunk = keys[start : start + _READ_AT_ONCE]
+            stored = await asyncio.gather(*(records.get(key) for key in chunk))
+            found += [each[0] for each in stored if each]
         return sorted(found, key=lambda record: record.asked, reverse=True)
 
     async def step(self, run: str, number: int) -> Step | None:
