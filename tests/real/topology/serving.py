@@ -31,6 +31,7 @@ from services.topology.feed.followers import Numbered
 from services.topology.feed.views import ClusterView, Views
 from services.topology.handlers import Handlers
 from services.topology.reports import compliance
+from tests.real.topology.measured import Perf
 from tests.real.topology.samples import CLUSTER
 from tests.testbed import loopback
 
@@ -65,7 +66,7 @@ class Past:
 
 @dataclass(slots=True)
 class Asked:
-    """What the gateway answers."""
+    """What the gateway and perf answer."""
 
     operations: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Asked:
     """By their tokens: what `mesh.gateway.whoami` says of them."""
     done: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """Who had what done."""
+    perf: Perf = field(default_factory=Perf)
 
     async def ask(self, service: str, verb: str, question: dict[str, Any]) -> Any:
         self.questions.append((f"{service}.{verb}", question))
@@ -83,6 +85,8 @@ class Asked:
             case "gateway", "events":
                 found = [e for e in self.events if e.operation == question["operation"]]
                 return {"events": [e.model_dump(mode="json") for e in found], "left_out": 0}
+            case "perf", _:
+                return await self.perf.ask(verb, question)
         raise AssertionError(f"the page asks no {service}.{verb}")
 
     async def carry(self, verb: str, question: dict[str, Any], authorization: str) -> Any:

@@ -22,6 +22,10 @@ ANSWERED = frozenset(
         "gateway.clusters",
         "gateway.events",
         "gateway.operations",
+        "perf.baselines",
+        "perf.compare",
+        "perf.results",
+        "perf.status",
     }
 )
 """`<service>.<verb>`; whoever reaches the page may ask them."""

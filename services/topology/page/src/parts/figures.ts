@@ -50,3 +50,16 @@ export function duration(seconds: number): string {
 export function plural(number: number, one: string, several = `${one}s`): string {
   return `${count(number)} ${number === 1 ? one : several}`;
 }
+
+// A time of an answer, with three digits.
+export function millis(value: number | null | undefined): string {
+  if (value === null || value === undefined) return "–";
+  if (value >= 10_000) return `${FINE.format(value / 1000)} s`;
+  return `${value >= 100 ? COUNT.format(value) : Number(value.toPrecision(3)).toString()} ms`;
+}
+
+// A share as a change: with its sign, and of shares themselves in points.
+export function change(share: number, unit = "%"): string {
+  const text = FINE.format(Math.abs(share) * 100);
+  return `${text === "0" ? "" : share > 0 ? "+" : "−"}${text} ${unit}`;
+}

@@ -26,6 +26,7 @@ export const VIEWS: readonly View[] = [
   { at: "findings", title: "Findings", isListed: true, topics: ["operations", "troubles"], load: () => import("./findings") },
   { at: "drift", title: "Drift", isListed: true, topics: ["operations", "troubles"], load: () => import("./drift") },
   { at: "bus", title: "Bus", isListed: true, topics: ["operations"], load: () => import("./bus") },
+  { at: "performance", title: "Performance", isListed: true, topics: ["operations"], load: () => import("./performance") },
 ];
 
 // Beside the views: documents that the server makes.
