@@ -1,0 +1,91 @@
+"""A rollout on a real mesh: sidecars and the gateway move to the new revision, and back again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tests.testbed.bodies import options
+from tests.testbed.callers import Caller
+from tests.testbed.meshery import Meshery
+from tests.testbed.realclusters import RealCluster
+from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.stack import Stack
+from tests.testbed.waiting import eventually
+
+_NEXT, _DEFAULT = "rolled", "default"
+_STATUS = "sidecar.istio.io/status"
+_WITHIN_S = 300.0
+
+
+async def test_sidecars_and_gateway_move_and_come_back(
+    stack: Stack, meshery: Meshery, mesh: RealCluster, injected: str, caller: Caller
+) -> None:
+    assert _revisions(mesh, injected) == {_DEFAULT}
+    spec = {"version": ISTIO_VERSION, "gate": {"proxiesInSync": 1.0, "windowSeconds": 5}}
+    rolling = {"apiVersion": "meshbus.io/v1", "kind": "RolloutOptions"}
+    body = json.dumps({**rolling, "spec": {**spec, "soakSeconds": 3600}})
+    rollout = await meshery.apply("istio-rollout", body=f"{body}\n---\n{options(revision=_NEXT)}\n")
+
+    async def stands(**wanted: Any) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+
+        async def says() -> bool:
+            nonlocal told
+            told = await _asked(stack, "rollout", rollout)
+            assert wanted.get("stage") == "over" or told["state"] != "stopped", told
+            return all(told[name] == value for name, value in wanted.items())
+
+        await eventually(says, what=f"the rollout to say {wanted}", within_s=_WITHIN_S)
+        return told
+
+    # The gate has held by the proxies' own word: all are in sync with the new control plane.
+    await stands(stage="soak")
+    assert _revisions(mesh, injected) == {_NEXT}
+    assert _of_gateway(mesh) == {_NEXT}
+
+    await _asked(stack, "rolloutabort", rollout)
+    told = await stands(stage="over")
+    assert [one["state"] for one in told["clusters"]] == ["rolled back"]
+    await eventually(
+        lambda: _revisions(mesh, injected) | _of_gateway(mesh) == {_DEFAULT},
+        what="all sidecars to be the old revision's",
+        within_s=_WITHIN_S,
+    )
+    assert f"istiod-{_NEXT}" not in mesh.kubectl("get", "pods", "--namespace=istio-system")
+    # What is there is what the install made: nothing is left to be mended.
+    again = await meshery.run("istio", version=ISTIO_VERSION)
+    assert not again.failed, again.event
+    assert " 0 pruned" in again.event.details
+
+
+async def _asked(stack: Stack, verb: str, rollout: str) -> dict[str, Any]:
+    question = json.dumps({"rollout": rollout})
+    text = await asyncio.to_thread(
+        stack.nats_cli, "req", "--raw", f"mesh.lifecycle.{verb}", question
+    )
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def _revisions(mesh: RealCluster, namespace: str) -> set[str]:
+    """The revisions whose istiods injected the sidecars of a namespace."""
+    found = mesh.api.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    return {
+        json.loads(pod["metadata"]["annotations"][_STATUS])["revision"]
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"]
+        and _STATUS in (pod["metadata"].get("annotations") or {})
+    }
+
+
+def _of_gateway(mesh: RealCluster) -> set[str]:
+    """The revisions of the gateway's pods, which have their proxy from the install itself."""
+    selector = "labelSelector=app%3Distio-ingressgateway"
+    found = mesh.api.request("GET", f"/api/v1/namespaces/istio-system/pods?{selector}")["items"]
+    return {
+        pod["metadata"]["labels"]["istio.io/rev"]
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"]
+    }
