@@ -28,6 +28,9 @@ from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.waiting import eventually
 
+pytestmark = pytest.mark.full
+"""The images are built anew after each change of a service, which takes minutes."""
+
 _WITHIN = timedelta(seconds=20)
 _DONE_WITHIN_S = 240.0
 _HELD = "meshbus.test/held"
@@ -191,7 +194,6 @@ async def test_an_operation_ends_once_whoever_is_killed(
     await let_go(home, meshery, operation, "killed")
 
 
-@pytest.mark.full
 async def test_workers_that_the_queue_asks_for_share_a_load(
     home: Charted, callers: Mapping[str, Caller]
 ) -> None:
@@ -234,7 +236,6 @@ async def test_workers_that_the_queue_asks_for_share_a_load(
     kubectl(*scale, "--replicas=1")
 
 
-@pytest.mark.full
 async def test_an_operation_ends_once_over_the_drain_of_every_node(
     home: Charted, home_mesh: str, meshery: Meshery
 ) -> None:
