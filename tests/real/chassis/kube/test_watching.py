@@ -47,7 +47,9 @@ async def test_state_and_then_each_change(
 
 async def test_empty_collection_is_listed_as_such(client: KubeClient, namespace: str) -> None:
     async with watching_into(client, config_maps(namespace), labelSelector=OURS) as cache:
-        assert cache.changes[0] == Change(ChangeType.LISTED, {}, ())
+        first = cache.changes[0]
+        assert first == Change(ChangeType.LISTED, {}, (), version=first.version)
+        assert first.version
 
 
 async def test_long_collections_come_page_by_page(
