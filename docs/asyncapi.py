@@ -41,6 +41,12 @@ from services.chassis.messages.models import VERSION
 from services.gateway.queries import PASSED_ON, Apply
 from services.gateway.queries import Answers as GatewayAnswers
 from services.lifecycle.queries import Answers as LifecycleAnswers
+from services.lifecycle.rollouts.records import (
+    ClaimRecord,
+    PartRecord,
+    RolloutRecord,
+    WishRecord,
+)
 from services.perf.adapters import subjects as perf_subjects
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.queries import Answers as PerfAnswers
@@ -462,6 +468,10 @@ _MODELS: tuple[type[BaseModel], ...] = (
     RunRecord,
     GateRecord,
     BaselineRecord,
+    RolloutRecord,
+    PartRecord,
+    WishRecord,
+    ClaimRecord,
     *_QUESTIONS.values(),
     ClusterFacts,
 )

@@ -45,8 +45,8 @@ from services.lifecycle.rollouts.records import (
     PartRecord,
     RolloutPart,
     RolloutRecord,
+    RolloutStep,
     Stage,
-    Step,
 )
 from services.lifecycle.rollouts.store import Store
 
@@ -61,7 +61,7 @@ _ALL_EVERY_S = 5.0
 _AGAIN_AFTER_S = 10.0
 """A step without an answer is queued again; the queue refuses it as long as the first is there."""
 _PUBLISH_WITHIN = timedelta(seconds=10)
-_UNSTOPPABLE = frozenset({Step.REMOVE, Step.BACK, Step.END})
+_UNSTOPPABLE = frozenset({RolloutStep.REMOVE, RolloutStep.BACK, RolloutStep.END})
 
 Judge = Callable[[GateOptions, Sequence[RolloutPart], str], Awaitable[Verdict]]
 """Asks the gate about clusters that moved to a version."""

@@ -22,8 +22,8 @@ from services.lifecycle.rollouts.records import (
     PartRecord,
     RolloutPart,
     RolloutRecord,
+    RolloutStep,
     Stage,
-    Step,
     WishRecord,
 )
 
@@ -39,7 +39,7 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
     ),
     "manifest": (Stage.PRECHECK, Stage.APPLY, Stage.GATE, Stage.SOAK),
 }
-_STEP_OF = {stage: Step(stage.value) for stage in Stage if stage.value in list(Step)}
+_STEP_OF = {stage: RolloutStep(stage.value) for stage in Stage if stage.value in list(RolloutStep)}
 JUDGED = frozenset({Stage.GATE, Stage.SOAK})
 """Stages in which the gate is asked."""
 
@@ -82,7 +82,7 @@ def decide(record: RolloutRecord, options: RolloutOptions, seen: Seen) -> Rollou
 
 def may_roll_back(part: RolloutPart) -> bool:
     """Whether the cluster's old revision is still there to go back to."""
-    return part.is_changed and part.fate is None and part.step is not Step.REMOVE
+    return part.is_changed and part.fate is None and part.step is not RolloutStep.REMOVE
 
 
 def judged_namespaces(names: Sequence[str]) -> list[str]:
@@ -118,7 +118,7 @@ class _Course:
                 self._answered(part, answer)
 
     def _ended(self, part: RolloutPart, error: ErrorReport | None) -> None:
-        was_given = part.step is Step.END
+        was_given = part.step is RolloutStep.END
         self._change(part, is_told=True, is_open=False)
         if was_given or part.fate is not None:
             return
@@ -135,19 +135,19 @@ class _Course:
             self._change(part, is_open=False, namespaces=names, left=answer.left)
             if answer.left:
                 return
-            if part.step is Step.BACK:
+            if part.step is RolloutStep.BACK:
                 self._change(part, fate=Fate.ROLLED_BACK)
-            elif part.step is Step.REMOVE:
+            elif part.step is RolloutStep.REMOVE:
                 self._change(part, fate=Fate.DONE)
-            elif part.step is Step.PRECHECK and answer.is_there:
+            elif part.step is RolloutStep.PRECHECK and answer.is_there:
                 self._change(part, fate=Fate.DONE)
                 self._note(f"{_named(part)} has {self.record.title} already", cluster=part.cluster)
             return
         error = answer.error or _report(RolloutStopped("the step failed without a word"))
         is_over = self.record.reason is not None or part.is_leaving
-        may_try = part.step is Step.BACK or not is_over
+        may_try = part.step is RolloutStep.BACK or not is_over
         if answer.is_retryable and part.tries < MOST_TRIES and may_try:
-            self._give(part, part.step or Step.PRECHECK, tries=part.tries + 1)
+            self._give(part, part.step or RolloutStep.PRECHECK, tries=part.tries + 1)
             self._note(
                 f"{part.step} of {_named(part)} is tried once more: {error.summary}",
                 cluster=part.cluster,
@@ -155,9 +155,9 @@ class _Course:
             )
             return
         self._change(part, is_open=False)
-        if part.step in (Step.BACK, Step.REMOVE):
+        if part.step in (RolloutStep.BACK, RolloutStep.REMOVE):
             self._change(part, fate=Fate.FAILED, reason=error)
-        if part.step is Step.BACK:
+        if part.step is RolloutStep.BACK:
             summary = f"{_named(part)} could not be rolled back: {error.summary}"
             self._note(summary, error.remedy, cluster=part.cluster, severity=Severity.WARN)
         elif not is_over:
@@ -200,7 +200,7 @@ class _Course:
                 self._advance()
         for part in list(self.parts.values()):
             if part.fate is not None and not part.is_told and not part.is_open:
-                self._give(part, Step.END)
+                self._give(part, RolloutStep.END)
         if self.record.stage is not Stage.GATHERING and all(p.is_told for p in self.parts.values()):
             self._set(stage=Stage.OVER, ended=self.seen.now)
 
@@ -221,7 +221,7 @@ class _Course:
             stage = self.record.stage
             active = self._active()
             if not active:
-                if any(p.is_open and p.step is not Step.END for p in self._of_wave()):
+                if any(p.is_open and p.step is not RolloutStep.END for p in self._of_wave()):
                     return
                 if not self._next_wave():
                     return
@@ -242,11 +242,13 @@ class _Course:
             else:
                 self._enter(course[course.index(stage) + 1])
 
-    def _carried_out(self, step: Step, active: list[RolloutPart]) -> bool:
+    def _carried_out(self, step: RolloutStep, active: list[RolloutPart]) -> bool:
         """Gives the step to those that have not had it; whether all have answered."""
         for part in active:
             if part.step is not step or (part.left and not part.is_open):
-                self._give(part, step, is_changed=part.is_changed or step is not Step.PRECHECK)
+                self._give(
+                    part, step, is_changed=part.is_changed or step is not RolloutStep.PRECHECK
+                )
         return not any(self.parts[part.cluster].is_open for part in active)
 
     def _judge(self, stage: Stage, active: list[RolloutPart]) -> bool:
@@ -330,9 +332,9 @@ class _Course:
 
     def _bring_back(self, parts: list[RolloutPart]) -> None:
         for part in parts:
-            is_new = part.step is not Step.BACK or part.left
+            is_new = part.step is not RolloutStep.BACK or part.left
             if part.fate is None and not part.is_open and is_new:
-                self._give(part, Step.BACK)
+                self._give(part, RolloutStep.BACK)
 
     # --- the rest -------------------------------------------------------------------------------
 
@@ -354,7 +356,12 @@ class _Course:
         return [part for part in self.parts.values() if part.fate is None]
 
     def _give(
-        self, part: RolloutPart, step: Step, *, tries: int = 1, is_changed: bool | None = None
+        self,
+        part: RolloutPart,
+        step: RolloutStep,
+        *,
+        tries: int = 1,
+        is_changed: bool | None = None,
     ) -> None:
         """Decides that the part takes this step now."""
         was = part.is_changed if is_changed is None else is_changed

@@ -28,7 +28,7 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Step(StrEnum):
+class RolloutStep(StrEnum):
     """What a worker does on one cluster."""
 
     PRECHECK = "precheck"
@@ -84,7 +84,7 @@ class RolloutPart(Piece):
     name: str = ""
     number: int = 0
     """Of the step that it was given last; each step given has a number of its own."""
-    step: Step | None = None
+    step: RolloutStep | None = None
     is_open: bool = False
     """Whether that step is not answered yet."""
     tries: int = 1

@@ -53,22 +53,22 @@ from services.lifecycle.rollouts.records import (
     PartRecord,
     RolloutPart,
     RolloutRecord,
-    Step,
+    RolloutStep,
 )
 from services.lifecycle.rollouts.store import Store
 
 _LOOK_EVERY_S = 2.0
 _MESHED = "security.istio.io/tlsMode=istio"
 _TITLES = {
-    Step.PRECHECK: "prechecks",
-    Step.CANARY: "the new revision comes up",
-    Step.MOVE: "namespaces move",
-    Step.SWITCH: "tags and gateways move",
-    Step.REMOVE: "the old revision goes",
-    Step.APPLY: "the objects are applied",
-    Step.BACK: "rollback",
+    RolloutStep.PRECHECK: "prechecks",
+    RolloutStep.CANARY: "the new revision comes up",
+    RolloutStep.MOVE: "namespaces move",
+    RolloutStep.SWITCH: "tags and gateways move",
+    RolloutStep.REMOVE: "the old revision goes",
+    RolloutStep.APPLY: "the objects are applied",
+    RolloutStep.BACK: "rollback",
 }
-_CHANGES_MESH = frozenset(Step) - {Step.PRECHECK}
+_CHANGES_MESH = frozenset(RolloutStep) - {RolloutStep.PRECHECK}
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +94,7 @@ class Rollouts:
         part = record.parts.get(command.cluster) if record is not None else None
         if record is None or part is None or not part.is_open or part.step is None:
             return Parked()
-        if part.step is Step.END:
+        if part.step is RolloutStep.END:
             return await self._end(work, record, part, stored[0])
         if stored[0].number != part.number:
             request = await _request(command)
@@ -177,20 +177,20 @@ class _Stepping:
     number: int
     _left: int = 0
     """Namespaces for which the step is to be taken once more."""
-    _steps: dict[Step, Callable[[], Awaitable[None]]] = field(init=False)
+    _steps: dict[RolloutStep, Callable[[], Awaitable[None]]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._steps = {
-            Step.PRECHECK: self._precheck,
-            Step.CANARY: self._canary,
-            Step.MOVE: self._move,
-            Step.SWITCH: self._switch,
-            Step.REMOVE: self._remove,
-            Step.APPLY: self._apply,
-            Step.BACK: self._back,
+            RolloutStep.PRECHECK: self._precheck,
+            RolloutStep.CANARY: self._canary,
+            RolloutStep.MOVE: self._move,
+            RolloutStep.SWITCH: self._switch,
+            RolloutStep.REMOVE: self._remove,
+            RolloutStep.APPLY: self._apply,
+            RolloutStep.BACK: self._back,
         }
 
-    async def take(self, step: Step) -> None:
+    async def take(self, step: RolloutStep) -> None:
         """Takes the step and stores the answer, also that it failed. Raises what another delivery
         is for: a lost claim, a lost bus."""
         began = time.monotonic()
@@ -497,7 +497,7 @@ def _result(record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Resul
         )
     took = sum(kept.seconds.values())
     old = f"{kept.from_revision} ({kept.from_version or '?'})"
-    is_kept = Step.REMOVE.value not in kept.seconds
+    is_kept = RolloutStep.REMOVE.value not in kept.seconds
     return Result(
         f"Istio service mesh {record.version} rolled out successfully",
         f"Revision {record.revision} has taken the place of {old}"

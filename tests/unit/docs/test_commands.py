@@ -31,6 +31,7 @@ ELSEWHERE = {
     "MESHBUS_NATS_STORE_KEY": "of the NATS server's configuration",
     "MESHBUS_UID": "of the Compose file",
     "MESHBUS_GID": "of the Compose file",
+    "MESHBUS_TEST_QUIET_S": "of a test",
 }
 """Variables that no service reads."""
 

@@ -18,13 +18,19 @@ from services.lifecycle.rollouts.records import (
     PartRecord,
     RolloutPart,
     RolloutRecord,
+    RolloutStep,
     Stage,
-    Step,
     WishRecord,
 )
 
 _T0 = datetime(2026, 11, 29, 12, 0, tzinfo=timezone.utc)
-_FORWARD = (Step.PRECHECK, Step.CANARY, Step.MOVE, Step.SWITCH, Step.REMOVE)
+_FORWARD = (
+    RolloutStep.PRECHECK,
+    RolloutStep.CANARY,
+    RolloutStep.MOVE,
+    RolloutStep.SWITCH,
+    RolloutStep.REMOVE,
+)
 
 
 class Fleet:
@@ -45,7 +51,7 @@ class Fleet:
         self.cancelled: frozenset[str] = frozenset()
         self.now = _T0
         self.repeats = 0
-        self.given: list[tuple[str, Step, int]] = []
+        self.given: list[tuple[str, RolloutStep, int]] = []
         self.notes: list[str] = []
 
     def decide(self) -> None:
@@ -92,7 +98,7 @@ class Fleet:
         left: int = 0,
     ) -> None:
         part = self.record.parts[name]
-        if part.step is Step.END:
+        if part.step is RolloutStep.END:
             self.ended[name] = None
             return
         update = {
@@ -101,13 +107,15 @@ class Fleet:
             "error": error,
             "is_retryable": retryable,
             "from_revision": "1-30-3",
-            "left": left if error is None and part.step in (Step.MOVE, Step.BACK) else 0,
+            "left": left
+            if error is None and part.step in (RolloutStep.MOVE, RolloutStep.BACK)
+            else 0,
         }
         if update["left"]:
             self.repeats += 1
         self.parts[name] = self.parts[name].model_copy(update=update)
 
-    def run(self, *, failing: dict[tuple[str, Step], ErrorReport] | None = None) -> None:
+    def run(self, *, failing: dict[tuple[str, RolloutStep], ErrorReport] | None = None) -> None:
         """To the end, each step answered in turn."""
         for _ in range(1000):
             self.decide()
@@ -123,7 +131,7 @@ class Fleet:
     def fates(self) -> dict[str, Fate | None]:
         return {name: part.fate for name, part in self.record.parts.items()}
 
-    def steps(self, name: str) -> list[Step]:
+    def steps(self, name: str) -> list[RolloutStep]:
         return [step for cluster, step, _ in self.given if cluster == name]
 
 
@@ -137,11 +145,11 @@ def test_all_goes_well_in_waves() -> None:
     assert [len(wave) for wave in fleet.record.waves] == [1, 3, 4]
     assert set(fleet.fates().values()) == {Fate.DONE}
     for name in fleet.parts:
-        assert fleet.steps(name) == [*_FORWARD, Step.END]
+        assert fleet.steps(name) == [*_FORWARD, RolloutStep.END]
     # The second wave opens after the first one is done.
-    places = [name for name, step, _ in fleet.given if step is Step.PRECHECK]
-    assert fleet.given.index((fleet.record.waves[0][0], Step.REMOVE, 1)) < fleet.given.index(
-        (places[1], Step.PRECHECK, 1)
+    places = [name for name, step, _ in fleet.given if step is RolloutStep.PRECHECK]
+    assert fleet.given.index((fleet.record.waves[0][0], RolloutStep.REMOVE, 1)) < fleet.given.index(
+        (places[1], RolloutStep.PRECHECK, 1)
     )
 
 
@@ -157,10 +165,10 @@ def test_a_gate_that_fails_brings_its_wave_back_and_leaves_the_rest() -> None:
     assert fleet.record.reason.code == "MB-4016"
     assert "c2: errors at 7 %" in fleet.record.reason.summary
     for name in second:
-        assert Step.SWITCH not in fleet.steps(name)
-        assert fleet.steps(name)[-2:] == [Step.BACK, Step.END]
+        assert RolloutStep.SWITCH not in fleet.steps(name)
+        assert fleet.steps(name)[-2:] == [RolloutStep.BACK, RolloutStep.END]
     for name in third:
-        assert fleet.steps(name) == [Step.END]
+        assert fleet.steps(name) == [RolloutStep.END]
 
 
 def test_a_gate_that_is_broken_for_a_moment_stops_nothing() -> None:
@@ -181,20 +189,20 @@ def test_a_gate_that_is_broken_for_a_moment_stops_nothing() -> None:
 
 def test_a_step_that_fails_for_good_stops_the_rollout() -> None:
     fleet = Fleet(2, waves=[{}])
-    fleet.run(failing={("c0", Step.CANARY): _error()})
+    fleet.run(failing={("c0", RolloutStep.CANARY): _error()})
     assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.ROLLED_BACK}
 
 
 def test_a_precheck_that_fails_leaves_everything_as_it_was() -> None:
     fleet = Fleet(2, waves=[{}])
-    fleet.run(failing={("c0", Step.PRECHECK): _error()})
+    fleet.run(failing={("c0", RolloutStep.PRECHECK): _error()})
     assert fleet.fates() == {"c0": Fate.LEFT, "c1": Fate.LEFT}
-    assert all(step in (Step.PRECHECK, Step.END) for _, step, _ in fleet.given)
+    assert all(step in (RolloutStep.PRECHECK, RolloutStep.END) for _, step, _ in fleet.given)
 
 
 def test_a_move_goes_on_as_long_as_namespaces_are_left() -> None:
     fleet = Fleet(1)
-    while Step.MOVE not in fleet.steps("c0"):
+    while RolloutStep.MOVE not in fleet.steps("c0"):
         for name in fleet.open:
             fleet.answer(name)
         fleet.decide()
@@ -205,11 +213,11 @@ def test_a_move_goes_on_as_long_as_namespaces_are_left() -> None:
     fleet.wish = WishRecord(is_paused=True)
     fleet.answer("c0", left=1)
     fleet.decide()
-    assert fleet.steps("c0").count(Step.MOVE) == 3
+    assert fleet.steps("c0").count(RolloutStep.MOVE) == 3
     assert fleet.open == []
     fleet.wish = WishRecord()
     fleet.run()
-    assert fleet.steps("c0").count(Step.MOVE) == 4
+    assert fleet.steps("c0").count(RolloutStep.MOVE) == 4
     assert fleet.fates() == {"c0": Fate.DONE}
 
 
@@ -219,7 +227,7 @@ def test_what_may_pass_is_tried_again() -> None:
     for _ in range(MOST_TRIES - 1):
         fleet.answer("c0", ErrorReport.of(ClusterUnreachable("away")), retryable=True)
         fleet.decide()
-    assert [step for _, step, _ in fleet.given] == [Step.PRECHECK] * MOST_TRIES
+    assert [step for _, step, _ in fleet.given] == [RolloutStep.PRECHECK] * MOST_TRIES
     fleet.answer("c0")
     fleet.run()
     assert fleet.fates() == {"c0": Fate.DONE}
@@ -239,7 +247,7 @@ def test_a_paused_rollout_begins_nothing() -> None:
 
 def test_one_cluster_goes_back_and_the_others_go_on() -> None:
     fleet = Fleet(3, waves=[{}])
-    while Step.MOVE not in fleet.steps("c1"):
+    while RolloutStep.MOVE not in fleet.steps("c1"):
         for name in fleet.open:
             fleet.answer(name)
         fleet.decide()
@@ -256,7 +264,7 @@ def test_old_revisions_that_go_last_let_all_go_back() -> None:
         for name in fleet.open:
             fleet.answer(name)
         fleet.now += timedelta(seconds=30)
-    assert Step.REMOVE not in fleet.steps("c0")
+    assert RolloutStep.REMOVE not in fleet.steps("c0")
     fleet.wish = WishRecord(back=["*"])
     fleet.run()
     assert fleet.fates()["c0"] is Fate.ROLLED_BACK
@@ -266,8 +274,8 @@ def test_old_revisions_go_last() -> None:
     fleet = Fleet(3, removeOld="afterAll")
     fleet.run()
     assert set(fleet.fates().values()) == {Fate.DONE}
-    kinds = [step for _, step, _ in fleet.given if step is not Step.END]
-    assert kinds[-3:] == [Step.REMOVE] * 3
+    kinds = [step for _, step, _ in fleet.given if step is not RolloutStep.END]
+    assert kinds[-3:] == [RolloutStep.REMOVE] * 3
 
 
 def test_a_manifest_has_a_shorter_course() -> None:
@@ -277,10 +285,15 @@ def test_a_manifest_has_a_shorter_course() -> None:
         for name in fleet.open:
             fleet.answer(name)
         fleet.now += timedelta(seconds=30)
-    fleet.run(failing={("c1", Step.APPLY): _error()})
+    fleet.run(failing={("c1", RolloutStep.APPLY): _error()})
     assert fleet.fates() == {"c0": Fate.DONE, "c1": Fate.ROLLED_BACK, "c2": Fate.LEFT}
-    assert fleet.steps("c0") == [Step.PRECHECK, Step.APPLY, Step.END]
-    assert fleet.steps("c1") == [Step.PRECHECK, Step.APPLY, Step.BACK, Step.END]
+    assert fleet.steps("c0") == [RolloutStep.PRECHECK, RolloutStep.APPLY, RolloutStep.END]
+    assert fleet.steps("c1") == [
+        RolloutStep.PRECHECK,
+        RolloutStep.APPLY,
+        RolloutStep.BACK,
+        RolloutStep.END,
+    ]
 
 
 def test_a_cluster_that_never_came_takes_no_part() -> None:
@@ -295,9 +308,9 @@ def test_a_cluster_that_never_came_takes_no_part() -> None:
 
 def test_a_removal_that_fails_stops_the_rollout_and_brings_nothing_back() -> None:
     fleet = Fleet(3)
-    fleet.run(failing={("c0", Step.REMOVE): _error()})
+    fleet.run(failing={("c0", RolloutStep.REMOVE): _error()})
     assert fleet.fates() == {"c0": Fate.FAILED, "c1": Fate.LEFT, "c2": Fate.LEFT}
-    assert Step.BACK not in [step for _, step, _ in fleet.given]
+    assert RolloutStep.BACK not in [step for _, step, _ in fleet.given]
 
 
 def test_a_cancelled_operation_aborts_the_rollout() -> None:
@@ -391,14 +404,14 @@ def _check(fleet: Fleet) -> None:
         forward = [step for step in steps if step in _FORWARD]
         assert forward == list(_FORWARD[: len(forward)])
         assert all(tries <= MOST_TRIES for _, tries in tried)
-        if Step.BACK in steps:
-            assert Step.CANARY in steps, "nothing was changed"
-            assert Step.REMOVE not in steps, "there is nothing to go back to"
-            assert steps.index(Step.BACK) > steps.index(forward[-1])
+        if RolloutStep.BACK in steps:
+            assert RolloutStep.CANARY in steps, "nothing was changed"
+            assert RolloutStep.REMOVE not in steps, "there is nothing to go back to"
+            assert steps.index(RolloutStep.BACK) > steps.index(forward[-1])
         if part.fate is Fate.ROLLED_BACK:
-            assert Step.BACK in steps
+            assert RolloutStep.BACK in steps
         if part.fate is Fate.LEFT:
-            assert Step.CANARY not in steps
+            assert RolloutStep.CANARY not in steps
         if fleet.record.reason is None:
             assert part.fate in (Fate.DONE, Fate.ROLLED_BACK, Fate.FAILED)
 
