@@ -165,9 +165,19 @@ class Following:
 
     # --- following ------------------------------------------------------------------------------
 
-    def follow(self, cluster: str, view: View, *, after: Position | None = None) -> Follower:
-        """A new follower, with all that it lacks since `after`."""
+    def follow(
+        self,
+        cluster: str,
+        view: View,
+        *,
+        after: Position | None = None,
+        bell: asyncio.Event | None = None,
+    ) -> Follower:
+        """A new follower, with all that it lacks since `after`. With `bell` it rings that one, and
+        tells of its own cluster alone."""
         follower = Follower(cluster=cluster, view=view)
+        if bell is not None:
+            follower.there_is_something, follower.needs_clusters = bell, False
         self._followers.add(follower)
         follower.there_is_something.set()
         if not cluster:

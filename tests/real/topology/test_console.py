@@ -15,6 +15,7 @@ from tests.real.topology.samples import (
     Shop,
     described,
     drift,
+    edge,
     event,
     finding,
     info,
@@ -333,3 +334,37 @@ async def test_a_running_operation_is_cancelled_by_who_may(page: Page, shop: Ser
     await page.goto(f"{shop.url}/operations/op-done")
     await page.get_by_role("link", name="Repeat").click()
     assert "/start?kind=bookinfo" in page.url
+
+
+async def test_all_clusters_are_one_graph(page: Page, shop: Server) -> None:
+    own = node("cart", "shop", cluster="c2", id="theirs", configs=Shop.cart["configs"])
+    # As the other cluster's telemetry names it, and as it is at home.
+    guest = {**Shop.web, "isOutside": True, "configs": []}
+    call = edge(guest, own, rate="2.00")
+    there = parts(
+        [own, guest], [call], findings=[finding()], about=info(name="green", cluster="c2")
+    )
+    shop.begin(there, cluster="c2")
+    await page.goto(f"{shop.url}/graph?cluster=*")
+    await expect(page.locator("#cluster option:checked")).to_have_text("all clusters")
+    drawn = "wanted => window.meshbus?.graph.cy.nodes('[!box]').length === wanted"
+    await page.wait_for_function(drawn, arg=len(Shop.nodes) + 1)
+    outside = "id => window.meshbus.graph.cy.getElementById(id).data('outside')"
+    assert await page.evaluate(outside, Shop.web["id"]) is False
+    # Objects of the same name are told apart by their cluster.
+    await expect(page.locator("#findings-count")).to_have_text("2")
+    shop.change({"findings": {"IST0101/cart": None}}, cluster="c2")
+    await expect(page.locator("#findings-count")).to_have_text("1")
+    level = "id => window.meshbus.graph.cy.getElementById(id).data('level')"
+    await page.wait_for_function(f"id => ({level})(id) === ''", arg="theirs")
+    assert await page.evaluate(level, Shop.cart["id"]) == "error"
+    shop.change({"versionedApp.nodes": {Shop.web["id"]: None}})
+    await page.wait_for_function(f"id => ({outside})(id) === true", arg=Shop.web["id"])
+    shop.begin(
+        parts([node("late", cluster="c3")], about=info(name="red", cluster="c3")), cluster="c3"
+    )
+    await page.wait_for_function(drawn, arg=len(Shop.nodes) + 2)
+    shop.views.forget("c2")
+    await page.wait_for_function(drawn, arg=len(Shop.nodes))
+    await page.select_option("#cluster", CLUSTER)
+    await page.wait_for_function(drawn, arg=len(Shop.nodes) - 1)

@@ -19,7 +19,7 @@ from services.chassis.messages.models import VERSION
 from services.topology.adapters.console.issuers import CALLBACK
 from services.topology.adapters.console.questions import Questions
 from services.topology.adapters.console.sessions import Sessions
-from services.topology.adapters.console.streams import Streams, topics_of
+from services.topology.adapters.console.streams import EVERY_CLUSTER, Streams, topics_of
 from services.topology.cluster.objects import Key
 from services.topology.feed import rendering
 from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, View
@@ -185,7 +185,7 @@ class Pages:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         cluster = request.query.get("cluster", "")
-        if cluster:
+        if cluster and cluster != EVERY_CLUSTER:
             self._view(request)
         topics = topics_of(request.query.get("topics", ""))
         return await self._streams.answer(request, cluster, _graph_type(request), topics)

@@ -24,6 +24,9 @@ _LONGEST_WRITE_S = 30.0
 _RETRY = b"retry: 1000\n\n"
 """A browser tries again after so many milliseconds."""
 FLEET, OPERATIONS, TROUBLES = "fleet", "operations", "troubles"
+EVERY_CLUSTER = "*"
+"""In the place of a cluster: the graphs of all, each with its own events. Such a stream begins anew
+when it is opened again; its graph has no one position."""
 TOPICS = frozenset({FLEET, OPERATIONS, TROUBLES})
 """What a client may follow beside the graph of one cluster."""
 
@@ -100,6 +103,8 @@ class _Share:
     listener: Listener | None = None
     has_fleet: bool = False
     troubles: Listener | None = None
+    others: dict[str, Follower] | None = None
+    """One for each cluster, where all are followed."""
     _first: list[bytes] = field(default_factory=list)
 
     @classmethod
@@ -107,7 +112,10 @@ class _Share:
         cls, streams: Streams, cluster: str, view: View, *, topics: Set[str], last: str
     ) -> _Share:
         graph, _, number = last.partition("~")
-        share = cls(streams, streams.following.follow(cluster, view, after=parsed_position(graph)))
+        is_all = cluster == EVERY_CLUSTER
+        after = None if is_all else parsed_position(graph)
+        share = cls(streams, streams.following.follow("" if is_all else cluster, view, after=after))
+        share.others = {} if is_all else None
         if OPERATIONS in topics:
             share._follow_operations(parsed_sequence(number))
         if FLEET in topics:
@@ -134,6 +142,8 @@ class _Share:
         """All that waits; rings no more until something comes."""
         texts, self._first = self._first, []
         texts.append(self.streams.following.take(self.follower))
+        if self.others is not None:
+            texts += self._graphs(self.others)
         if self.listener is not None:
             texts.append(self.streams.operations.take(self.listener))
         if self.has_fleet:
@@ -148,6 +158,15 @@ class _Share:
             text += b"id: %b~%d\n\n" % (graph, self.listener.position)
         return text
 
+    def _graphs(self, others: dict[str, Follower]) -> list[bytes]:
+        following, known = self.streams.following, self.streams.following.views.clusters
+        for cluster in known.keys() - others.keys():
+            others[cluster] = following.follow(cluster, self.follower.view, bell=self.bell)
+        texts = [following.take(other) for other in others.values()]
+        for cluster in others.keys() - known.keys():
+            following.unfollow(others.pop(cluster))
+        return texts
+
     def _troubles(self, listener: Listener) -> bytes:
         if not listener.has_missed:
             return self.streams.troubles.topic.take(listener)
@@ -158,6 +177,8 @@ class _Share:
 
     def leave(self) -> None:
         self.streams.following.unfollow(self.follower)
+        for other in (self.others or {}).values():
+            self.streams.following.unfollow(other)
         if self.listener is not None:
             self.streams.operations.leave(self.listener)
         self.streams.fleet.leave(self.bell)

@@ -15,10 +15,11 @@ export class Lists {
   }
 
   show(store) {
-    const findings = [...store.findings.values()].sort((a, b) =>
+    const of = (part) => [...store[part]].map(([id, item]) => ({ ...item, cluster: store.clusterOf(part, id) }));
+    const findings = of("findings").sort((a, b) =>
       (ORDER[a.level] ?? 3) - (ORDER[b.level] ?? 3) || a.code.localeCompare(b.code)
       || objectName(a.object).localeCompare(objectName(b.object)));
-    const drift = [...store.drift.values()].sort((a, b) =>
+    const drift = of("drift").sort((a, b) =>
       String(b.detected ?? "").localeCompare(String(a.detected ?? "")));
     this.fill("findings", findings, findingNote, "Nothing is wrong that the analysis knows of.");
     this.fill("drift", drift, driftNote, "Everything that was applied is as it was applied.");
@@ -26,11 +27,11 @@ export class Lists {
 
   fill(part, items, note, nothing) {
     this.counts[part].textContent = String(items.length);
-    const byObject = Map.groupBy(items.slice(0, MOST), (item) => keyOf(item.object));
+    const byObject = Map.groupBy(items.slice(0, MOST), (item) => `${item.cluster} ${keyOf(item.object)}`);
     const shown = [...byObject].map(([key, about]) => ({
       key: `${key} ${JSON.stringify(about)}`,
       build: () => make("article", {}, make("button", {
-        type: "button", class: "link", onclick: () => this.choose(about[0].object),
+        type: "button", class: "link", onclick: () => this.choose(about[0].object, about[0].cluster),
       }, objectName(about[0].object)), about.map(note)),
     }));
     const rest = items.length - MOST;

@@ -10,16 +10,18 @@ import { Marks } from "./marks.js";
 import { Pace } from "./pace.js";
 import { Panel } from "./panel.js";
 import { drawEmpty, drawLegend, Status } from "./status.js";
-import { nothingTouched, PARTS, Store } from "./store.js";
+import { nothingTouched, PARTS, Store, Together } from "./store.js";
 import { Travel } from "./travel.js";
 import { effect } from "@preact/signals";
 import { query as address, setQuery } from "../shell/router";
 import { stream } from "../shell/stream";
 import { isDark } from "../shell/theme";
 
+const ALL = "*"; // In the place of a cluster's token.
+
 export function mount() {
   const wanted = address.peek();
-  const live = new Store();
+  let live = new Store();
   let shown = live; // `live`, or a past state.
   let marks = new Marks(live);
   let clusters = [];
@@ -50,12 +52,13 @@ export function mount() {
     delta: (told) => {
       live.apply(told, touched);
       heard = { time: told.time, delay: Date.now() - Date.parse(told.time) };
-      travel.add(told.time);
+      if (followed.cluster !== ALL) travel.add(told.time);
       pace.ask();
     },
     clusters: showClusters,
-    gone: () => {
-      live.replace({ cluster: "", nodes: [], edges: [], findings: {}, drift: {}, info: {} });
+    gone: ({ cluster }) => {
+      if (live instanceof Together) live.drop(cluster);
+      else live.replace({ cluster: "", nodes: [], edges: [], findings: {}, drift: {}, info: {} });
       if (shown === live) drawAll();
     },
   };
@@ -126,9 +129,9 @@ export function mount() {
   }
 
   // From a finding or drift to its object, in the graph too where it is there.
-  function jump(object) {
-    const [id] = marks.nodesOf(object);
-    choose({ type: "object", object, id }, { isFocus: true });
+  function jump(object, cluster) {
+    const [id] = marks.nodesOf(object, cluster);
+    choose({ type: "object", object, cluster, id }, { isFocus: true });
   }
 
   function follow(cluster, graphType) {
@@ -136,9 +139,13 @@ export function mount() {
     selection = null;
     heard = null;
     isLoaded = cluster === "";
+    const isShown = shown === live;
+    live = cluster === ALL ? new Together() : new Store();
+    if (isShown) shown = live;
     Object.assign(followed, { cluster, graphType });
     stream.follow({ cluster, graphType, topics: ["operations"] });
-    travel.open(cluster, graphType).catch((error) => status.say(`no moments: ${error.message}`));
+    // The past is one cluster's.
+    travel.open(cluster === ALL ? "" : cluster, graphType).catch((error) => status.say(`no moments: ${error.message}`));
     setQuery({ cluster, graphType });
   }
 
@@ -146,9 +153,10 @@ export function mount() {
     clusters = told;
     const select = byId("cluster");
     const before = select.value || wanted.get("cluster") || "";
+    const all = told.length > 1 ? [make("option", { value: ALL }, "all clusters")] : [];
     select.replaceChildren(...told.map((about) =>
-      make("option", { value: about.cluster }, about.name || about.cluster)));
-    const isThere = told.some((about) => about.cluster === before);
+      make("option", { value: about.cluster }, about.name || about.cluster)), ...all);
+    const isThere = told.some((about) => about.cluster === before) || (before === ALL && all.length > 0);
     select.value = isThere ? before : told[0]?.cluster ?? "";
     if (select.value !== (followed.cluster)) follow(select.value, byId("graph-type").value);
     drawEmpty(clusters, shown, isLoaded);
@@ -225,7 +233,7 @@ export function mount() {
   follow(wanted.get("cluster") ?? "", byId("graph-type").value);
 
   // For whoever looks into it by hand, and for tests in a browser.
-  window.meshbus = { graph, stream, travel, live, keyOf, PARTS };
+  window.meshbus = { graph, stream, travel, get live() { return live; }, keyOf, PARTS };
 
   return () => {
     leaving.abort();

@@ -11,19 +11,20 @@ export class Marks {
     for (const node of store.nodes.values()) {
       const keys = keysOf(node);
       this.keys.set(node.id, keys.join());
-      for (const key of keys) {
+      const cluster = store.clusterOf("nodes", node.id);
+      for (const key of keys.map((one) => `${cluster} ${one}`)) {
         const known = this.nodesByKey.get(key);
         if (known === undefined) this.nodesByKey.set(key, [node.id]);
         else known.push(node.id);
       }
     }
-    this.spread(store.findings, this.findings);
-    this.spread(store.drift, this.drift);
+    this.spread(store, "findings", this.findings);
+    this.spread(store, "drift", this.drift);
   }
 
-  spread(items, marks) {
-    for (const item of items.values()) {
-      for (const id of this.nodesOf(item.object)) {
+  spread(store, part, marks) {
+    for (const [key, item] of store[part]) {
+      for (const id of this.nodesOf(item.object, store.clusterOf(part, key))) {
         const known = marks.get(id);
         if (known === undefined) marks.set(id, [item]);
         else known.push(item);
@@ -36,8 +37,8 @@ export class Marks {
     return this.keys.get(id) !== (node === undefined ? undefined : keysOf(node).join());
   }
 
-  nodesOf(object) {
-    return this.nodesByKey.get(keyOf(object)) ?? [];
+  nodesOf(object, cluster) {
+    return this.nodesByKey.get(`${cluster} ${keyOf(object)}`) ?? [];
   }
 
   // "error", "warning", "info" or "".

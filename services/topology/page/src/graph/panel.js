@@ -33,7 +33,7 @@ export class Panel {
   }
 
   sections(selection, store, marks) {
-    if (selection?.type === "object") return this.ofObject(selection.object, store);
+    if (selection?.type === "object") return this.ofObject(selection.object, selection.cluster, store);
     const item = selection && store[`${selection.type}s`].get(selection.id);
     if (item === undefined || item === null) return [this.hint(store, selection)];
     return selection.type === "node" ? this.ofNode(item, store, marks) : this.ofEdge(item, store);
@@ -59,7 +59,7 @@ export class Panel {
       this.traffic(node, store, edges),
       this.notes("Findings", marks.findings.get(node.id) ?? [], findingNote),
       this.notes("Drift", marks.drift.get(node.id) ?? [], driftNote),
-      this.configs(node.configs ?? [], store),
+      this.configs(node.configs ?? [], store, store.clusterOf("nodes", node.id)),
       this.neighbours("Called by", edges.filter((edge) => edge.target === node.id), "source", store),
       this.neighbours("Calls", edges.filter((edge) => edge.source === node.id), "target", store),
     ];
@@ -120,21 +120,22 @@ export class Panel {
           responses.length > 0 && table(["code", "flags", "hosts"], responses.map(([code, told]) =>
             [code, shares(told.flags), shares(told.hosts)]))),
       },
-      this.configs([configOf(edge)].filter(Boolean), store),
+      this.configs([configOf(edge)].filter(Boolean), store, store.clusterOf("edges", edge.id)),
     ];
   }
 
   // --- objects ----------------------------------------------------------------------------------
 
   // Other kinds than the mesh's own are not shown by the service.
-  ofObject(object, store) {
+  ofObject(object, cluster, store) {
     const key = keyOf(object);
-    const about = (part) => [...store[part].values()].filter((item) => keyOf(item.object) === key);
+    const about = (part) => [...store[part]].filter(([id, item]) =>
+      keyOf(item.object) === key && store.clusterOf(part, id) === cluster).map(([, item]) => item);
     return [
       { name: "object", of: object, build: () => make("section", {}, make("h2", {}, objectName(object))) },
       this.notes("Findings", about("findings"), findingNote),
       this.notes("Drift", about("drift"), driftNote),
-      this.configs([object].filter(isConfiguration), store, true),
+      this.configs([object].filter(isConfiguration), store, cluster, true),
     ];
   }
 
@@ -145,12 +146,12 @@ export class Panel {
     };
   }
 
-  configs(objects, store, isOpen = false) {
+  configs(objects, store, cluster, isOpen = false) {
     return objects.length > 0 && {
-      name: "configs", of: [store.cluster, objects],
+      name: "configs", of: [cluster, objects],
       build: () => make("section", {},
         make("h3", {}, store.at === null ? "Configuration" : "Configuration, as it is now"),
-        objects.map((object) => yamlOf(store.cluster, object, isOpen))),
+        objects.map((object) => yamlOf(cluster, object, isOpen))),
     };
   }
 }

@@ -95,7 +95,8 @@ export class Stream {
 
   private heard(id: string): void {
     const [graph, operations] = id.split("~");
-    if (graph) this.graphAt = graph;
+    // Of all clusters together there is no one position: that begins anew.
+    if (graph && this.look?.cluster !== "*") this.graphAt = graph;
     if (operations) this.operationsAt = operations;
     this.heardAt.value = Date.now();
     this.watch();
