@@ -37,35 +37,45 @@ class Told:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        while True:
-            try:
-                last = await self._last()
-            except MeshbusError as error:
-                log.info("events_unread", reason=error.summary)
-                await asyncio.sleep(_AGAIN_S)
-                continue
-            if last < self.topic.last:
-                self.topic.begin(last)
-            await self._read(max(1, self.topic.last + 1, last - _KEPT_AT_THE_START))
-
-    async def _read(self, start: int) -> None:
-        """From a place on, for as long as the stream is the same one."""
-        reader = OrderedReader(self.bus, EVT.name, "evt.*.*.*", start)
         renewed = asyncio.Event()
         forget = self.bus.on_reconnect(renewed.set)
         try:
-            async with aclosing(reader.messages()) as messages:
-                async for message in messages:
-                    self._take(message)
-                    if renewed.is_set():
-                        renewed.clear()
-                        if await self._last() < self.topic.last:
-                            return
-        except BusUnavailable as error:
-            log.info("events_unread", reason=error.summary)
-            await asyncio.sleep(_AGAIN_S)
+            while True:
+                try:
+                    await self._while_the_same(renewed)
+                except MeshbusError as error:
+                    log.info("events_unread", reason=error.summary)
+                    await asyncio.sleep(_AGAIN_S)
         finally:
             forget()
+
+    async def _while_the_same(self, renewed: asyncio.Event) -> None:
+        """Reads for as long as the stream is the one that it was: a server that came back without
+        its disk has another one, which begins at 1."""
+        renewed.clear()
+        last = await self._last()
+        if last < self.topic.last:
+            self.topic.begin(last)
+        start = max(1, self.topic.last + 1, last - _KEPT_AT_THE_START)
+        reading = asyncio.create_task(self._read(start), name="read-events")
+        try:
+            while not reading.done():
+                waiting = asyncio.create_task(renewed.wait(), name="reconnected")
+                await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                renewed.clear()
+                if not reading.done() and await self._last() < self.topic.last:
+                    return
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, start: int) -> None:
+        reader = OrderedReader(self.bus, EVT.name, "evt.*.*.*", start)
+        async with aclosing(reader.messages()) as messages:
+            async for message in messages:
+                self._take(message)
 
     def _take(self, message: StoredMessage) -> None:
         try:
