@@ -225,6 +225,10 @@ REFUSED_PUBLISHES = {
         "$KV.credentials.cluster.a",
         "_INBOX_lifecycle.a",
         "$KV.definitions.a",
+        "mesh.gateway.apply",
+        "mesh.gateway.deregister.by.token",
+        "mesh.lifecycle.cancel.for.gateway",
+        "$JS.API.STREAM.MSG.GET.DLQ",
     ),
     "operator": (
         *CREDENTIAL_READS,

@@ -45,6 +45,7 @@ function Sums({ clusters }: { clusters: ClusterTotals[] }) {
       {plural(clusters.length, "cluster")} · {plural(sum((one) => one.workloads), "workload")}
       {" "}· {rate(sum((one) => one.rate))} requests
       {" "}· {plural(errors, "error")} in the configuration · {drift === 0 ? "no drift" : plural(drift, "drift")}
+      {clusters.length > 1 && <> · <a href="/graph?cluster=*">all on one graph</a></>}
     </p>
   );
 }
