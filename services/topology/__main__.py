@@ -85,7 +85,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         PrometheusApi(own.prometheus.get_secret_value())
     opener = Opener(Bucket(bus, "credentials"))
     views = Views()
-    owner_handlers = OwnerHandlers()
+    owner_handlers = OwnerHandlers(team_label=own.team_label)
     forwarding = Forwarding(bus=bus, handlers=owner_handlers)
     handlers = Handlers(
         views=views,

@@ -84,6 +84,7 @@ class OwnerHandlers:
         default_factory=dict
     )
     """How each cluster is handed over to another worker, reached or not."""
+    team_label: str = ""
 
     def answers(self, cluster: str, verb: str) -> bool:
         return cluster in self.handing_over and (verb == HAND_OVER or cluster in self.owned)
@@ -106,7 +107,9 @@ class OwnerHandlers:
                 return _proxies(owned, asked)
             case "compliance":
                 report = compliance.report(
-                    owned.observer.state, findings=owned.observer.analysis.findings
+                    owned.observer.state,
+                    findings=owned.observer.analysis.findings,
+                    team_label=self.team_label,
                 )
                 return compliance.to_json([report])["clusters"][0]
             case "heal":

@@ -43,6 +43,9 @@ class TopologySettings(BaseSettings):
     """Rates are over this time; at least four scrapes of Prometheus."""
     proxies_every: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
     """How often each istiod is asked how its proxies stand with it."""
+    team_label: str = "team"
+    """Label of workloads, or of their namespaces, that says whose they are: the compliance report
+    groups by it."""
     drift: Literal["report", "heal", "ignore"] = "report"
     """What happens when an object that Meshbus applied is changed by somebody else, unless its
     annotation `meshbus.io/drift` says otherwise."""

@@ -17,7 +17,7 @@ from typing import Any
 from services.topology.analysis.findings import Finding, Level
 from services.topology.cluster import kinds
 from services.topology.cluster.forms import part, parts, text
-from services.topology.cluster.objects import Config, Key, Proxy, Standing, worst
+from services.topology.cluster.objects import Config, Key, Proxy, Runs, Standing, worst
 from services.topology.cluster.state import State
 from services.topology.mesh.images import is_supported
 from services.topology.mesh.meshes import mesh_of
@@ -61,6 +61,8 @@ class Line:
     posture: Posture
     findings: int = 0
     proxies: Proxies = field(default_factory=Proxies)
+    team: str = ""
+    """Whose it is, by a label of it or of its namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +109,13 @@ _ROOT_CERTIFICATE = "root-cert.pem"
 
 
 def report(
-    state: State, *, findings: Iterable[Finding], now: datetime | None = None
+    state: State,
+    *,
+    findings: Iterable[Finding],
+    now: datetime | None = None,
+    team_label: str = "",
 ) -> ClusterReport:
-    """One cluster as it is."""
+    """One cluster as it is; `team_label` says whose a workload is."""
     about: Counter[Key] = Counter()
     levels: Counter[str] = Counter()
     for finding in findings:
@@ -121,7 +127,8 @@ def report(
         name=state.name,
         made=now or datetime.now(timezone.utc),
         lines=tuple(
-            Line(p, about[p.object], _proxies(state, p.object)) for p in postures(state, root=root)
+            Line(p, about[p.object], _proxies(state, p.object), _team(state, p, team_label))
+            for p in postures(state, root=root)
         ),
         roots=tuple(_roots(state, root)),
         findings={level.value: levels[level.value] for level in Level},
@@ -140,6 +147,18 @@ def _proxies(state: State, workload: Key) -> Proxies:
         all(is_supported(proxy.version, proxy.istiod_version) for proxy in found),
         min((proxy.expires for proxy in found if proxy.expires), default=""),
     )
+
+
+def _team(state: State, posture: Posture, label: str) -> str:
+    """By the pods' labels, then the workload's own, then its namespace's."""
+    if not label:
+        return ""
+    key = posture.object
+    found: Runs | None = state.get(key.kind, key.namespace, key.name)
+    space = state.get(kinds.NAMESPACE, "", key.namespace)
+    told = [found.pod_labels, found.labels] if found is not None else []
+    told += [space.labels] if space is not None else []
+    return next((team for labels in told if (team := labels.get(label))), "")
 
 
 def _roots(state: State, root: str) -> Iterator[Root]:
@@ -219,6 +238,7 @@ def _line_json(line: Line) -> dict[str, Any]:
             "certificateExpires": line.proxies.expires,
         },
         "findings": line.findings,
+        "team": line.team,
     }
 
 
@@ -272,7 +292,7 @@ def _line_of(data: Mapping[str, Any]) -> Line:
         told.get("supported", True),
         told.get("certificateExpires", ""),
     )
-    return Line(posture, data["findings"], proxies)
+    return Line(posture, data["findings"], proxies, data.get("team", ""))
 
 
 def _root_of(data: Mapping[str, Any]) -> Root:

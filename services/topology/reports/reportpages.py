@@ -39,6 +39,7 @@ COLUMNS = (
     "proxies",
     "certificate until",
     "findings",
+    "team",
 )
 _SOON = timedelta(days=30)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -111,6 +112,7 @@ def _values(line: Line) -> tuple[str | int, ...]:
         line.proxies.standing.value if posture.proxy_version else "",
         line.proxies.expires,
         line.findings,
+        line.team,
     )
 
 

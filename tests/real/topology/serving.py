@@ -12,6 +12,7 @@ from aiohttp import web
 from deploy import bundling
 from services.chassis.errors import (
     HistoryGone,
+    MeshbusError,
     NotAuthenticated,
     NotPermitted,
     ObjectNotFound,
@@ -44,13 +45,22 @@ class Past:
 
     told: list[tuple[datetime, ClusterView]] = field(default_factory=list)
     objects: dict[Key, Mapping[str, Any]] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+    """Of clusters about which reports are asked; of others they are empty."""
+    made: datetime | None = None
+    """When reports are made, where it is not now."""
+    failure: MeshbusError | None = None
+    """What it answers with instead."""
 
     async def ask(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
+        if self.failure is not None:
+            raise self.failure
         match verb:
             case "object":
                 return self.objects.get(Key(**asked))
             case "compliance":
-                report = compliance.report(State(cluster, "kind-shop"), findings=())
+                state = self.states.get(cluster) or State(cluster, "kind-shop")
+                report = compliance.report(state, findings=(), now=self.made, team_label="team")
                 return compliance.to_json([report])["clusters"][0]
         raise AssertionError(f"the page asks no {verb}")
 

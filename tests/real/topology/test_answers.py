@@ -113,7 +113,7 @@ async def test_other_answers(client: aiohttp.ClientSession, shop: Server) -> Non
     assert [(one["cluster"], one["name"]) for one in told["clusters"]] == [(CLUSTER, "kind-shop")]
     status, told = await ask(client, shop, "/compliance.csv?cluster=c1")
     assert (status, told.splitlines()[0].split(",")[0]) == (200, "cluster")
-    status, told = await ask(client, shop, "/compliance")
+    status, told = await ask(client, shop, "/compliance.html")
     assert status == 200
     assert "<title>" in told
     assert "kind-shop" in told

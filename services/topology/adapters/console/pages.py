@@ -54,7 +54,7 @@ _TYPES = {
 _FILE = re.compile(r"[a-zA-Z0-9_-]+(?:\.[a-zA-Z0-9_-]+)*\.(js|css|svg|txt)")
 """No path of this form leaves the folder."""
 
-_NAMES = "graph|operations|start|findings|drift|performance|bus"
+_NAMES = "graph|operations|start|findings|drift|performance|compliance|bus"
 _VIEWS = re.compile(rf"/(?:(?:{_NAMES})(?:/[^/]{{1,200}})?)?")
 """Addresses of the console's views: the page itself reads which one it is."""
 _REPORT_STYLE = "/static/report.css"
@@ -108,7 +108,7 @@ class Pages:
             "/api/me": self.sessions.me,
             "/signin": self.sessions.leave,
             CALLBACK: self.sessions.come_back,
-            "/compliance": self._compliance,
+            "/compliance.html": self._compliance,
             "/compliance.json": self._compliance,
             "/compliance.csv": self._compliance,
         }

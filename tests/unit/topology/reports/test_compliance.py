@@ -380,3 +380,22 @@ def test_the_page_marks_what_expires_soon_and_what_has_expired() -> None:
 def test_an_empty_cluster_and_no_cluster_at_all_make_a_page() -> None:
     assert "No webhook of Istio names one" in reportpages.to_html([report_of("")])
     assert "No cluster is watched" in reportpages.to_html([])
+
+
+def test_a_workload_is_of_the_team_that_its_labels_or_its_namespace_name() -> None:
+    text = (
+        space("shop", "{team: web}")
+        + pod("a", "{app: a}", namespace="shop")
+        + pod("b", "{app: b, team: design}", namespace="shop")
+        + pod("c", "{app: c}")
+    )
+    found = compliance.report(state_of(text)[0], findings=(), now=NOW, team_label="team")
+    assert {line.posture.object.name: line.team for line in found.lines} == {
+        "a": "web",
+        "b": "design",
+        "c": "",
+    }
+    (again,) = compliance.read(compliance.to_json([found]))
+    assert again == found
+    assert "design" in reportpages.to_csv([found])
+    assert [line.team for line in report_of(text).lines] == ["", "", ""]

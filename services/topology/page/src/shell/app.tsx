@@ -4,7 +4,7 @@ import { computed, effect, signal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { SignIn } from "../parts/dialogs";
 import { Empty, Failed, Loading, Stale } from "../parts/states";
-import { DOCUMENTS, type View, type ViewProps, viewOf, VIEWS } from "../views/views";
+import { type View, type ViewProps, viewOf, VIEWS } from "../views/views";
 import { Failure } from "./answers";
 // Listens from the beginning on: what a view shows may be told before its code is here.
 import "./fleet";
@@ -56,7 +56,6 @@ export function App() {
         <a class="brand" href="/">Meshbus</a>
         <nav aria-label="Views">
           {VIEWS.filter((view) => view.isListed).map((view) => <Link key={view.at} view={view} />)}
-          {DOCUMENTS.map(({ href, title }) => <a key={href} href={href} data-leaves>{title}</a>)}
         </nav>
         <span class="grow" />
         <span id="connection" data-state={stream.state.value} role="status">{STATES[stream.state.value]}</span>

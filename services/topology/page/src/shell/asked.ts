@@ -2,7 +2,7 @@
 // each second while something runs, and not at all in a tab that nobody sees.
 
 import { useEffect, useState } from "preact/hooks";
-import { ask, Failure } from "./answers";
+import { ask, Failure, get } from "./answers";
 import { lastEvents } from "./operations";
 import { stream } from "./stream";
 
@@ -24,7 +24,7 @@ interface Options<T> {
   service?: string;
 }
 
-// The answer to `question`; without one nothing is asked.
+// The answer to `question`, or what an address of the server has; without a question nothing is asked.
 export function useAsked<T>(name: string, question: object | null, { everyMs, service = "" }: Options<T> = {}): Asked<T> {
   const key = question === null ? "" : JSON.stringify(question);
   const [answer, setAnswer] = useState<{ key: string; told: T | null; failure: Failure | null }>({ key: "", told: null, failure: null });
@@ -35,7 +35,8 @@ export function useAsked<T>(name: string, question: object | null, { everyMs, se
   useEffect(() => {
     if (key === "") return undefined;
     const leaving = new AbortController(), mine = `${name} ${key}`;
-    ask<T>(name, JSON.parse(key) as object, leaving.signal).then(
+    const asked = name.startsWith("/") ? get<T>(name, leaving.signal) : ask<T>(name, JSON.parse(key) as object, leaving.signal);
+    asked.then(
       (found) => setAnswer({ key: mine, told: found, failure: null }),
       (error: unknown) => {
         if (!(error instanceof Failure)) return;

@@ -9,8 +9,13 @@ export const isDark = signal(false);
 
 system.addEventListener("change", () => { systemIsDark.value = system.matches; });
 
+// Paper is light.
+const paper = matchMedia("print");
+const isPrinting = signal(paper.matches);
+paper.addEventListener("change", () => { isPrinting.value = paper.matches; });
+
 effect(() => {
-  const dark = chosen.value === "" ? systemIsDark.value : chosen.value === "dark";
+  const dark = !isPrinting.value && (chosen.value === "" ? systemIsDark.value : chosen.value === "dark");
   document.documentElement.dataset["theme"] = dark ? "dark" : "light";
   isDark.value = dark;
 });

@@ -27,10 +27,8 @@ export const VIEWS: readonly View[] = [
   { at: "drift", title: "Drift", isListed: true, topics: ["operations", "troubles"], load: () => import("./drift") },
   { at: "bus", title: "Bus", isListed: true, topics: ["operations"], load: () => import("./bus") },
   { at: "performance", title: "Performance", isListed: true, topics: ["operations"], load: () => import("./performance") },
+  { at: "compliance", title: "Compliance", isListed: true, topics: ["operations"], load: () => import("./compliance") },
 ];
-
-// Beside the views: documents that the server makes.
-export const DOCUMENTS = [{ href: "/compliance", title: "Compliance" }] as const;
 
 // The view of an address; null for an address that has none.
 export function viewOf(path: string): { view: View; id: string } | null {

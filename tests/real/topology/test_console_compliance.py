@@ -1,0 +1,139 @@
+"""Compliance in the console: grouped, filtered, printed, and told where a cluster is missing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Page, expect
+
+from services.chassis.errors import ClusterNotWatched
+from services.topology.cluster.state import State
+from tests.real.topology.samples import CLUSTER, info, parts
+from tests.real.topology.serving import Server
+from tests.real.topology.test_console import accessible
+from tests.unit.topology.analysis.kia.cases import (
+    SECURITY,
+    SIDECARS,
+    WITH_PROXY,
+    one,
+    pod,
+    space,
+    state_of,
+)
+
+
+def teams() -> State:
+    """Two teams: one whose workloads are strict, one that has left its own outside."""
+    text = (
+        SIDECARS
+        + space("money", "{istio-injection: enabled, team: payments}")
+        + space("shop", "{team: web}")
+        + one(SECURITY, "PeerAuthentication", "strict", "{mtls: {mode: STRICT}}", namespace="money")
+        + one(
+            SECURITY,
+            "AuthorizationPolicy",
+            "callers",
+            "{action: ALLOW, rules: [{from: [{source: {namespaces: [shop]}}]}]}",
+            namespace="money",
+        )
+        + pod("pay", "{app: pay}", containers=WITH_PROXY, namespace="money")
+        + pod("cart", "{app: cart}", namespace="shop")
+        + pod("front", "{app: front, team: design}", containers=WITH_PROXY, namespace="shop")
+    )
+    return state_of(text)[0]
+
+
+@pytest.fixture
+def kept(shop: Server) -> Server:
+    shop.past.states[CLUSTER] = teams()
+    return shop
+
+
+async def test_workloads_are_grouped_and_the_address_says_how(page: Page, kept: Server) -> None:
+    await page.goto(f"{kept.url}/compliance")
+    rows = page.get_by_role("group", name="Workloads").locator("tbody tr")
+    await expect(rows).to_have_count(3)
+    await page.locator(".filter select").select_option("team")
+    groups = page.get_by_role("group", name="By team").locator("tbody tr")
+    await expect(groups.locator("td:first-child")).to_have_text(["design", "payments", "web"])
+    await groups.get_by_role("link", name="payments").click()
+    await expect(rows).to_have_count(1)
+    for text in ("money/pay", "strict", "denied", "ALLOW callers"):
+        await expect(rows).to_contain_text(text)
+    await page.reload()
+    await expect(rows).to_have_count(1)
+    assert "by=team" in page.url
+    assert "group=payments" in page.url
+    await groups.get_by_role("link", name="payments").click()
+    await page.get_by_label("only with a gap").check()
+    await expect(rows).to_have_count(2)
+    await page.fill("#compliance-search", "cart")
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text("not in it")
+    await page.fill("#compliance-search", "nothing like it")
+    await page.get_by_role("button", name="Show all").click()
+    await expect(rows).to_have_count(3)
+
+
+async def test_it_prints_whole_and_on_white(page: Page, kept: Server) -> None:
+    await page.set_viewport_size({"width": 800, "height": 300})
+    await page.emulate_media(color_scheme="dark")
+    await page.goto(f"{kept.url}/compliance")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    await page.emulate_media(media="print", color_scheme="dark")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    await expect(page.locator("#bar")).not_to_be_visible()
+    await expect(page.locator("#compliance-search")).not_to_be_visible()
+    # Nothing is left behind the edge of a scrolled box.
+    cut = """() => [...document.querySelectorAll("#view, .scroll")]
+      .filter((one) => getComputedStyle(one).overflowY !== "visible").length"""
+    assert await page.evaluate(cut) == 0
+    assert len(re.findall(rb"/Type\s*/Page\b", await page.pdf())) >= 1
+    await page.emulate_media(media="screen", color_scheme="dark")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+async def test_other_forms_are_a_click_away(page: Page, kept: Server) -> None:
+    await page.goto(f"{kept.url}/compliance")
+    async with page.expect_download() as told:
+        await page.get_by_role("link", name="CSV").click()
+    content = (await (await told.value).path()).read_text()
+    assert content.splitlines()[0].endswith("findings,team")
+    assert sum("payments" in line for line in content.splitlines()) == 1
+    await page.get_by_role("link", name="one page").click()
+    await expect(page.locator("h1")).to_have_text("Mesh compliance")
+
+
+async def test_states_of_the_view(page: Page, server: Server) -> None:
+    await page.goto(f"{server.url}/compliance")
+    await expect(page.locator("#view")).to_contain_text("No cluster is watched")
+    await accessible(page)
+    server.past.failure = ClusterNotWatched("this worker does not watch it")
+    server.begin(parts([], about=info()))
+    await page.reload()
+    await expect(page.locator(".note")).to_contain_text("is not in here")
+    await accessible(page)
+    await server.stop()
+    await expect(page.locator(".stale")).to_contain_text("Connection lost")
+    await server.start()
+    server.past.failure = None
+    await page.reload()
+    await expect(page.locator("#view")).to_contain_text("No workload is there")
+
+
+async def test_axe_finds_nothing(page: Page, kept: Server) -> None:
+    for path in ("/compliance", "/compliance?by=team&group=web"):
+        await page.goto(f"{kept.url}{path}")
+        await expect(page.locator("h1")).to_have_text("Compliance")
+        await expect(page.locator("#connection")).to_have_text("live")
+        await accessible(page)
+
+
+@pytest.mark.parametrize("width", [360, 3840])
+async def test_no_width_has_to_be_scrolled_sideways(page: Page, kept: Server, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 800})
+    await page.goto(f"{kept.url}/compliance")
+    await expect(page.locator("h1")).to_have_text("Compliance")
+    inside = "() => document.getElementById('view').scrollWidth - innerWidth"
+    assert await page.evaluate(inside) <= 0
