@@ -1,10 +1,10 @@
-"""Makes the pictures of docs/how-to/topology.md.
+"""Makes the pictures of the docs: `make screenshots`, or
+`python -m tests.real.topology.screenshots FOLDER [console|graph]`.
 
-Start it with `python -m tests.real.topology.screenshots FOLDER`.
-
-A real cluster with Istio and Bookinfo, routes by weight, a Prometheus with the samples that proxies
-would give, somebody who makes mistakes, and the page in a browser. kwok runs no proxies, hence the
-samples; everything else is what a user has.
+`console`: the views over a scene that is written down (`_scene`), with a clock that stands, so that
+the same tree gives the same pictures. `graph`: a real cluster with Istio and Bookinfo, routes by
+weight, a Prometheus with the samples that proxies would give, somebody who makes mistakes. kwok
+runs no proxies, hence the samples; everything else is what a user has.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ import json
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from playwright.async_api import Browser, async_playwright
 from playwright.async_api import Page as BrowserPage
-from playwright.async_api import async_playwright
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from tests.real.topology.measured import settled
 from tests.real.topology.pages import Page, edge
+from tests.real.topology.samples import CLUSTER, Shop
+from tests.real.topology.serving import Server
+from tests.real.topology.test_console import install
+from tests.real.topology.test_console_compliance import teams
 from tests.testbed import building, loopback, packages
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
@@ -145,28 +151,84 @@ def _is_all_there(follower: Follower) -> bool:
     return len(busy) >= 3 and "IST0101" in codes and len(follower.drift) >= 2
 
 
-async def _shoot(seen: Seeing, token: str, folder: Path) -> None:
+# --- the console ---------------------------------------------------------------------------------
+
+_NOW = datetime(2026, 5, 1, 12, 1, tzinfo=timezone.utc)
+_CONSOLE = (
+    ("fleet", "/", False),
+    ("performance", "/performance/r-1", True),
+    ("compliance", "/compliance?by=team", False),
+)
+
+
+@contextlib.asynccontextmanager
+async def _scene() -> AsyncIterator[Server]:
+    """One cluster, operations of which one has failed, runs, and two teams."""
+    server = Server()
+    await server.start()
+    try:
+        server.begin(Shop.parts())
+        server.past.states[CLUSTER], server.past.made = teams(), _NOW
+        server.asked.perf = settled()
+        install(server)
+        yield server
+    finally:
+        await server.stop()
+
+
+async def _console(folder: Path) -> None:
+    async with _scene() as server, _browser() as browser:
+        for name, path, is_dark in _CONSOLE:
+            async with _tab(browser, is_dark=is_dark) as page:
+                await page.clock.set_fixed_time(_NOW)
+                await page.goto(f"{server.url}{path}")
+                await page.locator("#connection[data-state=live]").wait_for()
+                await page.locator("h1").wait_for()
+                await page.locator("[aria-busy]").wait_for(state="detached")
+                await page.screenshot(path=folder / f"console-{name}.png")
+
+
+@contextlib.asynccontextmanager
+async def _browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=packages.program("chromium"), args=["--no-sandbox"]
         )
+        yield browser
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def _tab(browser: Browser, *, is_dark: bool) -> AsyncIterator[BrowserPage]:
+    """The same size, language and time zone on every machine, and nothing that moves."""
+    context = await browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        color_scheme="dark" if is_dark else "light",
+        locale="en-GB",
+        timezone_id="UTC",
+        reduced_motion="reduce",
+    )
+    yield await context.new_page()
+    await context.close()
+
+
+# --- the graph -----------------------------------------------------------------------------------
+
+
+async def _shoot(seen: Seeing, token: str, folder: Path) -> None:
+    async with _browser() as browser:
         for name, is_dark, steps in (
             ("overview", False, _overview),
             ("details", True, _details),
             ("findings", False, _findings),
         ):
-            context = await browser.new_context(
-                viewport={"width": 1280, "height": 800}, color_scheme="dark" if is_dark else "light"
-            )
-            page = await context.new_page()
-            await page.goto(f"{seen.url}/?cluster={token}")
-            await page.wait_for_function(
-                "() => window.meshbus?.graph.cy.edges('[state = \"healthy\"]').length > 3"
-            )
-            await steps(page)
-            await page.screenshot(path=folder / f"topology-{name}.png")
-            await context.close()
-        await browser.close()
+            async with _tab(browser, is_dark=is_dark) as page:
+                await page.goto(f"{seen.url}/graph?cluster={token}")
+                await page.wait_for_function(
+                    "() => window.meshbus?.graph.cy.edges('[state = \"healthy\"]').length > 3"
+                )
+                await steps(page)
+                await page.screenshot(path=folder / f"topology-{name}.png")
 
 
 async def _overview(page: BrowserPage) -> None:
@@ -210,9 +272,16 @@ async def _make(folder: Path, cluster: Cluster, stack: Stack, samples: Page) -> 
         await _shoot(seen, token, folder)
 
 
-def main(folder: Path) -> None:
-    building.build_all()
+def main(folder: Path, what: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    if what in ("", "console"):
+        asyncio.run(_console(folder))
+    if what in ("", "graph"):
+        _graph(folder)
+
+
+def _graph(folder: Path) -> None:
+    building.build_all()
     samples = Page()
     with (
         contextlib.closing(samples),
@@ -234,4 +303,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
