@@ -303,7 +303,7 @@ class Observer:
         return {
             "cluster": self.state.cluster,
             "name": self.state.name,
-            "state": self._health(),
+            "state": self.health,
             "detail": problems[0] if problems else "",
             "refused": sorted(self._refused),
             "telemetry": self._telemetry,
@@ -311,7 +311,9 @@ class Observer:
             "since": self._since,
         }
 
-    def _health(self) -> str:
+    @property
+    def health(self) -> str:
+        """How the watches are; a kind that the credential may not watch is no trouble."""
         if not self._troubles:
             return WATCHING
         return UNREACHABLE if 2 * len(self._troubles) > len(self._watches) else PARTLY

@@ -96,10 +96,12 @@ async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
             tokens = await _registered(cluster, stack, count=scale.clusters)
             stood = await told.until_later(dict.fromkeys(tokens, 0)) - began
             loads = Counter((await _owners(stack, tokens)).values())
+            print(f"bench: all stand after {stood:.1f} s, {sorted(loads.values())}", flush=True)
             timed = await _changed(
                 seen, client, tokens, count=scale.fleet_changes, rate=_RATE / scale.clusters
             )
             memory = [peak_memory_mib(stack.processes[name].pid) for name in _REPLICAS]
+            print(f"bench: peaks of {', '.join(f'{mib:.0f}' for mib in memory)} MiB", flush=True)
             taken, orphans = await _killed(stack, told, tokens)
             heirs = Counter((await _owners(stack, tokens)).values())
     latencies = [latency for one in timed for latency in one.latencies()]

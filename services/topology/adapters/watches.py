@@ -35,7 +35,7 @@ from services.topology.cluster.objects import Key, Object
 from services.topology.cluster.reading import Reader
 from services.topology.drift.watching import Drifts
 from services.topology.mesh.meshes import SYSTEM_NAMESPACE
-from services.topology.observing import Observer
+from services.topology.observing import UNREACHABLE, Observer
 
 _DEFINITION = "apiextensions.k8s.io/CustomResourceDefinition"
 _SETTLE_S = 0.2
@@ -141,7 +141,7 @@ class ClusterWatch:
         """Until everything has been listed once, however long; raises `ClusterUnreachable` where
         most of it could not be."""
         await self._complete.wait()
-        if len(self._listed) * 2 < len(self._tasks):
+        if self.observer.health == UNREACHABLE:
             raise ClusterUnreachable("most of the cluster's collections cannot be listed from here")
 
     def seen(self) -> Mapping[str, int]:
