@@ -202,7 +202,11 @@ async def watch_ticks(client: KubeClient, path: str, timed: Timed) -> None:
 def noted(data: Any, names: dict[str, str], timed: Timed) -> None:
     """The moment at which a client has a node, and the one at which it is rid of it."""
     now = time.monotonic()
-    for ident, node in (data.get("nodes") or {}).items():
+    nodes = data.get("nodes") or {}
+    if not isinstance(nodes, dict):
+        # A snapshot, as after a move: what it has is known from here on.
+        nodes = {node["id"]: node for node in nodes}
+    for ident, node in nodes.items():
         if node is None:
             if ident in names:
                 timed.shown.setdefault("-" + names[ident], now)
