@@ -67,6 +67,8 @@ _BY_TOKEN = ".by.token"
 _FOR_SOMEBODY = ".for.gateway"
 _AUTHORIZATION = "Authorization"
 _BEHALF = "Meshbus-Identity"
+_INBOXES = "_INBOX"
+"""How each subject begins at which somebody waits for an answer."""
 
 
 async def _unanswered(_asked: dict[str, Any]) -> Any:
@@ -78,7 +80,8 @@ class Query:
     """One question: `mesh.<service>.<verb>`. `usage` says what the request's JSON may hold.
 
     A question is about the cluster in its field `cluster`, or else about all of them; the policy is
-    asked for that. With `answer_to` the answer itself knows who asks, and judges by that.
+    asked for that. One whose usage has no such field is about all of them, whatever is sent.
+    With `answer_to` the answer itself knows who asks, and judges by that.
 
     With `text_field`, a request that is no JSON with that field, or has a mapping there, stands for
     `{<text_field>: the request}`, so that `nats req mesh.<service>.<verb> < file.yaml` works.
@@ -95,6 +98,11 @@ class Query:
     """False where the answer tells nothing but about whoever asks, or judges what it is asked."""
     passes_on: bool = False
     """It holds a question to another service (`name`, `question`), which the audit tells for it."""
+
+    @property
+    def names_cluster(self) -> bool:
+        """Whether it is about the cluster that it names."""
+        return '"cluster"' in self.usage
 
 
 @dataclass(slots=True)
@@ -180,7 +188,7 @@ class Askers:
         if identity == OPERATOR or not query.is_judged:
             return
         question = f"{self.service}.{query.verb}"
-        named = asked.get("cluster")
+        named = asked.get("cluster") if query.names_cluster else None
         cluster = named if isinstance(named, str) else ""
         policy = self.policy()
         is_allowed = (
@@ -254,17 +262,18 @@ async def answering(
     )
     serving = _Serving(registered)
     for query in queries:
+        subject = f"mesh.{service}.{query.verb}"
         await registered.add_endpoint(
             name=query.verb,
-            subject=f"mesh.{service}.{query.verb}",
-            handler=serving.beside(_responder(query, askers)),
+            subject=subject,
+            handler=serving.beside(_responder(query, askers, subject=subject)),
             metadata={"usage": query.usage},
         )
         for name, ending in (askers.endings if askers is not None else {}).items():
             await registered.add_endpoint(
                 name=f"{query.verb}-{name}",
-                subject=f"mesh.{service}.{query.verb}{ending}",
-                handler=serving.beside(_responder(query, askers)),
+                subject=f"{subject}{ending}",
+                handler=serving.beside(_responder(query, askers, subject=subject)),
                 metadata={"usage": query.usage},
             )
     try:
@@ -273,8 +282,24 @@ async def answering(
         await serving.stop()
 
 
-def _responder(query: Query, askers: Askers | None) -> Callable[[Request], Awaitable[None]]:
+def is_asked(subject: str, reply: str, *, of: str) -> bool:
+    """Whether a message was published to the subject `of` by somebody who waits for the answer.
+
+    NATS lets everybody name any subject as the one for an answer, and does not ask whether he may
+    publish there. What it stores is sent to it (a direct get), or what is stored under another
+    subject (a pull), so that neither comes from whom the subject is for. And an answer of ours
+    would be written wherever it says.
+    """
+    return reply.startswith(_INBOXES) and subject.startswith(of)
+
+
+def _responder(
+    query: Query, askers: Askers | None, *, subject: str
+) -> Callable[[Request], Awaitable[None]]:
     async def respond(request: Request) -> None:
+        if not is_asked(request.subject, request._msg.reply, of=subject):
+            log.warning("question_not_asked", verb=query.verb)
+            return
         headers = dict(request.headers or {})
         identity: Identity | None = OPERATOR if askers is None else None
         asked: dict[str, Any] = {}

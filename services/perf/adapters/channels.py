@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from services.chassis.bus import envelopes
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.queries import is_asked
 from services.chassis.errors import BusUnavailable, shortened
 from services.perf.adapters import subjects
 from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, RollAnswer, ShardCommand
@@ -67,7 +68,7 @@ class BusChannels:
         """Answers roll calls for the block."""
 
         async def respond(message: Msg) -> None:
-            if message.reply:
+            if is_asked(message.subject, message.reply, of=subjects.ROLL_CALL):
                 await self.bus.client.publish(message.reply, answer().model_dump_json().encode())
 
         subscription = await self.bus.client.subscribe(subjects.ROLL_CALL, cb=respond)
@@ -104,7 +105,7 @@ class BusChannels:
         async def heard(message: Msg) -> None:
             verb = message.subject.rpartition(".")[2]
             try:
-                if verb == "ready" and message.reply:
+                if verb == "ready" and is_asked(message.subject, message.reply, of="ctl.perf."):
                     answer = on_ready(ReadyQuestion.model_validate_json(message.data))
                     await self.bus.client.publish(message.reply, answer.model_dump_json().encode())
                 elif verb == "report":

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.queries import packed
+from services.chassis.bus.queries import is_asked, packed
 from services.chassis.errors import BusUnavailable, InternalError, MeshbusError, WorkerUnavailable
 from services.chassis.messages import ErrorReport
 from services.chassis.reading.jsons import read_json
@@ -82,6 +82,9 @@ class Forwarding:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _asked(self, message: Msg) -> None:
+        if not is_asked(message.subject, message.reply, of="ctl.topology."):
+            log.warning("question_not_asked", subject=message.subject)
+            return
         _, _, cluster, verb = message.subject.split(".")
         if not self.handlers.answers(cluster, verb):
             return

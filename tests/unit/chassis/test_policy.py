@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
+from services.chassis.bus.audits import Audit
+from services.chassis.bus.queries import Askers, Query
 from services.chassis.errors import NotPermitted
 from services.chassis.messages import Verb
 from services.chassis.policy import (
@@ -166,3 +170,21 @@ def test_a_question_about_no_cluster_is_one_about_all() -> None:
 def test_a_file_that_cannot_be_read_says_where(text: str, word: str) -> None:
     with pytest.raises(PolicyMalformed, match=word):
         read_policy(text)
+
+
+def test_a_question_that_looks_at_no_cluster_is_about_all_of_them() -> None:
+    """Whoever names one of his in vain must not reach the others'."""
+    policy = read_policy(
+        'rules: [{identities: [ben], clusters: [dev], questions: ["*"], operations: []}]'
+    )
+    askers = Askers("perf", lambda: policy, audit=cast("Audit", None))
+    about_one = Query("vet", '{"cluster": CLUSTER}')
+    about_a_run = Query("cancel", '{"run": ID}')
+    askers.judge(BEN, about_one, {"cluster": "dev"})
+    for query, asked in (
+        (about_one, {"cluster": "prod"}),
+        (about_one, {}),
+        (about_a_run, {"run": "of-prod", "cluster": "dev"}),
+    ):
+        with pytest.raises(NotPermitted):
+            askers.judge(BEN, query, asked)

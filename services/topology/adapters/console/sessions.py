@@ -69,7 +69,7 @@ class Sessions:
             response = _json({"identity": None, "signIn": ways, "ended": error.cause})
             self._end(response)
             return response
-        is_proxied = bool(request.headers.get("Authorization"))
+        is_proxied = authorization == request.headers.get("Authorization")
         return _json({**told, "signIn": ways, "proxied": is_proxied})
 
     async def begin(self, request: web.Request) -> web.Response:
@@ -161,6 +161,8 @@ class Sessions:
 
     def _authorization(self, request: web.Request) -> str:
         told = request.headers.get("Authorization", "")
+        # What is no token is between the browser and a proxy, a password perhaps.
+        told = told if told.lower().startswith("bearer ") and told.isascii() else ""
         token = request.cookies.get(self._token_cookie, "")
         return told or (f"Bearer {token}" if token else "")
 
@@ -242,8 +244,13 @@ async def _posted(request: web.Request) -> dict[str, Any]:
 
 def _way_back(text: str) -> str:
     """An address of this page; anything else leads to the front."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "/"
     is_own = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.netloc
+    # A fragment may hold a token.
+    is_own = is_own and not parts.fragment
     return text if is_own and text.isprintable() and text.isascii() and len(text) < 2_000 else "/"
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import Query, answering, ask
+from services.chassis.bus.streams import call_api
 from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
 from tests.testbed import building
 from tests.testbed.buses import NatsServer
@@ -231,3 +232,33 @@ async def test_a_question_that_takes_long_holds_up_no_other(bus: Bus, name: str)
     await stopping
     with pytest.raises(WorkerUnavailable):
         await ask(bus, {}, service=name, verb="wait", within=WITHIN)
+
+
+async def test_what_nats_itself_sends_is_no_question(bus: Bus, name: str) -> None:
+    """Whoever may write to a stream and read it back has NATS send that to any subject."""
+    asked: list[dict[str, Any]] = []
+
+    async def note(question: dict[str, Any]) -> Any:
+        asked.append(question)
+        return {}
+
+    stream, forged, answers = f"S_{name}", f"{name}.forged", f"{name}.answers"
+    question = f"mesh.{name}.note"
+    config = {"name": stream, "subjects": [f"{name}.>"], "allow_direct": True}
+    await call_api(bus.client, f"STREAM.CREATE.{stream}", config)
+    try:
+        async with answering(
+            bus, service=name, description="Takes notes", queries=[Query("note", "{}", note)]
+        ):
+            await bus.client.jetstream().publish(forged, b'{"from": "a stream"}')
+            get = f"$JS.API.DIRECT.GET.{stream}.{forged}"
+            for options in (b"", b'{"no_hdr": true}'):
+                await bus.client.publish(get, options, reply=question)
+            # Nor is an answer written to where somebody wants it.
+            await bus.client.publish(question, b'{"from": "a person"}', reply=answers)
+            await ask(bus, {"from": "somebody"}, service=name, verb="note", within=WITHIN)
+        assert asked == [{"from": "somebody"}]
+        told = await call_api(bus.client, f"STREAM.INFO.{stream}", {})
+        assert told["state"]["messages"] == 1
+    finally:
+        await call_api(bus.client, f"STREAM.DELETE.{stream}", {})

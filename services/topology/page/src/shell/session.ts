@@ -38,9 +38,10 @@ export async function load(): Promise<void> {
   if (fromLink !== undefined) {
     // Neither in the history nor to be sent on by mistake.
     history.replaceState(null, "", location.pathname + location.search);
-    await signIn(fromLink);
   }
   await refresh();
+  // A link that somebody else has made must not put his name in place of another's.
+  if (fromLink !== undefined && !isKnown()) await signIn(fromLink);
 }
 
 export async function signIn(token: string): Promise<boolean> {
