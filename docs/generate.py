@@ -244,7 +244,9 @@ def _keys() -> str:
     return _page(
         "Keys",
         "What the NATS key of each user can make happen, under the shipped permissions. "
-        "`admin` may do everything on the bus. A test tries every cell, by publishing; what NATS sends itself where a client tells it to is [not covered yet](../../SECURITY.md#what-does-not-hold-yet). Why it is so: "
+        "`admin` may do everything on the bus. A test tries every cell, by publishing; what NATS "
+        "itself sends where a client tells it to is [not covered "
+        "yet](../../SECURITY.md#what-does-not-hold-yet). Why it is so: "
         "[the sender and the grant](../decisions/0024-sender-and-grant.md).",
         [*head, *rows],
     )

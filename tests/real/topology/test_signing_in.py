@@ -34,6 +34,7 @@ from tests.testbed import loopback
 from tests.testbed.issuers import TestIssuer
 from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus, audit_entries
+from tests.testbed.waiting import eventually
 
 BEN = "meshbus_" + "b" * 40
 EVE = "meshbus_" + "e" * 40
@@ -156,11 +157,17 @@ async def test_a_token_acts_under_its_name_and_no_further(guarded: Guarded) -> N
     # What he may ask comes to topology, which does not watch this cluster.
     _, code = await guarded.write("topology.heal", {"cluster": "blue", "drift": "x"})
     assert code in ("MB-2012", "MB-7002")
+
+    async def is_audited() -> bool:
+        heals = [
+            (entry.service, entry.identity, entry.by)
+            for entry in await audit_entries(guarded.stack)
+            if entry.call == "mesh.topology.heal"
+        ]
+        return {("topology", "ben", "gateway"), ("gateway", "ben", "token")} <= set(heals)
+
+    await eventually(is_audited, what="both entries")
     entries = await audit_entries(guarded.stack)
-    heals = [entry for entry in entries if entry.call == "mesh.topology.heal"]
-    assert {("topology", "ben", "gateway"), ("gateway", "ben", "token")} <= {
-        (entry.service, entry.identity, entry.by) for entry in heals
-    }
     assert (await guarded.post("/api/session/end", {}))[1] == {"identity": None}
     assert (await guarded.me())["identity"] is None
     for name in ("gateway", "topology"):

@@ -55,7 +55,8 @@ class Told:
         renewed.clear()
         last = await self._last()
         if last < self.topic.last:
-            self.topic.begin(last)
+            # What it has already is new to everybody.
+            self.topic.begin(max(0, last - _KEPT_AT_THE_START))
         start = max(1, self.topic.last + 1, last - _KEPT_AT_THE_START)
         reading = asyncio.create_task(self._read(start), name="read-events")
         try:
