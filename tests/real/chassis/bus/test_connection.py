@@ -145,7 +145,10 @@ async def test_watchdog_revives_a_dead_reader(server: NatsServer, name: str) -> 
         bus.on_reconnect(woken.set)
 
         await _send_malformed_header(server, name)
-        await eventually(lambda: _reader_is_dead(bus), what="the reader to die")
+        # Where the machine is busy it may be alive again before anybody looks.
+        await eventually(
+            lambda: _reader_is_dead(bus) or woken.is_set(), what="the reader to have died"
+        )
         # The trap that the watchdog is for: the client thinks that all is well.
         assert bus.is_connected
 
