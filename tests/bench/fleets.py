@@ -18,7 +18,6 @@ from nats.aio.msg import Msg
 
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.leases import Holder
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
@@ -32,7 +31,7 @@ from tests.bench.topologies import SETTLE_S, Timed, noted, watch_ticks
 from tests.testbed.clusters import Cluster
 from tests.testbed.seeing import Follower, Seeing, seeing
 from tests.testbed.stack import Stack
-from tests.testbed.stored import admin_bus
+from tests.testbed.stored import cluster_owners
 
 METHOD = (
     "One API server is all clusters: each has a kubeconfig of its own, and so an identity, watches "
@@ -95,7 +94,7 @@ async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
             began = time.monotonic()
             tokens = await _registered(cluster, stack, count=scale.clusters)
             stood = await told.until_later(dict.fromkeys(tokens, 0)) - began
-            loads = Counter((await _owners(stack, tokens)).values())
+            loads = Counter((await cluster_owners(stack, tokens)).values())
             print(f"bench: all stand after {stood:.1f} s, {sorted(loads.values())}", flush=True)
             timed = await _changed(
                 seen, client, tokens, count=scale.fleet_changes, rate=_RATE / scale.clusters
@@ -103,7 +102,7 @@ async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
             memory = [peak_memory_mib(stack.processes[name].pid) for name in _REPLICAS]
             print(f"bench: peaks of {', '.join(f'{mib:.0f}' for mib in memory)} MiB", flush=True)
             taken, orphans = await _killed(stack, told, tokens)
-            heirs = Counter((await _owners(stack, tokens)).values())
+            heirs = Counter((await cluster_owners(stack, tokens)).values())
     latencies = [latency for one in timed for latency in one.latencies()]
     watched = sum(len(one.watched) for one in timed)
     return [
@@ -173,16 +172,6 @@ async def _registered(cluster: Cluster, stack: Stack, *, count: int) -> list[str
     return tokens
 
 
-async def _owners(stack: Stack, tokens: list[str]) -> dict[str, str]:
-    async with admin_bus(stack) as bus:
-        entries = {token: await Bucket(bus, "leases").get(f"watch.{token}") for token in tokens}
-    return {
-        token: Holder.model_validate_json(entry.value).worker
-        for token, entry in entries.items()
-        if entry is not None
-    }
-
-
 async def _changed(
     seen: Seeing, client: KubeClient, tokens: list[str], *, count: int, rate: float
 ) -> list[Timed]:
@@ -234,7 +223,7 @@ def _has_all(_follower: Follower, *, timed: Timed, count: int) -> bool:
 async def _killed(stack: Stack, told: _Checkpoints, tokens: list[str]) -> tuple[float, int]:
     """Seconds until the clusters of a replica that was killed are told about again, and how many
     they were."""
-    owners = await _owners(stack, tokens)
+    owners = await cluster_owners(stack, tokens)
     dead = _REPLICAS[-1]
     orphans = {token: max(told.epochs[token]) for token, worker in owners.items() if worker == dead}
     stack.processes[dead].kill()

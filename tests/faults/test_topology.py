@@ -11,11 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from services.chassis.bus.leases import Holder
-from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.topology.adapters.feeds import last_sequence
-from services.topology.feed import deltas
 from services.topology.feed.deltas import Delta, Stage
 from services.topology.sharing import shared
 from tests.testbed.bodies import config_map
@@ -25,7 +22,7 @@ from tests.testbed.proxies import FaultProxy
 from tests.testbed.seeing import Follower, Seeing, seeing
 from tests.testbed.shops import service
 from tests.testbed.stack import Stack
-from tests.testbed.stored import admin_bus
+from tests.testbed.stored import admin_bus, stored_feed
 from tests.testbed.waiting import eventually
 
 pytestmark = pytest.mark.services("lifecycle", "translator", "topology", "gateway")
@@ -136,7 +133,7 @@ async def test_a_killed_owner_is_succeeded(
 ) -> None:
     _, token = watching
     owner, other = await _settled(frail, token)
-    before = _epochs(await _feed(frail, token))
+    before = _epochs(await stored_feed(frail, token))
     async with seeing(frail, name=other) as second, second.following(token) as follower:
         await follower.until(lambda f: f.info)
         frail.processes[owner].kill()
@@ -144,7 +141,7 @@ async def test_a_killed_owner_is_succeeded(
             # The lease has to expire first.
             await follower.until(lambda f: _has(f, "later"), within_s=TAKEOVER_S)
         await follower.until(lambda f: not _has(f, "later"))
-    assert _epochs(await _feed(frail, token)) == before + 1
+    assert _epochs(await stored_feed(frail, token)) == before + 1
 
 
 async def test_a_paused_owner_does_not_speak_again(
@@ -152,7 +149,7 @@ async def test_a_paused_owner_does_not_speak_again(
 ) -> None:
     _, token = watching
     owner, other = await _settled(frail, token)
-    before = _epochs(await _feed(frail, token))
+    before = _epochs(await stored_feed(frail, token))
     first = frail.processes[owner]
     async with seeing(frail, name=other) as second, second.following(token) as follower:
         await follower.until(lambda f: f.info)
@@ -170,7 +167,7 @@ async def test_a_paused_owner_does_not_speak_again(
                         within_s=TAKEOVER_S,
                     )
         await follower.until(lambda f: not _has(f, "resumed"))
-    deltas = await _feed(frail, token)
+    deltas = await stored_feed(frail, token)
     # It may have got its cluster back by now, as one that restarts does.
     assert _epochs(deltas) - before in (1, 2)
     numbers = [(d.epoch, d.number) for d in deltas if d.stage is Stage.DELTA]
@@ -200,20 +197,6 @@ async def _shows(seen: Seeing, token: str, name: str) -> bool:
 
 def _epochs(deltas: list[Delta]) -> int:
     return len({delta.epoch for delta in deltas})
-
-
-async def _feed(stack: Stack, cluster: str) -> list[Delta]:
-    """Everything that was told about a cluster."""
-    async with admin_bus(stack) as bus:
-        last = await last_sequence(bus, cluster)
-        found: list[Delta] = []
-        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), 1).messages()
-        async for message in reader:
-            found.append(deltas.decoded(message.body, message.headers))
-            if message.sequence >= last:
-                break
-        await reader.aclose()
-    return found
 
 
 async def test_nats_restarts(watching: tuple[Seeing, str], frail: Stack, cluster: Cluster) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.leases import Holder
 from services.chassis.bus.reading import OrderedReader
+from services.chassis.bus.records import Bucket
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import AuditEntry, Event
+from services.topology.adapters.feeds import last_sequence
+from services.topology.feed import deltas
+from services.topology.feed.deltas import Delta
 from tests.testbed.stack import Stack
 
 
@@ -56,3 +61,29 @@ async def audit_entries(stack: Stack) -> list[AuditEntry]:
                 if message.sequence >= last:
                     return found
     raise AssertionError("unreachable")
+
+
+async def stored_feed(stack: Stack, cluster: str) -> list[Delta]:
+    """Everything that was told about a cluster, in the order in which TOPO has it."""
+    async with admin_bus(stack) as bus:
+        last = await last_sequence(bus, cluster)
+        found: list[Delta] = []
+        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), 1)
+        async with aclosing(reader.messages()) as messages:
+            async for message in messages:
+                found.append(deltas.decoded(message.body, message.headers))
+                if message.sequence >= last:
+                    break
+    return found
+
+
+async def cluster_owners(stack: Stack, clusters: Iterable[str]) -> dict[str, str]:
+    """The topology replica that holds each cluster's lease, of those that are held."""
+    async with admin_bus(stack) as bus:
+        leases = Bucket(bus, "leases")
+        entries = {cluster: await leases.get(f"watch.{cluster}") for cluster in clusters}
+    return {
+        cluster: Holder.model_validate_json(entry.value).worker
+        for cluster, entry in entries.items()
+        if entry is not None
+    }

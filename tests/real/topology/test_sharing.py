@@ -20,13 +20,9 @@ import pytest
 
 from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.leases import Holder
-from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import ClusterRecord
-from services.topology.adapters.feeds import last_sequence
-from services.topology.feed import deltas
 from services.topology.feed.deltas import INFO_PART, Delta, Stage, View, part_of
 from tests.real.topology.conftest import QUICK
 from tests.testbed.clusters import Cluster
@@ -34,7 +30,7 @@ from tests.testbed.proxies import FaultProxy
 from tests.testbed.seeing import Follower, seeing
 from tests.testbed.shops import service
 from tests.testbed.stack import Stack
-from tests.testbed.stored import admin_bus
+from tests.testbed.stored import cluster_owners, stored_feed
 from tests.testbed.waiting import eventually
 
 CLUSTERS = 6
@@ -99,7 +95,7 @@ async def test_moves_lose_no_change_and_tell_none_twice(
             _assert_steady(follower)
 
         async def moves() -> int:
-            feeds = [await _feed(trio, token) for token in tokens]
+            feeds = [await stored_feed(trio, token) for token in tokens]
             return sum(len({delta.epoch for delta in told}) - 1 for told in feeds)
 
         async def all_have_begun() -> bool:
@@ -110,7 +106,7 @@ async def test_moves_lose_no_change_and_tell_none_twice(
         await eventually(all_have_begun, what="the feeds of all that moved", within_s=WITHIN_S)
         assert await moves() <= 9
         for token in tokens:
-            _assert_complete(await _feed(trio, token), names)
+            _assert_complete(await stored_feed(trio, token), names)
 
 
 async def test_a_killed_replica_is_succeeded_by_all_others(
@@ -120,11 +116,11 @@ async def test_a_killed_replica_is_succeeded_by_all_others(
         trio.add("topology", name=name)
         await asyncio.to_thread(trio.wait_ready, name)
     await eventually(lambda: _is_shared(trio, tokens, (2, 2, 2)), what="thirds", within_s=WITHIN_S)
-    before = await _owners(trio, tokens)
+    before = await cluster_owners(trio, tokens)
     dead = "topology-2"
     trio.processes[dead].kill()
     await eventually(lambda: _is_shared(trio, tokens, (3, 3)), what="halves", within_s=WITHIN_S)
-    after = await _owners(trio, tokens)
+    after = await cluster_owners(trio, tokens)
     orphans = [token for token in tokens if before[token] == dead]
     assert len({after[token] for token in orphans}) == 2, "each of the others has one of them"
     async with seeing(trio) as seen, _ticking(cluster) as ticking:
@@ -225,30 +221,6 @@ def _assert_complete(told: list[Delta], names: set[str]) -> None:
     assert all(any(f'"{name}"' in item for item in last) for name in names)
 
 
-async def _feed(stack: Stack, cluster: str) -> list[Delta]:
-    async with admin_bus(stack) as bus:
-        last = await last_sequence(bus, cluster)
-        found: list[Delta] = []
-        reader = OrderedReader(bus, deltas.STREAM, deltas.every(cluster), 1).messages()
-        async for message in reader:
-            found.append(deltas.decoded(message.body, message.headers))
-            if message.sequence >= last:
-                break
-        await reader.aclose()
-    return found
-
-
-async def _owners(stack: Stack, tokens: list[str]) -> dict[str, str]:
-    """The worker that holds each cluster's lease, of those that are held."""
-    async with admin_bus(stack) as bus:
-        entries = {t: await Bucket(bus, "leases").get(f"watch.{t}") for t in tokens}
-    return {
-        token: Holder.model_validate_json(entry.value).worker
-        for token, entry in entries.items()
-        if entry is not None
-    }
-
-
 async def _is_shared(stack: Stack, tokens: list[str], loads: tuple[int, ...]) -> bool:
-    owners = await _owners(stack, tokens)
+    owners = await cluster_owners(stack, tokens)
     return sorted(Counter(owners.values()).values()) == sorted(loads)
