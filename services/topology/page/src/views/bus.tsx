@@ -1,11 +1,11 @@
 // What the bus holds: streams, what waits for workers, and commands that nobody could carry out.
 
-import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Action } from "../parts/dialogs";
 import { count, size } from "../parts/figures";
 import { Moment, Sign } from "../parts/signs";
 import { Empty, Failed, Loading } from "../parts/states";
+import { Rows } from "../parts/tables";
 import { ask, Failure } from "../shell/answers";
 import { clusterName } from "../shell/fleet";
 import { go } from "../shell/router";
@@ -61,23 +61,23 @@ export default function Bus() {
       {failure !== null && <Failed failure={failure} again={again} isPart />}
       <section aria-labelledby="letters"><h2 id="letters">Dead letters</h2><Letters of={told.letters} again={again} /></section>
       <section aria-labelledby="consumers"><h2 id="consumers">What waits for workers</h2>
-        <Table label="Consumers" head={["Consumer", "Stream", "Waiting", "In hand", "Delivered again", "Workers that ask"]} from={2}>
+        <Rows label="Consumers" heads={["Consumer", "Stream"]} numbers={["Waiting", "In hand", "Delivered again", "Workers that ask"]}>
           {told.consumers.map((one) => (
             <tr key={`${one.stream} ${one.name}`}><td>{one.name}</td><td>{one.stream}</td>
               <td class="number">{count(one.waiting)}</td><td class="number">{count(one.in_hand)}</td>
               <td class="number">{count(one.delivered_again)}</td>
               <td class="number">{one.workers > 0 ? count(one.workers) : <Sign tone={one.in_hand > 0 ? "info" : "warn"}>none</Sign>}</td></tr>
           ))}
-        </Table>
+        </Rows>
       </section>
       <section aria-labelledby="streams"><h2 id="streams">Streams</h2>
-        <Table label="Streams" head={["Stream", "Holds", "Newest", "Messages", "Size", "At most"]} from={3}>
+        <Rows label="Streams" heads={["Stream", "Holds", "Newest"]} numbers={["Messages", "Size", "At most"]}>
           {told.streams.map((one) => (
             <tr key={one.name}><td>{one.name}</td><td><span class="clip" title={one.description}>{one.description}</span></td>
               <td>{one.newest && <Moment time={one.newest} />}</td><td class="number">{count(one.messages)}</td>
               <td class="number">{size(one.bytes)}</td><td class="number">{one.most_bytes > 0 ? size(one.most_bytes) : "–"}</td></tr>
           ))}
-        </Table>
+        </Rows>
       </section>
     </div>
   );
@@ -86,7 +86,7 @@ export default function Bus() {
 function Letters({ of, again }: { of: Letter[]; again: () => void }) {
   if (of.length === 0) return <Empty title="No command was given up in the last 30 days" isPart />;
   return (
-    <Table label="Dead letters" head={["Command", "Reason", "Cluster", "At", ""]}>
+    <Rows label="Dead letters" heads={["Command", "Reason", "Cluster", "At", ""]}>
       {of.map((one) => (
         <tr key={one.letter} data-letter={one.letter}>
           <td>{one.operation ? <a href={`/operations/${encodeURIComponent(one.operation)}`}>{one.verb} {one.kind}</a> : one.subject}
@@ -102,20 +102,7 @@ function Letters({ of, again }: { of: Letter[]; again: () => void }) {
             </Action>)}</td>
         </tr>
       ))}
-    </Table>
-  );
-}
-
-function Table({ label, head, from = head.length, children }: {
-  label: string; head: string[]; from?: number; children: ComponentChildren;
-}) {
-  return (
-    <div class="scroll" tabIndex={0} role="group" aria-label={label}>
-      <table class="rows"><thead><tr>{head.map((name, index) => name
-        ? <th key={name} scope="col" class={index >= from ? "number" : undefined}>{name}</th>
-        : <td key={name} />)}</tr></thead>
-        <tbody>{children}</tbody></table>
-    </div>
+    </Rows>
   );
 }
 

@@ -9,11 +9,11 @@ import { change, count, millis, percent, rate } from "../parts/figures";
 import { runAddress } from "../parts/runs";
 import { Sign, type Tone } from "../parts/signs";
 import { Empty, Failed, Loading } from "../parts/states";
+import { Rows } from "../parts/tables";
 import type { Change, Compared, Curves, Outcome } from "../contract/performance";
 import { ask, Failure } from "../shell/answers";
 import { useAsked } from "../shell/asked";
 import { query, setQuery } from "../shell/router";
-import { Rows } from "./performance";
 
 const MOST_DRAWN = 6;
 const BASELINE = "baseline:";

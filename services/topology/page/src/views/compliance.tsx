@@ -1,11 +1,11 @@
 // Compliance: how each workload stands in the mesh, by cluster, namespace or team; to be printed, and as
 // CSV and JSON.
 
-import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { count, percent, plural } from "../parts/figures";
 import { Moment, Sign, type Tone } from "../parts/signs";
 import { Empty, Failed, Loading } from "../parts/states";
+import { Rows, Tile } from "../parts/tables";
 import type { ClusterReport, Report, Root, Workload } from "../contract/compliance";
 import { useAsked } from "../shell/asked";
 import { type By, BYS, type Group, grouped, hasGap, isLike, isMeshed, type Row, rowsOf, type Sums, summed } from "../shell/postures";
@@ -66,10 +66,6 @@ function Tiles({ of }: { of: Sums }) {
   );
 }
 
-function Tile({ name, children }: { name: string; children: ComponentChildren }) {
-  return <div><dt>{name}</dt><dd>{children}</dd></div>;
-}
-
 function Filter({ by, search, isGaps }: { by: By; search: string; isGaps: boolean }) {
   return (
     <form class="filter not-printed" role="search" onSubmit={(event) => event.preventDefault()}>
@@ -83,20 +79,6 @@ function Filter({ by, search, isGaps }: { by: By; search: string; isGaps: boolea
   );
 }
 
-function Table({ label, heads, numbers, children }: {
-  label: string; heads: readonly string[]; numbers: readonly string[]; children: ComponentChildren;
-}) {
-  return (
-    <div class="scroll" tabIndex={0} role="group" aria-label={label}>
-      <table class="rows">
-        <thead><tr>{heads.map((head) => <th key={head} scope="col">{head}</th>)}
-          {numbers.map((head) => <th key={head} scope="col" class="number">{head}</th>)}</tr></thead>
-        <tbody>{children}</tbody>
-      </table>
-    </div>
-  );
-}
-
 const NAMES: Record<By, string> = { cluster: "Cluster", namespace: "Namespace", team: "Team" };
 
 function Groups({ of, by, chosen }: { of: readonly Group[]; by: By; chosen: string | null }) {
@@ -104,7 +86,7 @@ function Groups({ of, by, chosen }: { of: readonly Group[]; by: By; chosen: stri
   const bad = (value: number, tone: Tone) => value === 0 ? count(value) : <Sign tone={tone}>{count(value)}</Sign>;
   return (
     <section aria-labelledby="groups"><h2 id="groups">By {by}</h2>
-      <Table label={`By ${by}`} heads={[NAMES[by]]} numbers={heads}>
+      <Rows label={`By ${by}`} heads={[NAMES[by]]} numbers={heads}>
         {of.map((one) => (
           <tr key={one.key} aria-current={chosen === one.key ? "true" : undefined}>
             <td><a href={address(chosen === one.key ? null : one.key)}>{one.key || `no ${by}`}</a>{chosen === one.key && <span class="soft"> chosen</span>}</td>
@@ -119,7 +101,7 @@ function Groups({ of, by, chosen }: { of: readonly Group[]; by: By; chosen: stri
             <td class="number">{bad(one.findings, "warn")}</td>
           </tr>
         ))}
-      </Table>
+      </Rows>
     </section>
   );
 }
@@ -137,7 +119,7 @@ const STANDINGS: Record<string, Tone> = { synced: "good", stale: "warn", rejecte
 function Workloads({ of }: { of: readonly Row[] }) {
   return (
     <section aria-labelledby="workloads"><h2 id="workloads">Workloads</h2>
-      <Table label="Workloads" heads={["Workload", "Cluster", "Team", "Mesh", "mTLS", "Access by default", "Policies", "Proxies", "Certificate until"]}
+      <Rows label="Workloads" heads={["Workload", "Cluster", "Team", "Mesh", "mTLS", "Access by default", "Policies", "Proxies", "Certificate until"]}
         numbers={["Pods in the mesh", "Findings"]}>
         {of.slice(0, MOST_SHOWN).map((one) => (
           <tr key={`${one.cluster} ${one.kind} ${one.namespace} ${one.name}`}>
@@ -155,7 +137,7 @@ function Workloads({ of }: { of: readonly Row[] }) {
             <td class="number">{one.findings === 0 ? "0" : <Sign tone="warn">{count(one.findings)}</Sign>}</td>
           </tr>
         ))}
-      </Table>
+      </Rows>
       {of.length > MOST_SHOWN && <p class="soft">{`${plural(of.length - MOST_SHOWN, "workload")} more; the CSV has all of them.`}</p>}
     </section>
   );
@@ -176,14 +158,14 @@ function Roots({ of }: { of: readonly ClusterReport[] }) {
   return (
     <section aria-labelledby="roots"><h2 id="roots">Root certificates</h2>
       {all.length === 0 ? <p class="soft">No webhook of Istio names one.</p> : (
-        <Table label="Root certificates" heads={["Cluster", "Trusted by", "Subject", "Holds until", "SHA-256"]} numbers={[]}>
+        <Rows label="Root certificates" heads={["Cluster", "Trusted by", "Subject", "Holds until", "SHA-256"]} numbers={[]}>
           {all.map(([one, root], index) => (
             <tr key={index}><td>{one.name || one.cluster}</td>
               <td>{root.source.kind.split("/").at(-1)} {root.source.name} {root.part}</td>
               <td>{root.subject ?? <Sign tone="bad">{`not readable: ${root.error}`}</Sign>}</td>
               <td><Until of={root} /></td><td><code>{root.sha256?.slice(0, 16)}</code></td></tr>
           ))}
-        </Table>
+        </Rows>
       )}
     </section>
   );

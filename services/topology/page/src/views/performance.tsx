@@ -5,6 +5,7 @@ import { count, duration, millis, plural } from "../parts/figures";
 import { Decision, FailedSign, isGate, isOfGate, isRunning, p99Of, rateOf, runAddress, RunProgress, runState, runTitle } from "../parts/runs";
 import { Moment, StateSign } from "../parts/signs";
 import { Empty, Failed, Loading } from "../parts/states";
+import { Rows } from "../parts/tables";
 import type { BaselineRecord, BaselinesTold, RunRecord, RunsTold } from "../contract/performance";
 import { useAsked } from "../shell/asked";
 import { query, setQuery } from "../shell/router";
@@ -144,20 +145,6 @@ function Named({ of: run }: { of: RunRecord }) {
 
 function Where({ of: run }: { of: RunRecord }) {
   return run.cluster === "none" ? <span class="soft">none</span> : <>{run.cluster_name || run.cluster}</>;
-}
-
-export function Rows({ label, heads, numbers, children }: {
-  label: string; heads: readonly string[]; numbers: readonly string[]; children: preact.ComponentChildren;
-}) {
-  return (
-    <div class="scroll" tabIndex={0} role="group" aria-label={label}>
-      <table class="rows">
-        <thead><tr>{heads.map((head) => <th key={head} scope="col">{head}</th>)}
-          {numbers.map((head) => <th key={head} scope="col" class="number">{head}</th>)}</tr></thead>
-        <tbody>{children}</tbody>
-      </table>
-    </div>
-  );
 }
 
 // --- what is compared with what: in the address, so that it can be sent to somebody ----------------

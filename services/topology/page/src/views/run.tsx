@@ -1,17 +1,16 @@
 // One run: as it goes on while it runs, and what it measured when it is over. Of a gate, its runs and
 // what it decided.
 
-import type { ComponentChildren } from "preact";
 import { Chart } from "../parts/chart";
 import { count, duration, millis, percent, plural, rate } from "../parts/figures";
 import { Decision, FailedSign, isGate, isOfGate, isRunning, p99Of, rateOf, runAddress, RunProgress, runState, runTitle } from "../parts/runs";
 import { Moment, Sign, StateSign } from "../parts/signs";
 import { Failed, Loading } from "../parts/states";
+import { Rows, Tile } from "../parts/tables";
 import type { EventsTold } from "../contract/console";
 import type { Compared, Correlation, Curves, Figures, RunRecord, RunsTold } from "../contract/performance";
 import { useAsked } from "../shell/asked";
 import { Changes, latencyLine, PERCENTILE_MARKS, percentileAt, VerdictSign } from "./comparison";
-import { Rows } from "./performance";
 
 const EVERY_MS = 1_000;
 const NO_CLUSTER = "none";
@@ -78,10 +77,6 @@ function Live({ of: run }: { of: RunRecord }) {
       <Codes of={Object.entries(run.codes)} title="Answers of the last seconds" />
     </>
   );
-}
-
-function Tile({ name, children }: { name: string; children: ComponentChildren }) {
-  return <div><dt>{name}</dt><dd>{children}</dd></div>;
 }
 
 // --- what it measured ------------------------------------------------------------------------------
