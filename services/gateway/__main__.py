@@ -146,6 +146,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         handlers.is_draining = True
         events.close(ServiceDraining("shutting down"))
 
+    door = _door(chassis.own)
     async with (
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
@@ -157,12 +158,12 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
             service="gateway",
             description="Takes Meshery's operations and streams their events",
             queries=answers.queries(),
-            askers=replace(chassis.askers, prove=_proof(chassis.own)),
+            askers=replace(chassis.askers, prove=_proof(door)),
         ),
         serving(
             chassis.own,
             handlers,
-            _entrance(chassis, port),
+            _entrance(chassis, door, port),
             port=port,
             metrics=chassis.metrics,
             is_well=lambda: bus.is_connected,
@@ -204,10 +205,10 @@ def _streams(
     return made
 
 
-def _entrance(chassis: Chassis[GatewaySettings], port: int) -> Entrance:
+def _entrance(chassis: Chassis[GatewaySettings], door: Door, port: int) -> Entrance:
     own = chassis.own
     return Entrance(
-        door=_door(own),
+        door=door,
         policy=chassis.policy,
         audit=chassis.audit,
         connections=Connections(
@@ -239,9 +240,9 @@ def _door(own: GatewaySettings) -> Door:
     return Door(now=time.time, tokens=tokens, issuer=issuer, is_open=own.lets_anyone_in)
 
 
-def _proof(own: GatewaySettings) -> Prove:
+def _proof(door: Door) -> Prove:
     """Who has a token. Whoever reaches the bus is not for that the one local user."""
-    door = replace(_door(own), is_open=False)
+    door = replace(door, is_open=False)
 
     def prove(authorization: str) -> tuple[Identity, str]:
         admitted = door.admit(Evidence(authorization))
