@@ -149,6 +149,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         claims=runner.claims,
         publisher=chassis.publisher,
         judge=Gates(topology(bus)).judge,
+        fail=runner.fail,
         allowance=settings.lease_ttl * 0.9,
         now=lambda: datetime.now(timezone.utc),
     )

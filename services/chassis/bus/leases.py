@@ -48,6 +48,7 @@ class Fence:
     _beaten: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     _lost: str = ""
     _stop: BaseException | None = None
+    _passed_over: Callable[[], None] | None = None
     _fallen: asyncio.Event = field(default_factory=asyncio.Event)
 
     def beat(self, *, at: float) -> None:
@@ -69,8 +70,21 @@ class Fence:
 
     def stop(self, error: BaseException) -> None:
         """Makes each further check raise `error`: the operation was cancelled."""
+        if self._passed_over is not None:
+            told, self._passed_over = self._passed_over, _nothing
+            told()
+            return
         self._stop = error
         self._fallen.set()
+
+    def carry_on(self, told: Callable[[], None]) -> None:
+        """Passes over requests to stop from now on, and an earlier one; `told` is called for the
+        first. What undoes has to come to its end. A lost claim counts as before."""
+        self._passed_over, stopped, self._stop = told, self._stop, None
+        if stopped is not None:
+            if not self._lost:
+                self._fallen.clear()
+            self.stop(stopped)
 
     @property
     def is_stopped(self) -> bool:
@@ -229,3 +243,7 @@ async def in_turn(
             fence.check()
             await asyncio.sleep(_PAUSE_S)
         yield
+
+
+def _nothing() -> None:
+    """Tells nobody: it was told once."""

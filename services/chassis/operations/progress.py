@@ -84,7 +84,7 @@ class Progress:
             severity=severity,
             summary=redacted_text(summary),
             details=redacted_text(details),
-            error=_masked(error),
+            error=masked(error) if error is not None else None,
             numbers={name: round(value, 3) for name, value in (numbers or {}).items()},
         )
 
@@ -116,9 +116,7 @@ class Progress:
                 log.error("event_refused", code=error.code, phase=event.phase)
 
 
-def _masked(error: ErrorReport | None) -> ErrorReport | None:
-    """An error's words pass the same net as the event's: some of them are a cluster's."""
-    if error is None:
-        return None
+def masked(error: ErrorReport) -> ErrorReport:
+    """An error whose words have passed the same net as an event's: some of them are a cluster's."""
     words = ("summary", "cause", "remedy", "subject")
     return error.model_copy(update={name: redacted_text(getattr(error, name)) for name in words})

@@ -197,6 +197,12 @@ class Runner(Generic[W]):
             command = await self._given_up(letter)
         except InvalidMessage:
             return
+        # Its credential stays until its own end, so that the letter can be put back.
+        await self.fail(command, error, forgets=False)
+
+    async def fail(self, command: Command, error: MeshbusError, *, forgets: bool = True) -> None:
+        """Ends the operation of a command that no worker will carry out any more, unless it has
+        ended."""
         stored = await self.claims.stored(command.operation, command.cluster)
         if stored is not None and stored[0].state.is_terminal:
             return
@@ -204,8 +210,7 @@ class Runner(Generic[W]):
         progress = Progress(self._publisher.event, command, attempt, service=self.service)
         words = doing(self._operation(command), command)
         final = failure_event(progress, error, doing=words, applied="")
-        # Its credential stays until its own end, so that the letter can be put back.
-        await self._complete(progress, final, error, forgets=False)
+        await self._complete(progress, final, error, forgets=forgets)
 
     async def _given_up(self, letter: DeadLetter) -> Command:
         """The command of a letter. Of one that was sealed to another service its headers tell the

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from services.chassis.errors import (
     DeadlineExpired,
     LeaseLost,
     MeshbusError,
+    RolloutStopped,
 )
 from services.chassis.messages import (
     Command,
@@ -42,10 +44,10 @@ from services.chassis.telemetry.redaction import redacted_text
 from services.lifecycle.rollouts.deciding import JUDGED, Seen, Verdict, decide
 from services.lifecycle.rollouts.options import GateOptions, RolloutOptions
 from services.lifecycle.rollouts.records import (
+    UNSTOPPABLE,
     PartRecord,
     RolloutPart,
     RolloutRecord,
-    RolloutStep,
     Stage,
 )
 from services.lifecycle.rollouts.store import Store
@@ -60,8 +62,10 @@ _ALL_EVERY_S = 5.0
 """How often the operations of clusters that have no step are looked at."""
 _AGAIN_AFTER_S = 10.0
 """A step without an answer is queued again; the queue refuses it as long as the first is there."""
+_MOST_QUEUED = 6
+"""How often the queue takes a step's command without an answer: more is in vain. A worker that has
+it, or died with it, keeps its place in the queue."""
 _PUBLISH_WITHIN = timedelta(seconds=10)
-_UNSTOPPABLE = frozenset({RolloutStep.REMOVE, RolloutStep.BACK, RolloutStep.END})
 
 Judge = Callable[[GateOptions, Sequence[RolloutPart], str], Awaitable[Verdict]]
 """Asks the gate about clusters that moved to a version."""
@@ -78,6 +82,8 @@ class Conductors:
     claims: Claims
     publisher: Publisher
     judge: Judge
+    fail: Callable[[Command, MeshbusError], Awaitable[None]]
+    """Ends the operation on a cluster whose command nobody will carry out any more."""
     allowance: timedelta
     """How long a lease outlives its last renewal."""
     now: Callable[[], datetime]
@@ -152,6 +158,16 @@ class Conductors:
 
 
 @dataclass(slots=True)
+class _Queued:
+    """A step that was queued."""
+
+    number: int
+    at: float
+    times: int = 0
+    """How often the queue took it."""
+
+
+@dataclass(slots=True)
 class _Conducting:
     """One rollout in the hands of one conductor."""
 
@@ -160,8 +176,8 @@ class _Conducting:
     revision: int
     fence: Fence
     parts: dict[str, PartRecord] = field(default_factory=dict)
-    queued: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Number of the step that was queued last for a cluster, and when."""
+    queued: dict[str, _Queued] = field(default_factory=dict)
+    """The step that was queued last, by cluster."""
     flagged: set[str] = field(default_factory=set)
     """Clusters whose operation is marked as cancelled."""
     looked_s: float = 0.0
@@ -222,6 +238,7 @@ class _Conducting:
             if found[0].state.is_terminal:
                 is_good = found[0].state is OperationState.SUCCEEDED
                 ended[part.cluster] = None if is_good else found[0].error
+                await self.own.store.leave(self.record.rollout, part.cluster)
             elif found[0].cancel_requested:
                 self.flagged.add(part.cluster)
                 # Of one that is stopped or leaves it is our own word.
@@ -257,26 +274,45 @@ class _Conducting:
             if not part.is_open:
                 continue
             is_unwanted = self.record.reason is not None or part.is_leaving
-            if is_unwanted and part.step not in _UNSTOPPABLE and part.cluster not in self.flagged:
+            if is_unwanted and part.step not in UNSTOPPABLE and part.cluster not in self.flagged:
                 await self.own.claims.cancel(self.record.rollout, part.cluster)
                 self.flagged.add(part.cluster)
-            number, at = self.queued.get(part.cluster, (0, 0.0))
-            if number != part.number or _now() - at > _AGAIN_AFTER_S:
-                if part.cluster in self.flagged and part.step in _UNSTOPPABLE:
+            queued = self.queued.get(part.cluster)
+            if queued is None or queued.number != part.number:
+                queued = self.queued[part.cluster] = _Queued(part.number, -math.inf)
+            if _now() - queued.at > _AGAIN_AFTER_S:
+                if part.cluster in self.flagged and part.step in UNSTOPPABLE:
                     await self.own.claims.resume(self.record.rollout, part.cluster)
                     self.flagged.discard(part.cluster)
                 self.fence.check()
-                await self._queue(part)
-                self.queued[part.cluster] = (part.number, _now())
+                if queued.times >= _MOST_QUEUED:
+                    await self._give_up(part, _refused(part))
+                elif await self._queue(part):
+                    queued.times += 1
+                queued.at = _now()
 
-    async def _queue(self, part: RolloutPart) -> None:
-        kept = self.parts.get(part.cluster)
-        if kept is None:
-            stored = await self.own.store.part(self.record.rollout, part.cluster)
-            if stored is None:
-                return
-            kept = self.parts[part.cluster] = stored[0]
+    async def _give_up(self, part: RolloutPart, error: MeshbusError) -> None:
+        """Ends the operation where no worker will; the next decision finds that it has ended."""
         rollout, cluster = self.record.rollout, part.cluster
+        log.warning("rollout_step_given_up", rollout=rollout, cluster=cluster, code=error.code)
+        outline = Command(
+            operation=rollout,
+            kind=KIND,
+            cluster=cluster,
+            cluster_name=part.name,
+            credential=subjects.operation_credential(rollout, cluster),
+        )
+        await self.own.fail(outline, error)
+
+    async def _queue(self, part: RolloutPart) -> bool:
+        """Queues the cluster's command; False where it is in the queue, or in a worker's hands."""
+        rollout, cluster = self.record.rollout, part.cluster
+        kept = self.parts.get(cluster)
+        if kept is None:
+            stored = await self.own.store.part(rollout, cluster)
+            if stored is None:
+                return True  # its command is gone: not for long, or for good
+            kept = self.parts[cluster] = stored[0]
         subject = subjects.apply_command(service=SERVICE, cluster=cluster, operation=rollout)
         headers = {
             **kept.headers,
@@ -299,9 +335,10 @@ class _Conducting:
                 within=_PUBLISH_WITHIN,
             )
         except ClusterBusy:
-            return  # it is in the queue, or in a worker's hands
-        except DeadlineExpired:
-            log.warning("rollout_too_long", rollout=rollout, cluster=cluster)
+            return False
+        except DeadlineExpired as error:
+            await self._give_up(part, error)
+        return True
 
     async def _tell(self) -> None:
         """Publishes the notes of the last decision; a repeat is dropped by its place."""
@@ -322,6 +359,15 @@ class _Conducting:
                     details=redacted_text(note.details),
                 )
             )
+
+
+def _refused(part: RolloutPart) -> RolloutStopped:
+    return RolloutStopped(
+        f"no worker carries out the command of {part.name or part.cluster}",
+        cause="workers refuse it: the policy or the key that it was signed under holds no more, or "
+        "it cannot be read",
+        remedy="see its letter (`nats stream view DLQ`), mend that, and send the rollout again",
+    )
 
 
 async def _awaited(verdict: Awaitable[Verdict]) -> Verdict:

@@ -11,8 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.chassis.errors import GateBroken, OperationCancelled, RolloutStopped
+from services.chassis.errors import (
+    DeadlineExpired,
+    DisruptionDenied,
+    GateBroken,
+    NotReadyInTime,
+    OperationCancelled,
+    RolloutStopped,
+    StillDeleting,
+)
 from services.chassis.messages import ErrorReport, Severity
+from services.chassis.operations.progress import masked
+from services.chassis.telemetry.redaction import redacted_text
 from services.lifecycle.rollouts.options import RolloutOptions, planned_waves
 from services.lifecycle.rollouts.records import (
     EVERYWHERE,
@@ -31,6 +41,16 @@ _MOST_TOLD = 5
 """Clusters that one event names: each cluster of a wave gets it."""
 MOST_TRIES = 3
 """Of one step on one cluster, where its error may pass by itself."""
+_MAY_PASS_ON_THE_WAY_BACK = frozenset(
+    error.code for error in (DisruptionDenied, NotReadyInTime, StillDeleting, OperationCancelled)
+)
+"""Beside errors that may pass by themselves. A worker of an earlier version ends a way back that
+somebody cancels: to cancel is to go back, and that goes on."""
+_FIRST_PAUSE = timedelta(seconds=10)
+_LONGEST_PAUSE = timedelta(minutes=5)
+"""Between tries of a way back; each is twice the one before it."""
+_ENDS_BEFORE = timedelta(hours=2)
+"""What a rollout that takes too long leaves of its time for the way back, beside `backTimeout`."""
 
 _COURSES: Mapping[str, tuple[Stage, ...]] = {
     "istio": (
@@ -122,7 +142,7 @@ class _Course:
         self._change(part, is_told=True, is_open=False)
         if was_given or part.fate is not None:
             return
-        reason = error or _report(RolloutStopped("the operation ended before its time"))
+        reason = masked(error or _report(RolloutStopped("the operation ended before its time")))
         self._change(part, fate=Fate.FAILED, reason=reason)
         if part.step is not None:
             self._stop(reason, f"{_named(part)}: {reason.summary}")
@@ -132,7 +152,9 @@ class _Course:
     def _answered(self, part: RolloutPart, answer: PartRecord) -> None:
         if answer.is_done:
             names = judged_namespaces(answer.namespaces) or part.namespaces
-            self._change(part, is_open=False, namespaces=names, left=answer.left)
+            self._change(
+                part, is_open=False, namespaces=names, left=answer.left, failing_since=None
+            )
             if answer.left:
                 return
             if part.step is RolloutStep.BACK:
@@ -143,10 +165,12 @@ class _Course:
                 self._change(part, fate=Fate.DONE)
                 self._note(f"{_named(part)} has {self.record.title} already", cluster=part.cluster)
             return
-        error = answer.error or _report(RolloutStopped("the step failed without a word"))
+        error = masked(answer.error or _report(RolloutStopped("the step failed without a word")))
+        if part.step is RolloutStep.BACK:
+            self._held_up(part, error, may_pass=answer.is_retryable)
+            return
         is_over = self.record.reason is not None or part.is_leaving
-        may_try = part.step is RolloutStep.BACK or not is_over
-        if answer.is_retryable and part.tries < MOST_TRIES and may_try:
+        if answer.is_retryable and part.tries < MOST_TRIES and not is_over:
             self._give(part, part.step or RolloutStep.PRECHECK, tries=part.tries + 1)
             self._note(
                 f"{part.step} of {_named(part)} is tried once more: {error.summary}",
@@ -155,23 +179,38 @@ class _Course:
             )
             return
         self._change(part, is_open=False)
-        if part.step in (RolloutStep.BACK, RolloutStep.REMOVE):
+        if part.step is RolloutStep.REMOVE:
             self._change(part, fate=Fate.FAILED, reason=error)
-        if part.step is RolloutStep.BACK:
-            summary = f"{_named(part)} could not be rolled back: {error.summary}"
-            self._note(summary, error.remedy, cluster=part.cluster, severity=Severity.WARN)
-        elif not is_over:
+        if not is_over:
             self._change(part, reason=error)
             self._stop(error, f"{part.step} failed on {_named(part)}: {error.summary}")
+
+    def _held_up(self, part: RolloutPart, error: ErrorReport, *, may_pass: bool) -> None:
+        """A way back that failed waits and is tried again, as long as its error may pass and the
+        time for that is not over."""
+        now, within = self.seen.now, timedelta(seconds=self.options.back_timeout_s)
+        since = part.failing_since or now
+        may_pass = may_pass or error.code in _MAY_PASS_ON_THE_WAY_BACK
+        if may_pass and now - since < within:
+            pause = min(_FIRST_PAUSE * 2 ** min(part.tries - 1, 10), _LONGEST_PAUSE)
+            self._change(part, is_open=False, failing_since=since, again_at=now + pause)
+            until = f"again and again until {since + within:%H:%M} UTC"
+            summary = f"{_named(part)} does not get back yet, and tries {until}: {error.summary}"
+        else:
+            self._change(part, is_open=False, fate=Fate.FAILED, reason=error)
+            summary = f"{_named(part)} could not be rolled back: {error.summary}"
+        self._note(summary, error.remedy, cluster=part.cluster, severity=Severity.WARN)
 
     # --- what is wanted -------------------------------------------------------------------------
 
     def obey(self) -> None:
         """Pauses and resumes; stops what was aborted, cancelled, or wanted back."""
         wish = self.seen.wish
-        if wish.is_paused != self.record.is_paused:
-            self._set(is_paused=wish.is_paused)
-            self._note(f"The rollout {'pauses' if wish.is_paused else 'goes on'}")
+        if wish.is_paused and not self.record.is_paused:
+            self._set(is_paused=True, paused_at=self.seen.now)
+            self._note("The rollout pauses")
+        elif self.record.is_paused and not wish.is_paused:
+            self._resume()
         cancelled = [_named(self.parts[c]) for c in sorted(self.seen.cancelled) if c in self.parts]
         if cancelled:
             cause = OperationCancelled(f"cancelled on {', '.join(cancelled)}")
@@ -185,6 +224,34 @@ class _Course:
             if part is not None and not part.is_leaving and may_roll_back(part):
                 self._change(part, is_leaving=True)
                 self._note(f"{_named(part)} goes back on request", cluster=cluster)
+        self._watch_the_clock()
+
+    def _resume(self) -> None:
+        """Goes on; what is timed is as far as it was before the pause."""
+        record, now = self.record, self.seen.now
+        paused = now - (record.paused_at or now)
+        broken = record.broken_since
+        self._set(
+            is_paused=False,
+            paused_at=None,
+            since=min(now, record.since + paused),
+            broken_since=broken and min(now, broken + paused),
+        )
+        self._note("The rollout goes on")
+
+    def _watch_the_clock(self) -> None:
+        """Stops a rollout in time for its way back: after `expires` no command is queued."""
+        if self.record.expires is None:
+            return
+        back = timedelta(seconds=self.options.back_timeout_s) + _ENDS_BEFORE
+        back = min(back, (self.record.expires - self.record.begun) / 2)
+        if self.seen.now >= self.record.expires - back:
+            cause = DeadlineExpired(
+                "it has not ended in the time that an operation may take",
+                cause="it was paused or its waves took too long",
+                remedy="send a new one for the clusters that are left",
+            )
+            self._stop(_report(cause), cause.summary)
 
     # --- what comes next ------------------------------------------------------------------------
 
@@ -210,7 +277,8 @@ class _Course:
         if any(p.fate is None and p not in here for p in self.parts.values()):
             return
         waves = planned_waves(self.options, [(part.cluster, part.name) for part in here])
-        self._set(waves=waves)
+        expires = [self.seen.parts[part.cluster].expires for part in here]
+        self._set(waves=waves, expires=min(expires, default=None))
         words = ", ".join(str(len(wave)) for wave in waves)
         self._note(f"Rollout of {self.record.title}: {len(here)} clusters in waves of {words}")
         self._enter(Stage.PRECHECK if here and self.record.reason is None else Stage.BACK)
@@ -321,7 +389,7 @@ class _Course:
         goes_back = []
         for part in self._left():
             is_early = part.cluster not in {each.cluster for each in self._of_wave()}
-            stays = is_early and "*" not in self.seen.wish.back
+            stays = is_early and not part.is_leaving and "*" not in self.seen.wish.back
             if part.is_changed and not stays:
                 goes_back.append(part)
             elif part.is_changed:
@@ -332,8 +400,11 @@ class _Course:
 
     def _bring_back(self, parts: list[RolloutPart]) -> None:
         for part in parts:
-            is_new = part.step is not RolloutStep.BACK or part.left
-            if part.fate is None and not part.is_open and is_new:
+            if part.fate is not None or part.is_open:
+                continue
+            if part.again_at is not None and part.again_at <= self.seen.now:
+                self._give(part, RolloutStep.BACK, tries=part.tries + 1)
+            elif part.step is not RolloutStep.BACK or part.left:
                 self._give(part, RolloutStep.BACK)
 
     # --- the rest -------------------------------------------------------------------------------
@@ -367,7 +438,14 @@ class _Course:
         was = part.is_changed if is_changed is None else is_changed
         number = self.parts[part.cluster].number + 1
         self._change(
-            part, number=number, step=step, is_open=True, tries=tries, is_changed=was, left=0
+            part,
+            number=number,
+            step=step,
+            is_open=True,
+            tries=tries,
+            is_changed=was,
+            left=0,
+            again_at=None,
         )
 
     def _change(self, part: RolloutPart, **fields: object) -> None:
@@ -392,8 +470,8 @@ class _Course:
                 Note(
                     number=self.told + 1,
                     cluster=each,
-                    summary=summary,
-                    details=details,
+                    summary=redacted_text(summary),
+                    details=redacted_text(details),
                     severity=severity,
                 )
             )
@@ -404,4 +482,4 @@ def _named(part: RolloutPart) -> str:
 
 
 def _report(error: BaseException) -> ErrorReport:
-    return ErrorReport.of(error)
+    return masked(ErrorReport.of(error))

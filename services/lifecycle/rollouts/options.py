@@ -106,6 +106,8 @@ class RolloutOptions(_Written):
         default=300, alias="disruptionTimeoutSeconds", ge=1, le=_A_DAY_S
     )
     """How long a PodDisruptionBudget may allow no disruption before the wave has failed."""
+    back_timeout_s: int = Field(default=3600, alias="backTimeoutSeconds", ge=0, le=_A_DAY_S)
+    """How long a cluster's way back may come no further before it is given up."""
     gate: GateOptions = Field(default_factory=GateOptions)
     soak_s: int = Field(default=300, alias="soakSeconds", ge=0, le=3 * _A_DAY_S)
     remove_old: Literal["afterWave", "afterAll"] = Field(default="afterWave", alias="removeOld")

@@ -42,6 +42,10 @@ class RolloutStep(StrEnum):
     END = "end"
 
 
+UNSTOPPABLE = frozenset({RolloutStep.REMOVE, RolloutStep.BACK, RolloutStep.END})
+"""Steps that are brought to their end, whoever cancels."""
+
+
 class Stage(StrEnum):
     """What the wave that is open does. `gathering` is before the first wave, `over` the end."""
 
@@ -97,6 +101,10 @@ class RolloutPart(Piece):
     """Those that moved."""
     left: int = 0
     """How many are left for the same step once more."""
+    failing_since: datetime | None = None
+    """Since when its way back comes no further."""
+    again_at: datetime | None = None
+    """When its way back is tried again."""
     fate: Fate | None = None
     reason: ErrorReport | None = None
     is_told: bool = False
@@ -127,6 +135,10 @@ class RolloutRecord(Message):
     """Since when the gate does not hold."""
     parts: dict[str, RolloutPart] = Field(default_factory=dict)
     is_paused: bool = False
+    paused_at: datetime | None = None
+    """Since when: a pause is no part of a window or a soak."""
+    expires: datetime | None = None
+    """Until then commands may be queued again; None before the first wave."""
     reason: ErrorReport | None = None
     """Why it was stopped; None for one that goes on."""
     notes: list[Note] = Field(default_factory=list)
@@ -242,6 +254,7 @@ def shown(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
         "since": record.since.isoformat(timespec="seconds"),
         "identity": record.identity,
         "begun": record.begun.isoformat(timespec="seconds"),
+        "expires": record.expires.isoformat(timespec="seconds") if record.expires else "",
         "ended": record.ended.isoformat(timespec="seconds") if record.ended else "",
         "reason": record.reason.model_dump() if record.reason else None,
         "clusters": clusters,

@@ -34,6 +34,7 @@ from services.chassis.errors import (
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import Command, ErrorReport, RequestRecord, Verb
 from services.chassis.operations.completion import Parked, Result, first_error
+from services.chassis.operations.progress import masked
 from services.chassis.reading.aside import read_aside
 from services.lifecycle.authority import asker
 from services.lifecycle.cluster import istio
@@ -49,6 +50,7 @@ from services.lifecycle.rollouts.manifesting import Manifest, bare
 from services.lifecycle.rollouts.moving import Mover, Origin
 from services.lifecycle.rollouts.options import RolloutRequest, parse_rollout
 from services.lifecycle.rollouts.records import (
+    UNSTOPPABLE,
     Fate,
     PartRecord,
     RolloutPart,
@@ -94,6 +96,8 @@ class Rollouts:
         part = record.parts.get(command.cluster) if record is not None else None
         if record is None or part is None or not part.is_open or part.step is None:
             return Parked()
+        if part.step in UNSTOPPABLE:
+            work.fence.carry_on(lambda: _tell_that_it_goes_on(work, part))
         if part.step is RolloutStep.END:
             return await self._end(work, record, part, stored[0])
         if stored[0].number != part.number:
@@ -207,7 +211,7 @@ class _Stepping:
                 raise
             if isinstance(found, InternalError):
                 log.exception("rollout_step_crashed", step=step)
-            error, is_retryable = ErrorReport.of(found), found.retryable
+            error, is_retryable = masked(ErrorReport.of(found)), found.retryable
         seconds = time.monotonic() - began
         took = self.kept.seconds.get(step.value, 0.0) + seconds
         await self._keep(
@@ -456,6 +460,14 @@ class _Stepping:
             if annotations_of(pod.obj).get(istio.REVISION) == old
             and not pod.obj["metadata"].get("deletionTimestamp")
         ]
+
+
+def _tell_that_it_goes_on(work: Work, part: RolloutPart) -> None:
+    if part.step in _TITLES:
+        work.progress.warn(
+            f"Not cancelled: {_TITLES[part.step]}, which is brought to its end",
+            "A cancelled rollout goes back; half of a way back would leave the cluster in between.",
+        )
 
 
 async def _request(command: Command) -> RolloutRequest:

@@ -82,6 +82,16 @@ class Store:
         except RevisionConflict:
             raise LeaseLost("another worker has the step") from None
 
+    async def leave(self, rollout: str, cluster: str) -> None:
+        """Gives back a cluster on which the operation has ended, and deletes its command and what
+        else was kept for its steps."""
+        stored = await self.part(rollout, cluster)
+        await self.release(cluster, rollout=rollout)
+        if stored is not None:
+            if stored[0].uid:
+                await self.release(stored[0].uid, rollout=rollout)
+            await self.bucket.delete(part_key(rollout, cluster))
+
     # --- wishes ---------------------------------------------------------------------------------
 
     async def wish(self, rollout: str) -> WishRecord:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.testbed.bus_fixtures import bus, name, server, shared_server
+from tests.testbed.bus_fixtures import bus, name, own_bus, own_server, server, shared_server
 from tests.testbed.releases import ReleaseServer, serving
 
 

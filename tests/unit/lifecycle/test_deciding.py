@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.chassis.errors import ClusterUnreachable, NotReadyInTime
+from services.chassis.errors import (
+    ClusterUnreachable,
+    DisruptionDenied,
+    NotReadyInTime,
+    OperationCancelled,
+)
 from services.chassis.messages import ErrorReport
 from services.lifecycle.rollouts.deciding import MOST_TRIES, Seen, Verdict, decide
 from services.lifecycle.rollouts.options import RolloutOptions
@@ -24,6 +29,7 @@ from services.lifecycle.rollouts.records import (
 )
 
 _T0 = datetime(2026, 11, 29, 12, 0, tzinfo=timezone.utc)
+_EXPIRES = _T0 + timedelta(days=5)
 _FORWARD = (
     RolloutStep.PRECHECK,
     RolloutStep.CANARY,
@@ -42,9 +48,13 @@ class Fleet:
         self.record = RolloutRecord(
             rollout="r",
             version="1.31.0",
+            begun=_T0,
+            since=_T0,
             parts={name: RolloutPart(cluster=name, name=name) for name in names},
         )
-        self.parts = {name: PartRecord(rollout="r", cluster=name, expires=_T0) for name in names}
+        self.parts = {
+            name: PartRecord(rollout="r", cluster=name, expires=_EXPIRES) for name in names
+        }
         self.ended: dict[str, ErrorReport | None] = {}
         self.wish = WishRecord()
         self.broken: dict[str, str] = {}
@@ -79,6 +89,7 @@ class Fleet:
                 assert part.number == former.number + 1
                 assert not former.is_open or self.parts[name].number == former.number
                 assert part.step is not None
+                assert former.again_at is None or former.again_at <= self.now
                 self.given.append((name, part.step, part.tries))
         if self.record is before:
             return False
@@ -127,6 +138,17 @@ class Fleet:
                 self.answer(name, (failing or {}).get((name, step)))
             self.now += timedelta(seconds=30)
         raise AssertionError(f"no end: {self.record}")
+
+    def until(self, stage: Stage) -> None:
+        """To the stage, each step answered in turn."""
+        for _ in range(100):
+            self.decide()
+            if self.record.stage is stage:
+                return
+            for name in self.open:
+                self.answer(name)
+            self.now += timedelta(seconds=1)
+        raise AssertionError(f"no {stage}: {self.record}")
 
     def fates(self) -> dict[str, Fate | None]:
         return {name: part.fate for name, part in self.record.parts.items()}
@@ -325,6 +347,131 @@ def test_a_cancelled_operation_aborts_the_rollout() -> None:
     assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.LEFT}
 
 
+@pytest.mark.parametrize("error", [DisruptionDenied("no"), OperationCancelled("on request")])
+def test_a_way_back_that_is_held_up_is_tried_again(error: Exception) -> None:
+    fleet = Fleet(1, backTimeoutSeconds=600)
+    fleet.until(Stage.GATE)
+    fleet.wish = WishRecord(aborts=True)
+    fleet.decide()
+    for _ in range(3):
+        assert fleet.open == ["c0"]
+        fleet.answer("c0", ErrorReport.of(error))
+        fleet.decide()
+        assert fleet.open == []
+        fleet.now += timedelta(seconds=60)
+        fleet.decide()
+    assert sum("does not get back yet" in note for note in fleet.notes) == 3
+    fleet.run()
+    assert fleet.fates() == {"c0": Fate.ROLLED_BACK}
+
+
+def test_a_way_back_that_is_held_up_for_too_long_is_given_up() -> None:
+    fleet = Fleet(1, backTimeoutSeconds=600)
+    fleet.until(Stage.GATE)
+    fleet.wish = WishRecord(aborts=True)
+    began = fleet.now
+    fleet.run(failing={("c0", RolloutStep.BACK): ErrorReport.of(DisruptionDenied("no"))})
+    assert fleet.fates() == {"c0": Fate.FAILED}
+    assert timedelta(seconds=600) <= fleet.now - began < timedelta(seconds=1200)
+    reason = fleet.record.parts["c0"].reason
+    assert reason is not None
+    assert reason.code == DisruptionDenied.code
+
+
+def test_a_way_back_that_gets_on_has_its_time_anew() -> None:
+    fleet = Fleet(1, backTimeoutSeconds=100)
+    fleet.until(Stage.GATE)
+    fleet.wish = WishRecord(aborts=True)
+    fleet.decide()
+    for _ in range(4):
+        fleet.answer("c0", ErrorReport.of(DisruptionDenied("no")))
+        fleet.decide()
+        fleet.now += timedelta(seconds=60)
+        fleet.decide()
+        fleet.answer("c0", left=1)
+        fleet.decide()
+    fleet.run()
+    assert fleet.fates() == {"c0": Fate.ROLLED_BACK}
+
+
+def test_a_cluster_that_leaves_after_its_wave_is_not_done_in_the_middle() -> None:
+    fleet = Fleet(2, removeOld="afterAll", soakSeconds=0)
+    while RolloutStep.CANARY not in fleet.steps("c1"):
+        fleet.decide()
+        for name in fleet.open:
+            fleet.answer(name)
+        fleet.now += timedelta(seconds=30)
+    fleet.wish = WishRecord(back=["c0"])
+    fleet.decide()
+    assert fleet.record.parts["c0"].step is RolloutStep.BACK
+    fleet.wish = WishRecord(back=["c0"], aborts=True)
+    fleet.decide()
+    assert fleet.fates()["c0"] is None
+    fleet.run()
+    assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.ROLLED_BACK}
+
+
+@pytest.mark.parametrize("stage", [Stage.GATE, Stage.SOAK])
+def test_a_pause_is_no_part_of_the_soak(stage: Stage) -> None:
+    fleet = Fleet(1, gate={"windowSeconds": 60}, soakSeconds=60)
+    fleet.until(stage)
+    fleet.wish = WishRecord(is_paused=True)
+    fleet.decide()
+    fleet.now += timedelta(hours=1)
+    fleet.decide()
+    fleet.wish = WishRecord()
+    fleet.decide()
+    fleet.now += timedelta(seconds=50)
+    fleet.decide()
+    assert fleet.record.stage is stage
+    fleet.now += timedelta(seconds=20)
+    fleet.decide()
+    assert fleet.record.stage is not stage
+
+
+def test_a_pause_does_not_break_a_gate() -> None:
+    fleet = Fleet(1, gate={"withinSeconds": 60})
+    fleet.until(Stage.GATE)
+    fleet.broken = {"c0": "slow"}
+    fleet.decide()
+    fleet.wish = WishRecord(is_paused=True)
+    fleet.decide()
+    fleet.now += timedelta(hours=1)
+    fleet.wish = WishRecord()
+    fleet.decide()
+    assert fleet.record.reason is None
+    fleet.now += timedelta(seconds=61)
+    fleet.decide()
+    assert fleet.record.stage is Stage.BACK
+
+
+def test_a_rollout_that_takes_too_long_goes_back_in_time() -> None:
+    fleet = Fleet(2)
+    fleet.until(Stage.GATE)
+    fleet.wish = WishRecord(is_paused=True)
+    fleet.decide()
+    fleet.now = _EXPIRES - timedelta(hours=4)
+    fleet.decide()
+    assert fleet.record.reason is None
+    fleet.now = _EXPIRES - timedelta(hours=3)
+    fleet.run()
+    assert fleet.now < _EXPIRES
+    assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.LEFT}
+    assert fleet.record.reason is not None
+    assert fleet.record.reason.code == "MB-2007"
+
+
+def test_no_secret_gets_into_the_record() -> None:
+    fleet = Fleet(2, waves=[{}])
+    fleet.until(Stage.CANARY)
+    secret = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZXNoIn0.c2lnbmF0dXJl"
+    error = ErrorReport.of(NotReadyInTime("pull", cause=f"token {secret}", remedy=secret))
+    fleet.run(failing={("c0", RolloutStep.CANARY): error})
+    assert fleet.record.reason is not None
+    assert secret not in fleet.record.model_dump_json()
+    assert "token [redacted]" in fleet.record.model_dump_json()
+
+
 _WAVES = st.lists(
     st.one_of(
         st.fixed_dictionaries({"clusters": st.integers(1, 3)}),
@@ -403,7 +550,7 @@ def _check(fleet: Fleet) -> None:
         steps = list(dict.fromkeys(step for step, _ in tried))
         forward = [step for step in steps if step in _FORWARD]
         assert forward == list(_FORWARD[: len(forward)])
-        assert all(tries <= MOST_TRIES for _, tries in tried)
+        assert all(tries <= MOST_TRIES for step, tries in tried if step is not RolloutStep.BACK)
         if RolloutStep.BACK in steps:
             assert RolloutStep.CANARY in steps, "nothing was changed"
             assert RolloutStep.REMOVE not in steps, "there is nothing to go back to"

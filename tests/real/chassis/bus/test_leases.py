@@ -309,3 +309,28 @@ async def test_renewals_may_be_heartbeats(bus: Bus, name: str) -> None:
 
 async def _grown(bus: Bus, key: str, revision: int) -> bool:
     return await _revision(bus, key) >= revision
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_what_undoes_is_not_stopped(is_early: bool) -> None:
+    fence, told = Fence(_NEVER), list[str]()
+    if is_early:
+        fence.stop(OperationCancelled("on request"))
+    fence.carry_on(lambda: told.append("goes on"))
+    if not is_early:
+        fence.stop(OperationCancelled("on request"))
+    fence.stop(OperationCancelled("on request"))
+    fence.check()
+    assert await fence.guard(asyncio.sleep(0, "done")) == "done"
+    assert told == ["goes on"]
+    assert not fence.is_stopped
+
+
+async def test_a_lost_claim_counts_for_what_undoes_too() -> None:
+    fence = Fence(_NEVER)
+    fence.stop(OperationCancelled("on request"))
+    fence.lose("another worker has it")
+    fence.carry_on(lambda: None)
+    assert _fell(fence)
+    with pytest.raises(LeaseLost):
+        await fence.guard(asyncio.sleep(60))

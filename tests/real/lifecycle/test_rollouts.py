@@ -1,0 +1,223 @@
+"""Whoever conducts a rollout, on a real server: each cluster's operation has an end, and what was
+kept for its steps goes with it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from services.chassis.bus import envelopes, subjects
+from services.chassis.bus.audits import Audit
+from services.chassis.bus.connection import Bus
+from services.chassis.bus.deadletters import DeadLetters
+from services.chassis.bus.leases import Leases
+from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.pulling import Delivery, PullWorker, consuming
+from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.streams import call_api
+from services.chassis.errors import GrantRefused
+from services.chassis.health import Health
+from services.chassis.messages import Command, OperationRecord, OperationState
+from services.chassis.operations.running import Runner
+from services.chassis.service import Chassis
+from services.chassis.settings import ChassisSettings
+from services.chassis.telemetry.metrics import Metrics
+from services.lifecycle.rollouts import conducting
+from services.lifecycle.rollouts.conducting import KIND, Conductors
+from services.lifecycle.rollouts.deciding import Verdict
+from services.lifecycle.rollouts.options import GateOptions
+from services.lifecycle.rollouts.records import (
+    PartRecord,
+    RolloutPart,
+    RolloutRecord,
+    part_key,
+    rollout_key,
+)
+from services.lifecycle.rollouts.store import Store
+from tests.testbed.waiting import eventually
+
+ROLLOUT = "op"
+_PATIENCE = timedelta(seconds=20)
+
+
+@dataclass(slots=True)
+class Headquarters:
+    """A conductor, and the operations that it conducts."""
+
+    bus: Bus
+    runner: Runner[None]
+    store: Store
+
+    @property
+    def operations(self) -> Records[OperationRecord]:
+        return self.store.operations
+
+    async def begin(self, clusters: Sequence[str], *, expires: datetime) -> None:
+        """A rollout whose commands have all come, and are parked."""
+        await self.store.create(
+            RolloutRecord(
+                rollout=ROLLOUT,
+                title="Istio 1.31.0",
+                version="1.31.0",
+                options={"version": "1.31.0", "soakSeconds": 0, "gate": {"windowSeconds": 5}},
+                parts={name: RolloutPart(cluster=name, name=name) for name in clusters},
+            )
+        )
+        for cluster in clusters:
+            command = Command(operation=ROLLOUT, kind=KIND, cluster=cluster, deadline=expires)
+            body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
+            await self.store.claim(cluster, rollout=ROLLOUT, cluster=cluster)
+            await self.operations.create(
+                subjects.operation_key(ROLLOUT, cluster),
+                OperationRecord(
+                    operation=ROLLOUT,
+                    kind=KIND,
+                    cluster=cluster,
+                    state=OperationState.RUNNING,
+                    attempt=1,
+                ),
+            )
+            await self.store.enrol(
+                PartRecord(
+                    rollout=ROLLOUT,
+                    cluster=cluster,
+                    headers=headers,
+                    command=base64.b64encode(body).decode(),
+                    expires=expires,
+                )
+            )
+
+    @asynccontextmanager
+    async def conducting(self) -> AsyncIterator[None]:
+        conductors = Conductors(
+            store=self.store,
+            leases=Leases(
+                Bucket(self.bus, "leases"), "here", timedelta(milliseconds=200), beats=True
+            ),
+            claims=self.runner.claims,
+            publisher=Publisher(self.bus),
+            judge=_content,
+            fail=self.runner.fail,
+            allowance=_PATIENCE,
+            now=lambda: datetime.now(timezone.utc),
+        )
+        async with conductors.conducting():
+            yield
+
+    @asynccontextmanager
+    async def working(self, handle: Callable[[Delivery], Awaitable[None]]) -> AsyncIterator[None]:
+        """Whoever takes lifecycle's commands."""
+        letters = DeadLetters(Publisher(self.bus))
+        worker = PullWorker(self.bus, "CMD", "lifecycle", handle, letters.bury_delivery, slots=8)
+        async with consuming(worker, grace=_PATIENCE):
+            yield
+
+    async def over(self) -> RolloutRecord:
+        async def is_over() -> bool:
+            record = await self.store.rollout(ROLLOUT)
+            return record is not None and record.is_over
+
+        await eventually(is_over, what="the rollout to be over", within_s=120)
+        record = await self.store.rollout(ROLLOUT)
+        assert record is not None
+        return record
+
+    async def end(self, cluster: str) -> OperationRecord:
+        stored = await self.operations.get(subjects.operation_key(ROLLOUT, cluster))
+        assert stored is not None
+        assert stored[0].state.is_terminal
+        assert stored[0].final is not None
+        assert stored[0].final.is_final
+        return stored[0]
+
+    async def letters(self) -> int:
+        answer = await call_api(
+            self.bus.client, "STREAM.INFO.DLQ", {"subjects_filter": "dlq.lifecycle"}
+        )
+        found: dict[str, int] = (answer.get("state") or {}).get("subjects") or {}
+        return sum(found.values())
+
+
+async def _content(_: GateOptions, parts: Sequence[RolloutPart], version: str) -> Verdict:
+    return Verdict()
+
+
+async def _refuse(_: Command, sender: str) -> None:
+    raise GrantRefused("its key was taken back")
+
+
+@pytest.fixture
+async def headquarters(own_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Headquarters:
+    monkeypatch.setattr(conducting, "_AGAIN_AFTER_S", 0.2)
+    metrics = Metrics()
+    publisher = Publisher(own_bus)
+    chassis = Chassis(
+        service="lifecycle",
+        settings=ChassisSettings(instance="here", ack_wait=timedelta(seconds=30)),
+        own=BaseSettings(),
+        bus=own_bus,
+        publisher=publisher,
+        metrics=metrics,
+        health=Health("lifecycle", metrics),
+        audit=Audit(publisher, metrics),
+    )
+
+    async def forget(_: Command) -> None:
+        """There is no credential."""
+
+    runner: Runner[None] = Runner(chassis, {}, work=_no_work, forget=forget, authorize=_refuse)
+    store = Store(Bucket(own_bus, "rollouts"), runner.claims.records)
+    return Headquarters(own_bus, runner, store)
+
+
+@asynccontextmanager
+async def _no_work(_: object) -> AsyncIterator[None]:
+    yield
+
+
+def _soon() -> datetime:
+    return datetime.now(timezone.utc) + timedelta(days=5)
+
+
+async def test_a_command_that_every_worker_refuses_ends_its_operation(
+    headquarters: Headquarters,
+) -> None:
+    await headquarters.begin(["c1", "c2"], expires=_soon())
+    async with headquarters.conducting(), headquarters.working(headquarters.runner.handle):
+        record = await headquarters.over()
+    assert record.reason is not None
+    assert record.reason.code == "MB-4017"
+    for cluster in ("c1", "c2"):
+        end = await headquarters.end(cluster)
+        assert end.error is not None
+        assert "no worker carries out the command" in end.error.summary
+    # One for each time that the command was queued, and no more.
+    assert 0 < await headquarters.letters() <= 2 * conducting._MOST_QUEUED
+
+
+async def test_a_rollout_that_nobody_took_on_in_time_has_an_end(headquarters: Headquarters) -> None:
+    await headquarters.begin(["c1", "c2"], expires=datetime.now(timezone.utc))
+    async with headquarters.conducting():
+        record = await headquarters.over()
+    assert record.reason is not None
+    assert record.reason.code == "MB-2007"
+    for cluster in ("c1", "c2"):
+        end = await headquarters.end(cluster)
+        assert end.error is not None
+        assert end.error.code == "MB-2007"
+
+
+async def test_what_was_kept_for_the_steps_goes_at_the_end(headquarters: Headquarters) -> None:
+    await headquarters.begin(["c1"], expires=datetime.now(timezone.utc))
+    async with headquarters.conducting():
+        await headquarters.over()
+    bucket = headquarters.store.bucket
+    assert await bucket.get(part_key(ROLLOUT, "c1")) is None
+    assert await bucket.get("claim.c1") is None
+    assert await bucket.get(rollout_key(ROLLOUT)) is not None
