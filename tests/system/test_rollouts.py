@@ -9,11 +9,25 @@ from datetime import datetime
 
 import pytest
 
+from services.chassis.bus.intents import AppliedObject, key_of, unpacked
+from services.chassis.bus.records import Bucket
 from services.chassis.messages import Phase
-from tests.testbed.fleets import LABELLED, PLAIN, TAGGED, mesh_labels, restarts, revisions, tags
+from tests.testbed.bodies import config_map, namespace, options
+from tests.testbed.clusters import Cluster
+from tests.testbed.fleets import (
+    LABELLED,
+    PLAIN,
+    TAGGED,
+    MeshlessWebhooks,
+    deployment,
+    mesh_labels,
+    restarts,
+    revisions,
+    tags,
+)
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.rollouts import NEW, WITHIN_S, Place, rolling
-from tests.testbed.stored import stored_events
+from tests.testbed.stored import admin_bus, stored_events
 from tests.testbed.waiting import eventually
 
 
@@ -109,6 +123,69 @@ async def test_no_cluster_has_two_rollouts_and_people_have_the_last_word(place: 
         assert mesh_labels(cluster, LABELLED) == {"istio-injection": "enabled"}
 
 
+async def test_a_way_back_keeps_at_it_and_leaves_what_others_have(place: Place) -> None:
+    held, noted = place.clusters[:2]
+    before = {c.name: revisions(c) for c in place.clusters}
+    # Left by a way back that was given up: not this rollout's to bring back.
+    left = json.dumps({"istio.io/rev": "ancient", "istio-injection": None, "rollout": "another"})
+    note(noted, LABELLED, left)
+    gate = {"errorRatio": 0.02, "windowSeconds": 3600}
+    rollout = await place.rollout(
+        revision="fifth", waves=[{}], gate=gate, disruptionTimeoutSeconds=1
+    )
+    await place.until(rollout, stage="gate")
+    assert mesh_labels(noted, LABELLED) == {"istio.io/rev": "fifth"}
+    guest = deployment("guest", replicas=1)
+    guest["spec"]["template"]["metadata"]["labels"]["istio.io/rev"] = "fifth"
+    held.api.create_or_keep(f"/apis/apps/v1/namespaces/{PLAIN}/deployments", guest)
+    status = ("rollout", "status", "deployment/guest", f"--namespace={PLAIN}")
+    await asyncio.to_thread(held.kubectl, *status)
+    least_available(held, 2)
+    await asyncio.to_thread(place.ask, "rolloutabort", rollout=rollout)
+    await told_by(place, rollout, "does not get back yet")
+    await asyncio.to_thread(place.ask, "cancel", operation=rollout, cluster=held.token)
+    least_available(held, 1)
+    told = await place.over(rollout)
+    assert {c["state"] for c in told["clusters"]} == {"rolled back"}, told
+    for cluster in place.clusters:
+        assert mesh_labels(cluster, TAGGED) == {"istio.io/rev": "prod"}
+        assert mesh_labels(cluster, LABELLED) == {"istio-injection": "enabled"}
+        assert set(tags(cluster).values()) == set(before[cluster.name])
+        stays = {"fifth": ISTIO_VERSION} if cluster is held else {}
+        assert revisions(cluster) == {**before[cluster.name], **stays}
+    finals = await place.meshery.finals(rollout, count=len(place.clusters))
+    [why] = [f.event.details for f in finals if "revision fifth stays" in f.event.details]
+    assert f"{PLAIN}/guest" in why
+    held.kubectl("delete", "deployment/guest", f"--namespace={PLAIN}")
+    gone = await place.meshery.apply(
+        "istio",
+        delete=True,
+        body=options(revision="fifth"),
+        kubeconfigs=[held.kubeconfig_text],
+    )
+    [end] = await place.meshery.finals(gone, within_s=WITHIN_S)
+    assert not end.failed, end.event
+
+
+async def told_by(place: Place, rollout: str, words: str) -> None:
+    async def is_told() -> bool:
+        events = await stored_events(place.stack, rollout)
+        return any(words in event.summary for event in events)
+
+    await eventually(is_told, what=f"the rollout to tell: {words}", within_s=WITHIN_S)
+
+
+def note(cluster: Cluster, of: str, text: str) -> None:
+    annotated = f"meshbus.io/rollout-former-labels={text}"
+    cluster.kubectl("annotate", "namespace", of, annotated, "--overwrite")
+
+
+def least_available(cluster: Cluster, pods: int) -> None:
+    """Lets the workload of the tag's namespace be disrupted, or not."""
+    patch = json.dumps({"spec": {"minAvailable": pods}})
+    cluster.kubectl("patch", "pdb", "web", f"--namespace={TAGGED}", "--patch", patch)
+
+
 async def test_a_policy_goes_in_waves_and_back(place: Place) -> None:
     def policy(mode: str) -> str:
         metadata = {"name": "default", "namespace": TAGGED}
@@ -132,3 +209,74 @@ async def test_a_policy_goes_in_waves_and_back(place: Place) -> None:
     assert modes() == {"PERMISSIVE"}
     for cluster in place.clusters:
         place.traffic.failing[cluster.name] = 0.0
+
+
+_POLICY = {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication"}
+
+
+async def test_a_manifest_goes_back_where_nobody_has_changed_it_since(place: Place) -> None:
+    edited, calm = place.clusters[:2]
+    for cluster in place.clusters:
+        for name in ("edited", "shared"):
+            written = config_map(name, namespace=PLAIN, value="1")
+            cluster.kubectl("apply", "--filename=-", stdin=written)
+    policy = {**_POLICY, "metadata": {"name": "kept", "namespace": TAGGED}}
+    mild, strict = ({**policy, "spec": {"mtls": {"mode": m}}} for m in ("PERMISSIVE", "STRICT"))
+    first = await place.rollout_of(json.dumps(mild))
+    assert (await place.over(first))["state"] == "done"
+    documents = [
+        json.dumps(namespace("fresh")),
+        json.dumps(strict),
+        *(config_map(name, namespace=PLAIN, value="2") for name in ("edited", "shared", "extra")),
+        config_map("own", namespace="fresh"),
+    ]
+    gate = {"errorRatio": 0.02, "windowSeconds": 3600}
+    second = await place.rollout_of("\n---\n".join(documents), waves=[{}], gate=gate)
+    await place.until(second, stage="gate")
+    assert {data(c, "edited")["v"] for c in place.clusters} == {"2"}
+    for name, changed in (("edited", {"v": "3"}), ("shared", {"w": "9"})):
+        patch = json.dumps({"data": changed})
+        edited.kubectl("patch", "configmap", name, f"--namespace={PLAIN}", "--patch", patch)
+    edited.kubectl("apply", "--filename=-", stdin=config_map("theirs", namespace="fresh"))
+
+    await asyncio.to_thread(place.ask, "rolloutabort", rollout=second)
+    told = await place.over(second)
+    assert {c["state"] for c in told["clusters"]} == {"rolled back"}, told
+    assert data(edited, "edited") == {"v": "3"}
+    assert data(edited, "shared") == {"v": "1", "w": "9"}
+    assert data(calm, "edited") == data(calm, "shared") == {"v": "1"}
+    found = edited.api.request("GET", "/api/v1/namespaces/fresh/configmaps")["items"]
+    assert {"theirs"} == {one["metadata"]["name"] for one in found} - {"kube-root-ca.crt"}
+    for cluster in place.clusters:
+        assert "extra" not in cluster.kubectl("get", "configmaps", f"--namespace={PLAIN}")
+        if cluster is not edited:
+            assert "fresh" not in cluster.kubectl("get", "namespaces")
+        # What is wanted of an object is what was wanted before.
+        meant = await intent(place, cluster, "security.istio.io/PeerAuthentication", TAGGED, "kept")
+        assert meant is not None
+        assert meant.operation == first
+        assert meant.object["spec"]["mtls"]["mode"] == "PERMISSIVE"
+        assert await intent(place, cluster, "/ConfigMap", PLAIN, "shared") is None
+    events = await stored_events(place.stack, second)
+    [left] = [event for event in events if "objects are left as they are" in event.summary]
+    assert left.cluster == edited.token
+    for words in (
+        f"ConfigMap {PLAIN}/edited: somebody has changed it",
+        "fresh: it holds ConfigMap",
+    ):
+        assert words in left.details
+
+
+def data(cluster: Cluster, name: str) -> dict[str, str]:
+    path = f"/api/v1/namespaces/{PLAIN}/configmaps/{name}"
+    found: dict[str, str] = cluster.api.request("GET", path)["data"]
+    return found
+
+
+async def intent(
+    place: Place, cluster: MeshlessWebhooks, kind: str, in_namespace: str, name: str
+) -> AppliedObject | None:
+    key = key_of(cluster.token, kind=kind, namespace=in_namespace, name=name)
+    async with admin_bus(place.stack) as bus:
+        entry = await Bucket(bus, "intents").get(key)
+    return unpacked(entry.value) if entry is not None else None

@@ -284,17 +284,24 @@ async def dry_run(connection: Connection, objects: Sequence[KubeObject]) -> list
 
 
 async def _tried(connection: Connection, obj: KubeObject) -> str:
-    ref = Ref.of(obj)
     try:
-        resource = await connection.resources.find(ref.api_version, ref.kind)
-        await connection.client.request(
-            "PATCH",
-            resource.path(ref),
-            query={"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"},
-            body=orjson.dumps(obj),
-            content_type=APPLY_PATCH,
-            subject=str(ref),
-        )
+        await would_be(connection, obj)
     except ClusterError as error:
         return error.summary
     return ""
+
+
+async def would_be(connection: Connection, obj: KubeObject) -> KubeObject:
+    """An object as it would be after an apply; raises what would refuse it."""
+    ref = Ref.of(obj)
+    resource = await connection.resources.find(ref.api_version, ref.kind)
+    answer = await connection.client.request(
+        "PATCH",
+        resource.path(ref),
+        query={"fieldManager": FIELD_MANAGER, "force": "true", "dryRun": "All"},
+        body=orjson.dumps(obj),
+        content_type=APPLY_PATCH,
+        subject=str(ref),
+    )
+    found: KubeObject = answer.json()
+    return found

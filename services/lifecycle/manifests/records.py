@@ -200,6 +200,28 @@ class Ledger:
         await self._keep(record.model_copy(update=update))
         return answer
 
+    async def kept(self, ref: Ref) -> bytes:
+        """The record of an object, as the bucket has it; empty when there is none."""
+        entry = await self.bucket.get(self._key(ref))
+        return entry.value if entry is not None else b""
+
+    async def give_back(
+        self, ref: Ref, former: bytes, write: Callable[[], Awaitable[KubeObject | None]]
+    ) -> None:
+        """Makes the intent of an object again what it was: `former`, as `kept` gave it. `write`
+        puts the object back, without a record meanwhile; None when it was left as it is."""
+        self._pending.pop(ref, None)
+        if await self.kept(ref):
+            await self.bucket.delete(self._key(ref))
+        answer = await write()
+        try:
+            record = self._opened(unpacked(former)) if former else None
+        except InvalidMessage:
+            return  # written by another version of ours: the next apply writes it again
+        if record is not None:
+            seen = {**_seen(answer), "digest": ""} if answer is not None else {}
+            await self._keep(record.model_copy(update=seen))
+
     async def _load(self, ref: Ref) -> AppliedObject | None:
         return await self._stored(self._key(ref))
 

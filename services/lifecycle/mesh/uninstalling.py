@@ -165,11 +165,11 @@ async def _end(work: Work, namespace: str) -> str:
     if istio.CREATED_BY not in annotations_of(live):
         return "kept: it was there before the mesh"
     try:
-        residents = await _residents(work, namespace)
+        found = await residents(work, namespace)
     except ClusterError:
         return "kept: not everything in it could be seen (docs/reference/rbac.md)"
-    if residents:
-        return f"kept: it holds {listing(residents, limit=5)}"
+    if found:
+        return f"kept: it holds {listing(found, limit=5)}"
     await _delete(work, [ref], "Background")
     return "gone"
 
@@ -188,8 +188,8 @@ async def _leftovers(work: Work, namespace: str) -> list[Ref]:
     return list(dict.fromkeys([*everywhere, *runtime]))
 
 
-async def _residents(work: Work, namespace: str) -> list[Ref]:
-    """Objects of others in the namespace, of all kinds that the cluster serves."""
+async def residents(work: Work, namespace: str) -> list[Ref]:
+    """Objects of users in the namespace, of all kinds that the cluster serves."""
     kinds = [
         k for k in await work.cluster.resources.namespaced_kinds() if k[1] not in _DERIVED_KINDS
     ]

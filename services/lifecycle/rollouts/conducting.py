@@ -342,15 +342,15 @@ class _Conducting:
 
     async def _tell(self) -> None:
         """Publishes the notes of the last decision; a repeat is dropped by its place."""
-        for note in self.record.notes:
-            part = self.record.parts[note.cluster]
+        told = ((note, c) for note in self.record.notes for c in note.clusters or [note.cluster])
+        for note, cluster in told:
             await self.own.publisher.event(
                 Event(
                     operation=self.record.rollout,
                     kind=KIND,
                     service=SERVICE,
-                    cluster=note.cluster,
-                    cluster_name=part.name,
+                    cluster=cluster,
+                    cluster_name=self.record.parts[cluster].name,
                     attempt=0,
                     sequence=note.number,
                     phase=Phase.NOTE,

@@ -46,6 +46,10 @@ _MAY_PASS_ON_THE_WAY_BACK = frozenset(
 )
 """Beside errors that may pass by themselves. A worker of an earlier version ends a way back that
 somebody cancels: to cancel is to go back, and that goes on."""
+_ROOM = 100_000
+"""Characters that the namespaces of all clusters take together in a record, their reasons, and the
+texts of one decision's notes: a record has to fit into a message."""
+_LEAST_TEXT = 120
 _FIRST_PAUSE = timedelta(seconds=10)
 _LONGEST_PAUSE = timedelta(minutes=5)
 """Between tries of a way back; each is twice the one before it."""
@@ -105,10 +109,11 @@ def may_roll_back(part: RolloutPart) -> bool:
     return part.is_changed and part.fate is None and part.step is not RolloutStep.REMOVE
 
 
-def judged_namespaces(names: Sequence[str]) -> list[str]:
+def judged_namespaces(names: Sequence[str], *, clusters: int = 1) -> list[str]:
     """What the gate is asked about: many namespaces are all of them, so that a record of a large
     fleet stays small."""
-    return list(names) if len(names) <= MOST_JUDGED else [EVERYWHERE]
+    is_short = sum(len(name) + len('"",') for name in names) <= _ROOM // max(1, clusters)
+    return list(names) if len(names) <= MOST_JUDGED and is_short else [EVERYWHERE]
 
 
 @dataclass(slots=True)
@@ -151,7 +156,8 @@ class _Course:
 
     def _answered(self, part: RolloutPart, answer: PartRecord) -> None:
         if answer.is_done:
-            names = judged_namespaces(answer.namespaces) or part.namespaces
+            names = judged_namespaces(answer.namespaces, clusters=len(self.parts))
+            names = names or part.namespaces
             self._change(
                 part, is_open=False, namespaces=names, left=answer.left, failing_since=None
             )
@@ -395,7 +401,7 @@ class _Course:
             elif part.is_changed:
                 self._change(part, fate=Fate.DONE)
             elif not part.is_open:
-                self._change(part, fate=Fate.LEFT, reason=self.record.reason)
+                self._change(part, fate=Fate.LEFT)
         self._bring_back(goes_back)
 
     def _bring_back(self, parts: list[RolloutPart]) -> None:
@@ -450,6 +456,8 @@ class _Course:
 
     def _change(self, part: RolloutPart, **fields: object) -> None:
         current = self.parts[part.cluster]
+        if isinstance(reason := fields.get("reason"), ErrorReport):
+            fields["reason"] = self._brief(reason)
         self.parts[part.cluster] = current.model_copy(update=fields)
 
     def _set(self, **fields: object) -> None:
@@ -465,16 +473,33 @@ class _Course:
     ) -> None:
         """Tells one cluster, or all of the open wave."""
         told = [cluster] if cluster else [p.cluster for p in self._of_wave() if not p.is_told]
-        for each in told or sorted(self.parts):
-            self.notes.append(
-                Note(
-                    number=self.told + 1,
-                    cluster=each,
-                    summary=redacted_text(summary),
-                    details=redacted_text(details),
-                    severity=severity,
-                )
+        told = told or sorted(self.parts)
+        most = 4 * self._longest if len(told) > 1 else self._longest
+        self.notes.append(
+            Note(
+                number=self.told + 1,
+                cluster=told[0],
+                clusters=told,
+                summary=_cut(redacted_text(summary), most),
+                details=_cut(redacted_text(details), most),
+                severity=severity,
             )
+        )
+
+    @property
+    def _longest(self) -> int:
+        """Characters of one text of one cluster: fewer, the more clusters there are."""
+        return max(_LEAST_TEXT, _ROOM // (4 * max(1, len(self.parts))))
+
+    def _brief(self, reason: ErrorReport) -> ErrorReport:
+        """A reason that fits; the step's own event has it whole."""
+        words = ("summary", "cause", "remedy", "subject")
+        cut = {name: _cut(getattr(reason, name), self._longest) for name in words}
+        return reason.model_copy(update=cut)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _named(part: RolloutPart) -> str:

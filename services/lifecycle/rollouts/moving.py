@@ -1,7 +1,9 @@
 """Moves namespaces from one revision to another: labels, and restarts of what runs there.
 
-What a namespace was labelled before stands on the namespace itself (`FORMER`), so that any worker
-can bring it back, or give it its tag again once the tag has moved. A workload is restarted as
+What a namespace was labelled before stands on the namespace itself (`FORMER`), with the rollout
+that moved it, so that any worker can bring it back, or give it its tag again once the tag has
+moved. The note of another rollout is what a way back left that was given up: it counts for nothing.
+A workload is restarted as
 `kubectl rollout restart` does it, by an annotation of its template, which says for which rollout:
 so it is restarted once, whoever comes by. A restart keeps to the workload's own maxUnavailable, and
 waits until every PodDisruptionBudget of its pods allows a disruption.
@@ -42,6 +44,8 @@ from services.lifecycle.manifests.work import Work
 FORMER = "meshbus.io/rollout-former-labels"
 RESTARTED = "meshbus.io/restarted-by"
 """On a template, and on a namespace when all its workloads are ready."""
+_BY = "rollout"
+"""In `FORMER`, beside the labels: which rollout it is of."""
 _NO_NOTES = {FORMER: None, RESTARTED: None}
 _INJECT = "sidecar.istio.io/inject"
 _KINDS = ("Deployment", "StatefulSet", "DaemonSet")
@@ -95,17 +99,18 @@ class Mover:
         """
         by = token(self.rollout)
         found = await self._namespaces()
-        moved = {_name(one) for one in found if _is_moved(one)}
+        moved = {_name(one) for one in found if self._has_moved(one)}
         pending = [
             one
             for one in found
-            if (_is_moved(one) and annotations_of(one).get(RESTARTED) != by)
-            or (not _is_moved(one) and origin.has(labels_of(one)))
+            if (_name(one) in moved and annotations_of(one).get(RESTARTED) != by)
+            or (_name(one) not in moved and origin.has(labels_of(one)))
         ]
 
         async def one(namespace: KubeObject) -> None:
-            if not _is_moved(namespace):
+            if _name(namespace) not in moved:
                 former = {name: labels_of(namespace).get(name) for name in _LABELS}
+                former[_BY] = by
                 labels = {istio.REVISION: self.target, istio.INJECTION: None}
                 note = {FORMER: orjson.dumps(former).decode(), RESTARTED: None}
                 await self._relabel(namespace, labels, annotations=note)
@@ -120,11 +125,12 @@ class Mover:
     async def move_back(self) -> Moved:
         """Gives the next namespaces that were moved their labels again, and restarts what runs
         there."""
-        pending = [one for one in await self._namespaces() if _is_moved(one)]
+        pending = [one for one in await self._namespaces() if self._has_moved(one)]
 
         async def one(namespace: KubeObject) -> None:
             await self._relabel(namespace, _former(namespace))
-            await self._restart(_name(namespace), by=f"{token(self.rollout)}-back")
+            by = f"{token(self.rollout)}-back"
+            await self._restart(_name(namespace), by=by, is_back=True)
             await self._relabel(namespace, {}, annotations=_NO_NOTES)
 
         batch = self._next(pending, "go back")
@@ -135,7 +141,7 @@ class Mover:
         """Gives namespaces the tag or the label that they had, now that it means the new revision.
         Those that named the old revision itself name the new one from now on."""
         for namespace in await self._namespaces():
-            if not _is_moved(namespace):
+            if not self._has_moved(namespace):
                 continue
             former = _former(namespace)
             named_itself = former[istio.INJECTION] is None and former[istio.REVISION] == old
@@ -150,6 +156,9 @@ class Mover:
                 f"{len(pending) - len(batch)} namespaces are left"
             )
         return batch
+
+    def _has_moved(self, namespace: KubeObject) -> bool:
+        return _is_moved(namespace, rollout=token(self.rollout), target=self.target)
 
     # --- namespaces -----------------------------------------------------------------------------
 
@@ -180,7 +189,7 @@ class Mover:
 
     # --- workloads ------------------------------------------------------------------------------
 
-    async def _restart(self, namespace: str, *, by: str) -> None:
+    async def _restart(self, namespace: str, *, by: str, is_back: bool = False) -> None:
         budgets = (await self._listed("policy", "PodDisruptionBudget", namespace)).items()
         workloads = [
             (ref, obj)
@@ -196,7 +205,12 @@ class Mover:
             async with self._in_turn(own):
                 is_restarted = annotations_of(obj["spec"]["template"]).get(RESTARTED) == by
                 if not is_restarted:
-                    await self._until_allowed(ref, own)
+                    if is_back and ref.kind == "Deployment" and not is_ready(obj):
+                        # Its own pods are what the budget waits for. A restart takes those first
+                        # that are not ready, and of others none that maxUnavailable keeps.
+                        self.work.progress.note(f"{ref} is not ready: it goes back all the same")
+                    else:
+                        await self._until_allowed(ref, own)
                     note = {"annotations": {RESTARTED: by}}
                     self.work.fence.check()
                     try:
@@ -299,18 +313,29 @@ def _name(namespace: KubeObject) -> str:
     return str(namespace["metadata"]["name"])
 
 
-def _is_moved(namespace: KubeObject) -> bool:
-    return FORMER in annotations_of(namespace)
+def _is_moved(namespace: KubeObject, *, rollout: str, target: str) -> bool:
+    """Whether the rollout has moved it, or has begun to."""
+    if FORMER not in annotations_of(namespace):
+        return False
+    by = _noted(namespace).get(_BY)
+    if by is None:  # noted by an earlier version of ours
+        return labels_of(namespace).get(istio.REVISION) == target
+    return bool(by == rollout)
+
+
+def _noted(namespace: KubeObject) -> dict[str, Any]:
+    """What stands in the note; {} for one that nobody can read."""
+    try:
+        noted = read_json(annotations_of(namespace)[FORMER].encode())
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _former(namespace: KubeObject) -> dict[str, str | None]:
     """The labels that a namespace had; those of a note that nobody can read are left as they are,
     but for the revision."""
-    try:
-        noted = read_json(annotations_of(namespace)[FORMER].encode())
-    except ValueError:
-        noted = {}
-    found = noted if isinstance(noted, dict) else {}
+    found = _noted(namespace)
     return {n: found.get(n) if isinstance(found.get(n), str) else None for n in _LABELS}
 
 

@@ -22,6 +22,10 @@ EVERYWHERE = "*"
 """In place of namespaces: what was changed is about all of them."""
 MOST_JUDGED = 60
 """Namespaces that a gate asks about one by one."""
+MOST_CLUSTERS = 500
+"""Of one rollout: its record is one message, and is written at each decision."""
+MOST_OPTIONS_BYTES = 200_000
+LONGEST_NAME = 253
 
 
 def _now() -> datetime:
@@ -76,6 +80,8 @@ class Note(Piece):
 
     number: int
     cluster: str
+    clusters: list[str] = Field(default_factory=list)
+    """All that it is for; without any `cluster` alone, as earlier versions wrote it."""
     summary: str
     details: str = ""
     severity: Severity = Severity.INFO
@@ -179,11 +185,18 @@ class PartRecord(Message):
     from_revision: str = ""
     """What it has found: the old revision."""
     from_version: str = ""
+    was_there: bool = False
+    """The new revision was installed before this rollout: it stays whatever becomes of it."""
+    stays: str = ""
+    """After the way back: why the new revision is still there."""
     tags: list[str] = Field(default_factory=list)
     """Those of the old revision."""
     former: str = ""
     """Base64 of the objects that the new revision takes over, or that a manifest changes, as they
     were, sealed to lifecycle."""
+    undo: str = ""
+    """Base64 of what a manifest changes in each object, and of its intent before, sealed to
+    lifecycle (`manifesting.Former`)."""
     added: list[str] = Field(default_factory=list)
     """Objects that a manifest adds, as `kind namespace/name`: they go when it goes back."""
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -229,6 +242,8 @@ def shown(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
     clusters = []
     wave_of = {c: number for number, wave in enumerate(record.waves, start=1) for c in wave}
     for part in sorted(record.parts.values(), key=lambda p: (wave_of.get(p.cluster, 0), p.name)):
+        # What was left as it was is so for the reason that stopped the rollout.
+        reason = part.reason or (record.reason if part.fate is Fate.LEFT else None)
         clusters.append(
             {
                 "cluster": part.cluster,
@@ -239,7 +254,7 @@ def shown(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
                 "tries": part.tries,
                 "state": part.fate or ("under way" if part.step else "waiting"),
                 "namespaces": part.namespaces,
-                **({"reason": part.reason.model_dump()} if part.reason else {}),
+                **({"reason": reason.model_dump()} if reason else {}),
             }
         )
     return {

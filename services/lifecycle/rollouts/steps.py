@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import structlog
 
 from services.chassis.bus import envelopes, subjects
@@ -26,6 +27,7 @@ from services.chassis.errors import (
     LeaseLost,
     OptionsMalformed,
     PrecheckRefused,
+    RequestTooLarge,
     RevisionInUse,
     RevisionUnknown,
     RolloutStopped,
@@ -38,6 +40,7 @@ from services.chassis.operations.progress import masked
 from services.chassis.reading.aside import read_aside
 from services.lifecycle.authority import asker
 from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.connections import Found
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.manifests.objects import PlannedObject, in_waves, listing
 from services.lifecycle.manifests.readiness import await_ready
@@ -46,10 +49,13 @@ from services.lifecycle.mesh.installing import Installer, InstallPlan
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import with_identity
 from services.lifecycle.mesh.uninstalling import uninstall
-from services.lifecycle.rollouts.manifesting import Manifest, bare
+from services.lifecycle.rollouts.manifesting import Manifest, bare, formers
 from services.lifecycle.rollouts.moving import Mover, Origin
 from services.lifecycle.rollouts.options import RolloutRequest, parse_rollout
 from services.lifecycle.rollouts.records import (
+    LONGEST_NAME,
+    MOST_CLUSTERS,
+    MOST_OPTIONS_BYTES,
     UNSTOPPABLE,
     Fate,
     PartRecord,
@@ -60,6 +66,8 @@ from services.lifecycle.rollouts.records import (
 from services.lifecycle.rollouts.store import Store
 
 _LOOK_EVERY_S = 2.0
+_MOST_TOLD = 5
+_GATEWAY = ("gateway.networking.k8s.io", "Gateway")
 _MESHED = "security.istio.io/tlsMode=istio"
 _TITLES = {
     RolloutStep.PRECHECK: "prechecks",
@@ -118,8 +126,10 @@ class Rollouts:
                 remedy="abort it: `nats req mesh.lifecycle.rolloutabort`",
             )
         request = await _request(command)
+        wanted = await self._record(command, request)
+        _require_room(wanted)
         await self.store.claim(command.cluster, rollout=command.operation, cluster=command.cluster)
-        record = await self.store.create(await self._record(command, request))
+        record = await self.store.create(wanted)
         if command.cluster not in record.parts:
             raise RolloutStopped(
                 f"rollout {command.operation} began without this cluster",
@@ -143,7 +153,7 @@ class Rollouts:
             version=request.version,
             revision=request.mesh.revision if request.version else "",
             options=request.options.model_dump(mode="json", by_alias=True),
-            parts={c: RolloutPart(cluster=c, name=name) for c, name in names.items()},
+            parts={c: RolloutPart(cluster=c, name=n[:LONGEST_NAME]) for c, n in names.items()},
         )
 
     # --- ending ---------------------------------------------------------------------------------
@@ -162,8 +172,9 @@ class Rollouts:
         if part.fate is Fate.FAILED and reason is not None:
             raise reason.error()
         words = "was rolled back" if part.fate is Fate.ROLLED_BACK else "was left as it was"
+        stays = f"; {kept.stays}" if kept.stays else ""
         raise RolloutStopped(
-            f"the cluster {words}{why}",
+            f"the cluster {words}{why}{stays}",
             cause=reason.cause if reason is not None else "somebody wanted this cluster back",
             remedy=reason.remedy if reason is not None else "send the rollout again for it",
         )
@@ -253,7 +264,12 @@ class _Stepping:
             return
         tags = sorted(tag for tag, revision in inventory.tags().items() if revision == old)
         version = inventory.revisions()[old]
-        await self._keep(from_revision=old, from_version=version, tags=tags)
+        await self._keep(
+            from_revision=old,
+            from_version=version,
+            tags=tags,
+            was_there=self.request.mesh.revision in inventory.revisions(),
+        )
         await self.own.installer.check(self.work, await self._beside())
 
     def _old(self, inventory: Inventory) -> str:
@@ -326,24 +342,28 @@ class _Stepping:
     async def _apply(self) -> None:
         """Applies a manifest. How its objects were is kept before the first write."""
         if not self.kept.former:
-            former, absent = await self._manifest.former()
-            added = [str(ref) for ref in absent]
-            await self._keep(former=self.own.store.sealed(former), added=added)
+            former = await self._manifest.remember()
+            await self._keep(
+                former=self.own.store.sealed([one.obj for one in former if one.obj]),
+                undo=self.own.store.sealed([one.document() for one in former]),
+                added=[str(one.ref) for one in former if not one.obj],
+            )
         await self._manifest.apply()
         names = await self._manifest.namespaces()
         self.kept = self.kept.model_copy(update={"namespaces": names})
 
     async def _back(self) -> None:
-        """Brings the old revision its objects and namespaces again, and removes the new one; of a
-        manifest puts back what was there."""
+        """Brings the old revision its objects and namespaces again, and removes the new one unless
+        others use it; of a manifest puts back what was there."""
         if self._is_manifest:
             if self.kept.former:
-                former = self.own.store.opened(self.kept.former)
-                await self._manifest.put_back(former, self.kept.added)
+                opened = self.own.store.opened
+                undo = opened(self.kept.undo) if self.kept.undo else []
+                former = formers(opened(self.kept.former), undo)
+                await self._manifest.put_back(former, added=self.kept.added)
             return
-        old, new = self.kept.from_revision, self.request.mesh.revision
-        inventory = await take_inventory(self.work.cluster)
-        if old not in inventory.revisions():
+        old = self.kept.from_revision
+        if old not in (await take_inventory(self.work.cluster)).revisions():
             raise RevisionUnknown(
                 f"revision {old or '(none)'} is not installed: there is nothing to go back to"
             )
@@ -351,8 +371,25 @@ class _Stepping:
             await self._restore(self.own.store.opened(self.kept.former))
             self.kept = self.kept.model_copy(update={"former": ""})
         self._left = (await self._mover().move_back()).left
-        if self._left == 0 and new in inventory.revisions():
-            await uninstall(self.work, replace(self.request.old(new), force=True))
+        if self._left == 0:
+            await self._remove_new()
+
+    async def _remove_new(self) -> None:
+        """Removes the new revision, or tells why it stays: others' proxies would lose the control
+        plane that they follow."""
+        new = self.request.mesh.revision
+        if new not in (await take_inventory(self.work.cluster)).revisions():
+            return
+        why = "it was there before the rollout" if self.kept.was_there else ""
+        why = why or await self._others_on(new)
+        if why:
+            self.kept = self.kept.model_copy(update={"stays": f"revision {new} stays: {why}"})
+            self.work.progress.warn(
+                f"Revision {new} stays: {why}",
+                "Move what uses it, and remove it then (docs/how-to/canary.md).",
+            )
+            return
+        await uninstall(self.work, replace(self.request.old(new), force=True))
 
     # --- parts of steps -------------------------------------------------------------------------
 
@@ -450,16 +487,59 @@ class _Stepping:
                 )
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _left_behind(self, old: str) -> list[Ref]:
-        pods = await self.work.cluster.select(
-            [("", "Pod")], selector=_MESHED, fields="status.phase=Running"
+    async def _left_behind(self, revision: str) -> list[Ref]:
+        """Running pods with a sidecar of the revision."""
+        pods = await self._running(_MESHED)
+        return [p.ref for p in pods if annotations_of(p.obj).get(istio.REVISION) == revision]
+
+    async def _running(self, selector: str) -> list[Found]:
+        found = await self.work.cluster.select(
+            [("", "Pod")], selector=selector, fields="status.phase=Running"
         )
-        return [
-            pod.ref
-            for pod in pods
-            if annotations_of(pod.obj).get(istio.REVISION) == old
-            and not pod.obj["metadata"].get("deletionTimestamp")
-        ]
+        return [pod for pod in found if not pod.obj["metadata"].get("deletionTimestamp")]
+
+    async def _others_on(self, revision: str) -> str:
+        """Who uses the revision that this rollout has not brought there; "" for nobody. Waits for
+        pods that come to their end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.request.options.disruption_timeout_s
+        own = f"!{istio.COMPONENT}"
+        while True:
+            self.work.fence.check()
+            tags = (await take_inventory(self.work.cluster)).tags()
+            named = [tag for tag, meant in tags.items() if meant == revision]
+            asking = f"{istio.REVISION} in ({','.join([revision, *named])}),{own}"
+            there, labelled, followed = await asyncio.gather(
+                self.work.cluster.select([("", "Namespace"), _GATEWAY], selector=asking),
+                self._running(asking),
+                self._left_behind(revision),
+            )
+            pods = sorted({*(pod.ref for pod in labelled), *followed})
+            users = [*(f"tag {tag}" for tag in sorted(named)), *(str(one.ref) for one in there)]
+            if (users or pods) and (users or loop.time() > deadline):
+                told = [*users, *(str(ref) for ref in pods)]
+                more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+                return f"{', '.join(told[:_MOST_TOLD])}{more} use it"
+            if not pods:
+                return ""
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _require_room(record: RolloutRecord) -> None:
+    """Raises `RequestTooLarge` for a rollout whose record would not fit into a message."""
+    count, size = len(record.parts), len(orjson.dumps(record.options))
+    if count > MOST_CLUSTERS:
+        raise RequestTooLarge(
+            f"the rollout has {count} clusters, {MOST_CLUSTERS} may be",
+            cause="where all of them stand is one record",
+            remedy="send several rollouts",
+        )
+    if size > MOST_OPTIONS_BYTES:
+        raise RequestTooLarge(
+            f"the RolloutOptions take {size} bytes, {MOST_OPTIONS_BYTES} may be",
+            cause="they are a part of the rollout's record",
+            remedy="choose clusters by patterns or labels instead of by all their names",
+        )
 
 
 def _tell_that_it_goes_on(work: Work, part: RolloutPart) -> None:

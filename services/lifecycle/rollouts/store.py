@@ -9,9 +9,15 @@ from dataclasses import dataclass
 
 import orjson
 
-from services.chassis.bus import subjects
+from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
-from services.chassis.errors import InvalidMessage, LeaseLost, RolloutBusy, SealingKeyMissing
+from services.chassis.errors import (
+    InvalidMessage,
+    LeaseLost,
+    RequestTooLarge,
+    RolloutBusy,
+    SealingKeyMissing,
+)
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import OperationRecord
 from services.chassis.reading.jsons import read_json
@@ -75,8 +81,17 @@ class Store:
             )
 
     async def answer(self, part: PartRecord, *, revision: int) -> int:
-        """Stores what a step has found or done; raises `LeaseLost` when another worker did."""
+        """Stores what a step has found or done; raises `LeaseLost` when another worker did, and
+        `RequestTooLarge` for what does not fit into a message."""
         key = part_key(part.rollout, part.cluster)
+        size = len(part.model_dump_json())
+        if size > envelopes.MAX_BODY_BYTES:
+            raise RequestTooLarge(
+                f"what {part.name or part.cluster} needs to go back takes {size} bytes, the limit "
+                f"is {envelopes.MAX_BODY_BYTES}",
+                cause="objects are kept as they are before they are changed",
+                remedy="roll out fewer objects at once",
+            )
         try:
             return await Records(self.bucket, PartRecord).update(key, part, revision=revision)
         except RevisionConflict:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.chassis.bus.envelopes import MAX_BODY_BYTES
 from services.chassis.errors import (
     ClusterUnreachable,
     DisruptionDenied,
@@ -19,6 +21,7 @@ from services.chassis.messages import ErrorReport
 from services.lifecycle.rollouts.deciding import MOST_TRIES, Seen, Verdict, decide
 from services.lifecycle.rollouts.options import RolloutOptions
 from services.lifecycle.rollouts.records import (
+    MOST_CLUSTERS,
     Fate,
     PartRecord,
     RolloutPart,
@@ -42,9 +45,9 @@ _FORWARD = (
 class Fleet:
     """Clusters that answer steps, and the record that decisions make."""
 
-    def __init__(self, count: int, **spec: object) -> None:
+    def __init__(self, count: int, names: Sequence[str] = (), **spec: object) -> None:
         self.options = RolloutOptions.model_validate({"version": "1.31.0", **spec}, strict=True)
-        names = [f"c{number}" for number in range(count)]
+        names = names or [f"c{number}" for number in range(count)]
         self.record = RolloutRecord(
             rollout="r",
             version="1.31.0",
@@ -61,6 +64,8 @@ class Fleet:
         self.cancelled: frozenset[str] = frozenset()
         self.now = _T0
         self.repeats = 0
+        self.largest = 0
+        """Bytes that the record has had at most."""
         self.given: list[tuple[str, RolloutStep, int]] = []
         self.notes: list[str] = []
 
@@ -94,6 +99,8 @@ class Fleet:
         if self.record is before:
             return False
         self.notes += [note.summary for note in self.record.notes]
+        assert len({note.number for note in self.record.notes}) == len(self.record.notes)
+        self.largest = max(self.largest, len(self.record.model_dump_json()))
         return True
 
     @property
@@ -470,6 +477,25 @@ def test_no_secret_gets_into_the_record() -> None:
     assert fleet.record.reason is not None
     assert secret not in fleet.record.model_dump_json()
     assert "token [redacted]" in fleet.record.model_dump_json()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("count", [300, MOST_CLUSTERS])
+def test_the_record_of_a_large_fleet_fits_into_a_message(count: int, fails: bool) -> None:
+    names = [f"{number:04}{'n' * 60}" for number in range(count)]
+    fleet = Fleet(count, names, waves=[{}], backTimeoutSeconds=20)
+    fleet.until(Stage.MOVE)
+    words = "a reason that nobody can read to its end, " * 100
+    error = ErrorReport.of(NotReadyInTime(words, cause=words, remedy=words, subject=words))
+    for name in fleet.open:
+        fleet.answer(name, error if fails else None)
+        many = [f"{number:02}{'s' * 61}" for number in range(60)]
+        fleet.parts[name] = fleet.parts[name].model_copy(update={"namespaces": many})
+    fleet.decide()
+    fleet.broken = dict.fromkeys(names, words)
+    fleet.run(failing={(name, RolloutStep.BACK): error for name in names if fails})
+    assert set(fleet.fates().values()) == {Fate.FAILED if fails else Fate.ROLLED_BACK}
+    assert fleet.largest < MAX_BODY_BYTES
 
 
 _WAVES = st.lists(

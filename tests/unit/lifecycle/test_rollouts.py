@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
-from services.chassis.errors import MeshbusError, OptionsMalformed, TelemetryUnavailable
+from services.chassis.errors import (
+    MeshbusError,
+    OptionsMalformed,
+    RequestTooLarge,
+    TelemetryUnavailable,
+)
 from services.lifecycle.mesh.requests import parse_request
 from services.lifecycle.rollouts.deciding import judged_namespaces
 from services.lifecycle.rollouts.gates import Gates, error_ratio, p99_of
-from services.lifecycle.rollouts.moving import Origin, _is_meshed, _selects
+from services.lifecycle.rollouts.moving import FORMER, Origin, _is_meshed, _is_moved, _selects
 from services.lifecycle.rollouts.options import GateOptions, parse_rollout
-from services.lifecycle.rollouts.records import RolloutPart
+from services.lifecycle.rollouts.records import MOST_CLUSTERS, RolloutPart, RolloutRecord
+from services.lifecycle.rollouts.steps import _require_room
 
 
 def body(spec: object, *others: Mapping[str, Any]) -> str:
@@ -167,6 +173,47 @@ def test_queries_are_about_the_moved_namespaces() -> None:
         assert 'destination_service_namespace=~"shop|pay"' in query
     many = judged_namespaces([f"namespace-{number}" for number in range(100)])
     assert 'destination_service_namespace=~".*"' in error_ratio(many, "[60s]")
+
+
+# --- what fits ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "waves", "words"),
+    [
+        (MOST_CLUSTERS, [], ""),
+        (MOST_CLUSTERS + 1, [], "500 may be"),
+        (2, [{"names": ["n" * 200] * 1000}] * 2, "RolloutOptions take"),
+    ],
+)
+def test_a_rollout_that_does_not_fit_is_refused(count: int, waves: list[Any], words: str) -> None:
+    parts = {f"c{number}": RolloutPart(cluster=f"c{number}") for number in range(count)}
+    record = RolloutRecord(rollout="r", parts=parts, options={"waves": waves})
+    if not words:
+        _require_room(record)
+        return
+    with pytest.raises(RequestTooLarge, match=words):
+        _require_room(record)
+
+
+@pytest.mark.parametrize(
+    ("note", "revision", "has"),
+    [
+        (None, "new", False),
+        ({"istio.io/rev": "prod", "rollout": "r"}, "new", True),
+        ({"istio.io/rev": "prod", "rollout": "r"}, "prod", True),
+        ({"istio.io/rev": "prod", "rollout": "another"}, "new", False),
+        # Of an earlier version, which did not say whose it was.
+        ({"istio.io/rev": "prod"}, "new", True),
+        ({"istio.io/rev": "prod"}, "old", False),
+    ],
+)
+def test_a_note_counts_for_the_rollout_that_made_it(
+    note: dict[str, str] | None, revision: str, has: bool
+) -> None:
+    annotations = {} if note is None else {FORMER: json.dumps(note)}
+    metadata = {"name": "shop", "labels": {"istio.io/rev": revision}, "annotations": annotations}
+    assert _is_moved({"metadata": metadata}, rollout="r", target="new") is has
 
 
 # --- what moves ----------------------------------------------------------------------------------
