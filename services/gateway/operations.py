@@ -22,7 +22,7 @@ import structlog
 
 from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.publishing import JUST_ENDED, Publisher
+from services.chassis.bus.publishing import JUST_ENDED, LaidOut, Publisher
 from services.chassis.bus.records import Records, RevisionConflict
 from services.chassis.errors import (
     BusUnavailable,
@@ -51,6 +51,7 @@ _TRIES_FOR_A_SLOT = 60
 _PAUSE_FOR_A_SLOT_S = 0.05
 # Asking whether a worker is there must not compete with the answer to the caller.
 _PATIENCE_WITH_WORKERS_S = 0.2
+_ANSWERED_S = 0.001
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +113,8 @@ class _Claim:
     deadline: datetime
     targets: Sequence[Target]
     is_repeat: bool
+    commands: Mapping[str, LaidOut | MeshbusError]
+    """By cluster: what is published there, or why nothing can be."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -228,30 +231,27 @@ class Operations:
             async with self._turns.setdefault(accepting.operation, asyncio.Lock()):
                 claim = await self._claim(accepting)
                 refused = await self._publish_all(accepting, claim)
-        self._follow_up(accepting, claim, refused)
-        log.info(
-            "operation_accepted",
-            operation=accepting.operation,
-            kind=accepting.request.kind,
-            identity=accepting.identity.name,
-            clusters=[target.cluster for target in accepting.targets],
-            refused=len(refused),
-            repeated=claim.is_repeat,
-        )
+        self.background.start("follow-up", self._follow_up(accepting, claim, refused))
         return {target.cluster for target in claim.targets}
 
     # --- the claim ------------------------------------------------------------------------------
 
     async def _claim(self, accepting: _Accepting) -> _Claim:
-        """Makes the id stand for this request, and seals its credentials meanwhile."""
+        """Makes the id stand for this request; its credentials are sealed and its commands laid out
+        meanwhile."""
         deadline = self.now() + self.deadline
         fingerprint = self.signer.fingerprint(accepting.content)
         record = accepting.record(deadline, fingerprint=fingerprint)
-        outcomes = await asyncio.gather(
+        storing = asyncio.gather(
             self._create(record),
             *(self._seal(accepting, target) for target in accepting.targets),
             return_exceptions=True,
         )
+        # Once for each of them to begin, and once for what they send to leave.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        commands = self._laid_out(accepting, accepting.targets, deadline)
+        outcomes = await storing
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, RevisionConflict):
                 raise outcome
@@ -260,7 +260,7 @@ class Operations:
             await self._seal_again(
                 accepting, [t for t in accepting.targets if t.cluster not in sealed]
             )
-            return _Claim(record, deadline, accepting.targets, is_repeat=False)
+            return _Claim(record, deadline, accepting.targets, is_repeat=False, commands=commands)
         return await self._repeated(accepting, deadline, sealed=sealed)
 
     async def _create(self, record: RequestRecord) -> None:
@@ -315,7 +315,9 @@ class Operations:
         done = {target.cluster for target, entry in pairs if entry is not None}
         await self._unseal(operation, sealed & done)
         open_targets = [target for target, entry in pairs if entry is None]
-        return _Claim(stored[0], stored[0].deadline or deadline, open_targets, is_repeat=True)
+        deadline = stored[0].deadline or deadline
+        commands = self._laid_out(accepting, open_targets, deadline)
+        return _Claim(stored[0], deadline, open_targets, is_repeat=True, commands=commands)
 
     def _is_of(self, record: RequestRecord, accepting: _Accepting) -> bool:
         """Whether a record is this request's; those from before have a hash without a key."""
@@ -350,22 +352,35 @@ class Operations:
         await self._unseal(accepting.operation, set(refused))
         return list(refused)
 
-    async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
+    def _laid_out(
+        self, accepting: _Accepting, targets: Sequence[Target], deadline: datetime
+    ) -> dict[str, LaidOut | MeshbusError]:
+        found: dict[str, LaidOut | MeshbusError] = {}
+        for target in targets:
+            try:
+                found[target.cluster] = self._command(accepting, target, deadline)
+            except MeshbusError as error:
+                found[target.cluster] = error
+        return found
+
+    def _command(self, accepting: _Accepting, target: Target, deadline: datetime) -> LaidOut:
         who = accepting.identity
         command = self.signer.signed(
-            _command(accepting, claim, target),
+            _command(accepting, target, deadline),
             identity=who.name,
             groups=tuple(sorted(who.groups)),
             namespaces=accepting.namespaces[target.cluster],
         )
+        offer = accepting.offer
+        return self.publisher.laid_out(command, service=offer.service, slot=offer.operation.slot)
+
+    async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
+        command = claim.commands[target.cluster]
+        if isinstance(command, MeshbusError):
+            raise command
         for left in reversed(range(_TRIES_FOR_A_SLOT)):
             try:
-                await self.publisher.command(
-                    command,
-                    service=accepting.offer.service,
-                    slot=accepting.offer.operation.slot,
-                    within=_WITHIN,
-                )
+                await self.publisher.queued(*command, within=_WITHIN)
                 return
             except ClusterBusy as busy:
                 if busy.subject == accepting.operation:
@@ -400,16 +415,27 @@ class Operations:
 
     # --- what does not hold the answer up -------------------------------------------------------
 
-    def _follow_up(self, accepting: _Accepting, claim: _Claim, refused: list[str]) -> None:
+    async def _follow_up(self, accepting: _Accepting, claim: _Claim, refused: list[str]) -> None:
+        """What the answer to the caller does not wait for."""
+        await asyncio.sleep(_ANSWERED_S)
         self.deadlines.watch(claim.record)
-        accepted = [target for target in claim.targets if target.cluster not in refused]
-        if accepted:
-            self.background.start("announce-wait", self._announce_wait(claim, accepted))
+        log.info(
+            "operation_accepted",
+            operation=accepting.operation,
+            kind=accepting.request.kind,
+            identity=accepting.identity.name,
+            clusters=[target.cluster for target in accepting.targets],
+            refused=len(refused),
+            repeated=claim.is_repeat,
+        )
+        await self._announce_wait(claim, [t for t in claim.targets if t.cluster not in refused])
 
     async def _announce_wait(self, claim: _Claim, targets: Sequence[Target]) -> None:
+        """Says that no worker is there, unless one has ended it meanwhile."""
         record = claim.record
         await asyncio.sleep(_PATIENCE_WITH_WORKERS_S)
-        if await self.is_attended(record.service):
+        targets = [t for t in targets if self.quotas.counts(record.operation, t.cluster)]
+        if not targets or await self.is_attended(record.service):
             return
         part = Part(
             operation=record.operation,
@@ -439,7 +465,7 @@ def _credential(accepting: _Accepting, target: Target) -> str:
     return subjects.operation_credential(accepting.operation, target.cluster)
 
 
-def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
+def _command(accepting: _Accepting, target: Target, deadline: datetime) -> Command:
     request = accepting.request
     return Command(
         operation=accepting.operation,
@@ -452,6 +478,6 @@ def _command(accepting: _Accepting, claim: _Claim, target: Target) -> Command:
         version=request.version,
         body=request.body,
         credential=_credential(accepting, target),
-        deadline=claim.deadline,
+        deadline=deadline,
         may_take_s=accepting.offer.operation.may_take_s,
     )

@@ -82,6 +82,10 @@ class Quotas:
             raise QuotaExceeded(f"{identity} has {excess}", subject=identity)
         return self._count(identity, operation, sizes, until)
 
+    def counts(self, operation: str, cluster: str) -> bool:
+        """Whether a part is counted: no end of it was heard."""
+        return (subjects.token(operation), cluster) in self._owners
+
     def release(self, operation: str, cluster: str) -> None:
         """Takes a part out of the count: it has ended, or was never accepted."""
         part = (operation, cluster)

@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -102,6 +102,15 @@ class Published:
     duplicate: bool
 
 
+class LaidOut(NamedTuple):
+    """A command as it lies on the wire."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    command: Command
+
+
 @dataclass(frozen=True, slots=True)
 class Publisher:
     """Publishes commands and events of one process."""
@@ -116,6 +125,13 @@ class Publisher:
 
         `sender` is for a service that hands something on, which has no slot of its own then.
         """
+        laid_out = self.laid_out(command, service=service, slot=slot, sender=sender)
+        return await self.queued(*laid_out, within=within)
+
+    def laid_out(
+        self, command: Command, *, service: str, slot: SlotKind, sender: str = ""
+    ) -> LaidOut:
+        """Encodes and seals `command` as `queued` takes it; raises `RequestTooLarge`."""
         subject = _subject(command, service=service, slot=slot, sender=sender)
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient=service)
@@ -124,7 +140,7 @@ class Publisher:
             envelopes.OPERATION: command.operation,
             envelopes.KIND: f"{command.verb} {command.kind}",
         }
-        return await self.queued(subject, body, headers, command, within=within)
+        return LaidOut(subject, body, headers, command)
 
     async def queued(
         self,

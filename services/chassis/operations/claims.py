@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 
@@ -29,6 +30,14 @@ Stored = tuple[OperationRecord, int]
 """A record and its revision."""
 
 
+class Claim(NamedTuple):
+    """A worker's attempt, as it was recorded."""
+
+    record: OperationRecord
+    revision: int | None
+    """None where nothing was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """Claims the operations of one worker."""
@@ -44,9 +53,7 @@ class Claims:
     async def stored(self, operation: str, cluster: str) -> Stored | None:
         return await self.records.get(subjects.operation_key(operation, cluster))
 
-    async def take(
-        self, command: Command, delivery: Delivery, stored: Stored | None
-    ) -> OperationRecord:
+    async def take(self, command: Command, delivery: Delivery, stored: Stored | None) -> Claim:
         """Makes this worker's attempt the current one; raises `Abandon` when another was faster."""
         attempt = stored[0].attempt + 1 if stored else 1
         record = OperationRecord(
@@ -59,15 +66,33 @@ class Claims:
             worker=self.worker,
             cancel_requested=stored[0].cancel_requested if stored else False,
         )
-        if self.is_exclusive:
-            try:
-                await self._write(record, stored)
-            except RevisionConflict:
-                raise Abandon from None
-        return record
+        if not self.is_exclusive:
+            return Claim(record, None)
+        try:
+            return Claim(record, await self._write(record, stored))
+        except RevisionConflict:
+            raise Abandon from None
 
-    async def close(self, record: OperationRecord) -> None:
-        """Writes a terminal record; raises `Abandon` when another worker or service has it."""
+    async def take_new(self, command: Command, delivery: Delivery) -> Claim | None:
+        """The same for a command that has most probably no record yet, which then need not be
+        looked for; None when there is one, or where nothing is claimed."""
+        if not self.is_exclusive or delivery.attempt > 1:
+            return None
+        try:
+            return await self.take(command, delivery, None)
+        except Abandon:
+            return None
+
+    async def close(self, record: OperationRecord, *, revision: int | None = None) -> None:
+        """Writes a terminal record; raises `Abandon` when another worker or service has it.
+
+        `revision` is that of the claim: the record is read only where it has changed since.
+        """
+        if revision is not None:
+            with contextlib.suppress(RevisionConflict):
+                key = subjects.operation_key(record.operation, record.cluster)
+                await self.records.update(key, record, revision=revision)
+                return
         while True:
             stored = await self.stored(record.operation, record.cluster)
             if stored is not None and stored[0] == record:
@@ -145,13 +170,13 @@ class Claims:
         if stored is not None and stored[0].cancel_requested:
             _cancel(fence)
 
-    async def _write(self, record: OperationRecord, stored: Stored | None) -> None:
-        """Raises `RevisionConflict` when the record is not `stored` any more."""
+    async def _write(self, record: OperationRecord, stored: Stored | None) -> int:
+        """Returns the revision; raises `RevisionConflict` when the record is not `stored` any
+        more."""
         key = subjects.operation_key(record.operation, record.cluster)
         if stored is None:
-            await self.records.create(key, record)
-        else:
-            await self.records.update(key, record, revision=stored[1])
+            return await self.records.create(key, record)
+        return await self.records.update(key, record, revision=stored[1])
 
 
 def _cancel(fence: Fence) -> None:

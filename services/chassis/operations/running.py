@@ -58,7 +58,7 @@ from services.chassis.messages import (
     is_configuration,
 )
 from services.chassis.operations import accounts
-from services.chassis.operations.claims import Claims
+from services.chassis.operations.claims import Claim, Claims
 from services.chassis.operations.commands import (
     outlined,
     processing,
@@ -177,6 +177,12 @@ class Runner(Generic[W]):
         sender = sender_of(delivery)
         with processing(delivery, command, service=self.service):
             refusal = await self._refusal(command, sender)
+            is_for_another = self._is_for_another(delivery, command)
+            if refusal is None and not is_for_another:
+                claim = await self.claims.take_new(command, delivery)
+                if claim is not None:
+                    await self._attempt(delivery, command, claim)
+                    return
             stored = await self.claims.stored(command.operation, command.cluster)
             if refusal is not None:
                 await self._refuse(command, refusal, stored[0] if stored else None)
@@ -186,7 +192,7 @@ class Runner(Generic[W]):
                 return
             if stored is not None and not self.claims.is_exclusive:
                 return  # the service that the command was handed on to has it
-            if self._is_for_another(delivery, command):
+            if is_for_another:
                 raise Retry.by_a_later_version(delivery)
             claim = await self.claims.take(command, delivery, stored)
             await self._attempt(delivery, command, claim)
@@ -255,14 +261,15 @@ class Runner(Generic[W]):
         words = doing(self._operation(command), command)
         await self._end(progress, failure_event(progress, error, doing=words, applied=""), error)
 
-    async def _attempt(self, delivery: Delivery, command: Command, claim: OperationRecord) -> None:
+    async def _attempt(self, delivery: Delivery, command: Command, claim: Claim) -> None:
         """Runs the operation between its first and its last event."""
         began = time.monotonic()
-        progress = Progress(self._publisher.event, command, claim.attempt, service=self.service)
+        record = claim.record
+        progress = Progress(self._publisher.event, command, record.attempt, service=self.service)
         progress.start()
         self._metrics.add(metrics.RUNNING, 1)
         try:
-            async with self.claims.heartbeats(delivery, claim) as fence:
+            async with self.claims.heartbeats(delivery, record) as fence:
                 outcome, error = await self._outcome(progress, fence)
                 await progress.close()
                 if isinstance(outcome, Plan):
@@ -270,7 +277,7 @@ class Runner(Generic[W]):
                     if error is not None:
                         outcome = self._failure(progress, error, None)
                 if isinstance(outcome, Event):
-                    await self._complete(progress, outcome, error)
+                    await self._complete(progress, outcome, error, claimed=claim.revision)
         except BaseException:
             progress.abandon()
             raise
@@ -289,18 +296,26 @@ class Runner(Generic[W]):
         error: MeshbusError | None,
         *,
         forgets: bool = True,
+        claimed: int | None = None,
     ) -> None:
         """Stores the end with its event, publishes the event, and deletes the credential.
 
-        In this order a crash is harmless: the next worker finds the event in the record. Raises
-        `Abandon` when a later attempt has taken over.
+        In this order a crash is harmless: the next worker finds the event in the record. `claimed`
+        is the claim's revision. Raises `Abandon` when a later attempt has taken over.
         """
-        await self._end(progress, final, error)
+        await self._end(progress, final, error, claimed=claimed)
         self._audit.write(accounts.ended(progress.command, error, service=self.service))
         if forgets:
             await self._forget(progress.command)
 
-    async def _end(self, progress: Progress, final: Event, error: MeshbusError | None) -> None:
+    async def _end(
+        self,
+        progress: Progress,
+        final: Event,
+        error: MeshbusError | None,
+        *,
+        claimed: int | None = None,
+    ) -> None:
         command = progress.command
         state = OperationState.SUCCEEDED if error is None else OperationState.FAILED
         if isinstance(error, OperationCancelled):
@@ -317,7 +332,7 @@ class Runner(Generic[W]):
             error=final.error,
             final=final,
         )
-        await self.claims.close(record)
+        await self.claims.close(record, revision=claimed)
         await self._publisher.event(final)
         self._metrics.count(metrics.EVENTS, final.phase)
 

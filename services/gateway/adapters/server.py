@@ -237,7 +237,8 @@ def _unary_method(
                     raise request.message
                 async with _at_most(limit_s):
                     answered = await unary(request.message, caller)
-                entrance.close(account)
+                # The answer is on its way before that.
+                asyncio.get_running_loop().call_soon(entrance.close, account)
                 return answered
         except asyncio.CancelledError:
             code = "CANCELLED"

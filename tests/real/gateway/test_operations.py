@@ -18,6 +18,7 @@ from services.chassis.messages import (
     AdvertisedOperation,
     Category,
     Command,
+    Event,
     OperationRecord,
     OperationState,
     Phase,
@@ -272,6 +273,29 @@ async def test_a_connected_worker_is_not_called_absent(fresh: Rig) -> None:
         await client.call("ApplyOperation", asked(third, "attended", kind="absent"))
         (only,) = await heard(stream, 1)
     assert only.operation_id == third
+
+
+async def test_no_worker_is_missed_for_an_operation_that_has_ended(fresh: Rig) -> None:
+    """Its end may come later than the look for a worker on a busy machine, but not every time."""
+    async with fresh.client("F") as client:
+        for _ in range(20):
+            ended, waits = fresh_id(), fresh_id()
+            await client.call("ApplyOperation", asked(ended, "ended"))
+            final = Event(
+                operation=ended,
+                kind="custom",
+                service="lifecycle",
+                cluster=cluster_of("ended"),
+                phase=Phase.DONE,
+                summary="done",
+            )
+            await fresh.publisher.event(final)
+            await client.call("ApplyOperation", asked(waits, "waits"))
+            # This look begins after the other one, and ends after it.
+            await eventually(lambda one=waits: fresh.events_of(one), what="the notice of a wait")
+            if [told.phase for told in await fresh.events_of(ended)] == [Phase.DONE]:
+                return
+    pytest.fail("each operation that had ended was told to wait")
 
 
 async def test_an_operation_that_nobody_begins_fails_at_its_deadline(tmp_path: Any) -> None:

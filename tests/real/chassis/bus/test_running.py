@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from pydantic_settings import BaseSettings
 
@@ -321,6 +322,25 @@ async def test_ended_operation_is_told_again_and_not_run_again(shop: Shop) -> No
     assert first == second
     assert len(shop.works) == 1
     assert shop.forgotten == ["op", "op"]
+
+
+async def test_record_of_a_new_operation_is_written_unread(shop: Shop) -> None:
+    """Claimed and closed by revision: a read would only say what the server says to a write."""
+    read: list[str] = []
+
+    async def heard(message: Msg) -> None:
+        read.append(message.subject)
+
+    client = shop.queue.bus.client
+    key = subjects.operation_key("op", shop.cluster)
+    listening = await client.subscribe(f"$JS.API.DIRECT.GET.KV_ops.$KV.ops.{key}", cb=heard)
+    record = await shop.ends(shop.command("succeed"))
+    assert record is not None
+    assert (record.state, record.attempt) == (OperationState.SUCCEEDED, 1)
+    await eventually(lambda: bool(read), what="the read of this test itself")
+    await client.flush()
+    assert len(read) == 1
+    await listening.unsubscribe()
 
 
 async def test_lost_claim_leaves_the_command_to_the_next_worker(own_bus: Bus, name: str) -> None:
