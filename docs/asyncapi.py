@@ -40,6 +40,7 @@ from services.chassis.messages import (
 from services.chassis.messages.models import VERSION
 from services.gateway.queries import PASSED_ON, Apply
 from services.gateway.queries import Answers as GatewayAnswers
+from services.lifecycle.multicluster.roots import RootRecord
 from services.lifecycle.queries import Answers as LifecycleAnswers
 from services.lifecycle.rollouts.records import (
     ClaimRecord,
@@ -92,6 +93,7 @@ _PARAMETERS = {
     "service": "The service that it is for, or comes from.",
     "sender": "The service that hands something on; NATS lets each use its own name only.",
     "rollout": "Id of the operation that rolls something out.",
+    "root": "Hash of the mesh's id and of who asked for it.",
     "run": "Id of the performance run.",
     "shard": "Names one attempt at a shard.",
     "topic": "What changed.",
@@ -365,6 +367,7 @@ def _records(cluster: str, operation: str) -> list[Channel]:
         ("rollouts", "part.{rollout}.{cluster}", "Its part on a cluster.", "PartRecord"),
         ("rollouts", "wish.{rollout}", "What people want of it.", "WishRecord"),
         ("rollouts", "claim.{cluster}", "The rollout that has a cluster.", "ClaimRecord"),
+        ("roots", "{root}", "A root of a mesh of several clusters.", "RootRecord"),
         ("perf", "run.{run}", "State of a performance run.", "RunRecord"),
         ("perf", "gate.{operation}", "State of a gate.", "GateRecord"),
         ("baselines", "{baseline}", "A baseline; its runs are objects.", "BaselineRecord"),
@@ -472,6 +475,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     PartRecord,
     WishRecord,
     ClaimRecord,
+    RootRecord,
     *_QUESTIONS.values(),
     ClusterFacts,
 )

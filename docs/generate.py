@@ -50,7 +50,7 @@ from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import CATALOGUE
 from services.gateway.settings import GatewaySettings
 from services.lifecycle.applications.samples import APPLICATIONS, Application
-from services.lifecycle.operations import INJECTION, MESH, ROLLOUT
+from services.lifecycle.operations import INJECTION, MESH, MULTICLUSTER, ROLLOUT
 from services.lifecycle.settings import LifecycleSettings
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.comparison.comparing import Comparison
@@ -256,7 +256,7 @@ def _operations() -> str:
     """What SupportedOperations answers, and what each operation's body may hold."""
     rows = []
     for service, operations in (
-        ("lifecycle", [MESH, ROLLOUT, INJECTION, *map(_application, APPLICATIONS)]),
+        ("lifecycle", [MESH, ROLLOUT, MULTICLUSTER, INJECTION, *map(_application, APPLICATIONS)]),
         ("translator", [operation.advertised for operation in translator_operations().values()]),
         ("perf", [TEST, GATE]),
     ):
@@ -291,6 +291,8 @@ def _body(operation: AdvertisedOperation) -> str:
             return "`IstioOperator`, `LifecycleOptions`"
         case "istio-rollout":
             return "`RolloutOptions`; `IstioOperator`, `LifecycleOptions`"
+        case "istio-multicluster":
+            return "`MultiClusterOptions`; `IstioOperator`, `LifecycleOptions`"
         case "label-namespace":
             return "`LifecycleOptions` (revision)"
         case "custom":

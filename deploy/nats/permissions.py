@@ -230,6 +230,8 @@ LIFECYCLE = User(
         _store("rollouts", "where rollouts stand, and commands that wait for their turn"),
         _fetch("rollouts", "rollouts whose conductor died"),
         _keys("rollouts", "rollouts that nobody conducts"),
+        _store("roots", "roots of meshes of several clusters, their keys sealed to itself"),
+        _fetch("roots", "the root of a mesh that another cluster joins"),
         Right("mesh.topology.metrics", "the gate of a rollout: errors and response times"),
         Right("mesh.topology.proxies", "the gate of a rollout: proxies in sync"),
         _store("intents", "what was applied where"),

@@ -173,6 +173,12 @@ POWERS = (
         happens="lifecycle",
     ),
     _power(
+        "a mesh's root",
+        "a record in `roots`: a root of somebody's own, which signs for clusters that join a mesh "
+        "from then on; those that are in it refuse another root",
+        happens="lifecycle",
+    ),
+    _power(
         "what counts as valid",
         "other definitions of Istio's kinds in `definitions`, by which the translator would find "
         "nothing wrong; the API server has its own",

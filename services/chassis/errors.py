@@ -74,7 +74,10 @@ the place that raises knows better.
     │   ├── GateBroken            MB-4016
     │   ├── RolloutStopped        MB-4017
     │   ├── DisruptionDenied      MB-4018
-    │   └── NoWayBack             MB-4019
+    │   ├── NoWayBack             MB-4019
+    │   ├── ClustersDiffer        MB-4020
+    │   ├── RootsDiffer           MB-4021
+    │   └── ClusterOutOfSight     MB-4022
     ├── TranslatorError           from what users write to what Istio runs
     │   ├── ObjectsInvalid        MB-5002
     │   ├── DesignMalformed       MB-5003
@@ -557,6 +560,27 @@ class DisruptionDenied(LifecycleError, code="MB-4018", status=Status.DEADLINE_EX
 class NoWayBack(LifecycleError, code="MB-4019"):
     probable_cause = "the cluster's old revision is gone, or nothing was changed there"
     usual_remedy = "install the old version again by the operation `istio` (docs/how-to/canary.md)"
+
+
+class ClustersDiffer(LifecycleError, code="MB-4020"):
+    probable_cause = "what proxies know a mesh by is not the same in all of its clusters"
+    usual_remedy = (
+        "correct the MultiClusterOptions or the named cluster; `force: true` in the "
+        "LifecycleOptions changes it there, and its workloads have to be restarted then"
+    )
+
+
+class RootsDiffer(LifecycleError, code="MB-4021"):
+    probable_cause = "proxies trust only certificates of their own root"
+    usual_remedy = (
+        "give the root that the clusters have (`trust` of the MultiClusterOptions), or remove the "
+        "Secret `cacerts` of the cluster that has another one"
+    )
+
+
+class ClusterOutOfSight(LifecycleError, code="MB-4022"):
+    probable_cause = "the mesh's other clusters do not reach the API server at its address"
+    usual_remedy = "name an address that they reach: `server` of the cluster"
 
 
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):

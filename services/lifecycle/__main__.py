@@ -36,6 +36,9 @@ from services.lifecycle.handlers import SERVICE, Handlers, changes
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.rendering import Rendering
+from services.lifecycle.multicluster.roots import BUCKET as ROOTS
+from services.lifecycle.multicluster.roots import Roots
+from services.lifecycle.multicluster.steps import MultiCluster
 from services.lifecycle.operations import offered, waiting
 from services.lifecycle.queries import Answers
 from services.lifecycle.releases.fetching import Releases
@@ -113,13 +116,23 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     )
     operations = Bucket(bus, "ops")
     rollouts = Store(Bucket(bus, ROLLOUTS), Records(operations, OperationRecord))
+    samples = Samples(own.distributions)
+    requests = Records(operations, RequestRecord)
     rolling = waiting(
         Rollouts(
             store=rollouts,
-            requests=Records(operations, RequestRecord),
+            requests=requests,
             installer=installer,
             enrolled=lambda: conductors.look(),
-        )
+        ),
+        MultiCluster(
+            store=rollouts,
+            requests=requests,
+            installer=installer,
+            samples=samples,
+            roots=Roots(Bucket(bus, ROOTS)),
+            enrolled=lambda: conductors.look(),
+        ),
     )
     handlers = Handlers(
         connections=connections,
@@ -127,7 +140,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         leases=leases,
         operations=offered(
             installer=installer,
-            applications=Applications(Samples(own.distributions), releases),
+            applications=Applications(samples, releases),
         ),
         waiting=rolling,
         parallel_writes=own.parallel_writes,

@@ -14,6 +14,7 @@ from services.lifecycle.mesh.injection import label_namespace
 from services.lifecycle.mesh.installing import Installer
 from services.lifecycle.mesh.requests import MeshRequest, parse_injection, parse_request
 from services.lifecycle.mesh.uninstalling import uninstall
+from services.lifecycle.multicluster.steps import MultiCluster
 from services.lifecycle.rollouts.steps import Rollouts
 
 MESH = AdvertisedOperation(
@@ -43,10 +44,24 @@ ROLLOUT = AdvertisedOperation(
 )
 
 
-def waiting(rollouts: Rollouts) -> dict[str, Waiting]:
+MULTICLUSTER = AdvertisedOperation(
+    name="istio-multicluster",
+    description="Istio Service Mesh: One Mesh of Several Clusters",
+    category=Category.INSTALL,
+    slot=SlotKind.APPLY,
+    may_take_s=6 * 3600.0,
+)
+
+
+def waiting(rollouts: Rollouts, meshes: MultiCluster) -> dict[str, Waiting]:
     """Operations whose commands wait in a bucket for their turn, by name."""
-    rollout = Waiting(ROLLOUT, rollouts.run, lambda _: "rolling out the Istio service mesh")
-    return {ROLLOUT.name: rollout}
+    operations = [
+        Waiting(ROLLOUT, rollouts.run, lambda _: "rolling out the Istio service mesh"),
+        Waiting(
+            MULTICLUSTER, meshes.run, _changing("a mesh of several clusters", applying="making")
+        ),
+    ]
+    return {operation.advertised.name: operation for operation in operations}
 
 
 def offered(*, installer: Installer, applications: Applications) -> dict[str, Operation]:

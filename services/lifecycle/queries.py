@@ -30,7 +30,7 @@ from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
 from services.lifecycle.rollouts.deciding import may_roll_back
-from services.lifecycle.rollouts.records import RolloutRecord, WishRecord, shown
+from services.lifecycle.rollouts.records import MESHES, RolloutRecord, WishRecord, shown
 from services.lifecycle.rollouts.store import Store
 
 
@@ -61,6 +61,7 @@ class Answers:
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
             Query("retry", '{"letter": NUMBER}', self.retry, changes=True),
             Query("rollout", '{"rollout": [ID]}', self.rollout),
+            Query("multicluster", '{"operation": [ID]}', self.multicluster),
             Query("rolloutpause", '{"rollout": ID}', self.pause, changes=True),
             Query("rolloutresume", '{"rollout": ID}', self.resume, changes=True),
             Query("rolloutabort", '{"rollout": ID}', self.abort, changes=True),
@@ -163,10 +164,32 @@ class Answers:
             record = await self._rollout(asked)
             return shown(record, await self.rollouts.wish(record.rollout))
         found = [await self.rollouts.at(key) for key in await self.rollouts.keys()]
-        told = [shown(one[0], WishRecord()) for one in found if one is not None]
+        told = [
+            shown(one[0], WishRecord())
+            for one in found
+            if one is not None and one[0].what not in MESHES
+        ]
         for one in told:
             del one["clusters"], one["waves"]
         return {"rollouts": sorted(told, key=lambda one: str(one["begun"]), reverse=True)}
+
+    async def multicluster(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Where the making of a mesh of several clusters stands, and what was found of each;
+        without an id all that there are, briefly."""
+        if asked.get("operation"):
+            record = await self._rollout({"rollout": asked["operation"]})
+            return _mesh(record, await self.rollouts.wish(record.rollout))
+        found = [await self.rollouts.at(key) for key in await self.rollouts.keys()]
+        told = [
+            shown(one[0], WishRecord())
+            for one in found
+            if one is not None and one[0].what in MESHES
+        ]
+        brief = [
+            {name: one[name] for name in ("rollout", "title", "state", "stage", "begun", "ended")}
+            for one in told
+        ]
+        return {"meshes": sorted(brief, key=lambda one: str(one["begun"]), reverse=True)}
 
     async def pause(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Keeps a rollout from giving any further step; what is under way is brought to its end."""
@@ -232,6 +255,13 @@ class Answers:
         ) as connection:
             await self.connections.reached(connection, identity=asker(question.grant))
             yield connection
+
+
+def _mesh(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
+    told = shown(record, wish)
+    for one in told["clusters"]:
+        one["found"] = record.parts[one["cluster"]].found
+    return {name: value for name, value in told.items() if name not in ("wave", "waves")}
 
 
 def _places(error: ValidationError) -> str:

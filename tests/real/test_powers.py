@@ -444,6 +444,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "a registered credential": storing("credentials", "cluster.{cluster}"),
     "what is followed": storing("following", "{cluster}.a"),
     "where a rollout stands": storing("rollouts", "rollout.{operation}"),
+    "a mesh's root": storing("roots", "{operation}"),
     "what counts as valid": storing("definitions", "{operation}"),
     "what counts as applied": storing("intents", "{cluster}.applied.a"),
 }

@@ -227,6 +227,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
             ttl=timedelta(days=30),
             most_bytes=1 << 28,
         ),
+        _bucket("roots", "Roots that meshes of several clusters trust, keys sealed to lifecycle"),
         _bucket("catalog", "Operations that workers advertise"),
         _bucket(
             "definitions",

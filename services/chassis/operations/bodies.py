@@ -20,6 +20,7 @@ KINDS = frozenset(
         "AddonOptions",
         "ApplicationOptions",
         "LifecycleOptions",
+        "MultiClusterOptions",
         "PerformanceOptions",
         "PolicyOptions",
         "RolloutOptions",

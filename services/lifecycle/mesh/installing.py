@@ -30,6 +30,7 @@ from services.lifecycle.manifests.objects import (
 )
 from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.manifests.work import Work
+from services.lifecycle.mesh.crossing import with_crossing
 from services.lifecycle.mesh.prechecks import (
     Findings,
     Report,
@@ -122,6 +123,7 @@ class Installer:
         for text in warnings:
             work.progress.warn(f"Check: {text}")
         mesh = await self.rendering.mesh(request, version=version, tags=tags)
+        mesh = await with_crossing(self.rendering, request, mesh, inventory)
         plan = await self._plan(work, request, mesh, inventory, tags)
         _tell_plan(work, plan)
         if plan.previous:
@@ -147,7 +149,7 @@ class Installer:
             if not inventory.is_newer(planned.ref, mesh.version)
             and not (request.beside and planned.ref in taken)
         )
-        namespace = await _missing_namespace(work, request)
+        namespace = await missing_namespace(work, request)
         objects = (*([namespace] if namespace else []), *kept)
         wanted = {identity(planned.ref) for planned in mesh.objects}
         stale = tuple(
@@ -207,8 +209,9 @@ class Installer:
 async def _require_safe(work: Work, plan: InstallPlan) -> None:
     """Refuses what would harm a mesh in use, unless forced."""
     fresh = [planned for planned in plan.objects if planned.ref not in plan.proven]
+    judged = [] if plan.request.identity_judged else fresh
     found = await asyncio.gather(
-        check_pruned(work.cluster, plan.stale), check_identity(work.cluster, fresh)
+        check_pruned(work.cluster, plan.stale), check_identity(work.cluster, judged)
     )
     findings = Findings(refusals=[text for part in found for text in part.refusals])
     for text in findings.settle(force=plan.request.force):
@@ -296,7 +299,7 @@ def _moved_tags(request: MeshRequest, tags: tuple[str, ...], inventory: Inventor
     return "; ".join(moved)
 
 
-async def _missing_namespace(work: Work, request: MeshRequest) -> PlannedObject | None:
+async def missing_namespace(work: Work, request: MeshRequest) -> PlannedObject | None:
     """The system namespace when the cluster lacks it, marked as ours; a dying one is awaited."""
     ref = Ref("v1", "Namespace", "", request.namespace)
     live = await work.cluster.get(ref)

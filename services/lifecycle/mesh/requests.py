@@ -83,6 +83,11 @@ class MeshRequest:
     purge: bool = False
     beside: bool = False
     """What another revision has in the cluster, such as gateways and tags, stays that one's."""
+    crossing: str | None = None
+    """The network to which a gateway of its own leads the traffic of other clusters; "" takes such
+    a gateway away, None leaves it as it is."""
+    identity_judged: bool = False
+    """Whoever asks has seen to what proxies and other clusters know the mesh by."""
     readiness_timeout: timedelta = timedelta(seconds=300)
     ignored: str = ""
     """What else the body held, for people."""

@@ -52,7 +52,6 @@ from services.lifecycle.rollouts.records import (
 )
 from services.lifecycle.rollouts.store import Store
 
-KIND = "istio-rollout"
 SERVICE = "lifecycle"
 _LOOK_EVERY_S = 2.0
 _TICK_S = 0.5
@@ -297,7 +296,7 @@ class _Conducting:
         log.warning("rollout_step_given_up", rollout=rollout, cluster=cluster, code=error.code)
         outline = Command(
             operation=rollout,
-            kind=KIND,
+            kind=self.record.kind,
             cluster=cluster,
             cluster_name=part.name,
             credential=subjects.operation_credential(rollout, cluster),
@@ -321,7 +320,7 @@ class _Conducting:
         }
         outline = Command(
             operation=rollout,
-            kind=KIND,
+            kind=self.record.kind,
             cluster=cluster,
             cluster_name=part.name,
             deadline=kept.expires,
@@ -347,7 +346,7 @@ class _Conducting:
             await self.own.publisher.event(
                 Event(
                     operation=self.record.rollout,
-                    kind=KIND,
+                    kind=self.record.kind,
                     service=SERVICE,
                     cluster=cluster,
                     cluster_name=self.record.parts[cluster].name,

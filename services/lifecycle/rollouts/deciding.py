@@ -26,6 +26,7 @@ from services.chassis.telemetry.redaction import redacted_text
 from services.lifecycle.rollouts.options import RolloutOptions, planned_waves
 from services.lifecycle.rollouts.records import (
     EVERYWHERE,
+    MESHES,
     MOST_JUDGED,
     Fate,
     Note,
@@ -62,7 +63,14 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
         *(Stage.SWITCH, Stage.SOAK, Stage.REMOVE),
     ),
     "manifest": (Stage.PRECHECK, Stage.APPLY, Stage.GATE, Stage.SOAK),
+    "mesh": (
+        *(Stage.PRECHECK, Stage.COMPARE, Stage.TRUST, Stage.PLANE),
+        *(Stage.ACCOUNT, Stage.LINK, Stage.CHECK, Stage.RETIRE),
+    ),
+    "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
 }
+_LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.COMPARE})
+"""Steps that write nothing to their cluster."""
 _STEP_OF = {stage: RolloutStep(stage.value) for stage in Stage if stage.value in list(RolloutStep)}
 JUDGED = frozenset({Stage.GATE, Stage.SOAK})
 """Stages in which the gate is asked."""
@@ -159,7 +167,12 @@ class _Course:
             names = judged_namespaces(answer.namespaces, clusters=len(self.parts))
             names = names or part.namespaces
             self._change(
-                part, is_open=False, namespaces=names, left=answer.left, failing_since=None
+                part,
+                is_open=False,
+                namespaces=names,
+                left=answer.left,
+                failing_since=None,
+                found=answer.found,
             )
             if answer.left:
                 return
@@ -286,7 +299,10 @@ class _Course:
         expires = [self.seen.parts[part.cluster].expires for part in here]
         self._set(waves=waves, expires=min(expires, default=None))
         words = ", ".join(str(len(wave)) for wave in waves)
-        self._note(f"Rollout of {self.record.title}: {len(here)} clusters in waves of {words}")
+        is_mesh = self.options.what in MESHES
+        begins = "" if is_mesh else "Rollout of "
+        follows = "" if is_mesh else f" in waves of {words}"
+        self._note(f"{begins}{self.record.title}: {len(here)} clusters{follows}")
         self._enter(Stage.PRECHECK if here and self.record.reason is None else Stage.BACK)
 
     def _advance(self) -> None:
@@ -320,9 +336,7 @@ class _Course:
         """Gives the step to those that have not had it; whether all have answered."""
         for part in active:
             if part.step is not step or (part.left and not part.is_open):
-                self._give(
-                    part, step, is_changed=part.is_changed or step is not RolloutStep.PRECHECK
-                )
+                self._give(part, step, is_changed=part.is_changed or step not in _LOOKING)
         return not any(self.parts[part.cluster].is_open for part in active)
 
     def _judge(self, stage: Stage, active: list[RolloutPart]) -> bool:
@@ -372,7 +386,7 @@ class _Course:
 
     def _enter(self, stage: Stage) -> None:
         self._set(stage=stage, since=self.seen.now, broken_since=None)
-        if stage is Stage.PRECHECK:
+        if stage is Stage.PRECHECK and self.options.what not in MESHES:
             wave = self._of_wave()
             names = ", ".join(_named(part) for part in wave[:_MOST_TOLD])
             names += f" and {len(wave) - _MOST_TOLD} more" if len(wave) > _MOST_TOLD else ""
@@ -386,7 +400,8 @@ class _Course:
             return
         self._set(reason=reason)
         # No error before the last event of a cluster: clients take one for the end.
-        self._note(f"The rollout stops: {words}", reason.remedy, severity=Severity.WARN)
+        what = "operation" if self.options.what in MESHES else "rollout"
+        self._note(f"The {what} stops: {words}", reason.remedy, severity=Severity.WARN)
         if self.record.stage is not Stage.GATHERING:
             self._enter(Stage.BACK)
 
@@ -394,6 +409,12 @@ class _Course:
         """Gives each cluster that is left its fate, or the step back."""
         goes_back = []
         for part in self._left():
+            if self.options.what in MESHES:
+                # What was done is good for the next try, and no other cluster is in the way.
+                if not part.is_open:
+                    fate = Fate.FAILED if part.reason is not None else Fate.LEFT
+                    self._change(part, fate=fate, reason=part.reason or self.record.reason)
+                continue
             is_early = part.cluster not in {each.cluster for each in self._of_wave()}
             stays = is_early and not part.is_leaving and "*" not in self.seen.wish.back
             if part.is_changed and not stays:

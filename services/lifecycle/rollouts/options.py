@@ -31,6 +31,7 @@ from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.versions import Version
 from services.lifecycle.manifests.writing import read_manifest
 from services.lifecycle.mesh.requests import MeshRequest, parse_request
+from services.lifecycle.rollouts.records import MESHES, RolloutRecord
 
 KIND = "RolloutOptions"
 _MOST_WAVES = 50
@@ -90,8 +91,9 @@ class GateOptions(_Written):
 class RolloutOptions(_Written):
     """The spec of a RolloutOptions document, checked."""
 
-    what: Literal["istio", "manifest"] = "istio"
-    """What is rolled out: a version of Istio, or the objects beside this document."""
+    what: Literal["istio", "manifest", "mesh", "mesh-leave"] = "istio"
+    """What is rolled out: a version of Istio, or the objects beside this document. The others are
+    `istio-multicluster`'s own, and nobody may write them."""
     version: str = Field(default="", max_length=64)
     waves: list[WaveOptions] = Field(default_factory=list, max_length=_MOST_WAVES)
     """One canary and then the rest, where it is silent."""
@@ -137,6 +139,16 @@ class RolloutRequest:
         count = len(self.objects)
         return f"{count} object{'s' if count != 1 else ''}"
 
+    def record(self, record: RolloutRecord) -> RolloutRecord:
+        """The record with what is rolled out."""
+        return record.model_copy(
+            update={
+                "version": self.version,
+                "revision": self.mesh.revision if self.version else "",
+                "options": self.options.model_dump(mode="json", by_alias=True),
+            }
+        )
+
     def old(self, revision: str) -> MeshRequest:
         """The request that removes a revision which the new one has replaced."""
         return MeshRequest(
@@ -157,6 +169,11 @@ def parse_rollout(body: str, *, version: str = "") -> RolloutRequest:
             f"the body holds no {KIND}",
             cause="a rollout has to be told its waves and its gate",
             remedy="docs/how-to/rollouts.md has a body to begin with",
+        )
+    if options.what in MESHES:
+        raise OptionsMalformed(
+            f"spec.what of the {KIND}: {options.what} is no rollout",
+            remedy="send the operation `istio-multicluster`; see docs/how-to/multicluster.md",
         )
     if options.what == "manifest":
         return RolloutRequest(options=options, objects=tuple(_objects(body)))

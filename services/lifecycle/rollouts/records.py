@@ -18,8 +18,13 @@ from services.chassis.messages import ErrorReport, Severity
 from services.chassis.messages.models import Message, Piece
 
 BUCKET = "rollouts"
+KIND = "istio-rollout"
+"""The operation that this is about first of all."""
 EVERYWHERE = "*"
 """In place of namespaces: what was changed is about all of them."""
+MESHES = ("mesh", "mesh-leave")
+"""What the options of a record say that is about a mesh of several clusters: it comes, or clusters
+leave it."""
 MOST_JUDGED = 60
 """Namespaces that a gate asks about one by one."""
 MOST_CLUSTERS = 500
@@ -42,6 +47,16 @@ class RolloutStep(StrEnum):
     REMOVE = "remove"
     APPLY = "apply"
     """Of a manifest; the four before it are of a version."""
+    COMPARE = "compare"
+    """From here on of a mesh of several clusters."""
+    TRUST = "trust"
+    PLANE = "plane"
+    ACCOUNT = "account"
+    LINK = "link"
+    CHECK = "check"
+    RETIRE = "retire"
+    UNLINK = "unlink"
+    LEAVE = "leave"
     BACK = "back"
     END = "end"
 
@@ -58,6 +73,15 @@ class Stage(StrEnum):
     CANARY = "canary"
     MOVE = "move"
     APPLY = "apply"
+    COMPARE = "compare"
+    TRUST = "trust"
+    PLANE = "plane"
+    ACCOUNT = "account"
+    LINK = "link"
+    CHECK = "check"
+    RETIRE = "retire"
+    UNLINK = "unlink"
+    LEAVE = "leave"
     GATE = "gate"
     SWITCH = "switch"
     SOAK = "soak"
@@ -111,6 +135,8 @@ class RolloutPart(Piece):
     """Since when its way back comes no further."""
     again_at: datetime | None = None
     """When its way back is tried again."""
+    found: dict[str, str] = Field(default_factory=dict)
+    """What a mesh of several clusters has found of this one, as its part has it."""
     fate: Fate | None = None
     reason: ErrorReport | None = None
     is_told: bool = False
@@ -158,6 +184,16 @@ class RolloutRecord(Message):
     def is_over(self) -> bool:
         return self.stage is Stage.OVER
 
+    @property
+    def what(self) -> str:
+        """What the options say; what is of no other kind is a version."""
+        return str(self.options.get("what", "istio"))
+
+    @property
+    def kind(self) -> str:
+        """The operation whose clusters these are."""
+        return "istio-multicluster" if self.what in MESHES else KIND
+
 
 class PartRecord(Message):
     """A cluster's part of a rollout: the value of `rollouts/part.<rollout>.<cluster>`."""
@@ -201,6 +237,11 @@ class PartRecord(Message):
     """Objects that a manifest adds, as `kind namespace/name`: they go when it goes back."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """How long each step took."""
+    found: dict[str, str] = Field(default_factory=dict)
+    """What a mesh of several clusters has to know of this one; nothing secret."""
+    handed: str = ""
+    """Base64 of the object that lets the mesh's other clusters read this one, sealed to lifecycle;
+    "" again when they have it."""
 
 
 class WishRecord(Message):

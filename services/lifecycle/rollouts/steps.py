@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -78,20 +79,47 @@ _TITLES = {
     RolloutStep.APPLY: "the objects are applied",
     RolloutStep.BACK: "rollback",
 }
-_CHANGES_MESH = frozenset(RolloutStep) - {RolloutStep.PRECHECK}
 
 log = structlog.get_logger(__name__)
 
 
+class Plan(Protocol):
+    """What a body asks for, as far as the machine has to know it."""
+
+    @property
+    def title(self) -> str:
+        """What is done, for people."""
+        ...
+
+    def record(self, record: RolloutRecord) -> RolloutRecord:
+        """The record with what the plan knows; raises for clusters that it does not fit."""
+        ...
+
+
+P = TypeVar("P", bound=Plan)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollouts:
-    """The operation `istio-rollout` in one worker."""
+class Parts(ABC, Generic[P]):
+    """An operation whose commands wait in the bucket, in one worker."""
 
     store: Store
     requests: Records[RequestRecord]
-    installer: Installer
     enrolled: Callable[[], None]
     """Called when a cluster has come."""
+    waits: ClassVar[str] = "Waits for its wave of the rollout of"
+
+    @abstractmethod
+    async def plan(self, command: Command) -> P:
+        """What the command's body asks for; raises for one that asks for nothing."""
+
+    @abstractmethod
+    def stepping(self, taken: Taken, plan: P) -> Stepping:
+        """What takes the step."""
+
+    @abstractmethod
+    def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
+        """What is told of a cluster that is done."""
 
     async def run(self, work: Work) -> Result | Parked:
         """Parks the command, takes the step that was given, or ends the operation."""
@@ -109,9 +137,8 @@ class Rollouts:
         if part.step is RolloutStep.END:
             return await self._end(work, record, part, stored[0])
         if stored[0].number != part.number:
-            request = await _request(command)
-            stepping = _Stepping(self, work, request, *stored, number=part.number)
-            await stepping.take(part.step)
+            taken = Taken(work, record, *stored, number=part.number)
+            await self.stepping(taken, await self.plan(command)).take(part.step)
         return Parked()
 
     # --- coming ---------------------------------------------------------------------------------
@@ -120,41 +147,34 @@ class Rollouts:
         """Keeps the command for later. Raises `RolloutBusy` for a cluster that another rollout has,
         and what is wrong with the body."""
         command = work.command
-        if command.verb is Verb.DELETE:
-            raise OptionsMalformed(
-                "a rollout is not deleted",
-                remedy="abort it: `nats req mesh.lifecycle.rolloutabort`",
-            )
-        request = await _request(command)
-        wanted = await self._record(command, request)
+        plan = await self.plan(command)
+        wanted = await self._record(command, plan)
         _require_room(wanted)
         await self.store.claim(command.cluster, rollout=command.operation, cluster=command.cluster)
         record = await self.store.create(wanted)
         if command.cluster not in record.parts:
             raise RolloutStopped(
-                f"rollout {command.operation} began without this cluster",
+                f"operation {command.operation} began without this cluster",
                 cause="its clusters are those of the request that made it",
                 remedy="send one request that names all clusters",
             )
         work.fence.check()
         await self.store.enrol(_part(work, command))
-        work.progress.note(f"Waits for its wave of the rollout of {request.title}")
+        work.progress.note(f"{self.waits} {plan.title}")
         self.enrolled()
 
-    async def _record(self, command: Command, request: RolloutRequest) -> RolloutRecord:
+    async def _record(self, command: Command, plan: P) -> RolloutRecord:
         stored = await self.requests.get(subjects.operation_key(command.operation))
         names = {command.cluster: command.cluster_name}
         if stored is not None:
             names = {c: stored[0].cluster_names.get(c, "") for c in stored[0].clusters}
-        return RolloutRecord(
+        record = RolloutRecord(
             rollout=command.operation,
             identity=asker(command.grant),
-            title=request.title,
-            version=request.version,
-            revision=request.mesh.revision if request.version else "",
-            options=request.options.model_dump(mode="json", by_alias=True),
+            title=plan.title,
             parts={c: RolloutPart(cluster=c, name=n[:LONGEST_NAME]) for c, n in names.items()},
         )
+        return plan.record(record)
 
     # --- ending ---------------------------------------------------------------------------------
 
@@ -166,12 +186,14 @@ class Rollouts:
         if kept.uid:
             await self.store.release(kept.uid, rollout=record.rollout)
         if part.fate is Fate.DONE:
-            return _result(record, part, kept)
+            return self.result(record, part, kept)
         reason = part.reason or record.reason
         why = f": {reason.summary}" if reason is not None else ""
         if part.fate is Fate.FAILED and reason is not None:
             raise reason.error()
         words = "was rolled back" if part.fate is Fate.ROLLED_BACK else "was left as it was"
+        if part.fate is Fate.LEFT and part.is_changed:
+            words = "was left on the way, and goes on when the operation is sent again"
         stays = f"; {kept.stays}" if kept.stays else ""
         raise RolloutStopped(
             f"the cluster {words}{why}{stays}",
@@ -180,41 +202,68 @@ class Rollouts:
         )
 
 
-@dataclass(slots=True)
-class _Stepping:
-    """One step in the hands of one worker."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts(Parts[RolloutRequest]):
+    """The operation `istio-rollout` in one worker."""
 
-    own: Rollouts
+    installer: Installer
+
+    async def plan(self, command: Command) -> RolloutRequest:
+        if command.verb is Verb.DELETE:
+            raise OptionsMalformed(
+                "a rollout is not deleted",
+                remedy="abort it: `nats req mesh.lifecycle.rolloutabort`",
+            )
+        return await _request(command)
+
+    def stepping(self, taken: Taken, plan: RolloutRequest) -> Stepping:
+        return _Rolling(taken, self, plan)
+
+    def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
+        return _result(record, part, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A step that a worker has in hand: the operation's record, and the cluster's part as it was
+    stored, under which revision."""
+
     work: Work
-    request: RolloutRequest
+    record: RolloutRecord
     kept: PartRecord
     revision: int
     number: int
-    _left: int = 0
-    """Namespaces for which the step is to be taken once more."""
-    _steps: dict[RolloutStep, Callable[[], Awaitable[None]]] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._steps = {
-            RolloutStep.PRECHECK: self._precheck,
-            RolloutStep.CANARY: self._canary,
-            RolloutStep.MOVE: self._move,
-            RolloutStep.SWITCH: self._switch,
-            RolloutStep.REMOVE: self._remove,
-            RolloutStep.APPLY: self._apply,
-            RolloutStep.BACK: self._back,
-        }
+
+class Stepping(ABC):
+    """One step in the hands of one worker."""
+
+    what = "Rollout"
+    titles: Mapping[RolloutStep, str]
+    looking: Collection[RolloutStep]
+    """Steps that change no mesh."""
+
+    def __init__(self, taken: Taken, store: Store) -> None:
+        self.work, self.kept, self.record = taken.work, taken.kept, taken.record
+        self._revision, self._number, self._store = taken.revision, taken.number, store
+        self._left = 0
+        """Namespaces for which the step is to be taken once more."""
+
+    @abstractmethod
+    def steps(self) -> Mapping[RolloutStep, Callable[[], Awaitable[None]]]:
+        """What each step does."""
 
     async def take(self, step: RolloutStep) -> None:
         """Takes the step and stores the answer, also that it failed. Raises what another delivery
         is for: a lost claim, a lost bus."""
         began = time.monotonic()
-        self.work.progress.note(f"Rollout: {_TITLES[step]}")
+        title = f"{self.what}: {self.titles[step]}"
+        self.work.progress.note(title)
         error: ErrorReport | None = None
         is_retryable = False
         try:
-            async with self.work.reach(is_mesh=step in _CHANGES_MESH):
-                await self._steps[step]()
+            async with self.work.reach(is_mesh=step not in self.looking):
+                await self.steps()[step]()
                 await self.work.engine.ledger.settle()
         except Exception as raised:
             found = first_error(raised)
@@ -225,8 +274,8 @@ class _Stepping:
             error, is_retryable = masked(ErrorReport.of(found)), found.retryable
         seconds = time.monotonic() - began
         took = self.kept.seconds.get(step.value, 0.0) + seconds
-        await self._keep(
-            number=self.number,
+        await self.keep(
+            number=self._number,
             is_done=error is None,
             error=error,
             is_retryable=is_retryable,
@@ -234,26 +283,45 @@ class _Stepping:
             seconds={**self.kept.seconds, step.value: round(took, 2)},
         )
         if error is None:
-            self.work.progress.note(f"Rollout: {_TITLES[step]}: done in {seconds:.1f} s")
+            self.work.progress.note(f"{title}: done in {seconds:.1f} s")
         else:
-            self.work.progress.warn(
-                f"Rollout: {_TITLES[step]}: {error.summary}", f"{error.cause}. {error.remedy}"
-            )
+            self.work.progress.warn(f"{title}: {error.summary}", f"{error.cause}. {error.remedy}")
 
-    async def _keep(self, **fields: Any) -> None:
+    async def keep(self, **fields: Any) -> None:
+        """Stores what the step has found so far; raises `LeaseLost` when another worker has it."""
         # A fence that was stopped on request must not keep the answer back.
         if not self.work.fence.is_stopped:
             self.work.fence.check()
         self.kept = self.kept.model_copy(update=fields)
-        self.revision = await self.own.store.answer(self.kept, revision=self.revision)
+        self._revision = await self._store.answer(self.kept, revision=self._revision)
 
-    # --- the steps ------------------------------------------------------------------------------
+
+class _Rolling(Stepping):
+    """A step of a rollout."""
+
+    titles = _TITLES
+    looking = frozenset({RolloutStep.PRECHECK})
+
+    def __init__(self, taken: Taken, own: Rollouts, request: RolloutRequest) -> None:
+        super().__init__(taken, own.store)
+        self.own, self.request = own, request
+
+    def steps(self) -> Mapping[RolloutStep, Callable[[], Awaitable[None]]]:
+        return {
+            RolloutStep.PRECHECK: self._precheck,
+            RolloutStep.CANARY: self._canary,
+            RolloutStep.MOVE: self._move,
+            RolloutStep.SWITCH: self._switch,
+            RolloutStep.REMOVE: self._remove,
+            RolloutStep.APPLY: self._apply,
+            RolloutStep.BACK: self._back,
+        }
 
     async def _precheck(self) -> None:
         """Finds the revision to move from, and checks the new one without a write."""
         uid = await self.work.cluster.identity()
         await self.own.store.claim(uid, rollout=self.kept.rollout, cluster=self.kept.cluster)
-        await self._keep(uid=uid)
+        await self.keep(uid=uid)
         if self._is_manifest:
             await self._manifest.check()
             return
@@ -264,7 +332,7 @@ class _Stepping:
             return
         tags = sorted(tag for tag, revision in inventory.tags().items() if revision == old)
         version = inventory.revisions()[old]
-        await self._keep(
+        await self.keep(
             from_revision=old,
             from_version=version,
             tags=tags,
@@ -343,7 +411,7 @@ class _Stepping:
         """Applies a manifest. How its objects were is kept before the first write."""
         if not self.kept.former:
             former = await self._manifest.remember()
-            await self._keep(
+            await self.keep(
                 former=self.own.store.sealed([one.obj for one in former if one.obj]),
                 undo=self.own.store.sealed([one.document() for one in former]),
                 added=[str(one.ref) for one in former if not one.obj],
@@ -453,7 +521,7 @@ class _Stepping:
         live = await asyncio.gather(*(self.work.cluster.get(ref) for ref in taken))
         former = [bare(ref, obj) for ref, obj in zip(taken, live, strict=True) if obj is not None]
         if former:
-            await self._keep(former=self.own.store.sealed(former))
+            await self.keep(former=self.own.store.sealed(former))
 
     async def _restore(self, objects: list[KubeObject]) -> None:
         """Writes objects as they were before the new revision took them."""

@@ -31,10 +31,11 @@ from services.chassis.service import Chassis
 from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import Metrics
 from services.lifecycle.rollouts import conducting
-from services.lifecycle.rollouts.conducting import KIND, Conductors
+from services.lifecycle.rollouts.conducting import Conductors
 from services.lifecycle.rollouts.deciding import Verdict
 from services.lifecycle.rollouts.options import GateOptions
 from services.lifecycle.rollouts.records import (
+    KIND,
     MOST_JUDGED,
     Fate,
     PartRecord,

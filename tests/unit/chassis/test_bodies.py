@@ -127,5 +127,5 @@ def test_any_text_beside_it_is_an_answer_or_our_error(text: str) -> None:
 def test_the_kinds_of_options_are_those_that_services_take() -> None:
     services = Path(bodies.__file__).parents[2]
     texts = [path.read_text() for path in services.rglob("*.py") if path.name != "bodies.py"]
-    named = {kind for text in texts for kind in re.findall(r'"([A-Z][a-z]+Options)"', text)}
+    named = {kind for text in texts for kind in re.findall(r'"([A-Z][A-Za-z]+Options)"', text)}
     assert named == KINDS

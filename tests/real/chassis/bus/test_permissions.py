@@ -365,7 +365,7 @@ async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
         async with running(PullWorker(bus, "CMD", "lifecycle", hands, bury, slots=1)):
             assert (await hands.next()).attempt == 1
             await eventually(lambda: _is_free(admin, "lcluster"), what="the slot to be free")
-        for bucket in ("ops", "intents", "clusters", "following", "rollouts"):
+        for bucket in ("ops", "intents", "clusters", "following", "rollouts", "roots"):
             await _written(Bucket(bus, bucket), own=False)
         await _sealer(bus).register("lcluster", "a kubeconfig")
         await Bucket(bus, "catalog").put("lifecycle", b"{}")

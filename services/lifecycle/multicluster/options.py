@@ -1,0 +1,298 @@
+"""The body of the operation `istio-multicluster`: which clusters are one mesh, and what they trust.
+
+What Istio is like in them stands beside it, as in the body of `istio`: an IstioOperator and a
+LifecycleOptions (profile, revision, force).
+
+    apiVersion: meshbus.io/v1
+    kind: MultiClusterOptions
+    spec:
+      meshID: shop
+      clusters:
+      - {name: shop-eu, network: eu}
+      - {name: shop-us, network: us, server: https://k8s.us.example.com:6443}
+      trust: {root: made}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from services.chassis.errors import OptionsMalformed
+from services.chassis.messages import Verb
+from services.chassis.operations.bodies import find_options
+from services.lifecycle.cluster.versions import Version
+from services.lifecycle.mesh.requests import MeshRequest, parse_request
+from services.lifecycle.multicluster.trust import Root, read_root
+from services.lifecycle.rollouts.options import RolloutOptions, WaveOptions
+from services.lifecycle.rollouts.records import RolloutRecord
+
+KIND = "MultiClusterOptions"
+MOST_CLUSTERS = 50
+"""Each cluster reads all others: so many have 2450 remote secrets."""
+_DOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_AS_LABEL = re.compile(_LABEL)
+_MOST_PEM = 64 * 1024
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Rotated = Literal["remoteSecrets", "intermediates"]
+Label = Annotated[str, StringConstraints(pattern=_LABEL)]
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClusterOptions(_Written):
+    """One cluster of the mesh."""
+
+    name: Text
+    """What people call it: the context of its kubeconfig."""
+    cluster_name: Label | None = Field(default=None, alias="clusterName")
+    """What Istio calls it; its name where that is a label."""
+    network: Label | None = None
+    """Pods of one network reach each other; without one anywhere, all do."""
+    role: Literal["primary", "remote"] = "primary"
+    server: str = Field(default="", max_length=2048, pattern=r"^(https://[^\s@?#]+)?$")
+    """Where the other clusters reach its API server; as its kubeconfig says where it is silent."""
+
+    @property
+    def called(self) -> str:
+        return self.cluster_name or self.name
+
+
+class TrustOptions(_Written):
+    """Where the root of the mesh's certificates comes from."""
+
+    root: Literal["made", "given", "existing"] = "made"
+    """Made by Meshbus and kept sealed; given here; or in each cluster's `cacerts` already."""
+    certificate: str = Field(default="", max_length=_MOST_PEM, repr=False)
+    """PEM, of a given root."""
+    key: str = Field(default="", max_length=_MOST_PEM, repr=False)
+    """PEM of its private key, not encrypted."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TrustOptions:
+        has_pem = bool(self.certificate), bool(self.key)
+        if self.root == "given" and has_pem != (True, True):
+            raise ValueError("a given root has a certificate and a key")
+        if self.root != "given" and has_pem != (False, False):
+            raise ValueError("certificate and key are for `root: given` alone")
+        return self
+
+
+class MultiClusterOptions(_Written):
+    """The spec of a MultiClusterOptions document, checked."""
+
+    mesh_id: Label = Field(alias="meshID")
+    trust_domain: str = Field(default="cluster.local", alias="trustDomain", pattern=_DOMAIN)
+    model: Literal["multi-primary", "primary-remote", "external"] = "multi-primary"
+    version: str = Field(default="", max_length=64)
+    """Of Istio where a cluster has none yet; the request's own `version` says the same."""
+    clusters: list[ClusterOptions] = Field(min_length=1, max_length=MOST_CLUSTERS)
+    """All clusters of the mesh; each is named by the request as well."""
+    trust: TrustOptions = Field(default_factory=TrustOptions)
+    action: Literal["apply", "leave", "rotate"] = "apply"
+    leaving: list[Text] = Field(default_factory=list, max_length=MOST_CLUSTERS)
+    """Names of the clusters that leave; all, where `leave` names none."""
+    rotates: list[Rotated] = Field(
+        default=["remoteSecrets", "intermediates"], min_length=1, max_length=2
+    )
+    """What `rotate` makes anew."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> MultiClusterOptions:
+        for what, names in (
+            ("name", [one.name for one in self.clusters]),
+            ("clusterName", [one.called for one in self.clusters]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two clusters have the {what} {twice[0]}")
+        for one in self.clusters:
+            if not _AS_LABEL.match(one.called):
+                raise ValueError(f"{one.name[:64]} is no label: give that cluster a clusterName")
+        if len({one.network is None for one in self.clusters}) > 1:
+            raise ValueError("either all clusters have a network or none has")
+        unknown = sorted(set(self.leaving) - {one.name for one in self.clusters})
+        if unknown:
+            raise ValueError(f"{unknown[0][:64]} is to leave and stands not among the clusters")
+        if self.leaving and self.action != "leave":
+            raise ValueError("leaving is for `action: leave` alone")
+        return self
+
+    @property
+    def has_networks(self) -> bool:
+        """Whether traffic between clusters needs gateways."""
+        return len({one.network for one in self.clusters}) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class MultiClusterRequest:
+    """What was asked for: the mesh, and what Istio is like in its clusters."""
+
+    options: MultiClusterOptions
+    mesh: MeshRequest = field(default_factory=MeshRequest)
+    version: str = ""
+    root: Root | None = None
+    """A given one."""
+
+    @property
+    def title(self) -> str:
+        """What is done, for people."""
+        return f"mesh {self.options.mesh_id}"
+
+    def record(self, record: RolloutRecord) -> RolloutRecord:
+        """The record with how its clusters go on; raises `OptionsMalformed` where the request names
+        other clusters than the body."""
+        named = [part.name for part in record.parts.values()]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        missing = sorted({one.name for one in self.options.clusters} - set(named))
+        added = sorted(set(named) - {one.name for one in self.options.clusters})
+        problems = [
+            *(f"two clusters of the request are called {name}" for name in twice),
+            *(f"the request does not name cluster {name}" for name in missing),
+            *(f"the {KIND} does not name cluster {name}" for name in added),
+        ]
+        if problems:
+            raise OptionsMalformed(
+                "; ".join(problems[:5]),
+                cause=f"the clusters of the {KIND} are those of the request, by their contexts",
+                remedy="name the same clusters in both",
+            )
+        machine = RolloutOptions(
+            what="mesh-leave" if self.leaves else "mesh",
+            version=self.version,
+            waves=[WaveOptions()],
+        )
+        return record.model_copy(
+            update={
+                "version": self.version,
+                "options": machine.model_dump(mode="json", by_alias=True),
+            }
+        )
+
+    @property
+    def leaves(self) -> bool:
+        return self.options.action == "leave"
+
+    @property
+    def leavers(self) -> list[ClusterOptions]:
+        names = self.options.leaving or [one.name for one in self.options.clusters]
+        return [one for one in self.options.clusters if self.leaves and one.name in names]
+
+    def rotates(self, what: str) -> bool:
+        return self.options.action == "rotate" and what in self.options.rotates
+
+    def cluster(self, name: str) -> ClusterOptions:
+        return next(one for one in self.options.clusters if one.name == name)
+
+    def others(self, name: str) -> list[ClusterOptions]:
+        return [one for one in self.options.clusters if one.name != name]
+
+    def crossing(self, name: str) -> str:
+        """The network to which a gateway of the cluster leads; "" where it needs none."""
+        return (self.cluster(name).network or "") if self.options.has_networks else ""
+
+    def overlay(self, name: str) -> dict[str, Any]:
+        """The IstioOperator's spec for a cluster: that of the body, with what the mesh is known by.
+        Raises `OptionsMalformed` where the body says otherwise."""
+        own = self.cluster(name)
+        settings: dict[tuple[str, ...], str] = {
+            ("values", "global", "meshID"): self.options.mesh_id,
+            ("values", "global", "multiCluster", "clusterName"): own.called,
+            ("meshConfig", "trustDomain"): self.options.trust_domain,
+        }
+        if own.network is not None:
+            settings["values", "global", "network"] = own.network
+        return merged(self.mesh.overlay, settings)
+
+
+def merged(spec: Mapping[str, Any], settings: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+    """A copy of `spec` with the settings; raises `OptionsMalformed` for one that differs there."""
+    made = dict(spec)
+    for path, value in settings.items():
+        place = made
+        for step in path[:-1]:
+            inner = place.get(step)
+            if inner is not None and not isinstance(inner, dict):
+                raise _differs(path)
+            place[step] = dict(inner or {})
+            place = place[step]
+        if place.get(path[-1], value) != value:
+            raise _differs(path)
+        place[path[-1]] = value
+    return made
+
+
+def parse_multicluster(
+    body: str, *, version: str = "", verb: Verb = Verb.APPLY
+) -> MultiClusterRequest:
+    """The request in `body`; `version` is the operation's own field, and a deletion is a leave of
+    all. Raises `OptionsMalformed`, and what `parse_request` raises."""
+    options = find_options(body, KIND, MultiClusterOptions)
+    if options is None:
+        raise OptionsMalformed(
+            f"the body holds no {KIND}",
+            cause="the clusters of a mesh have to be told what they are to each other",
+            remedy="docs/how-to/multicluster.md has a body to begin with",
+        )
+    if verb is Verb.DELETE:
+        options = options.model_copy(update={"action": "leave"})
+    _refuse_models(options)
+    if len(options.clusters) < 2 and options.action == "apply":
+        raise OptionsMalformed(
+            f"spec.clusters of the {KIND}: a mesh of several clusters has two at least"
+        )
+    mesh = parse_request(body)
+    if mesh.tags is not None:
+        raise OptionsMalformed(
+            "tags of the LifecycleOptions are not for this operation",
+            remedy="leave them out; the operation `istio` moves them",
+        )
+    trust = options.trust
+    if options.action == "rotate" and "intermediates" in options.rotates:
+        _refuse_existing(trust)
+    root = read_root(trust.certificate, trust.key) if trust.root == "given" else None
+    return MultiClusterRequest(options, mesh, _agreed(options.version, version), root)
+
+
+def _refuse_models(options: MultiClusterOptions) -> None:
+    remote = [one.name for one in options.clusters if one.role == "remote"]
+    if options.model == "multi-primary" and not remote:
+        return
+    told = f"cluster {remote[0]} is remote" if options.model == "multi-primary" else options.model
+    raise OptionsMalformed(
+        f"spec.model of the {KIND}: {told}: only `multi-primary` is built",
+        cause="remote clusters and external control planes are not built yet",
+        remedy="give each cluster a control plane of its own, or follow Istio's recipe by hand",
+    )
+
+
+def _refuse_existing(trust: TrustOptions) -> None:
+    if trust.root == "existing":
+        raise OptionsMalformed(
+            f"spec.rotates of the {KIND}: the root of `cacerts` has no key here",
+            cause="only whoever has the root's key makes new intermediates",
+            remedy="rotate [remoteSecrets] alone, or give the root",
+        )
+
+
+def _agreed(option: str, of_request: str) -> str:
+    texts = [text for text in (option.strip(), of_request.strip()) if text not in ("", "v1.0.0")]
+    named: Sequence[str] = sorted({str(Version.parse(text) or text) for text in texts})
+    if len(named) > 1:
+        raise OptionsMalformed(f"spec.version of the {KIND} and the request's version differ")
+    return named[0] if named else ""
+
+
+def _differs(path: Sequence[str]) -> OptionsMalformed:
+    return OptionsMalformed(
+        f"spec.{'.'.join(path)} of the IstioOperator is not what the {KIND} says",
+        remedy="leave it out there",
+    )

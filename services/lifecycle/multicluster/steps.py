@@ -1,0 +1,573 @@
+"""The operation `istio-multicluster`: each cluster's steps, which all clusters take together.
+
+The machine is that of rollouts: commands wait in the bucket, and whoever conducts gives the next
+step when every cluster has taken the one before. A step does only what is missing, so that an
+operation that was stopped is sent again. What one cluster gives for the others lies sealed in its
+part until they have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import orjson
+import structlog
+
+from services.chassis.errors import (
+    ClusterError,
+    ClusterOutOfSight,
+    ClustersDiffer,
+    NotReadyInTime,
+    ObjectNotFound,
+    RootsDiffer,
+)
+from services.chassis.kube.applying import FIELD_MANAGER
+from services.chassis.kube.client import MERGE_PATCH
+from services.chassis.kube.forwarding import page_of
+from services.chassis.kube.objects import KubeObject, Ref, labels_of
+from services.chassis.messages import Command
+from services.chassis.operations.completion import Result
+from services.chassis.reading.aside import read_aside
+from services.chassis.reading.jsons import read_json
+from services.chassis.telemetry import redaction
+from services.lifecycle.applications.samples import Samples
+from services.lifecycle.authority import asker
+from services.lifecycle.cluster import istio
+from services.lifecycle.cluster.inventory import take_inventory
+from services.lifecycle.manifests.objects import PlannedObject, Wave, listing
+from services.lifecycle.manifests.work import Work
+from services.lifecycle.mesh.crossing import NAME as GATEWAY
+from services.lifecycle.mesh.installing import Installer, missing_namespace
+from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.multicluster.options import (
+    ClusterOptions,
+    MultiClusterRequest,
+    parse_multicluster,
+)
+from services.lifecycle.multicluster.prechecks import (
+    NETWORK,
+    compare,
+    look,
+    refuse,
+    wanted_version,
+)
+from services.lifecycle.multicluster.remotes import (
+    ACCOUNT,
+    TOKEN,
+    Token,
+    cacerts,
+    data_of,
+    is_of_account,
+    is_ours,
+    remote_name,
+    remote_secret,
+    token_in,
+    token_secret,
+)
+from services.lifecycle.multicluster.roots import Roots
+from services.lifecycle.multicluster.trust import (
+    SECRET,
+    Root,
+    fingerprint,
+    make_intermediate,
+    standing,
+)
+from services.lifecycle.rollouts.records import (
+    PartRecord,
+    RolloutPart,
+    RolloutRecord,
+    RolloutStep,
+)
+from services.lifecycle.rollouts.steps import Parts, Stepping, Taken
+
+_AUTHORITY = "meshbus.io/authority"
+"""Annotation of istiod's pods: what they sign with. Another one lets them start anew."""
+_EXPOSED = "multicluster/expose-services.yaml"
+_SECRETS = ("v1", "Secret")
+_TOKEN_WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.5
+_DEBUG_PORT = 15014
+_MOST_BYTES = 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiCluster(Parts[MultiClusterRequest]):
+    """The operation `istio-multicluster` in one worker."""
+
+    installer: Installer
+    samples: Samples
+    roots: Roots
+    waits: ClassVar[str] = "Waits for the other clusters of"
+
+    async def plan(self, command: Command) -> MultiClusterRequest:
+        body, version, verb = command.body, command.version, command.verb
+        return await read_aside(
+            lambda: parse_multicluster(body, version=version, verb=verb), size=len(body)
+        )
+
+    def stepping(self, taken: Taken, plan: MultiClusterRequest) -> Stepping:
+        return _Joining(taken, self, plan)
+
+    def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
+        found = kept.found
+        if record.what == "mesh-leave":
+            if found.get("left") == "yes":
+                return Result(f"Cluster {part.name} has left {record.title} successfully")
+            return Result(f"Cluster {part.name} has parted successfully from those that left")
+        network = f", network {found['network']}" if found.get("network") else ""
+        return Result(
+            f"Cluster {part.name} has joined {record.title} successfully",
+            f"Istio {found.get('version', '?')}, revision {found.get('revision', '?')}{network}; "
+            f"root {found.get('root', '')[:16]}; it reads {len(record.parts) - 1} other clusters"
+            + (f", as istiod says: {found['seen']}" if found.get("seen") else ""),
+            (("clusters", len(record.parts)), ("seconds", sum(kept.seconds.values()))),
+        )
+
+
+class _Joining(Stepping):
+    """A step of one cluster's way into a mesh, or out of it."""
+
+    what = "Mesh"
+    titles = {  # noqa: RUF012
+        RolloutStep.PRECHECK: "what is there",
+        RolloutStep.COMPARE: "prechecks",
+        RolloutStep.TRUST: "its intermediate authority",
+        RolloutStep.PLANE: "its control plane",
+        RolloutStep.ACCOUNT: "the account by which others read it",
+        RolloutStep.LINK: "the other clusters' secrets",
+        RolloutStep.CHECK: "whether it sees the others",
+        RolloutStep.RETIRE: "what was replaced goes",
+        RolloutStep.UNLINK: "secrets of those that part go",
+        RolloutStep.LEAVE: "it leaves",
+    }
+    looking = frozenset({RolloutStep.PRECHECK, RolloutStep.COMPARE, RolloutStep.CHECK})
+
+    def __init__(self, taken: Taken, own: MultiCluster, request: MultiClusterRequest) -> None:
+        super().__init__(taken, own.store)
+        self.own, self.request = own, request
+
+    def steps(self) -> Mapping[RolloutStep, Callable[[], Awaitable[None]]]:
+        return {
+            RolloutStep.PRECHECK: self._precheck,
+            RolloutStep.COMPARE: self._compare,
+            RolloutStep.TRUST: self._trust,
+            RolloutStep.PLANE: self._plane,
+            RolloutStep.ACCOUNT: self._account,
+            RolloutStep.LINK: self._link,
+            RolloutStep.CHECK: self._check,
+            RolloutStep.RETIRE: self._retire,
+            RolloutStep.UNLINK: self._unlink,
+            RolloutStep.LEAVE: self._leave,
+        }
+
+    # --- before the first write -----------------------------------------------------------------
+
+    async def _precheck(self) -> None:
+        """Tells the others what the cluster is."""
+        uid = await self.work.cluster.identity()
+        await self.own.store.claim(uid, rollout=self.kept.rollout, cluster=self.kept.cluster)
+        await self.keep(uid=uid, found=await look(self.work, self.request))
+
+    async def _compare(self) -> None:
+        """Holds all clusters against each other, and this one against what an install asks."""
+        parts = await self._parts()
+        missing = sorted({one.name for one in self.request.options.clusters} - parts.keys())
+        if missing:
+            reasons = {p.name: p.reason.summary for p in self.record.parts.values() if p.reason}
+            told = "; ".join(f"{name}: {reasons.get(name, 'it has not come')}" for name in missing)
+            raise ClustersDiffer(
+                f"not all clusters of the mesh take part: {told}",
+                cause="a mesh of several clusters is made of all of them, or of none",
+                remedy="mend that and send the operation again",
+            )
+        found = {name: part.found for name, part in parts.items()}
+        refusals, warnings = compare(self.request, found, root=await self._known_root())
+        refuse(refusals)
+        for text in warnings:
+            self.work.progress.warn(f"Check: {text}")
+        version = wanted_version(self.request, found, self._name)
+        plan = await self.own.installer.check(self._versioned(version), self._mesh(""))
+        self._note(version=plan.version)
+
+    async def _known_root(self) -> str:
+        """Fingerprint of the root that certificates are to have; "" for one that is to be made."""
+        if self.request.root is not None:
+            return self.request.root.fingerprint
+        if self.request.options.trust.root == "existing":
+            return ""
+        record = await self.own.roots.known(self.request.options.mesh_id, identity=self._identity)
+        return fingerprint(record.certificate) if record is not None else ""
+
+    # --- trust and control plane ----------------------------------------------------------------
+
+    async def _trust(self) -> None:
+        """Gives istiod an intermediate of the mesh's root, unless it has one that will do."""
+        await self._namespace()
+        secret = await self._secret(SECRET)
+        held = standing(data_of(secret)) if secret is not None else None
+        if self.request.options.trust.root == "existing":
+            if held is None:
+                raise RootsDiffer(f"cluster {self._name} has no usable Secret `{SECRET}`")
+            self._note(root=held.root, authority=held.intermediate)
+            return
+        root = await self._root()
+        is_good = held is not None and held.root == root.fingerprint and held.is_fresh
+        if held is None or not is_good or self.request.rotates("intermediates"):
+            if held is not None and held.root != root.fingerprint:
+                raise RootsDiffer(f"cluster {self._name} has `{SECRET}` of another root")
+            files = await asyncio.to_thread(
+                make_intermediate, root, cluster=self._own.called, namespace=self._place
+            )
+            with _masked(files["ca-key.pem"]):
+                await self._apply(cacerts(self._place, name=SECRET, files=files))
+            held = standing(files)
+            self.work.progress.note(
+                f"Cluster {self._name} signs with an intermediate of its own",
+                f"Its root is {root.fingerprint[:16]}.",
+            )
+        if held is not None:
+            self._note(root=held.root, authority=held.intermediate)
+
+    async def _root(self) -> Root:
+        if self.request.root is not None:
+            return self.request.root
+        return await self.own.roots.root(self.request.options.mesh_id, identity=self._identity)
+
+    async def _namespace(self) -> None:
+        """The mesh's namespace, with the label that tells its network."""
+        made = await missing_namespace(self.work, self._mesh(""))
+        if made is not None:
+            await self.work.engine.apply_wave(Wave.FOUNDATIONS, [made], take_over=True)
+            return
+        if self._own.network is not None:
+            await self._label_network(self._own.network)
+
+    async def _label_network(self, network: str | None) -> None:
+        """Sets the namespace's network; None takes the label away."""
+        ref = Ref("v1", "Namespace", "", self._place)
+        live = await self.work.cluster.get(ref)
+        if live is None or labels_of(live).get(NETWORK) == network:
+            return
+        resource = await self.work.cluster.resources.find("v1", "Namespace")
+        labels = {NETWORK: network}
+
+        async def write() -> KubeObject:
+            answer = await self.work.cluster.client.request(
+                "PATCH",
+                resource.path(ref),
+                query={"fieldManager": FIELD_MANAGER},
+                body=orjson.dumps({"metadata": {"labels": labels}}),
+                content_type=MERGE_PATCH,
+                subject=str(ref),
+            )
+            patched: KubeObject = answer.json()
+            return patched
+
+        self.work.fence.check()
+        await self.work.engine.ledger.relabel(ref, labels, write)
+
+    async def _plane(self) -> None:
+        """Installs Istio as the mesh knows it, with the gateway for other networks where there are
+        several."""
+        work = self._versioned(self.kept.found.get("version", ""))
+        mesh = self._mesh(self.kept.found.get("authority", ""))
+        await self.own.installer.install(work, mesh)
+        exposed = await self._exposed()
+        if self.request.crossing(self._name):
+            planned = [PlannedObject.of(obj) for obj in exposed]
+            await self.work.engine.apply_wave(Wave.CUSTOM_RESOURCES, planned, take_over=True)
+
+    async def _exposed(self) -> list[KubeObject]:
+        """What lets requests of other networks in, as Istio's own recipe has it."""
+        objects = await self.own.samples.distributed(self.kept.found["version"], _EXPOSED)
+        for obj in objects:
+            obj["metadata"]["namespace"] = self._place
+        return objects
+
+    def _mesh(self, authority: str) -> MeshRequest:
+        """The install of this cluster."""
+        overlay = self.request.overlay(self._name)
+        if authority:
+            values = dict(overlay.get("values") or {})
+            pilot = dict(values.get("pilot") or {})
+            notes = dict(pilot.get("podAnnotations") or {})
+            pilot["podAnnotations"] = {**notes, _AUTHORITY: authority[:32]}
+            overlay["values"] = {**values, "pilot": pilot}
+        return replace(
+            self.request.mesh,
+            overlay=overlay,
+            namespace=self._place,
+            namespace_given=True,
+            revision=self.kept.found.get("revision", self.request.mesh.revision),
+            revision_given=True,
+            crossing=self.request.crossing(self._name),
+            identity_judged=True,
+        )
+
+    # --- remote secrets -------------------------------------------------------------------------
+
+    async def _account(self) -> None:
+        """Makes what the others read this cluster by, and hands it to them, sealed."""
+        account = Ref("v1", "ServiceAccount", self._place, ACCOUNT)
+        if await self.work.cluster.get(account) is None:
+            raise ObjectNotFound(
+                f"{account} is not there",
+                cause="Istio's base chart makes it, and this install has left that out",
+                remedy="leave `base` in the IstioOperator",
+            )
+        name = await self._token_name()
+        token = await self._token(name)
+        with _masked(token.text):
+            secret = remote_secret(
+                self._own.called,
+                namespace=self._place,
+                server=self.kept.found["server"],
+                tls_server_name=""
+                if self._own.server
+                else self.work.cluster.client.config.tls_server_name,
+                token=token,
+            )
+            self._note(token=name)
+            self.kept = self.kept.model_copy(update={"handed": self.own.store.sealed([secret])})
+
+    async def _token_name(self) -> str:
+        """The Secret that holds the token; a rotation's is another one than before."""
+        if self.request.rotates("remoteSecrets"):
+            return f"{TOKEN}-{self.kept.uid[:8]}-{self.kept.rollout[:8].lower().strip('-')}"
+        there = sorted(_name(secret) for secret in await self._tokens())
+        return TOKEN if TOKEN in there or not there else there[0]
+
+    async def _tokens(self) -> list[KubeObject]:
+        """The Secrets with a token of the account."""
+        resource = await self.work.cluster.resources.find(*_SECRETS)
+        listed = await self.work.cluster.client.get(
+            resource.collection(self._place),
+            query={"fieldSelector": "type=kubernetes.io/service-account-token"},
+            subject=f"tokens in namespace {self._place}",
+        )
+        return [secret for secret in listed.get("items") or [] if is_of_account(secret)]
+
+    async def _token(self, name: str) -> Token:
+        """The token, once Kubernetes has written it."""
+        secret = await self._secret(name)
+        if secret is None or not is_of_account(secret):
+            await self._apply(token_secret(self._place, name=name))
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _TOKEN_WITHIN_S
+        while True:
+            self.work.fence.check()
+            secret = await self._secret(name)
+            token = token_in(secret) if secret is not None else None
+            if token is not None:
+                return token
+            if loop.time() > deadline:
+                raise NotReadyInTime(
+                    f"Secret {self._place}/{name} has got no token",
+                    cause="the cluster's controller manager writes it, and does not",
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _link(self) -> None:
+        """Writes the other clusters' remote secrets, where they are missing or others."""
+        parts = await self._parts()
+        written = []
+        for other in self._others:
+            if other.name not in parts or not parts[other.name].handed:
+                raise ClustersDiffer(
+                    f"cluster {other.name} has handed over nothing",
+                    cause="another worker has ended its part meanwhile",
+                    remedy="send the operation again",
+                )
+            [secret] = self.own.store.opened(parts[other.name].handed)
+            with _masked(*data_of(secret).values()):
+                live = await self._secret(_name(secret))
+                if live is not None and data_of(live) == data_of(secret):
+                    continue
+                await self._apply(secret)
+                written.append(other.called)
+        self.work.progress.note(
+            f"Cluster {self._name} reads {len(self._others)} others",
+            f"Written: {', '.join(written) or 'nothing, all was there'}.",
+        )
+
+    async def _check(self) -> None:
+        """Asks istiod whether it has read the other clusters; where none can be asked, it is
+        told."""
+        self.kept = self.kept.model_copy(update={"handed": ""})
+        wanted = {other.called for other in self._others}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.request.mesh.readiness_timeout.total_seconds()
+        while True:
+            self.work.fence.check()
+            try:
+                states = await self._states()
+            except ClusterError as error:
+                self.work.progress.warn(
+                    f"Nobody could ask istiod of {self._name} whether it sees the other clusters",
+                    f"{error.summary}. `istioctl remote-clusters` tells.",
+                )
+                return
+            late = {name: states.get(name, "unknown") for name in wanted}
+            late = {name: state for name, state in late.items() if state != "synced"}
+            if not late:
+                self._note(seen=", ".join(sorted(wanted)))
+                return
+            if loop.time() > deadline:
+                told = ", ".join(f"{name} ({state})" for name, state in sorted(late.items()))
+                raise ClusterOutOfSight(f"istiod of cluster {self._name} has not read {told}")
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _states(self) -> dict[str, str]:
+        """How an istiod stands with each cluster. Raises a `ClusterError`."""
+        pods = await self.work.cluster.select(
+            [("", "Pod")],
+            selector=f"app=istiod,{istio.REVISION}={self.kept.found.get('revision', '')}",
+            namespace=self._place,
+            fields="status.phase=Running",
+        )
+        living = [pod for pod in pods if not pod.obj["metadata"].get("deletionTimestamp")]
+        if not living:
+            raise ObjectNotFound("no pod of istiod runs")
+        page = await page_of(
+            self.work.cluster.client,
+            namespace=self._place,
+            pod=living[0].ref.name,
+            port=_DEBUG_PORT,
+            path="/debug/clusterz",
+            most_bytes=_MOST_BYTES,
+            within=self.own.store.bucket.within,
+        )
+        try:
+            told = read_json(page)
+        except ValueError:
+            told = None
+        rows = told if isinstance(told, list) else []
+        return {
+            str(row.get("id")): str(row.get("syncStatus")) for row in rows if isinstance(row, dict)
+        }
+
+    async def _retire(self) -> None:
+        """Withdraws tokens that a rotation has replaced: those that Meshbus or istioctl made."""
+        if self.request.rotates("remoteSecrets"):
+            await self._withdraw(keeping=self.kept.found.get("token", ""))
+
+    async def _withdraw(self, *, keeping: str = "") -> None:
+        old = [
+            secret
+            for secret in await self._tokens()
+            if _name(secret) != keeping and (is_ours(secret) or _name(secret) == TOKEN)
+        ]
+        await self._delete([_ref(self._place, _name(secret)) for secret in old])
+
+    # --- leaving --------------------------------------------------------------------------------
+
+    async def _unlink(self) -> None:
+        """Removes the secrets by which those that stay and those that leave read each other."""
+        leaving = {one.name for one in self.request.leavers}
+        parted = [other for other in self._others if self._name in leaving or other.name in leaving]
+        await self._delete([_ref(self._place, remote_name(other.called)) for other in parted])
+
+    async def _leave(self) -> None:
+        """Withdraws the leaving cluster's token, and removes its gateway for other networks."""
+        if self._name not in {one.name for one in self.request.leavers}:
+            return
+        await self._withdraw()
+        inventory = await take_inventory(self.work.cluster)
+        exposed = Ref("networking.istio.io/v1", "Gateway", self._place, "cross-network-gateway")
+        crossing = [
+            found.ref
+            for found in inventory.objects.values()
+            if found.labels.get("app") == GATEWAY
+            and found.ref.namespace == self._place
+            and not found.obj["metadata"].get("ownerReferences")
+        ]
+        await self.work.engine.delete_all([exposed])
+        removed = await self.work.engine.delete_all(crossing)
+        await self._label_network(None)
+        if self.request.mesh.purge:
+            secret = await self._secret(SECRET)
+            if secret is not None and is_ours(secret):
+                await self._delete([_ref(self._place, SECRET)])
+        self._note(left="yes")
+        self.work.progress.note(
+            f"Cluster {self._name} has left {self.request.title}",
+            f"Removed with its gateway: {listing(removed) or 'nothing'}.",
+        )
+
+    # --- parts of steps -------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        """What people call the cluster."""
+        return self.kept.name
+
+    @property
+    def _own(self) -> ClusterOptions:
+        return self.request.cluster(self._name)
+
+    @property
+    def _others(self) -> Sequence[ClusterOptions]:
+        return self.request.others(self._name)
+
+    @property
+    def _place(self) -> str:
+        """The mesh's namespace."""
+        return self.kept.found.get("namespace") or self.request.mesh.namespace
+
+    @property
+    def _identity(self) -> str:
+        return asker(self.work.command.grant)
+
+    def _versioned(self, version: str) -> Work:
+        command = self.work.command.model_copy(update={"version": version})
+        return replace(self.work, command=command)
+
+    def _note(self, **found: str) -> None:
+        """Adds to what the part keeps, when the step is answered."""
+        self.kept = self.kept.model_copy(update={"found": {**self.kept.found, **found}})
+
+    async def _parts(self) -> dict[str, PartRecord]:
+        """The parts of all clusters that were looked at, by the clusters' names."""
+        stored = await asyncio.gather(
+            *(self.own.store.part(self.record.rollout, cluster) for cluster in self.record.parts)
+        )
+        return {one[0].name: one[0] for one in stored if one is not None and one[0].found}
+
+    async def _secret(self, name: str) -> KubeObject | None:
+        return await self.work.cluster.get(_ref(self._place, name))
+
+    async def _apply(self, secret: KubeObject) -> None:
+        """Writes a Secret of which no record is kept: it is another cluster's key, or the mesh's,
+        and whoever lost one makes a new one."""
+        self.work.fence.check()
+        body = orjson.dumps(secret)
+        await self.work.engine.applier.apply(Ref.of(secret), body, take_over=True)
+
+    async def _delete(self, refs: Sequence[Ref]) -> None:
+        for ref in refs:
+            self.work.fence.check()
+            if await self.work.engine.applier.delete(ref):
+                self.work.progress.note(f"Removed {ref}")
+
+
+def _ref(namespace: str, name: str) -> Ref:
+    return Ref("v1", "Secret", namespace, name)
+
+
+def _name(secret: KubeObject) -> str:
+    return str(secret["metadata"]["name"])
+
+
+@contextmanager
+def _masked(*values: str) -> Iterator[None]:
+    """Keeps values out of all that is told while they are at hand."""
+    keys = [value for value in values if "-----BEGIN" in value]
+    lines = [line for key in keys for line in key.splitlines() if "-----" not in line]
+    with redaction.registered([*values, *lines]):
+        yield

@@ -1,0 +1,304 @@
+"""The operation `istio-multicluster` over simulated clusters: what it writes, and refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+
+from services.lifecycle.multicluster.trust import make_root
+from tests.testbed import building
+from tests.testbed.bodies import PURGE, options
+from tests.testbed.fleets import MeshlessWebhooks, fleet
+from tests.testbed.meshery import Meshery
+from tests.testbed.multiclusters import multicluster, secrets_of, texts_of
+from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.snapshots import differences, snapshot
+from tests.testbed.stack import Stack
+
+_WITHIN_S = 300.0
+_REMOTE = "istio-remote-secret-"
+_OURS = ("app.kubernetes.io/managed-by", "meshbus.io/")
+_MINIMAL = options(profile="minimal")
+
+
+@dataclass(slots=True)
+class Place:
+    stack: Stack
+    clusters: list[MeshlessWebhooks]
+    meshery: Meshery
+
+    def named(self, *networks: str) -> list[dict[str, Any]]:
+        """The clusters as a body names them; they are all on loopback, which has to be said."""
+        return [
+            {
+                "name": cluster.name,
+                "server": cluster.server_url,
+                **({"network": network} if network else {}),
+            }
+            for cluster, network in zip(self.clusters, networks or ("", ""), strict=True)
+        ]
+
+    async def run(self, body: str, **options: Any) -> list[Any]:
+        """The last events, in the order of the clusters."""
+        operation = await self.meshery.apply(
+            "istio-multicluster", version=ISTIO_VERSION, body=body, **options
+        )
+        ends = await self.meshery.finals(operation, count=len(self.clusters), within_s=_WITHIN_S)
+        return sorted((end for end in ends), key=lambda end: end.event.summary + end.event.details)
+
+    async def joined(self, *networks: str, **spec: Any) -> list[Any]:
+        ends = await self.run(f"{multicluster(*self.named(*networks), **spec)}\n---\n{_MINIMAL}")
+        assert not any(end.failed for end in ends), [end.event for end in ends]
+        return ends
+
+
+@pytest.fixture(scope="module")
+async def place(built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    folder = tmp_path_factory.mktemp("meshes")
+    services = ("lifecycle", "translator", "gateway")
+    with (
+        fleet(folder / "clusters", 2) as clusters,
+        Stack(folder / "stack", services=services, settings={"MESHBUS_ACK_WAIT": "4s"}) as stack,
+    ):
+        texts = [cluster.kubeconfig_text for cluster in clusters]
+        async with Meshery(stack.gateway_address, texts).connected() as meshery:
+            yield Place(stack, clusters, meshery)
+
+
+async def test_what_does_not_fit_is_refused_before_the_first_write(place: Place) -> None:
+    before = [snapshot(cluster) for cluster in place.clusters]
+    unseen = [{"name": cluster.name} for cluster in place.clusters]
+    for body, code in (
+        (multicluster(*unseen), "MB-4022"),
+        (multicluster(*place.named(), model="external"), "MB-5004"),
+        (multicluster(*place.named()[:1], {"name": "another"}), "MB-5004"),
+        (multicluster(*place.named(), trust={"root": "existing"}), "MB-4021"),
+    ):
+        ends = await place.run(f"{body}\n---\n{_MINIMAL}")
+        assert all(end.failed for end in ends), [end.event for end in ends]
+        assert any(code in str(end.event) for end in ends), [end.event for end in ends]
+    after = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(before, after, strict=True)] == [[], []]
+
+
+async def test_two_clusters_on_two_networks_become_one_mesh(place: Place) -> None:
+    await place.joined("east", "west")
+    held = [secrets_of(cluster) for cluster in place.clusters]
+    files = [texts_of(secrets["cacerts"]) for secrets in held]
+    assert files[0]["root-cert.pem"] == files[1]["root-cert.pem"]
+    assert files[0]["ca-key.pem"] != files[1]["ca-key.pem"]
+    for own in files:
+        [root] = x509.load_pem_x509_certificates(own["root-cert.pem"].encode())
+        [intermediate] = x509.load_pem_x509_certificates(own["ca-cert.pem"].encode())
+        intermediate.verify_directly_issued_by(root)
+        assert own["cert-chain.pem"] == own["ca-cert.pem"] + own["root-cert.pem"]
+    for cluster, other, secrets in zip(place.clusters, place.clusters[::-1], held, strict=True):
+        made = await asyncio.to_thread(_istioctls, other)
+        assert _bare(secrets[f"{_REMOTE}{other.name}"]) == _bare(made)
+        space = cluster.api.request("GET", "/api/v1/namespaces/istio-system")
+        network = {"fleet-1": "east", "fleet-2": "west"}[cluster.name]
+        assert space["metadata"]["labels"]["topology.istio.io/network"] == network
+        await asyncio.to_thread(_as_the_script_has_it, cluster, network)
+
+
+def _istioctls(cluster: MeshlessWebhooks) -> dict[str, Any]:
+    """What istioctl makes for reading a cluster."""
+    text = _run(
+        cluster, "create-remote-secret", f"--name={cluster.name}", f"--server={cluster.server_url}"
+    )
+    found: dict[str, Any] = next(d for d in yaml.safe_load_all(text) if d)
+    return found
+
+
+def _run(cluster: MeshlessWebhooks, *arguments: str, given: str = "") -> str:
+    program = str(building.binary("istioctl"))
+    command = [program, f"--kubeconfig={cluster.kubeconfig}", *arguments]
+    return subprocess.run(command, input=given, text=True, check=True, capture_output=True).stdout
+
+
+def _bare(secret: dict[str, Any]) -> dict[str, Any]:
+    """A remote secret as what it says: istioctl writes text where the server keeps base64."""
+    texts = {**texts_of(secret), **(secret.get("stringData") or {})}
+    metadata = secret["metadata"]
+    labels = {k: v for k, v in metadata["labels"].items() if not k.startswith(_OURS)}
+    return {
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "annotations": metadata["annotations"],
+        "labels": labels,
+        "configs": {name: _config(text) for name, text in texts.items()},
+    }
+
+
+def _config(text: str) -> dict[str, Any]:
+    """A kubeconfig without what is empty."""
+    return {k: v for k, v in yaml.safe_load(text).items() if v}
+
+
+def _as_the_script_has_it(cluster: MeshlessWebhooks, network: str) -> None:
+    """Holds the gateway between networks against what Istio's own script and sample make."""
+    samples = building.program_folder("istioctl") / "samples" / "multicluster"
+    script = ["bash", str(samples / "gen-eastwest-gateway.sh"), "--network", network]
+    operator = subprocess.run(script, text=True, check=True, capture_output=True).stdout
+    text = _run(cluster, "manifest", "generate", "--filename=-", given=operator)
+    exposed = yaml.safe_load((samples / "expose-services.yaml").read_text("utf-8"))
+    exposed["metadata"]["namespace"] = "istio-system"
+    wanted = [document for document in yaml.safe_load_all(text) if document]
+    assert {one["kind"] for one in wanted} >= {"Deployment", "Service", "ServiceAccount"}
+    for one in (*wanted, exposed):
+        kind, name = one["kind"].lower(), one["metadata"]["name"]
+        if kind == "gateway":
+            kind = "gateways.networking.istio.io"
+        live = json.loads(
+            cluster.kubectl("get", kind, name, "--namespace=istio-system", "--output=json")
+        )
+        for part in one.keys() - {"apiVersion", "metadata", "status"}:
+            assert list(_lacks(live[part], one[part], part)) == [], (kind, name)
+
+
+def _lacks(live: Any, wanted: Any, place: str) -> Iterator[str]:
+    """Where the server has not what is wanted; it adds its defaults."""
+    if isinstance(wanted, dict):
+        for key, value in wanted.items():
+            if value not in (None, {}, [], ""):
+                yield from _lacks((live or {}).get(key), value, f"{place}.{key}")
+    elif isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
+        for number, (one, other) in enumerate(zip(live, wanted, strict=True)):
+            yield from _lacks(one, other, f"{place}.{number}")
+    elif live != wanted and f"{live}000m" != wanted:
+        yield f"{place}: {live} and not {wanted}"
+
+
+async def test_sent_again_it_changes_nothing(place: Place) -> None:
+    await place.joined("east", "west")
+    before = [snapshot(cluster) for cluster in place.clusters]
+    await place.joined("east", "west")
+    after = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(before, after, strict=True)] == [[], []]
+
+
+async def test_rotation_replaces_tokens_and_intermediates_under_one_root(place: Place) -> None:
+    await place.joined("east", "west")
+    before = [secrets_of(cluster) for cluster in place.clusters]
+    await place.joined("east", "west", action="rotate")
+    after = [secrets_of(cluster) for cluster in place.clusters]
+    for was, now in zip(before, after, strict=True):
+        old, new = texts_of(was["cacerts"]), texts_of(now["cacerts"])
+        assert old["root-cert.pem"] == new["root-cert.pem"]
+        assert old["ca-cert.pem"] != new["ca-cert.pem"]
+        tokens = [{n for n in held if "istio-remote-secret-token" in n} for held in (was, now)]
+        assert [len(names) for names in tokens] == [1, 1]
+        assert not tokens[0] & tokens[1]
+    for cluster, other in ((0, 1), (1, 0)):
+        name = place.clusters[other].name
+        config = texts_of(after[cluster][f"{_REMOTE}{name}"])[name]
+        token = yaml.safe_load(config)["users"][0]["user"]["token"]
+        assert token in {texts_of(secret).get("token") for secret in after[other].values()}
+
+
+async def test_who_knows_another_mesh_is_refused(place: Place) -> None:
+    await place.joined("east", "west")
+    before = [snapshot(cluster) for cluster in place.clusters]
+    names = place.named("east", "west")
+    for body, code in (
+        (multicluster(*names, meshID="another"), "MB-4020"),
+        (multicluster(*place.named("west", "east")), "MB-4020"),
+        (multicluster(*names, trustDomain="example.com"), "MB-4020"),
+        (multicluster(*names, trust=_given()), "MB-4021"),
+    ):
+        ends = await place.run(f"{body}\n---\n{_MINIMAL}")
+        assert all(end.failed for end in ends), [end.event for end in ends]
+        assert any(code in str(end.event) for end in ends), [end.event for end in ends]
+    after = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(before, after, strict=True)] == [[], []]
+
+
+async def test_no_key_of_a_mesh_appears_anywhere_in_clear(place: Place) -> None:
+    await place.joined("east", "west")
+    given = _given()
+    ends = await place.run(f"{multicluster(*place.named('east', 'west'), trust=given)}")
+    assert all(end.failed for end in ends)
+    sought = [line for line in given["key"].splitlines() if "-----" not in line]
+    for cluster in place.clusters:
+        for secret in secrets_of(cluster).values():
+            texts = texts_of(secret)
+            key = texts.get("ca-key.pem", "")
+            sought += [line for line in key.splitlines() if "-----" not in line]
+            sought += [texts["token"]] if "token" in texts else []
+    assert len(sought) > 8
+    places = {
+        "logs": place.stack.log_text(),
+        "events": "\n".join(str(received.event) for received in place.meshery.events),
+        "NATS' store": "".join(
+            path.read_bytes().decode("latin-1")
+            for path in place.stack.nats.store.rglob("*")
+            if path.is_file()
+        ),
+    }
+    assert all(places.values()), "a place that is empty proves nothing"
+    hidden = [base64.b64encode(text.encode()).decode()[:60] for text in sought]
+    leaks = [(where, s[:8]) for where, text in places.items() for s in sought + hidden if s in text]
+    assert leaks == []
+
+
+async def test_it_goes_on_when_its_workers_die(place: Place) -> None:
+    await place.joined("east", "west", action="leave")
+    body = f"{multicluster(*place.named('east', 'west'))}\n---\n{_MINIMAL}"
+    operation = await place.meshery.apply("istio-multicluster", version=ISTIO_VERSION, body=body)
+    for words in ("its intermediate authority", "its control plane", "other clusters' secrets"):
+        await place.meshery.until(
+            lambda words=words: any(  # type: ignore[misc]
+                words in one.event.summary for one in place.meshery.of(operation)
+            ),
+            within_s=_WITHIN_S,
+        )
+        process = place.stack.processes["lifecycle"]
+        process.kill()
+        await asyncio.to_thread(process.start)
+    ends = await place.meshery.finals(operation, count=2, within_s=_WITHIN_S)
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+    for cluster, other in zip(place.clusters, place.clusters[::-1], strict=True):
+        names = secrets_of(cluster).keys()
+        assert {"cacerts", f"{_REMOTE}{other.name}"} <= names
+        assert len([name for name in names if "istio-remote-secret-token" in name]) == 1
+
+
+async def test_what_leaves_leaves_nothing_of_the_mesh_but_its_authority(place: Place) -> None:
+    await place.joined("east", "west")
+    await place.joined("east", "west", action="leave", leaving=[place.clusters[1].name])
+    held = [secrets_of(cluster).keys() for cluster in place.clusters]
+    assert not [name for name in held[1] if "remote-secret" in name]
+    assert [name for name in held[0] if "remote-secret" in name] == [
+        "istio-reader-service-account-istio-remote-secret-token"
+    ]
+    services = [
+        cluster.kubectl("get", "services", "--namespace=istio-system") for cluster in place.clusters
+    ]
+    assert ["istio-eastwestgateway" in text for text in services] == [True, False]
+    purge = options(profile="minimal", purge=True)
+    ends = await place.run(
+        f"{multicluster(*place.named('east', 'west'))}\n---\n{purge}", delete=True
+    )
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+    assert not any("cacerts" in secrets_of(cluster) for cluster in place.clusters)
+    removed = await place.meshery.apply("istio", delete=True, body=PURGE)
+    for end in await place.meshery.finals(removed, count=2):
+        assert not end.failed, end.event
+    for cluster in place.clusters:
+        spaces = cluster.api.request("GET", "/api/v1/namespaces")["items"]
+        living = [one for one in spaces if "deletionTimestamp" not in one["metadata"]]
+        assert "istio-system" not in {one["metadata"]["name"] for one in living}
+
+
+def _given() -> dict[str, str]:
+    root = make_root("given")
+    return {"root": "given", "certificate": root.certificate_pem, "key": root.key_pem}
