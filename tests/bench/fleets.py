@@ -16,12 +16,8 @@ from typing import Any
 import yaml
 from nats.aio.msg import Msg
 
-from services.chassis.bus.connection import Bus, connect
-from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.connection import Bus
 from services.chassis.kube.client import KubeClient
-from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.chassis.messages import ClusterRecord
 from services.topology.feed import deltas
 from tests.bench.crowds import crowd, namespace_of, post, service
 from tests.bench.loads import Figure
@@ -31,7 +27,7 @@ from tests.bench.topologies import SETTLE_S, Timed, noted, watch_ticks
 from tests.testbed.clusters import Cluster
 from tests.testbed.seeing import Follower, Seeing, seeing
 from tests.testbed.stack import Stack
-from tests.testbed.stored import cluster_owners
+from tests.testbed.stored import cluster_owners, register_clusters
 
 METHOD = (
     "One API server is all clusters: each has a kubeconfig of its own, and so an identity, watches "
@@ -92,7 +88,10 @@ async def figures(folder: Path, *, scale: Scale) -> list[Figure]:
             _told(seen.bus) as told,
         ):
             began = time.monotonic()
-            tokens = await _registered(cluster, stack, count=scale.clusters)
+            identities = [
+                _identity(cluster.kubeconfig_text, number) for number in range(scale.clusters)
+            ]
+            tokens = await register_clusters(stack, identities)
             stood = await told.until_later(dict.fromkeys(tokens, 0)) - began
             loads = Counter((await cluster_owners(stack, tokens)).values())
             print(f"bench: all stand after {stood:.1f} s, {sorted(loads.values())}", flush=True)
@@ -151,25 +150,6 @@ def _identity(text: str, number: int) -> str:
     authority += f"\n# cluster {number}\n".encode()
     entry["certificate-authority-data"] = base64.b64encode(authority).decode()
     return yaml.safe_dump(document)
-
-
-async def _registered(cluster: Cluster, stack: Stack, *, count: int) -> list[str]:
-    """The clusters, registered as lifecycle does it."""
-    bus = await connect(stack.settings("lifecycle"), service="lifecycle")
-    tokens: list[str] = []
-    try:
-        for number in range(count):
-            text = _identity(cluster.kubeconfig_text, number)
-            config = parse_kubeconfig(text)
-            await Sealer(Bucket(bus, "credentials")).register(config.cluster, text)
-            record = ClusterRecord(
-                cluster=config.cluster, name=f"cluster-{number}", server=config.server
-            )
-            await Records(Bucket(bus, "clusters"), ClusterRecord).put(record.cluster, record)
-            tokens.append(config.cluster)
-    finally:
-        await bus.close()
-    return tokens
 
 
 async def _changed(

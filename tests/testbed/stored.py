@@ -1,4 +1,7 @@
-"""What the bus holds, read as the init job's user: to compare it with what a client got."""
+"""What the bus holds, read as the init job's user: to compare it with what a client got.
+
+And clusters, put there as lifecycle puts them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
 from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.leases import Holder
 from services.chassis.bus.reading import OrderedReader
-from services.chassis.bus.records import Bucket
+from services.chassis.bus.records import Bucket, Records
 from services.chassis.bus.streams import call_api
-from services.chassis.messages import AuditEntry, Event
+from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.messages import AuditEntry, ClusterRecord, Event
 from services.topology.adapters.feeds import last_sequence
 from services.topology.feed import deltas
 from services.topology.feed.deltas import Delta
@@ -87,3 +92,21 @@ async def cluster_owners(stack: Stack, clusters: Iterable[str]) -> dict[str, str
         for cluster, entry in entries.items()
         if entry is not None
     }
+
+
+async def register_clusters(stack: Stack, kubeconfigs: Iterable[str]) -> list[str]:
+    """Registers each kubeconfig's cluster as lifecycle does; returns their tokens in order."""
+    bus = await connect(stack.settings("lifecycle"), service="lifecycle")
+    tokens: list[str] = []
+    try:
+        for number, text in enumerate(kubeconfigs):
+            config = parse_kubeconfig(text)
+            await Sealer(Bucket(bus, "credentials")).register(config.cluster, text)
+            record = ClusterRecord(
+                cluster=config.cluster, name=f"cluster-{number}", server=config.server
+            )
+            await Records(Bucket(bus, "clusters"), ClusterRecord).put(record.cluster, record)
+            tokens.append(config.cluster)
+    finally:
+        await bus.close()
+    return tokens

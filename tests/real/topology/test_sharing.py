@@ -18,11 +18,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from services.chassis.bus.connection import connect
-from services.chassis.bus.credentials import Sealer
-from services.chassis.bus.records import Bucket, Records
-from services.chassis.kube.kubeconfigs import parse_kubeconfig
-from services.chassis.messages import ClusterRecord
 from services.topology.feed.deltas import INFO_PART, Delta, Stage, View, part_of
 from tests.real.topology.conftest import QUICK
 from tests.testbed.clusters import Cluster
@@ -30,7 +25,7 @@ from tests.testbed.proxies import FaultProxy
 from tests.testbed.seeing import Follower, seeing
 from tests.testbed.shops import service
 from tests.testbed.stack import Stack
-from tests.testbed.stored import cluster_owners, stored_feed
+from tests.testbed.stored import cluster_owners, register_clusters, stored_feed
 from tests.testbed.waiting import eventually
 
 CLUSTERS = 6
@@ -49,23 +44,12 @@ def trio(built: None, tmp_path: Path) -> Iterator[Stack]:
 @pytest.fixture
 async def tokens(trio: Stack, cluster: Cluster) -> AsyncIterator[list[str]]:
     """The clusters, registered as lifecycle does it."""
-    with ExitStack() as proxies:
-        found: list[str] = []
-        bus = await connect(trio.settings("lifecycle"), service="lifecycle")
-        try:
-            for number in range(CLUSTERS):
-                proxy = proxies.enter_context(FaultProxy(urlsplit(cluster.server_url).port or 0))
-                text = cluster.kubeconfig_through(f"https://{proxy.address}")
-                config = parse_kubeconfig(text)
-                await Sealer(Bucket(bus, "credentials")).register(config.cluster, text)
-                record = ClusterRecord(
-                    cluster=config.cluster, name=f"cluster-{number}", server=config.server
-                )
-                await Records(Bucket(bus, "clusters"), ClusterRecord).put(record.cluster, record)
-                found.append(config.cluster)
-        finally:
-            await bus.close()
-        yield found
+    with ExitStack() as opened:
+        port = urlsplit(cluster.server_url).port or 0
+        proxies = [opened.enter_context(FaultProxy(port)) for _ in range(CLUSTERS)]
+        yield await register_clusters(
+            trio, [cluster.kubeconfig_through(f"https://{proxy.address}") for proxy in proxies]
+        )
 
 
 async def test_moves_lose_no_change_and_tell_none_twice(
