@@ -1,14 +1,14 @@
 // What moved away from what was applied, on all clusters: which fields, by whom, and what happens to it.
 
 import { useMemo } from "preact/hooks";
+import { TroubleFilter } from "../parts/choices";
 import { Action } from "../parts/dialogs";
 import { plural } from "../parts/figures";
 import { Moment, Sign } from "../parts/signs";
 import { Empty, Loading } from "../parts/states";
 import { clusterName } from "../shell/fleet";
-import { query, setQuery } from "../shell/router";
+import { query } from "../shell/router";
 import { type Drift, named, troubles } from "../shell/troubles";
-import { ClusterChoice } from "../parts/choices";
 
 const MOST = 300;
 const MODES: Record<string, string> = { report: "told only", heal: "put back by itself" };
@@ -26,14 +26,7 @@ export default function Drifts() {
   return (
     <div class="page">
       <h1>Drift</h1>
-      <form class="filter" role="search" onSubmit={(event) => event.preventDefault()}>
-        <label>Search <input id="drift-search" type="search" value={text} placeholder="object, field, who" autocomplete="off"
-          onInput={(event) => setQuery({ q: event.currentTarget.value })} /></label>
-        <ClusterChoice />
-        <label>Group by <select value={by} onChange={(event) => setQuery({ by: event.currentTarget.value })}>
-          {["namespace", "kind", "who"].map((one) => <option key={one} value={one}>{one}</option>)}
-        </select></label>
-      </form>
+      <TroubleFilter view="drift" words="object, field, who" by={by} groups={["namespace", "kind", "who"]} />
       <p class="soft" role="status">{plural(rows.length, "object")}{rows.length > MOST && `, the first ${MOST} are shown`}</p>
       {rows.length === 0 && (cluster || text ? <Empty title="Nothing like this has drifted" isPart />
         : <Empty title="Everything that was applied is as it was applied" isPart />)}

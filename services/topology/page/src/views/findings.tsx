@@ -1,6 +1,7 @@
 // What is wrong with the configuration, on all clusters, by what it is.
 
 import { useMemo, useState } from "preact/hooks";
+import { TroubleFilter } from "../parts/choices";
 import { plural } from "../parts/figures";
 import { Moment, Sign, type Tone } from "../parts/signs";
 import { Source } from "../parts/source";
@@ -8,7 +9,6 @@ import { Empty, Loading } from "../parts/states";
 import { clusterName } from "../shell/fleet";
 import { query, setQuery } from "../shell/router";
 import { type Finding, isShown, named, troubles } from "../shell/troubles";
-import { ClusterChoice } from "../parts/choices";
 
 const LEVELS = ["error", "warning", "info"];
 const TONES: Record<string, Tone> = { error: "bad", warning: "warn", info: "info" };
@@ -32,17 +32,11 @@ export default function Findings() {
   return (
     <div class="page">
       <h1>Findings</h1>
-      <form class="filter" role="search" onSubmit={(event) => event.preventDefault()}>
-        <label>Search <input id="findings-search" type="search" value={text} placeholder="code, object, words" autocomplete="off"
-          onInput={(event) => setQuery({ q: event.currentTarget.value })} /></label>
-        <ClusterChoice />
+      <TroubleFilter view="findings" words="code, object, words" by={by} groups={["code", "object", "namespace"]}>
         <label>Level <select value={level} onChange={(event) => setQuery({ level: event.currentTarget.value })}>
           <option value="">any</option>{LEVELS.map((one) => <option key={one} value={one}>{one}</option>)}
         </select></label>
-        <label>Group by <select value={by} onChange={(event) => setQuery({ by: event.currentTarget.value })}>
-          {["code", "object", "namespace"].map((one) => <option key={one} value={one}>{one}</option>)}
-        </select></label>
-      </form>
+      </TroubleFilter>
       <p class="soft" role="status">{plural(rows.length, "finding")}{rows.length > MOST && `, the first ${MOST} are shown`}</p>
       {rows.length === 0 && (cluster || level || text
         ? <Empty title="Nothing like this is wrong" isPart />
