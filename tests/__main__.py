@@ -4,6 +4,9 @@ A few tests that failed beside others run once more, one after the other: a mach
 now and then too busy for a lease or a rate. Only what fails again is a failure, and the names are
 printed, because a test that needs this twice has a race to be mended.
 
+The tests that need no program (`tests/unit`) only compute. They run beside the others in a process
+that gets what those leave of the processor, and its summary comes last.
+
 `python -m tests [--full] [--check] [pytest's own arguments]` ends with pytest's summary and status;
 with `--check`, `make check` runs beside the tests, and its first refusal ends them. The
 number of workers is `MESHBUS_TEST_WORKERS`, by default one more than there are cores and at most
@@ -33,7 +36,11 @@ _CHECK = "--check"
 _POLL_S = 0.2
 # Whoever keeps Python from writing bytecode would have some hundred processes compile every module.
 _COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
-_TYPICAL = "about 20 minutes on two cores"
+_ASIDE = "tests/unit"
+_NO_REPORT = "--junit-xml="
+"""Keeps a second run from writing over the report that somebody has asked the first one for."""
+_WHEN_IDLE = ("nice", "-n", "19")
+_TYPICAL = "about 15 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
 
 
@@ -43,20 +50,28 @@ def main(arguments: list[str]) -> int:
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
         min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
     )
+    # Whoever names a part has that part in one run, and its whole output before him.
+    is_whole = all(argument.startswith("-") for argument in own)
     _explain(full="--full" in own, workers=workers)
     building.install_packages()
-    command = [sys.executable, "-m", "pytest", f"--numprocesses={workers}", "--dist=loadgroup"]
+    # Groups begin in the order that the plugin gave them, not by their number of tests.
+    spread = [f"--numprocesses={workers}", "--dist=loadgroup", "--no-loadscope-reorder"]
     with tempfile.TemporaryDirectory(prefix="meshbus-tests-") as folder:
-        failed, told = Path(folder) / "failed", Path(folder) / "check"
+        told, told_aside = Path(folder) / "check", Path(folder) / "aside"
+        failed = [Path(folder) / "failed", Path(folder) / "failed-aside"]
         builder = _start_building()
         check = _start_check(told) if _CHECK in arguments else None
         if check is not None:
             _say("`make check` runs beside them")
         helpers = [helper for helper in (builder, check) if helper is not None]
+        aside = None
+        if is_whole:
+            spread.append(f"--ignore={_ASIDE}")
+            aside = _start_aside(own, told=told_aside, failed=failed[1])
+            _say(f"{_ASIDE} runs beside them, and is told of last")
         run = subprocess.Popen(
-            # Groups begin in the order that the plugin gave them, not by their number of tests.
-            [*command, "--no-loadscope-reorder", *own],
-            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed)},
+            [sys.executable, "-m", "pytest", *spread, *own],
+            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed[0])},
         )
         try:
             if not _all_go_well(run, helpers):
@@ -64,14 +79,21 @@ def main(arguments: list[str]) -> int:
                     print(told.read_text(errors="replace"), end="")
                     _say("`make check` refuses the code; the tests were ended")
                 return 1
-            status = run.returncode
-            return _again(failed) if status == pytest.ExitCode.TESTS_FAILED else status
+            ends = [run.returncode]
+            if aside is not None:
+                ends.append(aside.wait())
+                _tell_aside(told_aside, in_full=bool(ends[-1]))
+            # Where a choice (`-k=…`) leaves one of the two runs no tests, the other one counts.
+            ends = [end for end in ends if end != pytest.ExitCode.NO_TESTS_COLLECTED] or ends[:1]
+            if set(ends) <= {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+                return _again(failed) if any(ends) else 0
+            return next(end for end in ends if end)
         except KeyboardInterrupt:
             # The terminal has told pytest and those beside it as well.
             return run.wait()
         finally:
-            for process in (run, *helpers):
-                if process.poll() is None:
+            for process in (run, aside, *helpers):
+                if process is not None and process.poll() is None:
                     process.terminate()
                     process.wait()
 
@@ -85,15 +107,16 @@ def _all_go_well(run: subprocess.Popen[bytes], helpers: Sequence[subprocess.Pope
     return not any(helper.poll() for helper in helpers)
 
 
-def _again(failed: Path) -> int:
+def _again(failed: Sequence[Path]) -> int:
     """Runs the failed tests once more, alone; returns the status for the shell."""
-    names = failed.read_text().splitlines() if failed.exists() else []
+    names = [name for file in failed if file.exists() for name in file.read_text().splitlines()]
     if not 0 < len(names) <= _MOST_AGAIN:
         return int(pytest.ExitCode.TESTS_FAILED)
     _say(f"{len(names)} tests failed beside others and run once more, alone:")
     for name in names:
         print(f"  {name}", flush=True)
-    return subprocess.run([sys.executable, "-m", "pytest", "--full", *names]).returncode
+    command = [sys.executable, "-m", "pytest", "--full", _NO_REPORT, *names]
+    return subprocess.run(command).returncode
 
 
 def _explain(*, full: bool, workers: str) -> None:
@@ -121,6 +144,24 @@ def _start_building() -> subprocess.Popen[bytes] | None:
         building.build_all()
         return None
     return subprocess.Popen([sys.executable, "-m", "tests.testbed.building"])
+
+
+def _start_aside(own: Sequence[str], *, told: Path, failed: Path) -> subprocess.Popen[bytes]:
+    """The tests that only compute, at the lowest priority; what they print goes to a file."""
+    with told.open("wb") as file:
+        return subprocess.Popen(
+            [*_WHEN_IDLE, sys.executable, "-m", "pytest", _ASIDE, _NO_REPORT, *own],
+            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed)},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _tell_aside(told: Path, *, in_full: bool) -> None:
+    text = told.read_text(errors="replace").strip()
+    if in_full:
+        print(text, flush=True)
+    _say(f"{_ASIDE}: {text.rpartition(chr(10))[2].strip('= ')}")
 
 
 def _start_check(told: Path) -> subprocess.Popen[bytes]:
