@@ -52,6 +52,7 @@ async def test_a_killed_worker_is_replaced(
     assert len(attempts) == 2
 
 
+@pytest.mark.full
 async def test_nats_is_killed_and_comes_back(
     frail: Stack, client: Meshery, cluster: Cluster
 ) -> None:
@@ -64,6 +65,7 @@ async def test_nats_is_killed_and_comes_back(
     assert cluster.kubectl("get", "deployment", "istiod", "-n", "istio-system", "-o", "name")
 
 
+@pytest.mark.full
 async def test_the_api_server_restarts(frail: Stack, client: Meshery, cluster: Cluster) -> None:
     operation = await _broken_at(client, "Wave 1", cluster.restart_apiserver)
     await _completed(client, operation)

@@ -98,17 +98,24 @@ async def deployed(
     return list(answer.message.splitlines())
 
 
+_SHAPES = {"spec": HOSTS, "object": {"spec": HOSTS}, "spec-spec": {"spec": {"spec": HOSTS}}}
+_GENERATIONS = (Generation.F, Generation.G, Generation.H)
+
+
+def _shapes() -> Iterator[Any]:
+    """Each generation and each shape once; all of them together are a long matrix."""
+    for row, generation in enumerate(_GENERATIONS):
+        for column, (shape, settings) in enumerate(_SHAPES.items()):
+            marks = [] if row == column else [pytest.mark.full]
+            yield pytest.param(generation, settings, id=f"{generation}-{shape}", marks=marks)
+
+
 def built(generation: Generation, kind: str, name: str, settings: Any) -> dict[str, Any]:
     make = designs.component if generation is Generation.F else designs.declaration
     return make(kind, name, settings)
 
 
-@pytest.mark.parametrize("generation", [Generation.F, Generation.G, Generation.H])
-@pytest.mark.parametrize(
-    "settings",
-    [HOSTS, {"spec": HOSTS}, {"spec": {"spec": HOSTS}}],
-    ids=["spec", "object", "spec-spec"],
-)
+@pytest.mark.parametrize(("generation", "settings"), list(_shapes()))
 async def test_a_component_in_every_shape(
     generation: Generation,
     settings: dict[str, Any],

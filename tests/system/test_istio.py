@@ -341,6 +341,7 @@ async def test_definitions_stay_while_users_need_them(bare: Cluster, meshery: Me
     assert "istio.io" not in bare.kubectl("get", "crd", "-o", "name")
 
 
+@pytest.mark.full
 async def test_a_namespace_that_was_there_stays_with_what_lives_in_it(
     bare: Cluster, meshery: Meshery
 ) -> None:
@@ -365,6 +366,7 @@ async def test_a_neighbour_in_our_namespace_keeps_it(bare: Cluster, meshery: Mes
     assert get(bare, "configmap", "tenant", "-n", "istio-system")
 
 
+@pytest.mark.full
 async def test_users_resources_in_our_namespace_keep_it(bare: Cluster, meshery: Meshery) -> None:
     """Mesh-wide policies live in the system namespace; so may anything whose name is like ours."""
     await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))

@@ -65,18 +65,15 @@ CHANGING = [
     *FURTHER,
 ]
 _QUICK = {
-    "bookinfo",
     "httpbin",
     "custom",
     "label-namespace",
     "jaeger-addon",
     "envoy-filter-operation",
     "deny-all-policy-operation",
-    "strict-mtls-policy-operation",
     "bookinfo-route-weights",
-    "bookinfo-circuit-breaking",
 }
-"""One or two of each kind; the others are alike."""
+"""One of each kind; the others are alike."""
 # Workloads' controllers write to them whenever they like.
 _WORKLOADS = ("Deployment", "ReplicaSet", "Pod", "StatefulSet", "Endpoint", "PersistentVolume")
 _PATIENCE_S = 150.0

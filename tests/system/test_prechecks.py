@@ -108,6 +108,7 @@ async def test_what_would_break_is_refused_unless_forced(
     assert any("forced although" in text for text in checks_of(meshery, operation))
 
 
+@pytest.mark.full
 async def test_without_a_translator_the_upgrade_says_what_was_not_checked(
     meshery: Meshery, stack: Stack, bare: Cluster
 ) -> None:

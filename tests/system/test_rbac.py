@@ -57,6 +57,7 @@ async def test_what_the_user_may_not_do_is_said(
     bare.kubectl("delete", "cm", "allowed")
 
 
+@pytest.mark.full
 async def test_the_full_tier_of_make_kubeconfig_installs_istio(
     bare: Cluster, meshery: Meshery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

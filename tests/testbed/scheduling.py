@@ -23,6 +23,22 @@ from tests.testbed import building, obstacles, packages, processes, shipped
 BEDS = ("real_cluster", "istio_cluster", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
+LONG = (
+    "real/perf/test_runs",
+    "system/test_rollouts",
+    "faults/test_topology",
+    "faults/test_rollouts",
+    "real/deploy/test_up",
+    "system/demo/test_demo",
+    "system/test_tutorial",
+    "real/topology/test_signing_in",
+    "real/topology/test_console",
+    "real/topology/test_sharing",
+    "real/topology/test_page",
+    "testbed/test_bed",
+)
+"""Groups of a minute and more that share no bed, the longest first: what begins late ends alone."""
+
 FAILED_FILE = "MESHBUS_TEST_FAILED"
 """Variable with the path of a file that gets the names of failed tests, a line each."""
 
@@ -76,7 +92,12 @@ def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int,
     """Sorts the groups of a run."""
     waits_for_build = not building.is_complete() and any(map(_needs_bed, members))
     bed, is_shared, _ = group.partition(" of ")
-    rank = BEDS.index(bed) if is_shared else len(BEDS) + group.startswith("unit/")
+    if is_shared:
+        rank = BEDS.index(bed)
+    elif group in LONG:
+        rank = len(BEDS) + LONG.index(group)
+    else:
+        rank = len(BEDS) + len(LONG) + group.startswith("unit/")
     return group == _ALONE, waits_for_build, rank, group
 
 
