@@ -57,7 +57,7 @@ class Issuer:
 
     name: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     scopes: str
     console_url: str
     policy: AddressPolicy
@@ -126,15 +126,7 @@ class Issuer:
             told = await self._ask("GET", self.name.rstrip("/") + _DISCOVERY)
             if told.get("issuer") != self.name:
                 raise SignInUnavailable("the issuer calls itself another name")
-            found = {
-                name: told[name]
-                for name in ("authorization_endpoint", "token_endpoint")
-                if isinstance(told.get(name), str)
-                and told[name].startswith(("https://", "http://"))
-            }
-            if len(found) < 2:
-                raise SignInUnavailable("the issuer does not say where people sign in")
-            self._endpoints = found
+            self._endpoints = endpoints_of(told, issuer=self.name)
         return self._endpoints
 
     async def _ask(
@@ -168,6 +160,24 @@ class Issuer:
                 f"the issuer refused: {shortened(str(told.get('error', status)))}"
             )
         return told
+
+
+def endpoints_of(told: Mapping[str, Any], *, issuer: str) -> dict[str, str]:
+    """Where the issuer's own description sends people and codes; raises `SignInUnavailable`.
+
+    The code and the client's secret go there: in clear only where the issuer itself is reached so.
+    """
+    schemes = ("https://",) if issuer.startswith("https://") else ("https://", "http://")
+    found = {
+        name: told[name]
+        for name in ("authorization_endpoint", "token_endpoint")
+        if isinstance(told.get(name), str) and told[name].startswith(schemes)
+    }
+    if len(found) < 2:
+        raise SignInUnavailable(
+            f"the issuer names no address to sign in at that begins with {' or '.join(schemes)}"
+        )
+    return found
 
 
 def _claims(token: str) -> Mapping[str, Any]:
