@@ -244,10 +244,10 @@ def _keys() -> str:
     return _page(
         "Keys",
         "What the NATS key of each user can make happen, under the shipped permissions. "
-        "`admin` may do everything on the bus. A test tries every cell, by publishing; what NATS "
-        "itself sends where a client tells it to is [not covered "
-        "yet](../../SECURITY.md#what-does-not-hold-yet). Why it is so: "
-        "[the sender and the grant](../decisions/0024-sender-and-grant.md).",
+        "`admin` may do everything on the bus. A test tries every cell, and another one what NATS "
+        "itself would send for each key. Why it is so: "
+        "[the sender and the grant](../decisions/0024-sender-and-grant.md), "
+        "[an account for each user](../decisions/0061-an-account-for-each-user.md).",
         [*head, *rows],
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from deploy.nats.accounts import Account, Export, Import, accounts_of
 from deploy.nats.permissions import ACCOUNT, SYSTEM_ACCOUNT, USERS, Right, User
 
 STORE_KEY = "MESHBUS_NATS_STORE_KEY"
@@ -60,14 +61,9 @@ def render(
     A user whose key is being changed has two, and with either it is the same user. `store_key` is
     the line that tells the key of an encrypted store: a variable, or the inclusion of a file.
     """
-    server = server or Server()
-    parts = [_HEAD, _server_text(server, store_key)]
-    parts += [
-        _account_text(ACCOUNT, "  jetstream: enabled\n", users, keys),
-        _account_text(SYSTEM_ACCOUNT, "", users, keys),
-    ]
-    accounts = "".join(parts[2:])
-    return f"{parts[0]}\n{parts[1]}\naccounts {{\n{_indented(accounts)}}}\n"
+    text = _server_text(server or Server(), store_key)
+    accounts = "".join(_account_text(account, keys) for account in accounts_of(users))
+    return f"{_HEAD}\n{text}\naccounts {{\n{_indented(accounts)}}}\n"
 
 
 def fragments() -> dict[str, str]:
@@ -155,19 +151,32 @@ def _several(keys: str | Sequence[str]) -> Sequence[str]:
     return [keys] if isinstance(keys, str) else keys
 
 
-def _account_text(
-    account: str,
-    settings: str,
-    users: Iterable[User],
-    keys: Mapping[str, str | Sequence[str]],
-) -> str:
+def _account_text(account: Account, keys: Mapping[str, str | Sequence[str]]) -> str:
+    settings = "  jetstream: enabled\n" if account.name == ACCOUNT else ""
     entries = "".join(
-        _user_text(user, key)
-        for user in users
-        if user.account == account
-        for key in _several(keys[user.name])
+        _user_text(user, key) for user in account.users for key in _several(keys[user.name])
     )
-    return f"{account} {{\n{settings}  users: [\n{_indented(entries, by=4)}  ]\n}}\n"
+    users = f"  users: [\n{_indented(entries, by=4)}  ]\n"
+    shared = _exports_text(account.exports) + _imports_text(account.imports)
+    return f"{account.name} {{\n{settings}{users}{shared}}}\n"
+
+
+def _exports_text(exports: Iterable[Export]) -> str:
+    lines = "".join(
+        f'    {{ {export.kind}: "{export.subject}", accounts: [{", ".join(export.accounts)}]'
+        f"{export.answers} }}\n"
+        for export in exports
+    )
+    return f"  exports: [\n{lines}  ]\n" if lines else ""
+
+
+def _imports_text(imports: Iterable[Import]) -> str:
+    lines = "".join(
+        f'    {{ {one.kind}: {{ account: {one.account}, subject: "{one.subject}" }}'
+        f"{', share: true' if one.tells_who else ''} }}\n"
+        for one in imports
+    )
+    return f"  imports: [\n{lines}  ]\n" if lines else ""
 
 
 def _user_text(user: User, key: str) -> str:

@@ -6,8 +6,9 @@ another one's commands, and nobody hears the answers in another one's inbox. A n
 more entry in `USERS`.
 
 Requests to JetStream are messages to `$JS.API.<request>.<stream>…`, so each kind of access to each
-stream is a right of its own. A right to create a consumer lets its holder choose where the stream's
-messages are delivered; it stands here only for streams whose content holds no secret.
+stream is a right of its own. Nobody but `admin` may create a consumer, for its creator chooses the
+subject that it delivers to, its heartbeats too. What else NATS would send to a subject of the
+asker's choice stays in the asker's account (`accounts`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from services.chassis.bus import streams, subjects
 from services.chassis.policy import Identity, Policy, Sight
 
 ACCOUNT = "MESHBUS"
-"""Holds the streams and everyone who works with them."""
+"""Holds the streams; nobody is in it but who may do everything with them."""
 SYSTEM_ACCOUNT = "SYS"
-"""The server's own account: it tells about the server and sees no message of the other one."""
+"""The server's own account: it tells about the server and sees no message of another one."""
+SERVICES = ("gateway", "lifecycle", "translator", "perf", "topology")
+_SHARED = {"admin": ACCOUNT, "system": SYSTEM_ACCOUNT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class User:
     subscribe: tuple[Right, ...] = ()
     answers: bool = False
     """May publish one answer to each message that reaches it with a reply subject."""
-    account: str = ACCOUNT
+
+    @property
+    def account(self) -> str:
+        """The account that the user is alone in (`accounts`)."""
+        return _SHARED.get(self.name, self.name)
 
     @property
     def inbox(self) -> Right:
@@ -87,21 +94,14 @@ def _keys(bucket: str, purpose: str) -> Right:
     return Right(f"$JS.API.STREAM.INFO.KV_{bucket}", purpose)
 
 
-def _read(stream: str, purpose: str) -> tuple[Right, ...]:
-    """Read a stream through an ephemeral consumer that the server names."""
-    return (
-        Right(f"$JS.API.CONSUMER.CREATE.{stream}", purpose),
-        Right(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", f"{purpose}: the messages"),
-    )
+def _read(stream: str, purpose: str) -> Right:
+    """Read a whole stream in its order (`chassis/bus/reading.py`)."""
+    return Right(f"$JS.API.DIRECT.GET.{stream}", purpose)
 
 
-def _browse(stream: str, purpose: str) -> tuple[Right, ...]:
-    """The same for the nats CLI, which names its consumers and takes them away again."""
-    return (
-        Right(f"$JS.API.CONSUMER.CREATE.{stream}.>", purpose),
-        Right(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*", f"{purpose}: the messages"),
-        Right(f"$JS.API.CONSUMER.DELETE.{stream}.*", f"{purpose}: the end"),
-    )
+def _hear(subject: str) -> Right:
+    """What a stream that is read tells of each new message."""
+    return Right(streams.live(subject), "notice what is new in it")
 
 
 def _objects(bucket: str, purpose: str) -> tuple[Right, ...]:
@@ -152,8 +152,7 @@ ADMIN = User(
         Right("cmd.>", "send commands"),
         Right("evt.>", "tell events"),
         Right("dlq.>", "put a dead letter back"),
-        Right("mesh.>", "ask services"),
-        Right("$SRV.>", "find services"),
+        Right("mesh.lifecycle.facts", "have a cluster reached and so registered"),
     ),
     subscribe=(
         Right("live.>", "follow events"),
@@ -171,7 +170,7 @@ GATEWAY = User(
         Right("$JS.API.CONSUMER.INFO.CMD.*", "tell when no worker is connected"),
         Right("evt.gateway.>", "tell refusals, waits and expiries"),
         Right("$JS.API.STREAM.INFO.EVT", "notice that the stream was made anew"),
-        *_read("EVT", "stream events to clients"),
+        _read("EVT", "stream events to clients"),
         _store("ops", "what an operation id stands for"),
         _fetch("ops", "repeats of an operation id"),
         _keys("ops", "operations whose deadline passed while no gateway ran"),
@@ -204,8 +203,9 @@ GATEWAY = User(
     ),
     subscribe=(
         *_served("gateway"),
-        Right("$KV.catalog.>", "notice new operations at once"),
-        Right("live.evt.*.*.*", "wait for the end of a call that answers when the work is done"),
+        Right(streams.live("$KV.catalog.>"), "notice new operations at once"),
+        # Also to wait for the end of a call that answers when the work is done.
+        _hear("evt.*.*.*"),
     ),
     answers=True,
 )
@@ -281,7 +281,7 @@ TRANSLATOR = User(
     ),
     subscribe=(
         *_served("translator"),
-        Right("$KV.definitions.>", "notice those of another version at once"),
+        Right(streams.live("$KV.definitions.>"), "notice those of another version at once"),
     ),
     answers=True,
 )
@@ -325,30 +325,30 @@ TOPOLOGY = User(
     publish=(
         Right("evt.topology.>", "changes of the graph, findings and drift"),
         Right("$JS.API.DIRECT.GET.TOPO.evt.topology.>", "where the last owner stopped"),
-        *_read("TOPO", "follow clusters that other replicas own, and the past"),
+        _read("TOPO", "follow clusters that other replicas own, and the past"),
         _store("leases", "own a cluster's watches", keys="watch.>"),
         _fetch("leases", "who owns a cluster's watches"),
-        *_read("KV_leases", "which replicas there are, and what each of them owns"),
+        _read("KV_leases", "which replicas there are, and what each of them owns"),
         _fetch("clusters", "registered clusters"),
         _keys("clusters", "registered clusters"),
         _fetch("credentials", "sealed kubeconfigs to watch by, and no other", keys="watch.*"),
         _fetch("intents", "what was applied, before a drift is told"),
-        *_read("KV_intents", "what was applied, and what is applied next"),
+        _read("KV_intents", "what was applied, and what is applied next"),
         _hand_on("topology", "put back what drifted"),
-        *_read("KV_following", "what translations depend on; the sources are sealed to another"),
+        _read("KV_following", "what translations depend on; the sources are sealed to another"),
         Right(
             "cmd.translator.*.from.topology.*",
             "have a source translated again, as it was sent (`translator/following.py`)",
         ),
         Right("ctl.topology.*.*", "ask the replica that owns a cluster, also for the cluster"),
         Right("$JS.API.STREAM.INFO.EVT", "where the console's browsers begin to listen"),
-        *_read("EVT", "tell the console's browsers how operations go on"),
+        _read("EVT", "tell the console's browsers how operations go on"),
         Right("$JS.API.STREAM.LIST", "the console's view of the bus: what streams hold"),
         *(
             Right(f"$JS.API.CONSUMER.LIST.{stream}", "what waits for workers, for the console")
             for stream in ("CMD", "ADV")
         ),
-        *_read("DLQ", "dead letters, for the console: their bodies are sealed to others"),
+        _read("DLQ", "dead letters, for the console: their bodies are sealed to others"),
         Right("mesh.gateway.operations", "the console's history of operations"),
         Right("mesh.gateway.events", "all events of one, for the console"),
         Right("mesh.gateway.clusters", "which clusters are registered, for the console"),
@@ -370,7 +370,10 @@ TOPOLOGY = User(
     subscribe=(
         *_served("topology"),
         Right("ctl.topology.*.*", "questions about the clusters that it owns"),
-        Right("$KV.clusters.>", "notice new clusters at once"),
+        Right(streams.live("$KV.clusters.>"), "notice new clusters at once"),
+        *(_hear(f"$KV.{bucket}.>") for bucket in ("leases", "intents", "following")),
+        _hear("evt.topology.>"),
+        _hear("evt.*.*.*"),
     ),
     answers=True,
 )
@@ -380,32 +383,28 @@ def _looks() -> Iterable[Right]:
     """The questions of the nats CLI about streams and consumers; no content."""
     yield Right("$JS.API.INFO", "`nats account info`, `nats server check jetstream`")
     yield Right("$JS.API.STREAM.NAMES", "`nats stream ls --names`")
-    yield Right("$JS.API.STREAM.LIST", "`nats stream report`, `nats kv ls`")
+    yield Right("$JS.API.STREAM.LIST", "`nats stream report`")
     for stream in _STREAMS:
         # Even the keys of the credentials are nobody's business.
         if stream != "KV_credentials":
-            yield Right(f"$JS.API.STREAM.INFO.{stream}", f"`nats stream info {stream}`")
+            yield Right(
+                f"$JS.API.STREAM.INFO.{stream}",
+                f"`nats stream info`, `nats stream subjects {stream}`",
+            )
     yield Right("$JS.API.CONSUMER.NAMES.*", "`nats consumer ls`")
     yield Right("$JS.API.CONSUMER.LIST.*", "`nats consumer report`")
     yield Right("$JS.API.CONSUMER.INFO.*.*", "`nats consumer info`")
 
 
 def _reads() -> Iterable[Right]:
-    """Streams whose content the nats CLI may show: none with credentials or manifests."""
-    for stream, command in (
-        ("EVT", "`nats sub --stream EVT`"),
-        ("TOPO", "`nats sub --stream TOPO`"),
-        ("DLQ", "`nats sub --stream DLQ`"),
-        ("AUDIT", "`nats sub --stream AUDIT`"),
-        *((f"KV_{bucket}", f"`nats kv ls {bucket}`") for bucket in _READABLE_BUCKETS),
-    ):
-        yield from _browse(stream, command)
-    yield from _browse("OBJ_perf", "`nats object get perf`")
-    yield Right("$JS.API.STREAM.MSG.GET.OBJ_perf", "`nats object get perf`: what there is")
-    yield Right("$JS.API.DIRECT.GET.OBJ_perf.>", "`nats object info perf`")
-    for stream in ("EVT", "TOPO", "DLQ", "AUDIT"):
-        yield Right(f"$JS.ACK.{stream}.*.>", f"`nats stream view {stream}`: the next page")
+    """Streams of which the nats CLI may show single messages: none with credentials or manifests.
+
+    To page through one takes a consumer, which is `admin`'s.
+    """
+    for stream in ("EVT", "TOPO", "DLQ", "AUDIT", "OBJ_perf"):
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
+        yield Right(f"$JS.API.DIRECT.GET.{stream}", f"`nats stream get {stream}`")
+        yield Right(f"$JS.API.DIRECT.GET.{stream}.>", f"`nats stream get {stream} --last-for`")
     for bucket in _READABLE_BUCKETS:
         yield _fetch(bucket, f"`nats kv get {bucket}`")
 
@@ -434,7 +433,6 @@ OPERATOR = User(
 SYSTEM = User(
     name="system",
     role="a person or a probe that asks the server about itself",
-    account=SYSTEM_ACCOUNT,
     publish=(
         Right("$SYS.REQ.SERVER.PING", "`nats server ls`"),
         Right("$SYS.REQ.SERVER.PING.*", "`nats server report`"),

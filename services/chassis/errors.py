@@ -366,7 +366,7 @@ class QueueFull(BusError, code="MB-2016", status=Status.RESOURCE_EXHAUSTED):
 
 class RetryRefused(BusError, code="MB-2017", status=Status.FAILED_PRECONDITION, retryable=False):
     probable_cause = "the letter is no command that failed for good because its workers failed"
-    usual_remedy = "send the operation again; `nats stream view DLQ` shows what was given up"
+    usual_remedy = "send the operation again; `nats stream get DLQ NUMBER` shows what was given up"
 
 
 class Superseded(BusError, code="MB-2018", status=Status.ABORTED, retryable=False):

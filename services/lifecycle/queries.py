@@ -153,7 +153,7 @@ class Answers:
         if not isinstance(letter, int) or isinstance(letter, bool) or letter < 1:
             raise MalformedRequest(
                 "letter is missing",
-                remedy='send {"letter": NUMBER}, as `nats stream view DLQ` numbers them',
+                remedy='send {"letter": NUMBER}, as `nats stream get DLQ` numbers them',
             )
         command = await self.retries.retry(letter)
         return {"operation": command.operation, "cluster": command.cluster, "retried": True}

@@ -37,6 +37,8 @@ _MINIMAL = options(profile="minimal")
 
 ORDER = ("lifecycle", "translator", "topology", "gateway")
 """Whoever takes work before whoever hands it out, as the how-to has it."""
+READERS = ("topology", "gateway")
+"""Services that read streams."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,23 @@ class Mixed:
 
     async def stop(self, service: str) -> None:
         await asyncio.to_thread(self.stack.processes.pop(service).stop)
+
+    async def upgrade_bus(self) -> None:
+        """The rights and the streams of this version. Whoever reads streams, which the earlier one
+        did by consumers of its own, follows at once."""
+        for service in READERS:
+            await self.stop(service)
+        await asyncio.to_thread(self.stack.renew_nkeys)  # no key is new: the rights are
+        await asyncio.to_thread(self.restart_bus)
+        await asyncio.to_thread(self.stack.apply_streams)
+        for service in READERS:
+            await self.start(service, of_earlier=False)
+
+    def restart_bus(self, config: str = "") -> None:
+        """With another configuration, if there is one: new accounts take a start."""
+        self.stack.nats.stop()
+        self.stack.nats.config_text = config or self.stack.nats.config_text
+        self.stack.nats.start()
 
     async def operate(self, name: str) -> None:
         """An object comes and goes, by two operations through all services."""
@@ -123,27 +142,25 @@ async def test_operations_outlive_an_upgrade_and_the_way_back(
 
     # Commands of the earlier gateway and the earlier translator wait for those of this version.
     waiting = await _queue(mixed, "up")
-    await asyncio.to_thread(mixed.stack.renew_nkeys)  # no key is new: the rights are
-    await asyncio.to_thread(mixed.stack.apply_streams)
+    await mixed.upgrade_bus()
     await mixed.waiting(len(waiting))
     await mixed.start("lifecycle", of_earlier=False)
     await mixed.start("translator", of_earlier=False)
     await mixed.ended(waiting)
-    await mixed.operate("older-gateway")
-    for service in ("topology", "gateway"):
-        await mixed.replace(service, of_earlier=False)
     await mixed.operate("upgraded")
 
-    # And back, with what this version has put into the queue.
+    # And back, with what this version has put into the queue. The former rights are not enough for
+    # services of this version, so none of them is left then.
     waiting = await _queue(mixed, "down")
-    await mixed.replace("gateway", of_earlier=True)
-    await mixed.replace("topology", of_earlier=True)
+    for service in READERS:
+        await mixed.stop(service)
+    keys = {user: key.public for user, key in mixed.stack.ring.nkeys.items()}
+    await asyncio.to_thread(mixed.restart_bus, mixed.earlier.nats_config(keys))
     await asyncio.to_thread(mixed.earlier.apply_streams, mixed.stack.admin_settings())
-    await mixed.start("translator", of_earlier=False)
-    await mixed.start("lifecycle", of_earlier=True)
+    await mixed.waiting(len(waiting))
+    for service in ORDER:
+        await mixed.start(service, of_earlier=True)
     await mixed.ended(waiting)
-    await mixed.operate("newer-translator")
-    await mixed.replace("translator", of_earlier=True)
     await mixed.operate("after")
 
     await _each_ended_once(mixed)
@@ -156,14 +173,12 @@ async def test_operations_outlive_an_upgrade_and_the_way_back(
 async def test_a_newer_gateway_asks_older_workers(mixed: Mixed) -> None:
     """Helm replaces all at once, so any order happens."""
     await mixed.operate("before")
-    await asyncio.to_thread(mixed.stack.renew_nkeys)
-    await asyncio.to_thread(mixed.stack.apply_streams)
-    await mixed.replace("gateway", of_earlier=False)
+    await mixed.upgrade_bus()
     await mixed.operate("newer-gateway")
     await mixed.replace("translator", of_earlier=False)
     await mixed.operate("older-lifecycle")
     await mixed.replace("lifecycle", of_earlier=False)
-    await mixed.operate("older-topology")
+    await mixed.operate("upgraded")
     await _each_ended_once(mixed)
 
 
@@ -171,8 +186,7 @@ async def test_a_newer_gateway_asks_older_workers(mixed: Mixed) -> None:
 async def test_what_a_worker_of_one_version_has_begun_one_of_another_finishes(
     mixed: Mixed, cluster: Cluster, begins: str
 ) -> None:
-    await asyncio.to_thread(mixed.stack.renew_nkeys)
-    await asyncio.to_thread(mixed.stack.apply_streams)
+    await mixed.upgrade_bus()
     if begins == "this":
         await mixed.replace("lifecycle", of_earlier=False)
     cluster.kubectl("create", "namespace", "istio-system")

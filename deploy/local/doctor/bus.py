@@ -23,7 +23,7 @@ _ANSWERS_S = 1.5
 _SKEW_S = 5.0
 """Grants and deadlines are compared between machines; half a minute would be half an ack wait."""
 _WORKERS = ("lifecycle", "translator", "perf", "topology", "gateway")
-_RENEW = "python -m deploy.nats make FOLDER, and reload the server (docs/how-to/keys.md)"
+_RENEW = "python -m deploy.nats make FOLDER, and restart the server (docs/how-to/upgrade.md)"
 
 
 async def connected(settings: ChassisSettings, *, user: str) -> Bus | str:
@@ -79,7 +79,7 @@ async def stored(bus: Bus, settings: ChassisSettings) -> list[Check]:
     checks.append(ok("commands", f"{waiting} waiting or running"))
     dead = (await _asked(bus, "STREAM.INFO.DLQ")).get("state", {}).get("messages", 0)
     if dead:
-        remedy = "nats stream view DLQ says why; mend it, then nats req mesh.lifecycle.retry"
+        remedy = "nats stream get DLQ NUMBER says why; mend it, then nats req mesh.lifecycle.retry"
         checks.append(warn("dead letters", f"{dead} commands were given up", remedy))
     else:
         checks.append(ok("dead letters", "none"))

@@ -67,8 +67,9 @@ _BY_TOKEN = ".by.token"
 _FOR_SOMEBODY = ".for.gateway"
 _AUTHORIZATION = "Authorization"
 _BEHALF = "Meshbus-Identity"
-_INBOXES = "_INBOX"
-"""How each subject begins at which somebody waits for an answer."""
+_ANSWERED_AT = ("_INBOX", "_R_.")
+"""How each subject begins at which somebody waits for an answer: in the same account of NATS, and
+in another one."""
 
 
 async def _unanswered(_asked: dict[str, Any]) -> Any:
@@ -211,8 +212,10 @@ class Askers:
         by: str,
         error: MeshbusError | None,
     ) -> None:
-        """Questions under a name, and all that change something: an entry of the audit."""
-        if (identity == OPERATOR and not query.changes) or not (query.is_judged or query.changes):
+        """Questions under a name, all that change something, and tries to be somebody that failed:
+        an entry of the audit."""
+        is_told = query.is_judged or query.changes or error is not None
+        if (identity == OPERATOR and not query.changes) or not is_told:
             return
         call = f"{self.service}.{query.verb}"
         if query.passes_on:
@@ -286,11 +289,10 @@ def is_asked(subject: str, reply: str, *, of: str) -> bool:
     """Whether a message was published to the subject `of` by somebody who waits for the answer.
 
     NATS lets everybody name any subject as the one for an answer, and does not ask whether he may
-    publish there. What it stores is sent to it (a direct get), or what is stored under another
-    subject (a pull), so that neither comes from whom the subject is for. And an answer of ours
-    would be written wherever it says.
+    publish there. Accounts keep that from what is another's (`deploy/nats/accounts.py`); within one
+    an answer of ours would still be written wherever it says.
     """
-    return reply.startswith(_INBOXES) and subject.startswith(of)
+    return reply.startswith(_ANSWERED_AT) and subject.startswith(of)
 
 
 def _responder(

@@ -1,29 +1,47 @@
 """An ordered reader of a stream: every message once, in stream order, from a given sequence.
 
-It stands on an ephemeral pull consumer that is made anew, from the next sequence, whenever the
-server restarts or forgets it; the reader checks the sequences itself.
+It stands on direct reads of many messages at once (ADR-31 of NATS), and on what the stream tells of
+each new one under `live.`. A consumer of its own would be one request less; but whoever may create
+consumers may name the subject that they deliver to, and so reach what only the streams' own account
+may.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import nats.errors
+import orjson
 import structlog
 from nats.aio.msg import Msg
 
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.inbox import PullInbox
-from services.chassis.bus.streams import call_api
+from services.chassis.bus.streams import live
 from services.chassis.errors import BusUnavailable
 
 _BATCH = 256
-_HEARTBEAT_S = 3.0
-_INACTIVE_S = 60.0
+_BATCH_BYTES = 8 * 1024 * 1024
+"""One message is read whatever it holds."""
+_ANSWER_WITHIN_S = 5.0
 _PAUSE_S = 0.25
+# A replica of the stream may be behind the one that told of a message; some never show, because
+# they were overwritten or deleted in between.
+_BEHIND_S = 0.02
+_BEHIND_AT_MOST_S = 1.0
+# A hint can be lost, and some streams give none.
+_LOOK_AGAIN_S = 5.0
+_LOOK_UNTOLD_S = 0.5
+
+# The server tells nanoseconds, Python knows microseconds.
+_TO_MICROSECONDS = re.compile(r"(\.\d{6})\d*Z\Z")
+_END = "204"
+_NOTHING = "404"
 
 log = structlog.get_logger(__name__)
 
@@ -50,54 +68,144 @@ class OrderedReader:
     stream: str
     subject: str
     start: int
-    headers_only: bool = False
-    """Leaves the bodies where they are."""
 
     async def messages(self) -> AsyncGenerator[StoredMessage, None]:
         """Endless; over restarts of the server as well."""
-        following = self.start
-        while True:
-            try:
-                consumer = await self._create(following)
-                inbox = PullInbox(self.bus, f"{self.stream}.{consumer}", _BATCH, _HEARTBEAT_S)
-                async with inbox.opened():
-                    while (message := await inbox.next()) is not None:
+        following = max(1, self.start)
+        async with self._listening() as hearing:
+            while True:
+                hearing.begin()
+                has_more = False
+                try:
+                    await hearing.ask(self, following)
+                    while True:
+                        message = await hearing.answer()
+                        status = (message.headers or {}).get("Status")
+                        if status is not None:
+                            has_more = _has_more(self.stream, message, status)
+                            break
                         stored = _stored(message)
                         following = stored.sequence + 1
                         yield stored
-            except (BusUnavailable, nats.errors.Error) as error:
-                log.info("reader_restarts", stream=self.stream, reason=type(error).__name__)
-                await asyncio.sleep(_PAUSE_S)
+                except (BusUnavailable, nats.errors.Error) as error:
+                    log.info("reader_restarts", stream=self.stream, reason=type(error).__name__)
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                if not has_more:
+                    await hearing.for_news(following)
 
-    async def _create(self, start: int) -> str:
-        answer = await call_api(
-            self.bus.client,
-            f"CONSUMER.CREATE.{self.stream}",
-            {
-                "stream_name": self.stream,
-                "config": {
-                    "deliver_policy": "by_start_sequence",
-                    "opt_start_seq": max(1, start),
-                    "ack_policy": "none",
-                    "filter_subject": self.subject,
-                    "mem_storage": True,
-                    "num_replicas": 1,
-                    "inactive_threshold": int(_INACTIVE_S * 1e9),
-                    "headers_only": self.headers_only,
-                },
-            },
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[_Hearing]:
+        client = self.bus.client
+        hearing = _Hearing(self.bus, client.new_inbox(), tells=bool(live(self.subject)))
+        listened = [await client.subscribe(f"{hearing.inbox}.*", cb=hearing.take)]
+        if hearing.tells:
+            listened.append(await client.subscribe(live(self.subject), cb=hearing.told))
+        forget = self.bus.on_reconnect(hearing.wake)
+        try:
+            yield hearing
+        finally:
+            forget()
+            if not client.is_closed:
+                for subscription in listened:
+                    await subscription.unsubscribe()
+
+
+@dataclass(slots=True)
+class _Hearing:
+    """What comes to one reader: answers to what it asked last, and hints that there is more."""
+
+    bus: Bus
+    inbox: str
+    tells: bool
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _newest: int = 0
+    """The highest sequence that a hint named."""
+    _behind_s: float = 0.0
+    """How long that has not shown."""
+    _asked: int = 0
+    _answers: asyncio.Queue[Msg | None] = field(default_factory=asyncio.Queue)
+
+    def begin(self) -> None:
+        """What is told from now on is news to what is asked next."""
+        self._news.clear()
+
+    async def ask(self, reader: OrderedReader, start: int) -> None:
+        self._asked += 1
+        self._answers = asyncio.Queue()
+        asked = {
+            "seq": start,
+            "next_by_subj": reader.subject,
+            "batch": _BATCH,
+            "max_bytes": _BATCH_BYTES,
+        }
+        await self.bus.client.publish(
+            f"$JS.API.DIRECT.GET.{reader.stream}",
+            orjson.dumps(asked),
+            reply=f"{self.inbox}.{self._asked}",
         )
-        if "error" in answer:
-            raise BusUnavailable(f"stream {self.stream} cannot be read")
-        return str(answer["name"])
+
+    async def answer(self) -> Msg:
+        """Raises `BusUnavailable` when none comes, or the connection was lost meanwhile."""
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                message = await self._answers.get()
+        except TimeoutError:
+            message = None
+        if message is None:
+            raise BusUnavailable("NATS does not answer a read")
+        return message
+
+    async def for_news(self, following: int) -> None:
+        """Returns when there may be something at `following` or behind it."""
+        if self._newest >= following and self._behind_s < _BEHIND_AT_MOST_S:
+            self._behind_s += _BEHIND_S
+            await asyncio.sleep(_BEHIND_S)
+            return
+        self._newest, self._behind_s = 0, 0.0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AGAIN_S if self.tells else _LOOK_UNTOLD_S):
+                await self._news.wait()
+
+    async def take(self, message: Msg) -> None:
+        if message.subject.endswith(f".{self._asked}"):
+            self._answers.put_nowait(message)
+
+    async def told(self, message: Msg) -> None:
+        sequence = (message.headers or {}).get("Nats-Sequence", "")
+        if sequence.isdecimal():
+            self._newest = max(self._newest, int(sequence))
+        self._news.set()
+
+    def wake(self) -> None:
+        """Gives up what was asked: the answer went with the connection."""
+        self._answers.put_nowait(None)
+        self._news.set()
+
+
+def _has_more(stream: str, message: Msg, status: str) -> bool:
+    """Whether there is more than this answer held; raises for an answer that is none."""
+    if status == _NOTHING:
+        return False
+    if status != _END:
+        raise BusUnavailable(f"stream {stream} cannot be read")
+    return (message.headers or {}).get("Nats-Num-Pending", "0") != "0"
 
 
 def _stored(message: Msg) -> StoredMessage:
+    headers = dict(message.headers or {})
+    try:
+        sequence = int(headers.pop("Nats-Sequence"))
+        time = datetime.fromisoformat(_TO_MICROSECONDS.sub(r"\1+00:00", headers["Nats-Time-Stamp"]))
+        is_newest = headers["Nats-Num-Pending"] == "0"
+        subject = headers["Nats-Subject"]
+    except (KeyError, ValueError):
+        raise BusUnavailable("an answer of a stream cannot be read") from None
     return StoredMessage(
-        sequence=message.metadata.sequence.stream,
-        time=message.metadata.timestamp,
-        is_newest=message.metadata.num_pending == 0,
-        subject=message.subject,
+        sequence=sequence,
+        time=time,
+        is_newest=is_newest,
+        subject=subject,
         body=message.data,
-        headers=dict(message.headers or {}),
+        headers=headers,
     )

@@ -88,6 +88,7 @@ EVT = Stream(
         "max_age": _ns(timedelta(hours=72)),
         "max_bytes": 1 << 30,
         "duplicate_window": _ns(timedelta(minutes=10)),
+        "allow_direct": True,
         "republish": {"src": "evt.>", "dest": "live.evt.>"},
     },
 )
@@ -133,6 +134,7 @@ DLQ = Stream(
         "storage": "file",
         "max_age": _ns(timedelta(days=30)),
         "max_bytes": 1 << 28,
+        "allow_direct": True,
         "duplicate_window": _ns(timedelta(minutes=10)),
     },
 )
@@ -148,6 +150,7 @@ AUDIT = Stream(
         "discard": "old",
         "max_age": _ns(timedelta(days=90)),
         "max_bytes": 1 << 30,
+        "allow_direct": True,
         "duplicate_window": _ns(timedelta(minutes=10)),
         # What was written stays: no message can be deleted and no subject purged, by nobody.
         "deny_delete": True,
@@ -156,10 +159,30 @@ AUDIT = Stream(
 )
 
 
+def live(subject: str) -> str:
+    """Where a stream tells what it has stored under `subject`; "" where it may not tell."""
+    if subject.startswith("evt."):
+        return f"live.{subject}"
+    if subject.startswith("$KV."):
+        return f"live.kv.{subject.removeprefix('$KV.')}"
+    return ""
+
+
 def _bucket(
-    name: str, description: str, *, ttl: timedelta | None = None, most_bytes: int = -1
+    name: str,
+    description: str,
+    *,
+    ttl: timedelta | None = None,
+    most_bytes: int = -1,
+    is_followed: bool = False,
+    tells_values: bool = False,
 ) -> Stream:
-    """A key-value bucket: a stream with the settings that ADR-8 gives it."""
+    """A key-value bucket: a stream with the settings that ADR-8 gives it.
+
+    Of one that `is_followed` the keys of new values are told under `live.kv.`, and the values only
+    where it `tells_values`.
+    """
+    told = {"src": f"$KV.{name}.>", "dest": f"live.kv.{name}.>", "headers_only": not tells_values}
     return Stream(
         f"KV_{name}",
         {
@@ -176,6 +199,7 @@ def _bucket(
             "allow_direct": True,
             "allow_msg_ttl": True,
             "duplicate_window": _ns(min(ttl or timedelta(minutes=2), timedelta(minutes=2))),
+            **({"republish": told} if is_followed else {}),
         },
     )
 
@@ -213,13 +237,14 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         DLQ,
         AUDIT,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),
-        _bucket("leases", "Who works on which cluster", ttl=lease_ttl),
-        _bucket("clusters", "Clusters that were registered"),
-        _bucket("intents", "What was applied where"),
+        _bucket("leases", "Who works on which cluster", ttl=lease_ttl, is_followed=True),
+        _bucket("clusters", "Clusters that were registered", is_followed=True),
+        _bucket("intents", "What was applied where", is_followed=True),
         _bucket(
             "following",
             "Sources whose translation follows the cluster, each sealed to the translator",
             most_bytes=1 << 28,
+            is_followed=True,
         ),
         _bucket(
             "rollouts",
@@ -228,12 +253,15 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
             most_bytes=1 << 28,
         ),
         _bucket("roots", "Roots that meshes of several clusters trust, keys sealed to lifecycle"),
-        _bucket("catalog", "Operations that workers advertise"),
+        _bucket(
+            "catalog", "Operations that workers advertise", is_followed=True, tells_values=True
+        ),
         _bucket(
             "definitions",
             "Definitions of Istio's kinds, of each release that lifecycle has",
             # A tenth of a megabyte for each version.
             most_bytes=1 << 26,
+            is_followed=True,
         ),
         _bucket(
             "credentials",

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
-from services.chassis.bus.streams import EVT, call_api
+from services.chassis.bus.streams import EVT, call_api, live
 from services.chassis.errors import (
     BusUnavailable,
     InvalidMessage,
@@ -30,7 +30,7 @@ from services.gateway.queries import Stored
 from services.gateway.streaming.events import Read
 from services.gateway.streaming.marks import StreamState
 
-_CATALOG = "$KV.catalog."
+_CATALOG = live("$KV.catalog.")
 _GONE = ("DEL", "PURGE")
 _READ_WITHIN_S = 10.0
 
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 async def followed_catalogs(
     bus: Bus, catalogs: Catalogs, background: Background
 ) -> AsyncIterator[None]:
-    """Keeps `catalogs` up: writing a key is a message that plain subscribers get as well."""
+    """Keeps `catalogs` up: the bucket tells what was written."""
 
     async def changed(message: Msg) -> None:
         gone = (message.headers or {}).get("KV-Operation") in _GONE

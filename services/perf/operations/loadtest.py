@@ -61,8 +61,7 @@ class PerformanceTest:
             told, verdict = await self._held_against(test, measurement, by=_asker(work))
             lines.append(told)
         lines.append(
-            f"Run {work.run}: nats object get perf results/{work.run}.json; "
-            "mesh.perf.results has other forms"
+            f"Run {work.run}: the console shows it, and mesh.perf.results has it in several forms"
         )
         name = f" {test.name}" if test.name else ""
         whole = "" if measurement.is_complete else ", with parts missing"

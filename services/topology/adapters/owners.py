@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.records import Records
+from services.chassis.bus.streams import live
 from services.chassis.errors import (
     BusUnavailable,
     ClusterBusy,
@@ -145,7 +146,7 @@ class Owners:
             asyncio.create_task(self._over_failures(self._reckon), name="shares"),
         ]
         forget = self.bus.on_reconnect(self._changed.set)
-        subscription = await self.bus.client.subscribe("$KV.clusters.>", cb=self._notice)
+        subscription = await self.bus.client.subscribe(live("$KV.clusters.>"), cb=self._notice)
         try:
             while True:
                 self._changed.clear()

@@ -13,13 +13,14 @@ from nats.aio.msg import Msg
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.records import Bucket
+from services.chassis.bus.streams import live
 from services.chassis.errors import InvalidMessage, MeshbusError, SchemasMissing
 from services.chassis.kube.definitions import BUCKET, key_of, unpacked, version_of
 from services.translator.adapters.distributions import gateway_api_texts
 from services.translator.definitions.schemas import Schemas
 from services.translator.istio.versions import newest_first
 
-_SUBJECT = f"$KV.{BUCKET}."
+_SUBJECT = live(f"$KV.{BUCKET}.")
 
 log = structlog.get_logger(__name__)
 

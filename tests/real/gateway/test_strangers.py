@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from deploy.nats.permissions import people
 from services.chassis.bus.connection import connect
+from services.chassis.bus.queries import ask
 from services.chassis.bus.records import Records
 from services.chassis.bus.streams import call_api
+from services.chassis.errors import NotAuthenticated
 from services.chassis.messages import ClusterRecord, RequestRecord
 from services.chassis.policy import read_policy
 from tests.real.gateway.callers import Caller, Relay, TokenFile, calling, silent
@@ -242,6 +245,31 @@ async def test_people_ask_under_their_own_names_only(guarded: Guarded) -> None:
     assert await asked(rig, "ben", "deregister", foreign, name="ben") == "MB-1302"
     assert await asked(rig, "ben", "streams", {}, name="ben") == "MB-1302"
     assert await asked(rig, "mallory", "operations", {}, name="mallory") == "MB-1302"
+
+
+async def test_a_sign_in_that_fails_is_in_the_audit(guarded: Guarded) -> None:
+    """The console carries the token of whoever tries to the gateway."""
+    rig = guarded.rig
+    console = await connect(rig.stack.settings("topology"), service="topology")
+    try:
+        with pytest.raises(NotAuthenticated):
+            await ask(
+                console,
+                {},
+                service="gateway",
+                verb="whoami",
+                within=timedelta(seconds=20),
+                authorization="Bearer a-token-that-nobody-has",
+            )
+    finally:
+        await console.close()
+
+    async def written() -> list[dict[str, Any]]:
+        return [one for one in await audited(rig) if one["call"] == "mesh.gateway.whoami"]
+
+    [entry] = await eventually(written, what="the audit")
+    assert (entry["outcome"], entry["code"], entry["identity"]) == ("refused", "MB-1301", "")
+    assert "a-token-that-nobody-has" not in orjson.dumps(entry).decode()
 
 
 async def test_an_operation_on_registered_clusters_is_accepted_over_the_service_api(

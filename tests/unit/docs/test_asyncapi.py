@@ -16,8 +16,8 @@ from services.chassis.messages import Command, ErrorReport, Event, Phase
 from services.topology.feed import deltas
 
 DOCUMENT = asyncapi.document()
-_FOREIGN = ("$JS", "$SRV", "$SYS", "$O", "_INBOX", "live.>", "$KV.>")
-"""Of NATS itself, of inboxes, and of a person who may do everything."""
+_FOREIGN = ("$JS", "$SRV", "$SYS", "$O", "_INBOX", "live.>", "$KV.>", "live.kv.")
+"""Of NATS itself, of inboxes, of a person who may do everything, and hints that a value is new."""
 
 
 def test_it_is_of_this_version() -> None:

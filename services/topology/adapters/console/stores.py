@@ -55,7 +55,7 @@ class Stores:
         if not stream.get("messages"):
             return []
         start = max(1, last - _MOST_LETTERS + 1)
-        reader = OrderedReader(self.bus, _DLQ, "dlq.*", start, headers_only=True)
+        reader = OrderedReader(self.bus, _DLQ, "dlq.*", start)
         found: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(_WITHIN_S), aclosing(reader.messages()) as messages:

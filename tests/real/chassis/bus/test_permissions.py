@@ -340,7 +340,7 @@ async def test_the_gateway_may_do_its_work(stack: Stack) -> None:
         reader = OrderedReader(bus, "EVT", "evt.*.*.*", 1).messages()
         assert (await anext(reader)).subject.startswith("evt.")
         await reader.aclose()
-        await bus.client.subscribe("$KV.catalog.>")
+        await bus.client.subscribe("live.kv.catalog.>")
 
 
 async def test_lifecycle_may_do_its_work(stack: Stack) -> None:
@@ -387,7 +387,7 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
         await streams.verify(bus.client, lease_ttl=WITHIN)
         key = subjects.watching_credential("tcluster")
         assert await _opener(bus).get(key) == "one that reads"
-        await bus.client.subscribe("$KV.clusters.>")
+        await bus.client.subscribe("live.kv.clusters.>")
         await Bucket(bus, "clusters").keys()
         await Bucket(bus, "clusters").get("tcluster")
         assert await Bucket(bus, "intents").get("tcluster.applied.a") is not None
@@ -401,8 +401,8 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             await feed.publish(Topic.GRAPH, {"app.nodes": {"a": {"id": "a"}}})
         for stream, subject in (
             ("TOPO", "evt.topology.tcluster.>"),
-            ("KV_intents", ">"),
-            ("KV_following", ">"),
+            ("KV_intents", "$KV.intents.>"),
+            ("KV_following", "$KV.following.>"),
             ("KV_leases", "$KV.leases.watch.>"),
         ):
             reader = OrderedReader(bus, stream, subject, 1).messages()

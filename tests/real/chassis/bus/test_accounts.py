@@ -1,0 +1,162 @@
+"""What NATS itself would send for a user, to a subject of that user's choice: it goes nowhere.
+
+An asker names the subject for the answer, and NATS does not ask whether he may publish there. Each
+user asks here for everything that its rights let it ask, and names what only others may write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+
+from deploy.nats.accounts import accounts_of
+from deploy.nats.permissions import ACCOUNT, USERS, User, people
+from services.chassis.bus import streams
+from services.chassis.bus.connection import Bus, connect
+from services.chassis.policy import read_policy
+from tests.testbed.stack import Stack
+
+[PERSON] = people(
+    read_policy("people: {ana: {groups: [sre]}}\nrules: [{groups: [sre], events: all}]\n")
+)
+SUSPECTS = [user for user in (*USERS, PERSON) if user.name not in ("admin", "system")]
+
+SPARE = "SPARE"
+FORGED = "forged"
+NEW_STREAM = orjson.dumps({"name": "FORGED", "subjects": [f"{FORGED}.>"]})
+"""What a request to make a stream holds: the answer to a read of it is such a request."""
+BODIES = (
+    b"",
+    NEW_STREAM,
+    b'{"batch":1,"no_wait":true}',
+    b'{"seq":1}',
+    b'{"seq":1,"batch":9,"next_by_subj":">"}',
+)
+
+
+def _targets(mark: str) -> list[str]:
+    """What is worth being written, under a name of its own for each asker."""
+    return [
+        f"$JS.API.STREAM.DELETE.{SPARE}",
+        f"$JS.API.STREAM.PURGE.{SPARE}",
+        "$JS.API.STREAM.CREATE.FORGED",
+        f"cmd.lifecycle.{mark}.apply.{mark}",
+        f"cmd.lifecycle.{mark}.mesh",
+        f"evt.lifecycle.{mark}.{mark}",
+        f"audit.{mark}",
+        f"dlq.{mark}",
+        f"$KV.ops.{mark}",
+        f"$KV.intents.{mark}.applied.a",
+        f"$KV.following.{mark}.a",
+        f"$KV.rollouts.rollout.{mark}",
+        f"$KV.definitions.{mark}",
+        f"$KV.credentials.cluster.{mark}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("accounts"), people=[PERSON])
+    stack.nats.start()
+    try:
+        stack.run_init_job()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@asynccontextmanager
+async def connected(stack: Stack, user: str) -> AsyncIterator[Bus]:
+    bus = await connect(stack.settings(user), service=user)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@pytest.mark.parametrize("user", SUSPECTS, ids=lambda user: user.name)
+async def test_an_answer_goes_nowhere_that_its_asker_may_not_write(
+    user: User, stack: Stack
+) -> None:
+    targets = [
+        t for t in _targets(user.name) if not any(_covers(r.subject, t) for r in user.publish)
+    ]
+    async with connected(stack, "admin") as admin, connected(stack, user.name) as bus:
+        await streams.call_api(
+            admin.client, f"STREAM.CREATE.{SPARE}", {"name": SPARE, "subjects": ["$KV.spare.>"]}
+        )
+        await admin.client.jetstream().publish("$KV.spare.a", b"kept")
+        before = await _state(admin)
+        planted = [_concrete(right.subject) for right in user.publish]
+        for subject in planted:
+            # What it may write anyway, where a read of its own would find it.
+            if not subject.startswith(("$JS.", "$SRV.", "$SYS.")):
+                await bus.client.publish(subject, NEW_STREAM)
+        asked = [
+            *planted,
+            *(
+                f"$JS.API.DIRECT.GET.{stream}.{subject}"
+                for stream in before
+                for subject in planted
+                if any(
+                    _covers(r.subject, f"$JS.API.DIRECT.GET.{stream}.{subject}")
+                    for r in user.publish
+                )
+            ),
+        ]
+        for subject in asked:
+            for target in targets:
+                for body in BODIES if subject.startswith("$JS.API.") else BODIES[:2]:
+                    await bus.client.publish(subject, body, reply=target)
+        await bus.client.flush()
+        # The server takes one connection's messages in their order, and answers this one last.
+        await streams.call_api(admin.client, "STREAM.NAMES", {})
+        after = await _state(admin)
+    assert after.keys() == before.keys()
+    assert after[SPARE] == before[SPARE] == {"$KV.spare.a"}
+    written = set[str]().union(*after.values())
+    assert [target for target in targets if target in written] == []
+
+
+def test_nobody_but_the_administrator_chooses_where_a_consumer_delivers() -> None:
+    for user in (*USERS, PERSON):
+        if user.name != "admin":
+            told = [r.subject for r in user.publish]
+            assert not [s for s in told if "CONSUMER.CREATE" in s or "DURABLE" in s], user.name
+
+
+def test_everybody_is_alone_in_an_account() -> None:
+    accounts = accounts_of([*USERS, PERSON])
+    assert all(len(account.users) == 1 for account in accounts)
+    [streams_account] = [account for account in accounts if account.name == ACCOUNT]
+    assert [user.name for user in streams_account.users] == ["admin"]
+    # By which it has clusters registered.
+    assert [one.subject for one in streams_account.imports] == ["mesh.lifecycle.facts"]
+
+
+def _concrete(pattern: str) -> str:
+    return re.sub(r"[*>]", FORGED, pattern)
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    told, wanted = pattern.split("."), subject.split(".")
+    for place, token in enumerate(told):
+        if token == ">":
+            return len(wanted) > place
+        if place >= len(wanted) or token not in ("*", wanted[place]):
+            return False
+    return len(told) == len(wanted)
+
+
+async def _state(admin: Bus) -> dict[str, set[str]]:
+    """Each stream with the subjects that it holds messages of."""
+    names = (await streams.call_api(admin.client, "STREAM.NAMES", {}))["streams"]
+    found = {}
+    for name in names:
+        told = await streams.call_api(admin.client, f"STREAM.INFO.{name}", {"subjects_filter": ">"})
+        found[name] = set(told["state"].get("subjects") or {})
+    return found
