@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.system import designs
+from tests.testbed.buses import stored_text
 from tests.testbed.clusters import Cluster
 from tests.testbed.generations import Generation, GenerationClient
 from tests.testbed.meshery import Meshery
@@ -48,7 +49,7 @@ async def test_a_canary_in_a_design_appears_nowhere(
     places = {
         "logs": stack.log_text(),
         "events": "\n".join(str(received.event) for received in meshery.events),
-        "NATS' store": _stored(stack),
+        "NATS' store": stored_text(stack.nats.store),
         "traces": json.dumps(
             [jaeger.traces(service=f"meshbus-{n}") for n in ("gateway", "translator", "lifecycle")]
         ),
@@ -92,8 +93,3 @@ def _bodies() -> list[str]:
         json.dumps(design).replace("registrant", "registr\\u0061nt"),
         yaml.safe_dump_all([plain, json.loads(json.dumps(design))], sort_keys=False),
     ]
-
-
-def _stored(stack: Stack) -> str:
-    files = [path for path in stack.nats.store.rglob("*") if path.is_file()]
-    return "".join(path.read_bytes().decode("latin-1") for path in files)

@@ -17,6 +17,7 @@ from cryptography import x509
 from services.lifecycle.multicluster.trust import make_root
 from tests.testbed import building
 from tests.testbed.bodies import PURGE, options
+from tests.testbed.buses import stored_text
 from tests.testbed.fleets import MeshlessWebhooks, fleet
 from tests.testbed.meshery import Meshery
 from tests.testbed.multiclusters import multicluster, secrets_of, texts_of
@@ -238,11 +239,7 @@ async def test_no_key_of_a_mesh_appears_anywhere_in_clear(place: Place) -> None:
     places = {
         "logs": place.stack.log_text(),
         "events": "\n".join(str(received.event) for received in place.meshery.events),
-        "NATS' store": "".join(
-            path.read_bytes().decode("latin-1")
-            for path in place.stack.nats.store.rglob("*")
-            if path.is_file()
-        ),
+        "NATS' store": stored_text(place.stack.nats.store),
     }
     assert all(places.values()), "a place that is empty proves nothing"
     hidden = [base64.b64encode(text.encode()).decode()[:60] for text in sought]

@@ -10,6 +10,7 @@ import yaml
 
 from tests.testbed import loopback
 from tests.testbed.bodies import config_map
+from tests.testbed.buses import stored_text
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.stack import Stack
@@ -46,11 +47,7 @@ async def test_a_canary_secret_appears_nowhere(
     places = {
         "logs": stack.log_text(),
         "events": "\n".join(str(received.event) for received in meshery.events),
-        "NATS' store": "".join(
-            path.read_bytes().decode("latin-1")
-            for path in stack.nats.store.rglob("*")
-            if path.is_file()
-        ),
+        "NATS' store": stored_text(stack.nats.store),
         "traces": json.dumps(
             jaeger.traces(service="meshbus-gateway") + jaeger.traces(service="meshbus-lifecycle")
         ),

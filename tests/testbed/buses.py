@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,6 +30,17 @@ async def connected(
         yield bus
     finally:
         await bus.close()
+
+
+def stored_text(store: Path) -> str:
+    """What the files of a server hold, for searches. One that is renamed meanwhile is read by
+    either name, or by none: the next search has it."""
+    found = []
+    for path in store.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found.append(path.read_bytes().decode("latin-1"))
+    return "".join(found)
 
 
 class NatsServer(servers.NatsServer):
