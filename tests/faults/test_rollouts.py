@@ -9,10 +9,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.chassis.messages import Phase
-from tests.testbed.fleets import LABELLED, TAGGED, mesh_labels, restarts, revisions, tags
-from tests.testbed.recipe import ISTIO_VERSION
-from tests.testbed.rollouts import NEW, Place, rolling
+from tests.testbed.fleets import (
+    LABELLED,
+    TAGGED,
+    MeshlessWebhooks,
+    mesh_labels,
+    restarts,
+    revisions,
+    tags,
+)
+from tests.testbed.recipe import ISTIO_OLDER_VERSION, ISTIO_VERSION
+from tests.testbed.rollouts import NEW, OLD, WITHIN_S, Place, rolling
 from tests.testbed.stored import stored_events
+from tests.testbed.waiting import eventually
 
 _STAGES = ("precheck", "canary", "move", "gate", "switch", "soak", "remove")
 _WORKERS = ("lifecycle", "another")
@@ -55,6 +64,49 @@ async def test_a_rollout_survives_the_death_of_anything(place: Place) -> None:
     ends = Counter(event.cluster for event in events if event.is_final)
     assert ends == {cluster.token: 1 for cluster in place.clusters}
     assert all(event.phase is Phase.DONE for event in events if event.is_final)
+
+
+@pytest.mark.timeout(1500)
+async def test_a_way_back_survives_the_death_of_anything(place: Place) -> None:
+    before = {c.name: restarts(c, TAGGED) for c in place.clusters}
+    gate = {"errorRatio": 0.02, "windowSeconds": 3600}
+    rollout = await place.rollout(waves=[{}], gate=gate)
+    await place.until(rollout, stage="gate")
+    await asyncio.to_thread(place.ask, "rolloutabort", rollout=rollout)
+    for number, is_at in enumerate((_labelled_again, _restarted_again, _removed)):
+        last = place.clusters[-1]
+        await eventually(
+            lambda is_at=is_at, last=last: is_at(last, before[last.name]),
+            what=f"the way back to get to {is_at.__name__}",
+            within_s=WITHIN_S,
+        )
+        await _killed(place, _WORKERS[number % 2])
+        await _killed(place, _WORKERS[(number + 1) % 2])
+    told = await place.over(rollout)
+    assert {one["state"] for one in told["clusters"]} == {"rolled back"}, told
+    for cluster in place.clusters:
+        assert revisions(cluster) == {OLD: ISTIO_OLDER_VERSION}
+        assert tags(cluster) == {"prod": OLD, "default": OLD}
+        assert mesh_labels(cluster, TAGGED) == {"istio.io/rev": "prod"}
+        assert mesh_labels(cluster, LABELLED) == {"istio-injection": "enabled"}
+        # There and back, each once.
+        assert restarts(cluster, TAGGED) == before[cluster.name] + 2
+    events = await stored_events(place.stack, rollout)
+    ends = Counter(event.cluster for event in events if event.is_final)
+    assert ends == {cluster.token: 1 for cluster in place.clusters}
+
+
+def _labelled_again(cluster: MeshlessWebhooks, _: int) -> bool:
+    return mesh_labels(cluster, LABELLED) == {"istio-injection": "enabled"}
+
+
+def _restarted_again(cluster: MeshlessWebhooks, before: int) -> bool:
+    return restarts(cluster, TAGGED) == before + 2
+
+
+def _removed(cluster: MeshlessWebhooks, _: int) -> bool:
+    """The removal of the new revision has begun, at the least."""
+    return NEW not in revisions(cluster)
 
 
 async def _killed(place: Place, worker: str) -> None:
