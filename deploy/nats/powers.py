@@ -128,6 +128,11 @@ POWERS = (
         happens="lifecycle perf operator",
     ),
     _power(
+        "a load test",
+        "`mesh.perf.run`: load on any target that perf allows",
+        happens="lifecycle operator",
+    ),
+    _power(
         "an operation of nobody's",
         "`mesh.gateway.apply.by.token`, as the console asks, without somebody's living token",
         gateway="topology operator",

@@ -24,9 +24,9 @@ from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis, run
 from services.lifecycle.adapters.archives import Archives
 from services.lifecycle.adapters.istioctl import Distributions
+from services.lifecycle.adapters.questions import asking
 from services.lifecycle.adapters.rendered import RenderedFolder
 from services.lifecycle.adapters.reports import upgrade_report
-from services.lifecycle.adapters.topology import topology
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.authority import Authority
@@ -123,6 +123,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             store=rollouts,
             requests=requests,
             installer=installer,
+            perf=asking(bus, "perf"),
+            policy=chassis.askers.policy,
             enrolled=lambda: conductors.look(),
         ),
         MultiCluster(
@@ -161,7 +163,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
         leases=replace(leases, beats=True),
         claims=runner.claims,
         publisher=chassis.publisher,
-        judge=Gates(topology(bus)).judge,
+        judge=Gates(asking(bus, "topology")).judge,
         fail=runner.fail,
         allowance=settings.lease_ttl * 0.9,
         now=lambda: datetime.now(timezone.utc),

@@ -380,6 +380,12 @@ async def of_a_cluster(thief: Thief) -> Outcome:
     return Outcome.HAPPENS if reply is not None else Outcome.NATS
 
 
+async def of_load(thief: Thief) -> Outcome:
+    """No perf runs here: of whoever may ask, the server says that nobody answers."""
+    reply = await thief.asks("mesh.perf.run", orjson.dumps({"test": "nothing"}))
+    return Outcome.HAPPENS if reply is not None else Outcome.NATS
+
+
 def of_the_gateway(verb: str, *, authorization: str = "") -> Attempt:
     """The cluster is not one of its own: whoever it listens to is told so."""
 
@@ -433,6 +439,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "a new translation": a_new_translation,
     "a foreign credential": through_a_credential,
     "a cluster's metrics": of_a_cluster,
+    "a load test": of_load,
     "an operation of nobody's": of_the_gateway(
         "apply.by.token", authorization="Bearer a-stolen-token"
     ),

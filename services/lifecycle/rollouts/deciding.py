@@ -69,7 +69,7 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
     ),
     "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
 }
-_LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.COMPARE})
+_LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.BASELINE, RolloutStep.COMPARE})
 """Steps that write nothing to their cluster."""
 _STEP_OF = {stage: RolloutStep(stage.value) for stage in Stage if stage.value in list(RolloutStep)}
 JUDGED = frozenset({Stage.GATE, Stage.SOAK})
@@ -110,6 +110,15 @@ def decide(record: RolloutRecord, options: RolloutOptions, seen: Seen) -> Rollou
     if decided == record:
         return record
     return decided.model_copy(update={"notes": course.notes, "told": course.told})
+
+
+def _course(options: RolloutOptions) -> tuple[Stage, ...]:
+    """The stages of a wave."""
+    course = _COURSES[options.what]
+    if options.gate.performance is None:
+        return course
+    first, gate = course.index(Stage.PRECHECK) + 1, course.index(Stage.GATE)
+    return (*course[:first], Stage.BASELINE, *course[first:gate], Stage.PROVE, *course[gate:])
 
 
 def may_roll_back(part: RolloutPart) -> bool:
@@ -295,7 +304,9 @@ class _Course:
         here = [p for p in self.parts.values() if p.fate is None and p.cluster in self.seen.parts]
         if any(p.fate is None and p not in here for p in self.parts.values()):
             return
-        waves = planned_waves(self.options, [(part.cluster, part.name) for part in here])
+        named = [(part.cluster, part.name) for part in here]
+        labels = {part.cluster: self.seen.parts[part.cluster].labels for part in here}
+        waves = planned_waves(self.options, named, labels)
         expires = [self.seen.parts[part.cluster].expires for part in here]
         self._set(waves=waves, expires=min(expires, default=None))
         words = ", ".join(str(len(wave)) for wave in waves)
@@ -322,7 +333,7 @@ class _Course:
                     return
             elif not self._carried_out(step, active):
                 return
-            course = _COURSES[self.options.what]
+            course = _course(self.options)
             if stage is Stage.SOAK and self._removes_later:
                 if not self._next_wave():
                     return

@@ -19,9 +19,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from services.chassis.errors import OptionsMalformed
 from services.chassis.kube.manifests import dump_manifest, parse_documents
@@ -37,8 +45,15 @@ KIND = "RolloutOptions"
 _MOST_WAVES = 50
 _MOST_LABELLED = 1000
 _A_DAY_S = 24 * 3600
+_LONGEST_TEST = 64 * 1024
+_NOT_TOLD = {"gate": {"performance": {"test"}}}
+"""Of the options: it may hold what others must not read."""
+
+LABELS_EXTENSION = "meshbus.io/labels"
+"""Of a kubeconfig's context or cluster."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+_LABELS = TypeAdapter(Annotated[dict[Text, Text], Field(max_length=32)])
 
 
 class _Written(BaseModel):
@@ -62,6 +77,18 @@ class WaveOptions(_Written):
         return self
 
 
+class PerformanceGateOptions(_Written):
+    """Load tests on each cluster, before it changes and after its namespaces have moved."""
+
+    test: str = Field(default="", max_length=_LONGEST_TEST, repr=False)
+    """As the operation `performance-test` takes it; `{cluster}` stands for what people call the
+    cluster. It stays in the signed command: where a rollout stands does not have it."""
+    runs: int = Field(default=3, ge=1, le=10)
+    """On each side. Fewer than three prove no difference; a test's own objective holds with one."""
+    threshold: float = Field(default=0.1, gt=0, le=10)
+    """The share by which a figure may get worse."""
+
+
 class GateOptions(_Written):
     """What has to hold for the moved namespaces, before and during the soak."""
 
@@ -74,6 +101,7 @@ class GateOptions(_Written):
     """What rates are taken over. So long it also waits before its first verdict."""
     within_s: int = Field(default=60, alias="withinSeconds", ge=0, le=3600)
     """How long it may be broken before the wave has failed."""
+    performance: PerformanceGateOptions | None = None
     on_silence: Literal["stop", "pass"] | None = Field(default=None, alias="onSilence")
     """What it makes of figures that nobody can tell. Without it, `stop` where a limit is named, and
     `pass` where none is."""
@@ -116,6 +144,10 @@ class RolloutOptions(_Written):
     """When old revisions go: each after its wave's soak, or all after the last wave. Until then
     their clusters can be rolled back."""
 
+    @property
+    def chooses_by_labels(self) -> bool:
+        return any(wave.labels for wave in self.waves)
+
     def labels_of(self, name: str) -> Mapping[str, str]:
         return self.labels.get(name, {})
 
@@ -145,7 +177,7 @@ class RolloutRequest:
             update={
                 "version": self.version,
                 "revision": self.mesh.revision if self.version else "",
-                "options": self.options.model_dump(mode="json", by_alias=True),
+                "options": self.options.model_dump(mode="json", by_alias=True, exclude=_NOT_TOLD),
             }
         )
 
@@ -174,6 +206,13 @@ def parse_rollout(body: str, *, version: str = "") -> RolloutRequest:
         raise OptionsMalformed(
             f"spec.what of the {KIND}: {options.what} is no rollout",
             remedy="send the operation `istio-multicluster`; see docs/how-to/multicluster.md",
+        )
+    performance = options.gate.performance
+    if performance is not None and not performance.test.strip():
+        raise OptionsMalformed(
+            "spec.gate.performance.test of the RolloutOptions is missing",
+            cause="a performance gate has to be told its load test",
+            remedy="docs/how-to/perf.md has a test to begin with",
         )
     if options.what == "manifest":
         return RolloutRequest(options=options, objects=tuple(_objects(body)))
@@ -221,14 +260,33 @@ def _agreed_version(option: str, field: str) -> Version:
     return next(iter(named.values()))
 
 
-def planned_waves(options: RolloutOptions, clusters: Sequence[tuple[str, str]]) -> list[list[str]]:
+def own_labels(extensions: Mapping[str, Any]) -> dict[str, str]:
+    """What a cluster's kubeconfig says of itself in the extension `meshbus.io/labels`; raises
+    `OptionsMalformed` for what are no labels."""
+    written = extensions.get(LABELS_EXTENSION)
+    try:
+        return _LABELS.validate_python({} if written is None else written, strict=True)
+    except ValidationError:
+        raise OptionsMalformed(
+            f"the extension {LABELS_EXTENSION} of the kubeconfig is no mapping of texts",
+            cause="waves of the rollout choose by labels",
+            remedy="write it as {region: eu}, with at most 32 labels",
+        ) from None
+
+
+def planned_waves(
+    options: RolloutOptions,
+    clusters: Sequence[tuple[str, str]],
+    labels: Mapping[str, Mapping[str, str]],
+) -> list[list[str]]:
     """The waves, as tokens of `clusters` (token, name): each cluster in one of them. What no wave
-    takes comes last. Waves that take none are left out."""
+    takes comes last. Waves that take none are left out. `labels` are the clusters' own, by token;
+    those of the options win."""
     written = options.waves or [WaveOptions(clusters=1), WaveOptions()]
     left = sorted(clusters, key=lambda cluster: (cluster[1], cluster[0]))
     total, waves = len(left), []
     for wave in [*written, WaveOptions()]:
-        able = [one for one in left if _takes(wave, options, name=one[1])]
+        able = [one for one in left if _takes(wave, options, one, labels.get(one[0], {}))]
         taken = able[: _most(wave, total)]
         left = [one for one in left if one not in taken]
         if taken:
@@ -236,8 +294,11 @@ def planned_waves(options: RolloutOptions, clusters: Sequence[tuple[str, str]]) 
     return waves
 
 
-def _takes(wave: WaveOptions, options: RolloutOptions, *, name: str) -> bool:
-    own = options.labels_of(name)
+def _takes(
+    wave: WaveOptions, options: RolloutOptions, cluster: tuple[str, str], labels: Mapping[str, str]
+) -> bool:
+    name = cluster[1]
+    own = {**labels, **options.labels_of(name)}
     if wave.labels and any(own.get(key) != value for key, value in wave.labels.items()):
         return False
     return not wave.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in wave.names)

@@ -47,6 +47,9 @@ class RolloutStep(StrEnum):
     REMOVE = "remove"
     APPLY = "apply"
     """Of a manifest; the four before it are of a version."""
+    BASELINE = "baseline"
+    PROVE = "prove"
+    """Of a performance gate: load tests before the cluster changes, and after."""
     COMPARE = "compare"
     """From here on of a mesh of several clusters."""
     TRUST = "trust"
@@ -70,9 +73,11 @@ class Stage(StrEnum):
 
     GATHERING = "gathering"
     PRECHECK = "precheck"
+    BASELINE = "baseline"
     CANARY = "canary"
     MOVE = "move"
     APPLY = "apply"
+    PROVE = "prove"
     COMPARE = "compare"
     TRUST = "trust"
     PLANE = "plane"
@@ -202,6 +207,8 @@ class PartRecord(Message):
     cluster: str
     name: str = ""
     headers: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    """The cluster's own, of its kubeconfig, where waves choose by labels."""
     command: str = ""
     """Base64 of the signed command, sealed to lifecycle as it was in the queue."""
     expires: AwareDatetime

@@ -13,6 +13,7 @@ import base64
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -26,6 +27,7 @@ from services.chassis.errors import (
     BusUnavailable,
     InternalError,
     LeaseLost,
+    NotPermitted,
     OptionsMalformed,
     PrecheckRefused,
     RequestTooLarge,
@@ -38,6 +40,7 @@ from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import Command, ErrorReport, RequestRecord, Verb
 from services.chassis.operations.completion import Parked, Result, first_error
 from services.chassis.operations.progress import masked
+from services.chassis.policy import Identity, Policy
 from services.chassis.reading.aside import read_aside
 from services.lifecycle.authority import asker
 from services.lifecycle.cluster import istio
@@ -50,9 +53,11 @@ from services.lifecycle.mesh.installing import Installer, InstallPlan
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import with_identity
 from services.lifecycle.mesh.uninstalling import uninstall
+from services.lifecycle.rollouts.gates import Ask
 from services.lifecycle.rollouts.manifesting import Manifest, bare, formers
 from services.lifecycle.rollouts.moving import Mover, Origin
-from services.lifecycle.rollouts.options import RolloutRequest, parse_rollout
+from services.lifecycle.rollouts.options import RolloutRequest, own_labels, parse_rollout
+from services.lifecycle.rollouts.proving import LoadTests
 from services.lifecycle.rollouts.records import (
     LONGEST_NAME,
     MOST_CLUSTERS,
@@ -67,6 +72,7 @@ from services.lifecycle.rollouts.records import (
 from services.lifecycle.rollouts.store import Store
 
 _LOOK_EVERY_S = 2.0
+_LOAD_TEST = "performance-test"
 _MOST_TOLD = 5
 _GATEWAY = ("gateway.networking.k8s.io", "Gateway")
 _MESHED = "security.istio.io/tlsMode=istio"
@@ -77,6 +83,8 @@ _TITLES = {
     RolloutStep.SWITCH: "tags and gateways move",
     RolloutStep.REMOVE: "the old revision goes",
     RolloutStep.APPLY: "the objects are applied",
+    RolloutStep.BASELINE: "load tests before",
+    RolloutStep.PROVE: "load tests after",
     RolloutStep.BACK: "rollback",
 }
 
@@ -121,6 +129,10 @@ class Parts(ABC, Generic[P]):
     def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
         """What is told of a cluster that is done."""
 
+    def part(self, work: Work, plan: P) -> PartRecord:
+        """What is kept of a cluster that comes; raises for whoever may not ask for the plan."""
+        return _part(work)
+
     async def run(self, work: Work) -> Result | Parked:
         """Parks the command, takes the step that was given, or ends the operation."""
         command = work.command
@@ -150,6 +162,7 @@ class Parts(ABC, Generic[P]):
         plan = await self.plan(command)
         wanted = await self._record(command, plan)
         _require_room(wanted)
+        part = self.part(work, plan)
         await self.store.claim(command.cluster, rollout=command.operation, cluster=command.cluster)
         record = await self.store.create(wanted)
         if command.cluster not in record.parts:
@@ -159,7 +172,7 @@ class Parts(ABC, Generic[P]):
                 remedy="send one request that names all clusters",
             )
         work.fence.check()
-        await self.store.enrol(_part(work, command))
+        await self.store.enrol(part)
         work.progress.note(f"{self.waits} {plan.title}")
         self.enrolled()
 
@@ -207,6 +220,9 @@ class Rollouts(Parts[RolloutRequest]):
     """The operation `istio-rollout` in one worker."""
 
     installer: Installer
+    perf: Ask
+    """The answer of `mesh.perf.<verb>`, for a performance gate."""
+    policy: Callable[[], Policy]
 
     async def plan(self, command: Command) -> RolloutRequest:
         if command.verb is Verb.DELETE:
@@ -215,6 +231,29 @@ class Rollouts(Parts[RolloutRequest]):
                 remedy="abort it: `nats req mesh.lifecycle.rolloutabort`",
             )
         return await _request(command)
+
+    def part(self, work: Work, plan: RolloutRequest) -> PartRecord:
+        if plan.options.gate.performance is not None:
+            self._require_tests(work.command)
+        extensions = work.cluster.client.config.extensions
+        labels = own_labels(extensions) if plan.options.chooses_by_labels else {}
+        return _part(work).model_copy(update={"labels": labels})
+
+    def _require_tests(self, command: Command) -> None:
+        """Raises `NotPermitted` for whoever may roll out, and may not drive load."""
+        if command.grant is None:
+            return
+        grant, cluster = command.grant.claimed(), command.cluster
+        policy, identity = self.policy(), Identity(grant.identity, frozenset(grant.groups))
+        if not policy.may_ask(identity, "perf.run", cluster=cluster) and not policy.namespaces(
+            identity, kind=_LOAD_TEST, verb=command.verb, cluster=cluster
+        ):
+            raise NotPermitted(
+                f"{identity.name} may not run load tests about cluster {cluster}",
+                cause=f"the policy allows neither {_LOAD_TEST} nor perf.run there",
+                remedy="leave spec.gate.performance out, or have the policy allow it",
+                subject=identity.name,
+            )
 
     def stepping(self, taken: Taken, plan: RolloutRequest) -> Stepping:
         return _Rolling(taken, self, plan)
@@ -242,6 +281,8 @@ class Stepping(ABC):
     titles: Mapping[RolloutStep, str]
     looking: Collection[RolloutStep]
     """Steps that change no mesh."""
+    elsewhere: Collection[RolloutStep] = ()
+    """Steps that need neither the cluster nor a slot, and may take long."""
 
     def __init__(self, taken: Taken, store: Store) -> None:
         self.work, self.kept, self.record = taken.work, taken.kept, taken.record
@@ -262,7 +303,9 @@ class Stepping(ABC):
         error: ErrorReport | None = None
         is_retryable = False
         try:
-            async with self.work.reach(is_mesh=step not in self.looking):
+            is_mesh = step not in self.looking
+            is_here = step not in self.elsewhere
+            async with self.work.reach(is_mesh=is_mesh) if is_here else nullcontext():
                 await self.steps()[step]()
                 await self.work.engine.ledger.settle()
         except Exception as raised:
@@ -301,6 +344,7 @@ class _Rolling(Stepping):
 
     titles = _TITLES
     looking = frozenset({RolloutStep.PRECHECK})
+    elsewhere = frozenset({RolloutStep.BASELINE, RolloutStep.PROVE})
 
     def __init__(self, taken: Taken, own: Rollouts, request: RolloutRequest) -> None:
         super().__init__(taken, own.store)
@@ -314,6 +358,8 @@ class _Rolling(Stepping):
             RolloutStep.SWITCH: self._switch,
             RolloutStep.REMOVE: self._remove,
             RolloutStep.APPLY: self._apply,
+            RolloutStep.BASELINE: self._baseline,
+            RolloutStep.PROVE: self._prove,
             RolloutStep.BACK: self._back,
         }
 
@@ -419,6 +465,21 @@ class _Rolling(Stepping):
         await self._manifest.apply()
         names = await self._manifest.namespaces()
         self.kept = self.kept.model_copy(update={"namespaces": names})
+
+    async def _baseline(self) -> None:
+        await self._load_tests.before()
+
+    async def _prove(self) -> None:
+        await self._load_tests.after()
+
+    @property
+    def _load_tests(self) -> LoadTests:
+        performance = self.request.options.gate.performance
+        if performance is None:
+            raise RolloutStopped("the rollout has no performance gate")
+        return LoadTests(
+            ask=self.own.perf, work=self.work, options=performance, rollout=self.kept.rollout
+        )
 
     async def _back(self) -> None:
         """Brings the old revision its objects and namespaces again, and removes the new one unless
@@ -623,8 +684,9 @@ async def _request(command: Command) -> RolloutRequest:
     return await read_aside(lambda: parse_rollout(body, version=version), size=len(body))
 
 
-def _part(work: Work, command: Command) -> PartRecord:
+def _part(work: Work) -> PartRecord:
     """The command as it is queued again: it may be begun as long as the operation may take."""
+    command = work.command
     expires = command.deadline + timedelta(seconds=command.may_take_s)
     kept = command.model_copy(update={"deadline": expires, "may_take_s": 0.0})
     body, headers = envelopes.encode(kept, content_type=envelopes.MSGPACK)

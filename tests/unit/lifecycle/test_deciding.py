@@ -14,6 +14,7 @@ from services.chassis.bus.envelopes import MAX_BODY_BYTES
 from services.chassis.errors import (
     ClusterUnreachable,
     DisruptionDenied,
+    GateBroken,
     NotReadyInTime,
     OperationCancelled,
 )
@@ -325,6 +326,30 @@ def test_a_manifest_has_a_shorter_course() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("what", "steps"),
+    [
+        ("istio", ["precheck", "baseline", "canary", "move", "prove", "switch", "remove"]),
+        ("manifest", ["precheck", "baseline", "apply", "prove"]),
+    ],
+)
+def test_a_performance_gate_measures_before_and_after(what: str, steps: list[str]) -> None:
+    fleet = Fleet(2, what=what, gate={"performance": {"test": "name: checkout"}})
+    fleet.run()
+    assert set(fleet.fates().values()) == {Fate.DONE}
+    assert fleet.steps("c0") == [*(RolloutStep(step) for step in steps), RolloutStep.END]
+
+
+def test_load_tests_that_do_worse_bring_their_wave_back() -> None:
+    error = ErrorReport.of(GateBroken("load tests do worse than before"))
+    fleet = Fleet(2, gate={"performance": {"test": "name: checkout"}})
+    fleet.run(failing={("c0", RolloutStep.PROVE): error})
+    assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.LEFT}
+    fleet = Fleet(2, gate={"performance": {"test": "name: checkout"}})
+    fleet.run(failing={("c0", RolloutStep.BASELINE): error})
+    assert fleet.fates() == {"c0": Fate.LEFT, "c1": Fate.LEFT}
+
+
 def test_a_cluster_that_never_came_takes_no_part() -> None:
     fleet = Fleet(3)
     del fleet.parts["c0"]
@@ -587,6 +612,16 @@ def _check(fleet: Fleet) -> None:
             assert RolloutStep.CANARY not in steps
         if fleet.record.reason is None:
             assert part.fate in (Fate.DONE, Fate.ROLLED_BACK, Fate.FAILED)
+
+
+def test_clusters_tell_their_own_labels_and_the_request_wins() -> None:
+    labels = {"c1": {"region": "us"}}
+    fleet = Fleet(4, waves=[{"labels": {"region": "eu"}}], labels=labels)
+    for name in ("c1", "c2", "c3"):
+        told = {"labels": {"region": "eu"}}
+        fleet.parts[name] = fleet.parts[name].model_copy(update=told)
+    fleet.decide()
+    assert fleet.record.waves == [["c2", "c3"], ["c0", "c1"]]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Questions to topology about what a rollout has changed, over the service API."""
+"""Questions to other services about what a rollout has changed, over the service API."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.lifecycle.rollouts.gates import Ask
 _WITHIN = timedelta(seconds=10)
 
 
-def topology(bus: Bus) -> Ask:
-    """Asks `mesh.topology.metrics` and `mesh.topology.proxies`."""
+def asking(bus: Bus, service: str) -> Ask:
+    """Asks `mesh.<service>.<verb>`: topology how a wave does, perf for load tests."""
 
     async def asked(verb: str, question: Mapping[str, Any]) -> Any:
-        return await ask(bus, dict(question), service="topology", verb=verb, within=_WITHIN)
+        return await ask(bus, dict(question), service=service, verb=verb, within=_WITHIN)
 
     return asked
