@@ -208,6 +208,12 @@ class Answers:
         """Rolls one cluster back, while the others go on; `*` stops the rollout and rolls back all
         that still have their old revision."""
         record, cluster = await self._rollout(asked), asked.get("cluster")
+        if record.what in MESHES:
+            raise NoWayBack(
+                f"{record.title} is no rollout",
+                cause="what was done for a mesh of several clusters is good for the next try",
+                remedy="abort it, or let the cluster leave: `action: leave`",
+            )
         if not isinstance(cluster, str) or not cluster:
             raise MalformedRequest("cluster is missing", remedy='send a token, or "*" for all')
         if cluster == "*":

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.testbed.bodies import namespace, options
+from tests.testbed.bodies import both, namespace, operator, options
 from tests.testbed.callers import Answers, Caller
 from tests.testbed.clusters import start_side_by_side
 from tests.testbed.meshery import Meshery
@@ -41,7 +41,9 @@ class Pair:
         named: list[dict[str, Any]] = [{"name": cluster.name} for cluster in self.clusters]
         for one, network in zip(named, networks, strict=False):
             one["network"] = network
-        body = f"{multicluster(*named, **spec)}\n---\n{options(profile='minimal')}"
+        # Istio's gateway names its image as `auto`, which Kubernetes would always pull.
+        pulls = operator(values={"global": {"imagePullPolicy": "IfNotPresent"}})
+        body = both(multicluster(*named, **spec), both(pulls, options(profile="minimal")))
         operation = await self.meshery.apply("istio-multicluster", version=ISTIO_VERSION, body=body)
         ends = await self.meshery.finals(operation, count=2, within_s=_WITHIN_S)
         assert not any(end.failed for end in ends), [end.event for end in ends]
@@ -140,7 +142,9 @@ async def test_secrets_are_rotated_and_a_cluster_leaves_while_requests_flow(pair
 async def _one_for_the_other(pair: Pair) -> None:
     """The local pods go while requests flow, and come again."""
     await pair.answered_by("one", "two")
-    flow = asyncio.create_task(pair.get(_REQUESTS * 5, every_s=0.02))
+    flow = asyncio.create_task(pair.get(_REQUESTS * 6, every_s=0.02))
+    # By then the others are under way: they began sooner, the same way.
+    await pair.answered_by("one", "two")
     await pair.scaled(0)
     await pair.answered_by("two")
     answers = await flow

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,17 @@ from tests.testbed.bodies import PURGE, options
 from tests.testbed.buses import stored_text
 from tests.testbed.fleets import MeshlessWebhooks, fleet
 from tests.testbed.meshery import Meshery
-from tests.testbed.multiclusters import multicluster, secrets_of, texts_of
+from tests.testbed.multiclusters import MESH, multicluster, secrets_of, texts_of
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.snapshots import differences, snapshot
 from tests.testbed.stack import Stack
+from tests.testbed.waiting import eventually
 
 _WITHIN_S = 300.0
 _REMOTE = "istio-remote-secret-"
 _OURS = ("app.kubernetes.io/managed-by", "meshbus.io/")
+_SAME = (("2", "2000m"), ("1Gi", "1024Mi"))
+"""Amounts as the server writes them, and as Istio's charts do."""
 _MINIMAL = options(profile="minimal")
 
 
@@ -56,6 +59,14 @@ class Place:
         ends = await self.meshery.finals(operation, count=len(self.clusters), within_s=_WITHIN_S)
         return sorted((end for end in ends), key=lambda end: end.event.summary + end.event.details)
 
+    async def ask(self, verb: str, **asked: Any) -> dict[str, Any]:
+        question = json.dumps(asked)
+        text = await asyncio.to_thread(
+            self.stack.nats_cli, "req", "--raw", f"mesh.lifecycle.{verb}", question
+        )
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
     async def joined(self, *networks: str, **spec: Any) -> list[Any]:
         ends = await self.run(f"{multicluster(*self.named(*networks), **spec)}\n---\n{_MINIMAL}")
         assert not any(end.failed for end in ends), [end.event for end in ends]
@@ -81,6 +92,7 @@ async def test_what_does_not_fit_is_refused_before_the_first_write(place: Place)
     for body, code in (
         (multicluster(*unseen), "MB-4022"),
         (multicluster(*place.named(), model="external"), "MB-5004"),
+        (multicluster(*place.named(), model="primary-remote"), "MB-5004"),
         (multicluster(*place.named()[:1], {"name": "another"}), "MB-5004"),
         (multicluster(*place.named(), trust={"root": "existing"}), "MB-4021"),
     ):
@@ -155,14 +167,21 @@ def _as_the_script_has_it(cluster: MeshlessWebhooks, network: str) -> None:
     exposed["metadata"]["namespace"] = "istio-system"
     wanted = [document for document in yaml.safe_load_all(text) if document]
     assert {one["kind"] for one in wanted} >= {"Deployment", "Service", "ServiceAccount"}
-    for one in (*wanted, exposed):
+    _has_all(cluster, [*wanted, exposed])
+
+
+def _has_all(cluster: MeshlessWebhooks, wanted: Sequence[dict[str, Any]]) -> None:
+    """Whether the cluster has the objects as they are said to be."""
+    for one in wanted:
         kind, name = one["kind"].lower(), one["metadata"]["name"]
-        if kind == "gateway":
-            kind = "gateways.networking.istio.io"
+        if kind in ("gateway", "virtualservice"):
+            kind = f"{kind}s.networking.istio.io"
         live = json.loads(
             cluster.kubectl("get", kind, name, "--namespace=istio-system", "--output=json")
         )
-        for part in one.keys() - {"apiVersion", "metadata", "status"}:
+        # What a chart was rendered by is told in a ConfigMap, with each default.
+        parts = set() if name == "values" else one.keys() - {"apiVersion", "metadata", "status"}
+        for part in parts:
             assert list(_lacks(live[part], one[part], part)) == [], (kind, name)
 
 
@@ -175,7 +194,7 @@ def _lacks(live: Any, wanted: Any, place: str) -> Iterator[str]:
     elif isinstance(wanted, list) and isinstance(live, list) and len(live) == len(wanted):
         for number, (one, other) in enumerate(zip(live, wanted, strict=True)):
             yield from _lacks(one, other, f"{place}.{number}")
-    elif live != wanted and f"{live}000m" != wanted:
+    elif live != wanted and (live, wanted) not in _SAME:
         yield f"{place}: {live} and not {wanted}"
 
 
@@ -185,6 +204,32 @@ async def test_sent_again_it_changes_nothing(place: Place) -> None:
     await place.joined("east", "west")
     after = [snapshot(cluster) for cluster in place.clusters]
     assert [differences(b, a) for b, a in zip(before, after, strict=True)] == [[], []]
+
+
+async def test_where_a_mesh_stands_is_told(place: Place) -> None:
+    await place.joined("east", "west")
+
+    async def latest_one() -> dict[str, Any]:
+        latest: dict[str, Any] = (await place.ask("multicluster"))["meshes"][0]
+        return latest
+
+    async def is_done() -> bool:
+        return bool((await latest_one())["state"] == "done")
+
+    await eventually(is_done, what="the record to know of the end")
+    latest = await latest_one()
+    assert latest["title"] == f"mesh {MESH}"
+    told = await place.ask("multicluster", operation=latest["rollout"])
+    found = {one["name"]: one["found"] for one in told["clusters"]}
+    assert {name: one["network"] for name, one in found.items()} == {
+        "fleet-1": "east",
+        "fleet-2": "west",
+    }
+    assert len({one["root"] for one in found.values()}) == 1
+    ids = [one["rollout"] for one in (await place.ask("rollout"))["rollouts"]]
+    assert latest["rollout"] not in ids
+    refused = await place.ask("rolloutback", rollout=latest["rollout"], cluster="fleet-1")
+    assert refused["code"] == "MB-4019"
 
 
 async def test_rotation_replaces_tokens_and_intermediates_under_one_root(place: Place) -> None:
@@ -294,6 +339,61 @@ async def test_what_leaves_leaves_nothing_of_the_mesh_but_its_authority(place: P
         spaces = cluster.api.request("GET", "/api/v1/namespaces")["items"]
         living = [one for one in spaces if "deletionTimestamp" not in one["metadata"]]
         assert "istio-system" not in {one["metadata"]["name"] for one in living}
+
+
+async def test_a_remote_cluster_has_what_the_recipe_says(place: Place) -> None:
+    one, two = place.clusters
+    before = [snapshot(cluster) for cluster in place.clusters]
+    named = place.named("east", "west")
+    named[0]["discovery"] = "192.0.2.10"
+    named[1]["role"] = "remote"
+    body = f"{multicluster(*named, model='primary-remote')}\n---\n{_MINIMAL}"
+    for _ in range(2):  # sent again it finds all there
+        ends = await place.run(body)
+        assert not any(end.failed for end in ends), [end.event for end in ends]
+    recipe = {
+        "profile": "remote",
+        "values": {
+            "istiodRemote": {"injectionPath": "/inject/cluster/fleet-2/net/west"},
+            "global": {"remotePilotAddress": "192.0.2.10"},
+        },
+    }
+    document = {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator", "spec": recipe}
+    given = json.dumps(document)
+    text = await asyncio.to_thread(_run, two, "manifest", "generate", "--filename=-", given=given)
+    await asyncio.to_thread(_has_all, two, [one for one in yaml.safe_load_all(text) if one])
+    await asyncio.to_thread(_as_the_script_has_it, two, "west")
+    await asyncio.to_thread(_as_the_script_has_it, one, "east")
+    sample = building.program_folder("istioctl") / "samples/multicluster/expose-istiod.yaml"
+    exposed = list(yaml.safe_load_all(sample.read_text("utf-8")))
+    for document in exposed:
+        document["metadata"]["namespace"] = "istio-system"
+    await asyncio.to_thread(_has_all, one, exposed)
+    space = two.api.request("GET", "/api/v1/namespaces/istio-system")["metadata"]
+    assert space["annotations"]["topology.istio.io/controlPlaneClusters"] == one.name
+    held = [secrets_of(cluster).keys() for cluster in place.clusters]
+    assert f"{_REMOTE}{two.name}" in held[0]
+    assert not [name for name in held[1] if name.startswith(_REMOTE) or name == "cacerts"]
+    deployments = "/apis/apps/v1/namespaces/istio-system/deployments"
+    [gateway] = two.api.request("GET", deployments)["items"]
+    assert gateway["metadata"]["name"] == "istio-eastwestgateway"
+    environment = one.kubectl(
+        "get", "deployment", "istiod", "--namespace=istio-system", "--output=yaml"
+    )
+    assert "EXTERNAL_ISTIOD" in environment
+
+    purge = options(profile="minimal", purge=True)
+    body = f"{multicluster(*named, model='primary-remote')}\n---\n{purge}"
+    ends = await place.run(body, delete=True)
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+    removed = await place.meshery.apply("istio", delete=True, body=PURGE)
+    await place.meshery.finals(removed, count=2)
+
+    def left() -> list[str]:
+        pairs = zip(before, place.clusters, strict=True)
+        return [line for was, cluster in pairs for line in differences(was, snapshot(cluster))]
+
+    await eventually(lambda: not left(), what="nothing of the mesh to be left", within_s=60.0)
 
 
 def _given() -> dict[str, str]:

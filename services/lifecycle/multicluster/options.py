@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from services.chassis.errors import OptionsMalformed
 from services.chassis.messages import Verb
 from services.chassis.operations.bodies import find_options
+from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.versions import Version
 from services.lifecycle.mesh.requests import MeshRequest, parse_request
 from services.lifecycle.multicluster.trust import Root, read_root
@@ -58,12 +59,22 @@ class ClusterOptions(_Written):
     network: Label | None = None
     """Pods of one network reach each other; without one anywhere, all do."""
     role: Literal["primary", "remote"] = "primary"
+    """A remote cluster has no control plane of its own."""
+    primary: Text | None = None
+    """Of a remote one: the name of the cluster whose control plane it has; the only primary's."""
+    discovery: str = Field(default="", max_length=253, pattern=r"^[A-Za-z0-9.:-]*$")
+    """Of a primary: the address at which remote clusters reach its gateway; that of the gateway's
+    load balancer where it is silent."""
     server: str = Field(default="", max_length=2048, pattern=r"^(https://[^\s@?#]+)?$")
     """Where the other clusters reach its API server; as its kubeconfig says where it is silent."""
 
     @property
     def called(self) -> str:
         return self.cluster_name or self.name
+
+    @property
+    def is_remote(self) -> bool:
+        return self.role == "remote"
 
 
 class TrustOptions(_Written):
@@ -124,7 +135,29 @@ class MultiClusterOptions(_Written):
             raise ValueError(f"{unknown[0][:64]} is to leave and stands not among the clusters")
         if self.leaving and self.action != "leave":
             raise ValueError("leaving is for `action: leave` alone")
+        self._check_roles()
         return self
+
+    def _check_roles(self) -> None:
+        primaries = [one.name for one in self.clusters if not one.is_remote]
+        remotes = [one for one in self.clusters if one.is_remote]
+        if bool(remotes) != (self.model == "primary-remote"):
+            raise ValueError("remote clusters are for `model: primary-remote`, which has some")
+        for one in remotes:
+            if one.primary is None and len(primaries) != 1:
+                raise ValueError(f"{one.name[:64]} does not say which primary it has")
+            if one.primary is not None and one.primary not in primaries:
+                raise ValueError(f"the primary of {one.name[:64]} is none of the primaries")
+            if one.network is None:
+                raise ValueError(f"{one.name[:64]} has no network, which a remote cluster needs")
+            leaves = not self.leaving or one.name in self.leaving
+            if self.action == "leave" and self.primary_of(one).name in self.leaving and not leaves:
+                raise ValueError(f"{one.name[:64]} would stay without a control plane")
+
+    def primary_of(self, remote: ClusterOptions) -> ClusterOptions:
+        """The cluster whose control plane a remote one has."""
+        primaries = [one for one in self.clusters if not one.is_remote]
+        return next((one for one in primaries if one.name == remote.primary), primaries[0])
 
     @property
     def has_networks(self) -> bool:
@@ -197,23 +230,49 @@ class MultiClusterRequest:
 
     def crossing(self, name: str) -> str:
         """The network to which a gateway of the cluster leads; "" where it needs none."""
-        return (self.cluster(name).network or "") if self.options.has_networks else ""
+        is_needed = self.options.has_networks or self.serves(name)
+        return (self.cluster(name).network or "") if is_needed else ""
+
+    def serves(self, name: str) -> bool:
+        """Whether remote clusters have the control plane of this one."""
+        remotes = [one for one in self.options.clusters if one.is_remote]
+        return any(self.options.primary_of(one).name == name for one in remotes)
+
+    def readers(self, name: str) -> list[ClusterOptions]:
+        """The clusters whose control planes read this one."""
+        return [one for one in self.others(name) if not one.is_remote]
+
+    def read_by(self, name: str) -> list[ClusterOptions]:
+        """The clusters that this one's control plane reads."""
+        return [] if self.cluster(name).is_remote else self.others(name)
 
     def overlay(self, name: str) -> dict[str, Any]:
         """The IstioOperator's spec for a cluster: that of the body, with what the mesh is known by.
         Raises `OptionsMalformed` where the body says otherwise."""
         own = self.cluster(name)
-        settings: dict[tuple[str, ...], str] = {
+        settings: dict[tuple[str, ...], Any] = {
             ("values", "global", "meshID"): self.options.mesh_id,
             ("values", "global", "multiCluster", "clusterName"): own.called,
             ("meshConfig", "trustDomain"): self.options.trust_domain,
         }
         if own.network is not None:
             settings["values", "global", "network"] = own.network
+        if self.serves(name):
+            settings["values", "global", "externalIstiod"] = True
+        return merged(self.mesh.overlay, settings)
+
+    def remote_overlay(self, name: str, *, address: str) -> dict[str, Any]:
+        """The same for a remote cluster, whose control plane is at `address`."""
+        own = self.cluster(name)
+        path = f"/inject/cluster/{own.called}/net/{own.network}"
+        settings: dict[tuple[str, ...], Any] = {
+            ("values", "istiodRemote", "injectionPath"): path,
+            ("values", "global", "remotePilotAddress"): address,
+        }
         return merged(self.mesh.overlay, settings)
 
 
-def merged(spec: Mapping[str, Any], settings: Mapping[tuple[str, ...], str]) -> dict[str, Any]:
+def merged(spec: Mapping[str, Any], settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
     """A copy of `spec` with the settings; raises `OptionsMalformed` for one that differs there."""
     made = dict(spec)
     for path, value in settings.items():
@@ -250,6 +309,12 @@ def parse_multicluster(
             f"spec.clusters of the {KIND}: a mesh of several clusters has two at least"
         )
     mesh = parse_request(body)
+    if options.model == "primary-remote" and mesh.revision != istio.DEFAULT_REVISION:
+        raise OptionsMalformed(
+            "a revision of the LifecycleOptions is not for `primary-remote`",
+            cause="Istio exposes the unnamed revision's istiod to remote clusters",
+            remedy="leave it out",
+        )
     if mesh.tags is not None:
         raise OptionsMalformed(
             "tags of the LifecycleOptions are not for this operation",
@@ -263,15 +328,11 @@ def parse_multicluster(
 
 
 def _refuse_models(options: MultiClusterOptions) -> None:
-    remote = [one.name for one in options.clusters if one.role == "remote"]
-    if options.model == "multi-primary" and not remote:
-        return
-    told = f"cluster {remote[0]} is remote" if options.model == "multi-primary" else options.model
-    raise OptionsMalformed(
-        f"spec.model of the {KIND}: {told}: only `multi-primary` is built",
-        cause="remote clusters and external control planes are not built yet",
-        remedy="give each cluster a control plane of its own, or follow Istio's recipe by hand",
-    )
+    if options.model == "external":
+        raise OptionsMalformed(
+            f"spec.model of the {KIND}: external control planes are not built yet",
+            remedy="give a cluster the control plane (`primary-remote`), or follow Istio's recipe",
+        )
 
 
 def _refuse_existing(trust: TrustOptions) -> None:

@@ -14,6 +14,7 @@ from services.chassis.errors import (
     RootsDiffer,
 )
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
+from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.cluster.versions import Version
 from services.lifecycle.manifests.work import Work
@@ -51,7 +52,10 @@ async def look(work: Work, request: MultiClusterRequest) -> dict[str, str]:
     pods = await cluster.select([("", "Pod")], selector=_MESHED)
     labels = labels_of(await cluster.get(Ref("v1", "Namespace", "", namespace)) or {})
     own = request.cluster(work.command.cluster_name)
-    is_there = revision in inventory.revisions()
+    is_there = any(
+        found.ref.kind == "Deployment" and found.labels.get(istio.COMPONENT) == istio.PILOT
+        for found in inventory.of_revision(revision)
+    )
     return {
         "namespace": namespace,
         "revision": revision,
@@ -64,6 +68,7 @@ async def look(work: Work, request: MultiClusterRequest) -> dict[str, str]:
         **_root(secrets[SECRET]),
         "selfSigned": "yes" if secrets[_SELF_SIGNED] is not None else "",
         "pods": str(len(pods)),
+        "istiod": "yes" if is_there else "",
         "server": own.server or cluster.client.config.server,
     }
 
@@ -78,10 +83,10 @@ def compare(
         refusals += _of_cluster(request, name, one)
     refusals += _of_versions(request, found)
     refusals += _of_roots(request, found, root=root)
-    warnings = []
+    warnings = [text for name, one in found.items() for text in _unaware(request, name, one)]
     if request.mesh.force:
         kept: list[LifecycleError] = [one for one in refusals if isinstance(one, RootsDiffer)]
-        warnings = [f"forced although {one.summary}" for one in refusals if one not in kept]
+        warnings += [f"forced although {one.summary}" for one in refusals if one not in kept]
         refusals = kept
     return refusals, warnings
 
@@ -125,8 +130,36 @@ def _of_cluster(request: MultiClusterRequest, name: str, found: Found) -> Iterat
         yield ClusterOutOfSight(
             f"cluster {name}: its API server is at {found.get('server', '')[:128]}, {why}"
         )
-    if own.network is None and request.options.has_networks:
-        yield ClustersDiffer(f"cluster {name} has no network")
+    if own.is_remote and found.get("istiod"):
+        yield ClustersDiffer(
+            f"cluster {name} is to be remote and has a control plane of its own",
+            cause="its workloads would have two",
+            remedy="remove that by the operation `istio`, or let the cluster be a primary",
+        )
+    if (
+        request.options.model == "primary-remote"
+        and found.get("revision") != istio.DEFAULT_REVISION
+    ):
+        yield ClustersDiffer(f"cluster {name} has revision {found.get('revision')} alone")
+
+
+def _unaware(request: MultiClusterRequest, name: str, found: Found) -> Iterator[str]:
+    """What workloads that run do not know before they are restarted."""
+    own = request.cluster(name)
+    fresh = [
+        what
+        for what, was, will in (
+            ("mesh id", found.get("meshID", ""), request.options.mesh_id),
+            ("network", found.get("network", ""), own.network or ""),
+            ("name", _named(found.get("clusterName", "")), own.called),
+        )
+        if not was and will
+    ]
+    if fresh and found.get("pods") not in (None, "", "0"):
+        yield (
+            f"the {found['pods']} workloads of cluster {name} know its new {', '.join(fresh)} "
+            "when they are restarted, and no sooner"
+        )
 
 
 def _of_versions(
@@ -151,7 +184,8 @@ def _of_roots(
 ) -> Iterator[LifecycleError]:
     source = request.options.trust.root
     if source == "existing":
-        bare = [name for name, one in found.items() if not one.get("root")]
+        own = [name for name in found if not request.cluster(name).is_remote]
+        bare = [name for name in own if not found[name].get("root")]
         for name in bare:
             yield RootsDiffer(f"cluster {name} has no usable Secret `{SECRET}`")
         roots = {one["root"]: name for name, one in found.items() if one.get("root")}
@@ -162,6 +196,8 @@ def _of_roots(
     for name, one in found.items():
         if one.get("root") and one["root"] != root:
             yield RootsDiffer(f"cluster {name} has `{SECRET}` of another root, {one['root'][:16]}")
+        elif request.cluster(name).is_remote:
+            continue
         elif not one.get("root") and one.get("selfSigned") and one.get("pods") not in ("", "0"):
             yield ClustersDiffer(
                 f"the {one['pods']} workloads of cluster {name} have certificates of its own "

@@ -17,6 +17,7 @@ from typing import ClassVar
 import orjson
 import structlog
 
+from services.chassis.bus.subjects import hash_token
 from services.chassis.errors import (
     ClusterError,
     ClusterOutOfSight,
@@ -28,7 +29,7 @@ from services.chassis.errors import (
 from services.chassis.kube.applying import FIELD_MANAGER
 from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.forwarding import page_of
-from services.chassis.kube.objects import KubeObject, Ref, labels_of
+from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
 from services.chassis.operations.completion import Result
 from services.chassis.reading.aside import read_aside
@@ -43,6 +44,7 @@ from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.crossing import NAME as GATEWAY
 from services.lifecycle.mesh.installing import Installer, missing_namespace
 from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.uninstalling import uninstall
 from services.lifecycle.multicluster.options import (
     ClusterOptions,
     MultiClusterRequest,
@@ -87,6 +89,16 @@ from services.lifecycle.rollouts.steps import Parts, Stepping, Taken
 _AUTHORITY = "meshbus.io/authority"
 """Annotation of istiod's pods: what they sign with. Another one lets them start anew."""
 _EXPOSED = "multicluster/expose-services.yaml"
+_EXPOSED_ISTIOD = "multicluster/expose-istiod.yaml"
+_EXPOSING = (
+    ("Gateway", "cross-network-gateway"),
+    ("Gateway", "istiod-gateway"),
+    ("VirtualService", "istiod-vs"),
+)
+_MANAGED_BY = "topology.istio.io/controlPlaneClusters"
+"""Annotation of a remote cluster's namespace."""
+_SOMEWHERE = "istiod.invalid"
+"""In place of an address that is not known before the primary stands."""
 _SECRETS = ("v1", "Secret")
 _TOKEN_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.5
@@ -124,7 +136,11 @@ class MultiCluster(Parts[MultiClusterRequest]):
         return Result(
             f"Cluster {part.name} has joined {record.title} successfully",
             f"Istio {found.get('version', '?')}, revision {found.get('revision', '?')}{network}; "
-            f"root {found.get('root', '')[:16]}; it reads {len(record.parts) - 1} other clusters"
+            + (
+                f"root {found['root'][:16]}; it reads {len(record.parts) - 1} other clusters"
+                if found.get("root")
+                else f"its control plane is at {found.get('discovery', '?')}"
+            )
             + (f", as istiod says: {found['seen']}" if found.get("seen") else ""),
             (("clusters", len(record.parts)), ("seconds", sum(kept.seconds.values()))),
         )
@@ -139,8 +155,10 @@ class _Joining(Stepping):
         RolloutStep.COMPARE: "prechecks",
         RolloutStep.TRUST: "its intermediate authority",
         RolloutStep.PLANE: "its control plane",
+        RolloutStep.REMOTE: "the way to its control plane",
         RolloutStep.ACCOUNT: "the account by which others read it",
         RolloutStep.LINK: "the other clusters' secrets",
+        RolloutStep.CROSS: "its gateway for other networks",
         RolloutStep.CHECK: "whether it sees the others",
         RolloutStep.RETIRE: "what was replaced goes",
         RolloutStep.UNLINK: "secrets of those that part go",
@@ -158,8 +176,10 @@ class _Joining(Stepping):
             RolloutStep.COMPARE: self._compare,
             RolloutStep.TRUST: self._trust,
             RolloutStep.PLANE: self._plane,
+            RolloutStep.REMOTE: self._remote,
             RolloutStep.ACCOUNT: self._account,
             RolloutStep.LINK: self._link,
+            RolloutStep.CROSS: self._cross,
             RolloutStep.CHECK: self._check,
             RolloutStep.RETIRE: self._retire,
             RolloutStep.UNLINK: self._unlink,
@@ -192,7 +212,8 @@ class _Joining(Stepping):
         for text in warnings:
             self.work.progress.warn(f"Check: {text}")
         version = wanted_version(self.request, found, self._name)
-        plan = await self.own.installer.check(self._versioned(version), self._mesh(""))
+        mesh = self._away(_SOMEWHERE, None) if self._own.is_remote else self._mesh("")
+        plan = await self.own.installer.check(self._versioned(version), mesh)
         self._note(version=plan.version)
 
     async def _known_root(self) -> str:
@@ -209,6 +230,8 @@ class _Joining(Stepping):
     async def _trust(self) -> None:
         """Gives istiod an intermediate of the mesh's root, unless it has one that will do."""
         await self._namespace()
+        if self._own.is_remote:
+            return
         secret = await self._secret(SECRET)
         held = standing(data_of(secret)) if secret is not None else None
         if self.request.options.trust.root == "existing":
@@ -275,20 +298,99 @@ class _Joining(Stepping):
     async def _plane(self) -> None:
         """Installs Istio as the mesh knows it, with the gateway for other networks where there are
         several."""
+        if self._own.is_remote:
+            return
         work = self._versioned(self.kept.found.get("version", ""))
         mesh = self._mesh(self.kept.found.get("authority", ""))
         await self.own.installer.install(work, mesh)
-        exposed = await self._exposed()
         if self.request.crossing(self._name):
-            planned = [PlannedObject.of(obj) for obj in exposed]
-            await self.work.engine.apply_wave(Wave.CUSTOM_RESOURCES, planned, take_over=True)
+            await self._expose(_EXPOSED)
+        if self.request.serves(self._name):
+            await self._expose(_EXPOSED_ISTIOD)
+            self._note(discovery=self._own.discovery or await self._address())
 
-    async def _exposed(self) -> list[KubeObject]:
-        """What lets requests of other networks in, as Istio's own recipe has it."""
-        objects = await self.own.samples.distributed(self.kept.found["version"], _EXPOSED)
+    async def _expose(self, sample: str) -> None:
+        """Lets requests in from other networks, as Istio's own recipe has it."""
+        objects = await self.own.samples.distributed(self.kept.found["version"], sample)
         for obj in objects:
             obj["metadata"]["namespace"] = self._place
-        return objects
+        planned = [PlannedObject.of(obj) for obj in objects]
+        await self.work.engine.apply_wave(Wave.CUSTOM_RESOURCES, planned, take_over=True)
+
+    async def _address(self) -> str:
+        """Where the gateway is reached, once a load balancer has given it an address."""
+        ref = Ref("v1", "Service", self._place, GATEWAY)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.request.mesh.readiness_timeout.total_seconds()
+        while True:
+            self.work.fence.check()
+            status = (await self.work.cluster.get(ref) or {}).get("status") or {}
+            for one in (status.get("loadBalancer") or {}).get("ingress") or []:
+                if address := one.get("ip") or one.get("hostname"):
+                    return str(address)
+            if loop.time() > deadline:
+                raise NotReadyInTime(
+                    f"{ref} has no address",
+                    cause="no load balancer gives it one, and remote clusters have to reach it",
+                    remedy="name an address that leads there: `discovery` of the cluster",
+                    subject=str(ref),
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    # --- remote clusters ------------------------------------------------------------------------
+
+    async def _remote(self) -> None:
+        """Has a remote cluster's workloads injected and configured by its primary."""
+        if not self._own.is_remote:
+            return
+        primary = self.request.options.primary_of(self._own)
+        told = (await self._parts())[primary.name].found.get("discovery", "")
+        self._note(discovery=told)
+        await self._annotate(primary.called)
+        # A gateway that is there stays: it comes when the primary has read this cluster.
+        await self._install_away(told, None)
+
+    async def _cross(self) -> None:
+        """Gives a remote cluster its gateway, whose pod the primary injects."""
+        if not self._own.is_remote:
+            return
+        network = self.request.crossing(self._name)
+        await self._install_away(self.kept.found.get("discovery", ""), network)
+        if network:
+            await self._label_network(network)
+
+    async def _install_away(self, address: str, crossing: str | None) -> None:
+        work = self._versioned(self.kept.found.get("version", ""))
+        await self.own.installer.install(work, self._away(address, crossing))
+
+    def _away(self, address: str, crossing: str | None) -> MeshRequest:
+        """The install of a remote cluster."""
+        return replace(
+            self.request.mesh,
+            profile="remote",
+            overlay=self.request.remote_overlay(self._name, address=address),
+            namespace=self._place,
+            namespace_given=True,
+            crossing=crossing,
+            identity_judged=True,
+        )
+
+    async def _annotate(self, primary: str | None) -> None:
+        """Says whose control plane manages the mesh's namespace; None takes that away."""
+        ref = Ref("v1", "Namespace", "", self._place)
+        live = await self.work.cluster.get(ref)
+        if live is None or annotations_of(live).get(_MANAGED_BY) == primary:
+            return
+        resource = await self.work.cluster.resources.find("v1", "Namespace")
+        self.work.fence.check()
+        await self.work.cluster.client.request(
+            "PATCH",
+            resource.path(ref),
+            query={"fieldManager": FIELD_MANAGER},
+            body=orjson.dumps({"metadata": {"annotations": {_MANAGED_BY: primary}}}),
+            content_type=MERGE_PATCH,
+            subject=str(ref),
+        )
 
     def _mesh(self, authority: str) -> MeshRequest:
         """The install of this cluster."""
@@ -314,6 +416,8 @@ class _Joining(Stepping):
 
     async def _account(self) -> None:
         """Makes what the others read this cluster by, and hands it to them, sealed."""
+        if not self.request.readers(self._name):
+            return
         account = Ref("v1", "ServiceAccount", self._place, ACCOUNT)
         if await self.work.cluster.get(account) is None:
             raise ObjectNotFound(
@@ -339,7 +443,7 @@ class _Joining(Stepping):
     async def _token_name(self) -> str:
         """The Secret that holds the token; a rotation's is another one than before."""
         if self.request.rotates("remoteSecrets"):
-            return f"{TOKEN}-{self.kept.uid[:8]}-{self.kept.rollout[:8].lower().strip('-')}"
+            return f"{TOKEN}-{hash_token(self.kept.rollout.encode(), length=10)}"
         there = sorted(_name(secret) for secret in await self._tokens())
         return TOKEN if TOKEN in there or not there else there[0]
 
@@ -376,8 +480,10 @@ class _Joining(Stepping):
     async def _link(self) -> None:
         """Writes the other clusters' remote secrets, where they are missing or others."""
         parts = await self._parts()
-        written = []
-        for other in self._others:
+        written, others = [], self.request.read_by(self._name)
+        if not others:
+            return
+        for other in others:
             if other.name not in parts or not parts[other.name].handed:
                 raise ClustersDiffer(
                     f"cluster {other.name} has handed over nothing",
@@ -392,7 +498,7 @@ class _Joining(Stepping):
                 await self._apply(secret)
                 written.append(other.called)
         self.work.progress.note(
-            f"Cluster {self._name} reads {len(self._others)} others",
+            f"Cluster {self._name} reads {len(others)} others",
             f"Written: {', '.join(written) or 'nothing, all was there'}.",
         )
 
@@ -400,7 +506,9 @@ class _Joining(Stepping):
         """Asks istiod whether it has read the other clusters; where none can be asked, it is
         told."""
         self.kept = self.kept.model_copy(update={"handed": ""})
-        wanted = {other.called for other in self._others}
+        wanted = {other.called for other in self.request.read_by(self._name)}
+        if not wanted:
+            return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.request.mesh.readiness_timeout.total_seconds()
         while True:
@@ -478,8 +586,14 @@ class _Joining(Stepping):
         if self._name not in {one.name for one in self.request.leavers}:
             return
         await self._withdraw()
+        if self._own.is_remote:
+            # What is left of it would send each new pod to a control plane that knows it no more.
+            await uninstall(self.work, replace(self._away("", ""), revision_given=True))
+            await self._annotate(None)
         inventory = await take_inventory(self.work.cluster)
-        exposed = Ref("networking.istio.io/v1", "Gateway", self._place, "cross-network-gateway")
+        exposed = [
+            Ref("networking.istio.io/v1", kind, self._place, name) for kind, name in _EXPOSING
+        ]
         crossing = [
             found.ref
             for found in inventory.objects.values()
@@ -487,7 +601,7 @@ class _Joining(Stepping):
             and found.ref.namespace == self._place
             and not found.obj["metadata"].get("ownerReferences")
         ]
-        await self.work.engine.delete_all([exposed])
+        await self.work.engine.delete_all(exposed)
         removed = await self.work.engine.delete_all(crossing)
         await self._label_network(None)
         if self.request.mesh.purge:

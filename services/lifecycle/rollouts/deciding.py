@@ -64,8 +64,8 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
     ),
     "manifest": (Stage.PRECHECK, Stage.APPLY, Stage.GATE, Stage.SOAK),
     "mesh": (
-        *(Stage.PRECHECK, Stage.COMPARE, Stage.TRUST, Stage.PLANE),
-        *(Stage.ACCOUNT, Stage.LINK, Stage.CHECK, Stage.RETIRE),
+        *(Stage.PRECHECK, Stage.COMPARE, Stage.TRUST, Stage.PLANE, Stage.REMOTE),
+        *(Stage.ACCOUNT, Stage.LINK, Stage.CROSS, Stage.CHECK, Stage.RETIRE),
     ),
     "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
 }

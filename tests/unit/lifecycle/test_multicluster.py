@@ -51,6 +51,7 @@ from services.lifecycle.rollouts.records import (
 )
 
 _TWO = [{"name": "one", "network": "n1"}, {"name": "two", "network": "n2"}]
+_REMOTE = {"name": "two", "network": "n2", "role": "remote"}
 _SEEN = {"server": "https://10.0.0.1:6443"}
 
 
@@ -109,9 +110,31 @@ def test_one_network_needs_no_gateway() -> None:
         ({"clusters": [_TWO[0], {"name": "two"}]}, "either all clusters have a network"),
         ({"clusters": [_TWO[0], {"name": "A B", "network": "n"}]}, "give that cluster"),
         ({"clusters": [_TWO[0], {**_TWO[1], "server": "http://a"}]}, "server"),
-        ({"clusters": [_TWO[0], {**_TWO[1], "role": "remote"}]}, "only `multi-primary`"),
-        ({"model": "primary-remote"}, "only `multi-primary`"),
-        ({"model": "external"}, "only `multi-primary`"),
+        ({"clusters": [_TWO[0], _REMOTE]}, "`model: primary-remote`"),
+        ({"model": "primary-remote"}, "`model: primary-remote`"),
+        ({"model": "primary-remote", "clusters": [_REMOTE]}, "which primary"),
+        ({"model": "primary-remote", "clusters": [*_TWO, {**_REMOTE, "name": "r"}]}, "primary"),
+        (
+            {"model": "primary-remote", "clusters": [_TWO[0], {**_REMOTE, "primary": "two"}]},
+            "none of the primaries",
+        ),
+        (
+            {
+                "model": "primary-remote",
+                "clusters": [{"name": "one"}, {"name": "two", "role": "remote"}],
+            },
+            "no network",
+        ),
+        (
+            {
+                "model": "primary-remote",
+                "clusters": [_TWO[0], _REMOTE],
+                "action": "leave",
+                "leaving": ["one"],
+            },
+            "without a control plane",
+        ),
+        ({"model": "external"}, "not built yet"),
         ({"model": "other"}, "spec.model"),
         ({"trust": {"root": "given"}}, "a certificate and a key"),
         ({"trust": {"root": "made", "key": "x"}}, "for `root: given` alone"),
@@ -182,6 +205,28 @@ def test_the_request_names_the_clusters_of_the_body() -> None:
         )
 
 
+def test_a_remote_cluster_has_the_control_plane_of_its_primary() -> None:
+    asked = request(model="primary-remote", clusters=[_TWO[0], _REMOTE])
+    assert asked.options.primary_of(asked.cluster("two")).name == "one"
+    assert [asked.serves(name) for name in ("one", "two")] == [True, False]
+    assert [one.name for one in asked.readers("two")] == ["one"]
+    assert asked.readers("one") == []
+    assert [one.name for one in asked.read_by("one")] == ["two"]
+    assert asked.read_by("two") == []
+    assert asked.overlay("one")["values"]["global"]["externalIstiod"] is True
+    assert asked.remote_overlay("two", address="10.0.0.5")["values"] == {
+        "istiodRemote": {"injectionPath": "/inject/cluster/two/net/n2"},
+        "global": {"remotePilotAddress": "10.0.0.5"},
+    }
+    same = request(model="primary-remote", clusters=[_TWO[0], {**_REMOTE, "network": "n1"}])
+    # The primary's control plane is reached through its gateway on one network as well.
+    assert [same.crossing(name) for name in ("one", "two")] == ["n1", ""]
+    with pytest.raises(OptionsMalformed):
+        parse_multicluster(
+            body(lifecycle(revision="x"), model="primary-remote", clusters=[_TWO[0], _REMOTE])
+        )
+
+
 # --- what fits ------------------------------------------------------------------------------------
 
 
@@ -215,6 +260,19 @@ def test_what_does_not_fit_has_a_code(found: dict[str, str], code: str | None) -
     assert refused(request(), one=found) == ([code] if code else [])
 
 
+def test_a_remote_cluster_has_no_control_plane_and_needs_no_authority() -> None:
+    asked = request(model="primary-remote", clusters=[_TWO[0], _REMOTE])
+    unnamed = {"revision": "default"}
+    assert refused(asked, one=unnamed, two=unnamed) == []
+    two = {**unnamed, "istiod": "yes"}
+    assert refused(asked, one=unnamed, two=two) == [ClustersDiffer.code]
+    assert refused(asked, one={"revision": "1-31-0"}, two=unnamed) == [ClustersDiffer.code]
+    existing = request(
+        model="primary-remote", clusters=[_TWO[0], _REMOTE], trust={"root": "existing"}
+    )
+    assert refused(existing, one={**unnamed, "root": "a"}, two=unnamed) == []
+
+
 def test_versions_are_a_minor_apart_at_most() -> None:
     one, two = {"version": "1.29.5"}, {"version": "1.31.0"}
     assert refused(request(), one=one, two=two) == [ClustersDiffer.code]
@@ -234,6 +292,18 @@ def test_force_changes_what_a_mesh_is_known_by_and_never_a_root() -> None:
     asked = request(lifecycle(force=True))
     assert refused(asked, one={"meshID": "another"}) == []
     assert refused(asked, one={"root": "another"}) == [RootsDiffer.code]
+
+
+def test_workloads_that_run_know_nothing_new() -> None:
+    def warned(**one: str) -> list[str]:
+        return compare(request(), {"one": {**_SEEN, **one}, "two": _SEEN}, root="")[1]
+
+    assert warned() == warned(pods="0") == []
+    known = {"meshID": "shop", "network": "n1", "clusterName": "one"}
+    assert warned(pods="3", **known) == []
+    [text] = warned(pods="3", clusterName="Kubernetes")
+    assert "mesh id, network, name" in text
+    assert "restarted" in text
 
 
 def test_an_address_that_is_named_is_believed() -> None:
@@ -417,7 +487,7 @@ def test_a_mesh_takes_its_steps_together_and_goes_nowhere_back() -> None:
     assert all(part.step is RolloutStep.END for part in record.parts.values())
 
 
-_FORWARD = ("precheck", "compare", "trust", "plane", "account", "link")
+_FORWARD = ("precheck", "compare", "trust", "plane", "remote", "account", "link")
 
 
 def _failed(number: int, report: ErrorReport) -> dict[str, Any]:
