@@ -152,7 +152,8 @@ ADMIN = User(
         Right("cmd.>", "send commands"),
         Right("evt.>", "tell events"),
         Right("dlq.>", "put a dead letter back"),
-        Right("mesh.lifecycle.facts", "have a cluster reached and so registered"),
+        Right("mesh.>", "ask services"),
+        Right("$SRV.>", "find services"),
     ),
     subscribe=(
         Right("live.>", "follow events"),
