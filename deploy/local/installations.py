@@ -102,7 +102,15 @@ class Installation:
             f"{PREFIX}INSTANCE": name,
             **(settings or {}),
         }
-        process = Process(
+        process = self._process(service, name=name, environment=environment, under=under)
+        process.start()
+        self.processes[name] = process
+        return process
+
+    def _process(
+        self, service: str, *, name: str, environment: Mapping[str, str], under: Sequence[str]
+    ) -> Process:
+        return Process(
             name,
             [*under, sys.executable, "-m", f"services.{service}"],
             log=self.folder / f"{name}.log",
@@ -110,9 +118,6 @@ class Installation:
             environment=environment,
             inherits=False,
         )
-        process.start()
-        self.processes[name] = process
-        return process
 
     def wait_ready(self, name: str) -> None:
         """Until the service says that it takes work."""

@@ -29,7 +29,9 @@ def frail(
         return
     mark = request.node.get_closest_marker("services")
     services = mark.args if mark else SERVICES
-    with Stack(tmp_path_factory.mktemp("frail"), services=services, settings=_SETTINGS) as running:
+    with Stack(
+        tmp_path_factory.mktemp("frail"), services=services, settings=_SETTINGS, warm=True
+    ) as running:
         yield running
 
 
@@ -40,6 +42,7 @@ def whole(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
         tmp_path_factory.mktemp("whole"),
         services=("lifecycle", "translator", "gateway"),
         settings=_SETTINGS,
+        warm=True,
     ) as running:
         yield running
 

@@ -103,7 +103,8 @@ async def rigged(folder: Path, *, workers: int, **settings: str) -> AsyncIterato
         "perf_start_within": "15s",
         **settings,
     }
-    stack = Stack(folder, settings={f"MESHBUS_{k.upper()}": v for k, v in chosen.items()})
+    variables = {f"MESHBUS_{k.upper()}": v for k, v in chosen.items()}
+    stack = Stack(folder, settings=variables, warm=True)
     await asyncio.to_thread(stack.nats.start)
     try:
         await asyncio.to_thread(stack.apply_streams)

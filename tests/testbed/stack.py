@@ -26,6 +26,7 @@ from tests.testbed import loopback
 from tests.testbed.building import binary, distributions_folder, gateway_api_folder
 from tests.testbed.buses import NatsServer
 from tests.testbed.processes import BedError
+from tests.testbed.warm import WarmProcess
 
 __all__ = ["ROOT", "SERVICES", "Stack"]
 
@@ -47,11 +48,14 @@ class Stack(Installation):
         otlp_endpoint: str | None = None,
         settings: Mapping[str, str] | None = None,
         people: Sequence[User] = (),
+        warm: bool = False,
     ) -> None:
         """`start` starts `services`; `settings` are further `MESHBUS_…` variables for all.
 
-        `people` are NATS users beside the shipped ones.
+        `people` are NATS users beside the shipped ones. The services of a `warm` stack begin with
+        their modules loaded (`tests/testbed/warm.py`).
         """
+        self._is_warm = warm
         self._services = services
         self._users = (*USERS, *people)
         self._former_nkeys: dict[str, UserKey] = {}
@@ -125,6 +129,15 @@ class Stack(Installation):
             settings=settings,
             under=under,
         )
+
+    def _process(
+        self, service: str, *, name: str, environment: Mapping[str, str], under: Sequence[str]
+    ) -> Process:
+        # What Python itself reads at its start takes a start of Python.
+        if self._is_warm and not under and environment["PYTHONPATH"] == str(ROOT):
+            log = self.folder / f"{name}.log"
+            return WarmProcess(name, service, log=log, environment=environment)
+        return super()._process(service, name=name, environment=environment, under=under)
 
     def replace(
         self,

@@ -278,7 +278,7 @@ async def rigged(
 
     `nats` may put a server of another kind, with the same configuration, in the usual one's place.
     """
-    stack = Stack(folder, people=people)
+    stack = Stack(folder, people=people, warm=True)
     stack.nats = nats(stack.nats)
     stack.nats.start()
     try:
