@@ -4,8 +4,10 @@ A few tests that failed beside others run once more, one after the other: a mach
 now and then too busy for a lease or a rate. Only what fails again is a failure, and the names are
 printed, because a test that needs this twice has a race to be mended.
 
-The tests that need no program (`tests/unit`) only compute. They run beside the others in a process
-that gets what those leave of the processor, and its summary comes last.
+A whole run has three lanes. The workers have most of the tests. Those that make load at a rate or
+wait for leases (`PACED`) run one after the other beside them, and have the processor before them.
+Those that need no program (`tests/unit`) only compute, and take what the others leave. What the
+lanes beside the workers' have found comes last.
 
 `python -m tests [--full] [--check] [pytest's own arguments]` ends with pytest's summary and status;
 with `--check`, `make check` runs beside the tests, and its first refusal ends them. The
@@ -21,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.testbed import building, obstacles, packages
 from tests.testbed.recipe import PACKAGES
-from tests.testbed.scheduling import FAILED_FILE
+from tests.testbed.scheduling import FAILED_FILE, PACED, TURNS_FILE
 
 _MOST_WORKERS = 8
 _MOST_AGAIN = 10
@@ -39,9 +42,28 @@ _COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
 _ASIDE = "tests/unit"
 _NO_REPORT = "--junit-xml="
 """Keeps a second run from writing over the report that somebody has asked the first one for."""
+_STEPS_BACK = ("nice", "-n", "4")
 _WHEN_IDLE = ("nice", "-n", "19")
 _TYPICAL = "about 17 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """One run of pytest beside the one whose output is seen; its own is told last."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    told: Path
+
+    def over(self) -> int:
+        """Waits for its end and tells of it, in full where it failed; returns its status."""
+        status = self.process.wait()
+        text = self.told.read_text(errors="replace").strip()
+        if status:
+            print(text, flush=True)
+        _say(f"{self.name}: {text.rpartition(chr(10))[2].strip('= ')}")
+        return status
 
 
 def main(arguments: list[str]) -> int:
@@ -50,52 +72,72 @@ def main(arguments: list[str]) -> int:
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
         min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
     )
-    # Whoever names a part has that part in one run, and its whole output before him.
-    is_whole = all(argument.startswith("-") for argument in own)
     _explain(full="--full" in own, workers=workers)
     building.install_packages()
     # Groups begin in the order that the plugin gave them, not by their number of tests.
     spread = [f"--numprocesses={workers}", "--dist=loadgroup", "--no-loadscope-reorder"]
-    with tempfile.TemporaryDirectory(prefix="meshbus-tests-") as folder:
-        told, told_aside = Path(folder) / "check", Path(folder) / "aside"
-        failed = [Path(folder) / "failed", Path(folder) / "failed-aside"]
+    with tempfile.TemporaryDirectory(prefix="meshbus-tests-") as name:
+        folder = Path(name)
         builder = _start_building()
-        check = _start_check(told) if _CHECK in arguments else None
+        check = _start_check(folder / "check") if _CHECK in arguments else None
         if check is not None:
             _say("`make check` runs beside them")
         helpers = [helper for helper in (builder, check) if helper is not None]
-        aside = None
-        if is_whole:
-            spread.append(f"--ignore={_ASIDE}")
-            aside = _start_aside(own, told=told_aside, failed=failed[1])
-            _say(f"{_ASIDE} runs beside them, and is told of last")
+        lanes: list[_Lane] = []
+        # Whoever names a part has that part in one run, and its whole output before him.
+        if all(argument.startswith("-") for argument in own):
+            paced = [*(f"tests/{place}" for place in PACED), "--lane=paced", *own]
+            lanes.append(_start_lane("paced tests", paced, folder))
+            lanes.append(_start_lane(_ASIDE, [_ASIDE, *own], folder, under=_WHEN_IDLE))
+            own = ["--lane=others", f"--ignore={_ASIDE}", *own]
+            _say(f"{' and '.join(lane.name for lane in lanes)} run beside them, and are told last")
         run = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *spread, *own],
-            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed[0])},
+            [*(_STEPS_BACK if lanes else ()), sys.executable, "-m", "pytest", *spread, *own],
+            env=_environment(folder, "others"),
         )
+        processes = [run, *(lane.process for lane in lanes), *helpers]
         try:
             if not _all_go_well(run, helpers):
                 if check is not None and check.poll():
-                    print(told.read_text(errors="replace"), end="")
+                    print((folder / "check").read_text(errors="replace"), end="")
                     _say("`make check` refuses the code; the tests were ended")
                 return 1
-            ends = [run.returncode]
-            if aside is not None:
-                ends.append(aside.wait())
-                _tell_aside(told_aside, in_full=bool(ends[-1]))
-            # Where a choice (`-k=…`) leaves one of the two runs no tests, the other one counts.
+            ends = [run.returncode, *(lane.over() for lane in lanes)]
+            # Where a choice (`-k=…`) leaves a lane no tests, the other ones count.
             ends = [end for end in ends if end != pytest.ExitCode.NO_TESTS_COLLECTED] or ends[:1]
             if set(ends) <= {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-                return _again(failed) if any(ends) else 0
+                return _again(sorted(folder.glob("failed-*"))) if any(ends) else 0
             return next(end for end in ends if end)
         except KeyboardInterrupt:
             # The terminal has told pytest and those beside it as well.
             return run.wait()
         finally:
-            for process in (run, aside, *helpers):
-                if process is not None and process.poll() is None:
+            for process in processes:
+                if process.poll() is None:
                     process.terminate()
                     process.wait()
+
+
+def _start_lane(
+    name: str, arguments: Sequence[str], folder: Path, *, under: Sequence[str] = ()
+) -> _Lane:
+    told = folder / f"told-{len(list(folder.iterdir()))}"
+    with told.open("wb") as file:
+        process = subprocess.Popen(
+            [*under, sys.executable, "-m", "pytest", _NO_REPORT, *arguments],
+            # What takes only what is left disturbs nobody who runs alone.
+            env=_environment(folder, told.name, has_turns=not under),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return _Lane(name, process, told)
+
+
+def _environment(folder: Path, lane: str, *, has_turns: bool = True) -> dict[str, str]:
+    """Of one run: where it names what failed, and the lock by which tests have a turn alone."""
+    turns = {TURNS_FILE: str(folder / "turns")} if has_turns else {}
+    failed = {FAILED_FILE: str(folder / f"failed-{lane}")}
+    return {**os.environ, **_COMPILED_ONCE, **failed, **turns}
 
 
 def _all_go_well(run: subprocess.Popen[bytes], helpers: Sequence[subprocess.Popen[bytes]]) -> bool:
@@ -144,24 +186,6 @@ def _start_building() -> subprocess.Popen[bytes] | None:
         building.build_all()
         return None
     return subprocess.Popen([sys.executable, "-m", "tests.testbed.building"])
-
-
-def _start_aside(own: Sequence[str], *, told: Path, failed: Path) -> subprocess.Popen[bytes]:
-    """The tests that only compute, at the lowest priority; what they print goes to a file."""
-    with told.open("wb") as file:
-        return subprocess.Popen(
-            [*_WHEN_IDLE, sys.executable, "-m", "pytest", _ASIDE, _NO_REPORT, *own],
-            env={**os.environ, **_COMPILED_ONCE, FAILED_FILE: str(failed)},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def _tell_aside(told: Path, *, in_full: bool) -> None:
-    text = told.read_text(errors="replace").strip()
-    if in_full:
-        print(text, flush=True)
-    _say(f"{_ASIDE}: {text.rpartition(chr(10))[2].strip('= ')}")
 
 
 def _start_check(told: Path) -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +39,20 @@ LONG = (
 )
 """Groups of a minute and more that share no bed, the longest first: what begins late ends alone."""
 
+PACED = (
+    "real/perf",
+    "real/chassis/bus",
+    "real/topology/test_found_prometheus.py",
+    "real/topology/test_console_performance_live.py",
+    "faults/test_topology.py",
+)
+"""What makes load at a rate, or waits for leases: it takes little of the processor, but needs that
+at once. A whole run has a lane of its own for it, before which the others step back."""
+
+TURNS_FILE = "MESHBUS_TEST_TURNS"
+"""Variable with the path of the lock by which tests that run alone find their turn, where a run has
+more than one lane."""
+
 FAILED_FILE = "MESHBUS_TEST_FAILED"
 """Variable with the path of a file that gets the names of failed tests, a line each."""
 
@@ -51,6 +65,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--full", action="store_true", help="also the long matrices that `make test` leaves out"
     )
 
+    parser.addoption(
+        "--lane", choices=("paced", "others"), help="only the tests of one lane of a whole run"
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: judges a time; runs while no other test does")
@@ -61,12 +79,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Groups and sorts the tests; leaves out the long ones without --full."""
+    """Groups and sorts the tests; leaves out the long ones without --full, and other lanes'."""
     if not config.getoption("full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        if left_out:
-            config.hook.pytest_deselected(items=left_out)
-            items[:] = [item for item in items if not item.get_closest_marker("full")]
+        _leave_out(config, items, lambda item: item.get_closest_marker("full") is not None)
+    if lane := config.getoption("lane"):
+        _leave_out(config, items, lambda item: _is_paced(item) != (lane == "paced"))
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(_group_of(item), []).append(item)
@@ -76,6 +93,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [
         item for name in sorted(groups, key=lambda n: _place(n, groups[n])) for item in groups[name]
     ]
+
+
+def _leave_out(
+    config: pytest.Config, items: list[pytest.Item], is_out: Callable[[pytest.Item], bool]
+) -> None:
+    left_out = [item for item in items if is_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_paced(item: pytest.Item) -> bool:
+    """Tests that run alone come last, after those of all lanes."""
+    place = item.path.relative_to(_ROOT)
+    is_named = any(place.is_relative_to(each) for each in PACED)
+    return is_named and not item.get_closest_marker(_ALONE)
 
 
 def _group_of(item: pytest.Item) -> str:
@@ -142,13 +175,17 @@ def _build_images_once() -> None:
 @contextlib.contextmanager
 def _turn(item: pytest.Item) -> Iterator[None]:
     """Holds the run's lock: shared, or exclusively for a test that runs alone."""
-    worker = getattr(item.config, "workerinput", None)
-    if worker is None:
+    named, worker = os.environ.get(TURNS_FILE), getattr(item.config, "workerinput", None)
+    if named:
+        file = Path(named)
+    elif worker is not None:
+        base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        file = base.parent / f"turn-{worker['testrunuid']}.lock"
+    else:
         yield
         return
-    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     mode = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
-    with (base.parent / f"turn-{worker['testrunuid']}.lock").open("w") as lock:
+    with file.open("w") as lock:
         fcntl.flock(lock, mode)
         yield
 
