@@ -32,7 +32,7 @@ __all__ = ["ROOT", "SERVICES", "Stack"]
 
 _REFUSAL = re.compile(r'"\w+/nkey:(?P<key>U\w+)" - (?P<what>\w+ Violation - .*)')
 
-_LATE_ANSWER = 'Publish Violation - Subject "_INBOX_'
+_LATE_ANSWER = ('Publish Violation - Subject "_INBOX_', 'Publish Violation - Subject "_R_.')
 
 
 class Stack(Installation):
