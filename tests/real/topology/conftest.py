@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright, expect
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.topology.cluster.objects import Key
@@ -51,7 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium; its sandbox cannot be set up by root."""
     # On a busy machine a browser takes its time; who waits for an event does not mind.
     expect.set_options(timeout=60_000)
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments = ["--process-per-site", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=packages.program("chromium"), args=arguments
@@ -60,17 +63,31 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """An empty tab; the test fails on any error that its page reports."""
+@pytest.fixture(scope="session")
+async def tabs(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """One profile for all tabs. A tab with an empty page of the same site stays open, and others
+    share its process: to start one for each was half of what the browser took."""
     context = await browser.new_context(viewport={"width": 1280, "height": 800})
-    page = await context.new_page()
+    async with TestServer(web.Application(), host=loopback.HOST) as empty:
+        await (await context.new_page()).goto(str(empty.make_url("/")))
+        yield context
+    await context.close()
+
+
+@pytest.fixture
+async def page(tabs: BrowserContext) -> AsyncIterator[Page]:
+    """An empty tab, of a browser that remembers nothing of the test before; the test fails on any
+    error that its page reports."""
+    page = await tabs.new_page()
     page.set_default_timeout(60_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if is_ours(message) else None)
     yield page
-    await context.close()
+    with contextlib.suppress(Error):  # It may show no page of ours.
+        await page.evaluate("() => localStorage.clear()")
+    await page.close()
+    await tabs.clear_cookies()
     assert problems == []
 
 
