@@ -12,6 +12,9 @@ import pytest
 from services.chassis.bus.intents import AppliedObject, key_of, unpacked
 from services.chassis.bus.records import Bucket
 from services.chassis.messages import Phase
+from services.lifecycle.rollouts.records import rollout_key
+from tests.testbed import loopback
+from tests.testbed.backends import Backends
 from tests.testbed.bodies import config_map, namespace, options
 from tests.testbed.clusters import Cluster
 from tests.testbed.fleets import (
@@ -25,6 +28,7 @@ from tests.testbed.fleets import (
     revisions,
     tags,
 )
+from tests.testbed.perfrigs import smp
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.rollouts import NEW, WITHIN_S, Place, rolling
 from tests.testbed.stored import admin_bus, stored_events
@@ -43,7 +47,7 @@ async def test_a_fleet_moves_in_waves(place: Place) -> None:
     before = {c.name: restarts(c, TAGGED) for c in place.clusters}
     rollout = await place.rollout()
     told = await place.over(rollout)
-    assert told["state"] == "done", told
+    assert told["state"] == "done", told["reason"]
     assert [len(wave) for wave in told["waves"]] == [1, len(place.clusters) - 1]
     for cluster in place.clusters:
         assert revisions(cluster) == {NEW: ISTIO_VERSION}
@@ -280,3 +284,39 @@ async def intent(
     async with admin_bus(place.stack) as bus:
         entry = await Bucket(bus, "intents").get(key)
     return unpacked(entry.value) if entry is not None else None
+
+
+_OBJECTIVE = {"errorRatio": 0.5, "rateRatio": 0.0}
+"""That no busy machine breaks."""
+
+
+async def test_load_tests_before_and_after_are_a_gate(place: Place) -> None:
+    place.stack.add("perf")
+    place.stack.wait_ready("perf")
+    with Backends() as backends:
+        shop = backends.add("shop")
+        url = f"http://{loopback.HOST}:{shop.port}/"
+        test = smp(url, rps=20, duration="1s", connections=1, objective=_OBJECTIVE)
+        gate = {"windowSeconds": 5, "performance": {"test": test, "runs": 1}}
+        written = config_map("tried", namespace=PLAIN)
+        first = await place.rollout_of(written, waves=[{}], gate=gate)
+        told = await place.over(first)
+        assert told["state"] == "done", told["reason"]
+        events = await stored_events(place.stack, first)
+        compared = [event.cluster for event in events if event.summary.startswith("Load tests: ")]
+        assert sorted(compared) == sorted(cluster.token for cluster in place.clusters)
+
+        second = await place.rollout(revision="sixth", waves=[{}], gate=gate)
+        await place.until(second, stage="canary")
+        shop.fails_every = 1
+        told = await place.over(second)
+    assert told["reason"]["code"] == "MB-4016"
+    assert "objective does not hold any more" in told["reason"]["summary"]
+    assert {one["state"] for one in told["clusters"]} == {"rolled back"}
+    assert all("sixth" not in revisions(cluster) for cluster in place.clusters)
+    # A test may hold what others must not read.
+    async with admin_bus(place.stack) as bus:
+        entry = await Bucket(bus, "rollouts").get(rollout_key(second))
+    assert entry is not None
+    assert b"performance" in entry.value
+    assert url.encode() not in entry.value
