@@ -40,8 +40,9 @@ from services.gateway.streaming.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
 _BURST = 100
-_GROUP = 64
-"""With more events waiting than a burst has, so many are written to a client for each mark."""
+_GROUP = 32
+"""With more events waiting than a burst has, so many are written to a client for each mark, and the
+next ones while it is stored."""
 # How long a write may go on when its call has to end.
 _LAST_WRITE_S = 1.0
 
@@ -160,16 +161,24 @@ class Events:
         """
         client = await self._join()
         unmarked: Item | None = None
+        marking: asyncio.Task[None] | None = None
         try:
             await joined()
             while True:
                 # More than one only of a burst: then a mark for each would hold all others up.
-                for _ in range(_GROUP if client.waiting > _BURST else 1):
+                is_burst = client.waiting > _BURST
+                for _ in range(_GROUP if is_burst else 1):
                     item = await client.take()
                     await client.give(write, item)
                     unmarked = item
                     self.metrics.count(metrics.EVENTS_DELIVERED)
-                await self._mark(unmarked)
+                if marking is not None:
+                    await asyncio.shield(marking)
+                    marking = None
+                if is_burst:
+                    marking = self.background.start("mark-group", self._mark(unmarked))
+                else:
+                    await self._mark(unmarked)
                 unmarked = None
                 self._forget_delivered()
         except asyncio.CancelledError:

@@ -4,8 +4,8 @@ The mark is the sequence, in the stream EVT, up to which every event that an ide
 written to at least one of its clients, of any replica. Each identity has a mark of its own, so that
 no stranger's stream uses up its events. It is shared through the bucket `delivery`, where it only
 grows. A client's next event waits until the mark of its last one is stored, so a gateway that dies
-repeats one event at most; in a burst there is a mark for each group of events, and it repeats one
-group at most.
+repeats one event at most; in a burst there is a mark for each group of events, and it repeats two
+groups at most.
 """
 
 from __future__ import annotations
