@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+import pytest
 
 from tests.testbed.bodies import options
 from tests.testbed.callers import Caller
 from tests.testbed.meshery import Meshery
 from tests.testbed.realclusters import RealCluster
-from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.recipe import ISTIO_VERSION, STAND_IN_IMAGE
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
 
 _NEXT, _DEFAULT = "rolled", "default"
 _STATUS = "sidecar.istio.io/status"
 _WITHIN_S = 300.0
+_PORT = 9080
+
+
+@pytest.fixture
+def outside(mesh: RealCluster) -> Iterator[Caller]:
+    """It has no sidecar: nobody moves it, and it goes on asking."""
+    caller = Caller(mesh, namespace="default", name="outside")
+    caller.start()
+    caller.wait_ready()
+    yield caller
+    mesh.kubectl("delete", "deployment,serviceaccount", "outside", "--namespace=default")
 
 
 async def test_sidecars_and_gateway_move_and_come_back(
-    stack: Stack, meshery: Meshery, mesh: RealCluster, injected: str, caller: Caller
+    stack: Stack,
+    meshery: Meshery,
+    mesh: RealCluster,
+    injected: str,
+    caller: Caller,
+    outside: Caller,
 ) -> None:
     assert _revisions(mesh, injected) == {_DEFAULT}
+    await asyncio.to_thread(_served, mesh, injected)
     spec = {"version": ISTIO_VERSION, "gate": {"proxiesInSync": 1.0, "windowSeconds": 5}}
     rolling = {"apiVersion": "meshbus.io/v1", "kind": "RolloutOptions"}
     body = json.dumps({**rolling, "spec": {**spec, "soakSeconds": 3600}})
@@ -41,12 +63,14 @@ async def test_sidecars_and_gateway_move_and_come_back(
         return told
 
     # The gate has held by the proxies' own word: all are in sync with the new control plane.
-    await stands(stage="soak")
+    async with _asking(outside, injected, on="the way there"):
+        await stands(stage="soak")
     assert _revisions(mesh, injected) == {_NEXT}
     assert _of_gateway(mesh) == {_NEXT}
 
-    await _asked(stack, "rolloutabort", rollout)
-    told = await stands(stage="over")
+    async with _asking(outside, injected, on="the way back"):
+        await _asked(stack, "rolloutabort", rollout)
+        told = await stands(stage="over")
     assert [one["state"] for one in told["clusters"]] == ["rolled back"]
     await eventually(
         lambda: _revisions(mesh, injected) | _of_gateway(mesh) == {_DEFAULT},
@@ -58,6 +82,58 @@ async def test_sidecars_and_gateway_move_and_come_back(
     again = await meshery.run("istio", version=ISTIO_VERSION)
     assert not again.failed, again.event
     assert " 0 pruned" in again.event.details
+
+
+def _served(mesh: RealCluster, namespace: str) -> None:
+    """A service of two pods."""
+    labels = {"app": "echo"}
+    told = {"STAND_IN": "serve", "NAME": "echo", "PORTS": str(_PORT)}
+    container = {
+        "name": "echo",
+        "image": STAND_IN_IMAGE,
+        "env": [{"name": name, "value": value} for name, value in told.items()],
+    }
+    place = {"name": "echo", "namespace": namespace}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    ports = [{"name": "http", "port": _PORT}]
+    items = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place, "spec": spec},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": place,
+            "spec": {"selector": labels, "ports": ports},
+        },
+    ]
+    listing = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    mesh.kubectl("apply", "--filename=-", stdin=listing)
+    status = ("rollout", "status", "deployment/echo", f"--namespace={namespace}")
+    mesh.kubectl(*status, "--timeout=120s", timeout_s=130.0)
+
+
+@asynccontextmanager
+async def _asking(caller: Caller, namespace: str, *, on: str) -> AsyncIterator[None]:
+    """Sends twenty requests a second for the block, each once, and tells what came of them."""
+    is_over, counted = asyncio.Event(), Counter[str]()
+    url = f"http://echo.{namespace}.svc.cluster.local:{_PORT}/"
+
+    async def ask() -> None:
+        while not is_over.is_set():
+            answers = await asyncio.to_thread(
+                caller.get, url, count=100, every_s=0.05, timeout_s=5.0
+            )
+            counted.update(answers.counts)
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asking
+    good = sum(count for name, count in counted.items() if name.startswith("200 "))
+    print(f"on {on}: {good} of {counted.total()} requests answered: {dict(counted)}")
+    assert good > 0.95 * counted.total(), counted
 
 
 async def _asked(stack: Stack, verb: str, rollout: str) -> dict[str, Any]:
