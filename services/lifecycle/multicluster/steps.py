@@ -230,6 +230,12 @@ class _Joining(Stepping):
     async def _trust(self) -> None:
         """Gives istiod an intermediate of the mesh's root, unless it has one that will do."""
         await self._namespace()
+        self._note(
+            meshID=self.request.options.mesh_id,
+            clusterName=self._own.called,
+            network=self._own.network or "",
+            trustDomain=self.request.options.trust_domain,
+        )
         if self._own.is_remote:
             return
         secret = await self._secret(SECRET)
