@@ -182,7 +182,9 @@ def _bucket(
     Of one that `is_followed` the keys of new values are told under `live.kv.`, and the values only
     where it `tells_values`.
     """
-    told = {"src": f"$KV.{name}.>", "dest": f"live.kv.{name}.>", "headers_only": not tells_values}
+    # NATS leaves out of its answer what is false, and it would look like a change each time.
+    keys_only = {} if tells_values else {"headers_only": True}
+    told = {"src": f"$KV.{name}.>", "dest": f"live.kv.{name}.>", **keys_only}
     return Stream(
         f"KV_{name}",
         {
