@@ -79,6 +79,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     """One thread for each connection; all have ended when it is closed."""
 
     daemon_threads = False
+    # A socket with a path refuses whom it has no room for; an API server dials many times at once.
+    request_queue_size = 128
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
