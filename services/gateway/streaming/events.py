@@ -147,6 +147,8 @@ class Events:
     _undelivered: deque[Item] = field(default_factory=deque)
     """Read by this process, and got by no client yet."""
     _reader: asyncio.Task[None] | None = None
+    _last_mark: asyncio.Task[None] | None = None
+    """Of what a client had got that left: whoever comes next begins behind it."""
     _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closed: MeshbusError | None = None
 
@@ -189,8 +191,8 @@ class Events:
             raise client.ending from None
         finally:
             if unmarked is not None:
-                # It left within a group, and has what was written to it.
-                self.background.start("mark-written", self._mark(unmarked))
+                # It left within a group, or before its mark was stored, and has what was written.
+                self._last_mark = self.background.start("mark-written", self._mark(unmarked))
             self._leave(client)
 
     async def _mark(self, item: Item | None) -> None:
@@ -244,6 +246,8 @@ class Events:
 
     async def _start_reader(self, *, stayed: bool = False) -> None:
         """`stayed`: its clients were there all the time, so nothing is old to them."""
+        if self._last_mark is not None:
+            await asyncio.wait([self._last_mark])
         floor = await self.marks.recall()
         begins = None if stayed else await self.absences.end(was_ever=self.marks.is_known)
         self._undelivered.clear()
