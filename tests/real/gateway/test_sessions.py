@@ -55,8 +55,9 @@ async def test_an_smi_result_arrives_whoever_stores_it(fresh: Rig, stores_result
             assert session.dropped == []
             assert session.kept[1].details == f"Result-Id: {RESULT['id']}"
         else:
-            # The server has closed the stream; what was written does not come again.
-            assert session.dropped == ["Smi conformance test completed successfully"]
+            # The server has closed the stream. What was written does not come again, but for a
+            # write that the end of its call cut off: nobody can tell whether that arrived.
+            assert set(session.dropped) == {"Smi conformance test completed successfully"}
             assert len(session.kept) == 2
             assert session.streams == 2
 

@@ -280,7 +280,7 @@ async def test_a_gate_whose_worker_dies_is_taken_over(
     operation = await meshery.apply("performance-gate", body=body)
     await meshery.until(lambda: _is_measuring_the_change(meshery, operation), within_s=60.0)
     assert ingress.stored_route() != before
-    keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops")).split()
+    keys = (await asyncio.to_thread(stack.nats_cli, "kv", "ls", "ops", user="admin")).split()
     [key] = [key for key in keys if key.startswith(f"{operation}.")]
     record = await asyncio.to_thread(stack.nats_cli, "kv", "get", "ops", key, "--raw")
     stack.processes[json.loads(record)["worker"]].kill()

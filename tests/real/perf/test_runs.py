@@ -189,7 +189,7 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
         answer = await trio.ask("results", run=run, format=form)
         assert answer[form]
         texts.append(str(answer[form]))
-    keys = (await asyncio.to_thread(trio.stack.nats_cli, "kv", "ls", "perf")).split()
+    keys = (await asyncio.to_thread(trio.stack.nats_cli, "kv", "ls", "perf", user="admin")).split()
     kept = [key for key in keys if run in key]
     assert len(kept) == 2  # the run and its step
     for key in kept:
@@ -199,6 +199,7 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
     cli = await asyncio.to_thread(
         trio.stack.nats_cli,
         *("object", "get", "perf", f"results/{run}.json", "--force", "--output=/dev/stdout"),
+        user="admin",
     )
     assert '"DurationHistogram"' in cli
     for page in (f"runs/{run}", f"runs/{run}.png", f"runs/{run}.json", f"runs/{run}.hdr", "runs"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.bus.streams import call_api
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
 
@@ -177,6 +178,8 @@ async def test_idle_reader_goes_on_over_a_kill_of_the_server(
 
 
 async def test_reader_that_left_leaves_no_subscription(bus: Bus, name: str) -> None:
+    # The first request makes the client's one subscription for answers.
+    await call_api(bus.client, "STREAM.NAMES", {})
     before = len(bus.client._subs)
     async with _reading(bus, f"evt.perf.{name}.>") as reading:
         await _publish(bus, name, range(1))
