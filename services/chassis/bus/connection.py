@@ -30,6 +30,7 @@ _CONNECT_TIMEOUT_S = 2
 # nats-py annotates whole seconds and takes fractions.
 _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
+_STORED, _STATUS = "Nats-Sequence", "Status"
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,19 @@ class _Client(Client):
                 "the server does not speak TLS, and MESHBUS_NATS_CA asks for it"
             )
         await super()._process_info(info, initial_connection)
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        """The headers of a message, whatever its sender has written there: NATS passes on any
+        bytes, and what nats-py cannot read would end its reader, and so the connection."""
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            found = self._parse_header_lines(bytes(headers))
+        if found and _STORED in found:
+            # Of a message of a stream the server writes this last. A status is its sender's, who
+            # would pass for the server.
+            found.pop(_STATUS, None)
+        return found
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():

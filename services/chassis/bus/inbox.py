@@ -71,7 +71,7 @@ class PullInbox:
                 if self._asked + self._arrived.qsize() <= self.batch // 2:
                     await self._request(waits=waits)
                 message = await self._within_silence()
-                status = (message.headers or {}).get("Status") if message else None
+                status = _status(message) if message else None
                 if message is not None and status == _EXPIRED:
                     self._asked -= _unserved(message, self._asked)
                 elif status == _HEARTBEAT:
@@ -119,7 +119,7 @@ class PullInbox:
             return None
 
     async def _take(self, message: Msg) -> None:
-        if (message.headers or {}).get("Status") is not None:
+        if _status(message) is not None:
             self._arrived.put_nowait(message)
         elif not message.reply.startswith(_ACKNOWLEDGED_AT):
             return  # not from a stream: everybody who knows the inbox can write to it
@@ -143,6 +143,13 @@ class PullInbox:
                     message = self._arrived.get_nowait()
                     if message is not None and message.reply.startswith(_ACKNOWLEDGED_AT):
                         await self.hand_back(message)
+
+
+def _status(message: Msg) -> str | None:
+    """What the server says instead of a message; of a message this header is its sender's."""
+    if message.reply.startswith(_ACKNOWLEDGED_AT):
+        return None
+    return (message.headers or {}).get("Status")
 
 
 def _unserved(expired: Msg, asked: int) -> int:

@@ -18,6 +18,18 @@ from services.chassis.bus.streams import call_api
 WITHIN = timedelta(seconds=20)
 _STOP_WITHIN_S = 10.0
 
+HOSTILE = (
+    b"NATS/1.0\r\nStatus: 500\r\n\r\n",
+    b"NATS/1.0\r\nStatus: 204\r\nNats-Num-Pending: 9\r\n\r\n",
+    b"NATS/1.0 503 No Responders\r\n\r\n",
+    b"NATS/1.0 404 \xff\r\n\r\n",
+    b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    b"NATS/1.0\r\nNats-Sequence: 999999\r\nNats-Subject: evt.lifecycle.c.o\r\n\r\n",
+    b"NATS/1.0",
+    b"XX",
+)
+"""Headers that pass for the server's word, or that cannot be read: NATS takes and gives any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -94,6 +106,16 @@ class Queue:
             self.bus.client, f"STREAM.INFO.{stream}", {"subjects_filter": subject}
         )
         return (answer.get("state") or {}).get("subjects") or {}
+
+
+async def publish_raw(
+    bus: Bus, subject: str, headers: bytes, body: bytes = b"{}", *, reply: str = ""
+) -> None:
+    """Publishes headers byte by byte, as a client of somebody's own may."""
+    address = f"{subject} {reply}" if reply else subject
+    line = f"HPUB {address} {len(headers)} {len(headers) + len(body)}\r\n"
+    await bus.client._send_command(line.encode() + headers + body + b"\r\n")
+    await bus.client.flush()
 
 
 @dataclass(slots=True)

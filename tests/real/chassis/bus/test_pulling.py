@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from services.chassis.bus import subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import ORIGIN, REASON, DeadLetters
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, Retry
 from services.chassis.errors import BusUnavailable, InvalidMessage
-from tests.real.chassis.bus.queues import Gate, Hands, Queue, running
+from tests.real.chassis.bus.queues import HOSTILE, Gate, Hands, Queue, publish_raw, running
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
@@ -330,6 +332,20 @@ async def test_nothing_is_stuck_when_workers_come_and_go(queue: Queue) -> None:
         # A message that a leaving worker dropped would come only after the ack wait of 30 s.
         await eventually(lambda: _is_empty(queue), what="all messages to be ended", within_s=60.0)
     assert sorted(handled) == sorted(queue.subject(f"c{number}") for number in range(600))
+
+
+@pytest.mark.parametrize("headers", HOSTILE)
+async def test_a_message_counts_as_one_whatever_its_headers_say(
+    queue: Queue, bus: Bus, headers: bytes
+) -> None:
+    hands = Hands()
+    async with running(queue.worker(hands)):
+        await publish_raw(bus, queue.subject("c1"), headers, b"hello")
+
+        delivery = await hands.next()
+
+        assert (delivery.message.data, delivery.attempt) == (b"hello", 1)
+        await eventually(lambda: _is_empty(queue), what="the message to be ended")
 
 
 async def test_stranger_in_the_inbox_is_ignored(queue: Queue, bus: Bus) -> None:

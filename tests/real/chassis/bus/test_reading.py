@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import pytest
+
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
 from services.chassis.bus.streams import call_api
+from tests.real.chassis.bus.queues import HOSTILE, publish_raw
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
 
@@ -91,6 +94,22 @@ async def test_a_message_of_any_size_is_read(bus: Bus, name: str) -> None:
         await reading.reaches(12)
 
     assert [message.body for message in reading.messages] == bodies
+
+
+@pytest.mark.parametrize("headers", HOSTILE)
+async def test_no_header_of_a_sender_stops_a_reader(bus: Bus, name: str, headers: bytes) -> None:
+    """One that listens all the while, and one that finds the message there."""
+    async with _reading(bus, f"evt.perf.{name}.>") as one:
+        [first] = await _publish(bus, name, range(1))
+        await publish_raw(bus, f"evt.perf.{name}.op", headers, b"1")
+        await _publish(bus, name, range(2, 3))
+        await one.reaches(3)
+    async with _reading(bus, f"evt.perf.{name}.>") as other:
+        await other.reaches(3)
+
+    assert one.bodies == other.bodies == [0, 1, 2]
+    assert [message.sequence for message in other.messages] == [first, first + 1, first + 2]
+    assert {message.subject for message in other.messages} == {f"evt.perf.{name}.op"}
 
 
 async def test_a_stream_that_tells_nothing_is_read_as_well(bus: Bus, name: str) -> None:
