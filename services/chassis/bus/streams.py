@@ -196,7 +196,8 @@ def _bucket(
             "max_msgs_per_subject": 1,
             "max_bytes": most_bytes,
             "max_age": _ns(ttl) if ttl else 0,
-            "allow_rollup_hdrs": True,
+            # By a header of its own message whoever may write one key could delete all others.
+            "allow_rollup_hdrs": False,
             "deny_delete": True,
             "allow_direct": True,
             "allow_msg_ttl": True,

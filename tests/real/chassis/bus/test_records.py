@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import nats.js.errors
 import pytest
 
 from services.chassis.bus import records
@@ -14,6 +15,7 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.errors import BusUnavailable
 from services.chassis.messages import ClusterRecord
+from tests.real.chassis.bus.queues import HOSTILE, publish_raw
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
@@ -97,6 +99,33 @@ async def test_delete_needs_the_newest_revision(bucket: Bucket, name: str) -> No
         await bucket.delete(name, revision=first)
 
     assert await bucket.get(name) is not None
+
+
+async def test_whoever_writes_one_key_deletes_no_other(bucket: Bucket, name: str) -> None:
+    await bucket.put(f"{name}.kept", b"1")
+
+    with pytest.raises(nats.js.errors.APIError, match="rollup"):
+        await bucket.bus.client.jetstream().publish(
+            f"$KV.{bucket.name}.{name}.own", b"2", headers={"Nats-Rollup": "all"}
+        )
+
+    assert await bucket.get(f"{name}.kept") is not None
+
+
+@pytest.mark.parametrize("headers", HOSTILE)
+async def test_a_value_is_read_whatever_its_headers_say(
+    bucket: Bucket, name: str, headers: bytes
+) -> None:
+    client = bucket.bus.client
+    inbox = client.new_inbox()
+    stored = await client.subscribe(inbox)
+    await publish_raw(bucket.bus, f"$KV.{bucket.name}.{name}", headers, b"", reply=inbox)
+    await stored.next_msg(timeout=20)
+
+    entry = await bucket.get(name)
+
+    assert entry is not None
+    assert entry.value == b""
 
 
 async def test_keys_lists_dotted_names(bus: Bus, name: str) -> None:
