@@ -11,9 +11,10 @@ that it was meant for, as a command's is; one that a person sent in clear is sea
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import nats.errors
 import nats.js.errors
@@ -77,9 +78,13 @@ class DeadLetters:
         await self.publisher.raw(subjects.dead_letter(service), body, headers, within=_WITHIN)
         log.warning("message_buried", subject=letter.subject, code=code)
 
-    async def kept(self, sequence: int) -> DeadLetter:
+    async def kept(self, sequence: int, *, service: str) -> DeadLetter:
         """The letter of that place in DLQ, with the subject that it came from; raises
-        `RetryRefused` when there is none."""
+        `RetryRefused` when there is none among those of `service`.
+
+        Where it came from is what its writer says. Another service writes under its own name only,
+        and what it says of a command to `service` is nobody's word.
+        """
         context = self.publisher.bus.client.jetstream()
         try:
             stored = await context.get_msg("DLQ", sequence)
@@ -87,7 +92,9 @@ class DeadLetters:
             raise RetryRefused(f"there is no dead letter {sequence}") from None
         except (nats.errors.Error, TimeoutError) as error:
             raise BusUnavailable("the stream DLQ cannot be read") from error
-        headers = dict(stored.headers or {})
+        if stored.subject != subjects.dead_letter(service):
+            raise RetryRefused(f"dead letter {sequence} is none of {service}'s operations")
+        headers = _told(stored.headers)
         return DeadLetter(headers.get(ORIGIN, "").partition(" ")[0], headers, stored.data or b"")
 
     async def put_back(self, letter: DeadLetter, command: Command, *, sequence: int) -> None:
@@ -132,7 +139,7 @@ class Mover:
             stored = await context.get_msg("CMD", sequence)
         except nats.js.errors.NotFoundError:
             return
-        letter = DeadLetter(stored.subject or "", dict(stored.headers or {}), stored.data or b"")
+        letter = DeadLetter(stored.subject or "", _told(stored.headers), stored.data or b"")
         error = AttemptsExhausted(
             f"{advisory.get('deliveries', 'all')} attempts at the command failed"
         )
@@ -141,6 +148,12 @@ class Mover:
         )
         await self.fail(letter, error)
         await context.delete_msg("CMD", sequence)
+
+
+def _told(headers: Mapping[str, Any] | None) -> dict[str, str]:
+    """Headers as they can be sent again. nats-py reads those of such a message as a mail's: values
+    may be no text then, or have several lines."""
+    return {key: " ".join(str(value).split()) for key, value in (headers or {}).items()}
 
 
 def _sealed(letter: DeadLetter, *, keys: Keys, service: str) -> tuple[bytes, dict[str, str]]:

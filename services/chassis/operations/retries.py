@@ -38,7 +38,7 @@ class Retries:
     async def retry(self, sequence: int) -> Command:
         """Puts the letter of that place in DLQ back; raises `RetryRefused`, `DeadlineExpired`, or
         `ClusterBusy` when another operation has its slot by now."""
-        letter = await self.letters.kept(sequence)
+        letter = await self.letters.kept(sequence, service=self.service)
         command = self._command(letter, sequence)
         async with self._reopened(command):
             await self.letters.put_back(letter, command, sequence=sequence)

@@ -14,8 +14,8 @@ from services.chassis.bus.deadletters import ORIGIN, REASON, DeadLetter, DeadLet
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Abandon, Delivery, PullWorker, Retry
 from services.chassis.bus.streams import call_api
-from services.chassis.errors import AttemptsExhausted, MeshbusError
-from tests.real.chassis.bus.queues import WITHIN, Hands, Queue, running
+from services.chassis.errors import AttemptsExhausted, MeshbusError, RetryRefused
+from tests.real.chassis.bus.queues import WITHIN, Hands, Queue, publish_raw, running
 from tests.testbed.waiting import eventually
 
 _AT_ONCE = timedelta(milliseconds=10)
@@ -108,6 +108,33 @@ async def test_command_that_kills_its_workers_is_moved_once(
 
     assert await queue.buried() == 1
     assert len(exhausted.letters) == 1
+
+
+async def test_command_with_unreadable_headers_is_moved(
+    queue: Queue, exhausted: _Exhausted
+) -> None:
+    headers = b"NATS/1.0\r\nContent-Encoding: \xff\r\nX: a\r\n Meshbus-Origin: b\r\n\r\n"
+    async with running(queue.worker(Hands(_fail))):
+        await publish_raw(queue.bus, queue.subject("c1"), headers)
+        await eventually(lambda: exhausted.letters, what="the command to be moved")
+        await eventually(lambda: _is_empty(queue), what="its slot to be free")
+
+    assert await queue.buried() == 1
+    assert len(exhausted.letters) == 1
+
+
+async def test_a_letter_counts_for_the_service_whose_name_it_is_under(queue: Queue) -> None:
+    """Each may bury under its own name, and say there of what it likes where it came from."""
+    letters = DeadLetters(Publisher(queue.bus))
+    origin = {ORIGIN: "cmd.lifecycle.c1.apply.op-1 1"}
+    forged = await queue.bus.client.jetstream().publish("dlq.perf", b"{}", headers=origin)
+    own = await queue.bus.client.jetstream().publish("dlq.lifecycle", b"{}", headers=origin)
+
+    with pytest.raises(RetryRefused, match="none of lifecycle's"):
+        await letters.kept(forged.seq, service="lifecycle")
+
+    letter = await letters.kept(own.seq, service="lifecycle")
+    assert letter.subject == "cmd.lifecycle.c1.apply.op-1"
 
 
 async def test_slot_takes_the_next_command(queue: Queue, exhausted: _Exhausted) -> None:
