@@ -13,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from services.chassis.bus.records import Bucket
+from services.chassis.bus.streams import OPERATING
 from services.chassis.errors import UnknownOperation
 from services.chassis.messages import AdvertisedOperation, ServiceCatalog
 from services.chassis.reading.jsons import read_json
@@ -105,13 +106,19 @@ class Catalogs:
         return self._loaded is None or self.clock() - self._loaded >= _RELOAD_PERIOD_S
 
     def _index(self) -> None:
+        """Of several services that offer one operation the first of `OPERATING` has it: none draws
+        to itself what is sent to one whose key can do more."""
         offers: dict[str, Offer] = {}
-        for service in sorted(self._catalogs):
+        for service in sorted(self._catalogs, key=_rank):
             for operation in self._catalogs[service].operations:
                 first = offers.setdefault(operation.name, Offer(service, operation))
                 if first.service != service:
                     log.warning("operation_offered_twice", operation=operation.name, by=service)
         self._offers = offers
+
+
+def _rank(service: str) -> tuple[int, str]:
+    return OPERATING.index(service) if service in OPERATING else len(OPERATING), service
 
 
 def _decoded(service: str, value: bytes) -> ServiceCatalog | None:

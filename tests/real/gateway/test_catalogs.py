@@ -73,3 +73,18 @@ async def test_whoever_misspells_an_operation_is_told_those_that_he_may_send(bus
     assert "internal" not in refused.value.summary
     await bucket.delete("some")
     await bucket.delete("other")
+
+
+async def test_nobody_draws_to_itself_what_another_service_is_sent(bus: Bus) -> None:
+    """A key that may advertise must not be worth the bodies of everybody's requests."""
+    bucket = Bucket(bus, "catalog")
+    await bucket.put("translator", catalog("translator", "custom"))
+    await bucket.put("perf", catalog("perf", "custom"))
+    catalogs = Catalogs(bucket, time.monotonic)
+    await catalogs.load()
+    assert (await catalogs.find("custom")).service == "translator"
+    catalogs.changed("translator", catalog("translator", "istio"))
+    catalogs.changed("lifecycle", catalog("lifecycle", "istio"))
+    assert (await catalogs.find("istio")).service == "lifecycle"
+    await bucket.delete("translator")
+    await bucket.delete("perf")
