@@ -13,7 +13,7 @@ import pytest
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.errors import BusUnavailable
 from services.chassis.settings import ChassisSettings
-from tests.real.chassis.bus.queues import Hands, Queue, running
+from tests.real.chassis.bus.queues import HOSTILE, Hands, Queue, publish_raw, running
 from tests.testbed import loopback
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
@@ -245,3 +245,17 @@ async def test_a_connection_that_the_server_ended_for_good_is_told(own_server: N
         async with asyncio.timeout(60):
             await bus.lost.wait()
         assert bus.client.is_closed
+
+
+@pytest.mark.parametrize("headers", HOSTILE)
+async def test_no_header_of_a_sender_ends_what_a_connection_hears(
+    bus: Bus, name: str, headers: bytes
+) -> None:
+    subscription = await bus.client.subscribe(f"mesh.{name}.asked")
+
+    await publish_raw(bus, f"mesh.{name}.asked", headers, b"hostile")
+    await bus.client.publish(f"mesh.{name}.asked", b"next")
+
+    assert (await subscription.next_msg(timeout=20)).data == b"hostile"
+    assert (await subscription.next_msg(timeout=20)).data == b"next"
+    assert await bus.rtt_s() > 0
