@@ -611,7 +611,8 @@ _HEADERS = {
     },
     envelopes.MESSAGE_ID: {
         "type": "string",
-        "description": "The same in each try of one message: NATS drops the copies.",
+        "description": "The same in each try of one message: NATS drops the copies. Services put "
+        "a code behind it that only their own key makes.",
     },
     envelopes.OPERATION: {"type": "string"},
     envelopes.KIND: {"type": "string"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ _CONNECT_TIMEOUT_S = 2
 # nats-py annotates whole seconds and takes fractions.
 _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
+_MAC_DIGITS = 24
 _STORED, _STATUS = "Nats-Sequence", "Status"
 
 log = structlog.get_logger(__name__)
@@ -97,6 +99,8 @@ class Bus:
     name: str
     keys: Keys = field(default_factory=Keys)
     """What this process seals with and opens with; a person's connection has none."""
+    secret: bytes = field(default=b"", repr=False)
+    """What only the processes of this user know: its seed. Without one ids can be guessed."""
     watchdog_period: timedelta = _WATCHDOG_PERIOD
     """How often the watchdog asks, and how long it waits for the answer."""
     is_closing: bool = False
@@ -114,6 +118,16 @@ class Bus:
     @property
     def is_connected(self) -> bool:
         return bool(self.client.is_connected)
+
+    def message_id(self, name: str) -> str:
+        """The `Nats-Msg-Id` of what `name` tells apart: the same from all processes of this user.
+
+        A stream drops what comes under an id that it has seen, whoever sent that. So nobody else
+        may be able to write it down beforehand.
+        """
+        if not self.secret:
+            return name
+        return f"{name}.{hmac.digest(self.secret, name.encode(), 'sha256').hex()[:_MAC_DIGITS]}"
 
     async def rtt_s(self) -> float:
         """Round trip to the server in seconds; raises `BusUnavailable` when it takes too long."""
@@ -174,6 +188,10 @@ def _tls(settings: ChassisSettings) -> ssl.SSLContext | None:
     return context
 
 
+def _seed(settings: ChassisSettings) -> str:
+    return settings.nats_seed.get_secret_value() if settings.nats_seed else ""
+
+
 async def connect(
     settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
 ) -> Bus:
@@ -182,6 +200,7 @@ async def connect(
         client=_Client(),
         name=settings.instance,
         keys=Keys.of(settings),
+        secret=_seed(settings).encode(),
         watchdog_period=watchdog,
     )
 
@@ -201,11 +220,10 @@ async def connect(
             log.error("bus_closed", action="ending the process")
             bus.lost.set()
 
-    seed = settings.nats_seed.get_secret_value() if settings.nats_seed else None
     await bus.client.connect(
         servers=[url.strip() for url in settings.nats_url.split(",")],
         name=f"meshbus-{service}-{settings.instance}",
-        nkeys_seed_str=seed,
+        nkeys_seed_str=_seed(settings) or None,
         inbox_prefix=f"_INBOX_{service}".encode(),
         tls=_tls(settings),
         allow_reconnect=True,

@@ -70,7 +70,7 @@ class DeadLetters:
             if not key.startswith("Nats-") and key.isascii()
         }
         headers |= {
-            envelopes.MESSAGE_ID: f"dlq/CMD/{stream_sequence}",
+            envelopes.MESSAGE_ID: self.publisher.bus.message_id(f"dlq/CMD/{stream_sequence}"),
             ORIGIN: f"{letter.subject} {stream_sequence}",
             REASON: f"{code} {reason}"[:200],
             **sealing,

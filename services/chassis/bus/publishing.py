@@ -136,7 +136,9 @@ class Publisher:
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient=service)
         headers |= {
-            envelopes.MESSAGE_ID: f"{service}.{command.operation}.{command.cluster}",
+            envelopes.MESSAGE_ID: self.bus.message_id(
+                f"{service}.{command.operation}.{command.cluster}"
+            ),
             envelopes.OPERATION: command.operation,
             envelopes.KIND: f"{command.verb} {command.kind}",
         }
@@ -181,7 +183,7 @@ class Publisher:
         )
         body, headers = envelopes.encode(event, content_type=envelopes.JSON)
         headers |= {
-            envelopes.MESSAGE_ID: (
+            envelopes.MESSAGE_ID: self.bus.message_id(
                 f"{event.service}.{event.operation}.{event.cluster}"
                 f".{event.attempt}.{event.sequence}"
             ),

@@ -82,7 +82,7 @@ class BusChannels:
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient="perf")
         headers |= {
-            envelopes.MESSAGE_ID: f"perf.{command.run}.{command.token}",
+            envelopes.MESSAGE_ID: self.bus.message_id(f"perf.{command.run}.{command.token}"),
             envelopes.OPERATION: command.run,
             envelopes.KIND: f"shard {command.shard.number}",
         }

@@ -17,6 +17,8 @@ from deploy.nats.accounts import accounts_of
 from deploy.nats.permissions import ACCOUNT, USERS, User, people
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.publishing import Publisher
+from services.chassis.messages import Event, Phase
 from services.chassis.policy import read_policy
 from tests.testbed.stack import Stack
 
@@ -120,6 +122,29 @@ async def test_an_answer_goes_nowhere_that_its_asker_may_not_write(
     assert after[SPARE] == before[SPARE] == {"$KV.spare.a"}
     written = set[str]().union(*after.values())
     assert [target for target in targets if target in written] == []
+
+
+async def test_nobody_takes_the_place_of_anothers_message(stack: Stack) -> None:
+    """A stream drops what has an id that it has seen, whoever sent that."""
+    event = Event(
+        operation="guessed",
+        kind="manifest",
+        cluster="acluster",
+        service="lifecycle",
+        phase=Phase.DONE,
+        summary="done",
+        attempt=1,
+        sequence=1,
+    )
+    name = "lifecycle.guessed.acluster.1.1"
+    async with connected(stack, "perf") as perf, connected(stack, "lifecycle") as lifecycle:
+        for guess in (name, perf.message_id(name)):
+            await perf.client.jetstream().publish(
+                "evt.perf.acluster.guess", b"{}", headers={"Nats-Msg-Id": guess}
+            )
+        assert not (await Publisher(lifecycle).event(event)).duplicate
+        async with connected(stack, "lifecycle") as replica:
+            assert (await Publisher(replica).event(event)).duplicate
 
 
 def test_nobody_but_the_administrator_chooses_where_a_consumer_delivers() -> None:
