@@ -52,13 +52,19 @@ class Export:
 
     @property
     def answers(self) -> str:
-        """How the server treats answers, as the configuration says it. It keeps the way back of
-        what has several until nothing has come for a while."""
+        """How the server treats answers, as the configuration says it. It keeps the way back of an
+        answer until that has come, or too long: whoever asks in vain fills its memory."""
         if self.kind == "stream":
             return ""
-        if self.subject.startswith(_DIRECT) and self.subject.count(".") == _DIRECT.count("."):
-            return ', response_type: stream, response_threshold: "5s"'
-        return ", response_type: stream" if self.subject.startswith(_MANY) else ""
+        if self.subject.startswith(_MANY):
+            return ", response_type: stream"
+        if self.subject.startswith("mesh."):
+            return ""  # a service may take its time
+        is_whole = self.subject.startswith(_DIRECT) and self.subject.count(".") == _DIRECT.count(
+            "."
+        )
+        answers = "response_type: stream, " if is_whole else ""
+        return f', {answers}response_threshold: "{5 if is_whole else 10}s"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
