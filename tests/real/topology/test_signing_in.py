@@ -252,6 +252,20 @@ async def fresh(standing: Guarded) -> AsyncIterator[Guarded]:
         yield Guarded(standing.stack, standing.issuer, client)
 
 
+async def test_strangers_who_guess_tokens_keep_nobody_from_the_issuer(fresh: Guarded) -> None:
+    """From the same address, as behind a proxy; nor do codes that nobody asked for here."""
+    for n in range(12):
+        await fresh.post("/api/session", {"token": f"guess{n}"})
+        async with aiohttp.ClientSession() as stranger:
+            forged = f"{fresh.url}/signin/callback?code=x&state={n}"
+            async with stranger.get(forged, allow_redirects=False) as response:
+                assert response.status == 401
+    assert (await fresh.post("/api/session", {"token": "guess"}))[0] == 503
+    async with fresh.client.get(f"{fresh.url}/signin") as response:
+        assert response.status == 200
+    assert (await fresh.me())["identity"] == "ann"
+
+
 async def test_the_code_flow_gives_an_identity_with_groups(fresh: Guarded) -> None:
     async with fresh.client.get(f"{fresh.url}/signin?back=/operations%3Fq=x") as response:
         assert str(response.url) == f"{fresh.url}/operations?q=x"

@@ -52,7 +52,9 @@ class Sessions:
     carry: Carry
     console_url: str = ""
     issuer: Issuer | None = None
-    _sign_ins: Limit = field(default_factory=lambda: Limit(*_SIGN_INS, time.monotonic))
+    _tokens: Limit = field(default_factory=lambda: Limit(*_SIGN_INS, time.monotonic))
+    _codes: Limit = field(default_factory=lambda: Limit(*_SIGN_INS, time.monotonic))
+    """Apart from tokens: who throws those from behind the same proxy stops nobody at the issuer."""
     _writes: Limit = field(default_factory=lambda: Limit(*_WRITES, time.monotonic))
 
     # --- who it is ------------------------------------------------------------------------------
@@ -74,13 +76,13 @@ class Sessions:
 
     async def begin(self, request: web.Request) -> web.Response:
         """Takes a token that somebody has, once the gateway has said that it holds."""
-        self._require_room(request)
+        self._require_room(self._tokens, request)
         token = (await _posted(request)).get("token")
         if not isinstance(token, str) or not token.strip():
             raise MalformedRequest("there is no token", remedy='send {"token": TEXT}')
         token = token.strip()
         self._require_short(token)
-        with self._counted(request):
+        with self._counted(self._tokens, request):
             told = await self.carry("whoami", {}, f"Bearer {token}")
         response = _json(told)
         self._keep(response, token, lives_s=_TOKEN_LIVES_S)
@@ -107,9 +109,9 @@ class Sessions:
     async def come_back(self, request: web.Request) -> web.Response:
         """From the issuer, with a code for the token."""
         issuer = self._issuer()
-        self._require_room(request)
-        with self._counted(request):
-            attempt = _read_attempt(request.cookies.get(self._attempt_cookie, ""))
+        attempt = _read_attempt(request.cookies.get(self._attempt_cookie, ""))
+        self._require_room(self._codes, request)
+        with self._counted(self._codes, request):
             token, ends = await issuer.token(attempt, dict(request.query))
         self._require_short(token)
         response = web.Response(status=303, headers={"Location": attempt.back})
@@ -194,18 +196,18 @@ class Sessions:
             )
         return self.issuer
 
-    def _require_room(self, request: web.Request) -> None:
+    def _require_room(self, limit: Limit, request: web.Request) -> None:
         """For one more sign-in: those that failed count, so that a team behind one address is not
         kept out by itself."""
-        if not self._sign_ins.has_room(request.remote or ""):
-            raise self._too_often(self._sign_ins, request)
+        if not limit.has_room(request.remote or ""):
+            raise self._too_often(limit, request)
 
     @contextmanager
-    def _counted(self, request: web.Request) -> Iterator[None]:
+    def _counted(self, limit: Limit, request: web.Request) -> Iterator[None]:
         try:
             yield
         except NotAuthenticated:
-            self._sign_ins.count(request.remote or "")
+            limit.count(request.remote or "")
             raise
 
     def _too_often(self, limit: Limit, request: web.Request) -> TooManyTries:
