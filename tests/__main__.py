@@ -11,26 +11,29 @@ lanes beside the workers' have found comes last.
 
 `python -m tests [--full] [--check] [pytest's own arguments]` ends with pytest's summary and status;
 with `--check`, `make check` runs beside the tests, and its first refusal ends them. The
-number of workers is `MESHBUS_TEST_WORKERS`, by default one more than there are cores and at most
-eight: tests wait half of their time, for a rollout or a lease.
+number of workers is `MESHBUS_TEST_WORKERS`, by default two more than there are cores and at most
+eight: tests wait half of their time, for a rollout or a lease. Its last line is the sum of all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.testbed import building, obstacles, packages
 from tests.testbed.recipe import PACKAGES
-from tests.testbed.scheduling import FAILED_FILE, PACED, TURNS_FILE
+from tests.testbed.scheduling import COUNTED, FAILED_FILE, OUTCOMES, PACED, TURNS_FILE
 
 _MOST_WORKERS = 8
 _MOST_AGAIN = 10
@@ -40,6 +43,8 @@ _POLL_S = 0.2
 # Whoever keeps Python from writing bytecode would have some hundred processes compile every module.
 _COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
 _ASIDE = "tests/unit"
+_SECOND_TRY = "again"
+_BAD = ("failed", "error")
 _NO_REPORT = "--junit-xml="
 """Keeps a second run from writing over the report that somebody has asked the first one for."""
 _STEPS_BACK = ("nice", "-n", "4")
@@ -68,9 +73,10 @@ class _Lane:
 
 def main(arguments: list[str]) -> int:
     """Runs everything; returns the status for the shell."""
+    began = time.monotonic()
     own = [argument for argument in arguments if argument != _CHECK]
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
-        min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
+        min(_MOST_WORKERS, (os.cpu_count() or 1) + 2)
     )
     _explain(full="--full" in own, workers=workers)
     building.install_packages()
@@ -105,9 +111,12 @@ def main(arguments: list[str]) -> int:
             ends = [run.returncode, *(lane.over() for lane in lanes)]
             # Where a choice (`-k=…`) leaves a lane no tests, the other ones count.
             ends = [end for end in ends if end != pytest.ExitCode.NO_TESTS_COLLECTED] or ends[:1]
-            if set(ends) <= {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-                return _again(sorted(folder.glob("failed-*"))) if any(ends) else 0
-            return next(end for end in ends if end)
+            if not set(ends) <= {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+                return next(end for end in ends if end)
+            status = _again(folder) if any(ends) else 0
+            if lanes:
+                _sum_up(folder, seconds=time.monotonic() - began)
+            return status
         except KeyboardInterrupt:
             # The terminal has told pytest and those beside it as well.
             return run.wait()
@@ -149,16 +158,33 @@ def _all_go_well(run: subprocess.Popen[bytes], helpers: Sequence[subprocess.Pope
     return not any(helper.poll() for helper in helpers)
 
 
-def _again(failed: Sequence[Path]) -> int:
+def _again(folder: Path) -> int:
     """Runs the failed tests once more, alone; returns the status for the shell."""
-    names = [name for file in failed if file.exists() for name in file.read_text().splitlines()]
+    told = [file for file in sorted(folder.glob("failed-*")) if file.suffix != COUNTED]
+    names = [name for file in told for name in file.read_text().splitlines()]
     if not 0 < len(names) <= _MOST_AGAIN:
         return int(pytest.ExitCode.TESTS_FAILED)
     _say(f"{len(names)} tests failed beside others and run once more, alone:")
     for name in names:
         print(f"  {name}", flush=True)
     command = [sys.executable, "-m", "pytest", "--full", _NO_REPORT, *names]
-    return subprocess.run(command).returncode
+    return subprocess.run(command, env=_environment(folder, _SECOND_TRY)).returncode
+
+
+def _sum_up(folder: Path, *, seconds: float) -> None:
+    """One line for all runs, as pytest ends one: what its own summaries say, added up. Of a test
+    that ran twice the second time counts."""
+    counts = Counter[str]()
+    for file in folder.glob(f"failed-*{COUNTED}"):
+        counts.update(json.loads(file.read_text()))
+    second = folder / f"failed-{_SECOND_TRY}{COUNTED}"
+    if second.exists():
+        # All that failed ran again.
+        again = json.loads(second.read_text())
+        counts = Counter({**counts, **{name: again[name] for name in _BAD}})
+    told = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name])
+    line = f" {told} in {seconds:.2f}s ({timedelta(seconds=int(seconds))}) "
+    print(line.center(80, "="), flush=True)
 
 
 def _explain(*, full: bool, workers: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
@@ -54,6 +55,9 @@ TURNS_FILE = "MESHBUS_TEST_TURNS"
 more than one lane."""
 
 FAILED_FILE = "MESHBUS_TEST_FAILED"
+COUNTED = ".counted"
+"""Ends the name of the file beside it that has the number of tests by what became of them."""
+OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "error")
 """Variable with the path of a file that gets the names of failed tests, a line each."""
 
 _ALONE = "alone"
@@ -197,6 +201,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     names = dict.fromkeys(report.nodeid.rpartition("@")[0] or report.nodeid for report in reports)
     if file := os.environ.get(FAILED_FILE):
         Path(file).write_text("".join(f"{name}\n" for name in names))
+        counts = {name: len(terminalreporter.getreports(name)) for name in OUTCOMES}
+        Path(f"{file}{COUNTED}").write_text(json.dumps(counts))
     if names:
         terminalreporter.section("to repeat just what failed")
     for name in names:
