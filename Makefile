@@ -57,7 +57,7 @@ kubeconfig: $(RUNS) ## one with least rights for CONTEXT (TIER=read|manifests|fu
 demo: $(READY) $(PAGE) ## the main job end to end, with sidecars where a real node can be (KEEP=1 leaves it up; REAL=0)
 	@$(BIN)/python -m tests.system.demo
 
-test: $(READY) $(PAGE) ## everything that CI runs: about 17 minutes; only a part: make test T=tests/unit
+test: $(READY) $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit
 	@$(BIN)/python -m tests --check $(T)
 
 test-full: $(READY) $(PAGE) ## the same with the long matrices: about 40 minutes

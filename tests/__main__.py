@@ -11,7 +11,7 @@ lanes beside the workers' have found comes last.
 
 `python -m tests [--full] [--check] [pytest's own arguments]` ends with pytest's summary and status;
 with `--check`, `make check` runs beside the tests, and its first refusal ends them. The
-number of workers is `MESHBUS_TEST_WORKERS`, by default two more than there are cores and at most
+number of workers is `MESHBUS_TEST_WORKERS`, by default one more than there are cores and at most
 eight: tests wait half of their time, for a rollout or a lease. Its last line is the sum of all.
 """
 
@@ -49,7 +49,7 @@ _NO_REPORT = "--junit-xml="
 """Keeps a second run from writing over the report that somebody has asked the first one for."""
 _STEPS_BACK = ("nice", "-n", "4")
 _WHEN_IDLE = ("nice", "-n", "19")
-_TYPICAL = "about 17 minutes on two cores"
+_TYPICAL = "about 20 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
 
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     own = [argument for argument in arguments if argument != _CHECK]
     workers = os.environ.get("MESHBUS_TEST_WORKERS") or str(
-        min(_MOST_WORKERS, (os.cpu_count() or 1) + 2)
+        min(_MOST_WORKERS, (os.cpu_count() or 1) + 1)
     )
     _explain(full="--full" in own, workers=workers)
     building.install_packages()

@@ -37,11 +37,16 @@ async function reached(address: string, options: RequestInit): Promise<Response>
 }
 
 async function answered<T>(response: Response): Promise<T> {
-  const told: unknown = await response.json().catch(() => null);
-  if (response.ok) return told as T;
+  const told: unknown = await response.json().catch((error: unknown) => {
+    // Whoever asked has left while the answer came.
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    return null;
+  });
+  if (response.ok && told !== null) return told as T;
   const problem = told as Partial<Problem> | null;
   throw new Failure({
-    code: problem?.code ?? "", summary: problem?.summary ?? `The service answered with ${response.status}`,
+    code: problem?.code ?? "", summary: problem?.summary ??
+      (response.ok ? "The answer broke off" : `The service answered with ${response.status}`),
     cause: problem?.cause ?? "", remedy: problem?.remedy ?? "",
   }, response.status);
 }
