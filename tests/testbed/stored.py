@@ -6,7 +6,7 @@ And clusters, put there as lifecycle puts them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
@@ -23,13 +23,18 @@ from tests.testbed.stack import Stack
 
 
 @asynccontextmanager
-async def admin_bus(stack: Stack) -> AsyncIterator[Bus]:
-    """A connection with the rights of the init job."""
-    bus = await connect(stack.settings("admin"), service="admin")
+async def bus_of(stack: Stack, user: str) -> AsyncIterator[Bus]:
+    """A connection with the rights of a NATS user."""
+    bus = await connect(stack.settings(user), service=user)
     try:
         yield bus
     finally:
         await bus.close()
+
+
+def admin_bus(stack: Stack) -> AbstractAsyncContextManager[Bus]:
+    """One with the rights of the init job."""
+    return bus_of(stack, "admin")
 
 
 async def message_count(bus: Bus, stream: str) -> int:

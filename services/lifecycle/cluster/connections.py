@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -39,7 +39,8 @@ from services.chassis.errors import (
     QuotaExceeded,
 )
 from services.chassis.http.answers import Bounds
-from services.chassis.kube.client import KubeClient
+from services.chassis.kube.applying import FIELD_MANAGER
+from services.chassis.kube.client import MERGE_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.kube.resources import Resources
@@ -158,6 +159,20 @@ class Connection:
         except (ObjectNotFound, NamespaceMissing, KindUnknown):
             return None
         return found
+
+    async def merge(self, ref: Ref, patch: Mapping[str, Any]) -> KubeObject:
+        """Changes what a merge patch names (RFC 7386), and leaves all else; returns the object."""
+        resource = await self.resources.find(ref.api_version, ref.kind)
+        answer = await self.client.request(
+            "PATCH",
+            resource.path(ref),
+            query={"fieldManager": FIELD_MANAGER},
+            body=orjson.dumps(patch),
+            content_type=MERGE_PATCH,
+            subject=str(ref),
+        )
+        patched: KubeObject = answer.json()
+        return patched
 
     async def select(
         self,

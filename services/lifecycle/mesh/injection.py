@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from services.chassis.errors import NamespaceMissing, ObjectNotFound
-from services.chassis.kube.applying import FIELD_MANAGER
-from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.messages import Verb
 from services.chassis.operations.completion import Result
@@ -22,21 +18,9 @@ async def label_namespace(work: Work, request: MeshRequest) -> Result:
     namespace = work.command.namespace
     wanted = labels_for(request, work.command.verb)
     ref = Ref("v1", "Namespace", "", namespace)
-    resource = await work.cluster.resources.find("v1", "Namespace")
-    # A merge patch changes these labels and leaves all others.
-    body = orjson.dumps({"metadata": {"labels": wanted}})
 
     async def write() -> KubeObject:
-        answer = await work.cluster.client.request(
-            "PATCH",
-            resource.path(ref),
-            query={"fieldManager": FIELD_MANAGER},
-            body=body,
-            content_type=MERGE_PATCH,
-            subject=str(ref),
-        )
-        patched: KubeObject = answer.json()
-        return patched
+        return await work.cluster.merge(ref, {"metadata": {"labels": wanted}})
 
     work.fence.check()
     try:

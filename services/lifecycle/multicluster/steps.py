@@ -26,8 +26,6 @@ from services.chassis.errors import (
     ObjectNotFound,
     RootsDiffer,
 )
-from services.chassis.kube.applying import FIELD_MANAGER
-from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.forwarding import page_of
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.messages import Command
@@ -283,20 +281,10 @@ class _Joining(Stepping):
         live = await self.work.cluster.get(ref)
         if live is None or labels_of(live).get(NETWORK) == network:
             return
-        resource = await self.work.cluster.resources.find("v1", "Namespace")
         labels = {NETWORK: network}
 
         async def write() -> KubeObject:
-            answer = await self.work.cluster.client.request(
-                "PATCH",
-                resource.path(ref),
-                query={"fieldManager": FIELD_MANAGER},
-                body=orjson.dumps({"metadata": {"labels": labels}}),
-                content_type=MERGE_PATCH,
-                subject=str(ref),
-            )
-            patched: KubeObject = answer.json()
-            return patched
+            return await self.work.cluster.merge(ref, {"metadata": {"labels": labels}})
 
         self.work.fence.check()
         await self.work.engine.ledger.relabel(ref, labels, write)
@@ -387,16 +375,8 @@ class _Joining(Stepping):
         live = await self.work.cluster.get(ref)
         if live is None or annotations_of(live).get(_MANAGED_BY) == primary:
             return
-        resource = await self.work.cluster.resources.find("v1", "Namespace")
         self.work.fence.check()
-        await self.work.cluster.client.request(
-            "PATCH",
-            resource.path(ref),
-            query={"fieldManager": FIELD_MANAGER},
-            body=orjson.dumps({"metadata": {"annotations": {_MANAGED_BY: primary}}}),
-            content_type=MERGE_PATCH,
-            subject=str(ref),
-        )
+        await self.work.cluster.merge(ref, {"metadata": {"annotations": {_MANAGED_BY: primary}}})
 
     def _mesh(self, authority: str) -> MeshRequest:
         """The install of this cluster."""

@@ -13,11 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from services.chassis.errors import ClusterError, ObjectConflict, ObjectInvalid
-from services.chassis.kube.applying import FIELD_MANAGER, is_own, managed_fields, own_entry
-from services.chassis.kube.client import MERGE_PATCH
+from services.chassis.kube.applying import is_own, managed_fields, own_entry
 from services.chassis.kube.objects import KubeObject, Ref
 from services.lifecycle.cluster.facts import dry_run, would_be
 from services.lifecycle.cluster.inventory import take_inventory
@@ -184,18 +181,8 @@ class Manifest:
         """Changes the object as it was read; raises `ObjectConflict` for one that is not so now."""
         version = {"resourceVersion": live["metadata"]["resourceVersion"]}
         body = {**patch, "metadata": {**patch.get("metadata", {}), **version}}
-        resource = await self.work.cluster.resources.find(ref.api_version, ref.kind)
         self.work.fence.check()
-        answer = await self.work.cluster.client.request(
-            "PATCH",
-            resource.path(ref),
-            query={"fieldManager": FIELD_MANAGER},
-            body=orjson.dumps(body),
-            content_type=MERGE_PATCH,
-            subject=str(ref),
-        )
-        patched: KubeObject = answer.json()
-        return patched
+        return await self.work.cluster.merge(ref, body)
 
     async def _take_away(
         self, added: Sequence[PlannedObject], of: Mapping[Ref, Former], way: _WayBack

@@ -29,8 +29,6 @@ from services.chassis.errors import (
     NotReadyInTime,
     ObjectNotFound,
 )
-from services.chassis.kube.applying import FIELD_MANAGER
-from services.chassis.kube.client import MERGE_PATCH
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of, labels_of
 from services.chassis.kube.readiness import is_ready
 from services.chassis.kube.watching import listed
@@ -179,7 +177,7 @@ class Mover:
         metadata = {"labels": dict(labels), "annotations": dict(annotations or {})}
 
         async def write() -> KubeObject:
-            return await self._patched(ref, {"metadata": metadata})
+            return await self.work.cluster.merge(ref, {"metadata": metadata})
 
         self.work.fence.check()
         try:
@@ -214,7 +212,9 @@ class Mover:
                     note = {"annotations": {RESTARTED: by}}
                     self.work.fence.check()
                     try:
-                        await self._patched(ref, {"spec": {"template": {"metadata": note}}})
+                        await self.work.cluster.merge(
+                            ref, {"spec": {"template": {"metadata": note}}}
+                        )
                     except ObjectNotFound:
                         return
                 if is_restarted or is_ready(obj):
@@ -294,19 +294,6 @@ class Mover:
         for one in found.items:
             one["apiVersion"], one["kind"] = resource.api_version, kind
         return {Ref.of(one): one for one in found.items}
-
-    async def _patched(self, ref: Ref, body: Mapping[str, Any]) -> KubeObject:
-        resource = await self.work.cluster.resources.find(ref.api_version, ref.kind)
-        answer = await self.work.cluster.client.request(
-            "PATCH",
-            resource.path(ref),
-            query={"fieldManager": FIELD_MANAGER},
-            body=orjson.dumps(body),
-            content_type=MERGE_PATCH,
-            subject=str(ref),
-        )
-        patched: KubeObject = answer.json()
-        return patched
 
 
 def _name(namespace: KubeObject) -> str:

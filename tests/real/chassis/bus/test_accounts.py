@@ -7,8 +7,7 @@ user asks here for everything that its rights let it ask, and names what only ot
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -16,11 +15,12 @@ import pytest
 from deploy.nats.accounts import accounts_of
 from deploy.nats.permissions import ACCOUNT, USERS, User, people
 from services.chassis.bus import streams
-from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.messages import Event, Phase
 from services.chassis.policy import read_policy
 from tests.testbed.stack import Stack
+from tests.testbed.stored import bus_of as connected
 
 [PERSON] = people(
     read_policy("people: {ana: {groups: [sre]}}\nrules: [{groups: [sre], events: all}]\n")
@@ -69,15 +69,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.stop()
-
-
-@asynccontextmanager
-async def connected(stack: Stack, user: str) -> AsyncIterator[Bus]:
-    bus = await connect(stack.settings(user), service=user)
-    try:
-        yield bus
-    finally:
-        await bus.close()
 
 
 @pytest.mark.parametrize("user", SUSPECTS, ids=lambda user: user.name)

@@ -20,7 +20,7 @@ from nats.errors import NoRespondersError
 
 from deploy.nats.permissions import USERS
 from services.chassis.bus import streams, subjects
-from services.chassis.bus.connection import Bus, connect
+from services.chassis.bus.connection import Bus
 from services.chassis.bus.credentials import Opener, Sealer
 from services.chassis.bus.deadletters import DeadLetter, DeadLetters, Mover
 from services.chassis.bus.leases import Fence, Leases
@@ -39,6 +39,7 @@ from services.topology.feed.views import Views
 from tests.real.chassis.bus.queues import Hands, Queue, running
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
+from tests.testbed.stored import bus_of as connected
 from tests.testbed.waiting import eventually
 
 WITHIN = timedelta(seconds=5)
@@ -56,15 +57,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.stop()
-
-
-@asynccontextmanager
-async def connected(stack: Stack, user: str) -> AsyncIterator[Bus]:
-    bus = await connect(stack.settings(user), service=user)
-    try:
-        yield bus
-    finally:
-        await bus.close()
 
 
 @dataclass(slots=True)
