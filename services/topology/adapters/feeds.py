@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -140,7 +140,7 @@ class Feed:
         return self.watches.seen() if self.watches is not None else {}
 
     async def publish(self, topic: Topic, parts: Parts) -> None:
-        async with self._turn:
+        async with self._telling():
             for piece in deltas.cut(parts):
                 delta = self._delta(piece, topic, Stage.DELTA)
                 await self._publish(delta)
@@ -182,7 +182,7 @@ class Feed:
 
     async def begin(self) -> None:
         """Publishes the filled items as a checkpoint, in place of all earlier ones."""
-        async with self._turn:
+        async with self._telling():
             view = self._rising or ClusterView(self.view.cluster)
             view.epoch, view.number = self.view.epoch, self.view.number + 1
             self.view, self._rising = view, None
@@ -191,8 +191,18 @@ class Feed:
 
     async def checkpoint(self) -> None:
         """Stores everything as it is. It carries the number of the last delta, and none itself."""
-        async with self._turn:
+        async with self._telling():
             await self._checkpoint()
+
+    @asynccontextmanager
+    async def _telling(self) -> AsyncIterator[None]:
+        """The turn to tell something; raises, as the fence does, when it comes after the end. By
+        then the next owner was told the number of the last message, and nothing counts on here."""
+        async with self._turn:
+            self.fence.check()
+            if self.is_closed:
+                raise LeaseLost("the cluster was handed over")
+            yield
 
     async def _checkpoint(self) -> None:
         before = self._since
@@ -217,8 +227,6 @@ class Feed:
 
     async def _publish(self, delta: Delta) -> None:
         self.fence.check()
-        if self.is_closed:
-            raise LeaseLost("the cluster was handed over")
         body, headers = deltas.encoded(delta)
         cluster = delta.cluster
         subject = deltas.subject(cluster, delta.topic, delta.stage)

@@ -42,6 +42,34 @@ class _Lease:
     """Seconds of the server's clock."""
 
 
+@dataclass(slots=True)
+class ServersClock:
+    """The server's clock, as messages tell it that are read soon after they were stored.
+
+    Clocks run apart, and a server's may be set back; with another leader of the stream it is
+    another server's. So what was told before the last two windows counts no more.
+    """
+
+    window_s: float
+    _ahead_s: float = float("-inf")
+    """What has to be added to the loop's time, as far as this window tells."""
+    _before_s: float = float("-inf")
+    """The same of the window before."""
+    _since: float = float("-inf")
+    """When this window began; loop time."""
+
+    def hear(self, stored_at: float, *, read_at: float) -> None:
+        """Takes a message that was stored at a time of the server, and read at a loop time."""
+        if read_at - self._since > self.window_s:
+            self._before_s, self._ahead_s, self._since = self._ahead_s, float("-inf"), read_at
+        # A message is read after it was stored: the largest difference is the nearest.
+        self._ahead_s = max(self._ahead_s, stored_at - read_at)
+
+    def at(self, moment: float) -> float:
+        """The server's time at a loop time; before the first message that of nothing."""
+        return moment + max(self._ahead_s, self._before_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """A replica that lives."""
@@ -68,11 +96,13 @@ class Replicas:
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _heard: dict[str, float] = field(default_factory=dict)
     """When each worker last stored anything; the server's clock."""
-    _ahead_s: float = float("-inf")
-    """What has to be added to the loop's time to get the server's."""
+    _clock: ServersClock = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
     _is_complete: bool = False
     _forgets_at: int = _MANY
+
+    def __post_init__(self) -> None:
+        self._clock = ServersClock(self.ttl.total_seconds())
 
     @property
     def me(self) -> str:
@@ -95,13 +125,15 @@ class Replicas:
         """The replicas that were heard lately, by seat; those that are about to end among them."""
         # A worker renews all its leases within a turn: it is gone before the first of them expires.
         patience_s = (self.ttl - self.leases.renew_every).total_seconds()
-        now = self._now()
+        ttl_s, now = self.ttl.total_seconds(), self._now()
         return [
             Replica(key.removeprefix(_SEAT), lease.holder.worker, lease.holder.room)
             for key, lease in sorted(self._leases.items())
             if key.startswith(_SEAT)
             and lease.holder is not None
             and self._heard.get(lease.holder.worker, 0.0) + patience_s > now
+            # One that lost this seat is heard on another one.
+            and lease.time + ttl_s > now
         ]
 
     def vacant(self) -> set[str]:
@@ -125,7 +157,7 @@ class Replicas:
         return lease.holder.worker if is_held else ""
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time() + self._ahead_s
+        return self._clock.at(asyncio.get_running_loop().time())
 
     # --- the seat -------------------------------------------------------------------------------
 
@@ -175,8 +207,7 @@ class Replicas:
 
     def _take(self, message: StoredMessage) -> None:
         key, stored_at = message.subject.removeprefix(_PREFIX), message.time.timestamp()
-        # A message is read after it was stored: the largest difference is the nearest.
-        self._ahead_s = max(self._ahead_s, stored_at - asyncio.get_running_loop().time())
+        self._clock.hear(stored_at, read_at=asyncio.get_running_loop().time())
         holder = _read(message)
         before = self._leases.get(key)
         self._leases[key] = _Lease(holder, stored_at)

@@ -124,6 +124,23 @@ async def test_a_fallen_fence_tells_nothing(bus: Bus, name: str) -> None:
     assert await feeds.last_sequence(bus, name) == before
 
 
+async def test_what_waits_beside_a_close_is_not_counted(bus: Bus, name: str) -> None:
+    feed = await _taken(bus, name)
+    await feed.begin()
+    underway = asyncio.create_task(_tell(feed, 1))
+    closing = asyncio.create_task(feed.close())
+    waiting = [
+        asyncio.create_task(work) for work in (_tell(feed, 2), feed.begin(), feed.checkpoint())
+    ]
+    await closing
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    await underway
+    assert [type(end) for end in ends] == [LeaseLost] * len(waiting)
+    assert set(feed.view.items(NODES)) == {"n1"}
+    async with _followed(bus, name) as (views, _):
+        await eventually(lambda: _same(views, feed), what="as much as the former owner says")
+
+
 async def test_large_states_come_in_pieces(bus: Bus, name: str) -> None:
     feed = await _taken(bus, name)
     many = {f"n{n}": _node(n, labels={"text": "x" * 400}) for n in range(4000)}
