@@ -151,7 +151,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
         heard_ends(bus, quotas.release),
-        _watched(deadlines, background),
+        _watched(deadlines, background, every=chassis.own.operation_deadline),
         _registered(chassis, catalogs, background),
         answering(
             bus,
@@ -267,14 +267,18 @@ async def _drained(background: Background, grace: timedelta) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _watched(deadlines: Deadlines, background: Background) -> AsyncIterator[None]:
-    """Watches deadlines for the block, also those of operations from before it."""
+async def _watched(
+    deadlines: Deadlines, background: Background, *, every: timedelta
+) -> AsyncIterator[None]:
+    """Watches deadlines for the block, also those of operations that others have accepted."""
 
     async def scan() -> None:
-        try:
-            await deadlines.scan()
-        except MeshbusError as error:
-            log.warning("deadlines_not_scanned", reason=error.summary)
+        while True:
+            try:
+                await deadlines.scan()
+            except MeshbusError as error:
+                log.warning("deadlines_not_scanned", reason=error.summary)
+            await asyncio.sleep(every.total_seconds())
 
     watching = background.start("deadlines", deadlines.run())
     scanning = background.start("scan-deadlines", scan())

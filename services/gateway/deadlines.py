@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Deadlines:
-    """Watches the operations that this process accepted, and at its start all that it finds."""
+    """Watches the operations that this process accepted, and all that it finds: a replica that
+    accepted others may be gone for good."""
 
     records: Records[RequestRecord]
     notices: Notices
@@ -46,6 +47,8 @@ class Deadlines:
     _due: list[tuple[datetime, str]] = field(default_factory=list)
     _watched: set[str] = field(default_factory=set)
     """Ids alone: a busy gateway watches thousands for half an hour, and the bucket has the rest."""
+    _looked_at: set[str] = field(default_factory=set)
+    """Keys of requests that a scan has read."""
     _overdue: dict[str, float] = field(default_factory=dict)
     """When operations that run were first seen after their deadlines, in loop time."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,15 +71,17 @@ class Deadlines:
                     self._put(operation, self.now() + _RETRY_AFTER)
 
     async def scan(self) -> None:
-        """Takes over operations that were accepted before this process started."""
+        """Takes over operations that other processes have accepted since the last time."""
         keys = await self.records.bucket.keys()
         begun = {key for key in keys if "." in key}
-        requests = [key for key in keys if "." not in key]
+        every = {key for key in keys if "." not in key}
+        requests = sorted(every - self._looked_at)
         for start in range(0, len(requests), _SCANNED_AT_ONCE):
             chunk = requests[start : start + _SCANNED_AT_ONCE]
             for found in await asyncio.gather(*(self.records.get(key) for key in chunk)):
                 if found is not None and self._may_be_open(found[0], begun):
                     self.watch(found[0])
+        self._looked_at = every
 
     def _may_be_open(self, record: RequestRecord, begun: set[str]) -> bool:
         keys = {subjects.operation_key(record.operation, c) for c in record.clusters}

@@ -18,7 +18,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,10 +37,13 @@ class FaultProxy:
     Every control may be called from any thread and has taken effect when it returns.
     """
 
-    def __init__(self, upstream_port: int, *, upstream_host: str = loopback.HOST) -> None:
-        """Nothing listens before `start`."""
+    def __init__(
+        self, upstream_port: int, *others: int, upstream_host: str = loopback.HOST
+    ) -> None:
+        """Nothing listens before `start`. With `others` it balances: each connection goes to the
+        next upstream in turn that takes it."""
         self.port = loopback.take_port()
-        self._upstream = upstream_host, upstream_port
+        self._upstreams = deque((upstream_host, port) for port in (upstream_port, *others))
         self._listener: socket.socket | None = None
         self._connections: set[_Connection] = set()
         self._weather = _Weather()
@@ -143,7 +147,10 @@ class FaultProxy:
         with suppress(BlockingIOError):
             while True:
                 client, _ = self._listener.accept()
-                connection = _Connection(client, upstream=self._upstream, weather=self._weather)
+                connection = _Connection(
+                    client, upstreams=tuple(self._upstreams), weather=self._weather
+                )
+                self._upstreams.rotate(-1)
                 self._connections.add(connection)
                 self._accepted += 1
                 connection.when_ended(self._connections.discard)
@@ -162,15 +169,13 @@ class _Connection:
     """One forwarded connection: two sockets and the task that moves bytes between them."""
 
     def __init__(
-        self, client: socket.socket, *, upstream: tuple[str, int], weather: _Weather
+        self, client: socket.socket, *, upstreams: Sequence[tuple[str, int]], weather: _Weather
     ) -> None:
         self._client = client
         self._server = socket.socket()
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._weather = weather
-        for side in (self._client, self._server):
-            side.setblocking(False)
-            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _prepare(client)
         self._task = asyncio.get_running_loop().create_task(self._run())
         # Not a `finally` in the task: a task that is cut before its first step runs no code at all.
         self._task.add_done_callback(self._close)
@@ -186,15 +191,25 @@ class _Connection:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            await loop.sock_connect(self._server, self._upstream)
+            await self._connect()
             async with asyncio.TaskGroup() as directions:
                 directions.create_task(_forward(self._client, self._server, self._weather))
                 directions.create_task(_forward(self._server, self._client, self._weather))
         except* OSError:
             # One side broke, or the upstream refuses: the other side learns it as a reset.
             self._reset_on_close()
+
+    async def _connect(self) -> None:
+        """To the first upstream that takes the connection."""
+        for upstream in self._upstreams:
+            self._server.close()
+            self._server = socket.socket()
+            _prepare(self._server)
+            with suppress(OSError):
+                await asyncio.get_running_loop().sock_connect(self._server, upstream)
+                return
+        raise ConnectionRefusedError(f"none of {self._upstreams} takes connections")
 
     def _reset_on_close(self) -> None:
         for side in (self._client, self._server):
@@ -204,6 +219,11 @@ class _Connection:
     def _close(self, _: asyncio.Task[None]) -> None:
         self._client.close()
         self._server.close()
+
+
+def _prepare(side: socket.socket) -> None:
+    side.setblocking(False)
+    side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 async def _forward(source: socket.socket, sink: socket.socket, weather: _Weather) -> None:

@@ -254,6 +254,18 @@ def test_nats_takes_its_configuration(
     assert len(routes) == (3 if "replicas" in str(SWITCHES[name]) else 0)
 
 
+def test_several_gateways_are_behind_one_address(helm: Helm) -> None:
+    objects = helm.rendered({"gateway": {"replicas": 3}})
+    deployment = of_kind(objects, "Deployment")[f"{RELEASE}-gateway"]["spec"]
+    assert deployment["replicas"] == 3
+    service = of_kind(objects, "Service")[RELEASE]["spec"]
+    assert deployment["template"]["metadata"]["labels"].items() >= service["selector"].items()
+    # In turn, whichever client it is: the replicas share what they have to know of one.
+    assert "sessionAffinity" not in service
+    budget = of_kind(objects, "PodDisruptionBudget")[f"{RELEASE}-gateway"]["spec"]
+    assert budget["maxUnavailable"] == 1
+
+
 def test_keda_looks_at_the_queue_of_shards(renderings: dict[str, list[Object]]) -> None:
     objects = renderings["everything on"]
     spec = of_kind(objects, "ScaledObject")[f"{RELEASE}-perf"]["spec"]

@@ -37,6 +37,7 @@ from tests.real.gateway.rig import (
     opened,
     rigged,
 )
+from tests.testbed import loopback
 from tests.testbed.generations import GenerationClient
 
 
@@ -349,6 +350,25 @@ async def test_a_restart_keeps_watching_deadlines(tmp_path: Any) -> None:
             await client.call("ApplyOperation", asked(operation, "late"))
         rig.stack.processes["gateway"].kill()
         rig.restart_gateway()
+
+        async def failed() -> bool:
+            events = await rig.events_of(operation)
+            return [e.severity for e in events if e.phase is Phase.FAILED] == [Severity.ERROR]
+
+        await eventually(failed, what="the final event")
+
+
+async def test_a_replica_that_is_gone_for_good_has_its_deadlines_watched(tmp_path: Any) -> None:
+    settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
+    operation = fresh_id()
+    async with rigged(tmp_path, settings) as rig:
+        port = str(loopback.take_port())
+        other = {**settings, "MESHBUS_GATEWAY_PORT": port}
+        rig.stack.add("gateway", name="gateway-2", settings=other)
+        rig.stack.wait_ready("gateway-2")
+        async with rig.client("F") as client:
+            await client.call("ApplyOperation", asked(operation, "late"))
+        rig.stack.processes["gateway"].kill()
 
         async def failed() -> bool:
             events = await rig.events_of(operation)
