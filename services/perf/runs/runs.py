@@ -66,6 +66,11 @@ class _Run:
     steps: int = 0
     curve: list[Sample] = field(default_factory=list)
     """Of the running step; thinned out when it grows long."""
+    told: RunRecord = field(init=False)
+    """Where it was when that was stored last: what stays of a run that ends without a result."""
+
+    def __post_init__(self) -> None:
+        self.told = self.record
 
     def status(self, now: float) -> RunRecord:
         """The record with the counts of earlier steps and the reports of the running one."""
@@ -93,7 +98,8 @@ class _Run:
         )
 
     def note(self, status: RunRecord) -> RunRecord:
-        """Adds where the run is to its curve; returns the status with it."""
+        """Adds where the run is to its curve; returns the status with it, as it is told."""
+        self.told = status
         if status.rate is None or status.p99_ms is None or self.assignments is None:
             return status
         recent = self.assignments.recent(_RECENT_INTERVALS)
@@ -109,7 +115,8 @@ class _Run:
         self.curve = [*self.curve, sample]
         if len(self.curve) > _MOST_SAMPLES:
             self.curve = self.curve[::2]
-        return status.model_copy(update={"curve": self.curve})
+        self.told = status.model_copy(update={"curve": self.curve})
+        return self.told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,33 +142,41 @@ class Runs:
         kept = await self.store.measurement(run)
         if kept is not None:
             return kept
-        asked = await self.store.run(run)
+        known = await self.store.run(run) or RunRecord.of(work.command, run=run)
         record = RunRecord.of(
             work.command,
             run=run,
-            test=asked.test if asked else "",
+            test=known.test,
             name=test.name,
+            asked=known.asked,
             duration_s=test.duration_s,
             state=RunState.WAITING,
         )
         await self.store.save_run(record)
+        running = _Run(
+            work=work,
+            test=test,
+            record=record,
+            interval_s=interval_of(test.duration_s),
+            curve=known.curve,  # of a worker that was lost
+        )
         try:
-            return await self._measure(work, test, record)
+            return await self._measure(running)
         except Exception as raised:
             error = first_error(raised)
             if isinstance(error, LeaseLost | BusUnavailable):
                 raise  # the run goes on, here or in another worker
-            await self.store.save_run(record.ended_by(error))
+            await self.store.save_run(running.told.ended_by(error))
             raise
 
-    async def _measure(self, work: Work, test: LoadTest, record: RunRecord) -> Measurement:
+    async def _measure(self, running: _Run) -> Measurement:
+        work, test, record = running.work, running.test, running.record
         self.allowance.check(test)
         metrics = self.metrics_of(test.prometheus)  # a bad address is refused before the load
         if work.mesh is not None and await self.store.step(record.run, 1) is None:
             # A test that names a cluster is of somebody who has one.
             await work.fence.guard(work.mesh.facts())
         mesh_fingerprint = await work.fence.guard(_fingerprint(work.mesh))
-        running = _Run(work=work, test=test, record=record, interval_s=interval_of(test.duration_s))
         rate = None
         async with self._reporting(running):
             if test.saturation is not None:

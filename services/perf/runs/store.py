@@ -79,13 +79,13 @@ class RunRecord(Message):
     requests: int = 0
     failed: int = 0
     rate: float | None = None
-    """Over the last seconds; of an ended run over all of it. None while it is not known."""
+    """Over the last seconds; of one that is done over all of it. None while it is not known."""
     p99_ms: float | None = None
     """The same."""
     codes: dict[str, int] = Field(default_factory=dict)
-    """Answers of the last seconds by code, while it runs."""
+    """Answers of the last seconds by code, until it is done."""
     curve: list[Sample] = Field(default_factory=list)
-    """How it went until now, oldest first, while it runs; then the result has all of it."""
+    """How it went until now, oldest first; of one that is done the result has all of it."""
     missing: list[MissingShard] = Field(default_factory=list)
     result: str = ""
     """Name of the result's object in the bucket `perf`."""

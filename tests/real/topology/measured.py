@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from services.chassis.errors import MeshbusError
+from services.chassis.errors import MeshbusError, OperationCancelled
 from services.chassis.messages import ErrorReport
 from services.perf.comparison.baselines import BaselineRecord, extended
 from services.perf.measurements.measurements import Measurement, StageResult, TargetResult
@@ -108,6 +108,12 @@ class Perf:
             curve=curve,
             **fields,
         )
+
+    def cancelled(self, run: str) -> RunRecord:
+        """A run that somebody has ended: its record has what was told of it last."""
+        asked = OperationCancelled("the run was cancelled on request")
+        record = self.kept.records[run] = self.kept.records[run].ended_by(asked)
+        return record
 
     def done(self, run: str, *, seed: int = 0, failing: int = 20, **fields: Any) -> RunRecord:
         """A run that is over, with its result."""

@@ -50,6 +50,18 @@ async def test_a_run_is_watched_to_what_it_measured(page: Page, measured: Server
     await expect(page.locator("#view")).to_contain_text("25 requests failed")
 
 
+async def test_a_run_that_was_cancelled_keeps_its_curve(page: Page, measured: Server) -> None:
+    await page.goto(f"{measured.url}/performance/r-now")
+    await expect(page.locator(".chart canvas")).to_have_count(2)
+    measured.asked.perf.cancelled("r-now")
+    await expect(page.locator("h1")).to_have_text("checkout ▲ cancelled")
+    went = page.get_by_role("region", name="How it went until then")
+    await expect(went).to_contain_text("It ended after 12 s of 60 s")
+    await expect(went.locator(".tiles")).to_contain_text("1,200")
+    await expect(went.locator(".chart canvas")).to_have_count(2)
+    await accessible(page)
+
+
 async def test_values_of_a_chart_can_be_read(page: Page, measured: Server) -> None:
     await page.goto(f"{measured.url}/performance/r-1")
     chart = page.locator(".chart", has_text="Latency curve")

@@ -77,7 +77,11 @@ async def test_a_run_is_watched_to_its_verdict(page: Page, rig: Rig, target: Bac
     # Somebody stops one that would go on for a minute.
     stopped = await rig.start(test("60s"))
     await page.goto(f"{console}/performance/{stopped}")
-    await expect(page.locator("progress")).to_be_visible()
+    await expect(page.locator(".chart canvas")).to_have_count(2)
+    seen = (await rig.status(stopped))["curve"]
     await rig.ask("cancel", run=stopped)
     await expect(page.locator("h1")).to_have_text("checkout ▲ cancelled")
+    await expect(page.locator(".chart canvas")).to_have_count(2)
+    kept = (await rig.status(stopped))["curve"]
+    assert kept[: len(seen)] == seen
     assert list(rig.stack.refusals("topology")) == []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from services.chassis.errors import OperationCancelled
 from services.perf.definitions.loads import LoadTest, Protocol, Target
 from services.perf.runs.runs import _Run
-from services.perf.runs.store import RunRecord
+from services.perf.runs.store import RunRecord, RunState
 from tests.unit.perf.sample_runs import tally
 
 
@@ -51,6 +52,17 @@ def test_another_step_begins_a_curve_of_its_own() -> None:
     for second in (1.0, 2.0, 3.0, 0.5, 1.5):
         told = run.note(_status(run, second))
     assert [sample.at_s for sample in told.curve] == [0.5, 1.5]
+
+
+def test_what_was_told_last_stays_of_a_run_that_is_cancelled() -> None:
+    run = _run()
+    assert run.told == run.record
+    for second in (1.0, 2.0):
+        told = run.note(_status(run, second))
+    ended = run.told.ended_by(OperationCancelled("the run was cancelled on request"))
+    assert ended.state is RunState.CANCELLED
+    assert ended.curve == told.curve
+    assert ended.elapsed_s == 2.0
 
 
 def test_what_is_not_known_is_no_sample() -> None:

@@ -34,7 +34,8 @@ export function OneRun({ id }: { id: string }) {
         {run.workers.length > 0 && <><dt>Workers</dt><dd>{run.workers.join(", ")}</dd></>}
       </dl>
       {run.error !== null && <Problem of={run} />}
-      {isGate(run) ? <Gate of={run} /> : isRunning(run) ? <Live of={run} /> : run.state === "done" && <Result id={id} />}
+      {isGate(run) ? <Gate of={run} /> : isRunning(run) ? <Live of={run} />
+        : run.state === "done" ? <Result id={id} /> : run.started !== null && <UntilThen of={run} />}
     </div>
   );
 }
@@ -54,10 +55,28 @@ function Problem({ of: { error } }: { of: RunRecord }) {
 
 function Live({ of: run }: { of: RunRecord }) {
   if (run.state !== "running") return <p class="soft">It waits for workers.</p>;
-  const at = (place: number) => `${count(place)} s`;
   return (
     <>
       <p><RunProgress of={run} /></p>
+      <Until of={run} />
+    </>
+  );
+}
+
+// One that was cancelled or has failed has no result: how it went is what its record was told.
+function UntilThen({ of: run }: { of: RunRecord }) {
+  return (
+    <section aria-labelledby="until-then"><h2 id="until-then">How it went until then</h2>
+      <p class="soft">{`It ended after ${duration(run.elapsed_s)} of ${duration(run.duration_s)}; what it counted is no result.`}</p>
+      <Until of={run} />
+    </section>
+  );
+}
+
+function Until({ of: run }: { of: RunRecord }) {
+  const at = (place: number) => `${count(place)} s`;
+  return (
+    <>
       <dl class="tiles">
         <Tile name="Rate"><b>{rateOf(run.rate)}</b></Tile>
         <Tile name="p99"><b>{p99Of(run)}</b></Tile>
