@@ -184,6 +184,10 @@ GATEWAY = User(
             for question, purpose in (
                 ("lifecycle.cancel", "end an operation"),
                 ("lifecycle.retry", "put a dead letter back"),
+                ("lifecycle.rolloutpause", "keep a rollout from its next step"),
+                ("lifecycle.rolloutresume", "let it go on"),
+                ("lifecycle.rolloutabort", "stop it"),
+                ("lifecycle.rolloutback", "bring its clusters back"),
                 ("perf.run", "start a performance run"),
                 ("perf.cancel", "end one"),
                 ("topology.heal", "put back what drifted"),
@@ -366,6 +370,8 @@ TOPOLOGY = User(
                 ("ask", "carry what he asks of another service there"),
             )
         ),
+        Right("mesh.lifecycle.rollout", "where rollouts stand, for the console"),
+        Right("mesh.lifecycle.multicluster", "the same of meshes of several clusters"),
         Right("mesh.perf.status", "the console's runs, as they go on"),
         Right("mesh.perf.results", "what a run measured, for the console"),
         Right("mesh.perf.compare", "runs beside others, for the console"),

@@ -148,6 +148,12 @@ POWERS = (
         happens="gateway operator",
     ),
     _power(
+        "the way back of a rollout in somebody's name",
+        "`mesh.lifecycle.rolloutback.for.gateway`, in the name of anybody; so are "
+        "`rolloutpause`, `rolloutresume` and `rolloutabort`",
+        happens="gateway operator",
+    ),
+    _power(
         "what an operation id stands for",
         "a forged record `ops/<op>`",
         happens="gateway",

@@ -49,6 +49,10 @@ PASSED_ON = frozenset(
     {
         "lifecycle.cancel",
         "lifecycle.retry",
+        "lifecycle.rolloutabort",
+        "lifecycle.rolloutback",
+        "lifecycle.rolloutpause",
+        "lifecycle.rolloutresume",
         "perf.cancel",
         "perf.run",
         "topology.heal",
@@ -239,9 +243,10 @@ class Answers:
 
     async def ask(self, asked: dict[str, Any], identity: Identity) -> Any:
         """What another service answers to a question that changes something, asked on behalf of
-        whoever asks here: `lifecycle.cancel`, `lifecycle.retry`, `topology.heal`, `perf.run`,
-        `perf.cancel`, or `translator.translate`. The policy is judged for that question, here and
-        there."""
+        whoever asks here: `lifecycle.cancel`, `lifecycle.retry`, those that steer a rollout
+        (`lifecycle.rolloutpause`, `rolloutresume`, `rolloutabort`, `rolloutback`), `topology.heal`,
+        `perf.run`, `perf.cancel`, or `translator.translate`. The policy is judged for that
+        question, here and there."""
         name, question = asked.get("name"), asked.get("question", {})
         if identity == OPERATOR:
             raise MalformedRequest(

@@ -29,7 +29,6 @@ from services.lifecycle.cluster.rights import review
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
-from services.lifecycle.rollouts.deciding import may_roll_back
 from services.lifecycle.rollouts.records import MESHES, RolloutRecord, WishRecord, shown
 from services.lifecycle.rollouts.store import Store
 
@@ -218,13 +217,13 @@ class Answers:
             raise MalformedRequest("cluster is missing", remedy='send a token, or "*" for all')
         if cluster == "*":
             return await self._want(asked, back=["*"])
-        named = [p for p in record.parts.values() if cluster in (p.cluster, p.name)]
-        if len(named) != 1:
+        # By its token alone: that is what the policy was asked about, and names are people's own.
+        part = record.parts.get(cluster)
+        if part is None:
             raise ObjectNotFound(f"rollout {record.rollout} has no cluster {shortened(cluster)}")
-        if not may_roll_back(named[0]):
-            state = named[0].fate or "not begun"
-            raise NoWayBack(f"cluster {named[0].name or named[0].cluster}: {state}")
-        return await self._want(asked, back=[named[0].cluster])
+        if not part.may_go_back:
+            raise NoWayBack(f"cluster {part.name or part.cluster}: {part.fate or 'not begun'}")
+        return await self._want(asked, back=[part.cluster])
 
     async def _want(self, asked: dict[str, Any], **wanted: Any) -> dict[str, Any]:
         record = await self._rollout(asked)

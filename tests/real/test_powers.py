@@ -402,15 +402,19 @@ def of_the_gateway(verb: str, *, authorization: str = "") -> Attempt:
     return attempt
 
 
-async def in_somebodys_name(thief: Thief) -> Outcome:
-    headers = {"Meshbus-Identity": quote('{"name":"ana","groups":[]}')}
-    asked = orjson.dumps({"operation": thief.name, "cluster": thief.token})
-    reply = await thief.asks("mesh.lifecycle.cancel.for.gateway", asked, headers)
-    if reply is None:
-        return Outcome.NATS
-    # There is no such operation, which is told to whoever may ask.
-    assert (reply.headers or {}).get("Nats-Service-Error-Code") != "MB-1302"
-    return Outcome.HAPPENS
+def in_somebodys_name(verb: str) -> Attempt:
+    async def attempt(thief: Thief) -> Outcome:
+        headers = {"Meshbus-Identity": quote('{"name":"ana","groups":[]}')}
+        named = {"operation": thief.name, "rollout": thief.name, "cluster": thief.token}
+        subject = f"mesh.lifecycle.{verb}.for.gateway"
+        reply = await thief.asks(subject, orjson.dumps(named), headers)
+        if reply is None:
+            return Outcome.NATS
+        # There is no such operation, which is told to whoever may ask.
+        assert (reply.headers or {}).get("Nats-Service-Error-Code") != "MB-1302"
+        return Outcome.HAPPENS
+
+    return attempt
 
 
 def storing(bucket: str, key: str) -> Attempt:
@@ -444,7 +448,8 @@ ATTEMPTS: dict[str, Attempt] = {
         "apply.by.token", authorization="Bearer a-stolen-token"
     ),
     "an operation of the operator's": of_the_gateway("apply"),
-    "a question in somebody's name": in_somebodys_name,
+    "a question in somebody's name": in_somebodys_name("cancel"),
+    "the way back of a rollout in somebody's name": in_somebodys_name("rolloutback"),
     "what an operation id stands for": storing("ops", "{operation}"),
     "the end of an operation": storing("ops", "{operation}.{cluster}"),
     "an operation's credential": storing("credentials", "operation.{operation}.{cluster}"),

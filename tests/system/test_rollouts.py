@@ -114,7 +114,7 @@ async def test_no_cluster_has_two_rollouts_and_people_have_the_last_word(place: 
     await asyncio.to_thread(place.ask, "rolloutresume", rollout=first)
     await place.until(first, stage="gate")
     leaving = place.clusters[0]
-    await asyncio.to_thread(place.ask, "rolloutback", rollout=first, cluster=leaving.name)
+    await asyncio.to_thread(place.ask, "rolloutback", rollout=first, cluster=leaving.token)
     await eventually(
         lambda: "third" not in revisions(leaving), what="one cluster back", within_s=WITHIN_S
     )

@@ -121,11 +121,6 @@ def _course(options: RolloutOptions) -> tuple[Stage, ...]:
     return (*course[:first], Stage.BASELINE, *course[first:gate], Stage.PROVE, *course[gate:])
 
 
-def may_roll_back(part: RolloutPart) -> bool:
-    """Whether the cluster's old revision is still there to go back to."""
-    return part.is_changed and part.fate is None and part.step is not RolloutStep.REMOVE
-
-
 def judged_namespaces(names: Sequence[str], *, clusters: int = 1) -> list[str]:
     """What the gate is asked about: many namespaces are all of them, so that a record of a large
     fleet stays small."""
@@ -249,7 +244,7 @@ class _Course:
             self._stop(_report(cause), cause.summary)
         for cluster in wish.back:
             part = self.parts.get(cluster)
-            if part is not None and not part.is_leaving and may_roll_back(part):
+            if part is not None and not part.is_leaving and part.may_go_back:
                 self._change(part, is_leaving=True)
                 self._note(f"{_named(part)} goes back on request", cluster=cluster)
         self._watch_the_clock()

@@ -151,6 +151,11 @@ class RolloutPart(Piece):
     is_told: bool = False
     """Whether the operation has ended on this cluster."""
 
+    @property
+    def may_go_back(self) -> bool:
+        """Whether the cluster's old revision is still there to go back to."""
+        return self.is_changed and self.fate is None and self.step is not RolloutStep.REMOVE
+
 
 class RolloutRecord(Message):
     """Where a rollout stands: the value of `rollouts/rollout.<rollout>`."""
@@ -305,6 +310,10 @@ def shown(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
                 "running": part.is_open,
                 "tries": part.tries,
                 "state": part.fate or ("under way" if part.step else "waiting"),
+                "may_go_back": part.may_go_back
+                and not part.is_leaving
+                and record.what not in MESHES
+                and not record.is_over,
                 "namespaces": part.namespaces,
                 **({"reason": reason.model_dump()} if reason else {}),
             }
@@ -318,6 +327,9 @@ def shown(record: RolloutRecord, wish: WishRecord) -> dict[str, Any]:
         "wave": min(record.wave + 1, len(record.waves)),
         "waves": record.waves,
         "stage": record.stage,
+        "broken_since": record.broken_since.isoformat(timespec="seconds")
+        if record.broken_since
+        else "",
         "since": record.since.isoformat(timespec="seconds"),
         "identity": record.identity,
         "begun": record.begun.isoformat(timespec="seconds"),

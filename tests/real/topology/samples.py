@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import Any
 
 from services.chassis.messages import Event, OperationRecord, OperationState, RequestRecord
 from services.chassis.messages.events import Phase
+from services.lifecycle.rollouts.records import (
+    RolloutPart,
+    RolloutRecord,
+    Stage,
+    WishRecord,
+    shown,
+)
 from services.topology.feed.deltas import (
     DRIFT_PART,
     EDGES,
@@ -151,6 +159,21 @@ def described(operation: str, *, state: str | None = "succeeded", **more: Any) -
         )
         part = record.model_dump(mode="json")
     return {"request": request.model_dump(mode="json"), "parts": {CLUSTER: part}}
+
+
+def rollout(operation: str, *clusters: RolloutPart, **more: Any) -> Item:
+    """A rollout over clusters, one in each wave, as lifecycle shows it."""
+    fields: dict[str, Any] = {
+        "title": "Istio 1.31.0",
+        "version": "1.31.0",
+        "revision": "1-31-0",
+        "stage": Stage.GATE,
+        "since": datetime(2026, 5, 1, 12, tzinfo=timezone.utc),
+        "begun": datetime(2026, 5, 1, 11, tzinfo=timezone.utc),
+        "waves": [[part.cluster] for part in clusters],
+        "parts": {part.cluster: part for part in clusters},
+    }
+    return shown(RolloutRecord(rollout=operation, **(fields | more)), WishRecord())
 
 
 def parts(

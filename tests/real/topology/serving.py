@@ -85,6 +85,8 @@ class Asked:
     """By their tokens: what `mesh.gateway.whoami` says of them."""
     done: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """Who had what done."""
+    rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """As lifecycle shows them, by their operations."""
     perf: Perf = field(default_factory=Perf)
 
     async def ask(self, service: str, verb: str, question: dict[str, Any]) -> Any:
@@ -95,6 +97,11 @@ class Asked:
             case "gateway", "events":
                 found = [e for e in self.events if e.operation == question["operation"]]
                 return {"events": [e.model_dump(mode="json") for e in found], "left_out": 0}
+            case "lifecycle", "rollout" | "multicluster":
+                ident = question.get("rollout") or question.get("operation") or ""
+                if ident not in self.rollouts:
+                    raise ObjectNotFound(f"there is no rollout {ident}")
+                return self.rollouts[ident]
             case "perf", _:
                 return await self.perf.ask(verb, question)
         raise AssertionError(f"the page asks no {service}.{verb}")

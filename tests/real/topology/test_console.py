@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from deploy.bundling import PAGE
 from services.chassis.messages import ErrorReport
 from services.chassis.messages.events import Phase, Severity
+from services.lifecycle.rollouts.records import Fate, RolloutPart, RolloutStep, Stage
 from tests.real.topology.samples import (
     CLUSTER,
     Shop,
@@ -21,6 +24,7 @@ from tests.real.topology.samples import (
     info,
     node,
     parts,
+    rollout,
 )
 from tests.real.topology.serving import Server
 from tests.testbed.waiting import eventually
@@ -334,6 +338,131 @@ async def test_a_running_operation_is_cancelled_by_who_may(page: Page, shop: Ser
     await page.goto(f"{shop.url}/operations/op-done")
     await page.get_by_role("link", name="Repeat").click()
     assert "/start?kind=bookinfo" in page.url
+
+
+async def test_what_is_asked_before_it_is_known_who_is_here_waits_for_that(
+    page: Page, shop: Server
+) -> None:
+    """On a busy machine a click may come sooner than the answer about a link's token."""
+    shop.asked.people = {"sre": {"identity": "ann", "may": ["lifecycle.cancel"], "groups": []}}
+    install(shop)
+    released = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await released.wait()
+        await route.continue_()
+
+    await page.route("**/api/session", late)
+    async with page.expect_request("**/api/session"):
+        await page.goto(f"{shop.url}/operations/op-runs#token=sre")
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    released.set()
+    await expect(page.get_by_role("dialog")).to_contain_text("As ann")
+    # Nobody's click is answered by the sign-in.
+    await page.context.clear_cookies()
+    await page.reload()
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("say who you are")
+
+
+ROLLED = "lifecycle.rollout"
+
+
+async def test_a_rollout_is_steered_by_who_may_and_refused_to_a_stranger(
+    page: Page, shop: Server
+) -> None:
+    steering = [f"{ROLLED}{verb}" for verb in ("pause", "resume", "abort", "back")]
+    shop.asked.people = {
+        "sre": {"identity": "ann", "groups": [], "may": steering},
+        "dev": {"identity": "ben", "groups": [], "may": [f"{ROLLED}pause"]},
+    }
+    first = RolloutPart(cluster=CLUSTER, name="kind-shop", fate=Fate.DONE, is_changed=True)
+    second = RolloutPart(
+        cluster="c2",
+        name="green",
+        step=RolloutStep.MOVE,
+        is_changed=True,
+        namespaces=["pay", "shop"],
+    )
+    third = RolloutPart(cluster="c3", name="blue")
+    clusters = (first, second, third)
+    shop.asked.operations = [described("op-roll", kind="istio-rollout", state="running")]
+    shop.asked.rollouts["op-roll"] = rollout("op-roll", *clusters, wave=1)
+    await page.goto(f"{shop.url}/operations/op-roll")
+    place = page.get_by_role("region", name="Rollout of Istio 1.31.0")
+    for text in ("2 of 3", "the gate looks", "holds so far", "under way", "waiting"):
+        await expect(place).to_contain_text(text)
+    # An operation that is steered is not cancelled cluster by cluster.
+    await expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    await accessible(page)
+    await place.get_by_role("button", name="Pause").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("say who you are")
+    await page.fill("#token", "dev")
+    await dialog.get_by_role("button", name="Sign in").click()
+    await expect(dialog).to_have_count(0)
+    for name in ("Abort", "Roll back all", "Roll back green"):
+        await expect(place.get_by_role("button", name=name)).to_be_disabled()
+    await page.locator("#who summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.goto("about:blank")
+    await page.goto(f"{shop.url}/operations/op-roll#token=sre")
+
+    async def steer(button: str, *words: str) -> None:
+        await place.get_by_role("button", name=button, exact=True).click()
+        for text in (*words, "As ann"):
+            await expect(dialog).to_contain_text(text)
+        await dialog.get_by_role("button", name=button.removesuffix(" green")).click()
+        await expect(dialog).to_have_count(0)
+
+    await steer("Pause", "Steps that are under way come to their end")
+    shop.asked.rollouts["op-roll"] = rollout("op-roll", *clusters, wave=1, is_paused=True)
+    await expect(place.get_by_role("heading")).to_contain_text("paused")
+    await steer("Resume", "the gate looks, wave 2 of 3")
+    shop.asked.rollouts["op-roll"] = rollout(
+        "op-roll", *clusters, wave=1, broken_since=datetime.now(timezone.utc)
+    )
+    await expect(place).to_contain_text("does not hold")
+    await steer(
+        "Roll back green", "2 namespaces move back", "pay, shop", "The other clusters go on"
+    )
+    await steer("Abort", "Clusters of the open wave go back: green.", "Waves that are done stay")
+    await steer("Roll back all", "1 cluster", "green")
+    told = {"rollout": "op-roll"}
+    assert shop.asked.done == [
+        ("ann", f"{ROLLED}pause", told),
+        ("ann", f"{ROLLED}resume", told),
+        ("ann", f"{ROLLED}back", {**told, "cluster": "c2"}),
+        ("ann", f"{ROLLED}abort", told),
+        ("ann", f"{ROLLED}back", {**told, "cluster": "*"}),
+    ]
+    stopped = ErrorReport(code="MB-4016", summary="green: errors", cause="", remedy="look at it")
+    ended = {"stage": Stage.OVER, "reason": stopped, "ended": datetime.now(timezone.utc)}
+    shop.asked.rollouts["op-roll"] = rollout("op-roll", *clusters, wave=1, **ended)
+    await expect(place).to_contain_text("MB-4016")
+    await expect(place.get_by_role("button")).to_have_count(0)
+
+
+async def test_a_mesh_of_several_clusters_is_stopped_and_goes_nowhere_back(
+    page: Page, shop: Server
+) -> None:
+    shop.asked.people = {"sre": {"identity": "ann", "may": [f"{ROLLED}abort"], "groups": []}}
+    shop.asked.operations = [described("op-mesh", kind="istio-multicluster", state="running")]
+    part = RolloutPart(cluster=CLUSTER, name="kind-shop", step=RolloutStep.TRUST, is_changed=True)
+    shop.asked.rollouts["op-mesh"] = rollout(
+        "op-mesh", part, title="mesh shop", options={"what": "mesh"}, stage=Stage.TRUST
+    )
+    await page.goto(f"{shop.url}/operations/op-mesh#token=sre")
+    place = page.get_by_role("region", name="mesh shop")
+    await expect(place).to_contain_text("trust")
+    await expect(place.get_by_role("button", name="Roll back")).to_have_count(0)
+    await place.get_by_role("button", name="Abort").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("What was done stays")
+    await dialog.get_by_role("button", name="Abort").click()
+    await expect(dialog).to_have_count(0)
+    assert shop.asked.done == [("ann", f"{ROLLED}abort", {"rollout": "op-mesh"})]
 
 
 async def test_all_clusters_are_one_graph(page: Page, shop: Server) -> None:

@@ -22,6 +22,8 @@ ANSWERED = frozenset(
         "gateway.clusters",
         "gateway.events",
         "gateway.operations",
+        "lifecycle.multicluster",
+        "lifecycle.rollout",
         "perf.baselines",
         "perf.compare",
         "perf.results",

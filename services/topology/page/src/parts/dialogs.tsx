@@ -3,12 +3,17 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "../shell/answers";
-import { isKnown, isSigningIn, may, me, problem, signIn, write } from "../shell/session";
+import { isKnown, isSigningIn, known, may, me, problem, signIn, write } from "../shell/session";
 import { Failed } from "./states";
 
 export function Dialog({ title, children, close }: { title: string; children: ComponentChildren; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => { dialog.current?.showModal(); }, []);
+  useEffect(() => {
+    const shown = dialog.current;
+    shown?.showModal();
+    // Closed rather than taken out: the browser gives the focus back to where it was.
+    return () => { shown?.close(); };
+  }, []);
   return (
     <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onClose={close}>
       <h2 id="dialog-title">{title}</h2>
@@ -47,6 +52,8 @@ export function SignIn() {
 interface ActionProps {
   // What it is, as a verb: the button's text and the dialog's.
   verb: string;
+  // What it is done to, where several buttons have the same verb.
+  about?: string | undefined;
   name: string;
   question: object;
   // What will happen, in full.
@@ -55,23 +62,28 @@ interface ActionProps {
 }
 
 // A button for something that changes something: says what it will do, and does it when that is confirmed.
-export function Action({ verb, name, question, children, done }: ActionProps) {
+export function Action({ verb, about, name, question, children, done }: ActionProps) {
   const [isOpen, setOpen] = useState(false);
   const isRefused = isKnown() && !may(name);
-  const ask = () => {
-    if (isKnown()) setOpen(true);
-    else isSigningIn.value = true;
+  const ask = async () => {
+    await known();
+    if (!isKnown()) isSigningIn.value = true;
+    else if (may(name)) setOpen(true);
   };
+  // What is done may take the button away: who goes by keys goes on in the view then, not at the page's begin.
+  useEffect(() => () => queueMicrotask(() => {
+    if (document.activeElement === document.body) document.getElementById("view")?.focus({ preventScroll: true });
+  }), []);
   return (
     <>
-      <button type="button" onClick={ask} disabled={isRefused}
+      <button type="button" onClick={ask} disabled={isRefused} aria-label={about && `${verb} ${about}`}
         title={isRefused ? `${me.value?.identity} may not ask ${name}` : undefined}>{verb}</button>
-      {isOpen && <Confirm verb={verb} name={name} question={question} done={done} close={() => setOpen(false)}>{children}</Confirm>}
+      {isOpen && <Confirm verb={verb} about={about} name={name} question={question} done={done} close={() => setOpen(false)}>{children}</Confirm>}
     </>
   );
 }
 
-function Confirm({ verb, name, question, children, done, close }: Omit<ActionProps, "done"> & {
+function Confirm({ verb, about, name, question, children, done, close }: Omit<ActionProps, "done"> & {
   done: ((told: unknown) => void) | undefined; close: () => void;
 }) {
   const [isBusy, setBusy] = useState(false);
@@ -88,7 +100,7 @@ function Confirm({ verb, name, question, children, done, close }: Omit<ActionPro
     }
   };
   return (
-    <Dialog title={verb} close={close}>
+    <Dialog title={about ? `${verb} ${about}` : verb} close={close}>
       {children}
       <p class="soft">As {me.value?.identity}; it is kept in the audit.</p>
       {failure !== null && <Failed failure={failure} isPart />}

@@ -33,7 +33,7 @@ effect(() => {
   if (view !== undefined && view.at !== "graph") stream.follow({ topics: view.topics });
 });
 
-void loadSession();
+loadSession();
 
 function load(view: View): void {
   view.load().then(({ default: component }) => {

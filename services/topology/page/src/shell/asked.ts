@@ -14,6 +14,7 @@ export interface Asked<T> {
   // null until something was answered; what was answered last stays while a later answer fails.
   told: T | null;
   failure: Failure | null;
+  // Asks now, and once more when the answer that the server holds is gone.
   again: () => void;
 }
 
@@ -78,5 +79,5 @@ export function useAsked<T>(name: string, question: object | null, { everyMs, se
       missed();
     };
   }, [name, key, service]);
-  return { told, failure: isMine ? answer.failure : null, again };
+  return { told, failure: isMine ? answer.failure : null, again: () => { SOON_MS.forEach((wait) => setTimeout(again, wait)); } };
 }

@@ -33,7 +33,16 @@ export const problem = signal<Failure | null>(null);
 export const isKnown = (): boolean => Boolean(me.value?.identity);
 export const may = (question: string): boolean => me.value?.may?.includes(question) ?? false;
 
-export async function load(): Promise<void> {
+let knowing: Promise<void> = Promise.resolve();
+
+// Done once it is known who is here. What somebody does sooner waits for it: the answer may be on its way.
+export const known = (): Promise<void> => knowing;
+
+export function load(): void {
+  knowing = begin();
+}
+
+async function begin(): Promise<void> {
   const fromLink = /^#token=([\w.-]+)$/.exec(location.hash)?.[1];
   if (fromLink !== undefined) {
     // Neither in the history nor to be sent on by mistake.

@@ -13,6 +13,7 @@ import { lastEvents, operations } from "../shell/operations";
 import { isOver, type Part, stateOf, withEvents, withRecords } from "../shell/records";
 import { stream } from "../shell/stream";
 import { traces } from "../shell/about";
+import { Steering, useRollout } from "./rollout";
 
 export function OneOperation({ id }: { id: string }) {
   const { record, events, leftOut, failure, again } = useOperation(id);
@@ -20,10 +21,12 @@ export function OneOperation({ id }: { id: string }) {
     const told = withEvents(record === null ? new Map() : withRecords(new Map(), [record]), events);
     return told.get(id) ?? operations.value.get(id);
   }, [record, events, id, operations.value]);
+  const { told: rollout, again: askRollout } = useRollout(id, one?.kind ?? "");
   if (one === undefined) {
     return failure === null ? <Loading what="the operation" /> : <Failed failure={failure} again={again} />;
   }
   const state = stateOf(one);
+  const isSteered = rollout !== null && rollout.ended === "";
   const last = Math.max(...[...one.parts.values()].map((part) => Date.parse(part.updated)));
   return (
     <div class="page" data-operation={id}>
@@ -39,8 +42,9 @@ export function OneOperation({ id }: { id: string }) {
         {record !== null && isOver(state) && <a class="button" href={repeating(record)}>Repeat</a>}
         {traces.value && <a href={traces.value.replace("{operation}", encodeURIComponent(id))} target="_blank" rel="noreferrer">Its trace</a>}
       </p>
+      {rollout !== null && <Steering of={rollout} kind={one.kind} again={askRollout} />}
       {[...one.parts.values()].map((part) => (
-        <OnCluster key={part.cluster} id={id} part={part} record={record?.parts[part.cluster] ?? null}
+        <OnCluster key={part.cluster} id={id} part={part} isSteered={isSteered} record={record?.parts[part.cluster] ?? null}
           events={events.filter((event) => event.cluster === part.cluster)} />
       ))}
       {leftOut > 0 && <p class="soft">{`${leftOut} earlier events are left out here; `}
@@ -57,7 +61,9 @@ function repeating({ request }: Described): string {
   return `/start?${new URLSearchParams(Object.entries(fields).filter(([, value]) => value))}`;
 }
 
-function OnCluster({ id, part, record, events }: { id: string; part: Part; record: Described["parts"][string]; events: Event[] }) {
+function OnCluster({ id, part, isSteered, record, events }: {
+  id: string; part: Part; isSteered: boolean; record: Described["parts"][string]; events: Event[];
+}) {
   const name = part.name === part.cluster ? clusterName(part.cluster) : part.name;
   const error = [...events].reverse().find((event) => event.error !== null)?.error ?? record?.error ?? null;
   return (
@@ -65,7 +71,7 @@ function OnCluster({ id, part, record, events }: { id: string; part: Part; recor
       <h2><a href={`/graph?cluster=${encodeURIComponent(part.cluster)}`}>{name}</a> <StateSign state={part.state} />
         {part.attempt > 1 && <span class="soft"> attempt {part.attempt}</span>}</h2>
       <Progress part={part} />
-      {!isOver(part.state) && <p><Action verb="Cancel" name="lifecycle.cancel"
+      {!isOver(part.state) && !isSteered && <p><Action verb="Cancel" name="lifecycle.cancel"
         question={{ operation: id, cluster: part.cluster }}>
         <p>The operation ends on {name} at its next step. What it has applied until then stays, and is told in its last event.</p>
       </Action></p>}
