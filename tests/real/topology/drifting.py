@@ -148,8 +148,9 @@ class Rig:
         """Until the drift of an object has ended."""
         await self.until(lambda: ident not in self.watching.items() and self.was_told(ident))
 
-    def was_told(self, ident: str) -> bool:
-        return any(told.ident == ident for told in self.told)
+    def was_told(self, ident: str, *, since: int = 0) -> bool:
+        """Whether there was a word on it, after the first `since` words on anything."""
+        return any(told.ident == ident for told in self.told[since:])
 
     def latency_s(self, ident: str) -> float:
         """From the last watch event of an object to the word on it."""

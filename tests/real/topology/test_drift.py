@@ -307,27 +307,24 @@ async def test_a_fight_is_given_up(rig: Rig, space: str) -> None:
     mine = settings(space, a="1")
     mine["metadata"]["annotations"] = {"meshbus.io/drift": "heal"}
     await rig.apply(f"op-{space}", mine)
+
+    def is_given_up() -> bool:
+        return rig.watching.items().get(ident, {}).get("healing") == "given up"
+
     for _ in range(3):
+        told = len(rig.told)
         await patch(rig, space, "configmap/settings", data={"a": "2"})
-        item = await rig.drift(ident)
-        if item["healing"] == "given up":
+        # It may be told, put back and over before kubectl has ended.
+        await rig.until(partial(rig.was_told, ident, since=told))
+        await rig.until(lambda: ident not in rig.watching.items() or is_given_up())
+        if is_given_up():
             break
-        await rig.until(
-            lambda: (
-                ident not in rig.watching.items()
-                or rig.watching.items()[ident]["healing"] == "given up"
-            )
-        )
     item = await rig.drift(ident, healing="given up")
     assert item["manager"] == "kubectl-patch"
     data = json.loads(await rig.kubectl("get", "-n", space, "configmap/settings", "-o", "json"))
     assert data["data"] == {"a": "2"}
     assert await rig.watching.heal(ident)
     await rig.over(ident)
-
-
-def _has_more(rig: Rig, told: int) -> bool:
-    return len(rig.told) > told
 
 
 @pytest.mark.alone
@@ -341,7 +338,7 @@ async def test_a_drift_is_told_within_milliseconds(rig: Rig, space: str) -> None
         told = len(rig.told)
         obj["data"]["a"] = "1" if number % 2 else "2"
         obj = rig.cluster.api.request("PUT", path, obj)
-        await rig.until(partial(_has_more, rig, told))
+        await rig.until(partial(rig.was_told, ident, since=told))
         taken.append(rig.latency_s(ident))
     assert statistics.median(taken) < P50_S, taken
 
