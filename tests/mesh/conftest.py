@@ -15,8 +15,9 @@ from tests.testbed.meshery import Meshery, Received
 from tests.testbed.nodes import NETWORK
 from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import ISTIO_VERSION
-from tests.testbed.snapshots import differences, snapshot
+from tests.testbed.snapshots import differences, dying_namespaces, snapshot
 from tests.testbed.stack import Stack
+from tests.testbed.waiting import eventually
 
 _INSTALL_WITHIN_S = 200.0
 
@@ -69,6 +70,9 @@ async def install(meshery: Meshery, real_cluster: RealCluster) -> AsyncIterator[
     [final] = await meshery.finals(operation, within_s=_INSTALL_WITHIN_S)
     assert not final.failed, final.event
     yield meshery.of(operation)
+    await eventually(
+        lambda: not dying_namespaces(real_cluster), what="the tests' namespaces to go", within_s=120
+    )
     removed = await meshery.run("istio", delete=True)
     assert not removed.failed, removed.event
     assert differences(before, await asyncio.to_thread(snapshot, real_cluster)) == []
@@ -110,7 +114,8 @@ async def _injected(mesh: RealCluster, meshery: Meshery) -> AsyncIterator[str]:
     labelled = await meshery.run("label-namespace", namespace=name)
     assert not labelled.failed, labelled.event
     yield name
-    await asyncio.to_thread(mesh.kubectl, "delete", "namespace", name)
+    # Pods with sidecars take half a minute to end: the next test has a namespace of its own.
+    await asyncio.to_thread(mesh.kubectl, "delete", "namespace", name, "--wait=false")
 
 
 async def _started(caller: Caller) -> Caller:

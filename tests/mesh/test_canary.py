@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from tests.mesh.settling import applied
 from tests.testbed.bodies import options
 from tests.testbed.callers import Caller
@@ -17,6 +19,8 @@ _DEFAULT = "default"
 _STATUS = "sidecar.istio.io/status"
 
 
+# In each run a rollout moves them (test_rollouts.py).
+@pytest.mark.full
 async def test_a_data_plane_moves_to_a_canary_and_back(
     meshery: Meshery, mesh: RealCluster, injected: str, caller: Caller
 ) -> None:

@@ -43,7 +43,7 @@ async def outsider(mesh: RealCluster) -> AsyncIterator[Caller]:
     outsider.start()
     await asyncio.to_thread(outsider.wait_ready)
     yield outsider
-    await asyncio.to_thread(mesh.kubectl, "delete", "namespace", "outside")
+    await asyncio.to_thread(mesh.kubectl, "delete", "namespace", "outside", "--wait=false")
 
 
 @pytest.fixture(scope="module")

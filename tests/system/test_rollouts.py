@@ -190,6 +190,7 @@ def least_available(cluster: Cluster, pods: int) -> None:
     cluster.kubectl("patch", "pdb", "web", f"--namespace={TAGGED}", "--patch", patch)
 
 
+@pytest.mark.full
 async def test_a_policy_goes_in_waves_and_back(place: Place) -> None:
     def policy(mode: str) -> str:
         metadata = {"name": "default", "namespace": TAGGED}

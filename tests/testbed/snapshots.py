@@ -16,25 +16,30 @@ _VOLATILE = ("resourceVersion", "managedFields", "generation", "uid", "creationT
 def snapshot(cluster: Cluster) -> dict[str, str]:
     """A hash by object, of everything but what the server keeps for itself and the status.
 
-    Namespaces that are being deleted are left out with all that is in them: what an earlier test
-    left to go may be there or gone.
+    What is being deleted is left out, a namespace with all that is in it: what an earlier test left
+    to go may be there or gone.
     """
     found: dict[str, str] = {}
-    spaces = cluster.api.request("GET", "/api/v1/namespaces")["items"]
-    dying = {
-        space["metadata"]["name"] for space in spaces if "deletionTimestamp" in space["metadata"]
-    }
+    dying = dying_namespaces(cluster)
     resources = _served(cluster)
     paths = [f"{_root(version)}/{resource['name']}" for version, resource in resources]
     for (version, resource), listing in zip(resources, cluster.api.read_all(paths), strict=True):
         for item in listing.get("items") or []:
             metadata = item["metadata"]
             own = metadata["name"] if resource["kind"] == "Namespace" else None
-            if metadata.get("namespace", own) in dying:
+            if "deletionTimestamp" in metadata or metadata.get("namespace", own) in dying:
                 continue
             key = f"{resource['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
             found[f"{version} {key}"] = _digest(item)
     return found
+
+
+def dying_namespaces(cluster: Cluster) -> set[str]:
+    """Those that are being deleted."""
+    spaces = cluster.api.request("GET", "/api/v1/namespaces")["items"]
+    return {
+        space["metadata"]["name"] for space in spaces if "deletionTimestamp" in space["metadata"]
+    }
 
 
 def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:

@@ -213,7 +213,6 @@ async def test_every_form_of_the_result_can_be_read(trio: Rig, target: Backend) 
     assert [text[:80] for text in texts if canary in text] == []
 
 
-@pytest.mark.alone
 async def test_a_baseline_keeps_what_is_like_it_and_follows_no_regression(
     trio: Rig, target: Backend
 ) -> None:
