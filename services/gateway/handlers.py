@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -116,14 +116,16 @@ class Handlers:
         """Answers as soon as the operation is stored; its events report the rest."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
-        asked = await read_aside(
-            lambda: wire.operation_request(request, body_limit=self.body_limit),
-            # To ask the message for a body of many megabytes makes a text of it, on the loop.
+        asked, kubeconfigs = await read_aside(
+            lambda: (
+                wire.operation_request(request, body_limit=self.body_limit),
+                _texts(request.kube_configs),
+            ),
             size=caller.size,
         )
-        remembered = await self._remembered(asked, request.kube_configs, caller)
+        remembered = await self._remembered(asked, kubeconfigs, caller)
         operation = await self.operations.apply(
-            asked, request.kube_configs, identity=caller.identity, remembered=remembered
+            asked, kubeconfigs, identity=caller.identity, remembered=remembered
         )
         return pb.ApplyRuleResponse(error="", operation_id=operation)
 
@@ -131,35 +133,45 @@ class Handlers:
         self, request: pb.ProcessOAMRequest, caller: Caller
     ) -> pb.ProcessOAMResponse:
         """Generations B to F: components of a design; answers when the work is done."""
-        body = await read_aside(
-            lambda: designs.process_oam_body(
-                request.oam_comps, request.oam_config, limit=self.body_limit
+        body, kubeconfigs = await read_aside(
+            lambda: (
+                designs.process_oam_body(
+                    request.oam_comps, request.oam_config, limit=self.body_limit
+                ),
+                _texts(request.kube_configs),
             ),
             size=caller.size,
         )
-        lines = await self._deployed(request, body, caller)
+        lines = await self._deployed(request, body, kubeconfigs, caller)
         return pb.ProcessOAMResponse(message="\n".join(lines))
 
     async def provision(self, request: pb.ProvisionRequest, caller: Caller) -> pb.ProvisionResponse:
         """Generations G and H: the same, in Meshery's newer model."""
-        body = await read_aside(
-            lambda: designs.provision_body(request.declarations, limit=self.body_limit),
+        body, kubeconfigs = await read_aside(
+            lambda: (
+                designs.provision_body(request.declarations, limit=self.body_limit),
+                _texts(request.kube_configs),
+            ),
             size=caller.size,
         )
-        lines = await self._deployed(request, body, caller)
+        lines = await self._deployed(request, body, kubeconfigs, caller)
         return pb.ProvisionResponse(message="\n".join(lines))
 
     async def _deployed(
-        self, request: pb.ProcessOAMRequest | pb.ProvisionRequest, body: str, caller: Caller
+        self,
+        request: pb.ProcessOAMRequest | pb.ProvisionRequest,
+        body: str,
+        kubeconfigs: Sequence[str],
+        caller: Caller,
     ) -> list[str]:
         """One line for each component and cluster; raises when a cluster has not got all."""
         if self.is_draining:
             raise ServiceDraining("the gateway is shutting down and takes no operations")
         asked = wire.design_request(username=request.username, delete=request.delete_op, body=body)
-        remembered = await self._remembered(asked, request.kube_configs, caller)
+        remembered = await self._remembered(asked, kubeconfigs, caller)
         ended = await self.operations.carried_out(
             asked,
-            request.kube_configs,
+            kubeconfigs,
             identity=caller.identity,
             remembered=remembered,
             within=self.call_deadline,
@@ -184,3 +196,9 @@ class Handlers:
     async def stream_events(self, write: Write, joined: Joined, caller: Caller) -> None:
         """Until the client leaves, or the gateway does."""
         await self.events.serve(caller.identity, write, joined=joined)
+
+
+def _texts(field: Iterable[str]) -> Sequence[str]:
+    """A message makes each text anew whenever it is asked; of megabytes that is done once, and
+    beside the loop."""
+    return tuple(field)
