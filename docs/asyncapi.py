@@ -56,6 +56,7 @@ from services.perf.runs.wire import ReadyAnswer, ReadyQuestion, Report, RollAnsw
 from services.topology.feed import deltas
 from services.topology.handlers import Handlers
 from services.topology.handlers import queries as topology_queries
+from services.topology.reports.history import ComplianceSums, ComplianceWorkloads
 from services.translator.queries import Answers as TranslatorAnswers
 
 SERVICES = {
@@ -243,6 +244,23 @@ def channels() -> list[Channel]:
             messages=["AuditEntry"],
             values={"service": tuple(SERVICES)},
             stream="AUDIT",
+        ),
+        *(
+            Channel(
+                name=f"compliance-{of}",
+                address=subjects.compliance("{cluster}", of),
+                about=about,
+                messages=[model.__name__],
+                stream="COMPLIANCE",
+            )
+            for of, model, about in (
+                (
+                    "sums",
+                    ComplianceSums,
+                    "What compliance of a cluster came to: when it changed, and once a day.",
+                ),
+                ("workloads", ComplianceWorkloads, "How each of its workloads did then."),
+            )
         ),
         Channel(
             name="dead-letter",
@@ -476,6 +494,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     WishRecord,
     ClaimRecord,
     RootRecord,
+    ComplianceSums,
+    ComplianceWorkloads,
     *_QUESTIONS.values(),
     ClusterFacts,
 )

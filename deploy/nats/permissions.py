@@ -336,6 +336,8 @@ TOPOLOGY = User(
         Right("evt.topology.>", "changes of the graph, findings and drift"),
         Right("$JS.API.DIRECT.GET.TOPO.evt.topology.>", "where the last owner stopped"),
         _read("TOPO", "follow clusters that other replicas own, and the past"),
+        Right("compliance.*.*", "how compliance of its clusters goes"),
+        _read("COMPLIANCE", "how it went"),
         _store("leases", "own a cluster's watches", keys="watch.>"),
         _fetch("leases", "who owns a cluster's watches"),
         _read("KV_leases", "which replicas there are, and what each of them owns"),

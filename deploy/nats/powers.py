@@ -196,6 +196,12 @@ POWERS = (
         happens="lifecycle",
     ),
     _power(
+        "how compliance went",
+        "a message in COMPLIANCE: a lie about how compliance of a cluster was, which changes "
+        "nothing",
+        happens="topology",
+    ),
+    _power(
         "what counts as applied",
         "a record in `intents`, by which topology could have anything restored",
         happens="lifecycle",

@@ -38,6 +38,7 @@ from services.topology.adapters.envoys import EnvoyAdmins, PodProxies
 from services.topology.adapters.feeds import Feed, change_times, past_view
 from services.topology.adapters.followed import ClusterFollowed
 from services.topology.adapters.forwarding import Forwarding
+from services.topology.adapters.histories import Histories
 from services.topology.adapters.istiods import ClusterProxies
 from services.topology.adapters.owners import Owners
 from services.topology.adapters.replicas import Replicas
@@ -54,10 +55,17 @@ from services.topology.feed.deltas import DRIFT_PART, SERVICE
 from services.topology.feed.followers import Numbered
 from services.topology.feed.views import Views
 from services.topology.graph.graph import Graph
-from services.topology.handlers import Handlers, Owned, OwnerHandlers, queries
+from services.topology.handlers import (
+    Handlers,
+    Owned,
+    OwnerHandlers,
+    compliance_of,
+    queries,
+)
 from services.topology.mesh.meshes import istio_name
 from services.topology.observing import Observer
 from services.topology.proxies.surveys import Survey
+from services.topology.recording import Recording
 from services.topology.renewing import Renewal
 from services.topology.settings import TopologySettings
 from services.topology.surveying import Surveying
@@ -92,6 +100,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         ask=forwarding.ask,
         past=partial(past_view, bus),
         moments=partial(change_times, bus),
+        kept=Histories(bus, chassis.publisher),
         policy=chassis.policy,
         window_s=int(own.telemetry_window.total_seconds()),
     )
@@ -268,6 +277,13 @@ class _ClusterObservation:
             observer=observer,
             every=own.proxies_every,
         )
+        recording = Recording(
+            cluster=record.cluster,
+            report=partial(compliance_of, observer, own.team_label),
+            histories=Histories(bus, self.chassis.publisher),
+            every=own.compliance_every,
+            now=_now,
+        )
         watch = ClusterWatch(
             client=client,
             resources=found,
@@ -292,6 +308,10 @@ class _ClusterObservation:
                     followings.kept(kept.record, kept.revision)
                 else:
                     followings.ended(kept.source)
+
+        async def keep_compliance() -> None:
+            await observer.begun.wait()
+            await recording.run()
 
         async def translate_again() -> None:
             await observer.begun.wait()
@@ -331,6 +351,7 @@ class _ClusterObservation:
                     publish(),
                     renew(),
                     survey_proxies(),
+                    keep_compliance(),
                 ]
             )
 

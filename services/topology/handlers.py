@@ -41,7 +41,9 @@ from services.topology.feed.views import ClusterView, Views
 from services.topology.mesh import paths
 from services.topology.observing import Observer, finding_item
 from services.topology.proxies.surveys import Survey
-from services.topology.reports import compliance
+from services.topology.reports import compliance, history
+from services.topology.reports.compliance import ClusterReport
+from services.topology.reports.history import By, Kept
 from services.topology.telemetry.traffic import Telemetry
 
 _LONGEST_QUERY = 16 * 1024
@@ -106,17 +108,20 @@ class OwnerHandlers:
             case "proxies":
                 return _proxies(owned, asked)
             case "compliance":
-                report = compliance.report(
-                    owned.observer.state,
-                    findings=owned.observer.analysis.findings,
-                    team_label=self.team_label,
-                )
+                report = compliance_of(owned.observer, self.team_label)
                 return compliance.to_json([report])["clusters"][0]
             case "heal":
                 return {"healing": await owned.drifts.heal(_text(asked, "drift"))}
             case "metrics":
                 return await _metrics(owned, asked)
         raise MalformedRequest(f"there is no question {verb!r}")
+
+
+def compliance_of(observer: Observer, team_label: str) -> ClusterReport:
+    """The report on a cluster as its owner sees it."""
+    return compliance.report(
+        observer.state, findings=observer.analysis.findings, team_label=team_label
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +132,7 @@ class Handlers:
     ask: Ask
     past: Past
     moments: Moments
+    kept: Kept
     policy: Callable[[], Policy]
     window_s: int = 60
     """What the rates on the graph are taken over."""
@@ -204,7 +210,13 @@ class Handlers:
         return await self.ask(cluster, "metrics", {**asked, "shared": may_all})
 
     async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The report on one cluster, or on all; of those that cannot be asked, why."""
+        """The report on one cluster, or on all; of those that cannot be asked, why.
+
+        With `since` it tells how it went from then `until` a moment, or now: sums at moments
+        between the two, by cluster, namespace or team, and what began or ceased to fail.
+        """
+        if asked.get("since"):
+            return await self._history(asked)
         if asked.get("cluster"):
             return {"clusters": [await self._of_owner("compliance", {**asked})]}
         found = await asyncio.gather(
@@ -219,6 +231,50 @@ class Handlers:
                 raise report
         reports = [report for report in found if not isinstance(report, BaseException)]
         return {"clusters": reports, "missing": missing}
+
+    async def _history(self, asked: dict[str, Any]) -> dict[str, Any]:
+        views = [self._view(asked)] if asked.get("cluster") else self.views.clusters.values()
+        names = {view.cluster: str(_info(view).get("name") or view.cluster) for view in views}
+        until = _moment(asked, "until") or datetime.now(timezone.utc)
+        since = _moment(asked, "since") or until
+        if since >= until:
+            raise MalformedRequest(
+                "`since` is not before `until`", remedy='send {"since": TIME, "until": TIME}'
+            )
+        if until - since > history.KEPT_FOR:
+            raise MalformedRequest(
+                f"nothing is kept for longer than {history.KEPT_FOR.days} days",
+                remedy="ask from a later moment",
+            )
+        try:
+            by = By(asked.get("by") or By.CLUSTER)
+        except ValueError:
+            raise MalformedRequest(
+                "`by` is none that there is", remedy=f"send one of {', '.join(By)}"
+            ) from None
+        places, clusters = history.moments(since, until), sorted(names)
+        # What was kept last counts as of now, whatever the difference between two clocks is.
+        end = until if asked.get("until") else None
+        sums = await self.kept.sums(clusters, [*places[:-1], end])
+        before, after = await self.kept.workloads(clusters, [since, end])
+        found = history.changes(before, after)
+        return {
+            "since": since.isoformat(),
+            "until": until.isoformat(),
+            "by": by,
+            "moments": [place.isoformat() for place in places],
+            "lines": history.lines(list(zip(places, sums, strict=True)), by),
+            "clusters": [
+                {
+                    "cluster": cluster,
+                    "name": name,
+                    "before": before[cluster].made.isoformat() if cluster in before else "",
+                    "after": after[cluster].made.isoformat() if cluster in after else "",
+                }
+                for cluster, name in sorted(names.items())
+            ],
+            **found,
+        }
 
     async def _of_owner(self, verb: str, asked: dict[str, Any]) -> Any:
         return await self.ask(self._view(asked).cluster, verb, asked)
@@ -271,7 +327,11 @@ def queries(handlers: Handlers) -> list[Query]:
         ),
         Query("vet", f"{{{of}}}", handlers.vet),
         Query("proxies", f'{{{of}, "namespaces": [NAME], "standings": [NAME]}}', handlers.proxies),
-        Query("compliance", f"{{{of}}}", handlers.compliance),
+        Query(
+            "compliance",
+            f'{{{of}, "since": TIME, "until": TIME, "by": "cluster" | "namespace" | "team"}}',
+            handlers.compliance,
+        ),
         Query("metrics", f'{{{of}, "query": PROMQL, {at}}}', answer_to=handlers.metrics),
         Query(
             "object",
@@ -390,14 +450,14 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _moment(asked: Mapping[str, Any]) -> datetime | None:
-    """`at`; None when it is not in the question."""
-    if not asked.get("at"):
+def _moment(asked: Mapping[str, Any], name: str = "at") -> datetime | None:
+    """A time; None when it is not in the question."""
+    if not asked.get(name):
         return None
     try:
-        moment = datetime.fromisoformat(_text(asked, "at"))
+        moment = datetime.fromisoformat(_text(asked, name))
     except ValueError:
-        raise MalformedRequest("`at` is not a time", remedy="send RFC 3339") from None
+        raise MalformedRequest(f"`{name}` is not a time", remedy="send RFC 3339") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 

@@ -46,6 +46,12 @@ class TopologySettings(BaseSettings):
     team_label: str = "team"
     """Label of workloads, or of their namespaces, that says whose they are: the compliance report
     groups by it."""
+    compliance_every: Duration = Field(
+        default=timedelta(minutes=15), ge=timedelta(seconds=1), le=timedelta(days=1)
+    )
+    """How often it is looked whether compliance of a cluster changed, and kept if it did; once a
+    day in any case. The stream has room for one in a quarter of an hour over ninety days: what is
+    kept more often goes earlier."""
     drift: Literal["report", "heal", "ignore"] = "report"
     """What happens when an object that Meshbus applied is changed by somebody else, unless its
     annotation `meshbus.io/drift` says otherwise."""

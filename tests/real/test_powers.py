@@ -425,6 +425,11 @@ def storing(bucket: str, key: str) -> Attempt:
     return attempt
 
 
+async def in_the_history(thief: Thief) -> Outcome:
+    subject = subjects.compliance(thief.name, "sums")
+    return Outcome.HAPPENS if await thief.publishes(subject, b"{}") else Outcome.NATS
+
+
 ATTEMPTS: dict[str, Attempt] = {
     "rights by a command": by_command,
     "rights by a command of the mesh": by_mesh_command,
@@ -458,6 +463,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "where a rollout stands": storing("rollouts", "rollout.{operation}"),
     "a mesh's root": storing("roots", "{operation}"),
     "what counts as valid": storing("definitions", "{operation}"),
+    "how compliance went": in_the_history,
     "what counts as applied": storing("intents", "{cluster}.applied.a"),
 }
 

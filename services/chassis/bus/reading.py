@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
+from typing import Any
 
 import nats.errors
 import orjson
@@ -28,6 +29,8 @@ from services.chassis.errors import BusUnavailable
 _BATCH = 256
 _BATCH_BYTES = 8 * 1024 * 1024
 """One message is read whatever it holds."""
+_SUBJECTS = 250
+"""Named in one question for the last of each; the server answers 1024 at most."""
 _ANSWER_WITHIN_S = 5.0
 _PAUSE_S = 0.25
 # A replica of the stream may be behind the one that told of a message; some never show, because
@@ -72,12 +75,20 @@ class OrderedReader:
     async def messages(self) -> AsyncGenerator[StoredMessage, None]:
         """Endless; over restarts of the server as well."""
         following = max(1, self.start)
-        async with self._listening() as hearing:
+        async with _listening(self.bus, live(self.subject)) as hearing:
             while True:
                 hearing.begin()
                 has_more = False
                 try:
-                    await hearing.ask(self, following)
+                    await hearing.ask(
+                        self.stream,
+                        {
+                            "seq": following,
+                            "next_by_subj": self.subject,
+                            "batch": _BATCH,
+                            "max_bytes": _BATCH_BYTES,
+                        },
+                    )
                     while True:
                         message = await hearing.answer()
                         status = (message.headers or {}).get("Status")
@@ -94,21 +105,77 @@ class OrderedReader:
                 if not has_more:
                     await hearing.for_news(following)
 
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[_Hearing]:
-        client = self.bus.client
-        hearing = _Hearing(self.bus, client.new_inbox(), tells=bool(live(self.subject)))
-        listened = [await client.subscribe(f"{hearing.inbox}.*", cb=hearing.take)]
-        if hearing.tells:
-            listened.append(await client.subscribe(live(self.subject), cb=hearing.told))
-        forget = self.bus.on_reconnect(hearing.wake)
-        try:
-            yield hearing
-        finally:
-            forget()
-            if not client.is_closed:
-                for subscription in listened:
-                    await subscription.unsubscribe()
+
+async def last_of_each(
+    bus: Bus, stream: str, subjects: Sequence[str], moments: Sequence[datetime | None]
+) -> list[list[StoredMessage]]:
+    """For each moment, the message of each subject that was stored last until then; for None the
+    last there is.
+
+    Moments are of the server's clock. It finds the messages itself, and what lies between is not
+    read. Raises `BusUnavailable`.
+    """
+    pieces = [subjects[at : at + _SUBJECTS] for at in range(0, len(subjects), _SUBJECTS)]
+    async with _listening(bus, "") as hearing:
+        return [
+            [
+                message
+                for piece in pieces
+                for message in await _last_until(hearing, stream, piece, moment)
+            ]
+            for moment in moments
+        ]
+
+
+async def _last_until(
+    hearing: _Hearing, stream: str, subjects: Sequence[str], moment: datetime | None
+) -> list[StoredMessage]:
+    found: list[StoredMessage] = []
+    asked: dict[str, Any] = {"multi_last": list(subjects)}
+    if moment is not None:
+        asked["up_to_time"] = _told_time(moment)
+    try:
+        await hearing.ask(stream, asked)
+        while True:
+            message = await hearing.answer()
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if status is None:
+                found.append(_stored(message))
+            elif not _has_more(stream, message, status):
+                return found
+            else:
+                # The server sends no more than it may have waiting, and says where it stopped.
+                asked = {
+                    "multi_last": list(subjects),
+                    "seq": found[-1].sequence + 1 if found else 1,
+                    "up_to_seq": int(headers.get("Nats-UpTo-Sequence", "0")),
+                }
+                await hearing.ask(stream, asked)
+    except nats.errors.Error as error:
+        raise BusUnavailable(f"stream {stream} cannot be read") from error
+
+
+def _told_time(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+@asynccontextmanager
+async def _listening(bus: Bus, hints: str) -> AsyncIterator[_Hearing]:
+    """An inbox for answers, and hints on the subject `hints`, where there are some."""
+    client = bus.client
+    hearing = _Hearing(bus, client.new_inbox(), tells=bool(hints))
+    listened = [await client.subscribe(f"{hearing.inbox}.*", cb=hearing.take)]
+    if hints:
+        listened.append(await client.subscribe(hints, cb=hearing.told))
+    forget = bus.on_reconnect(hearing.wake)
+    try:
+        yield hearing
+    finally:
+        forget()
+        if not client.is_closed:
+            for subscription in listened:
+                await subscription.unsubscribe()
 
 
 @dataclass(slots=True)
@@ -130,17 +197,11 @@ class _Hearing:
         """What is told from now on is news to what is asked next."""
         self._news.clear()
 
-    async def ask(self, reader: OrderedReader, start: int) -> None:
+    async def ask(self, stream: str, asked: Mapping[str, Any]) -> None:
         self._asked += 1
         self._answers = asyncio.Queue()
-        asked = {
-            "seq": start,
-            "next_by_subj": reader.subject,
-            "batch": _BATCH,
-            "max_bytes": _BATCH_BYTES,
-        }
         await self.bus.client.publish(
-            f"$JS.API.DIRECT.GET.{reader.stream}",
+            f"$JS.API.DIRECT.GET.{stream}",
             orjson.dumps(asked),
             reply=f"{self.inbox}.{self._asked}",
         )

@@ -159,6 +159,28 @@ AUDIT = Stream(
 )
 
 
+COMPLIANCE = Stream(
+    "COMPLIANCE",
+    {
+        "description": "How compliance of each cluster went, by namespace and team; ninety days",
+        "subjects": ["compliance.*.*"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": _ns(timedelta(days=90)),
+        # One every quarter of an hour for ninety days: a cluster that changes all the time pushes
+        # out its own past, and none of another's.
+        "max_msgs_per_subject": 90 * 24 * 4,
+        "max_bytes": 1 << 30,
+        "max_msg_size": 1 << 20,
+        "allow_direct": True,
+        "compression": "s2",
+        "deny_delete": True,
+        "deny_purge": True,
+    },
+)
+
+
 def live(subject: str) -> str:
     """Where a stream tells what it has stored under `subject`; "" where it may not tell."""
     if subject.startswith("evt."):
@@ -239,6 +261,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         ADV,
         DLQ,
         AUDIT,
+        COMPLIANCE,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),
         _bucket("leases", "Who works on which cluster", ttl=lease_ttl, is_followed=True),
         _bucket("clusters", "Clusters that were registered", is_followed=True),

@@ -72,6 +72,11 @@ def audit(service: str) -> str:
     return f"audit.{service}"
 
 
+def compliance(cluster: str, of: str) -> str:
+    """What is kept of a cluster's compliance: `sums`, or `workloads`."""
+    return f"compliance.{cluster}.{of}"
+
+
 def operation_key(operation: str, cluster: str | None = None) -> str:
     """Key in `ops`: of the request, or of its part for one cluster."""
     return token(operation) if cluster is None else f"{token(operation)}.{cluster}"

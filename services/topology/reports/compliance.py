@@ -76,7 +76,7 @@ class ClusterReport:
     """By level, of the whole cluster."""
 
 
-_NOT_IN_SYNC = (Standing.LOST, Standing.REJECTED, Standing.STALE)
+NOT_IN_SYNC = (Standing.LOST, Standing.REJECTED, Standing.STALE)
 
 
 def totals(report: ClusterReport) -> dict[str, int]:
@@ -97,7 +97,7 @@ def totals(report: ClusterReport) -> dict[str, int]:
         "withPolicy": sum(bool(p.policies) for p in meshed),
         "deniedByDefault": sum(p.access is Access.DENIED for p in meshed),
         "proxiesInSync": standings[Standing.SYNCED],
-        "proxiesNotInSync": sum(standings[standing] for standing in _NOT_IN_SYNC),
+        "proxiesNotInSync": sum(standings[standing] for standing in NOT_IN_SYNC),
         "proxiesNotSupported": sum(not line.proxies.is_supported for line in report.lines),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from services.topology.cluster.kinds import short
 from services.topology.cluster.objects import Key, Standing
 from services.topology.mesh.security import Mode
+from services.topology.reports.checks import Check
 from services.topology.reports.compliance import ClusterReport, Line, Root, totals
 from services.topology.reports.posture import Access, How
 
@@ -83,6 +84,22 @@ def to_csv(reports: Sequence[ClusterReport]) -> str:
         name = report.name or report.cluster
         for line in report.lines:
             writer.writerow([_cell(value) for value in (name, *_values(line))])
+    return text.getvalue()
+
+
+def history_csv(answer: Mapping[str, Any]) -> str:
+    """How compliance went (`handlers.Handlers.compliance` with `since`): a line for each moment,
+    group and check."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(("moment", answer["by"], "check", "passing", "failing", "workloads"))
+    for line in answer["lines"]:
+        for moment, point in zip(answer["moments"], line["points"], strict=True):
+            for check in Check if point is not None else ():
+                counts = [point[kind].get(check.value, 0) for kind in ("passing", "failing")]
+                writer.writerow(
+                    (moment, _cell(line["key"]), check.value, *counts, point["workloads"])
+                )
     return text.getvalue()
 
 

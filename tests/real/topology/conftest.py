@@ -104,6 +104,7 @@ QUICK = {
     "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s",
     "MESHBUS_TOPOLOGY_TELEMETRY_WINDOW": "10s",
     "MESHBUS_TOPOLOGY_PROMETHEUS_TIMEOUT": "2s",
+    "MESHBUS_TOPOLOGY_COMPLIANCE_EVERY": "1s",
 }
 """A lease lives two ack waits, and takeovers are waited for."""
 

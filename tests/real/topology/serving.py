@@ -35,6 +35,7 @@ from services.topology.reports import compliance
 from tests.real.topology.measured import Perf
 from tests.real.topology.samples import CLUSTER
 from tests.testbed import loopback
+from tests.unit.topology.reports.remembered import Remembered
 
 PAGE = bundling.BUILT
 
@@ -51,6 +52,7 @@ class Past:
     """When reports are made, where it is not now."""
     failure: MeshbusError | None = None
     """What it answers with instead."""
+    kept: Remembered = field(default_factory=Remembered)
 
     async def ask(self, cluster: str, verb: str, asked: dict[str, Any]) -> Any:
         if self.failure is not None:
@@ -157,6 +159,7 @@ class Server:
                 ask=self.past.ask,
                 past=self.past.past,
                 moments=self.past.moments,
+                kept=self.past.kept,
                 policy=lambda: OPEN,
             ),
             questions=Questions(self.asked.ask),

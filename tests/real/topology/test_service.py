@@ -13,6 +13,7 @@ from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.seeing import Follower, Seeing
 from tests.testbed.shops import applied, istio_defined, listed, opened, service, workload
+from tests.testbed.waiting import eventually
 
 SPACE = "default"
 VIEWS = ("app", "versionedApp", "workload", "service")
@@ -135,6 +136,37 @@ async def test_the_past_is_shown(seen: Seeing, token: str, cluster: Cluster) -> 
         assert len([n for n in nodes if n.get("service") == "ephemeral"]) == count
     with pytest.raises(HistoryGone):
         await seen.ask("graph", cluster=token, at="2001-01-01T00:00:00Z")
+
+
+async def test_compliance_is_kept_over_time(seen: Seeing, token: str, cluster: Cluster) -> None:
+    def asked(since: datetime, **more: str) -> dict[str, Any]:
+        return {"cluster": token, "since": since.isoformat(), "by": "team", **more}
+
+    async def changed(since: datetime) -> set[tuple[str, str, str]]:
+        found = (await seen.ask("compliance", **asked(since)))["changes"]
+        mine = [one for one in found if one["name"] == "kept"]
+        return {(one["became"], one["check"], one["team"]) for one in mine}
+
+    async def is_told(since: datetime, became: str) -> bool:
+        return (became, "mesh", "keepers") in await changed(since)
+
+    async def is_kept() -> bool:
+        found = await seen.ask("compliance", **asked(datetime.now(timezone.utc)))
+        return bool(found["clusters"][0]["after"])
+
+    await eventually(is_kept, what="compliance to be kept")
+    before = datetime.now(timezone.utc)
+    labels = {"app": "kept", "team": "keepers"}
+    with opened(cluster, *workload("kept", SPACE, labels=labels)):
+        await eventually(lambda: is_told(before, "came"), what="it to be told")
+        between = datetime.now(timezone.utc)
+    await eventually(lambda: is_told(between, "gone"), what="its end to be told")
+    # It came and went again: nothing is different, but the line has it.
+    assert await changed(before) == set()
+    told = await seen.ask("compliance", **asked(before, until=between.isoformat()))
+    [line] = [one for one in told["lines"] if one["key"] == "keepers"]
+    assert line["points"][0] is None
+    assert line["points"][-1]["failing"]["mesh"] == 1
 
 
 async def test_a_stream_goes_on_where_it_stopped(

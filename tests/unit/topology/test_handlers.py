@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import orjson
@@ -27,9 +27,12 @@ from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers
 from services.topology.observing import Observer
 from services.topology.proxies.surveys import Survey
+from services.topology.reports import reportpages
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.prometheus import PrometheusTelemetry
 from services.topology.telemetry.traffic import Telemetry
+from tests.unit.topology.reports.remembered import Remembered
+from tests.unit.topology.reports.test_history import line, report
 from tests.unit.topology.telemetry.told import AT, Told
 
 ASKED = {"cluster": "blue", "query": "up"}
@@ -59,7 +62,13 @@ def _handlers() -> Handlers:
         return []
 
     return Handlers(
-        views=Views(), ask=ask, past=past, moments=moments, policy=lambda: OPEN, window_s=90
+        views=Views(),
+        ask=ask,
+        past=past,
+        moments=moments,
+        kept=Remembered(),
+        policy=lambda: OPEN,
+        window_s=90,
     )
 
 
@@ -94,7 +103,12 @@ def _metrics_handlers(telemetry: Telemetry) -> Handlers:
     survey = Survey(state, clock=lambda: 0.0, now=lambda: AT)
     owner = OwnerHandlers(owned={"c1": Owned(observer, drifts, telemetry, survey)})
     handlers = Handlers(
-        views=Views(), ask=owner.answer, past=_nothing, moments=_nothing, policy=lambda: POLICY
+        views=Views(),
+        ask=owner.answer,
+        past=_nothing,
+        moments=_nothing,
+        kept=Remembered(),
+        policy=lambda: POLICY,
     )
     view = ClusterView("c1")
     view.put(INFO_PART, "cluster", {"cluster": "c1", "name": "blue"})
@@ -156,3 +170,58 @@ async def test_proxies_are_told_by_how_they_stand() -> None:
     with pytest.raises(MalformedRequest, match="a word that is none") as refused:
         await handlers.proxies({**asked, "standings": ["gone"]})
     assert "lost, rejected, stale, unknown, synced" in refused.value.remedy
+
+
+# --- compliance over time -------------------------------------------------------------------------
+
+
+def _remembering() -> Handlers:
+    handlers = _handlers()
+    assert isinstance(handlers.kept, Remembered)
+    for cluster, name in (("c1", "blue"), ("c2", "green")):
+        view = ClusterView(cluster)
+        view.put(INFO_PART, "cluster", {"cluster": cluster, "name": name})
+        handlers.views.replace(view)
+    for days, findings in ((9, 1), (2, 0)):
+        at = AT - timedelta(days=days)
+        handlers.kept.add(report(line("a", team="web", findings=findings), at=at))
+    handlers.kept.add(report(line("b"), at=AT - timedelta(days=1), cluster="c2"))
+    return handlers
+
+
+async def test_compliance_over_time() -> None:
+    handlers = _remembering()
+    since, until = (AT - timedelta(days=9)).isoformat(), AT.isoformat()
+    answer = await handlers.compliance({"since": since, "until": until, "by": "team"})
+    assert [line["key"] for line in answer["lines"]] == ["web", ""]
+    assert [len(line["points"]) for line in answer["lines"]] == [60, 60]
+    assert len(answer["moments"]) == 60
+    assert [change["became"] for change in answer["changes"]] == ["mended"]
+    assert [
+        (one["name"], bool(one["before"]), bool(one["after"])) for one in answer["clusters"]
+    ] == [
+        ("blue", True, True),
+        ("green", False, True),
+    ]
+    one = await handlers.compliance({"since": since, "until": until, "cluster": "green"})
+    assert [found["name"] for found in one["clusters"]] == ["green"]
+    head, *rows = reportpages.history_csv(answer).splitlines()
+    assert head == "moment,team,check,passing,failing,workloads"
+    assert rows[0] == f"{since},web,mesh,1,0,1"
+    assert f"{since},web,findings,0,1,1" in rows
+    assert one["changes"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"since": "yesterday"}, "`since` is not a time"),
+        ({"since": AT.isoformat(), "until": 5}, "until is not text"),
+        ({"since": AT.isoformat(), "until": AT.isoformat()}, "not before"),
+        ({"since": "2026-01-01T00:00:00Z", "until": AT.isoformat()}, "longer than 90 days"),
+        ({"since": "2026-08-30", "until": AT.isoformat(), "by": "colour"}, "`by` is none"),
+    ],
+)
+async def test_a_question_about_time_that_makes_no_sense(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(MalformedRequest, match=why):
+        await _remembering().compliance(wrong)

@@ -226,14 +226,23 @@ class Pages:
         return _json(orjson.dumps({"moments": [moment.isoformat() for moment in moments]}))
 
     async def _compliance(self, request: web.Request) -> web.StreamResponse:
-        asked = {"cluster": self._view(request).cluster} if request.query.get("cluster") else {}
+        asked = {name: request.query.get(name, "") for name in ("since", "until", "by")}
+        if request.query.get("cluster"):
+            asked["cluster"] = self._view(request).cluster
+        form = request.path.rpartition(".")[2]
+        if asked["since"] and form == "html":
+            raise MalformedRequest("the page is of now", remedy="ask for .json or .csv")
         answer = await self.handlers.compliance(asked)
-        match request.path.rpartition(".")[2]:
+        match form:
             case "json":
                 return _json(orjson.dumps(answer))
             case "csv":
                 headers = {"Content-Disposition": 'attachment; filename="compliance.csv"'}
-                text = reportpages.to_csv(compliance.read(answer))
+                text = (
+                    reportpages.history_csv(answer)
+                    if asked["since"]
+                    else reportpages.to_csv(compliance.read(answer))
+                )
                 return web.Response(text=text, content_type="text/csv", headers=headers)
         text = reportpages.to_html(compliance.read(answer), stylesheet=_REPORT_STYLE)
         return web.Response(text=text, content_type="text/html")

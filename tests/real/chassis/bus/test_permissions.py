@@ -34,13 +34,16 @@ from services.chassis.messages import Command, Event, Phase, SlotKind
 from services.perf.adapters import subjects as perf_subjects
 from services.perf.adapters.objects import Objects
 from services.topology.adapters.feeds import Feed
+from services.topology.adapters.histories import Histories
 from services.topology.feed.deltas import Topic
 from services.topology.feed.views import Views
+from services.topology.reports.history import kept
 from tests.real.chassis.bus.queues import Hands, Queue, running
 from tests.testbed import loopback
 from tests.testbed.stack import Stack
 from tests.testbed.stored import bus_of as connected
 from tests.testbed.waiting import eventually
+from tests.unit.topology.reports.test_history import line, report
 
 WITHIN = timedelta(seconds=5)
 NO_PATIENCE = timedelta(milliseconds=1)
@@ -400,6 +403,9 @@ async def test_topology_may_do_its_work(stack: Stack) -> None:
             reader = OrderedReader(bus, stream, subject, 1).messages()
             await anext(reader)
             await reader.aclose()
+        histories = Histories(bus, Publisher(bus))
+        await histories.store(*kept(report(line("a"), cluster="tcluster")))
+        assert await histories.last("tcluster") is not None
         await bus.client.publish("cmd.lifecycle.tcluster.from.topology.t1", b"{}")
         await bus.client.publish("cmd.translator.tcluster.from.topology.t1", b"{}")
         await bus.client.subscribe("ctl.topology.*.*")
