@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, BrowserContext, Error, Page, async_playwright, expect
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.gateway.door import tokens
 from services.topology.cluster.objects import Key
 from tests.real.topology.pages import Page as Metrics
 from tests.real.topology.samples import VIRTUAL_SERVICE, Shop
@@ -99,6 +100,9 @@ def is_ours(message: object) -> bool:
 
 # --- the whole service beside a cluster ----------------------------------------------------------
 
+ANN, IDENTITY = "meshbus_" + "a" * 40, "ann"
+"""Who may everything at the stack, by her token; Meshery is let in without one."""
+
 QUICK = {
     "MESHBUS_ACK_WAIT": "5s",
     "MESHBUS_TOPOLOGY_TELEMETRY_EVERY": "1s",
@@ -135,11 +139,17 @@ def mesh_prometheus(
 def topology_stack(
     built: None, mesh_prometheus: FaultProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    settings = {**QUICK, "MESHBUS_TOPOLOGY_PROMETHEUS": f"http://{mesh_prometheus.address}"}
+    folder = tmp_path_factory.mktemp("topology")
+    known = folder / "tokens.yaml"
+    known.write_text(tokens.entry(IDENTITY, [], ANN))
+    settings = {
+        **QUICK,
+        "MESHBUS_TOPOLOGY_PROMETHEUS": f"http://{mesh_prometheus.address}",
+        "MESHBUS_GATEWAY_TOKENS": str(known),
+        "MESHBUS_GATEWAY_ANONYMOUS": "true",
+    }
     services = ("lifecycle", "translator", "topology", "gateway")
-    with Stack(
-        tmp_path_factory.mktemp("topology"), services=services, settings=settings
-    ) as running:
+    with Stack(folder / "stack", services=services, settings=settings) as running:
         yield running
 
 

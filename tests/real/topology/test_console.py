@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, Route, expect
@@ -240,6 +241,85 @@ async def test_an_operation_by_keys_alone(page: Page, shop: Server) -> None:
     await page.keyboard.press("Enter")
     await expect(page.locator("h1")).to_contain_text("bookinfo")
     await page.go_back()
+    await expect(page.locator("h1")).to_have_text("Operations")
+
+
+_FOCUS = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  if (one === document.body) return { name: "", inDialog: false, isSeen: false, isOutside: true };
+  const place = one.getBoundingClientRect();
+  const isOnScreen = place.width > 0 && place.bottom > 0 && place.top < innerHeight;
+  return {
+    name: (one.getAttribute("aria-label") ?? one.textContent).trim(),
+    inDialog: one.closest("dialog") !== null,
+    isSeen: isOnScreen && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
+    isOutside: false, // In the browser's own controls, where the page has none.
+  };
+}"""
+
+
+async def test_an_operation_is_opened_and_cancelled_by_keys_alone(page: Page, shop: Server) -> None:
+    shop.asked.people = {"sre": {"identity": "ann", "may": ["lifecycle.cancel"], "groups": []}}
+    install(shop)
+    await page.goto(f"{shop.url}/#token=sre")
+    await expect(page.locator("#who summary")).to_have_text("ann")
+    await expect(page.locator(".card")).to_have_count(1)
+    dialog = page.get_by_role("dialog")
+
+    async def focus() -> dict[str, Any]:
+        found: dict[str, Any] = await page.evaluate(_FOCUS)
+        return found
+
+    async def has(name: str) -> None:
+        """Until what has this name has the focus."""
+        await page.wait_for_function(f"name => ({_FOCUS})().name === name", arg=name)
+
+    async def to(name: str, *, by: str = "Tab") -> None:
+        for _ in range(60):
+            await page.keyboard.press(by)
+            found = await focus()
+            assert found["isSeen"] or found["isOutside"], found
+            if found["name"] == name:
+                return
+        raise AssertionError(f"no way to {name} by the keyboard")
+
+    await to("Operations 1")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("Operations")
+    await to("istio")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{shop.url}/operations/op-runs")
+    await to("Cancel")
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_contain_text("As ann")
+    # What changes nothing is chosen first, and nothing behind the dialog is reached.
+    await has("Leave it")
+    for _ in range(6):
+        await page.keyboard.press("Tab")
+        found = await focus()
+        assert found["inDialog"] or found["isOutside"], found
+    for close in ("Escape", "Enter"):
+        if close == "Enter":
+            await page.keyboard.press("Enter")
+            await expect(dialog).to_have_count(1)
+            await has("Leave it")
+        await page.keyboard.press(close)
+        await expect(dialog).to_have_count(0)
+        await has("Cancel")
+    assert shop.asked.done == []
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_have_count(1)
+    await to("Cancel", by="Shift+Tab")
+    await page.keyboard.press("Enter")
+    await expect(dialog).to_have_count(0)
+    assert [name for _, name, _ in shop.asked.done] == ["lifecycle.cancel"]
+    await has("Cancel")
+    # The button goes with the operation; whoever goes by keys is in the view then.
+    shop.tell(event("op-runs", Phase.CANCELLED, 3))
+    await expect(page.locator("h1")).to_contain_text("cancelled")
+    await page.wait_for_function("() => document.activeElement.id === 'view'")
+    await to("Operations")
+    await page.keyboard.press("Enter")
     await expect(page.locator("h1")).to_have_text("Operations")
 
 

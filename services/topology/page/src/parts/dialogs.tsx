@@ -1,21 +1,27 @@
 // Dialogs: signing in, and the question before anything is changed.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "../shell/answers";
 import { isKnown, isSigningIn, known, may, me, problem, signIn, write } from "../shell/session";
 import { Failed } from "./states";
 
 export function Dialog({ title, children, close }: { title: string; children: ComponentChildren; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Before it is taken out, which an ordinary effect would be too late for, it is closed: the browser gives the
+  // focus back to where it was.
+  useLayoutEffect(() => {
     const shown = dialog.current;
     shown?.showModal();
-    // Closed rather than taken out: the browser gives the focus back to where it was.
     return () => { shown?.close(); };
   }, []);
+  // Escape closes as a button does: the event `close` comes later, and would end what was opened meanwhile.
+  const cancel = (event: Event) => {
+    event.preventDefault();
+    close();
+  };
   return (
-    <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onClose={close}>
+    <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onCancel={cancel} onClose={close}>
       <h2 id="dialog-title">{title}</h2>
       {children}
     </dialog>
@@ -71,9 +77,9 @@ export function Action({ verb, about, name, question, children, done }: ActionPr
     else if (may(name)) setOpen(true);
   };
   // What is done may take the button away: who goes by keys goes on in the view then, not at the page's begin.
-  useEffect(() => () => queueMicrotask(() => {
+  useEffect(() => () => {
     if (document.activeElement === document.body) document.getElementById("view")?.focus({ preventScroll: true });
-  }), []);
+  }, []);
   return (
     <>
       <button type="button" onClick={ask} disabled={isRefused} aria-label={about && `${verb} ${about}`}
