@@ -237,13 +237,16 @@ def channels() -> list[Channel]:
             messages=["Delta"],
             values=told,
         ),
-        Channel(
-            name="audit",
-            address=_made(subjects.audit(service)),
-            about="Who asked for what, where, and what became of it. Nothing can be deleted.",
-            messages=["AuditEntry"],
-            values={"service": tuple(SERVICES)},
-            stream="AUDIT",
+        *(
+            Channel(
+                name=f"audit-{name}",
+                address=subjects.audit(name),
+                about=f"Who asked {name} for what, where, and what became of it. Nothing can be "
+                "deleted.",
+                messages=["AuditEntry"],
+                stream=streams.audit_stream(name),
+            )
+            for name in SERVICES
         ),
         *(
             Channel(

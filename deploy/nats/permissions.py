@@ -415,7 +415,8 @@ def _reads() -> Iterable[Right]:
 
     To page through one takes a consumer, which is `admin`'s.
     """
-    for stream in ("EVT", "TOPO", "DLQ", "AUDIT", "OBJ_perf"):
+    audits = [streams.audit_stream(service) for service in SERVICES]
+    for stream in ("EVT", "TOPO", "DLQ", *audits, "OBJ_perf"):
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
         yield Right(f"$JS.API.DIRECT.GET.{stream}", f"`nats stream get {stream}`")
         yield Right(f"$JS.API.DIRECT.GET.{stream}.>", f"`nats stream get {stream} --last-for`")

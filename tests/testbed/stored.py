@@ -13,7 +13,7 @@ from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.leases import Holder
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.bus.streams import call_api
+from services.chassis.bus.streams import AUDITED, audit_stream, call_api
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import AuditEntry, ClusterRecord, Event
 from services.topology.adapters.feeds import last_sequence
@@ -59,17 +59,21 @@ async def stored_events(stack: Stack, operation: str) -> list[Event]:
 
 
 async def audit_entries(stack: Stack) -> list[AuditEntry]:
-    """The whole stream AUDIT, in its order."""
+    """All that services have written down of who asked, service by service."""
     async with admin_bus(stack) as bus:
-        answer = await call_api(bus.client, "STREAM.INFO.AUDIT", {})
-        last, found = int(answer["state"]["last_seq"]), list[AuditEntry]()
-        if not last:
-            return found
-        async with aclosing(OrderedReader(bus, "AUDIT", ">", 1).messages()) as messages:
-            async for message in messages:
-                found.append(AuditEntry.model_validate_json(message.body))
-                if message.sequence >= last:
-                    return found
+        return [e for service in AUDITED for e in await _audit_of(bus, audit_stream(service))]
+
+
+async def _audit_of(bus: Bus, stream: str) -> list[AuditEntry]:
+    answer = await call_api(bus.client, f"STREAM.INFO.{stream}", {})
+    last, found = int(answer["state"]["last_seq"]), list[AuditEntry]()
+    if not last:
+        return found
+    async with aclosing(OrderedReader(bus, stream, ">", 1).messages()) as messages:
+        async for message in messages:
+            found.append(AuditEntry.model_validate_json(message.body))
+            if message.sequence >= last:
+                return found
     raise AssertionError("unreachable")
 
 

@@ -1,4 +1,4 @@
-"""Writing the stream AUDIT, beside the answers: who asks does not wait for it.
+"""Writing a service's audit stream, beside the answers: who asks does not wait for it.
 
 An entry that waits is kept through the absence of NATS; what does not fit is counted, and in the
 log all the same. The same refusal again and again makes one entry now and one with its count later,

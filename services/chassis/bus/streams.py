@@ -17,6 +17,7 @@ import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from services.chassis.bus import subjects
 from services.chassis.errors import BusUnavailable, StreamRefused, StreamsMissing, shortened
 
 _API_TIMEOUT_S = 5.0
@@ -140,23 +141,36 @@ DLQ = Stream(
 )
 
 
-AUDIT = Stream(
-    "AUDIT",
-    {
-        "description": "Who asked for what, where, and what became of it; kept for ninety days",
-        "subjects": ["audit.*"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "max_age": _ns(timedelta(days=90)),
-        "max_bytes": 1 << 30,
-        "allow_direct": True,
-        "duplicate_window": _ns(timedelta(minutes=10)),
-        # What was written stays: no message can be deleted and no subject purged, by nobody.
-        "deny_delete": True,
-        "deny_purge": True,
-    },
-)
+AUDITED = (*OPERATING, "topology")
+"""Services that write down who asked them for what."""
+
+
+def audit_stream(service: str) -> str:
+    """The name of the stream with a service's entries."""
+    return "AUDIT" if service == "gateway" else f"AUDIT_{service}"
+
+
+def _audit(service: str) -> Stream:
+    """One for each service: who filled one that all share would push others' entries out of it."""
+    return Stream(
+        audit_stream(service),
+        {
+            "description": f"Who asked {service} for what, where, and what became of it; kept for "
+            "ninety days",
+            "subjects": [subjects.audit(service)],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "old",
+            "max_age": _ns(timedelta(days=90)),
+            # Whom people ask is the gateway; a worker adds how each of its commands ended.
+            "max_bytes": 1 << (30 if service == "gateway" else 26),
+            "allow_direct": True,
+            "duplicate_window": _ns(timedelta(minutes=10)),
+            # What was written stays: no message can be deleted and no subject purged, by nobody.
+            "deny_delete": True,
+            "deny_purge": True,
+        },
+    )
 
 
 COMPLIANCE = Stream(
@@ -260,7 +274,7 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
         TOPO,
         ADV,
         DLQ,
-        AUDIT,
+        *map(_audit, AUDITED),
         COMPLIANCE,
         _bucket("ops", "State of operations", ttl=timedelta(days=7)),
         _bucket("leases", "Who works on which cluster", ttl=lease_ttl, is_followed=True),

@@ -1,4 +1,4 @@
-"""Entries of the stream AUDIT: who asked for what, and whether he got it."""
+"""Entries of the audit streams: who asked for what, and whether he got it."""
 
 from __future__ import annotations
 

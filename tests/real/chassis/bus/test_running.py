@@ -21,7 +21,7 @@ from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetter
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery, Retry
-from services.chassis.bus.streams import MAX_DELIVERIES
+from services.chassis.bus.streams import MAX_DELIVERIES, audit_stream
 from services.chassis.errors import (
     AttemptsExhausted,
     ClusterForbidden,
@@ -400,9 +400,9 @@ async def test_the_audit_has_what_was_done_and_what_was_refused(shop: Shop) -> N
         )
         await shop.ends(other, shop.runner(authorize=_refusing), subject=subject)
     context = shop.queue.bus.client.jetstream()
-    last = await context.get_last_msg("AUDIT", subjects.audit(SERVICE))
+    last = await context.get_last_msg(audit_stream(SERVICE), subjects.audit(SERVICE))
     refused = AuditEntry.model_validate_json(last.data or b"")
-    before = await context.get_msg("AUDIT", (last.seq or 0) - 1)
+    before = await context.get_msg(audit_stream(SERVICE), (last.seq or 0) - 1)
     done = AuditEntry.model_validate_json(before.data or b"")
     assert (done.kind, done.outcome, done.identity) == ("succeed", Outcome.DONE, "")
     assert (refused.kind, refused.outcome) == ("done", Outcome.REFUSED)
