@@ -7,9 +7,10 @@ worker that owns it (`Ask`), which answers from the state it keeps.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import orjson
@@ -212,8 +213,9 @@ class Handlers:
     async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The report on one cluster, or on all; of those that cannot be asked, why.
 
-        With `since` it tells how it went from then `until` a moment, or now: sums at moments
-        between the two, by cluster, namespace or team, and what began or ceased to fail.
+        With `since`, a time or how long ago (`90m`, `24h`, `7d`), it tells how it went from then
+        `until` a moment, or now: sums at moments between the two, by cluster, namespace or team,
+        and what began or ceased to fail.
         """
         if asked.get("since"):
             return await self._history(asked)
@@ -236,7 +238,7 @@ class Handlers:
         views = [self._view(asked)] if asked.get("cluster") else self.views.clusters.values()
         names = {view.cluster: str(_info(view).get("name") or view.cluster) for view in views}
         until = _moment(asked, "until") or datetime.now(timezone.utc)
-        since = _moment(asked, "since") or until
+        since = _since(asked, until)
         if since >= until:
             raise MalformedRequest(
                 "`since` is not before `until`", remedy='send {"since": TIME, "until": TIME}'
@@ -459,6 +461,18 @@ def _moment(asked: Mapping[str, Any], name: str = "at") -> datetime | None:
     except ValueError:
         raise MalformedRequest(f"`{name}` is not a time", remedy="send RFC 3339") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+
+
+_AGO = re.compile(r"(\d{1,5})([mhd])")
+
+
+def _since(asked: Mapping[str, Any], until: datetime) -> datetime:
+    """`since`, as a time or as how long before `until`."""
+    ago = _AGO.fullmatch(_text(asked, "since"))
+    if ago is None:
+        return _moment(asked, "since") or until
+    units = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+    return until - int(ago[1]) * units[ago[2]]
 
 
 def _names(asked: Mapping[str, Any], name: str) -> frozenset[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from playwright.async_api import Page, expect
 
-from services.chassis.errors import ClusterNotWatched
+from services.chassis.errors import BusUnavailable, ClusterNotWatched
 from services.topology.cluster.state import State
+from services.topology.reports import compliance
 from tests.real.topology.samples import CLUSTER, info, parts
 from tests.real.topology.serving import Server
 from tests.real.topology.test_console import accessible
@@ -54,7 +57,7 @@ async def test_workloads_are_grouped_and_the_address_says_how(page: Page, kept: 
     await page.goto(f"{kept.url}/compliance")
     rows = page.get_by_role("group", name="Workloads").locator("tbody tr")
     await expect(rows).to_have_count(3)
-    await page.locator(".filter select").select_option("team")
+    await page.get_by_role("search").locator("select").select_option("team")
     groups = page.get_by_role("group", name="By team").locator("tbody tr")
     await expect(groups.locator("td:first-child")).to_have_text(["design", "payments", "web"])
     await groups.get_by_role("link", name="payments").click()
@@ -74,6 +77,65 @@ async def test_workloads_are_grouped_and_the_address_says_how(page: Page, kept: 
     await page.fill("#compliance-search", "nothing like it")
     await page.get_by_role("button", name="Show all").click()
     await expect(rows).to_have_count(3)
+
+
+def went(server: Server, *, at: datetime, state: State | None = None) -> None:
+    """What was kept at a moment: as it is now, or as another state is."""
+    found = compliance.report(state or teams(), findings=(), now=at, team_label="team")
+    server.past.kept.add(replace(found, cluster=CLUSTER, name="kind-shop"))
+
+
+def without_policies() -> State:
+    state = teams()
+    for found in list(state.all("security.istio.io/PeerAuthentication")):
+        state.drop(found.key)
+    return state
+
+
+async def test_how_it_went_over_time(page: Page, kept: Server) -> None:
+    now = datetime.now(timezone.utc)
+    await page.goto(f"{kept.url}/compliance")
+    over_time = page.get_by_role("region", name="Over time")
+    await expect(over_time).to_contain_text("Nothing is kept of this yet")
+    went(kept, at=now - timedelta(hours=30))
+    went(kept, at=now)
+    await page.goto(f"{kept.url}/compliance?by=team")
+    await expect(over_time.locator(".plot canvas")).to_be_visible()
+    legend = over_time.locator(".legend li")
+    await expect(legend).to_have_text(["design 0 %", "payments 100 %"])
+    await expect(over_time).to_contain_text("Nothing was kept at the beginning of kind-shop")
+    await over_time.get_by_label("Range").select_option("30d")
+    await expect(page).to_have_url(re.compile("range=30d"))
+    await expect(over_time).to_contain_text("the last 30 days")
+    await accessible(page)
+    await over_time.get_by_label("Check").select_option("mesh")
+    await expect(legend).to_have_text(["web 0 %", "design 100 %", "payments 100 %"])
+    await page.get_by_role("group", name="By team").get_by_role("link", name="web").click()
+    await expect(legend).to_have_text(["web 0 %"])
+    await page.reload()
+    await expect(legend).to_have_text(["web 0 %"])
+
+
+async def test_what_changed_is_listed(page: Page, kept: Server) -> None:
+    now = datetime.now(timezone.utc)
+    went(kept, at=now - timedelta(days=8), state=without_policies())
+    went(kept, at=now - timedelta(days=1))
+    await page.emulate_media(color_scheme="dark")
+    await page.goto(f"{kept.url}/compliance?by=namespace")
+    rows = page.get_by_role("group", name="What changed").locator("tbody tr")
+    await expect(rows).to_have_count(1)
+    for text in ("mended", "mTLS strict", "money/pay", "kind-shop", "payments"):
+        await expect(rows).to_contain_text(text)
+    await accessible(page)
+    await page.get_by_role("group", name="By namespace").get_by_role("link", name="shop").click()
+    await expect(page.locator("#view")).to_contain_text("Nothing began or ceased to fail")
+    kept.past.kept.failure = BusUnavailable("the history could not be read in time")
+    await page.reload()
+    alert = page.get_by_role("region", name="Over time").get_by_role("alert")
+    await expect(alert).to_contain_text("could not be read in time")
+    kept.past.kept.failure = None
+    await alert.get_by_role("button", name="Ask again").click()
+    await expect(page.locator("#view")).to_contain_text("What changed")
 
 
 async def test_it_prints_whole_and_on_white(page: Page, kept: Server) -> None:

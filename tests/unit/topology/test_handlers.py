@@ -203,6 +203,7 @@ async def test_compliance_over_time() -> None:
         ("blue", True, True),
         ("green", False, True),
     ]
+    assert await handlers.compliance({"since": "9d", "until": until, "by": "team"}) == answer
     one = await handlers.compliance({"since": since, "until": until, "cluster": "green"})
     assert [found["name"] for found in one["clusters"]] == ["green"]
     head, *rows = reportpages.history_csv(answer).splitlines()
@@ -216,6 +217,9 @@ async def test_compliance_over_time() -> None:
     ("wrong", "why"),
     [
         ({"since": "yesterday"}, "`since` is not a time"),
+        ({"since": "5w"}, "`since` is not a time"),
+        ({"since": "99999d"}, "longer than 90 days"),
+        ({"since": "0m"}, "not before"),
         ({"since": AT.isoformat(), "until": 5}, "until is not text"),
         ({"since": AT.isoformat(), "until": AT.isoformat()}, "not before"),
         ({"since": "2026-01-01T00:00:00Z", "until": AT.isoformat()}, "longer than 90 days"),

@@ -40,3 +40,33 @@ export interface Report {
   clusters: ClusterReport[];
   missing?: { cluster: string; why: string }[];
 }
+
+// How it went, with `since`.
+export interface Point {
+  workloads: number;
+  // By check; one without a workload is missing.
+  passing: Record<string, number>;
+  failing: Record<string, number>;
+}
+
+export interface Change {
+  cluster: string;
+  kind: string;
+  namespace: string;
+  name: string;
+  team: string;
+  check: string;
+  became: "failed" | "came" | "mended" | "gone";
+}
+
+export interface History {
+  since: string;
+  until: string;
+  by: string;
+  moments: string[];
+  lines: { key: string; points: (Point | null)[] }[];
+  // "" where nothing was known then.
+  clusters: { cluster: string; name: string; before: string; after: string }[];
+  changes: Change[];
+  left_out: number;
+}

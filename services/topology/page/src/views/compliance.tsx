@@ -10,6 +10,7 @@ import type { ClusterReport, Report, Root, Workload } from "../contract/complian
 import { useAsked } from "../shell/asked";
 import { type By, BYS, type Group, grouped, hasGap, isLike, isMeshed, type Row, rowsOf, type Sums, summed } from "../shell/postures";
 import { query, setQuery } from "../shell/router";
+import { OverTime } from "./overtime";
 
 const EVERY_MS = 60_000;
 const MOST_SHOWN = 500;
@@ -44,7 +45,7 @@ export default function Compliance() {
           {found.length === 0
             ? <Empty title={rows.length === 0 ? "No workload is there" : "No workload is like this"} isPart>
               {rows.length > 0 && <p><button type="button" onClick={() => setQuery({ q: "", only: "", group: "" })}>Show all</button></p>}</Empty>
-            : <><Groups of={groups} by={by} chosen={group} /><Workloads of={shown} /></>}
+            : <><Groups of={groups} by={by} chosen={group} /><OverTime by={by} group={group} /><Workloads of={shown} /></>}
           <Roots of={told.clusters} />
         </>
       )}
