@@ -50,7 +50,7 @@ from services.chassis.settings import ChassisSettings
 from services.chassis.telemetry.metrics import CATALOGUE
 from services.gateway.settings import GatewaySettings
 from services.lifecycle.applications.samples import APPLICATIONS, Application
-from services.lifecycle.operations import INJECTION, MESH, MULTICLUSTER, ROLLOUT
+from services.lifecycle.operations import AMBIENT, INJECTION, MESH, MULTICLUSTER, ROLLOUT
 from services.lifecycle.settings import LifecycleSettings
 from services.perf.comparison.baselines import BaselineRecord
 from services.perf.comparison.comparing import Comparison
@@ -252,11 +252,14 @@ def _keys() -> str:
     )
 
 
+_OF_LIFECYCLE = (MESH, ROLLOUT, MULTICLUSTER, AMBIENT, INJECTION)
+
+
 def _operations() -> str:
     """What SupportedOperations answers, and what each operation's body may hold."""
     rows = []
     for service, operations in (
-        ("lifecycle", [MESH, ROLLOUT, MULTICLUSTER, INJECTION, *map(_application, APPLICATIONS)]),
+        ("lifecycle", [*_OF_LIFECYCLE, *map(_application, APPLICATIONS)]),
         ("translator", [operation.advertised for operation in translator_operations().values()]),
         ("perf", [TEST, GATE]),
     ):
@@ -293,6 +296,8 @@ def _body(operation: AdvertisedOperation) -> str:
             return "`RolloutOptions`; `IstioOperator`, `LifecycleOptions`"
         case "istio-multicluster":
             return "`MultiClusterOptions`; `IstioOperator`, `LifecycleOptions`"
+        case "istio-ambient":
+            return "`AmbientOptions`"
         case "label-namespace":
             return "`LifecycleOptions` (revision)"
         case "custom":

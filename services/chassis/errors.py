@@ -77,7 +77,8 @@ the place that raises knows better.
     │   ├── NoWayBack             MB-4019
     │   ├── ClustersDiffer        MB-4020
     │   ├── RootsDiffer           MB-4021
-    │   └── ClusterOutOfSight     MB-4022
+    │   ├── ClusterOutOfSight     MB-4022
+    │   └── AmbientMissing        MB-4030
     ├── TranslatorError           from what users write to what Istio runs
     │   ├── ObjectsInvalid        MB-5002
     │   ├── DesignMalformed       MB-5003
@@ -581,6 +582,11 @@ class RootsDiffer(LifecycleError, code="MB-4021"):
 class ClusterOutOfSight(LifecycleError, code="MB-4022"):
     probable_cause = "the mesh's other clusters do not reach the API server at its address"
     usual_remedy = "name an address that they reach: `server` of the cluster"
+
+
+class AmbientMissing(LifecycleError, code="MB-4030"):
+    probable_cause = "the data plane of ambient is not there, or not ready"
+    usual_remedy = "install it by the operation `istio` with `profile: ambient`; then send it again"
 
 
 class TranslatorError(MeshbusError, status=Status.INVALID_ARGUMENT):

@@ -27,6 +27,7 @@ from services.lifecycle.adapters.istioctl import Distributions
 from services.lifecycle.adapters.questions import asking
 from services.lifecycle.adapters.rendered import RenderedFolder
 from services.lifecycle.adapters.reports import upgrade_report
+from services.lifecycle.ambient.steps import Ambient
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.applications.samples import Samples
 from services.lifecycle.authority import Authority
@@ -135,6 +136,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
             roots=Roots(Bucket(bus, ROOTS)),
             enrolled=lambda: conductors.look(),
         ),
+        Ambient(store=rollouts, requests=requests, enrolled=lambda: conductors.look()),
     )
     handlers = Handlers(
         connections=connections,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from services.chassis.messages import AdvertisedOperation, Category, Command, SlotKind, Verb
 from services.chassis.operations.completion import Result
 from services.chassis.reading.aside import read_aside
+from services.lifecycle.ambient.steps import Ambient
 from services.lifecycle.applications.deploying import Applications
 from services.lifecycle.manifests.work import Operation, Waiting, Work
 from services.lifecycle.manifests.writing import run_manifest
@@ -53,13 +54,24 @@ MULTICLUSTER = AdvertisedOperation(
 )
 
 
-def waiting(rollouts: Rollouts, meshes: MultiCluster) -> dict[str, Waiting]:
+AMBIENT = AdvertisedOperation(
+    name="istio-ambient",
+    description="Istio Service Mesh: Ambient",
+    category=Category.CONFIGURE,
+    slot=SlotKind.APPLY,
+    may_take_s=24 * 3600.0,
+    judges_objects=True,
+)
+
+
+def waiting(rollouts: Rollouts, meshes: MultiCluster, ambient: Ambient) -> dict[str, Waiting]:
     """Operations whose commands wait in a bucket for their turn, by name."""
     operations = [
         Waiting(ROLLOUT, rollouts.run, lambda _: "rolling out the Istio service mesh"),
         Waiting(
             MULTICLUSTER, meshes.run, _changing("a mesh of several clusters", applying="making")
         ),
+        Waiting(AMBIENT, ambient.run, lambda _: "changing what is in ambient"),
     ]
     return {operation.advertised.name: operation for operation in operations}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from services.chassis.messages import (
 )
 from services.chassis.operations.claims import Claims
 from services.chassis.operations.retries import Retries
+from services.lifecycle.ambient.standing import standing_of
 from services.lifecycle.authority import Authority, asker
 from services.lifecycle.cluster.connections import Connection, Connections
 from services.lifecycle.cluster.facts import dry_run, gather
@@ -29,7 +30,13 @@ from services.lifecycle.cluster.rights import review
 from services.lifecycle.manifests.following import Followings
 from services.lifecycle.manifests.records import forget_cluster
 from services.lifecycle.releases.fetching import Releases
-from services.lifecycle.rollouts.records import MESHES, RolloutRecord, WishRecord, shown
+from services.lifecycle.rollouts.records import (
+    AMBIENT,
+    MESHES,
+    RolloutRecord,
+    WishRecord,
+    shown,
+)
 from services.lifecycle.rollouts.store import Store
 
 
@@ -61,6 +68,7 @@ class Answers:
             Query("retry", '{"letter": NUMBER}', self.retry, changes=True),
             Query("rollout", '{"rollout": [ID]}', self.rollout),
             Query("multicluster", '{"operation": [ID]}', self.multicluster),
+            Query("ambient", '{"cluster": [TOKEN], "operation": [ID]}', self.ambient),
             Query("rolloutpause", '{"rollout": ID}', self.pause, changes=True),
             Query("rolloutresume", '{"rollout": ID}', self.resume, changes=True),
             Query("rolloutabort", '{"rollout": ID}', self.abort, changes=True),
@@ -164,9 +172,7 @@ class Answers:
             return shown(record, await self.rollouts.wish(record.rollout))
         found = [await self.rollouts.at(key) for key in await self.rollouts.keys()]
         told = [
-            shown(one[0], WishRecord())
-            for one in found
-            if one is not None and one[0].what not in MESHES
+            shown(one[0], WishRecord()) for one in found if one is not None and one[0].is_rollout
         ]
         for one in told:
             del one["clusters"], one["waves"]
@@ -178,17 +184,33 @@ class Answers:
         if asked.get("operation"):
             record = await self._rollout({"rollout": asked["operation"]})
             return _mesh(record, await self.rollouts.wish(record.rollout))
+        return {"meshes": await self._briefly(MESHES)}
+
+    async def ambient(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What is in ambient on a cluster and which waypoints stand, as the cluster has it now; of
+        an operation where it stands; with neither all operations that there are, briefly."""
+        if asked.get("operation"):
+            record = await self._rollout({"rollout": asked["operation"]})
+            return _mesh(record, await self.rollouts.wish(record.rollout))
+        cluster = asked.get("cluster")
+        if not cluster:
+            return {"operations": await self._briefly(AMBIENT)}
+        if not isinstance(cluster, str):
+            raise MalformedRequest("cluster is no token", remedy='send {"cluster": TOKEN}')
+        async with self._connected(ClusterQuestion(cluster=subjects.token(cluster))) as connection:
+            return await standing_of(connection)
+
+    async def _briefly(self, what: Sequence[str]) -> list[dict[str, Any]]:
+        """The operations of the machine that are about `what`, the newest first."""
         found = [await self.rollouts.at(key) for key in await self.rollouts.keys()]
         told = [
-            shown(one[0], WishRecord())
-            for one in found
-            if one is not None and one[0].what in MESHES
+            shown(one[0], WishRecord()) for one in found if one is not None and one[0].what in what
         ]
         brief = [
             {name: one[name] for name in ("rollout", "title", "state", "stage", "begun", "ended")}
             for one in told
         ]
-        return {"meshes": sorted(brief, key=lambda one: str(one["begun"]), reverse=True)}
+        return sorted(brief, key=lambda one: str(one["begun"]), reverse=True)
 
     async def pause(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Keeps a rollout from giving any further step; what is under way is brought to its end."""

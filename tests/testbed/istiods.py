@@ -45,8 +45,10 @@ class Istiod:
         kubeconfig: Path,
         trust_domain: str = "cluster.local",
         mesh_config: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Chooses ports; nothing runs before `start`. `mesh_config` adds to the MeshConfig."""
+        """Chooses ports; nothing runs before `start`. `mesh_config` adds to the MeshConfig, and
+        `environment` to what istiod is told by variables."""
         self.folder = folder.resolve()
         self.trust_domain = trust_domain
         self.xds_port = loopback.take_port()
@@ -64,7 +66,7 @@ class Istiod:
             "istiod",
             [building.binary("pilot-discovery"), *self._flags(kubeconfig.resolve())],
             log=self.folder / "istiod.log",
-            environment=_ENVIRONMENT,
+            environment={**_ENVIRONMENT, **(environment or {})},
         )
 
     def __enter__(self) -> Istiod:

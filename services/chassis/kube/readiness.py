@@ -64,6 +64,18 @@ def crd_established(obj: KubeObject) -> bool:
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
+def gateway_programmed(obj: KubeObject) -> bool:
+    """Its controller has made what answers for it, of the newest spec."""
+    generation = int(obj["metadata"].get("generation") or 0)
+    conditions = (obj.get("status") or {}).get("conditions") or []
+    return any(
+        c["type"] == "Programmed"
+        and c["status"] == "True"
+        and int(c.get("observedGeneration") or 0) >= generation
+        for c in conditions
+    )
+
+
 def namespace_active(obj: KubeObject) -> bool:
     return (obj.get("status") or {}).get("phase") == "Active"
 
@@ -74,6 +86,7 @@ PREDICATES: dict[tuple[str, str], Predicate] = {
     ("apps", "StatefulSet"): stateful_set_ready,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): crd_established,
     ("", "Namespace"): namespace_active,
+    ("gateway.networking.k8s.io", "Gateway"): gateway_programmed,
 }
 
 

@@ -18,6 +18,7 @@ API_VERSION = "meshbus.io/v1"
 KINDS = frozenset(
     {
         "AddonOptions",
+        "AmbientOptions",
         "ApplicationOptions",
         "LifecycleOptions",
         "MultiClusterOptions",

@@ -174,6 +174,19 @@ class Connection:
         patched: KubeObject = answer.json()
         return patched
 
+    async def objects(self, group: str, kind: str, namespace: str = "") -> dict[Ref, KubeObject]:
+        """All objects of a kind, whole; none where the cluster lacks the kind or the namespace."""
+        resource = await self.resources.preferred(group, kind)
+        if resource is None:
+            return {}
+        try:
+            found = await listed(self.client, resource.collection(namespace))
+        except (ObjectNotFound, KindUnknown):
+            return {}
+        for one in found.items:
+            one["apiVersion"], one["kind"] = resource.api_version, kind
+        return {Ref.of(one): one for one in found.items}
+
     async def select(
         self,
         kinds: Iterable[tuple[str, str]],

@@ -91,8 +91,13 @@ def revision_of(obj: KubeObject) -> str | None:
     return labels.get(REVISION) or DEFAULT_REVISION
 
 
-def is_in_mesh(labels: Mapping[str, str]) -> bool:
-    """Whether pods of a namespace with these labels get sidecars or the ambient mesh."""
+def asks_for_sidecars(labels: Mapping[str, str]) -> bool:
+    """Whether pods of a namespace with these labels get sidecars."""
     if INJECTION in labels:
         return labels[INJECTION] == "enabled"
-    return bool(labels.get(REVISION)) or labels.get(DATAPLANE_MODE) == "ambient"
+    return bool(labels.get(REVISION))
+
+
+def is_in_mesh(labels: Mapping[str, str]) -> bool:
+    """Whether pods of a namespace with these labels get sidecars or the ambient mesh."""
+    return asks_for_sidecars(labels) or labels.get(DATAPLANE_MODE) == "ambient"

@@ -68,6 +68,7 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
         *(Stage.ACCOUNT, Stage.LINK, Stage.CROSS, Stage.CHECK, Stage.RETIRE),
     ),
     "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
+    "ambient": (Stage.PRECHECK, Stage.APPLY, Stage.MOVE, Stage.REMOVE),
 }
 _LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.BASELINE, RolloutStep.COMPARE})
 """Steps that write nothing to their cluster."""
@@ -305,9 +306,9 @@ class _Course:
         expires = [self.seen.parts[part.cluster].expires for part in here]
         self._set(waves=waves, expires=min(expires, default=None))
         words = ", ".join(str(len(wave)) for wave in waves)
-        is_mesh = self.options.what in MESHES
-        begins = "" if is_mesh else "Rollout of "
-        follows = "" if is_mesh else f" in waves of {words}"
+        is_rollout = self.record.is_rollout
+        begins = "Rollout of " if is_rollout else ""
+        follows = f" in waves of {words}" if is_rollout else ""
         self._note(f"{begins}{self.record.title}: {len(here)} clusters{follows}")
         self._enter(Stage.PRECHECK if here and self.record.reason is None else Stage.BACK)
 
@@ -392,7 +393,7 @@ class _Course:
 
     def _enter(self, stage: Stage) -> None:
         self._set(stage=stage, since=self.seen.now, broken_since=None)
-        if stage is Stage.PRECHECK and self.options.what not in MESHES:
+        if stage is Stage.PRECHECK and self.record.is_rollout:
             wave = self._of_wave()
             names = ", ".join(_named(part) for part in wave[:_MOST_TOLD])
             names += f" and {len(wave) - _MOST_TOLD} more" if len(wave) > _MOST_TOLD else ""
@@ -406,7 +407,7 @@ class _Course:
             return
         self._set(reason=reason)
         # No error before the last event of a cluster: clients take one for the end.
-        what = "operation" if self.options.what in MESHES else "rollout"
+        what = "rollout" if self.record.is_rollout else "operation"
         self._note(f"The {what} stops: {words}", reason.remedy, severity=Severity.WARN)
         if self.record.stage is not Stage.GATHERING:
             self._enter(Stage.BACK)

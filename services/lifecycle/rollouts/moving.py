@@ -24,7 +24,6 @@ import orjson
 from services.chassis.bus.subjects import token
 from services.chassis.errors import (
     DisruptionDenied,
-    KindUnknown,
     NamespaceMissing,
     NotReadyInTime,
     ObjectNotFound,
@@ -46,7 +45,7 @@ _BY = "rollout"
 """In `FORMER`, beside the labels: which rollout it is of."""
 _NO_NOTES = {FORMER: None, RESTARTED: None}
 _INJECT = "sidecar.istio.io/inject"
-_KINDS = ("Deployment", "StatefulSet", "DaemonSet")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 _LABELS = (istio.INJECTION, istio.REVISION)
 _LOOK_EVERY_S = 1.0
 
@@ -75,20 +74,119 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mover:
-    """Moves the namespaces of one cluster, some at a time: no step holds a slot for hours."""
+class Restarter:
+    """Restarts workloads of one cluster, some at a time, as their budgets allow."""
 
     work: Work
-    rollout: str
-    target: str
-    """The new revision."""
-    namespaces_at_once: int
     workloads_at_once: int
     within: timedelta
     """How long one workload may take to become ready."""
     patience: timedelta
     """How long its budgets may allow no disruption."""
     _budgets: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    async def restart(
+        self,
+        namespace: str,
+        workloads: Sequence[tuple[Ref, KubeObject]],
+        *,
+        by: str,
+        labels: Mapping[Ref, Mapping[str, str | None]] | None = None,
+        is_back: bool = False,
+    ) -> None:
+        """Restarts workloads of a namespace, each once for `by`, as their budgets allow, and waits
+        for them. `labels` are changed in their templates on the way."""
+        found = await self.work.cluster.objects("policy", "PodDisruptionBudget", namespace)
+        budgets = found.items()
+
+        async def one(found: tuple[Ref, KubeObject]) -> None:
+            ref, obj = found
+            own = [b for b, each in budgets if selects(each, labels_of(obj["spec"]["template"]))]
+            async with self._in_turn(own):
+                is_restarted = annotations_of(obj["spec"]["template"]).get(RESTARTED) == by
+                if not is_restarted:
+                    if is_back and ref.kind == "Deployment" and not is_ready(obj):
+                        # Its own pods are what the budget waits for. A restart takes those first
+                        # that are not ready, and of others none that maxUnavailable keeps.
+                        self.work.progress.note(f"{ref} is not ready: it goes back all the same")
+                    else:
+                        await self._until_allowed(ref, own)
+                    note = {"annotations": {RESTARTED: by}, "labels": (labels or {}).get(ref, {})}
+                    self.work.fence.check()
+                    try:
+                        await self.work.cluster.merge(
+                            ref, {"spec": {"template": {"metadata": note}}}
+                        )
+                    except ObjectNotFound:
+                        return
+                if is_restarted or is_ready(obj):
+                    await self._until_ready(ref)
+                else:
+                    self.work.progress.warn(f"{ref} was not ready before its restart: not awaited")
+
+        await side_by_side(one, workloads, parallel=self.workloads_at_once)
+
+    async def _until_ready(self, ref: Ref) -> None:
+        async def quiet(_: Ref) -> None:
+            return None
+
+        if await self.work.engine.ready([ref], within=self.within, on_ready=quiet):
+            cluster = self.work.cluster
+            raise NotReadyInTime(
+                f"{ref} is not ready {self.within.total_seconds():.0f} s after its restart",
+                cause=await why_not_ready(cluster.client, cluster.resources, ref),
+                subject=str(ref),
+            )
+
+    @asynccontextmanager
+    async def _in_turn(self, budgets: Sequence[Ref]) -> AsyncIterator[None]:
+        """Workloads that share a budget go one after the other; always in one order."""
+        async with AsyncExitStack() as stack:
+            for name in sorted(str(ref) for ref in budgets):
+                await stack.enter_async_context(self._budgets[name])
+            yield
+
+    async def _until_allowed(self, workload: Ref, budgets: Sequence[Ref]) -> None:
+        """Waits until every budget allows a disruption."""
+        deadline = asyncio.get_running_loop().time() + self.patience.total_seconds()
+        is_told = False
+        while True:
+            denied = [ref for ref in budgets if not await self._allows(ref)]
+            if not denied:
+                return
+            self.work.fence.check()
+            if asyncio.get_running_loop().time() > deadline:
+                raise DisruptionDenied(
+                    f"{denied[0]} allowed no disruption of {workload} for "
+                    f"{self.patience.total_seconds():.0f} s",
+                    subject=str(denied[0]),
+                )
+            if not is_told:
+                is_told = True
+                self.work.progress.note(f"{workload} waits for {denied[0]} to allow a disruption")
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _allows(self, ref: Ref) -> bool:
+        budget = await self.work.cluster.get(ref)
+        status = (budget or {}).get("status") or {}
+        generation = int((budget or {}).get("metadata", {}).get("generation") or 0)
+        if budget is None:
+            return True
+        is_seen = int(status.get("observedGeneration") or 0) >= generation
+        has_pods = int(status.get("expectedPods") or 0) > 0
+        return is_seen and (not has_pods or int(status.get("disruptionsAllowed") or 0) > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mover:
+    """Moves the namespaces of one cluster, some at a time: no step holds a slot for hours."""
+
+    work: Work
+    restarter: Restarter
+    rollout: str
+    target: str
+    """The new revision."""
+    namespaces_at_once: int
 
     async def move(self, origin: Origin) -> Moved:
         """Brings the next namespaces of the origin to the target.
@@ -188,112 +286,19 @@ class Mover:
     # --- workloads ------------------------------------------------------------------------------
 
     async def _restart(self, namespace: str, *, by: str, is_back: bool = False) -> None:
-        budgets = (await self._listed("policy", "PodDisruptionBudget", namespace)).items()
         workloads = [
             (ref, obj)
-            for kind in _KINDS
-            for ref, obj in (await self._listed("apps", kind, namespace)).items()
+            for kind in WORKLOADS
+            for ref, obj in (await self.work.cluster.objects("apps", kind, namespace)).items()
             if _is_meshed(obj)
         ]
-
-        async def one(found: tuple[Ref, KubeObject]) -> None:
-            ref, obj = found
-            labels = labels_of(obj["spec"]["template"])
-            own = [b for b, budget in budgets if _selects(budget, labels)]
-            async with self._in_turn(own):
-                is_restarted = annotations_of(obj["spec"]["template"]).get(RESTARTED) == by
-                if not is_restarted:
-                    if is_back and ref.kind == "Deployment" and not is_ready(obj):
-                        # Its own pods are what the budget waits for. A restart takes those first
-                        # that are not ready, and of others none that maxUnavailable keeps.
-                        self.work.progress.note(f"{ref} is not ready: it goes back all the same")
-                    else:
-                        await self._until_allowed(ref, own)
-                    note = {"annotations": {RESTARTED: by}}
-                    self.work.fence.check()
-                    try:
-                        await self.work.cluster.merge(
-                            ref, {"spec": {"template": {"metadata": note}}}
-                        )
-                    except ObjectNotFound:
-                        return
-                if is_restarted or is_ready(obj):
-                    await self._until_ready(ref)
-                else:
-                    self.work.progress.warn(f"{ref} was not ready before its restart: not awaited")
-
-        await side_by_side(one, workloads, parallel=self.workloads_at_once)
+        await self.restarter.restart(namespace, workloads, by=by, is_back=is_back)
         if workloads:
             self.work.progress.tell(
                 Phase.READY,
                 f"{namespace}: {len(workloads)} workloads restarted",
                 numbers={"workloads": len(workloads), "seconds": self.work.progress.seconds},
             )
-
-    async def _until_ready(self, ref: Ref) -> None:
-        async def quiet(_: Ref) -> None:
-            return None
-
-        if await self.work.engine.ready([ref], within=self.within, on_ready=quiet):
-            cluster = self.work.cluster
-            raise NotReadyInTime(
-                f"{ref} is not ready {self.within.total_seconds():.0f} s after its restart",
-                cause=await why_not_ready(cluster.client, cluster.resources, ref),
-                subject=str(ref),
-            )
-
-    @asynccontextmanager
-    async def _in_turn(self, budgets: Sequence[Ref]) -> AsyncIterator[None]:
-        """Workloads that share a budget go one after the other; always in one order."""
-        async with AsyncExitStack() as stack:
-            for name in sorted(str(ref) for ref in budgets):
-                await stack.enter_async_context(self._budgets[name])
-            yield
-
-    async def _until_allowed(self, workload: Ref, budgets: Sequence[Ref]) -> None:
-        """Waits until every budget allows a disruption."""
-        deadline = asyncio.get_running_loop().time() + self.patience.total_seconds()
-        is_told = False
-        while True:
-            denied = [ref for ref in budgets if not await self._allows(ref)]
-            if not denied:
-                return
-            self.work.fence.check()
-            if asyncio.get_running_loop().time() > deadline:
-                raise DisruptionDenied(
-                    f"{denied[0]} allowed no disruption of {workload} for "
-                    f"{self.patience.total_seconds():.0f} s",
-                    subject=str(denied[0]),
-                )
-            if not is_told:
-                is_told = True
-                self.work.progress.note(f"{workload} waits for {denied[0]} to allow a disruption")
-            await asyncio.sleep(_LOOK_EVERY_S)
-
-    async def _allows(self, ref: Ref) -> bool:
-        budget = await self.work.cluster.get(ref)
-        status = (budget or {}).get("status") or {}
-        generation = int((budget or {}).get("metadata", {}).get("generation") or 0)
-        if budget is None:
-            return True
-        is_seen = int(status.get("observedGeneration") or 0) >= generation
-        has_pods = int(status.get("expectedPods") or 0) > 0
-        return is_seen and (not has_pods or int(status.get("disruptionsAllowed") or 0) > 0)
-
-    # --- the API server -------------------------------------------------------------------------
-
-    async def _listed(self, group: str, kind: str, namespace: str) -> dict[Ref, KubeObject]:
-        cluster = self.work.cluster
-        resource = await cluster.resources.preferred(group, kind)
-        if resource is None:
-            return {}
-        try:
-            found = await listed(cluster.client, resource.collection(namespace))
-        except (ObjectNotFound, KindUnknown):
-            return {}
-        for one in found.items:
-            one["apiVersion"], one["kind"] = resource.api_version, kind
-        return {Ref.of(one): one for one in found.items}
 
 
 def _name(namespace: KubeObject) -> str:
@@ -334,7 +339,7 @@ def _is_meshed(workload: KubeObject) -> bool:
     return not is_out and labels_of(workload).get(istio.COMPONENT) != istio.PILOT
 
 
-def _selects(budget: KubeObject, labels: Mapping[str, str]) -> bool:
+def selects(budget: KubeObject, labels: Mapping[str, str]) -> bool:
     """Whether a budget is about pods with these labels."""
     selector = (budget.get("spec") or {}).get("selector")
     if selector is None:

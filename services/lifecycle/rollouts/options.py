@@ -39,7 +39,7 @@ from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.versions import Version
 from services.lifecycle.manifests.writing import read_manifest
 from services.lifecycle.mesh.requests import MeshRequest, parse_request
-from services.lifecycle.rollouts.records import MESHES, RolloutRecord
+from services.lifecycle.rollouts.records import OTHERS, RolloutRecord
 
 KIND = "RolloutOptions"
 _MOST_WAVES = 50
@@ -119,9 +119,9 @@ class GateOptions(_Written):
 class RolloutOptions(_Written):
     """The spec of a RolloutOptions document, checked."""
 
-    what: Literal["istio", "manifest", "mesh", "mesh-leave"] = "istio"
+    what: Literal["istio", "manifest", "mesh", "mesh-leave", "ambient"] = "istio"
     """What is rolled out: a version of Istio, or the objects beside this document. The others are
-    `istio-multicluster`'s own, and nobody may write them."""
+    of `istio-multicluster` and `istio-ambient`, and nobody may write them."""
     version: str = Field(default="", max_length=64)
     waves: list[WaveOptions] = Field(default_factory=list, max_length=_MOST_WAVES)
     """One canary and then the rest, where it is silent."""
@@ -202,10 +202,10 @@ def parse_rollout(body: str, *, version: str = "") -> RolloutRequest:
             cause="a rollout has to be told its waves and its gate",
             remedy="docs/how-to/rollouts.md has a body to begin with",
         )
-    if options.what in MESHES:
+    if options.what in OTHERS:
         raise OptionsMalformed(
             f"spec.what of the {KIND}: {options.what} is no rollout",
-            remedy="send the operation `istio-multicluster`; see docs/how-to/multicluster.md",
+            remedy=f"send the operation `{OTHERS[options.what]}`; see docs/how-to",
         )
     performance = options.gate.performance
     if performance is not None and not performance.test.strip():

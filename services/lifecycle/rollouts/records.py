@@ -25,6 +25,13 @@ EVERYWHERE = "*"
 MESHES = ("mesh", "mesh-leave")
 """What the options of a record say that is about a mesh of several clusters: it comes, or clusters
 leave it."""
+AMBIENT = ("ambient",)
+"""The same of what goes into ambient, or out of it."""
+OTHERS = {
+    **dict.fromkeys(MESHES, "istio-multicluster"),
+    **dict.fromkeys(AMBIENT, "istio-ambient"),
+}
+"""The operation by what the options say, of all that are no rollout to people."""
 MOST_JUDGED = 60
 """Namespaces that a gate asks about one by one."""
 MOST_CLUSTERS = 500
@@ -206,7 +213,12 @@ class RolloutRecord(Message):
     @property
     def kind(self) -> str:
         """The operation whose clusters these are."""
-        return "istio-multicluster" if self.what in MESHES else KIND
+        return OTHERS.get(self.what, KIND)
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether it is one that people know by this name, with waves and a gate."""
+        return self.kind == KIND
 
 
 class PartRecord(Message):

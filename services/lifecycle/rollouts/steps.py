@@ -27,6 +27,7 @@ from services.chassis.errors import (
     BusUnavailable,
     InternalError,
     LeaseLost,
+    MeshbusError,
     NotPermitted,
     OptionsMalformed,
     PrecheckRefused,
@@ -55,7 +56,7 @@ from services.lifecycle.mesh.safety import with_identity
 from services.lifecycle.mesh.uninstalling import uninstall
 from services.lifecycle.rollouts.gates import Ask
 from services.lifecycle.rollouts.manifesting import Manifest, bare, formers
-from services.lifecycle.rollouts.moving import Mover, Origin
+from services.lifecycle.rollouts.moving import Mover, Origin, Restarter
 from services.lifecycle.rollouts.options import RolloutRequest, own_labels, parse_rollout
 from services.lifecycle.rollouts.proving import LoadTests
 from services.lifecycle.rollouts.records import (
@@ -200,15 +201,19 @@ class Parts(ABC, Generic[P]):
             await self.store.release(kept.uid, rollout=record.rollout)
         if part.fate is Fate.DONE:
             return self.result(record, part, kept)
+        raise self.stopped(record, part, kept)
+
+    def stopped(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> MeshbusError:
+        """What is told of a cluster that is not done."""
         reason = part.reason or record.reason
         why = f": {reason.summary}" if reason is not None else ""
         if part.fate is Fate.FAILED and reason is not None:
-            raise reason.error()
+            return reason.error()
         words = "was rolled back" if part.fate is Fate.ROLLED_BACK else "was left as it was"
         if part.fate is Fate.LEFT and part.is_changed:
             words = "was left on the way, and goes on when the operation is sent again"
         stays = f"; {kept.stays}" if kept.stays else ""
-        raise RolloutStopped(
+        return RolloutStopped(
             f"the cluster {words}{why}{stays}",
             cause=reason.cause if reason is not None else "somebody wanted this cluster back",
             remedy=reason.remedy if reason is not None else "send the rollout again for it",
@@ -536,14 +541,18 @@ class _Rolling(Stepping):
 
     def _mover(self) -> Mover:
         options = self.request.options
-        return Mover(
+        restarter = Restarter(
             work=self.work,
-            rollout=self.kept.rollout,
-            target=self.request.mesh.revision,
-            namespaces_at_once=options.namespaces_at_once,
             workloads_at_once=options.workloads_at_once,
             within=self.request.mesh.readiness_timeout,
             patience=timedelta(seconds=options.disruption_timeout_s),
+        )
+        return Mover(
+            work=self.work,
+            restarter=restarter,
+            rollout=self.kept.rollout,
+            target=self.request.mesh.revision,
+            namespaces_at_once=options.namespaces_at_once,
         )
 
     async def _mesh(self) -> MeshRequest:

@@ -17,7 +17,7 @@ from services.chassis.errors import (
 from services.lifecycle.mesh.requests import parse_request
 from services.lifecycle.rollouts.deciding import judged_namespaces
 from services.lifecycle.rollouts.gates import Gates, error_ratio, p99_of
-from services.lifecycle.rollouts.moving import FORMER, Origin, _is_meshed, _is_moved, _selects
+from services.lifecycle.rollouts.moving import FORMER, Origin, _is_meshed, _is_moved, selects
 from services.lifecycle.rollouts.options import GateOptions, own_labels, parse_rollout
 from services.lifecycle.rollouts.records import MOST_CLUSTERS, RolloutPart, RolloutRecord
 from services.lifecycle.rollouts.steps import _require_room
@@ -253,7 +253,7 @@ def test_a_namespace_belongs_to_a_revision(
 
 
 @pytest.mark.parametrize(
-    ("selector", "selects"),
+    ("selector", "is_about"),
     [
         ({"matchLabels": {"app": "web"}}, True),
         ({"matchLabels": {"app": "web", "tier": "2"}}, False),
@@ -265,8 +265,8 @@ def test_a_namespace_belongs_to_a_revision(
         ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, False),
     ],
 )
-def test_a_budget_is_about_pods(selector: Any, selects: bool) -> None:
-    assert _selects({"spec": {"selector": selector}}, {"app": "web"}) is selects
+def test_a_budget_is_about_pods(selector: Any, is_about: bool) -> None:
+    assert selects({"spec": {"selector": selector}}, {"app": "web"}) is is_about
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Ambient: what is enrolled, the waypoints, and the way from sidecars."""

@@ -1,0 +1,228 @@
+"""The operation `istio-ambient` on a simulated cluster: what it labels, makes, refuses, and undoes.
+
+Pods are simulated, so nothing is captured. A real istiod makes the waypoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.testbed import building
+from tests.testbed.bodies import options
+from tests.testbed.fleets import LABELLED, PLAIN, MeshlessWebhooks, deployment, fleet, restarts
+from tests.testbed.istiods import Istiod
+from tests.testbed.meshery import Meshery
+from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.stack import Stack
+from tests.testbed.waiting import eventually
+
+_WITHIN_S = 120.0
+_AMBIENT = {"PILOT_ENABLE_AMBIENT": "true"}
+_MODE = "istio.io/dataplane-mode"
+_USE = "istio.io/use-waypoint"
+_GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces"
+
+
+@dataclass(slots=True)
+class Place:
+    stack: Stack
+    cluster: MeshlessWebhooks
+    meshery: Meshery
+
+    async def run(self, **spec: Any) -> Any:
+        """The last event of an operation."""
+        spec = {"readinessTimeoutSeconds": 60, **spec}
+        body = {"apiVersion": "meshbus.io/v1", "kind": "AmbientOptions", "spec": spec}
+        operation = await self.meshery.apply("istio-ambient", body=json.dumps(body))
+        [end] = await self.meshery.finals(operation, within_s=_WITHIN_S)
+        return end
+
+    async def done(self, **spec: Any) -> Any:
+        end = await self.run(**spec)
+        assert not end.failed, end.event
+        return end.event
+
+    async def stands(self) -> dict[str, Any]:
+        """What is in ambient, as lifecycle tells."""
+        question = json.dumps({"cluster": self.cluster.token})
+        text = await asyncio.to_thread(
+            self.stack.nats_cli, "req", "--raw", "mesh.lifecycle.ambient", question
+        )
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def labels(self, namespace: str) -> dict[str, str]:
+        found = self.cluster.api.request("GET", f"/api/v1/namespaces/{namespace}")["metadata"]
+        return {k: v for k, v in (found.get("labels") or {}).items() if "istio" in k}
+
+    def template(self, namespace: str, name: str = "web") -> dict[str, str]:
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+        found: dict[str, str] = self.cluster.api.request("GET", path)["spec"]["template"][
+            "metadata"
+        ]["labels"]
+        return {k: v for k, v in found.items() if "istio" in k}
+
+    def service(self, namespace: str, name: str = "web") -> dict[str, str]:
+        path = f"/api/v1/namespaces/{namespace}/services/{name}"
+        found = self.cluster.api.request("GET", path)["metadata"]
+        return {k: v for k, v in (found.get("labels") or {}).items() if "istio" in k}
+
+    def waypoints(self, namespace: str) -> dict[str, dict[str, Any]]:
+        found = self.cluster.api.request("GET", f"{_GATEWAYS}/{namespace}/gateways")["items"]
+        return {one["metadata"]["name"]: one for one in found}
+
+
+@pytest.fixture(scope="module")
+async def place(built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    folder = tmp_path_factory.mktemp("ambient")
+    services = ("lifecycle", "translator", "gateway")
+    with (
+        fleet(folder / "clusters", 1) as [cluster],
+        Stack(folder / "stack", services=services, settings={"MESHBUS_ACK_WAIT": "4s"}) as stack,
+    ):
+        for namespace in (PLAIN, LABELLED):
+            port = {"name": "http", "port": 80}
+            spec = {"selector": {"app": "web"}, "ports": [port]}
+            cluster.api.create_or_keep(
+                f"/api/v1/namespaces/{namespace}/services",
+                {"metadata": {"name": "web"}, "spec": spec},
+            )
+        cluster.api.create_or_keep(
+            f"/apis/apps/v1/namespaces/{PLAIN}/deployments", deployment("other", replicas=1)
+        )
+        async with Meshery(stack.gateway_address, [cluster.kubeconfig_text]).connected() as meshery:
+            place = Place(stack, cluster, meshery)
+            await _refusals_without(place)
+            operation = await meshery.apply(
+                "istio", version=ISTIO_VERSION, body=options(profile="ambient")
+            )
+            [end] = await meshery.finals(operation, within_s=_WITHIN_S)
+            assert not end.failed, end.event
+            await _refusals_without_gateways(place)
+            crds = str(building.gateway_api_folder())
+            cluster.kubectl("apply", "--server-side", "-f", crds)
+            cluster.wait_established()
+            with Istiod(folder / "istiod", kubeconfig=cluster.kubeconfig, environment=_AMBIENT):
+                yield place
+
+
+async def _refusals_without(place: Place) -> None:
+    end = await place.run(namespaces=[PLAIN])
+    assert "MB-4030" in str(end.event), end.event
+    assert "ztunnel is not there" in str(end.event), end.event
+
+
+async def _refusals_without_gateways(place: Place) -> None:
+    end = await place.run(namespaces=[PLAIN], waypoint={})
+    assert "MB-3009" in str(end.event), end.event
+    assert place.labels(PLAIN) == {}
+
+
+async def test_a_namespace_is_enrolled_with_a_waypoint_and_withdrawn(place: Place) -> None:
+    event = await place.done(namespaces=[PLAIN], waypoint={"name": "way"})
+    assert f"{PLAIN}/way" in event.details
+    assert place.labels(PLAIN) == {_MODE: "ambient", _USE: "way"}
+    assert restarts(place.cluster, PLAIN) == 0
+    await asyncio.to_thread(_as_istioctl_has_it, place, place.waypoints(PLAIN)["way"])
+    told = await place.stands()
+    assert told["missing"] == []
+    [row] = told["namespaces"]
+    assert (row["name"], row["enrolled"], row["waypoint"]) == (PLAIN, True, f"{PLAIN}/way")
+    [waypoint] = told["waypoints"]
+    assert waypoint["programmed"]
+    assert waypoint["usedBy"] == {"Namespace": 1}
+    again = await place.done(namespaces=[PLAIN], waypoint={"name": "way"})
+    assert "0 objects were labelled" in again.details
+    await place.done(action="withdraw", namespaces=[PLAIN], waypoint={"name": "way"})
+    assert place.labels(PLAIN) == {}
+    assert place.waypoints(PLAIN) == {}
+    await eventually(
+        lambda: _nothing_stands(place), what="nothing to be in ambient", within_s=_WITHIN_S
+    )
+
+
+async def _nothing_stands(place: Place) -> bool:
+    told = await place.stands()
+    return not any(told[name] for name in ("namespaces", "workloads", "services", "waypoints"))
+
+
+def _as_istioctl_has_it(place: Place, live: dict[str, Any]) -> None:
+    """Holds a waypoint against what `istioctl waypoint generate` writes."""
+    command = [
+        *(str(building.binary("istioctl")), "waypoint", "generate", "--for", "service"),
+        *(f"--name={live['metadata']['name']}", f"--namespace={PLAIN}"),
+    ]
+    text = subprocess.run(command, text=True, check=True, capture_output=True).stdout
+    wanted = yaml.safe_load(text)
+    assert wanted["metadata"]["labels"].items() <= live["metadata"]["labels"].items()
+    assert wanted["spec"]["gatewayClassName"] == live["spec"]["gatewayClassName"]
+    [listener], [own] = wanted["spec"]["listeners"], live["spec"]["listeners"]
+    assert listener.items() <= own.items()
+
+
+async def test_services_and_workloads_are_enrolled_by_their_templates(place: Place) -> None:
+    before = restarts(place.cluster, PLAIN)
+    target = {"namespace": PLAIN, "name": "web"}
+    await place.done(services=[target], waypoint={"name": "way", "bind": "services"})
+    assert place.template(PLAIN) == {_MODE: "ambient"}
+    assert place.service(PLAIN) == {_USE: "way"}
+    assert place.labels(PLAIN) == {}
+    assert place.template(PLAIN, "other") == {}
+    assert restarts(place.cluster, PLAIN) == before + 1
+    await place.done(workloads=[{"namespace": PLAIN, "name": "other"}])
+    told = await place.stands()
+    assert [(one["name"], one["mode"]) for one in told["workloads"]] == [
+        ("other", "ambient"),
+        ("web", "ambient"),
+    ]
+    # The waypoint stays while something uses it.
+    end = await place.done(
+        action="withdraw",
+        workloads=[{"namespace": PLAIN, "name": "other"}],
+        waypoint={"name": "way"},
+    )
+    assert "stays" in end.details
+    assert place.template(PLAIN, "other") == {}
+    assert "way" in place.waypoints(PLAIN)
+    await place.done(action="withdraw", services=[target], waypoint={"name": "way"})
+    assert place.template(PLAIN) == {}
+    assert place.service(PLAIN) == {}
+    assert place.waypoints(PLAIN) == {}
+
+
+async def test_what_cannot_be_is_refused_before_the_first_write(place: Place) -> None:
+    for spec, code in (
+        ({}, "MB-5004"),
+        ({"namespaces": ["nowhere"]}, "MB-3011"),
+        ({"namespaces": [LABELLED]}, "MB-4006"),
+        ({"namespaces": ["kube-system"]}, "MB-4006"),
+        ({"workloads": [{"namespace": PLAIN, "name": "nobody"}]}, "MB-3004"),
+    ):
+        end = await place.run(**spec)
+        assert end.failed, spec
+        assert code in str(end.event), end.event
+    assert place.labels(PLAIN) == {}
+
+
+async def test_what_fails_goes_back(place: Place) -> None:
+    """A waypoint of a revision that nobody has never comes up."""
+    target = {"namespace": PLAIN, "name": "web"}
+    end = await place.run(
+        namespaces=[PLAIN],
+        services=[target],
+        waypoint={"name": "lost", "revision": "nobody"},
+        readinessTimeoutSeconds=3,
+    )
+    assert end.failed
+    assert "MB-4007" in str(end.event), end.event
+    assert "as they were" in str(end.event), end.event
+    assert place.labels(PLAIN) == {}
+    assert place.waypoints(PLAIN) == {}
