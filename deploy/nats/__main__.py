@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from deploy.nats import keys as nkey_files
-from deploy.nats.config import Server, render, variable
-from deploy.nats.permissions import USERS, people
+from deploy.nats.config import Leaf, Server, render, render_leaf, variable
+from deploy.nats.permissions import REGIONAL, USERS, User, link, people
 from services.chassis.policy import OPEN, Policy, PolicyMalformed, read_policy
 
 EXAMPLE = Path(__file__).parents[1] / "chart" / "files" / "nats.conf"
@@ -24,11 +25,40 @@ def example() -> str:
     return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
 
 
-def _make(folder: Path, server: Server, renewed: Sequence[str], policy: Policy) -> int:
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region and the services whose workers are connected to its server."""
+
+    name: str
+    services: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Region:
+        """`name=service,service`, or the name alone for all services that may be there."""
+        name, names, services = text.partition("=")
+        chosen = tuple(services.split(",")) if names else tuple(REGIONAL)
+        if not re.fullmatch("[a-z0-9]+", name) or not set(chosen) <= REGIONAL.keys():
+            known = ",".join(REGIONAL)
+            raise argparse.ArgumentTypeError(f"{text!r} is not like east=lifecycle, of {known}")
+        return cls(name, chosen)
+
+    def link(self, service: str) -> User:
+        return link(service, self.name)
+
+
+def _make(
+    folder: Path,
+    server: Server,
+    renewed: Sequence[str],
+    policy: Policy,
+    regions: Sequence[Region],
+    leaf: Leaf,
+) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for user in renewed:
         nkey_files.renew(folder, user)
-    users = (*USERS, *people(policy))
+    links = [region.link(service) for region in regions for service in region.services]
+    users = (*USERS, *people(policy), *links)
     keys = nkey_files.kept_keys(folder, [user.name for user in users])
     config = folder / "nats.conf"
     public = {name: key.public for name, key in keys.items()}
@@ -38,6 +68,10 @@ def _make(folder: Path, server: Server, renewed: Sequence[str], policy: Policy) 
         nkey_files.kept_store_key(folder)
         written.append(folder / nkey_files.STORE_KEY_FILE)
     nkey_files.write_private(config, render(accepted, server=server, users=users))
+    for region in regions:
+        seeds = {service: keys[region.link(service).name].seed for service in region.services}
+        written.append(folder / f"leaf-{region.name}.conf")
+        nkey_files.write_private(written[-1], render_leaf(accepted, seeds=seeds, leaf=leaf))
     public_file = folder / "public.env"
     lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items() if name in _NAMES)
     nkey_files.write_private(public_file, lines)
@@ -80,6 +114,18 @@ def main() -> int:
     make.add_argument(
         "--policy", type=Path, help="policy file (MESHBUS_POLICY): a user for each of its people"
     )
+    make.add_argument(
+        "--region",
+        type=Region.read,
+        action="append",
+        default=[],
+        metavar="NAME[=SERVICE,…]",
+        help="a server of its own for the workers of a region, which dials this one at its "
+        "--leaf-port: its configuration is leaf-NAME.conf",
+    )
+    make.add_argument("--leaf-url", default="", help="where servers of regions find this one")
+    make.add_argument("--leaf-ca", default="", help="file of the authority of its certificate")
+    make.add_argument("--leaf-host", default="127.0.0.1", help="where those servers listen")
     commands.add_parser(
         "example", help="print the configuration whose public keys come from the environment"
     )
@@ -90,7 +136,11 @@ def main() -> int:
     server = Server(**{option.name: getattr(arguments, option.name) for option in fields(Server)})
     try:
         policy = read_policy(arguments.policy.read_bytes()) if arguments.policy else OPEN
-        return _make(arguments.folder, server, arguments.renew, policy)
+        url = arguments.leaf_url or f"nats-leaf://{server.host}:{server.leaf_port}"
+        if arguments.region and not server.leaf_port:
+            parser.error("--region takes --leaf-port: where servers of regions are listened to")
+        leaf = Leaf(url=url, ca=arguments.leaf_ca, server=Server(host=arguments.leaf_host))
+        return _make(arguments.folder, server, arguments.renew, policy, arguments.region, leaf)
     except (nkey_files.KeyFileError, PolicyMalformed, OSError) as error:
         print(error, file=sys.stderr)
         return 1

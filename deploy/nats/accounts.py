@@ -16,7 +16,7 @@ from typing import Literal
 from deploy.nats.permissions import ACCOUNT, SERVICES, SYSTEM_ACCOUNT, User
 
 Kind = Literal["service", "stream"]
-_OWN = ("_INBOX_", "ctl.", "$SYS.")
+_OWN = ("_INBOX_", "_R_.", "ctl.", "$SYS.")
 """How subjects begin that stay in a user's own account."""
 _API = "$JS.API."
 _DIRECT = "$JS.API.DIRECT.GET."

@@ -14,7 +14,7 @@ asker's choice stays in the asker's account (`accounts`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from services.chassis.bus import streams, subjects
@@ -46,16 +46,21 @@ class User:
     subscribe: tuple[Right, ...] = ()
     answers: bool = False
     """May publish one answer to each message that reaches it with a reply subject."""
+    stands_for: str = ""
+    """The user whose processes are behind this one, a server of a region (`link`)."""
 
     @property
     def account(self) -> str:
-        """The account that the user is alone in (`accounts`)."""
-        return _SHARED.get(self.name, self.name)
+        """The account that the user is alone in, or with the servers that stand for it
+        (`accounts`)."""
+        return _SHARED.get(self.name, self.stands_for or self.name)
 
     @property
     def inbox(self) -> Right:
         """The prefix that `chassis/bus/connection.py` gives to the inboxes of the service."""
-        return Right(f"_INBOX_{self.name}.>", "its own inboxes, and nobody else's")
+        return Right(
+            f"_INBOX_{self.stands_for or self.name}.>", "its own inboxes, and nobody else's"
+        )
 
 
 # --- what several users need ---------------------------------------------------------------------
@@ -495,6 +500,26 @@ def _shown(identity: Identity, policy: Policy) -> Iterable[str]:
         if cluster == "*" or cluster == subjects.token(cluster)
     }
     return ["*"] if "*" in clusters else sorted(clusters)
+
+
+REGIONAL = {user.name: user for user in (LIFECYCLE, PERF)}
+"""Services whose workers may be connected to a server of a region, by name."""
+
+
+def link(service: str, region: str) -> User:
+    """What a region's server shows to the others for a service whose workers are connected to it
+    (`python -m deploy.nats make --region`): the rights of that service's own key."""
+    return replace(
+        REGIONAL[service],
+        name=f"{service}_at_{region}",
+        role=f"the server of the region {region}, for {service}'s workers behind it",
+        stands_for=service,
+        publish=(
+            *REGIONAL[service].publish,
+            # Only workers' own connections are let answer what they were asked; a server hands on.
+            Right("_R_.>", f"answers to what {service} was asked; their subjects are random"),
+        ),
+    )
 
 
 USERS = (ADMIN, GATEWAY, LIFECYCLE, TRANSLATOR, PERF, TOPOLOGY, OPERATOR, SYSTEM)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -130,26 +129,8 @@ async def _objects_of_an_install(client: Meshery, cluster: Cluster) -> Counter[s
     return objects
 
 
-async def _broken_at(
-    client: Meshery, point: str, fault: Callable[[], object | Awaitable[object]]
-) -> str:
-    """Starts an install and lets `fault` happen when an event that begins with `point` comes."""
-    reached = asyncio.Event()
-    operation = ""
-
-    def listen(received: Received) -> None:
-        if received.event.summary.startswith(point) and not reached.is_set():
-            reached.set()
-
-    client.listeners.append(listen)
-    try:
-        operation = await client.apply("istio", version=ISTIO_VERSION)
-        async with asyncio.timeout(WITHIN_S):
-            await reached.wait()
-        await asyncio.to_thread(fault)
-    finally:
-        client.listeners.remove(listen)
-    return operation
+async def _broken_at(client: Meshery, point: str, fault: Callable[[], object]) -> str:
+    return await client.broken_at(point, fault, name="istio", version=ISTIO_VERSION)
 
 
 async def _completed(client: Meshery, operation: str) -> None:

@@ -22,6 +22,7 @@ from tests.testbed.generations import Generation, GenerationClient
 _ERROR = 2
 _SUCCESS_MARKS = ("successfully", "label updated", "label removed")
 _RECONNECT_S = 0.2
+_REACHED_WITHIN_S = 180.0
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -138,6 +139,27 @@ class Meshery:
         """Applies and waits for the end on one cluster."""
         operation = await self.apply(name, **options)
         return (await self.finals(operation))[0]
+
+    async def broken_at(
+        self, point: str, fault: Callable[[], object], *, name: str, **options: Any
+    ) -> str:
+        """Applies, and lets `fault` happen when an event that begins with `point` comes; returns
+        the operation's id once it is over."""
+        reached = asyncio.Event()
+
+        def listen(received: Received) -> None:
+            if received.event.summary.startswith(point):
+                reached.set()
+
+        self.listeners.append(listen)
+        try:
+            operation = await self.apply(name, **options)
+            async with asyncio.timeout(_REACHED_WITHIN_S):
+                await reached.wait()
+            await asyncio.to_thread(fault)
+        finally:
+            self.listeners.remove(listen)
+        return operation
 
     def _ends(self, operation: str) -> list[Received]:
         return [r for r in self.of(operation) if r.is_final]

@@ -55,6 +55,35 @@ def test_what_is_made_starts_a_server_and_is_private(tmp_path: Path) -> None:
         assert seed not in text
 
 
+def test_a_region_has_a_server_with_keys_of_its_own(tmp_path: Path) -> None:
+    make(tmp_path, "--leaf-port", "7422", "--region", "east=lifecycle", "--region", "west")
+    check_with_server(tmp_path / "nats.conf")
+    east, west = (tmp_path / f"leaf-{name}.conf" for name in ("east", "west"))
+    for config in (east, west):
+        check_with_server(config)
+        assert config.stat().st_mode & 0o777 == 0o600
+    seed = (tmp_path / "lifecycle_at_east.nk").read_text().strip()
+    assert seed in east.read_text()
+    assert UserKey.of(seed).public in (tmp_path / "nats.conf").read_text()
+    # The worker's own seed stays with the worker, and a region has the services that were named.
+    assert (tmp_path / "lifecycle.nk").read_text().strip() not in east.read_text()
+    assert "account: perf" not in east.read_text()
+    assert "account: perf" in west.read_text()
+
+
+@pytest.mark.parametrize("region", ["east=gateway", "east=", "East", "a.b=lifecycle", "=perf"])
+def test_a_region_is_refused_before_anything_is_written(region: str, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        make(tmp_path / "keys", "--leaf-port", "7422", "--region", region)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_regions_need_a_port(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        make(tmp_path / "keys", "--region", "east")
+    assert not (tmp_path / "keys").exists()
+
+
 def test_keys_stay_when_it_is_made_again_and_a_deleted_one_is_renewed(tmp_path: Path) -> None:
     make(tmp_path)
     before = {name: (tmp_path / f"{name}.nk").read_text() for name in NAMES}

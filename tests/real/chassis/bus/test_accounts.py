@@ -9,24 +9,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import orjson
 import pytest
 
 from deploy.nats.accounts import accounts_of
-from deploy.nats.permissions import ACCOUNT, USERS, User, people
+from deploy.nats.permissions import ACCOUNT, USERS, User, link, people
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.messages import Event, Phase
 from services.chassis.policy import read_policy
-from tests.testbed.stack import Stack
+from tests.testbed.regions import REGION, RegionalStack
 from tests.testbed.stored import bus_of as connected
 
 [PERSON] = people(
     read_policy("people: {ana: {groups: [sre]}}\nrules: [{groups: [sre], events: all}]\n")
 )
-SUSPECTS = [user for user in (*USERS, PERSON) if user.name not in ("admin", "system")]
+LINK = link("lifecycle", REGION)
+SUSPECTS = [user for user in (*USERS, PERSON, LINK) if user.name not in ("admin", "system")]
 
 SPARE = "SPARE"
 FORGED = "forged"
@@ -62,24 +64,30 @@ def _targets(mark: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("accounts"), people=[PERSON])
-    stack.nats.start()
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegionalStack]:
+    folder = tmp_path_factory.mktemp("accounts")
+    stack = RegionalStack(folder, people=[PERSON], is_taken_over=True)
     try:
+        stack.start()
         stack.run_init_job()
         yield stack
     finally:
         stack.stop()
 
 
+def _asking(stack: RegionalStack, user: User) -> AbstractAsyncContextManager[Bus]:
+    """The user's connection; what stands for others is a region's server, and all behind it."""
+    return stack.bus_behind(user.stands_for) if user.stands_for else connected(stack, user.name)
+
+
 @pytest.mark.parametrize("user", SUSPECTS, ids=lambda user: user.name)
 async def test_an_answer_goes_nowhere_that_its_asker_may_not_write(
-    user: User, stack: Stack
+    user: User, stack: RegionalStack
 ) -> None:
     targets = [
         t for t in _targets(user.name) if not any(_covers(r.subject, t) for r in user.publish)
     ]
-    async with connected(stack, "admin") as admin, connected(stack, user.name) as bus:
+    async with connected(stack, "admin") as admin, _asking(stack, user) as bus:
         await streams.call_api(
             admin.client, f"STREAM.CREATE.{SPARE}", {"name": SPARE, "subjects": ["$KV.spare.>"]}
         )
@@ -106,9 +114,11 @@ async def test_an_answer_goes_nowhere_that_its_asker_may_not_write(
             for target in targets:
                 for body in BODIES if subject.startswith("$JS.API.") else BODIES[:2]:
                     await bus.client.publish(subject, body, reply=target)
+        for target in targets:
+            await bus.client.publish(target, NEW_STREAM)
         await bus.client.flush()
         # The server takes one connection's messages in their order, and answers this one last.
-        await streams.call_api(admin.client, "STREAM.NAMES", {})
+        await streams.call_api(bus.client if user.stands_for else admin.client, "STREAM.NAMES", {})
         after = await _state(admin)
     assert after.keys() == before.keys()
     assert after[SPARE] == before[SPARE]
@@ -121,7 +131,7 @@ async def test_an_answer_goes_nowhere_that_its_asker_may_not_write(
     assert [target for target in targets if there[target]] == []
 
 
-async def test_who_fills_an_audit_pushes_out_nobody_elses(stack: Stack) -> None:
+async def test_who_fills_an_audit_pushes_out_nobody_elses(stack: RegionalStack) -> None:
     async with connected(stack, "gateway") as gateway:
         await gateway.client.jetstream().publish("audit.gateway", b"who came first")
     async with connected(stack, "perf") as perf:
@@ -136,7 +146,7 @@ async def test_who_fills_an_audit_pushes_out_nobody_elses(stack: Stack) -> None:
     assert kept.data == b"who came first"
 
 
-async def test_nobody_takes_the_place_of_anothers_message(stack: Stack) -> None:
+async def test_nobody_takes_the_place_of_anothers_message(stack: RegionalStack) -> None:
     """A stream drops what has an id that it has seen, whoever sent that."""
     event = Event(
         operation="guessed",
@@ -171,6 +181,8 @@ def test_everybody_is_alone_in_an_account() -> None:
     assert all(len(account.users) == 1 for account in accounts)
     [streams_account] = [account for account in accounts if account.name == ACCOUNT]
     assert [user.name for user in streams_account.users] == ["admin"]
+    [worker] = [one for one in accounts_of([*USERS, LINK]) if one.name == LINK.stands_for]
+    assert [user.name for user in worker.users] == [LINK.stands_for, LINK.name]
     # What the administrator asks; nothing else comes to a service from where the streams are.
     told = {one.subject.split(".")[0] for one in streams_account.imports}
     assert told == {"mesh", "$SRV"}
