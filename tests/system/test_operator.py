@@ -252,12 +252,12 @@ def _signed(stack: Stack, command: str) -> str:
     return done.stdout
 
 
-async def test_a_command_by_hand_installs_the_mesh(operator: Operator, bare: Cluster) -> None:
+async def test_a_command_by_hand_installs_the_mesh(operator: Operator, left_bare: Cluster) -> None:
     subject = subjects.mesh_command(service="lifecycle", cluster=operator.cluster)
     operation = await operator.send(subject, kind="istio", version="1.31.0")
     events = await operator.ended(operation, within_s=120)
     assert events[-1]["phase"] == "done", events[-1]
-    found = bare.kubectl("get", "deployment", "-n", "istio-system", "-o", "name")
+    found = left_bare.kubectl("get", "deployment", "-n", "istio-system", "-o", "name")
     assert "deployment.apps/istiod" in found
     question = json.dumps({"operation": operation, "cluster": operator.cluster})
     assert (await operator.ask("mesh.lifecycle.status", question))["state"] == "succeeded"
@@ -267,7 +267,7 @@ async def test_a_command_by_hand_installs_the_mesh(operator: Operator, bare: Clu
 
 
 async def test_garbage_goes_to_the_dead_letters_once_and_frees_its_slot(
-    operator: Operator, bare: Cluster
+    operator: Operator, left_bare: Cluster
 ) -> None:
     subject = subjects.mesh_command(service="lifecycle", cluster=operator.cluster)
     before = await operator.messages("DLQ")

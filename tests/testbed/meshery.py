@@ -183,7 +183,8 @@ async def without_istio(meshery: Meshery, cluster: Cluster) -> None:
     """Removes Istio and its namespace from the cluster, through Meshbus, if any of it is there."""
     if not await asyncio.to_thread(_traces_of_istio, cluster):
         return
-    final = await meshery.run("istio", delete=True, body=PURGE)
+    kubeconfigs = [cluster.kubeconfig_text]
+    final = await meshery.run("istio", delete=True, body=PURGE, kubeconfigs=kubeconfigs)
     assert not final.failed, final.event
     await asyncio.to_thread(
         cluster.kubectl, "delete", "namespace", "istio-system", "--ignore-not-found"
