@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nothingTouched, Together } from "../src/graph/store.js";
+import { nothingTouched, Together } from "../src/graph/store";
 
 const snapshot = (cluster: string, nodes: object[], findings = {}) => ({
   cluster, nodes, edges: [], findings, drift: {}, info: { cluster: { cluster, state: "watching" } },

@@ -1,40 +1,10 @@
 // Findings and drift of all clusters, as the stream keeps them up.
 
 import { signal } from "@preact/signals";
+import type { Drift, Finding, Reference } from "../contract/graph";
 import { stream } from "./stream";
 
-export interface Reference {
-  group?: string;
-  kind: string;
-  namespace: string;
-  name: string;
-}
-
-export interface Finding {
-  code: string;
-  codes: string[];
-  level: string;
-  object: Reference;
-  path: string;
-  message: string;
-  cause: string;
-  remedy: string;
-  since: string;
-}
-
-export interface Drift {
-  id: string;
-  object: Reference;
-  kind: string;
-  changes: { path: string; wanted?: unknown; found?: unknown }[];
-  more: number;
-  manager: string;
-  time: string;
-  detected: string;
-  mode: string;
-  healing: string;
-  intent?: { kind?: string; when?: string };
-}
+export type { Drift, Finding, Reference };
 
 interface Told {
   whole?: boolean;

@@ -2,7 +2,7 @@
 // lays out once what is around it.
 
 import { useEffect } from "preact/hooks";
-import { mount } from "../graph/main.js";
+import { mount } from "../graph/main";
 
 const TYPES = [["versionedApp", "versioned apps"], ["app", "apps"], ["workload", "workloads"], ["service", "services"]];
 const LAYOUTS = [["flow", "flow"], ["breadthfirst", "layers"], ["concentric", "concentric"], ["cose", "force"], ["grid", "grid"]];

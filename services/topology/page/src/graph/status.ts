@@ -1,35 +1,43 @@
 // The line at the bottom, the legend, and what stands where there is no graph.
 
-import { badgeLegend } from "./badges.js";
-import { clock, healthName } from "./describe.js";
-import { byId, make } from "./dom.js";
-import { HEALTHS } from "./looks.js";
+import type { About } from "../contract/graph";
+import { badgeLegend } from "./badges";
+import { clock, healthName } from "./describe";
+import { byId, make } from "./dom";
+import { HEALTHS } from "./looks";
+import type { Store } from "./store";
+import type { Connection } from "../shell/stream";
 
-const STATES = { connecting: "connecting", live: "connected", broken: "connection lost, trying again",
+// When the last change was told, and how long it was on its way, in milliseconds.
+export interface Heard {
+  time: string;
+  delay: number;
+}
+
+const STATES: Record<Connection, string> = { connecting: "connecting", live: "connected", broken: "connection lost, trying again",
   resting: "resting" };
 
 export class Status {
+  private readonly state = make("span", { "data-state": "connecting" }, STATES.connecting);
+  // Numbers that change all the time are not read aloud.
+  private readonly rest = make("span", { "aria-live": "off" });
+  private readonly problem = make("b", {});
+
   constructor() {
-    this.line = byId("status");
-    this.state = make("span", { "data-state": "connecting" }, STATES.connecting);
-    // Numbers that change all the time are not read aloud.
-    this.rest = make("span", { "aria-live": "off" });
-    this.problem = make("b", {});
-    this.line.replaceChildren(this.state, " · ", this.problem, " ", this.rest);
+    byId("status").replaceChildren(this.state, " · ", this.problem, " ", this.rest);
   }
 
-  connection(state) {
-    if (this.state.dataset.state === state) return;
-    this.state.dataset.state = state;
+  connection(state: Connection): void {
+    if (this.state.dataset["state"] === state) return;
+    this.state.dataset["state"] = state;
     this.state.textContent = STATES[state];
   }
 
-  say(problem) {
+  say(problem: string): void {
     this.problem.textContent = problem;
   }
 
-  // `heard`: when the last change was told and how long it was on its way.
-  show(store, heard) {
+  show(store: Store, heard: Heard | null): void {
     const about = store.about;
     const telemetry = about.telemetry ?? {};
     this.rest.textContent = [
@@ -42,7 +50,7 @@ export class Status {
   }
 }
 
-export function drawEmpty(clusters, store, isLoaded) {
+export function drawEmpty(clusters: readonly About[], store: Store, isLoaded: boolean): void {
   const empty = byId("empty");
   const isEmpty = isLoaded && store.nodes.size === 0 && store.at === null;
   empty.hidden = !isEmpty;
@@ -50,7 +58,7 @@ export function drawEmpty(clusters, store, isLoaded) {
   empty.replaceChildren(...(clusters.length === 0 ? noCluster() : nothingInIt(store.about)));
 }
 
-function noCluster() {
+function noCluster(): HTMLElement[] {
   return [
     make("h2", {}, "No cluster is registered"),
     make("p", {}, "A cluster is registered by its first use: select it in Meshery and run any operation "
@@ -59,7 +67,7 @@ function noCluster() {
   ];
 }
 
-function nothingInIt({ name, cluster, state, detail }) {
+function nothingInIt({ name, cluster, state, detail }: About): HTMLElement[] {
   const title = make("h2", {}, `${name ?? cluster ?? "The cluster"}: `
     + (state === "watching" ? "nothing to draw" : state ?? "not watched yet"));
   if (state === "watching") {
@@ -69,10 +77,10 @@ function nothingInIt({ name, cluster, state, detail }) {
   return [title, make("p", {}, detail || "The first watch has not answered yet.")];
 }
 
-const SHAPES = { app: "▢", workload: "○", service: "△", gateway: "◇", waypoint: "⬠",
+const SHAPES: Record<string, string> = { app: "▢", workload: "○", service: "△", gateway: "◇", waypoint: "⬠",
   "service entry": "▷", aggregate: "⬡", "unknown source": "☆" };
 
-export function drawLegend(container) {
+export function drawLegend(container: HTMLElement): void {
   container.replaceChildren(
     ...Object.entries(SHAPES).flatMap(([name, sign]) => [make("span", {}, sign), make("span", {}, name)]),
     ...HEALTHS.flatMap((level) =>

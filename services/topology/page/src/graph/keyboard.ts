@@ -1,13 +1,31 @@
 // Keys. In the graph, arrows go from node to node; elsewhere single letters act unless one is typing.
 
-import { byId, make } from "./dom.js";
+import type { Core, NodeCollection, NodeSingular } from "cytoscape";
+import { byId, make } from "./dom";
+import type { Graph } from "./graph";
+import type { Chosen } from "./panel";
 
-const WAYS = {
+interface Way {
+  x: number;
+  y: number;
+}
+
+interface Acts {
+  choose: (chosen: Chosen) => void;
+  // The id of what is selected.
+  selected: () => string | null;
+  escape: () => void;
+  layOut: () => void;
+  // Ends the listening.
+  signal: AbortSignal;
+}
+
+const WAYS: Record<string, Way> = {
   ArrowLeft: { x: -1, y: 0 }, ArrowRight: { x: 1, y: 0 },
   ArrowUp: { x: 0, y: -1 }, ArrowDown: { x: 0, y: 1 },
 };
 
-const HELP = [
+const HELP: readonly (readonly [key: string, text: string])[] = [
   ["← → ↑ ↓", "to the neighbour in that direction (in the graph)"],
   ["Enter", "details of the selected node"],
   ["/", "search; Enter goes to what was found, again to the next"],
@@ -16,8 +34,8 @@ const HELP = [
   ["?", "this help"],
 ];
 
-export function keys(graph, { choose, selected, escape, layOut, signal }) {
-  const actions = {
+export function keys(graph: Graph, { choose, selected, escape, layOut, signal }: Acts): void {
+  const actions: Record<string, () => void> = {
     "/": () => byId("search").focus(),
     "?": help,
     f: () => graph.fit(),
@@ -27,8 +45,8 @@ export function keys(graph, { choose, selected, escape, layOut, signal }) {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape" && !byId("help").open) escape();
-    if (event.target.closest("input, select, textarea, dialog")) return;
+    if (event.key === "Escape" && !byId<HTMLDialogElement>("help").open) escape();
+    if (event.target instanceof Element && event.target.closest("input, select, textarea, dialog")) return;
     const action = actions[event.key];
     if (action === undefined) return;
     event.preventDefault();
@@ -51,31 +69,37 @@ export function keys(graph, { choose, selected, escape, layOut, signal }) {
 }
 
 // The nearest node in a direction: of the connected ones, else of all. Without a start, the first.
-function neighbour(cy, id, way) {
-  const shown = cy.nodes().not(".hidden").filter((node) => !node.data("box"));
-  const start = id === null ? cy.collection() : cy.getElementById(id);
-  if (start.empty() || !start.isNode()) {
-    return shown.min((node) => node.position("x") + node.position("y")).ele;
+function neighbour(cy: Core, id: string | null, way: Way): NodeSingular | undefined {
+  const shown = cy.nodes().filter((node) => !node.data("box") && !node.hasClass("hidden"));
+  const start = id === null ? null : cy.getElementById(id);
+  if (start === null || start.empty() || !start.isNode()) {
+    return least(shown, (node) => node.position("x") + node.position("y"));
   }
   const from = start.position();
-  const cost = (node) => {
+  const cost = (node: NodeSingular) => {
     const x = node.position("x") - from.x, y = node.position("y") - from.y;
     const along = x * way.x + y * way.y, aside = Math.abs(x * way.y) + Math.abs(y * way.x);
     return along > 0 && aside <= 2 * along ? along + 2 * aside : Infinity;
   };
-  for (const candidates of [start.neighborhood("node").intersection(shown), shown.not(start)]) {
-    const { value, ele } = candidates.min(cost);
-    if (value < Infinity) return ele;
-  }
-  return undefined;
+  return least(start.neighborhood("node").intersection(shown).nodes(), cost) ?? least(shown.not(start).nodes(), cost);
 }
 
-function zoom(cy, factor) {
+// The one that costs least, where that is not endless.
+function least(nodes: NodeCollection, cost: (node: NodeSingular) => number): NodeSingular | undefined {
+  let found: NodeSingular | undefined, lowest = Infinity;
+  nodes.forEach((node) => {
+    const own = cost(node);
+    if (own < lowest) [found, lowest] = [node, own];
+  });
+  return found;
+}
+
+function zoom(cy: Core, factor: number): void {
   cy.zoom({ level: cy.zoom() * factor, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
 }
 
-function help() {
-  const dialog = byId("help");
+function help(): void {
+  const dialog = byId<HTMLDialogElement>("help");
   dialog.replaceChildren(
     make("h2", { id: "help-title" }, "Keys"),
     make("dl", {}, HELP.map(([key, text]) =>
@@ -85,25 +109,28 @@ function help() {
   dialog.showModal();
 }
 
-export function openTab(name) {
-  for (const tab of document.querySelectorAll('[role="tab"]')) {
+export function openTab(name: string): void {
+  for (const tab of allTabs()) {
     const isOpen = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", String(isOpen));
     tab.tabIndex = isOpen ? 0 : -1;
-    byId(tab.getAttribute("aria-controls")).hidden = !isOpen;
+    byId(panelOf(tab)).hidden = !isOpen;
   }
 }
 
-function tabs() {
-  const all = [...document.querySelectorAll('[role="tab"]')];
+const allTabs = (): HTMLElement[] => [...document.querySelectorAll<HTMLElement>('[role="tab"]')];
+const panelOf = (tab: HTMLElement): string => tab.getAttribute("aria-controls") ?? "";
+
+function tabs(): void {
+  const all = allTabs();
   all.forEach((tab, index) => {
-    tab.addEventListener("click", () => openTab(tab.getAttribute("aria-controls")));
+    tab.addEventListener("click", () => openTab(panelOf(tab)));
     tab.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (step === undefined) return;
+      const step = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
+      if (step === 0) return;
       const next = all[(index + step + all.length) % all.length];
-      next.click();
-      next.focus();
+      next?.click();
+      next?.focus();
     });
   });
 }

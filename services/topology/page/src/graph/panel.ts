@@ -1,12 +1,30 @@
 // The details of what is selected: a node, an edge, or an object that findings or drift name.
 
+import type { About, Drift, Finding, Flags, GraphEdge, GraphNode, Reference } from "../contract/graph";
 import {
   clock, compact, configOf, configText, dateAndClock, edgeLabel, edgeTraffic, fullKind, health,
-  healthName, isConfiguration, keyOf, kindName, nodeTitle, objectName, rateText, telling,
-} from "./describe.js";
-import { facts, make, renew, table } from "./dom.js";
+  healthName, isConfiguration, keyOf, kindName, nodeTitle, objectName, rateText, telling, trafficOf,
+} from "./describe";
+import { facts, make, renew, table } from "./dom";
+import type { Marks } from "./marks";
+import type { Store } from "./store";
 
-const FLAGS = {
+// What is selected: an element of the graph, or an object that may be none.
+export type Chosen =
+  | { type: "node" | "edge"; id: string }
+  | { type: "object"; object: Reference; cluster: string; id?: string | undefined };
+
+type Choose = (chosen: Chosen) => void;
+
+// A part of the panel: `of` is what it shows, and it is built anew only where that is another.
+interface Section {
+  name: string;
+  of: unknown;
+  build: () => HTMLElement;
+}
+type Sections = (Section | false)[];
+
+const FLAGS: Required<Record<keyof Flags, string>> = {
   hasCB: "circuit breaker", hasFaultInjection: "fault injection", hasMirroring: "mirroring",
   hasRequestRouting: "request routing", hasRequestTimeout: "timeouts",
   hasTCPTrafficShifting: "TCP shifting", hasTrafficShifting: "traffic shifting",
@@ -16,30 +34,32 @@ const FLAGS = {
   isOutside: "outside", isRoot: "entry", isServiceEntry: "service entry", isWaypoint: "waypoint",
 };
 
-const MODES = { report: "Reported only", heal: "To be put back" };
+const MODES: Record<string, string> = { report: "Reported only", heal: "To be put back" };
 
 export class Panel {
-  // `choose` selects something else: {type, id} or {type: "object", object}.
-  constructor(container, { choose }) {
-    this.container = container;
+  private readonly choose: Choose;
+
+  // `choose` selects something else.
+  constructor(private readonly container: HTMLElement, { choose }: { choose: Choose }) {
     this.choose = choose;
   }
 
-  show(selection, store, marks) {
+  show(selection: Chosen | null, store: Store, marks: Marks): void {
     const sections = this.sections(selection, store, marks);
-    renew(this.container, sections.filter(Boolean).map(({ name, of, build }) => ({
+    renew(this.container, sections.filter((one) => one !== false).map(({ name, of, build }) => ({
       key: `${name} ${JSON.stringify(of)} ${store.at ?? ""}`, build,
     })));
   }
 
-  sections(selection, store, marks) {
+  private sections(selection: Chosen | null, store: Store, marks: Marks): Sections {
     if (selection?.type === "object") return this.ofObject(selection.object, selection.cluster, store);
-    const item = selection && store[`${selection.type}s`].get(selection.id);
-    if (item === undefined || item === null) return [this.hint(store, selection)];
-    return selection.type === "node" ? this.ofNode(item, store, marks) : this.ofEdge(item, store);
+    const node = selection?.type === "node" ? store.nodes.get(selection.id) : undefined;
+    if (node !== undefined) return this.ofNode(node, store, marks);
+    const edge = selection?.type === "edge" ? store.edges.get(selection.id) : undefined;
+    return edge !== undefined ? this.ofEdge(edge, store) : [this.hint(store, selection)];
   }
 
-  hint(store, selection) {
+  private hint(store: Store, selection: Chosen | null): Section {
     const text = selection ? "What was selected is not there any more."
       : "Select a node or an edge: click it, or press an arrow key in the graph.";
     return {
@@ -51,7 +71,7 @@ export class Panel {
 
   // --- nodes ------------------------------------------------------------------------------------
 
-  ofNode(node, store, marks) {
+  private ofNode(node: GraphNode, store: Store, marks: Marks): Sections {
     const edges = telling([...store.edges.values()]
       .filter((edge) => edge.source === node.id || edge.target === node.id));
     return [
@@ -65,11 +85,11 @@ export class Panel {
     ];
   }
 
-  traffic(node, store, edges) {
+  private traffic(node: GraphNode, store: Store, edges: readonly GraphEdge[]): Section | false {
     const rows = (node.traffic ?? []).map(({ protocol, rates }) =>
       [protocol, ...["In", "Out"].map((way) => rates?.[`${protocol}${way}`] ?? ""), errorsIn(protocol, rates)]);
     const times = edges.filter((edge) => edge.target === node.id && edge.responseTime !== undefined)
-      .map((edge) => [nodeTitle(store.nodes.get(edge.source) ?? {}), `${edge.responseTime} ms`]);
+      .map((edge) => [titleOf(store, edge.source), `${edge.responseTime} ms`] as const);
     return (rows.length > 0 || times.length > 0) && {
       name: "traffic", of: [rows, times],
       build: () => make("section", {}, make("h3", {}, "Traffic"),
@@ -79,8 +99,11 @@ export class Panel {
     };
   }
 
-  neighbours(title, edges, end, store) {
-    const rows = edges.map((edge) => [edge, store.nodes.get(edge[end])]).filter(([, node]) => node);
+  private neighbours(title: string, edges: readonly GraphEdge[], end: "source" | "target", store: Store): Section | false {
+    const rows = edges.flatMap((edge) => {
+      const node = store.nodes.get(edge[end]);
+      return node === undefined ? [] : [[edge, node] as const];
+    });
     return rows.length > 0 && {
       name: title, of: rows.map(([edge, node]) => [edge.id, nodeTitle(node), edgeText(edge)]),
       build: () => make("section", {}, make("h3", {}, title), make("ul", {}, rows.map(([edge, node]) =>
@@ -89,21 +112,21 @@ export class Panel {
     };
   }
 
-  link(text, selection) {
+  private link(text: string, selection: Chosen): HTMLElement {
     return make("button", { type: "button", class: "link", onclick: () => this.choose(selection) }, text);
   }
 
   // --- edges ------------------------------------------------------------------------------------
 
-  ofEdge(edge, store) {
-    const [source, target] = [edge.source, edge.target].map((id) => store.nodes.get(id) ?? {});
-    const responses = [edge.traffic ?? []].flat().flatMap((one) => Object.entries(one.responses ?? {}));
+  private ofEdge(edge: GraphEdge, store: Store): Sections {
+    const source = titleOf(store, edge.source), target = titleOf(store, edge.target);
+    const responses = trafficOf(edge).flatMap((one) => Object.entries(one.responses ?? {}));
     return [
       {
-        name: "edge", of: [edge, nodeTitle(source), nodeTitle(target)],
+        name: "edge", of: [edge, source, target],
         build: () => make("section", {},
-          make("h2", {}, this.link(nodeTitle(source), { type: "node", id: edge.source }), " → ",
-            this.link(nodeTitle(target), { type: "node", id: edge.target })),
+          make("h2", {}, this.link(source, { type: "node", id: edge.source }), " → ",
+            this.link(target, { type: "node", id: edge.target })),
           facts([
             ["Traffic", edgeTraffic(edge).map((one) => `${one.protocol} ${rateText(one)}`).join(", ") || "none"],
             ["Health", healthName(health(edge))],
@@ -120,33 +143,33 @@ export class Panel {
           responses.length > 0 && table(["code", "flags", "hosts"], responses.map(([code, told]) =>
             [code, shares(told.flags), shares(told.hosts)]))),
       },
-      this.configs([configOf(edge)].filter(Boolean), store, store.clusterOf("edges", edge.id)),
+      this.configs([configOf(edge)].filter((one) => one !== null), store, store.clusterOf("edges", edge.id)),
     ];
   }
 
   // --- objects ----------------------------------------------------------------------------------
 
   // Other kinds than the mesh's own are not shown by the service.
-  ofObject(object, cluster, store) {
+  private ofObject(object: Reference, cluster: string, store: Store): Sections {
     const key = keyOf(object);
-    const about = (part) => [...store[part]].filter(([id, item]) =>
-      keyOf(item.object) === key && store.clusterOf(part, id) === cluster).map(([, item]) => item);
+    const about = <Item extends { object: Reference }>(part: "findings" | "drift", items: ReadonlyMap<string, Item>) =>
+      [...items].filter(([id, item]) => keyOf(item.object) === key && store.clusterOf(part, id) === cluster).map(([, item]) => item);
     return [
       { name: "object", of: object, build: () => make("section", {}, make("h2", {}, objectName(object))) },
-      this.notes("Findings", about("findings"), findingNote),
-      this.notes("Drift", about("drift"), driftNote),
+      this.notes("Findings", about("findings", store.findings), findingNote),
+      this.notes("Drift", about("drift", store.drift), driftNote),
       this.configs([object].filter(isConfiguration), store, cluster, true),
     ];
   }
 
-  notes(title, items, note) {
+  private notes<Item>(title: string, items: readonly Item[], note: (item: Item) => HTMLElement): Section | false {
     return items.length > 0 && {
       name: title, of: items,
       build: () => make("section", {}, make("h3", {}, title), items.map((item) => note(item))),
     };
   }
 
-  configs(objects, store, cluster, isOpen = false) {
+  private configs(objects: readonly Reference[], store: Store, cluster: string, isOpen = false): Section | false {
     return objects.length > 0 && {
       name: "configs", of: [cluster, objects],
       build: () => make("section", {},
@@ -156,13 +179,18 @@ export class Panel {
   }
 }
 
-function headOf(node) {
-  const { traffic, ...rest } = node;
+const titleOf = (store: Store, id: string): string => {
+  const node = store.nodes.get(id);
+  return node === undefined ? id : nodeTitle(node);
+};
+
+function headOf(node: GraphNode): object {
+  const { traffic: _, ...rest } = node;
   return rest;
 }
 
-function nodeHead(node) {
-  const flags = Object.entries(FLAGS).filter(([flag]) => node[flag]).map(([, name]) => name);
+function nodeHead(node: GraphNode): HTMLElement {
+  const flags = Object.entries(FLAGS).filter(([flag]) => node[flag as keyof Flags]).map(([, name]) => name);
   const labels = Object.entries(node.labels ?? {}).map(([name, value]) => `${name}=${value}`);
   return make("section", {},
     make("h2", {}, nodeTitle(node)),
@@ -180,35 +208,35 @@ function nodeHead(node) {
     ]));
 }
 
-function errorsIn(protocol, rates = {}) {
+function errorsIn(protocol: string, rates: Record<string, string> | null | undefined): string {
   const names = protocol === "grpc" ? ["grpcInErr", "grpcInNoResponse"]
     : ["httpIn4xx", "httpIn5xx", "httpInNoResponse"];
-  const sum = names.reduce((all, name) => all + (Number.parseFloat(rates[name]) || 0), 0);
+  const sum = names.reduce((all, name) => all + (Number.parseFloat(rates?.[name] ?? "") || 0), 0);
   return sum > 0 ? compact(sum) : "";
 }
 
-const shares = (told) => Object.entries(told ?? {}).map(([name, part]) => `${name} ${part} %`).join(", ");
-const edgeText = (edge) => edgeTraffic(edge).map(rateText).join(", ") || configText(edge) || "idle";
+const shares = (told: Record<string, string> | undefined): string => Object.entries(told ?? {}).map(([name, part]) => `${name} ${part} %`).join(", ");
+const edgeText = (edge: GraphEdge): string => edgeTraffic(edge).map(rateText).join(", ") || configText(edge) || "idle";
 
 // The text of a configuration object, fetched when it is opened.
-function yamlOf(cluster, object, isOpen) {
+function yamlOf(cluster: string, object: Reference, isOpen: boolean): HTMLElement {
   const text = make("pre", { tabindex: 0 }, "…");
   const load = async () => {
     const { namespace = "", name } = object;
     const query = new URLSearchParams({ cluster, kind: fullKind(object), namespace, name });
     const response = await fetch(`/api/object?${query}`);
-    const told = await response.json();
+    const told = await response.json() as { yaml: string; summary: string; remedy: string };
     text.textContent = response.ok ? told.yaml : `${told.summary}\n${told.remedy}`;
   };
   const element = make("details", {}, make("summary", {}, objectName(object)), text);
   element.addEventListener("toggle", () => {
-    if (element.open) load().catch((error) => { text.textContent = `not readable: ${error.message}`; });
+    if (element.open) load().catch((error: Error) => { text.textContent = `not readable: ${error.message}`; });
   });
   element.open = isOpen;
   return element;
 }
 
-export function findingNote(finding) {
+export function findingNote(finding: Finding): HTMLElement {
   return make("div", { class: "note", "data-level": finding.level },
     make("p", {}, make("b", {}, (finding.codes ?? [finding.code]).join(", ")), ` ${finding.message}`),
     finding.path && make("p", { class: "soft" }, finding.path),
@@ -216,8 +244,8 @@ export function findingNote(finding) {
     finding.remedy && make("p", { class: "soft" }, `Remedy: ${finding.remedy}`));
 }
 
-export function driftNote(drift) {
-  const value = (tag, mark, told) => told !== undefined && told !== null
+export function driftNote(drift: Drift): HTMLElement {
+  const value = (tag: "del" | "ins", mark: string, told: unknown) => told !== undefined && told !== null
     && make(tag, {}, `${mark} ${typeof told === "string" ? told : JSON.stringify(told)}`);
   return make("div", { class: "note", "data-level": "drift" },
     make("p", {}, make("b", {}, drift.kind), drift.manager ? ` by ${drift.manager}` : "",
@@ -230,12 +258,12 @@ export function driftNote(drift) {
     make("p", { class: "soft" }, drift.healing ? `Healing: ${drift.healing}` : MODES[drift.mode] ?? drift.mode));
 }
 
-function aboutCluster(about) {
+function aboutCluster(about: About): HTMLElement {
   return facts([
     ["State", about.state], ["", about.detail],
     ["Telemetry", about.telemetry && [about.telemetry.source, about.telemetry.state, about.telemetry.detail]
       .filter(Boolean).join(", ")],
-    ...(about.telemetry?.tried ?? []).map((tried) => ["", tried]),
+    ...(about.telemetry?.tried ?? []).map((tried) => ["", tried] as const),
     ["Control plane", about.controlPlane && [about.controlPlane.state, about.controlPlane.detail]
       .filter(Boolean).join(", ")],
     ["Not readable", (about.refused ?? []).join(", ")],

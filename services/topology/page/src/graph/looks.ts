@@ -1,6 +1,7 @@
 // How the graph looks: Cytoscape's style sheet, in the colours of style.css.
 
-import { badgePicture } from "./badges.js";
+import type { NodeSingular, StylesheetJson } from "cytoscape";
+import { badgePicture, type Picture } from "./badges";
 
 export const SHAPES = {
   app: "round-rectangle",
@@ -14,10 +15,10 @@ export const SHAPES = {
 };
 export const HEALTHS = ["healthy", "degraded", "failure", "notready", "na"];
 
-export function looks(isLarge) {
+export function looks(isLarge: boolean): StylesheetJson {
   const computed = getComputedStyle(document.documentElement);
-  const colour = (name) => computed.getPropertyValue(`--${name}`).trim();
-  return [
+  const colour = (name: string) => computed.getPropertyValue(`--${name}`).trim();
+  const style = [
     {
       selector: "node",
       style: {
@@ -91,15 +92,18 @@ export function looks(isLarge) {
     },
     { selector: ".hidden", style: { display: "none" } },
   ];
+  // Its types know neither all fields nor functions of the data.
+  return style as unknown as StylesheetJson;
 }
 
 // Above the node, where no label is.
+const pictureOf = (node: NodeSingular): Picture => badgePicture(String(node.data("badges")));
 const badges = {
   selector: "node[badges][badges != '']",
   style: {
-    "background-image": (node) => badgePicture(node.data("badges")).uri,
-    "background-width": (node) => badgePicture(node.data("badges")).width,
-    "background-height": (node) => badgePicture(node.data("badges")).height,
+    "background-image": (node: NodeSingular) => pictureOf(node).uri,
+    "background-width": (node: NodeSingular) => pictureOf(node).width,
+    "background-height": (node: NodeSingular) => pictureOf(node).height,
     "background-fit": "none", "background-clip": "none", "background-image-containment": "over",
     "background-position-x": "50%", "background-offset-y": -14, "background-position-y": 0,
     "background-image-opacity": 1, "bounds-expansion": 14,

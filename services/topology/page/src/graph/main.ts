@@ -1,17 +1,18 @@
 // The graph view: puts its parts together once they are laid out, and takes them apart again.
 
-import { keyOf, kindName, nodeTitle } from "./describe.js";
-import { byId, make } from "./dom.js";
-import { drawForm, Filters } from "./filters.js";
-import { Graph } from "./graph.js";
-import { keys, openTab } from "./keyboard.js";
-import { Lists } from "./lists.js";
-import { Marks } from "./marks.js";
-import { Pace } from "./pace.js";
-import { Panel } from "./panel.js";
-import { drawEmpty, drawLegend, Status } from "./status.js";
-import { nothingTouched, PARTS, Store, Together } from "./store.js";
-import { Travel } from "./travel.js";
+import type { About, Delta, GraphNode, Reference, Snapshot } from "../contract/graph";
+import { keyOf, kindName, nodeTitle } from "./describe";
+import { byId, make } from "./dom";
+import { drawForm, Filters } from "./filters";
+import { Graph } from "./graph";
+import { keys, openTab } from "./keyboard";
+import { Lists } from "./lists";
+import { Marks } from "./marks";
+import { Pace } from "./pace";
+import { type Chosen, Panel } from "./panel";
+import { drawEmpty, drawLegend, type Heard, Status } from "./status";
+import { nothingTouched, PARTS, Store, Together, type Touched } from "./store";
+import { Travel } from "./travel";
 import { effect } from "@preact/signals";
 import { query as address, setQuery } from "../shell/router";
 import { stream } from "../shell/stream";
@@ -19,17 +20,19 @@ import { isDark } from "../shell/theme";
 
 const ALL = "*"; // In the place of a cluster's token.
 
-export function mount() {
+// Lays the view's parts out into its elements; what it returns takes them apart.
+export function mount(): () => void {
   const wanted = address.peek();
-  let live = new Store();
+  let live: Store = new Store();
   let shown = live; // `live`, or a past state.
   let marks = new Marks(live);
-  let clusters = [];
-  let selection = null;
-  let heard = null;
+  let clusters: readonly About[] = [];
+  let selection: Chosen | null = null;
+  let heard: Heard | null = null;
   let isLoaded = false;
   let touched = nothingTouched();
 
+  const graphType = byId<HTMLSelectElement>("graph-type"), searched = byId<HTMLInputElement>("search");
   const filters = new Filters();
   const graph = new Graph(byId("graph"), { filters, onSelect: (chosen) => choose(chosen) });
   const panel = new Panel(byId("details"), { choose: (chosen) => choose(chosen, { isFocus: true }) });
@@ -43,32 +46,13 @@ export function mount() {
     live: () => { shown = live; status.say(""); drawAll(); },
     failed: (text) => status.say(text),
   });
-  const heardOf = {
-    snapshot: (told) => {
-      live.replace(told);
-      isLoaded = true;
-      if (shown === live) drawAll();
-    },
-    delta: (told) => {
-      live.apply(told, touched);
-      heard = { time: told.time, delay: Date.now() - Date.parse(told.time) };
-      if (followed.cluster !== ALL) travel.add(told.time);
-      pace.ask();
-    },
-    clusters: showClusters,
-    gone: ({ cluster }) => {
-      if (live instanceof Together) live.drop(cluster);
-      else live.replace({ cluster: "", nodes: [], edges: [], findings: {}, drift: {}, info: {} });
-      if (shown === live) drawAll();
-    },
-  };
   const followed = { cluster: "", graphType: "" };
 
-  const pace = new Pace(drawTouched);
+  const pace = new Pace(drawTouched, () => graph.isMoving);
 
   // --- drawing ------------------------------------------------------------------------------------
 
-  function drawTouched() {
+  function drawTouched(): void {
     if (shown !== live) {
       touched = nothingTouched();
       return;
@@ -81,14 +65,14 @@ export function mount() {
     touched = nothingTouched();
   }
 
-  function drawAll() {
+  function drawAll(): void {
     touched = nothingTouched();
     marks = new Marks(shown);
     draw(null, null);
   }
 
   // `changed`: what the graph has to look at (null: everything); `parts`: what the rest has to.
-  function draw(changed, parts) {
+  function draw(changed: Touched | null, parts: Touched | null): void {
     graph.show(shown, marks, changed);
     panel.show(selection, shown, marks);
     if (parts === null || parts.findings.size > 0 || parts.drift.size > 0) lists.show(shown);
@@ -98,7 +82,7 @@ export function mount() {
     showFound();
   }
 
-  function showPast(snapshot) {
+  function showPast(snapshot: Snapshot): void {
     shown = new Store();
     shown.replace(snapshot);
     status.say("");
@@ -106,11 +90,12 @@ export function mount() {
   }
 
   let namespaces = "";
-  function drawFilters() {
+  function drawFilters(): void {
     const names = [...new Set([...shown.nodes.values()].map((node) => node.namespace ?? ""))].sort();
     if (names.join() === namespaces) return;
     namespaces = names.join();
-    drawForm(byId("filters").querySelector("form"), filters, names, () => {
+    const form = byId("filters").querySelector("form");
+    if (form !== null) drawForm(form, filters, names, () => {
       byId("filters-active").textContent = filters.count > 0 ? `(${filters.count})` : "";
       graph.decorate();
       showFound();
@@ -119,22 +104,22 @@ export function mount() {
 
   // --- choosing -----------------------------------------------------------------------------------
 
-  function choose(chosen, { isFocus = false } = {}) {
+  function choose(chosen: Chosen | null, { isFocus = false } = {}): void {
     selection = chosen;
     graph.select(chosen?.id ?? "", { isFocus });
     if (chosen !== null) openTab("details");
     panel.show(selection, shown, marks);
-    const node = chosen?.type === "node" ? shown.nodes.get(chosen.id) : undefined;
+    const node: GraphNode | undefined = chosen?.type === "node" ? shown.nodes.get(chosen.id) : undefined;
     byId("spoken").textContent = node ? `${kindName(node)} ${nodeTitle(node)}, ${node.namespace ?? ""}` : "";
   }
 
   // From a finding or drift to its object, in the graph too where it is there.
-  function jump(object, cluster) {
+  function jump(object: Reference, cluster: string): void {
     const [id] = marks.nodesOf(object, cluster);
     choose({ type: "object", object, cluster, id }, { isFocus: true });
   }
 
-  function follow(cluster, graphType) {
+  function follow(cluster: string, graphType: string): void {
     graph.isLaidOut = false;
     selection = null;
     heard = null;
@@ -145,45 +130,46 @@ export function mount() {
     Object.assign(followed, { cluster, graphType });
     stream.follow({ cluster, graphType, topics: ["operations"] });
     // The past is one cluster's.
-    travel.open(cluster === ALL ? "" : cluster, graphType).catch((error) => status.say(`no moments: ${error.message}`));
+    travel.open(cluster === ALL ? "" : cluster, graphType).catch((error: Error) => status.say(`no moments: ${error.message}`));
     setQuery({ cluster, graphType });
   }
 
-  function showClusters(told) {
+  function showClusters(told: readonly About[]): void {
     clusters = told;
-    const select = byId("cluster");
+    const select = byId<HTMLSelectElement>("cluster");
     const before = select.value || wanted.get("cluster") || "";
     const all = told.length > 1 ? [make("option", { value: ALL }, "all clusters")] : [];
     select.replaceChildren(...told.map((about) =>
       make("option", { value: about.cluster }, about.name || about.cluster)), ...all);
     const isThere = told.some((about) => about.cluster === before) || (before === ALL && all.length > 0);
     select.value = isThere ? before : told[0]?.cluster ?? "";
-    if (select.value !== (followed.cluster)) follow(select.value, byId("graph-type").value);
+    if (select.value !== (followed.cluster)) follow(select.value, graphType.value);
     drawEmpty(clusters, shown, isLoaded);
   }
 
-  function showFound() {
+  function showFound(): void {
     byId("search-count").textContent = graph.search ? `${graph.found.length} found` : "";
   }
 
   let place = -1;
-  function search(text) {
+  function search(text: string): void {
     graph.search = text.trim();
     place = -1;
     graph.decorate();
     showFound();
   }
 
-  function nextFound() {
+  function nextFound(): void {
     const found = graph.found;
     if (found.length === 0) return;
     place = (place + 1) % found.length;
-    choose({ type: "node", id: found[place].id() }, { isFocus: true });
+    const next = found[place];
+    if (next !== undefined) choose({ type: "node", id: next.id() }, { isFocus: true });
   }
 
-  function escape() {
-    const field = byId("search");
-    if (byId("filters").open) byId("filters").open = false;
+  function escape(): void {
+    const field = searched, menu = byId<HTMLDetailsElement>("filters");
+    if (menu.open) menu.open = false;
     else if (field.value) {
       field.value = "";
       search("");
@@ -194,8 +180,8 @@ export function mount() {
 
   // --- controls -----------------------------------------------------------------------------------
 
-  function remembered(id, use) {
-    const control = byId(id);
+  function remembered(id: string, use: (value: string) => void): void {
+    const control = byId<HTMLSelectElement>(id);
     control.value = localStorage.getItem(id) ?? control.value;
     control.addEventListener("change", () => {
       localStorage.setItem(id, control.value);
@@ -210,30 +196,51 @@ export function mount() {
   });
   remembered("boxes", (value) => graph.setBoxes(value));
   remembered("edge-labels", (value) => graph.setLabels(value));
-  const layOut = () => graph.layOut(byId("layout").value);
-  byId("layout").addEventListener("change", layOut);
+  const layout = byId<HTMLSelectElement>("layout"), chosenCluster = byId<HTMLSelectElement>("cluster");
+  const layOut = () => graph.layOut(layout.value);
+  layout.addEventListener("change", layOut);
   byId("lay-out").addEventListener("click", layOut);
-  byId("cluster").addEventListener("change", () => follow(byId("cluster").value, byId("graph-type").value));
-  byId("graph-type").addEventListener("change", () =>
-    follow(byId("cluster").value, byId("graph-type").value));
-  byId("search").addEventListener("input", (event) => search(event.target.value));
-  byId("search").addEventListener("keydown", (event) => { if (event.key === "Enter") nextFound(); });
-  drawLegend(byId("legend").querySelector("div"));
+  for (const control of [chosenCluster, graphType]) {
+    control.addEventListener("change", () => follow(chosenCluster.value, graphType.value));
+  }
+  searched.addEventListener("input", () => search(searched.value));
+  searched.addEventListener("keydown", (event) => { if (event.key === "Enter") nextFound(); });
+  const legend = byId("legend").querySelector("div");
+  if (legend !== null) drawLegend(legend);
   const leaving = new AbortController();
   keys(graph, {
     choose: (chosen) => choose(chosen, { isFocus: true }),
     selected: () => selection?.id ?? null, escape, layOut, signal: leaving.signal,
   });
-  byId("graph-type").value = wanted.get("graphType") ?? "versionedApp";
-  if (!byId("graph-type").value) byId("graph-type").value = "versionedApp";
+  graphType.value = wanted.get("graphType") ?? "versionedApp";
+  if (!graphType.value) graphType.value = "versionedApp";
   panel.show(null, live, marks);
-  const ends = Object.entries(heardOf).map(([name, heard]) => stream.on(name, heard));
-  ends.push(stream.state.subscribe((state) => status.connection(state)));
-  if (["findings", "drift"].includes(wanted.get("tab"))) openTab(wanted.get("tab"));
-  follow(wanted.get("cluster") ?? "", byId("graph-type").value);
+  const ends = [
+    stream.on<Snapshot>("snapshot", (told) => {
+      live.replace(told);
+      isLoaded = true;
+      if (shown === live) drawAll();
+    }),
+    stream.on<Delta>("delta", (told) => {
+      live.apply(told, touched);
+      heard = { time: told.time, delay: Date.now() - Date.parse(told.time) };
+      if (followed.cluster !== ALL) travel.add(told.time);
+      pace.ask();
+    }),
+    stream.on<About[]>("clusters", showClusters),
+    stream.on<{ cluster: string }>("gone", ({ cluster }) => {
+      if (live instanceof Together) live.drop(cluster);
+      else live.replace({ cluster: "", nodes: [], edges: [], findings: {}, drift: {}, info: {} });
+      if (shown === live) drawAll();
+    }),
+    stream.state.subscribe((state) => status.connection(state)),
+  ];
+  const tab = wanted.get("tab");
+  if (tab === "findings" || tab === "drift") openTab(tab);
+  follow(wanted.get("cluster") ?? "", graphType.value);
 
   // For whoever looks into it by hand, and for tests in a browser.
-  window.meshbus = { graph, stream, travel, get live() { return live; }, keyOf, PARTS };
+  Object.assign(window, { meshbus: { graph, stream, travel, get live() { return live; }, keyOf, PARTS } });
 
   return () => {
     leaving.abort();
@@ -241,7 +248,7 @@ export function mount() {
     for (const end of ends) end();
     pace.end();
     travel.end();
-    delete document.body.dataset.time;
+    delete document.body.dataset["time"];
     graph.cy.destroy();
   };
 }

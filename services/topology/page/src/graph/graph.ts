@@ -1,32 +1,53 @@
 // The drawn graph. It remembers what it drew of each item and touches only elements whose picture is
 // another one now: positions, selection and everything else on the screen stay.
 
-import cytoscape from "cytoscape";
-import { badgesOf } from "./badges.js";
+import cytoscape, { type Core, type EdgeSingular, type NodeCollection, type NodeSingular } from "cytoscape";
+import type { GraphEdge, GraphNode } from "../contract/graph";
+import { badgesOf } from "./badges";
 import {
   edgeKind, edgeLabel, edgeTraffic, health, nodeKind, nodeLabel, searchText, weight,
-} from "./describe.js";
-import { placeNew, run } from "./layouts.js";
-import { looks } from "./looks.js";
+} from "./describe";
+import type { Filters } from "./filters";
+import { placeNew, run } from "./layouts";
+import { looks } from "./looks";
+import type { Marks } from "./marks";
+import type { Chosen } from "./panel";
+import type { Store, Touched } from "./store";
 
 export const LARGE = 300;
+const MOST_PLACES = 2_000;
+const MOVING_MS = 150; // After the last movement of the picture it is taken for still.
+
+// What an element looks like: Cytoscape's style sheet goes by these data.
+type Picture = Record<string, string | number | boolean>;
+
+interface Place {
+  x: number;
+  y: number;
+}
 
 export class Graph {
-  // `onSelect` gets {type: "node" | "edge", id} or null.
-  constructor(container, { filters, onSelect }) {
+  search = "";
+  isLaidOut = false;
+  readonly cy: Core;
+  private readonly filters: Filters;
+  private boxes = "";
+  private labels = "rate";
+  private isLarge = false;
+  private movedAt = -MOVING_MS;
+  private hasMoved = false; // A node has come, left or changed its box, since boxes were looked at.
+  private shown: { store: Store; marks: Marks } | null = null;
+  private readonly nodes = new Map<string, Picture>(); // Id → what is drawn of it.
+  private readonly edges = new Map<string, Picture>();
+  private readonly places = new Map<string, Place>(); // Where nodes stood that are gone: they may come back.
+
+  constructor(container: HTMLElement, { filters, onSelect }: { filters: Filters; onSelect: (chosen: Chosen | null) => void }) {
     this.filters = filters;
-    this.boxes = "";
-    this.labels = "rate";
-    this.search = "";
-    this.isLaidOut = false;
-    this.isLarge = false;
-    this.nodes = new Map(); // Id → what is drawn of it.
-    this.edges = new Map();
-    this.places = new Map(); // Where nodes stood that are gone: they may come back.
     this.cy = cytoscape({
       container, style: looks(false), minZoom: 0.03, maxZoom: 4, textureOnViewport: true,
       boxSelectionEnabled: false, selectionType: "single", autounselectify: false,
     });
+    this.cy.on("viewport", () => { this.movedAt = performance.now(); });
     this.cy.on("tap", (event) => {
       if (event.target === this.cy) onSelect(null);
       else if (!event.target.data("box")) {
@@ -36,16 +57,15 @@ export class Graph {
   }
 
   // Draws what is touched (null: everything that differs) and marks it.
-  show(store, marks, touched) {
-    this.store = store;
-    this.marks = marks;
-    const added = [];
+  show(store: Store, marks: Marks, touched: Touched | null): void {
+    this.shown = { store, marks };
+    const added: NodeSingular[] = [];
     this.cy.batch(() => {
-      for (const id of touched?.nodes ?? union(this.nodes, store.nodes)) this.drawNode(id, added);
+      for (const id of touched?.nodes ?? union(this.nodes, store.nodes)) this.drawNode(store, marks, id, added);
       const edges = new Set(touched?.edges ?? union(this.edges, store.edges));
-      for (const id of this.loose(added)) edges.add(id);
-      for (const id of edges) this.drawEdge(id);
-      this.dropEmptyBoxes();
+      for (const id of this.loose(store, added)) edges.add(id);
+      for (const id of edges) this.drawEdge(store, id);
+      if (this.hasMoved) this.dropEmptyBoxes();
     });
     this.resize();
     // Where most is new there are no places to keep.
@@ -56,40 +76,46 @@ export class Graph {
     this.decorate(touched === null ? null : [...touched.nodes, ...touched.edges]);
   }
 
-  drawNode(id, added) {
-    const node = this.store.nodes.get(id);
+  private drawNode(store: Store, marks: Marks, id: string, added: NodeSingular[]): void {
+    const node = store.nodes.get(id);
     const known = this.nodes.get(id);
     // Boxes are drawn here as the reader wants them, not as the server groups them.
     if (node === undefined || node.isBox) {
       if (known !== undefined) this.remove(id);
       return;
     }
-    const picture = {
+    const group = this.groupOf(node);
+    const picture: Picture = {
       label: nodeLabel(node), kind: nodeKind(node), health: health(node), idle: !!node.isIdle,
       dead: !!node.isDead, outside: !!(node.isOutside || node.isInaccessible), box: false,
-      level: this.marks.worst(id), drift: this.marks.drift.has(id), group: this.groupOf(node),
+      level: marks.worst(id), drift: marks.drift.has(id), group,
       badges: badgesOf(node),
     };
     if (known !== undefined && equal(known, picture)) return;
     this.nodes.set(id, picture);
-    const parent = this.boxFor(node, picture.group);
+    const parent = this.boxFor(node, group);
     if (known === undefined) {
       const position = this.places.get(id);
-      added.push(this.cy.add({ group: "nodes", data: { ...picture, id, parent }, position }));
+      const data = { ...picture, id, ...(parent !== null && { parent }) };
+      const drawn = { group: "nodes", data, ...(position && { position }) } as const;
+      added.push(this.cy.add(drawn)[0] as NodeSingular);
+      this.hasMoved = true;
       return;
     }
     const element = this.cy.getElementById(id);
     element.data(picture);
-    if (known.group !== picture.group) element.move({ parent });
+    if (known["group"] === group) return;
+    element.move({ parent });
+    this.hasMoved = true;
   }
 
-  drawEdge(id) {
-    const edge = this.store.edges.get(id);
+  private drawEdge(store: Store, id: string): void {
+    const edge = store.edges.get(id);
     const known = this.edges.get(id);
     if (edge === undefined) {
       if (known === undefined) return;
       const element = this.cy.getElementById(id);
-      const [source, target] = [element.source(), element.target()];
+      const source = element.source(), target = element.target();
       element.remove();
       this.edges.delete(id);
       cover(source, target);
@@ -97,7 +123,7 @@ export class Graph {
     }
     // An end that is not there yet brings its edges when it comes.
     if (!this.nodes.has(edge.source) || !this.nodes.has(edge.target)) return;
-    const picture = {
+    const picture: Picture = {
       label: edgeLabel(edge, this.labels), state: stateOf(edge), weight: weight(edge),
     };
     if (known !== undefined && equal(known, picture)) return;
@@ -106,31 +132,35 @@ export class Graph {
       const { source, target } = edge;
       this.cy.add({ group: "edges", data: { ...picture, id, source, target, covered: false } });
     } else this.cy.getElementById(id).data(picture);
-    if (known?.state !== picture.state) {
+    if (known?.["state"] !== picture["state"]) {
       cover(this.cy.getElementById(edge.source), this.cy.getElementById(edge.target));
     }
   }
 
-  remove(id) {
+  private remove(id: string): void {
     const element = this.cy.getElementById(id);
     this.places.set(id, { ...element.position() });
+    // The oldest go first: what comes under new names all the time would fill the tab.
+    const [oldest] = this.places.keys();
+    if (this.places.size > MOST_PLACES && oldest !== undefined) this.places.delete(oldest);
     element.connectedEdges().forEach((edge) => { this.edges.delete(edge.id()); });
     element.remove();
     this.nodes.delete(id);
+    this.hasMoved = true;
   }
 
   // Edges that waited for one of the added nodes.
-  loose(added) {
+  private loose(store: Store, added: readonly NodeSingular[]): string[] {
     if (added.length === 0) return [];
     const ids = new Set(added.map((node) => node.id()));
-    return [...this.store.edges.values()]
+    return [...store.edges.values()]
       .filter((edge) => !this.edges.has(edge.id) && (ids.has(edge.source) || ids.has(edge.target)))
       .map((edge) => edge.id);
   }
 
   // --- boxes ------------------------------------------------------------------------------------
 
-  groupOf(node) {
+  private groupOf(node: GraphNode): string {
     const { cluster = "", namespace = "", app = "" } = node;
     switch (this.boxes) {
       case "cluster": return cluster;
@@ -140,85 +170,100 @@ export class Graph {
     }
   }
 
-  boxFor(node, group) {
+  private boxFor(node: GraphNode, group: string): string | null {
     if (!group) return null;
     const id = `box|${group}`;
     if (this.cy.getElementById(id).empty()) {
-      const label = String(node[this.boxes]);
+      const label = String(node[this.boxes as "cluster" | "namespace" | "app"]);
       this.cy.add({ group: "nodes", selectable: false, data: { id, label, box: true, kind: "box" } });
     }
     return id;
   }
 
-  dropEmptyBoxes() {
-    this.cy.nodes("[?box]").filter((box) => box.isChildless()).remove();
+  private get boxed(): NodeCollection {
+    return this.cy.nodes("[?box]");
   }
 
-  setBoxes(boxes) {
+  private dropEmptyBoxes(): void {
+    this.boxed.filter((box) => box.isChildless()).remove();
+  }
+
+  setBoxes(boxes: string): void {
     this.boxes = boxes;
-    if (this.store !== undefined) this.show(this.store, this.marks, null);
+    this.again();
     if (this.isLaidOut) this.layOut("flow");
   }
 
   // --- looks ------------------------------------------------------------------------------------
 
-  setLabels(labels) {
+  setLabels(labels: string): void {
     this.labels = labels;
-    if (this.store !== undefined) this.show(this.store, this.marks, null);
+    this.again();
   }
 
-  restyle() {
+  private again(): void {
+    if (this.shown !== null) this.show(this.shown.store, this.shown.marks, null);
+  }
+
+  restyle(): void {
     this.cy.style(looks(this.isLarge));
   }
 
   // A large graph is drawn with less.
-  resize() {
+  private resize(): void {
     const isLarge = this.nodes.size > (this.isLarge ? 0.8 * LARGE : LARGE);
     if (isLarge === this.isLarge) return;
     this.isLarge = isLarge;
-    this.cy.renderer().hideEdgesOnViewport = isLarge;
+    (this.cy as Core & { renderer: () => { hideEdgesOnViewport: boolean } }).renderer().hideEdgesOnViewport = isLarge;
     this.restyle();
   }
 
-  layOut(name) {
+  layOut(name: string): void {
     run(this.cy, name);
     this.places.clear();
     this.isLaidOut = true;
   }
 
   // Hides what the filters leave out and marks what the search finds; of some elements, or all.
-  decorate(ids = null) {
+  decorate(ids: readonly string[] | null = null): void {
+    if (this.shown === null) return;
+    const { store, marks } = this.shown;
+    // A box goes with all that is in it: to look through all boxes at each change costs what a picture does.
+    let isOther = ids === null || this.hasMoved;
+    this.hasMoved = false;
     const words = this.search.toLowerCase().split(/\s+/).filter(Boolean);
     const all = ids === null ? [...this.nodes.keys(), ...this.edges.keys()] : ids;
     this.cy.batch(() => {
       for (const id of all) {
-        const node = this.store.nodes.get(id);
+        const node = store.nodes.get(id);
         const element = this.cy.getElementById(id);
         if (element.empty()) continue;
         if (node === undefined) {
-          const edge = this.store.edges.get(id);
-          toggle(element, "hidden", !this.filters.showsEdge(edge));
+          const edge = store.edges.get(id);
+          toggle(element, "hidden", edge !== undefined && !this.filters.showsEdge(edge));
           toggle(element, "faded", words.length > 0);
           continue;
         }
         const isFound = words.length > 0 && finds(node, words);
-        toggle(element, "hidden", !this.filters.showsNode(node, this.marks));
+        isOther = toggle(element, "hidden", !this.filters.showsNode(node, marks)) || isOther;
         toggle(element, "found", isFound);
         toggle(element, "faded", words.length > 0 && !isFound);
       }
-      this.cy.nodes("[?box]").forEach((box) => {
-        toggle(box, "hidden", box.children().every((child) => child.hasClass("hidden")));
-      });
+      if (isOther) {
+        this.boxed.forEach((box) => {
+          toggle(box, "hidden", box.children().nodes().every((child) => (child as NodeSingular).hasClass("hidden")));
+        });
+      }
     });
   }
 
-  get found() {
-    return this.cy.nodes(".found").not(".hidden");
+  get found(): NodeCollection {
+    return this.cy.nodes(".found").not(".hidden").nodes();
   }
 
   // --- selection --------------------------------------------------------------------------------
 
-  select(id, { isFocus = false } = {}) {
+  select(id: string, { isFocus = false } = {}): void {
     const element = this.cy.getElementById(id);
     this.cy.elements(":selected").unselect();
     if (element.empty()) return;
@@ -226,12 +271,17 @@ export class Graph {
     if (isFocus && !isInView(this.cy, element)) this.cy.center(element);
   }
 
-  fit() {
+  // Whether the reader, or a layout, moves the picture.
+  get isMoving(): boolean {
+    return performance.now() - this.movedAt < MOVING_MS;
+  }
+
+  fit(): void {
     this.cy.fit(this.cy.elements().not(".hidden"), 40);
   }
 }
 
-function stateOf(edge) {
+function stateOf(edge: GraphEdge): string {
   const kind = edgeKind(edge);
   if (kind !== "traffic") return kind;
   const level = health(edge);
@@ -243,7 +293,7 @@ function stateOf(edge) {
 }
 
 // An idle edge is not drawn beside another one between the same nodes: it would tell nothing.
-function cover(source, target) {
+function cover(source: NodeSingular, target: NodeSingular): void {
   if (source.empty() || target.empty()) return;
   const edges = source.edgesTo(target);
   if (edges.length === 0) return;
@@ -254,24 +304,27 @@ function cover(source, target) {
   });
 }
 
-function isInView(cy, element) {
+function isInView(cy: Core, element: NodeSingular | EdgeSingular): boolean {
   const { x, y } = element.isNode() ? element.renderedPosition() : element.renderedMidpoint();
   return x > 0 && y > 0 && x < cy.width() && y < cy.height();
 }
 
-function finds(node, words) {
+function finds(node: GraphNode, words: readonly string[]): boolean {
   const text = searchText(node);
   return words.every((word) => text.includes(word));
 }
 
-function toggle(element, name, isOn) {
-  if (element.hasClass(name) !== isOn) element.toggleClass(name, isOn);
+// Whether it was otherwise before.
+function toggle(element: NodeSingular | EdgeSingular, name: string, isOn: boolean): boolean {
+  if (element.hasClass(name) === isOn) return false;
+  element.toggleClass(name, isOn);
+  return true;
 }
 
-function equal(one, other) {
+function equal(one: Picture, other: Picture): boolean {
   return Object.keys(other).every((key) => one[key] === other[key]);
 }
 
-function union(one, other) {
+function union(one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): Set<string> {
   return new Set([...one.keys(), ...other.keys()]);
 }

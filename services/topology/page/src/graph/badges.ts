@@ -1,12 +1,20 @@
 // Signs on a node for what its configuration does: small pictures above it, made of one SVG each.
 // Their colours stand on light and dark alike, so a change of theme draws none of them again.
 
+import type { Flags, GraphNode } from "../contract/graph";
+
+export interface Picture {
+  uri: string;
+  width: number;
+  height: number;
+}
+
 const SIZE = 12;
 const STEP = SIZE + 1;
 const MOST = 4;
 const ROUTE = '<path d="M3 6h2.5L9 3.5M5.5 6 9 8.5"/>';
 // Field of the item → [what it means, colour, drawing].
-const BADGES = {
+const BADGES: Partial<Record<keyof Flags, readonly [meaning: string, colour: string, drawing: string]>> = {
   isOutOfMesh: ["no sidecar", "#a86a00", '<circle cx="6" cy="6" r="3.2"/><path d="M3.8 8.2l4.4-4.4"/>'],
   hasFaultInjection: ["fault injection", "#c22f2f", '<path d="M6.8 2.5 4.3 6.4h3.4L5.2 9.6"/>'],
   hasCB: ["circuit breaker", "#5d4bb0", '<path d="M2.5 6.5h2L7.3 4M8 6.5h1.5"/>'],
@@ -16,26 +24,28 @@ const BADGES = {
   hasVS: ["virtual service", "#2257c4", '<path d="M3 6h5.5M6.5 3.8 8.8 6 6.5 8.2"/>'],
   hasRequestTimeout: ["timeouts", "#52616f", '<circle cx="6" cy="6" r="3.2"/><path d="M6 4.2V6l1.3.8"/>'],
 };
-const pictures = new Map();
+const FIELDS = Object.keys(BADGES) as (keyof Flags)[];
+const pictures = new Map<string, Picture>();
 
 // The fields of a node that have a sign, as one text.
-export function badgesOf(node) {
-  const found = Object.keys(BADGES).filter((field) => node[field]);
+export function badgesOf(node: GraphNode): string {
+  const found = FIELDS.filter((field) => node[field]);
   // Shifting says more than that there is a virtual service.
   const shifts = found.some((field) => field.endsWith("Shifting"));
   return found.filter((field) => field !== "hasVS" || !shifts).slice(0, MOST).join(" ");
 }
 
-// {uri, width, height} of the signs of `badgesOf`.
-export function badgePicture(names) {
-  if (!pictures.has(names)) pictures.set(names, picture(names.split(" ")));
-  return pictures.get(names);
+// The signs of `badgesOf`.
+export function badgePicture(names: string): Picture {
+  const known = pictures.get(names) ?? picture(names.split(" ") as (keyof Flags)[]);
+  pictures.set(names, known);
+  return known;
 }
 
-function picture(fields) {
+function picture(fields: readonly (keyof Flags)[]): Picture {
   const width = fields.length * STEP;
   const signs = fields.map((field, index) => {
-    const [, colour, drawing] = BADGES[field];
+    const [, colour = "", drawing = ""] = BADGES[field] ?? [];
     return `<g transform="translate(${index * STEP} 0)"><circle cx="6" cy="6" r="6" fill="${colour}"/>`
       + `<g fill="none" stroke="#fff" stroke-width="1.3" stroke-linecap="round">${drawing}</g></g>`;
   });
@@ -46,6 +56,6 @@ function picture(fields) {
 }
 
 // For the legend: [the sign's URI, what it means].
-export function badgeLegend() {
+export function badgeLegend(): [uri: string, meaning: string][] {
   return Object.entries(BADGES).map(([field, [meaning]]) => [badgePicture(field).uri, meaning]);
 }
