@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.testbed import building
-from tests.testbed.bodies import options
+from tests.testbed.bodies import no_pods_quota, options
 from tests.testbed.fleets import LABELLED, PLAIN, MeshlessWebhooks, deployment, fleet, restarts
 from tests.testbed.istiods import Istiod
 from tests.testbed.meshery import Meshery
@@ -223,6 +223,118 @@ async def test_what_fails_goes_back(place: Place) -> None:
     )
     assert end.failed
     assert "MB-4007" in str(end.event), end.event
-    assert "as they were" in str(end.event), end.event
+    assert "has gone back" in str(end.event), end.event
     assert place.labels(PLAIN) == {}
     assert place.waypoints(PLAIN) == {}
+
+
+# --- from sidecars --------------------------------------------------------------------------------
+
+_POLICIES = f"/apis/security.istio.io/v1/namespaces/{LABELLED}/authorizationpolicies"
+_PATHS = [{"to": [{"operation": {"paths": ["/pay"]}}]}]
+_SIDECARS = {"istio-injection": "enabled"}
+_LABELS = {"app": "web"}
+
+
+@pytest.fixture
+def policy(place: Place) -> Iterator[str]:
+    """One of requests, that selects by labels."""
+    spec = {"selector": {"matchLabels": _LABELS}, "rules": _PATHS}
+    place.cluster.api.request(
+        "POST",
+        _POLICIES,
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "pay"},
+            "spec": spec,
+        },
+    )
+    yield "pay"
+    place.cluster.api.request("DELETE", f"{_POLICIES}/pay")
+
+
+def _policies(place: Place) -> dict[str, dict[str, Any]]:
+    found = place.cluster.api.request("GET", _POLICIES)["items"]
+    return {one["metadata"]["name"]: one["spec"] for one in found}
+
+
+async def test_a_report_comes_before_a_move_and_changes_nothing(place: Place, policy: str) -> None:
+    before = restarts(place.cluster, LABELLED), _policies(place)
+    event = await place.done(action="move", namespaces=[LABELLED], dryRun=True)
+    assert "1 objects would be lost, 0 would mean something else" in event.details
+    told = [one.event.summary for one in place.meshery.of(event.operation_id)]
+    assert any(f"AuthorizationPolicy {LABELLED}/{policy} (lost)" in text for text in told), told
+    end = await place.run(action="move", namespaces=[LABELLED])
+    assert end.failed
+    assert "MB-4006" in str(end.event), end.event
+    assert place.labels(LABELLED) == _SIDECARS
+    assert (restarts(place.cluster, LABELLED), _policies(place)) == before
+
+
+async def test_a_namespace_moves_with_its_policies_and_comes_back(
+    place: Place, policy: str
+) -> None:
+    before = restarts(place.cluster, LABELLED)
+    event = await place.done(
+        action="move", namespaces=[LABELLED], waypoint={"name": "way"}, policies="attach"
+    )
+    assert "1 policies attached" in event.details
+    assert place.labels(LABELLED) == {_MODE: "ambient", _USE: "way"}
+    assert restarts(place.cluster, LABELLED) == before + 1
+    found = _policies(place)
+    # A ztunnel would make of it one that denies: it is for the sidecars that are left.
+    narrowed = {**_LABELS, "security.istio.io/tlsMode": "istio"}
+    assert found.pop(policy)["selector"]["matchLabels"] == narrowed
+    [copy] = found.values()
+    assert copy["rules"] == _PATHS
+    assert [one["name"] for one in copy["targetRefs"]] == ["web"]
+    again = await place.done(
+        action="move", namespaces=[LABELLED], waypoint={"name": "way"}, policies="attach"
+    )
+    assert "0 objects were labelled" in again.details, again
+    assert restarts(place.cluster, LABELLED) == before + 1
+    await place.done(action="back", namespaces=[LABELLED], waypoint={"name": "way"})
+    assert place.labels(LABELLED) == _SIDECARS
+    assert restarts(place.cluster, LABELLED) == before + 2
+    assert {name: spec["selector"]["matchLabels"] for name, spec in _policies(place).items()} == {
+        policy: _LABELS
+    }
+    assert place.waypoints(LABELLED) == {}
+    end = await place.run(action="back", namespaces=[LABELLED])
+    assert "MB-4019" in str(end.event), end.event
+
+
+async def test_a_move_that_fails_goes_back(place: Place, policy: str) -> None:
+    """No new pod of the workload comes up. The waypoint is somebody else's."""
+    quotas = f"/api/v1/namespaces/{LABELLED}/resourcequotas"
+    listener = {"name": "mesh", "port": 15008, "protocol": "HBONE"}
+    waypoint = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "theirs"},
+        "spec": {"gatewayClassName": "istio-waypoint", "listeners": [listener]},
+    }
+    place.cluster.api.request("POST", f"{_GATEWAYS}/{LABELLED}/gateways", waypoint)
+
+    async def is_programmed() -> bool:
+        return any(one["programmed"] for one in (await place.stands())["waypoints"])
+
+    await eventually(is_programmed, what="the waypoint to answer", within_s=_WITHIN_S)
+    place.cluster.api.request("POST", quotas, no_pods_quota(LABELLED))
+    end = await place.run(
+        action="move",
+        namespaces=[LABELLED],
+        waypoint={"name": "theirs"},
+        policies="attach",
+        readinessTimeoutSeconds=3,
+    )
+    place.cluster.api.request("DELETE", f"{quotas}/no-pods")
+    assert end.failed
+    assert "MB-4007" in str(end.event), end.event
+    assert place.labels(LABELLED) == _SIDECARS
+    assert {name: spec["selector"]["matchLabels"] for name, spec in _policies(place).items()} == {
+        policy: _LABELS
+    }
+    assert set(place.waypoints(LABELLED)) == {"theirs"}
+    place.cluster.api.request("DELETE", f"{_GATEWAYS}/{LABELLED}/gateways/theirs")

@@ -6,7 +6,7 @@ them. What the labels were is kept before the first write (`undoing`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from services.lifecycle.cluster.connections import Connection
 from services.lifecycle.rollouts.moving import WORKLOADS, selects
 
 AMBIENT = "ambient"
+OF_OBJECT = ("metadata", "labels")
+OF_TEMPLATE = ("spec", "template", "metadata", "labels")
 _OUT = "none"
 
 Labels = Mapping[str, str | None]
@@ -27,16 +29,18 @@ Labels = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Labels of one object, or of the template of its pods: as they were and as they are to be."""
+    """Labels in one place of an object: as they were and as they are to be."""
 
     ref: Ref
     labels: Labels
     before: Labels
     uid: str = ""
+    path: Sequence[str] = OF_OBJECT
+    """Where they stand in it."""
 
     @property
     def is_of_template(self) -> bool:
-        return self.ref.group == "apps"
+        return tuple(self.path) == OF_TEMPLATE
 
     @property
     def patch(self) -> dict[str, Any]:
@@ -49,8 +53,10 @@ class Change:
         return self._placed({k: v for k, v in self.before.items() if v is not None})
 
     def _placed(self, labels: Labels) -> dict[str, Any]:
-        metadata = {"metadata": {"labels": dict(labels)}}
-        return {"spec": {"template": metadata}} if self.is_of_template else metadata
+        placed: dict[str, Any] = dict(labels)
+        for step in reversed(self.path):
+            placed = {step: placed}
+        return placed
 
     def document(self) -> dict[str, Any]:
         """What is kept of it."""
@@ -61,11 +67,18 @@ class Change:
             "labels": dict(self.labels),
             "before": dict(self.before),
             "uid": self.uid,
+            "path": list(self.path),
         }
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Change:
-        return cls(Ref(*document["ref"]), document["labels"], document["before"], document["uid"])
+        return cls(
+            Ref(*document["ref"]),
+            document["labels"],
+            document["before"],
+            document["uid"],
+            tuple(document["path"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,9 @@ def changes(request: AmbientRequest, sight: Sight) -> list[Change]:
         differing = {name: value for name, value in labels.items() if own.get(name) != value}
         if differing:
             before = {name: own.get(name) for name in differing}
-            found.append(Change(ref, differing, before, str(obj["metadata"].get("uid") or "")))
+            path = OF_TEMPLATE if ref.group == "apps" else OF_OBJECT
+            uid = str(obj["metadata"].get("uid") or "")
+            found.append(Change(ref, differing, before, uid, path))
     return found
 
 

@@ -29,6 +29,13 @@ KIND = "AmbientOptions"
 _MOST_TARGETS = 500
 _A_DAY_S = 24 * 3600
 _MOST_TOLD = 4
+_DONE = {
+    "enrol": "brought into ambient",
+    "withdraw": "taken out of ambient",
+    "move": "moved from sidecars to ambient",
+    "back": "brought back from ambient to sidecars",
+}
+_UNDONE_BY = {"enrol": "withdraw", "withdraw": "withdraw", "move": "back", "back": "back"}
 
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Name = Annotated[
@@ -77,12 +84,21 @@ class WaypointOptions(_Written):
 class AmbientOptions(_Written):
     """The spec of an AmbientOptions document, checked."""
 
-    action: Literal["enrol", "withdraw"] = "enrol"
+    action: Literal["enrol", "withdraw", "move", "back"] = "enrol"
+    """`move` takes namespaces from sidecars to ambient, `back` brings those back that it moved."""
     namespaces: list[Label] = Field(default_factory=list, max_length=_MOST_TARGETS)
     services: list[ServiceOptions] = Field(default_factory=list, max_length=_MOST_TARGETS)
     workloads: list[WorkloadOptions] = Field(default_factory=list, max_length=_MOST_TARGETS)
     waypoint: WaypointOptions | None = None
-    """One that is made and used; of `withdraw` one that is used no more, and goes."""
+    """One that is made and used; of `withdraw` and `back` one that is used no more, and goes."""
+    dry_run: bool = Field(default=False, alias="dryRun")
+    """Of `move`: tells what it would change, and writes nothing."""
+    policies: Literal["report", "attach"] = "report"
+    """Whether `move` attaches policies of requests to the waypoint, or only names them."""
+    force: bool = False
+    """Moves although the report says that something is lost."""
+    namespaces_at_once: int = Field(default=1, alias="namespacesAtOnce", ge=1, le=100)
+    """Of `move` and `back`, which restart what runs there."""
     workloads_at_once: int = Field(default=4, alias="workloadsAtOnce", ge=1, le=100)
     disruption_timeout_s: int = Field(
         default=300, alias="disruptionTimeoutSeconds", ge=1, le=_A_DAY_S
@@ -97,6 +113,13 @@ class AmbientOptions(_Written):
     def _has_targets(self) -> AmbientOptions:
         if not self.targeted:
             raise ValueError("name what it is about: namespaces, services or workloads")
+        moves = self.action in ("move", "back")
+        if moves and (self.services or self.workloads):
+            raise ValueError(f"{self.action} is about namespaces as a whole")
+        if self.action != "move" and (self.dry_run or self.force or self.policies == "attach"):
+            raise ValueError("dryRun, force and policies are for `action: move` alone")
+        if self.policies == "attach" and self.waypoint is None:
+            raise ValueError("policies are attached to a waypoint: name one")
         return self
 
     @property
@@ -122,12 +145,14 @@ class AmbientRequest:
             *(f"{one.namespace}/{one.name}" for one in options.services),
             *(f"{one.namespace}/{one.name}" for one in options.workloads),
         ]
-        words = {"enrol": "brought into ambient", "withdraw": "taken out of ambient"}
-        return f"{_briefly(named)} {words[options.action]}"
+        if options.dry_run:
+            return f"{_briefly(named)}: a move to ambient tried"
+        return f"{_briefly(named)} {_DONE[options.action]}"
 
     @property
     def enrols(self) -> bool:
-        return self.options.action == "enrol"
+        """Whether it brings something into ambient."""
+        return self.options.action in ("enrol", "move")
 
     @property
     def within(self) -> timedelta:
@@ -137,8 +162,9 @@ class AmbientRequest:
         """The record with how its clusters go on."""
         options = self.options
         machine = RolloutOptions(
-            what="ambient",
+            what="ambient-report" if options.dry_run else "ambient",
             waves=[WaveOptions()],
+            namespacesAtOnce=options.namespaces_at_once,
             workloadsAtOnce=options.workloads_at_once,
             disruptionTimeoutSeconds=options.disruption_timeout_s,
             backTimeoutSeconds=options.back_timeout_s,
@@ -154,7 +180,8 @@ class AmbientRequest:
 
 
 def parse_ambient(body: str, *, verb: Verb = Verb.APPLY) -> AmbientRequest:
-    """The request in `body`; a deletion withdraws. Raises `OptionsMalformed`."""
+    """The request in `body`; a deletion withdraws, and of a move it is the way back. Raises
+    `OptionsMalformed`."""
     options = find_options(body, KIND, AmbientOptions)
     if options is None:
         raise OptionsMalformed(
@@ -163,7 +190,9 @@ def parse_ambient(body: str, *, verb: Verb = Verb.APPLY) -> AmbientRequest:
             remedy="docs/how-to/ambient.md has a body to begin with",
         )
     if verb is Verb.DELETE:
-        options = options.model_copy(update={"action": "withdraw"})
+        options = options.model_copy(
+            update={"action": _UNDONE_BY[options.action], "dry_run": False}
+        )
     return AmbientRequest(options)
 
 

@@ -75,6 +75,13 @@ def require(plane: Plane, request: AmbientRequest, sight: Sight) -> None:
     for a waypoint that nothing would make."""
     if not request.enrols:
         return
+    require_plane(plane, request)
+    _refuse(list(_against(request, sight)))
+
+
+def require_plane(plane: Plane, request: AmbientRequest) -> None:
+    """Raises `AmbientMissing` or `KindUnknown` for what the cluster lacks, and `PrecheckRefused`
+    for namespaces that ambient leaves out."""
     if missing := plane.missing():
         raise AmbientMissing("; ".join(missing))
     if request.options.waypoint is not None and not plane.has_gateways:
@@ -83,7 +90,8 @@ def require(plane: Plane, request: AmbientRequest, sight: Sight) -> None:
             cause="its definitions are no part of Istio",
             remedy="apply standard-install.yaml of a release of kubernetes-sigs/gateway-api",
         )
-    _refuse(list(_against(plane, request, sight)))
+    left_out = {*_LEFT_OUT, plane.namespace} & set(request.options.targeted)
+    _refuse([f"namespace {name} is left out by istio-cni" for name in sorted(left_out)])
 
 
 def _refuse(reasons: list[str]) -> None:
@@ -92,15 +100,13 @@ def _refuse(reasons: list[str]) -> None:
         raise PrecheckRefused(
             "; ".join(reasons[:_MOST_TOLD]) + more,
             cause="a sidecar goes before ambient, and some namespaces are left out of it",
-            remedy="take the labels for sidecars away and restart what has one; then send it again",
+            remedy="take namespaces from sidecars by `action: move`; leave the others out",
         )
 
 
-def _against(plane: Plane, request: AmbientRequest, sight: Sight) -> Iterator[str]:
+def _against(request: AmbientRequest, sight: Sight) -> Iterator[str]:
     for name in request.options.targeted:
-        if name in (*_LEFT_OUT, plane.namespace):
-            yield f"namespace {name} is left out by istio-cni"
-        elif istio.asks_for_sidecars(sight.labels(name)):
+        if istio.asks_for_sidecars(sight.labels(name)):
             yield f"namespace {name} asks for sidecars"
 
 

@@ -82,9 +82,18 @@ def differs(live: KubeObject, wanted: KubeObject) -> str:
     own, asked = labels_of(live), labels_of(wanted)
     if own.get(FOR, "service") != asked[FOR]:
         return f"is for {own.get(FOR, 'service')[:64]} and not for {asked[FOR]}"
+    if _admits(wanted) and not _admits(live):
+        return "is for its own namespace alone"
     if istio.REVISION in asked and own.get(istio.REVISION) != asked[istio.REVISION]:
         return f"is of revision {own.get(istio.REVISION, '(none)')[:64]}"
     return ""
+
+
+def _admits(gateway: KubeObject) -> bool:
+    """Whether what is in other namespaces may use it."""
+    listeners = (gateway.get("spec") or {}).get("listeners") or []
+    admitted = [(one.get("allowedRoutes") or {}).get("namespaces") or {} for one in listeners]
+    return any(one.get("from") in ("All", "Selector") for one in admitted)
 
 
 def condition(obj: KubeObject, kind: str) -> Mapping[str, Any]:

@@ -69,6 +69,7 @@ _COURSES: Mapping[str, tuple[Stage, ...]] = {
     ),
     "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
     "ambient": (Stage.PRECHECK, Stage.APPLY, Stage.MOVE, Stage.REMOVE),
+    "ambient-report": (Stage.PRECHECK,),
 }
 _LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.BASELINE, RolloutStep.COMPARE})
 """Steps that write nothing to their cluster."""

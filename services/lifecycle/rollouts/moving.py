@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -43,11 +43,15 @@ RESTARTED = "meshbus.io/restarted-by"
 """On a template, and on a namespace when all its workloads are ready."""
 _BY = "rollout"
 """In `FORMER`, beside the labels: which rollout it is of."""
-_NO_NOTES = {FORMER: None, RESTARTED: None}
 _INJECT = "sidecar.istio.io/inject"
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
-_LABELS = (istio.INJECTION, istio.REVISION)
 _LOOK_EVERY_S = 1.0
+
+
+class Leaving(Protocol):
+    """Tells namespaces that are to move by their labels."""
+
+    def has(self, labels: Mapping[str, str]) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,18 +188,26 @@ class Mover:
     work: Work
     restarter: Restarter
     rollout: str
-    target: str
-    """The new revision."""
+    labels: Mapping[str, str | None]
+    """What a namespace that has moved is labelled; None for what it has no more."""
+    goal: str
+    """Where namespaces move, for people."""
     namespaces_at_once: int
+    note: str = FORMER
+    """The annotation that says what a namespace was labelled."""
+    only: Collection[str] | None = None
+    """The namespaces that it is about; all without it."""
+    anyones: bool = False
+    """Whether notes of other operations count, for a way back that is asked for later."""
 
-    async def move(self, origin: Origin) -> Moved:
+    async def move(self, origin: Leaving) -> Moved:
         """Brings the next namespaces of the origin to the target.
 
         Raises `DisruptionDenied`, and `NotReadyInTime` with the likeliest reason.
         """
         by = token(self.rollout)
         found = await self._namespaces()
-        moved = {_name(one) for one in found if self._has_moved(one)}
+        moved = {_name(one) for one in found if self.has_moved(one)}
         pending = [
             one
             for one in found
@@ -205,15 +217,14 @@ class Mover:
 
         async def one(namespace: KubeObject) -> None:
             if _name(namespace) not in moved:
-                former = {name: labels_of(namespace).get(name) for name in _LABELS}
+                former = {name: labels_of(namespace).get(name) for name in self.labels}
                 former[_BY] = by
-                labels = {istio.REVISION: self.target, istio.INJECTION: None}
-                note = {FORMER: orjson.dumps(former).decode(), RESTARTED: None}
-                await self._relabel(namespace, labels, annotations=note)
+                note = {self.note: orjson.dumps(former).decode(), RESTARTED: None}
+                await self._relabel(namespace, self.labels, annotations=note)
             await self._restart(_name(namespace), by=by)
             await self._relabel(namespace, {}, annotations={RESTARTED: by})
 
-        batch = self._next(pending, f"move to revision {self.target}")
+        batch = self._next(pending, f"move to {self.goal}")
         await side_by_side(one, batch, parallel=len(batch) or 1)
         names = sorted(moved | {_name(one) for one in batch})
         return Moved(names, len(pending) - len(batch))
@@ -221,13 +232,13 @@ class Mover:
     async def move_back(self) -> Moved:
         """Gives the next namespaces that were moved their labels again, and restarts what runs
         there."""
-        pending = [one for one in await self._namespaces() if self._has_moved(one)]
+        pending = [one for one in await self._namespaces() if self.has_moved(one)]
 
         async def one(namespace: KubeObject) -> None:
-            await self._relabel(namespace, _former(namespace))
+            await self._relabel(namespace, former_labels(namespace, note=self.note))
             by = f"{token(self.rollout)}-back"
             await self._restart(_name(namespace), by=by, is_back=True)
-            await self._relabel(namespace, {}, annotations=_NO_NOTES)
+            await self._relabel(namespace, {}, annotations=self._no_notes)
 
         batch = self._next(pending, "go back")
         await side_by_side(one, batch, parallel=len(batch) or 1)
@@ -237,12 +248,12 @@ class Mover:
         """Gives namespaces the tag or the label that they had, now that it means the new revision.
         Those that named the old revision itself name the new one from now on."""
         for namespace in await self._namespaces():
-            if not self._has_moved(namespace):
+            if not self.has_moved(namespace):
                 continue
-            former = _former(namespace)
+            former = former_labels(namespace, note=self.note)
             named_itself = former[istio.INJECTION] is None and former[istio.REVISION] == old
             labels = {} if named_itself else former
-            await self._relabel(namespace, labels, annotations=_NO_NOTES)
+            await self._relabel(namespace, labels, annotations=self._no_notes)
 
     def _next(self, pending: Sequence[KubeObject], doing: str) -> Sequence[KubeObject]:
         batch = pending[: self.namespaces_at_once]
@@ -253,14 +264,30 @@ class Mover:
             )
         return batch
 
-    def _has_moved(self, namespace: KubeObject) -> bool:
-        return _is_moved(namespace, rollout=token(self.rollout), target=self.target)
+    def has_moved(self, namespace: KubeObject) -> bool:
+        """Whether the operation has moved it, or has begun to."""
+        if self.note not in annotations_of(namespace):
+            return False
+        by = _noted(namespace, self.note).get(_BY)
+        if by is None:  # noted by an earlier version of ours
+            own = labels_of(namespace)
+            return all(own.get(name) == value for name, value in self.labels.items())
+        return self.anyones or bool(by == token(self.rollout))
+
+    @property
+    def _no_notes(self) -> Mapping[str, str | None]:
+        return {self.note: None, RESTARTED: None}
 
     # --- namespaces -----------------------------------------------------------------------------
 
     async def _namespaces(self) -> list[KubeObject]:
         found = await listed(self.work.cluster.client, "/api/v1/namespaces")
-        alive = (one for one in found.items if not one["metadata"].get("deletionTimestamp"))
+        alive = (
+            one
+            for one in found.items
+            if not one["metadata"].get("deletionTimestamp")
+            and (self.only is None or _name(one) in self.only)
+        )
         return sorted(alive, key=lambda one: str(one["metadata"]["name"]))
 
     async def _relabel(
@@ -305,30 +332,20 @@ def _name(namespace: KubeObject) -> str:
     return str(namespace["metadata"]["name"])
 
 
-def _is_moved(namespace: KubeObject, *, rollout: str, target: str) -> bool:
-    """Whether the rollout has moved it, or has begun to."""
-    if FORMER not in annotations_of(namespace):
-        return False
-    by = _noted(namespace).get(_BY)
-    if by is None:  # noted by an earlier version of ours
-        return labels_of(namespace).get(istio.REVISION) == target
-    return bool(by == rollout)
-
-
-def _noted(namespace: KubeObject) -> dict[str, Any]:
+def _noted(namespace: KubeObject, note: str) -> dict[str, Any]:
     """What stands in the note; {} for one that nobody can read."""
     try:
-        noted = read_json(annotations_of(namespace)[FORMER].encode())
+        noted = read_json(annotations_of(namespace)[note].encode())
     except ValueError:
         return {}
     return noted if isinstance(noted, dict) else {}
 
 
-def _former(namespace: KubeObject) -> dict[str, str | None]:
-    """The labels that a namespace had; those of a note that nobody can read are left as they are,
-    but for the revision."""
-    found = _noted(namespace)
-    return {n: found.get(n) if isinstance(found.get(n), str) else None for n in _LABELS}
+def former_labels(namespace: KubeObject, *, note: str = FORMER) -> dict[str, str | None]:
+    """The labels that a namespace had; of a note that nobody can read, none for sidecars."""
+    found = _noted(namespace, note)
+    names = (found.keys() - {_BY}) or {istio.INJECTION, istio.REVISION}
+    return {n: found.get(n) if isinstance(found.get(n), str) else None for n in sorted(names)}
 
 
 def _is_meshed(workload: KubeObject) -> bool:

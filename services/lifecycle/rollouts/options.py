@@ -119,7 +119,7 @@ class GateOptions(_Written):
 class RolloutOptions(_Written):
     """The spec of a RolloutOptions document, checked."""
 
-    what: Literal["istio", "manifest", "mesh", "mesh-leave", "ambient"] = "istio"
+    what: Literal["istio", "manifest", "mesh", "mesh-leave", "ambient", "ambient-report"] = "istio"
     """What is rolled out: a version of Istio, or the objects beside this document. The others are
     of `istio-multicluster` and `istio-ambient`, and nobody may write them."""
     version: str = Field(default="", max_length=64)

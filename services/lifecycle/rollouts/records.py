@@ -25,7 +25,7 @@ EVERYWHERE = "*"
 MESHES = ("mesh", "mesh-leave")
 """What the options of a record say that is about a mesh of several clusters: it comes, or clusters
 leave it."""
-AMBIENT = ("ambient",)
+AMBIENT = ("ambient", "ambient-report")
 """The same of what goes into ambient, or out of it."""
 OTHERS = {
     **dict.fromkeys(MESHES, "istio-multicluster"),

@@ -551,7 +551,8 @@ class _Rolling(Stepping):
             work=self.work,
             restarter=restarter,
             rollout=self.kept.rollout,
-            target=self.request.mesh.revision,
+            labels={istio.REVISION: self.request.mesh.revision, istio.INJECTION: None},
+            goal=f"revision {self.request.mesh.revision}",
             namespaces_at_once=options.namespaces_at_once,
         )
 

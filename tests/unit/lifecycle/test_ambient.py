@@ -11,7 +11,7 @@ from services.chassis.errors import KindUnknown, MeshbusError, OptionsMalformed,
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.kube.readiness import is_ready
 from services.chassis.messages import Verb
-from services.lifecycle.ambient.changes import Change, Sight, changes
+from services.lifecycle.ambient.changes import OF_TEMPLATE, Change, Sight, changes
 from services.lifecycle.ambient.options import AmbientRequest, parse_ambient
 from services.lifecycle.ambient.prerequisites import (
     Plane,
@@ -225,7 +225,9 @@ def test_a_change_is_undone_where_nobody_has_changed_it_since() -> None:
     assert reverse(change.former, change.patch) == {"metadata": {"labels": {MODE: None}}}
     live["metadata"]["labels"][MODE] = "none"
     assert standing(live, change.former, change.patch) is Standing.EDITED
-    of_template = Change(deployment("shop", "web"), {MODE: "ambient"}, {MODE: "none"})
+    of_template = Change(
+        deployment("shop", "web"), {MODE: "ambient"}, {MODE: "none"}, path=OF_TEMPLATE
+    )
     assert of_template.patch == {"spec": {"template": {"metadata": {"labels": {MODE: "ambient"}}}}}
 
 
@@ -273,6 +275,17 @@ def test_a_gateway_that_is_another_one_is_left_alone() -> None:
     ):
         with pytest.raises(PrecheckRefused, match="is there and is"):
             against_waypoint(request, {ref: other})
+
+
+def test_a_waypoint_that_admits_no_others_is_not_shared() -> None:
+    alone = asked(namespaces=["edge"], waypoint={"namespace": "edge"})
+    shared = asked(namespaces=["shop"], waypoint={"namespace": "edge"})
+    assert alone.options.waypoint is not None
+    ref = ref_of("edge", "waypoint")
+    own = gateway(alone, alone.options.waypoint, "edge")
+    with pytest.raises(PrecheckRefused, match="its own namespace alone"):
+        against_waypoint(shared, {ref: own})
+    against_waypoint(shared, {ref: gateway(shared, alone.options.waypoint, "edge")})
 
 
 def test_what_will_not_be_captured_is_told() -> None:

@@ -17,7 +17,7 @@ from services.chassis.errors import (
 from services.lifecycle.mesh.requests import parse_request
 from services.lifecycle.rollouts.deciding import judged_namespaces
 from services.lifecycle.rollouts.gates import Gates, error_ratio, p99_of
-from services.lifecycle.rollouts.moving import FORMER, Origin, _is_meshed, _is_moved, selects
+from services.lifecycle.rollouts.moving import FORMER, Mover, Origin, _is_meshed, selects
 from services.lifecycle.rollouts.options import GateOptions, own_labels, parse_rollout
 from services.lifecycle.rollouts.records import MOST_CLUSTERS, RolloutPart, RolloutRecord
 from services.lifecycle.rollouts.steps import _require_room
@@ -227,7 +227,16 @@ def test_a_note_counts_for_the_rollout_that_made_it(
 ) -> None:
     annotations = {} if note is None else {FORMER: json.dumps(note)}
     metadata = {"name": "shop", "labels": {"istio.io/rev": revision}, "annotations": annotations}
-    assert _is_moved({"metadata": metadata}, rollout="r", target="new") is has
+    nobody: Any = None
+    mover = Mover(
+        work=nobody,
+        restarter=nobody,
+        rollout="r",
+        labels={"istio.io/rev": "new", "istio-injection": None},
+        goal="revision new",
+        namespaces_at_once=1,
+    )
+    assert mover.has_moved({"metadata": metadata}) is has
 
 
 # --- what moves ----------------------------------------------------------------------------------
