@@ -53,6 +53,7 @@ from services.topology.drift.intents import is_of
 from services.topology.drift.watching import Drifts
 from services.topology.feed.deltas import DRIFT_PART, SERVICE
 from services.topology.feed.followers import Numbered
+from services.topology.feed.neighbours import Neighbours
 from services.topology.feed.views import Views
 from services.topology.graph.graph import Graph
 from services.topology.handlers import (
@@ -104,7 +105,10 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         policy=chassis.policy,
         window_s=int(own.telemetry_window.total_seconds()),
     )
-    observing = _ClusterObservation(chassis=chassis, opener=opener, owned=owner_handlers.owned)
+    neighbours = Neighbours(views)
+    observing = _ClusterObservation(
+        chassis=chassis, opener=opener, owned=owner_handlers.owned, neighbours=neighbours
+    )
     leases = Leases(Bucket(bus, "leases"), settings.instance, settings.lease_ttl / 6, beats=True)
     owners = Owners(
         bus=bus,
@@ -138,6 +142,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
         most_streams=own.most_streams,
     )
     pages.start()
+    forget_neighbours = neighbours.start()
     tending = asyncio.create_task(owners.run(), name="owners")
     telling = asyncio.create_task(Told(bus, operations).run(), name="operations-told")
 
@@ -162,6 +167,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
                 yield
         finally:
             pages.close()
+            forget_neighbours()
             tending.cancel()
             telling.cancel()
             await finished([tending, telling], within=settings.drain_grace)
@@ -202,6 +208,7 @@ class _ClusterObservation:
     chassis: Chassis[TopologySettings]
     opener: Opener
     owned: dict[str, Owned]
+    neighbours: Neighbours
 
     async def fingerprint(self, cluster: str) -> str:
         return hashlib.sha256((await self._kubeconfig(cluster)).encode()).hexdigest()
@@ -322,6 +329,7 @@ class _ClusterObservation:
             await surveying.run()
 
         async with AsyncExitStack() as stack:
+            stack.callback(self.neighbours.listen(record.cluster, observer.neighbours))
             telemetry = self._telemetry(stack, client, state, registered)
             renewal = Renewal(
                 telemetry=telemetry,

@@ -11,6 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,19 +21,18 @@ from services.chassis.bus.queries import Query
 from services.chassis.errors import (
     ClusterNotWatched,
     MalformedRequest,
-    MeshbusError,
     NotPermitted,
     RequestTooLarge,
     TelemetryUnavailable,
     shortened,
 )
-from services.chassis.policy import Identity, Policy
+from services.chassis.policy import OPERATOR, Identity, Policy
 from services.chassis.prometheus import MetricsError
 from services.topology.analysis import vetting
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Config, Key, Standing
 from services.topology.drift.watching import Drifts
-from services.topology.feed import rendering
+from services.topology.feed import rendering, together
 from services.topology.feed.deltas import (
     DRIFT_PART,
     FINDINGS_PART,
@@ -39,10 +40,11 @@ from services.topology.feed.deltas import (
     View,
 )
 from services.topology.feed.views import ClusterView, Views
+from services.topology.gathering import Gathered, One, gathered, name_of
 from services.topology.mesh import paths
 from services.topology.observing import Observer, finding_item
 from services.topology.proxies.surveys import Survey
-from services.topology.reports import compliance, history
+from services.topology.reports import compliance, history, versions
 from services.topology.reports.compliance import ClusterReport
 from services.topology.reports.history import By, Kept
 from services.topology.telemetry.traffic import Telemetry
@@ -108,6 +110,8 @@ class OwnerHandlers:
                 return _vet(owned)
             case "proxies":
                 return _proxies(owned, asked)
+            case "versions":
+                return versions.versions(owned.observer.state, owned.survey.versions())
             case "compliance":
                 report = compliance_of(owned.observer, self.team_label)
                 return compliance.to_json([report])["clusters"][0]
@@ -142,50 +146,86 @@ class Handlers:
         """The registered clusters and the state of their watches."""
         return {"clusters": [_info(view) for view in self.views.clusters.values()]}
 
-    async def graph(self, asked: dict[str, Any]) -> orjson.Fragment:
-        """A graph in Kiali's vendor JSON, of now or of a moment."""
-        view = await self._at(asked)
+    async def graph(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> orjson.Fragment:
+        """A graph in Kiali's vendor JSON, of now or of a moment; of several clusters one graph, in
+        which edges between them are joined."""
         try:
             kind = View(asked.get("graphType", View.VERSIONED_APP))
         except ValueError:
             raise MalformedRequest(
                 "graphType is not one that there is", remedy=f"send one of {', '.join(View)}"
             ) from None
-        return orjson.Fragment(self.graph_text(view, kind, _names(asked, "namespaces")))
+        spaces = _names(asked, "namespaces")
+        views = self._chosen(asked, identity, "graph")
+        if isinstance(views, ClusterView):
+            return orjson.Fragment(self.graph_text(await self._at(views, asked), kind, spaces))
+        found = await gathered(views, partial(self._at, asked=asked))
+        meshes = {
+            view.cluster: str((_info(view).get("istio") or {}).get("mesh", "")) for view in views
+        }
+        text = self.graph_text(together.joined(found.answers, kind, meshes=meshes), kind, spaces)
+        told = orjson.dumps(
+            {"clusters": [_named(view) for view in views if view.cluster in found.answers]}
+            | {"missing": self._missing(asked, views, found)}
+        )
+        return orjson.Fragment(b"%b,%b" % (text[:-1], told[1:]))
 
     def graph_text(self, view: ClusterView, kind: View, namespaces: frozenset[str]) -> bytes:
         """The graph of the namespaces (of all without any) and their neighbours, as JSON."""
         return rendering.graph(view, kind, window_s=self.window_s, namespaces=namespaces)
 
-    async def findings(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def findings(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """What is wrong with the configuration, of now or of a moment."""
-        view = await self._at(asked)
         spaces, codes = _names(asked, "namespaces"), _names(asked, "codes")
-        found = [
-            item
-            for item in view.decoded(FINDINGS_PART)
-            if (not spaces or item["object"]["namespace"] in spaces)
-            and (not codes or not codes.isdisjoint(item.get("codes", (item["code"],))))
-        ]
-        found.sort(key=_by_object)
-        return {"cluster": view.cluster, "findings": found}
 
-    async def drift(self, asked: dict[str, Any]) -> dict[str, Any]:
+        async def one(view: ClusterView) -> dict[str, Any]:
+            found = [
+                item
+                for item in (await self._at(view, asked)).decoded(FINDINGS_PART)
+                if (not spaces or item["object"]["namespace"] in spaces)
+                and (not codes or not codes.isdisjoint(item.get("codes", (item["code"],))))
+            ]
+            found.sort(key=_by_object)
+            return {"cluster": view.cluster, "findings": found}
+
+        return await self._told(asked, identity, "findings", one)
+
+    async def drift(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """What moved away from what was applied, of now or of a moment."""
-        view = await self._at(asked)
-        return {"cluster": view.cluster, "drift": list(view.decoded(DRIFT_PART))}
+
+        async def one(view: ClusterView) -> dict[str, Any]:
+            then = await self._at(view, asked)
+            return {"cluster": view.cluster, "drift": list(then.decoded(DRIFT_PART))}
+
+        return await self._told(asked, identity, "drift", one)
 
     async def path(self, asked: dict[str, Any]) -> Any:
         """Which rules a request from a workload to a host meets, and where it goes."""
         return await self._of_owner("path", asked)
 
-    async def vet(self, asked: dict[str, Any]) -> Any:
+    async def vet(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """All findings of a cluster, and what its pods and proxies say beyond them."""
-        return await self._of_owner("vet", asked)
+        return await self._told(asked, identity, "vet", self._owners("vet", asked))
 
-    async def proxies(self, asked: dict[str, Any]) -> Any:
+    async def proxies(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """How each proxy stands with its control plane, and what the control planes count."""
-        return await self._of_owner("proxies", asked)
+        return await self._told(asked, identity, "proxies", self._owners("proxies", asked))
+
+    async def versions(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
+        """Versions of control planes, and of the proxies under them, by cluster and summed;
+        `unsupported` are proxies that do not go with their control plane."""
+        views = self._list(self._chosen(asked, identity, "versions"))
+        found = await gathered(views, self._owners("versions", asked))
+        clusters = [
+            _named(view) | found.answers[view.cluster]
+            for view in views
+            if view.cluster in found.answers
+        ]
+        return {
+            "clusters": clusters,
+            "summed": versions.summed(clusters),
+            "missing": self._missing(asked, views, found),
+        }
 
     async def heal(self, asked: dict[str, Any]) -> Any:
         """Puts one object back as it was applied."""
@@ -210,33 +250,28 @@ class Handlers:
         may_all = policy.may_ask(identity, _METRICS, cluster=None)
         return await self.ask(cluster, "metrics", {**asked, "shared": may_all})
 
-    async def compliance(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def compliance(
+        self, asked: dict[str, Any], identity: Identity = OPERATOR
+    ) -> dict[str, Any]:
         """The report on one cluster, or on all; of those that cannot be asked, why.
 
         With `since`, a time or how long ago (`90m`, `24h`, `7d`), it tells how it went from then
         `until` a moment, or now: sums at moments between the two, by cluster, namespace or team,
         and what began or ceased to fail.
         """
+        views = self._list(self._chosen(asked, identity, "compliance"))
         if asked.get("since"):
-            return await self._history(asked)
+            return await self._history(asked, views)
         if asked.get("cluster"):
-            return {"clusters": [await self._of_owner("compliance", {**asked})]}
-        found = await asyncio.gather(
-            *(self.ask(cluster, "compliance", {}) for cluster in self.views.clusters),
-            return_exceptions=True,
-        )
-        missing: list[dict[str, str]] = []
-        for cluster, report in zip(self.views.clusters, found, strict=True):
-            if isinstance(report, MeshbusError):
-                missing.append({"cluster": cluster, "why": report.summary})
-            elif isinstance(report, BaseException):
-                raise report
-        reports = [report for report in found if not isinstance(report, BaseException)]
-        return {"clusters": reports, "missing": missing}
+            return {"clusters": [await self.ask(views[0].cluster, "compliance", {**asked})]}
+        found = await gathered(views, self._owners("compliance", {}))
+        return {
+            "clusters": [*found.answers.values()],
+            "missing": self._missing(asked, views, found),
+        }
 
-    async def _history(self, asked: dict[str, Any]) -> dict[str, Any]:
-        views = [self._view(asked)] if asked.get("cluster") else self.views.clusters.values()
-        names = {view.cluster: str(_info(view).get("name") or view.cluster) for view in views}
+    async def _history(self, asked: dict[str, Any], views: Sequence[ClusterView]) -> dict[str, Any]:
+        names = {view.cluster: name_of(view) for view in views}
         until = _moment(asked, "until") or datetime.now(timezone.utc)
         since = _since(asked, until)
         if since >= until:
@@ -278,18 +313,92 @@ class Handlers:
             **found,
         }
 
+    # --- which clusters -------------------------------------------------------------------------
+
+    async def _told(
+        self, asked: dict[str, Any], identity: Identity, verb: str, one: One
+    ) -> dict[str, Any]:
+        """The answer about the cluster of a question, or those about all that it is about."""
+        views = self._chosen(asked, identity, verb)
+        if isinstance(views, ClusterView):
+            answer: dict[str, Any] = await one(views)
+            return answer
+        found = await gathered(views, one)
+        clusters = [
+            _named(view) | found.answers[view.cluster]
+            for view in views
+            if view.cluster in found.answers
+        ]
+        return {"clusters": clusters, "missing": self._missing(asked, views, found)}
+
+    def _owners(self, verb: str, asked: dict[str, Any]) -> One:
+        """What the owner of a cluster answers."""
+        passed = {name: value for name, value in asked.items() if name != "clusters"}
+        return lambda view: self.ask(view.cluster, verb, passed)
+
     async def _of_owner(self, verb: str, asked: dict[str, Any]) -> Any:
         return await self.ask(self._view(asked).cluster, verb, asked)
 
-    async def _at(self, asked: dict[str, Any]) -> ClusterView:
-        view = self._view(asked)
+    async def _at(self, view: ClusterView, asked: dict[str, Any]) -> ClusterView:
         moment = _moment(asked)
         return view if moment is None else await self.past(view.cluster, moment)
 
-    def _view(self, asked: dict[str, Any]) -> ClusterView:
+    def _chosen(
+        self, asked: dict[str, Any], identity: Identity, verb: str
+    ) -> ClusterView | list[ClusterView]:
+        """The cluster of a question, or all that it is about and that the identity may see.
+
+        Without `cluster` and `clusters` it is about the only one, or about all. Raises
+        `NotPermitted` for whoever may see none of what is asked for, whether it is there or not.
+        """
+        policy, question = self.policy(), f"topology.{verb}"
+        seen = {
+            cluster: view
+            for cluster, view in sorted(self.views.clusters.items())
+            if policy.may_ask(identity, question, cluster=cluster)
+        }
+        sees_all = policy.may_ask(identity, question, cluster=None)
+        if asked.get("clusters"):
+            if asked.get("cluster"):
+                raise MalformedRequest("send `cluster` or `clusters`, and not both")
+            wanted = _names(asked, "clusters")
+            return [view for view in seen.values() if any(_is_meant(view, one) for one in wanted)]
+        if asked.get("cluster") or len(self.views.clusters) < 2:
+            try:
+                return self._view(asked, seen)
+            except ClusterNotWatched:
+                if not sees_all:
+                    raise NotPermitted(
+                        f"{identity.name} may not ask {question} about it", subject=identity.name
+                    ) from None
+                if not asked.get("cluster") and verb in _LISTS:
+                    return []
+                raise
+        if not seen:
+            raise NotPermitted(f"{identity.name} may not ask {question}", subject=identity.name)
+        return [*seen.values()]
+
+    @staticmethod
+    def _list(views: ClusterView | list[ClusterView]) -> list[ClusterView]:
+        return [views] if isinstance(views, ClusterView) else views
+
+    @staticmethod
+    def _missing(
+        asked: dict[str, Any], views: Sequence[ClusterView], found: Gathered
+    ) -> list[dict[str, str]]:
+        """Clusters that did not answer, and names that are none of a cluster that is seen."""
+        for wanted in sorted(_names(asked, "clusters")):
+            if not any(_is_meant(view, wanted) for view in views):
+                told = shortened(wanted)
+                found.miss(told, told, ClusterNotWatched(f"cluster {told} is not watched"))
+        return found.missing
+
+    def _view(
+        self, asked: dict[str, Any], views: Mapping[str, ClusterView] | None = None
+    ) -> ClusterView:
         """The cluster of a question: by token or by name; the only one when none is named."""
         named = _text(asked, "cluster") if asked.get("cluster") else ""
-        views = self.views.clusters
+        views = self.views.clusters if views is None else views
         if named in views:
             return views[named]
         found = [view for view in views.values() if not named or _info(view).get("name") == named]
@@ -304,15 +413,31 @@ class Handlers:
         raise ClusterNotWatched(f"cluster {told} is not watched")
 
 
+_LISTS = ("compliance", "versions")
+"""Questions whose answer is a list in any case."""
+
+
+def _is_meant(view: ClusterView, wanted: str) -> bool:
+    return fnmatchcase(view.cluster, wanted) or fnmatchcase(name_of(view), wanted)
+
+
+def _named(view: ClusterView) -> dict[str, Any]:
+    """A cluster in an answer about several."""
+    info = _info(view)
+    return {"cluster": view.cluster, "name": name_of(view), "state": info["state"]}
+
+
 def queries(handlers: Handlers) -> list[Query]:
-    """The questions. `cluster` is a token or a name, and needed when several are registered."""
+    """The questions. `cluster` is a token or a name, `clusters` some of either, or patterns with
+    `*`. Without both most are about all clusters."""
     of, at = '"cluster": CLUSTER', '"at": TIME'
+    some = f'{of}, "clusters": [NAME]'
     return [
         Query("clusters", "{}", handlers.clusters),
         Query(
             "graph",
-            f'{{{of}, "graphType": "versionedApp", "namespaces": [NAME], {at}}}',
-            handlers.graph,
+            f'{{{some}, "graphType": "versionedApp", "namespaces": [NAME], {at}}}',
+            answer_to=handlers.graph,
         ),
         Query(
             "path",
@@ -320,19 +445,24 @@ def queries(handlers: Handlers) -> list[Query]:
             '"port": NUMBER}',
             handlers.path,
         ),
-        Query("drift", f"{{{of}, {at}}}", handlers.drift),
+        Query("drift", f"{{{some}, {at}}}", answer_to=handlers.drift),
         Query("heal", f'{{{of}, "drift": ID}}', handlers.heal, changes=True),
         Query(
             "findings",
-            f'{{{of}, "namespaces": [NAME], "codes": [CODE], {at}}}',
-            handlers.findings,
+            f'{{{some}, "namespaces": [NAME], "codes": [CODE], {at}}}',
+            answer_to=handlers.findings,
         ),
-        Query("vet", f"{{{of}}}", handlers.vet),
-        Query("proxies", f'{{{of}, "namespaces": [NAME], "standings": [NAME]}}', handlers.proxies),
+        Query("vet", f"{{{some}}}", answer_to=handlers.vet),
+        Query(
+            "proxies",
+            f'{{{some}, "namespaces": [NAME], "standings": [NAME]}}',
+            answer_to=handlers.proxies,
+        ),
+        Query("versions", f"{{{some}}}", answer_to=handlers.versions),
         Query(
             "compliance",
-            f'{{{of}, "since": TIME, "until": TIME, "by": "cluster" | "namespace" | "team"}}',
-            handlers.compliance,
+            f'{{{some}, "since": TIME, "until": TIME, "by": "cluster" | "namespace" | "team"}}',
+            answer_to=handlers.compliance,
         ),
         Query("metrics", f'{{{of}, "query": PROMQL, {at}}}', answer_to=handlers.metrics),
         Query(

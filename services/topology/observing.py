@@ -25,6 +25,7 @@ from services.topology.cluster.objects import Change, Key, Object
 from services.topology.cluster.state import State
 from services.topology.feed.deltas import DRIFT_PART, FINDINGS_PART, INFO_PART, Item, Parts, Topic
 from services.topology.graph.graph import Graph
+from services.topology.mesh.meshes import istio_name, mesh_id
 from services.topology.telemetry.traffic import Flows
 
 _SLICE = 25
@@ -92,6 +93,7 @@ class Observer:
     """Set when this worker tells about the cluster: nothing is asked of others before."""
     _changes: list[Change] = field(default_factory=list)
     _flows: Flows | None = None
+    _neighbours: Mapping[str, str] | None = None
     _drift: dict[str, Item | None] = field(default_factory=dict)
     _troubles: dict[str, str] = field(default_factory=dict)
     """What keeps each watch from going on."""
@@ -124,6 +126,11 @@ class Observer:
     def flowed(self, flows: Flows) -> None:
         """Renewed telemetry."""
         self._flows = flows
+        self._news.set()
+
+    def neighbours(self, names: Mapping[str, str]) -> None:
+        """What the other clusters of the mesh are called, by Istio's names of them."""
+        self._neighbours = names
         self._news.set()
 
     def drifted(self, parts: Parts) -> None:
@@ -273,6 +280,9 @@ class Observer:
             if parts:
                 yield parts
             await asyncio.sleep(0)
+        names, self._neighbours = self._neighbours, None
+        if names is not None and (parts := self.graph.neighbours(names)):
+            yield parts
         flows, self._flows = self._flows, None
         if flows is not None:
             for parts in self.graph.flows_by_parts(flows):
@@ -303,6 +313,7 @@ class Observer:
         return {
             "cluster": self.state.cluster,
             "name": self.state.name,
+            "istio": {"cluster": istio_name(self.state), "mesh": mesh_id(self.state)},
             "state": self.health,
             "detail": problems[0] if problems else "",
             "refused": sorted(self._refused),

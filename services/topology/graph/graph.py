@@ -91,6 +91,14 @@ class Graph:
         self._traffic.flows(flows)
         yield from self._changes()
 
+    def neighbours(self, names: Mapping[str, str]) -> Parts:
+        """Takes over what other clusters of the mesh are called, by Istio's names of them."""
+        if names == self._traffic.others:
+            return {}
+        self._moment += 1
+        self._traffic.renamed(self._traffic.aliases, names)
+        return self._all_changes()
+
     def info(self) -> dict[str, Any]:
         """How much there is."""
         return {
@@ -118,7 +126,7 @@ class Graph:
             self._configuration.changed([Change(o.key, o, o) for o in objects], dirty)
         aliases = self._aliases()
         if aliases != self._traffic.aliases:
-            self._traffic.renamed(aliases)
+            self._traffic.renamed(aliases, self._traffic.others)
 
     def _aliases(self) -> frozenset[str]:
         """Names by which telemetry may call this cluster."""

@@ -72,6 +72,9 @@ class Traffic:
     cluster: str
     aliases: frozenset[str] = frozenset()
     """Names by which telemetry calls this cluster."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Names by which it calls other clusters of the mesh that are watched: what they are called
+    here. A node of one of them has the id that it has in its own cluster's graph."""
     views: dict[View, ViewTraffic] = field(
         default_factory=lambda: {view: ViewTraffic() for view in View}
     )
@@ -127,15 +130,17 @@ class Traffic:
             stale |= self._sent.get(workload, set())
         self._place(stale)
 
-    def renamed(self, aliases: frozenset[str]) -> None:
-        """Telemetry's names of this cluster changed."""
+    def renamed(self, aliases: frozenset[str], others: Mapping[str, str]) -> None:
+        """Telemetry's names of this cluster, or of others, changed."""
         flows = {key: load.flow for key, load in self._loads.items()}
         self.flows({})
-        self.aliases = aliases
+        self.aliases, self.others = aliases, others
         self.flows(flows)
 
     def cluster_of(self, name: str) -> str:
-        return self.cluster if name in self.aliases or not name or name == UNKNOWN else name
+        if name in self.aliases or not name or name == UNKNOWN:
+            return self.cluster
+        return self.others.get(name, name)
 
     # --- one flow -------------------------------------------------------------------------------
 

@@ -73,13 +73,23 @@ def _precedence(settings: Config) -> tuple[bool, bool, Key]:
 
 def istio_name(state: State) -> str:
     """Istio's name for the cluster: from the injector's values, which every istiod has."""
+    return _injected(state, "multiCluster", "clusterName") or DEFAULT_NAME
+
+
+def mesh_id(state: State) -> str:
+    """The mesh that a cluster is part of; Istio takes the trust domain where nobody named it."""
+    return _injected(state, "meshID") or mesh_of(state).trust_domain
+
+
+def _injected(state: State, *steps: str) -> str:
+    """A value below `global`; "" where no injector has it."""
     injectors = [c for c in state.all(kinds.CONFIG_MAP) if c.name.startswith(_INJECTOR)]
     # In an order of their own, so that the answer does not depend on which one came first.
     for config in sorted(injectors, key=lambda config: config.key):
         found: Any = config.spec.get("values")
         # People write these values: anything may stand there.
-        for step in ("global", "multiCluster", "clusterName"):
+        for step in ("global", *steps):
             found = found.get(step) if isinstance(found, dict) else None
         if found and isinstance(found, str):
             return found
-    return DEFAULT_NAME
+    return ""

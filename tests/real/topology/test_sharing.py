@@ -102,7 +102,14 @@ async def test_a_killed_replica_is_succeeded_by_all_others(
     await eventually(lambda: _is_shared(trio, tokens, (2, 2, 2)), what="thirds", within_s=WITHIN_S)
     before = await cluster_owners(trio, tokens)
     dead = "topology-2"
-    trio.processes[dead].kill()
+    async with seeing(trio) as seen:
+        for verb in ("graph", "findings", "versions", "vet"):
+            assert _asked(await seen.ask(verb)) == (set(tokens), set()), verb
+        trio.processes[dead].kill()
+        # Its clusters are named as long as nobody has them; what all replicas know is there.
+        lost = {token for token in tokens if before[token] == dead}
+        assert _asked(await seen.ask("versions")) == (set(tokens) - lost, lost)
+        assert _asked(await seen.ask("findings")) == (set(tokens), set())
     await eventually(lambda: _is_shared(trio, tokens, (3, 3)), what="halves", within_s=WITHIN_S)
     after = await cluster_owners(trio, tokens)
     orphans = [token for token in tokens if before[token] == dead]
@@ -113,6 +120,12 @@ async def test_a_killed_replica_is_succeeded_by_all_others(
             async with seen.following(token, view="service") as follower:
                 names = await ticking()
                 await follower.until(partial(_has, names=names))
+
+
+def _asked(answer: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Which clusters answered a question about all, and which did not."""
+    told = ({one["cluster"] for one in answer[part]} for part in ("clusters", "missing"))
+    return next(told), next(told)
 
 
 @asynccontextmanager

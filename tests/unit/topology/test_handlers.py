@@ -10,24 +10,25 @@ import orjson
 import pytest
 
 from services.chassis.errors import (
+    ClusterNotWatched,
     MalformedRequest,
     NotPermitted,
     RequestTooLarge,
     TelemetryUnavailable,
 )
-from services.chassis.policy import OPEN, OPERATOR, Identity, read_policy
+from services.chassis.policy import OPEN, OPERATOR, Identity, Policy, read_policy
 from services.chassis.prometheus import Sample, vector_of
 from services.chassis.telemetry.metrics import Metrics
 from services.topology.analysis.engine import Analysis
 from services.topology.cluster.state import State
 from services.topology.drift.watching import Drifts
-from services.topology.feed.deltas import EDGES, INFO_PART, NODES, View, part_of
+from services.topology.feed.deltas import EDGES, FINDINGS_PART, INFO_PART, NODES, View, part_of
 from services.topology.feed.views import ClusterView, Views
 from services.topology.graph.graph import Graph
 from services.topology.handlers import Handlers, Owned, OwnerHandlers
 from services.topology.observing import Observer
 from services.topology.proxies.surveys import Survey
-from services.topology.reports import reportpages
+from services.topology.reports import compliance, reportpages
 from services.topology.telemetry.envoy import EnvoyTelemetry
 from services.topology.telemetry.prometheus import PrometheusTelemetry
 from services.topology.telemetry.traffic import Telemetry
@@ -229,3 +230,112 @@ async def test_compliance_over_time() -> None:
 async def test_a_question_about_time_that_makes_no_sense(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(MalformedRequest, match=why):
         await _remembering().compliance(wrong)
+
+
+# --- questions about several clusters -------------------------------------------------------------
+
+FLEET = read_policy(
+    """
+rules:
+- identities: [one]
+  clusters: [c1]
+  questions: [topology.*]
+- identities: [two]
+  clusters: [c1, c2]
+  questions: [topology.findings, topology.versions]
+"""
+)
+
+
+def _fleet(policy: Policy = OPEN) -> Handlers:
+    """Two clusters that answer, and one that cannot be reached."""
+
+    async def ask(cluster: str, verb: str, asked: dict[str, Any]) -> Any:
+        if cluster == "c3":
+            raise AssertionError("it is known that nobody can answer")
+        match verb:
+            case "versions":
+                proxy = {"version": "1.29.1", "controlPlane": "1.31.0", "count": 2}
+                plane = {"revision": "default", "version": "1.31.0"}
+                return {"controlPlanes": [plane], "proxies": [proxy | {"supported": False}]}
+            case "compliance":
+                return compliance.to_json([report(line("a"), cluster=cluster)])["clusters"][0]
+        return {"cluster": cluster, "asked": asked}
+
+    handlers = _handlers()
+    handlers.ask, handlers.policy = ask, lambda: policy
+    for cluster, name, state in (
+        ("c1", "blue", "watching"),
+        ("c2", "green", "watching"),
+        ("c3", "red", "unreachable"),
+    ):
+        view = ClusterView(cluster)
+        view.put(INFO_PART, "cluster", {"cluster": cluster, "name": name, "state": state})
+        handlers.views.replace(view)
+        if state == "watching":
+            place = {"namespace": "shop", "kind": "x", "name": "a"}
+            view.put(FINDINGS_PART, "f", {"code": "IST0101", "object": place, "path": ""})
+            node = {"id": f"n-{cluster}", "namespace": "shop"}
+            view.put(part_of(View.VERSIONED_APP, NODES), node["id"], node)
+    return handlers
+
+
+def _clusters(answer: Any) -> tuple[list[str], list[str]]:
+    told = orjson.loads(orjson.dumps(answer))
+    return [o["cluster"] for o in told["clusters"]], [o["cluster"] for o in told["missing"]]
+
+
+@pytest.mark.parametrize("verb", ["graph", "findings", "drift", "vet", "proxies", "versions"])
+async def test_a_question_about_all_clusters_names_those_that_are_missing(verb: str) -> None:
+    ask = getattr(_fleet(), verb)
+    assert _clusters(await ask({})) == (["c1", "c2"], ["c3"])
+    assert _clusters(await ask({"clusters": ["*"]})) == (["c1", "c2"], ["c3"])
+    assert _clusters(await ask({"clusters": ["gre*", "c1"]})) == (["c1", "c2"], [])
+    assert _clusters(await ask({"clusters": ["blue", "nobody"]})) == (["c1"], ["nobody"])
+    with pytest.raises(MalformedRequest, match="not both"):
+        await ask({"clusters": ["c1"], "cluster": "c1"})
+    with pytest.raises(ClusterNotWatched):
+        await ask({"cluster": "nobody"})
+
+
+async def test_each_answer_about_a_cluster_is_as_one_about_it_alone() -> None:
+    handlers = _fleet()
+    found = await handlers.findings({"codes": ["IST0101"]})
+    assert found["clusters"][1] == {
+        "name": "green",
+        "state": "watching",
+        **await handlers.findings({"cluster": "green", "codes": ["IST0101"]}),
+    }
+    # What the owner is asked has nothing of the others.
+    proxies = await handlers.proxies({"clusters": ["c1"], "namespaces": ["shop"]})
+    assert proxies["clusters"][0]["asked"] == {"namespaces": ["shop"]}
+    graph = orjson.loads(orjson.dumps(await handlers.graph({})))
+    assert [node["data"]["id"] for node in graph["elements"]["nodes"]] == ["n-c1", "n-c2"]
+    assert graph["graphType"] == "versionedApp"
+    versions = await handlers.versions({})
+    assert versions["summed"] == {
+        "controlPlanes": {"1.31.0": 2},
+        "proxies": {"1.29.1": 4},
+        "unsupported": 4,
+    }
+
+
+async def test_who_may_see_some_clusters_is_told_of_those() -> None:
+    handlers, one, two = _fleet(FLEET), Identity("one"), Identity("two")
+    assert _clusters(await handlers.findings({}, one)) == (["c1"], [])
+    assert _clusters(await handlers.findings({}, two)) == (["c1", "c2"], [])
+    assert _clusters(await handlers.compliance({}, one)) == (["c1"], [])
+    assert _clusters(await handlers.findings({"clusters": ["*"]}, two)) == (["c1", "c2"], [])
+    assert (await handlers.findings({"cluster": "blue"}, one))["cluster"] == "c1"
+    # What he may not see is to him as if it were not there, and the other way around.
+    hidden = await handlers.findings({"clusters": ["red", "nobody"]}, two)
+    assert {told["name"]: told["code"] for told in hidden["missing"]} == {
+        "nobody": ClusterNotWatched.code,
+        "red": ClusterNotWatched.code,
+    }
+    for cluster in ("c3", "red", "nobody"):
+        with pytest.raises(NotPermitted):
+            await handlers.findings({"cluster": cluster}, two)
+    for who in (two, Identity("nobody")):
+        with pytest.raises(NotPermitted):
+            await handlers.drift({}, who)

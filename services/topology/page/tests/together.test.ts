@@ -22,6 +22,21 @@ test("a node that two clusters tell of is drawn as its own has it", () => {
   }
 });
 
+test("of an edge that two clusters tell of, the source's counts for traffic and the target's for mTLS", () => {
+  const source = (isOutside: boolean) => ({ id: "web", isOutside }), target = (isOutside: boolean) => ({ id: "cart", isOutside });
+  const edge = (rate: string, more = {}) => ({ id: "e", source: "web", target: "cart", traffic: { rates: { http: rate } }, ...more });
+  const told = {
+    a: { ...snapshot("a", [source(false), target(true)]), edges: [edge("2.00", { destPrincipal: "nobody" })] },
+    b: { ...snapshot("b", [source(true), target(false)]), edges: [edge("1.00", { isMTLS: "100", destPrincipal: "cart" })] },
+  };
+  for (const order of [["a", "b"], ["b", "a"]] as const) {
+    const store = new Together();
+    for (const cluster of order) store.replace(told[cluster]);
+    assert.deepEqual(store.edges.get("e"), edge("2.00", { isMTLS: "100", destPrincipal: "cart" }));
+    assert.equal(store.clusterOf("edges", "e"), "a");
+  }
+});
+
 test("findings are of their cluster, also with one id", () => {
   const store = new Together();
   store.replace(snapshot("a", [], { x: { code: "A" } }));

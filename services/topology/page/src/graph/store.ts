@@ -62,8 +62,12 @@ export class Store {
 // Of whichever part: what is put in came out of the same part, here or in a message.
 const itemsOf = (store: Store, part: Part) => store[part] as Map<string, Items[Part]>;
 
-// The views of several clusters as one. A node that several tell of (one's own, and as another cluster's
-// telemetry names it) is drawn once, as its own cluster has it; findings and drift are of their cluster.
+// What the target of an edge knows, and its source does not.
+const SECURED = ["isMTLS", "sourcePrincipal", "destPrincipal"] as const;
+
+// The views of several clusters as one, as `feed/together.py` has them. A node that several tell of (one's own,
+// and as another cluster's telemetry names it) is drawn once, as its own cluster has it. Of an edge the source's
+// cluster tells the traffic, and the target's the mutual TLS; findings and drift are of their cluster.
 export class Together extends Store {
   override cluster = "*";
   private readonly stores = new Map<string, Store>();
@@ -103,16 +107,32 @@ export class Together extends Store {
       this.take(part, key, this.stores.get(cluster)?.[part].get(id), cluster);
       return key;
     }
-    let taken: [token: string, item: GraphNode | GraphEdge | undefined] = ["", undefined];
-    for (const [token, store] of this.stores) {
-      const item = store[part].get(id);
-      if (item === undefined) continue;
-      const isOwn = !("isOutside" in item && item.isOutside);
-      if (isOwn || taken[1] === undefined) taken = [token, item];
-      if (isOwn) break;
-    }
-    this.take(part, id, taken[1], taken[0]);
+    const [token, item] = part === "nodes" ? this.nodeOf(id) : this.edgeOf(id);
+    this.take(part, id, item, token);
     return id;
+  }
+
+  private nodeOf(id: string): [token: string, node: GraphNode | undefined] {
+    const found = this.told("nodes", id);
+    return found.find(([, node]) => !node.isOutside) ?? found[0] ?? ["", undefined];
+  }
+
+  private edgeOf(id: string): [token: string, edge: GraphEdge | undefined] {
+    const found = this.told("edges", id), [first] = found;
+    if (first === undefined || found.length === 1) return first ?? ["", undefined];
+    const ofOwner = (node: string) => found.find(([token]) => token === this.clusterOf("nodes", node));
+    const [token, edge] = ofOwner(first[1].source) ?? first;
+    const target = ofOwner(edge.target)?.[1];
+    const secured = SECURED.filter((name) => target?.[name] !== undefined).map((name) => [name, target![name]]);
+    return [token, { ...edge, ...Object.fromEntries(secured) as Partial<GraphEdge> }];
+  }
+
+  // An item as each cluster tells it.
+  private told<P extends "nodes" | "edges">(part: P, id: string): [token: string, item: Items[P]][] {
+    return [...this.stores].flatMap(([token, store]) => {
+      const item = store[part].get(id) as Items[P] | undefined;
+      return item === undefined ? [] : [[token, item] as [string, Items[P]]];
+    });
   }
 
   private take(part: Part, id: string, item: Items[Part] | undefined, cluster: string): void {
