@@ -28,6 +28,7 @@ _WITHIN_S = 120.0
 _AMBIENT = {"PILOT_ENABLE_AMBIENT": "true"}
 _MODE = "istio.io/dataplane-mode"
 _USE = "istio.io/use-waypoint"
+_PATHS = [{"to": [{"operation": {"paths": ["/pay"]}}]}]
 _GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces"
 
 
@@ -198,6 +199,49 @@ async def test_services_and_workloads_are_enrolled_by_their_templates(place: Pla
     assert place.waypoints(PLAIN) == {}
 
 
+async def test_a_waypoint_takes_anothers_place(place: Place) -> None:
+    target = {"namespace": PLAIN, "name": "web"}
+    await place.done(namespaces=[PLAIN], services=[target], waypoint={"name": "old"})
+    policies = f"/apis/security.istio.io/v1/namespaces/{PLAIN}/authorizationpolicies"
+    attached = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "old"}
+    place.cluster.api.request(
+        "POST",
+        policies,
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "paths"},
+            "spec": {"targetRefs": [attached], "rules": _PATHS},
+        },
+    )
+
+    def targets() -> list[str]:
+        found = place.cluster.api.request("GET", f"{policies}/paths")["spec"]["targetRefs"]
+        return [one["name"] for one in found]
+
+    # One that never comes up changes nothing.
+    lost = {"name": "new", "replaces": "old", "revision": "nobody"}
+    end = await place.run(
+        action="replace", namespaces=[PLAIN], waypoint=lost, readinessTimeoutSeconds=2
+    )
+    assert "MB-4007" in str(end.event), end.event
+    assert (targets(), set(place.waypoints(PLAIN))) == (["old"], {"old"})
+    new = {"name": "new", "replaces": "old", "bind": "services"}
+    await place.done(action="replace", namespaces=[PLAIN], waypoint=new)
+    assert place.labels(PLAIN) == {_MODE: "ambient", _USE: "new"}
+    assert place.service(PLAIN) == {_USE: "new"}
+    assert targets() == ["new"]
+    assert set(place.waypoints(PLAIN)) == {"new"}
+    status = place.cluster.api.request("GET", f"/api/v1/namespaces/{PLAIN}/services/web")["status"]
+    [bound] = [one for one in status["conditions"] if one["type"] == "istio.io/WaypointBound"]
+    assert bound["message"].endswith(f" {PLAIN}/new")
+    place.cluster.api.request("DELETE", f"{policies}/paths")
+    await place.done(
+        action="withdraw", namespaces=[PLAIN], services=[target], waypoint={"name": "new"}
+    )
+    assert place.waypoints(PLAIN) == {}
+
+
 async def test_what_cannot_be_is_refused_before_the_first_write(place: Place) -> None:
     for spec, code in (
         ({}, "MB-5004"),
@@ -231,7 +275,6 @@ async def test_what_fails_goes_back(place: Place) -> None:
 # --- from sidecars --------------------------------------------------------------------------------
 
 _POLICIES = f"/apis/security.istio.io/v1/namespaces/{LABELLED}/authorizationpolicies"
-_PATHS = [{"to": [{"operation": {"paths": ["/pay"]}}]}]
 _SIDECARS = {"istio-injection": "enabled"}
 _LABELS = {"app": "web"}
 

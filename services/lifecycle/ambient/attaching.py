@@ -29,6 +29,14 @@ _SELECTOR = ("spec", "selector", "matchLabels")
 _MOST_TARGETS = 16
 
 
+ATTACHED = (
+    *COPIED,
+    ("telemetry.istio.io", "Telemetry"),
+    ("extensions.istio.io", "TrafficExtension"),
+)
+"""Kinds that a waypoint reads by `targetRefs`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A policy's copy for the waypoint, and what narrows the policy itself."""

@@ -20,11 +20,12 @@ from services.lifecycle.rollouts.moving import WORKLOADS, selects
 
 AMBIENT = "ambient"
 OF_OBJECT = ("metadata", "labels")
+OF_SPEC = ("spec",)
 OF_TEMPLATE = ("spec", "template", "metadata", "labels")
 _OUT = "none"
 
-Labels = Mapping[str, str | None]
-"""None takes one away."""
+Labels = Mapping[str, Any]
+"""Labels, or other fields of one place, by name; None takes one away."""
 
 
 @dataclass(frozen=True, slots=True)

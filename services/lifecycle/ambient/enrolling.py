@@ -22,7 +22,7 @@ from services.chassis.errors import (
 )
 from services.chassis.kube.objects import KubeObject, Ref
 from services.chassis.messages import Phase
-from services.lifecycle.ambient.changes import OF_OBJECT, Change, changes, see
+from services.lifecycle.ambient.changes import OF_OBJECT, OF_SPEC, Change, changes, see
 from services.lifecycle.ambient.options import AmbientRequest
 from services.lifecycle.ambient.prerequisites import (
     against_waypoint,
@@ -169,7 +169,10 @@ class Enrolling(Stepping):
                     undone.append(replace(change, labels=change.before, before=change.labels))
                 case Standing.EDITED:
                     left.append(change.ref)
-        await self._change(undone, by="-back", is_back=True)
+        # Whoever uses a waypoint has left it before its policies do.
+        uses = [one for one in undone if one.path != OF_SPEC]
+        await self._change(uses, by="-back", is_back=True)
+        await self._change([one for one in undone if one.path == OF_SPEC])
         if left:
             self.work.progress.warn(
                 f"{len(left)} objects are left as they are",

@@ -32,6 +32,7 @@ _MOST_TOLD = 4
 _DONE = {
     "enrol": "brought into ambient",
     "withdraw": "taken out of ambient",
+    "replace": "brought to another waypoint",
     "move": "moved from sidecars to ambient",
     "back": "brought back from ambient to sidecars",
 }
@@ -77,6 +78,8 @@ class WaypointOptions(_Written):
     """Whether it gets what is addressed to Services, to pods, or both."""
     revision: Label | None = None
     """The revision or tag that configures it; that of its namespace where it is silent."""
+    replaces: Label | None = None
+    """Of `replace`: the waypoint whose place it takes."""
     bind: Literal["namespace", "services"] = "namespace"
     """What is labelled to use it: the namespaces, or their Services one by one."""
 
@@ -84,8 +87,9 @@ class WaypointOptions(_Written):
 class AmbientOptions(_Written):
     """The spec of an AmbientOptions document, checked."""
 
-    action: Literal["enrol", "withdraw", "move", "back"] = "enrol"
-    """`move` takes namespaces from sidecars to ambient, `back` brings those back that it moved."""
+    action: Literal["enrol", "withdraw", "replace", "move", "back"] = "enrol"
+    """`replace` puts a waypoint in another one's place. `move` takes namespaces from sidecars to
+    ambient, `back` brings those back that it moved."""
     namespaces: list[Label] = Field(default_factory=list, max_length=_MOST_TARGETS)
     services: list[ServiceOptions] = Field(default_factory=list, max_length=_MOST_TARGETS)
     workloads: list[WorkloadOptions] = Field(default_factory=list, max_length=_MOST_TARGETS)
@@ -113,7 +117,12 @@ class AmbientOptions(_Written):
     def _has_targets(self) -> AmbientOptions:
         if not self.targeted:
             raise ValueError("name what it is about: namespaces, services or workloads")
-        moves = self.action in ("move", "back")
+        old = self.waypoint.replaces if self.waypoint is not None else None
+        if (old is not None) != (self.action == "replace"):
+            raise ValueError("`replace` needs waypoint.replaces, which no other action has")
+        if self.waypoint is not None and old == self.waypoint.name:
+            raise ValueError("a waypoint does not take its own place: give the new one a name")
+        moves = self.action in ("replace", "move", "back")
         if moves and (self.services or self.workloads):
             raise ValueError(f"{self.action} is about namespaces as a whole")
         if self.action != "move" and (self.dry_run or self.force or self.policies == "attach"):
@@ -151,8 +160,8 @@ class AmbientRequest:
 
     @property
     def enrols(self) -> bool:
-        """Whether it brings something into ambient."""
-        return self.options.action in ("enrol", "move")
+        """Whether it brings something into ambient, or serves what is there."""
+        return self.options.action in ("enrol", "replace", "move")
 
     @property
     def within(self) -> timedelta:
@@ -188,6 +197,11 @@ def parse_ambient(body: str, *, verb: Verb = Verb.APPLY) -> AmbientRequest:
             f"the body holds no {KIND}",
             cause="what goes into ambient, or out of it, has to be named",
             remedy="docs/how-to/ambient.md has a body to begin with",
+        )
+    if verb is Verb.DELETE and options.action == "replace":
+        raise OptionsMalformed(
+            "a waypoint's place is taken, and not deleted",
+            remedy="send `replace` with the names the other way round",
         )
     if verb is Verb.DELETE:
         options = options.model_copy(

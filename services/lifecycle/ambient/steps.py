@@ -12,6 +12,7 @@ from services.chassis.reading.aside import read_aside
 from services.lifecycle.ambient.enrolling import Enrolling
 from services.lifecycle.ambient.moves import Moving, Returning
 from services.lifecycle.ambient.options import AmbientRequest, parse_ambient
+from services.lifecycle.ambient.replacing import Replacing
 from services.lifecycle.manifests.reach import Reach
 from services.lifecycle.manifests.work import Work
 from services.lifecycle.rollouts.records import Fate, PartRecord, RolloutPart, RolloutRecord
@@ -35,7 +36,9 @@ class Ambient(Parts[AmbientRequest]):
         return Parts.part(self, work, plan)
 
     def stepping(self, taken: Taken, plan: AmbientRequest) -> Stepping:
-        stepping = {"move": Moving, "back": Returning}.get(plan.options.action, Enrolling)
+        stepping = {"replace": Replacing, "move": Moving, "back": Returning}.get(
+            plan.options.action, Enrolling
+        )
         return stepping(taken, self.store, plan)
 
     def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:

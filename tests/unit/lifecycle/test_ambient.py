@@ -93,6 +93,13 @@ def test_a_body_names_what_it_is_about() -> None:
         {"namespaces": ["shop"], "action": "remove"},
         {"namespaces": ["shop"], "waypoint": {"for": "pods"}},
         {"workloads": [{"namespace": "shop", "name": "web", "kind": "Job"}]},
+        {"namespaces": ["shop"], "action": "replace", "waypoint": {"name": "new"}},
+        {"namespaces": ["shop"], "waypoint": {"name": "new", "replaces": "old"}},
+        {
+            "namespaces": ["shop"],
+            "action": "replace",
+            "waypoint": {"name": "old", "replaces": "old"},
+        },
     ):
         with pytest.raises(OptionsMalformed):
             asked(**wrong)
@@ -107,6 +114,13 @@ def test_a_deletion_withdraws() -> None:
     request = parse_ambient(json.dumps(document), verb=Verb.DELETE)
     assert not request.enrols
     assert request.title == "shop taken out of ambient"
+
+
+def test_a_place_that_was_taken_is_not_deleted() -> None:
+    spec = {"action": "replace", "namespaces": ["shop"], "waypoint": {"replaces": "old"}}
+    document = {"apiVersion": "meshbus.io/v1", "kind": "AmbientOptions", "spec": spec}
+    with pytest.raises(OptionsMalformed, match="not deleted"):
+        parse_ambient(json.dumps(document), verb=Verb.DELETE)
 
 
 def test_nobody_asks_the_machine_for_it_as_a_rollout() -> None:
