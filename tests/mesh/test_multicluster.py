@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.testbed.bodies import both, namespace, operator, options
-from tests.testbed.callers import Answers, Caller
+from tests.testbed.callers import DRAINED, RETRIED, Answers, Caller, lost, retrying
 from tests.testbed.clusters import start_side_by_side
 from tests.testbed.meshery import Meshery
 from tests.testbed.multiclusters import multicluster
@@ -37,13 +37,18 @@ class Pair:
     meshery: Meshery
     caller: Caller
 
-    async def made(self, *networks: str, **spec: Any) -> None:
+    async def made(self, *networks: str, sampling: float = 1.0, **spec: Any) -> None:
+        """Makes the mesh; another share of sampled traces is another Deployment of istiod."""
         named: list[dict[str, Any]] = [{"name": cluster.name} for cluster in self.clusters]
         for one, network in zip(named, networks, strict=False):
             one["network"] = network
         # Istio's gateway names its image as `auto`, which Kubernetes would always pull.
-        pulls = operator(values={"global": {"imagePullPolicy": "IfNotPresent"}})
-        body = both(multicluster(*named, **spec), both(pulls, options(profile="minimal")))
+        values = {
+            "global": {"imagePullPolicy": "IfNotPresent"},
+            "pilot": {"traceSampling": sampling},
+        }
+        pulls = both(operator(values=values), options(profile="minimal"))
+        body = both(multicluster(*named, **spec), pulls)
         operation = await self.meshery.apply("istio-multicluster", version=ISTIO_VERSION, body=body)
         ends = await self.meshery.finals(operation, count=2, within_s=_WITHIN_S)
         assert not any(end.failed for end in ends), [end.event for end in ends]
@@ -126,6 +131,32 @@ async def test_the_other_cluster_answers_through_gateways_on_two_networks(pair: 
     assert not any(pod["status"].get("podIP", "none") in known for pod in pods)
 
 
+async def test_nothing_is_lost_with_retries_while_both_control_planes_are_replaced(
+    pair: Pair,
+) -> None:
+    """The local pods go before it and come after it: the other cluster answers all through."""
+    await pair.answered_by("one", "two")
+    route = json.dumps(retrying("echo", _SHOP))
+    await asyncio.to_thread(pair.clusters[0].kubectl, "apply", "--filename=-", stdin=route)
+    before = [_planes(cluster) for cluster in pair.clusters]
+    async with (
+        pair.caller.flowing(_URL) as once,
+        pair.caller.flowing(_URL, headers=RETRIED) as again,
+    ):
+        await pair.scaled(0)
+        await pair.answered_by("two")
+        await pair.made("east", "west", sampling=2.0)
+        await pair.answered_by("two")
+        await pair.scaled(1)
+        await pair.answered_by("one", "two")
+    after = [_planes(cluster) for cluster in pair.clusters]
+    assert all(old and new and not old & new for old, new in zip(before, after, strict=True))
+    for what, counted in (("sent once", once), ("with retries", again)):
+        print(f"{what}: {lost(counted)} of {counted.total()} lost: {dict(counted)}")
+    assert lost(again) == 0, again
+    assert lost(once) < 0.1 * once.total(), once
+
+
 async def test_secrets_are_rotated_and_a_cluster_leaves_while_requests_flow(pair: Pair) -> None:
     await pair.answered_by("one", "two")
     flow = asyncio.create_task(pair.get(3000, every_s=0.02))
@@ -158,6 +189,13 @@ async def _one_for_the_other(pair: Pair) -> None:
     await pair.answered_by("one", "two")
 
 
+def _planes(cluster: RealCluster) -> set[str]:
+    """The pods of istiod that stay."""
+    path = "/api/v1/namespaces/istio-system/pods?labelSelector=app%3Distiod"
+    metadata = [pod["metadata"] for pod in cluster.api.request("GET", path)["items"]]
+    return {one["uid"] for one in metadata if "deletionTimestamp" not in one}
+
+
 def _served(cluster: RealCluster) -> None:
     """The same service in each cluster, whose pods say where they are."""
     labels = {"app": "echo"}
@@ -167,10 +205,11 @@ def _served(cluster: RealCluster) -> None:
         "name": "echo",
         "image": STAND_IN_IMAGE,
         "env": [{"name": name, "value": value} for name, value in told.items()],
+        "lifecycle": DRAINED,
     }
     template = {
         "metadata": {"labels": labels},
-        "spec": {"terminationGracePeriodSeconds": 5, "containers": [container]},
+        "spec": {"terminationGracePeriodSeconds": 10, "containers": [container]},
     }
     port = {"name": "http", "port": _PORT}
     items = [

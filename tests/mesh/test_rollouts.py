@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.testbed.bodies import options
-from tests.testbed.callers import Caller
+from tests.testbed.callers import DRAINED, RETRIED, Caller, lost, retrying
 from tests.testbed.meshery import Meshery
 from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import ISTIO_VERSION, STAND_IN_IMAGE
@@ -32,7 +32,18 @@ def outside(mesh: RealCluster) -> Iterator[Caller]:
     caller.start()
     caller.wait_ready()
     yield caller
-    mesh.kubectl("delete", "deployment,serviceaccount", "outside", "--namespace=default")
+    _removed(mesh, caller)
+
+
+@pytest.fixture
+def staying(mesh: RealCluster) -> Iterator[Caller]:
+    """It has a sidecar by its own label, in a namespace that nobody moves."""
+    labels = {"sidecar.istio.io/inject": "true"}
+    caller = Caller(mesh, namespace="default", name="staying", labels=labels)
+    caller.start()
+    caller.wait_ready()
+    yield caller
+    _removed(mesh, caller)
 
 
 async def test_sidecars_and_gateway_move_and_come_back(
@@ -42,6 +53,7 @@ async def test_sidecars_and_gateway_move_and_come_back(
     injected: str,
     caller: Caller,
     outside: Caller,
+    staying: Caller,
 ) -> None:
     assert _revisions(mesh, injected) == {_DEFAULT}
     await asyncio.to_thread(_served, mesh, injected)
@@ -67,6 +79,9 @@ async def test_sidecars_and_gateway_move_and_come_back(
     try:
         # The gate has held by the proxies' own word: all are in sync with the new control plane.
         async with _asking(outside, injected, on="the way there"):
+            await _moved(staying, mesh, injected)
+            # The rollout waits for whoever has a sidecar of the old revision.
+            await asyncio.to_thread(_removed, mesh, staying)
             await stands(stage="soak")
         assert _revisions(mesh, injected) == {_NEXT}
         assert _of_gateway(mesh) == {_NEXT}
@@ -96,6 +111,7 @@ def _served(mesh: RealCluster, namespace: str) -> None:
         "name": "echo",
         "image": STAND_IN_IMAGE,
         "env": [{"name": name, "value": value} for name, value in told.items()],
+        "lifecycle": DRAINED,
     }
     place = {"name": "echo", "namespace": namespace}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -109,6 +125,7 @@ def _served(mesh: RealCluster, namespace: str) -> None:
             "metadata": place,
             "spec": {"selector": labels, "ports": ports},
         },
+        retrying("echo", namespace),
     ]
     listing = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     mesh.kubectl("apply", "--filename=-", stdin=listing)
@@ -118,27 +135,40 @@ def _served(mesh: RealCluster, namespace: str) -> None:
 
 @asynccontextmanager
 async def _asking(caller: Caller, namespace: str, *, on: str) -> AsyncIterator[None]:
-    """Sends twenty requests a second for the block, each once, and tells what came of them: a
-    figure, for how many a restart loses is the machine's load. The service is never gone."""
-    is_over, counted = asyncio.Event(), Counter[str]()
-    url = f"http://echo.{namespace}.svc.cluster.local:{_PORT}/"
-
-    async def ask() -> None:
-        while not is_over.is_set():
-            answers = await asyncio.to_thread(
-                caller.get, url, count=100, every_s=0.05, timeout_s=5.0
-            )
-            counted.update(answers.counts)
-
-    asking = asyncio.create_task(ask())
-    try:
+    """Requests for the block, each sent once, and tells what came of them: a figure, for how many a
+    restart loses is the machine's load. The service is never gone."""
+    async with caller.flowing(_url(namespace)) as counted:
         yield
-    finally:
-        is_over.set()
-        await asking
-    good = sum(count for name, count in counted.items() if name.startswith("200 "))
-    print(f"on {on}: {good} of {counted.total()} requests answered: {dict(counted)}")
-    assert good > 0.5 * counted.total(), counted
+    _tell(counted, f"on {on}, without a proxy")
+
+
+async def _moved(caller: Caller, mesh: RealCluster, namespace: str) -> None:
+    """Requests until the workloads have moved, sent once, and with retries: of the latter
+    none is lost."""
+    url = _url(namespace)
+    async with caller.flowing(url) as once, caller.flowing(url, headers=RETRIED) as again:
+        await eventually(
+            lambda: _revisions(mesh, namespace) == {_NEXT},
+            what="the workloads to move",
+            within_s=_WITHIN_S,
+        )
+    _tell(once, "while they moved, sent once")
+    _tell(again, "while they moved, with retries")
+    assert lost(again) == 0, again
+
+
+def _tell(counted: Counter[str], what: str) -> None:
+    print(f"{what}: {lost(counted)} of {counted.total()} lost: {dict(counted)}")
+    assert lost(counted) < 0.5 * counted.total(), counted
+
+
+def _url(namespace: str) -> str:
+    return f"http://echo.{namespace}.svc.cluster.local:{_PORT}/"
+
+
+def _removed(mesh: RealCluster, caller: Caller) -> None:
+    what = ("deployment,serviceaccount", caller.name, f"--namespace={caller.namespace}")
+    mesh.kubectl("delete", *what, "--ignore-not-found")
 
 
 async def _asked(stack: Stack, verb: str, rollout: str) -> dict[str, Any]:

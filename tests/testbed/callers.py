@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,16 @@ from tests.testbed.realclusters import RealCluster
 from tests.testbed.recipe import STAND_IN_IMAGE
 
 _ALL_DAY = 1_000_000
+RETRIED = {"x-retried": "yes"}
+"""Header of requests that the route of `retrying` sends again; others it sends once."""
+DRAINED = {"preStop": {"sleep": {"seconds": 3}}}
+"""Lifecycle of a container that serves on until everybody has heard that its pod goes. Without it
+each restart loses what is sent meanwhile, with any control plane."""
+_RETRIES = {
+    "attempts": 5,
+    "perTryTimeout": "2s",
+    "retryOn": "5xx,reset,connect-failure,refused-stream",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +141,28 @@ class Caller:
             body=found["body"],
         )
 
+    @asynccontextmanager
+    async def flowing(
+        self, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Counter[str]]:
+        """Sends twenty requests a second while the block runs; what came of them is in the counter
+        when it has ended, as in `Answers`."""
+        is_over, counted = asyncio.Event(), Counter[str]()
+
+        async def ask() -> None:
+            while not is_over.is_set():
+                answers = await asyncio.to_thread(
+                    self.get, url, count=100, every_s=0.05, headers=headers, timeout_s=12.0
+                )
+                counted.update(answers.counts)
+
+        asking = asyncio.create_task(ask())
+        try:
+            yield counted
+        finally:
+            is_over.set()
+            await asking
+
     def _deployment(self) -> dict[str, Any]:
         container = {"name": self.name, "image": STAND_IN_IMAGE, "args": self._arguments}
         pod = {
@@ -144,6 +179,29 @@ class Caller:
                 "template": {"metadata": {"labels": self._labels}, "spec": pod},
             },
         }
+
+
+def retrying(name: str, namespace: str) -> dict[str, Any]:
+    """The VirtualService of a service by which requests that ask for it are sent again."""
+    route = [{"destination": {"host": name}}]
+    asked = {"headers": {name: {"exact": value} for name, value in RETRIED.items()}}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "hosts": [f"{name}.{namespace}.svc.cluster.local"],
+            "http": [
+                {"match": [asked], "route": route, "retries": _RETRIES},
+                {"route": route, "retries": {"attempts": 0}},
+            ],
+        },
+    }
+
+
+def lost(counted: Mapping[str, int]) -> int:
+    """How many requests had no good answer."""
+    return sum(count for answer, count in counted.items() if not answer.startswith("200 "))
 
 
 def _ends(edge: str) -> tuple[str, str]:
