@@ -29,7 +29,7 @@ from tests.testbed.waiting import eventually
 _WITHIN_S = 300.0
 _REMOTE = "istio-remote-secret-"
 _OURS = ("app.kubernetes.io/managed-by", "meshbus.io/")
-_SAME = (("2", "2000m"), ("1Gi", "1024Mi"))
+_SAME = (("2", "2000m"), ("1Gi", "1024Mi"), ("2Gi", "2048Mi"))
 """Amounts as the server writes them, and as Istio's charts do."""
 _MINIMAL = options(profile="minimal")
 
@@ -184,14 +184,19 @@ def _as_the_script_has_it(cluster: MeshlessWebhooks, network: str, *, exposes: b
     _has_all(cluster, [*wanted, *([exposed] if exposes else [])])
 
 
-def _has_all(cluster: MeshlessWebhooks, wanted: Sequence[dict[str, Any]]) -> None:
+def _has_all(
+    cluster: MeshlessWebhooks,
+    wanted: Sequence[dict[str, Any]],
+    *,
+    namespace: str = "istio-system",
+) -> None:
     """Whether the cluster has the objects as they are said to be."""
     for one in wanted:
         kind, name = one["kind"].lower(), one["metadata"]["name"]
         if kind in ("gateway", "virtualservice"):
             kind = f"{kind}s.networking.istio.io"
         live = json.loads(
-            cluster.kubectl("get", kind, name, "--namespace=istio-system", "--output=json")
+            cluster.kubectl("get", kind, name, f"--namespace={namespace}", "--output=json")
         )
         # What a chart was rendered by is told in a ConfigMap, with each default.
         parts = set() if name == "values" else one.keys() - {"apiVersion", "metadata", "status"}
@@ -201,6 +206,11 @@ def _has_all(cluster: MeshlessWebhooks, wanted: Sequence[dict[str, Any]]) -> Non
 
 def _lacks(live: Any, wanted: Any, place: str) -> Iterator[str]:
     """Where the server has not what is wanted; it adds its defaults."""
+    if place.endswith(".env") and isinstance(wanted, list):
+        # Entries by name: an environment has no order.
+        live, wanted = ({one["name"]: one for one in entries} for entries in (live, wanted))
+    elif isinstance(wanted, str) and wanted.startswith("{"):
+        live, wanted = json.loads(live), json.loads(wanted)
     if isinstance(wanted, dict):
         for key, value in wanted.items():
             if value not in (None, {}, [], ""):
@@ -397,6 +407,153 @@ async def test_a_remote_cluster_has_what_the_recipe_says(place: Place) -> None:
         return [line for was, cluster in pairs for line in differences(was, snapshot(cluster))]
 
     await eventually(lambda: not left(), what="nothing of the mesh to be left", within_s=60.0)
+
+
+_OUTSIDE = "external-istiod"
+_AT = "192.0.2.20"
+
+
+async def test_an_external_control_plane_is_as_the_recipe_says(place: Place) -> None:
+    host, served = place.clusters
+    before = [snapshot(cluster) for cluster in place.clusters]
+    named = place.named("", "west")
+    named[1]["role"] = "remote"
+    body = f"{multicluster(*named, model='external')}\n---\n{_MINIMAL}"
+    addressed = asyncio.create_task(_balanced(host))
+    ends = await place.run(body)
+    await addressed
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+    made = [snapshot(cluster) for cluster in place.clusters]
+    for cluster, recipe in ((served, _of_the_served()), (host, _of_the_host(served.name))):
+        given = json.dumps(
+            {
+                "apiVersion": "install.istio.io/v1alpha1",
+                "kind": "IstioOperator",
+                "metadata": {"namespace": _OUTSIDE},
+                "spec": recipe,
+            }
+        )
+        text = await asyncio.to_thread(
+            _run, cluster, "manifest", "generate", "--filename=-", given=given
+        )
+        wanted = [one for one in yaml.safe_load_all(text) if one]
+        assert {one["kind"] for one in wanted} >= {"ServiceAccount", "ConfigMap", "ClusterRole"}
+        await asyncio.to_thread(_has_all, cluster, wanted, namespace=_OUTSIDE)
+    account = ("--service-account=istiod", "--create-service-account=false")
+    text = await asyncio.to_thread(
+        _run,
+        served,
+        "create-remote-secret",
+        "--type=config",
+        f"--namespace={_OUTSIDE}",
+        f"--name={served.name}",
+        f"--server={served.server_url}",
+        *account,
+    )
+    [theirs] = [one for one in yaml.safe_load_all(text) if one]
+    held = secrets_of(host, _OUTSIDE)
+    assert _bare(held["istio-kubeconfig"]) == _bare(theirs)
+    assert "cacerts" in held
+    assert secrets_of(served, _OUTSIDE).keys() == {"istiod-istio-remote-secret-token"}
+
+    ends = await place.run(body)  # sent again it changes nothing
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+    again = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(made, again, strict=True)] == [[], []]
+
+    purge = options(profile="minimal", purge=True)
+    ends = await place.run(f"{multicluster(*named, model='external')}\n---\n{purge}", delete=True)
+    assert not any(end.failed for end in ends), [end.event for end in ends]
+
+    def left() -> list[str]:
+        pairs = zip(before, place.clusters, strict=True)
+        return [line for was, cluster in pairs for line in differences(was, snapshot(cluster))]
+
+    await eventually(lambda: not left(), what="nothing of the mesh to be left", within_s=60.0)
+
+
+async def _balanced(cluster: MeshlessWebhooks) -> None:
+    """Gives the control plane's Service an address, as a cloud's load balancer would."""
+    path = f"/api/v1/namespaces/{_OUTSIDE}/services"
+
+    def is_there() -> bool:
+        found = cluster.api.request("GET", path)["items"]
+        return "istiod-external" in {one["metadata"]["name"] for one in found}
+
+    await eventually(is_there, what="the Service of the control plane", within_s=_WITHIN_S)
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": _AT}]}}}
+    await asyncio.to_thread(
+        cluster.kubectl,
+        *("patch", "service", "istiod-external", f"--namespace={_OUTSIDE}"),
+        *("--subresource=status", "--type=merge", f"--patch={json.dumps(status)}"),
+    )
+
+
+def _of_the_served() -> dict[str, Any]:
+    """The recipe's IstioOperator of the cluster that is served, for an address."""
+    return {
+        "profile": "remote",
+        "values": {
+            "defaultRevision": "default",
+            "global": {
+                "istioNamespace": _OUTSIDE,
+                "configCluster": True,
+                "remotePilotAddress": _AT,
+            },
+            "pilot": {"configMap": True},
+            "istiodRemote": {"injectionPath": "/inject/cluster/fleet-2/net/west"},
+        },
+    }
+
+
+def _of_the_host(served: str) -> dict[str, Any]:
+    """That of the cluster that runs istiod."""
+    volumes = {
+        "config-volume": ("istio", "/etc/istio/config"),
+        "inject-volume": ("istio-sidecar-injector", "/var/lib/istio/inject"),
+    }
+    pod = "spec.template.spec"
+    patches: list[dict[str, Any]] = []
+    for name, (source, path) in volumes.items():
+        volume = {"name": name, "configMap": {"name": source}}
+        mount = {"name": name, "mountPath": path}
+        patches.append({"path": f"{pod}.volumes[100]", "value": volume})
+        patches.append({"path": f"{pod}.containers[0].volumeMounts[100]", "value": mount})
+    environment = {
+        "INJECTION_WEBHOOK_CONFIG_NAME": f"istio-sidecar-injector-{_OUTSIDE}",
+        "VALIDATION_WEBHOOK_CONFIG_NAME": f"istio-validator-{_OUTSIDE}",
+        "EXTERNAL_ISTIOD": "true",
+        "LOCAL_CLUSTER_SECRET_WATCHER": "true",
+        "CLUSTER_ID": served,
+        "SHARED_MESH_CONFIG": "istio",
+    }
+    return {
+        "profile": "empty",
+        "meshConfig": {
+            "rootNamespace": _OUTSIDE,
+            "defaultConfig": {"discoveryAddress": f"{_AT}:15012"},
+        },
+        "components": {
+            "pilot": {
+                "enabled": True,
+                "k8s": {
+                    "overlays": [{"kind": "Deployment", "name": "istiod", "patches": patches}],
+                    "env": [{"name": name, "value": value} for name, value in environment.items()],
+                },
+            }
+        },
+        "values": {
+            "global": {
+                "caAddress": f"{_AT}:15012",
+                "istioNamespace": _OUTSIDE,
+                "operatorManageWebhooks": True,
+                "configValidation": False,
+                "meshID": MESH,
+                "multiCluster": {"clusterName": served},
+                "network": "west",
+            }
+        },
+    }
 
 
 def _given() -> dict[str, str]:

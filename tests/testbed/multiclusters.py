@@ -9,7 +9,6 @@ from typing import Any
 from tests.testbed.clusters import Cluster
 
 MESH = "shop"
-_SECRETS = "/api/v1/namespaces/istio-system/secrets"
 
 
 def multicluster(*clusters: dict[str, Any], **spec: Any) -> str:
@@ -22,9 +21,9 @@ def multicluster(*clusters: dict[str, Any], **spec: Any) -> str:
     return json.dumps(document)
 
 
-def secrets_of(cluster: Cluster) -> dict[str, dict[str, Any]]:
+def secrets_of(cluster: Cluster, namespace: str = "istio-system") -> dict[str, dict[str, Any]]:
     """The Secrets of the mesh's namespace, by name."""
-    found = cluster.api.request("GET", _SECRETS)["items"]
+    found = cluster.api.request("GET", f"/api/v1/namespaces/{namespace}/secrets")["items"]
     return {secret["metadata"]["name"]: secret for secret in found}
 
 

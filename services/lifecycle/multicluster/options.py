@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -35,6 +35,14 @@ from services.lifecycle.rollouts.records import RolloutRecord
 KIND = "MultiClusterOptions"
 MOST_CLUSTERS = 50
 """Each cluster reads all others: so many have 2450 remote secrets."""
+EXTERNAL = "external-istiod"
+"""Namespace of an external control plane, in both clusters, where none is named."""
+_TRUST_DOMAIN = "cluster.local"
+_MOUNTED = (
+    ("config-volume", "istio", "/etc/istio/config"),
+    ("inject-volume", "istio-sidecar-injector", "/var/lib/istio/inject"),
+)
+"""ConfigMaps that an external istiod reads as files, since its API server is another cluster's."""
 _DOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _AS_LABEL = re.compile(_LABEL)
@@ -59,12 +67,13 @@ class ClusterOptions(_Written):
     network: Label | None = None
     """Pods of one network reach each other; without one anywhere, all do."""
     role: Literal["primary", "remote"] = "primary"
-    """A remote cluster has no control plane of its own."""
+    """A remote cluster has no control plane of its own; an external one's primary has nothing
+    else of the mesh."""
     primary: Text | None = None
     """Of a remote one: the name of the cluster whose control plane it has; the only primary's."""
     discovery: str = Field(default="", max_length=253, pattern=r"^[A-Za-z0-9.:-]*$")
-    """Of a primary: the address at which remote clusters reach its gateway; that of the gateway's
-    load balancer where it is silent."""
+    """Of a primary: the address at which remote clusters reach its gateway, or its external istiod;
+    that of a load balancer where it is silent."""
     server: str = Field(default="", max_length=2048, pattern=r"^(https://[^\s@?#]+)?$")
     """Where the other clusters reach its API server; as its kubeconfig says where it is silent."""
 
@@ -101,7 +110,7 @@ class MultiClusterOptions(_Written):
     """The spec of a MultiClusterOptions document, checked."""
 
     mesh_id: Label = Field(alias="meshID")
-    trust_domain: str = Field(default="cluster.local", alias="trustDomain", pattern=_DOMAIN)
+    trust_domain: str = Field(default=_TRUST_DOMAIN, alias="trustDomain", pattern=_DOMAIN)
     model: Literal["multi-primary", "primary-remote", "external"] = "multi-primary"
     version: str = Field(default="", max_length=64)
     """Of Istio where a cluster has none yet; the request's own `version` says the same."""
@@ -128,7 +137,7 @@ class MultiClusterOptions(_Written):
         for one in self.clusters:
             if not _AS_LABEL.match(one.called):
                 raise ValueError(f"{one.name[:64]} is no label: give that cluster a clusterName")
-        if len({one.network is None for one in self.clusters}) > 1:
+        if not self.is_external and len({one.network is None for one in self.clusters}) > 1:
             raise ValueError("either all clusters have a network or none has")
         unknown = sorted(set(self.leaving) - {one.name for one in self.clusters})
         if unknown:
@@ -141,7 +150,9 @@ class MultiClusterOptions(_Written):
     def _check_roles(self) -> None:
         primaries = [one.name for one in self.clusters if not one.is_remote]
         remotes = [one for one in self.clusters if one.is_remote]
-        if bool(remotes) != (self.model == "primary-remote"):
+        if self.is_external:
+            self._check_external(primaries, remotes)
+        elif bool(remotes) != (self.model == "primary-remote"):
             raise ValueError("remote clusters are for `model: primary-remote`, which has some")
         for one in remotes:
             if one.primary is None and len(primaries) != 1:
@@ -153,6 +164,22 @@ class MultiClusterOptions(_Written):
             leaves = not self.leaving or one.name in self.leaving
             if self.action == "leave" and self.primary_of(one).name in self.leaving and not leaves:
                 raise ValueError(f"{one.name[:64]} would stay without a control plane")
+
+    def _check_external(self, primaries: Sequence[str], remotes: Sequence[ClusterOptions]) -> None:
+        if (len(primaries), len(remotes)) != (1, 1):
+            raise ValueError(
+                "`model: external` has one primary, which runs the control plane, and one remote"
+            )
+        [host] = (one for one in self.clusters if not one.is_remote)
+        if host.network is not None:
+            raise ValueError(f"{host.name[:64]} runs an external control plane and has no network")
+        if self.leaving and len(self.leaving) < len(self.clusters):
+            raise ValueError("an external control plane and its cluster leave together")
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the control plane runs beside the mesh, in a cluster of its own."""
+        return self.model == "external"
 
     def primary_of(self, remote: ClusterOptions) -> ClusterOptions:
         """The cluster whose control plane a remote one has."""
@@ -230,6 +257,8 @@ class MultiClusterRequest:
 
     def crossing(self, name: str) -> str:
         """The network to which a gateway of the cluster leads; "" where it needs none."""
+        if self.options.is_external:
+            return ""
         is_needed = self.options.has_networks or self.serves(name)
         return (self.cluster(name).network or "") if is_needed else ""
 
@@ -237,6 +266,14 @@ class MultiClusterRequest:
         """Whether remote clusters have the control plane of this one."""
         remotes = [one for one in self.options.clusters if one.is_remote]
         return any(self.options.primary_of(one).name == name for one in remotes)
+
+    def known_as(self, name: str) -> ClusterOptions:
+        """The cluster as whose control plane this one's speaks: an external one has the name and
+        the network of the cluster that it serves."""
+        own = self.cluster(name)
+        if self.options.is_external and not own.is_remote:
+            return next(one for one in self.options.clusters if one.is_remote)
+        return own
 
     def readers(self, name: str) -> list[ClusterOptions]:
         """The clusters whose control planes read this one."""
@@ -268,6 +305,53 @@ class MultiClusterRequest:
         settings: dict[tuple[str, ...], Any] = {
             ("values", "istiodRemote", "injectionPath"): path,
             ("values", "global", "remotePilotAddress"): address,
+        }
+        if self.options.is_external:
+            # The mesh's configuration lies here, and istiod takes its settings from here too.
+            settings["values", "global", "configCluster"] = True
+            settings["values", "pilot", "configMap"] = True
+            if self.options.trust_domain != _TRUST_DOMAIN:
+                settings["meshConfig", "trustDomain"] = self.options.trust_domain
+        return merged(self.mesh.overlay, settings)
+
+    def external_overlay(self, name: str, *, address: str, namespace: str) -> dict[str, Any]:
+        """The same for the cluster that runs the control plane of another one, which reaches it at
+        `address`: the IstioOperator of Istio's recipe, with an istiod whose certificate names the
+        address."""
+        served = self.known_as(name)
+        at = f"[{address}]:15012" if ":" in address else f"{address}:15012"
+        hooks = {
+            "INJECTION_WEBHOOK_CONFIG_NAME": "istio-sidecar-injector",
+            "VALIDATION_WEBHOOK_CONFIG_NAME": "istio-validator",
+        }
+        environment = {
+            **{key: f"{hook}-{namespace}" for key, hook in hooks.items()},
+            "EXTERNAL_ISTIOD": "true",
+            "LOCAL_CLUSTER_SECRET_WATCHER": "true",
+            "SHARED_MESH_CONFIG": "istio",
+            "ISTIOD_CUSTOM_HOST": address,
+        }
+        if namespace == istio.SYSTEM_NAMESPACE:
+            # The one webhook that the charts name without its namespace.
+            environment["INJECTION_WEBHOOK_CONFIG_NAME"] = hooks["INJECTION_WEBHOOK_CONFIG_NAME"]
+        settings: dict[tuple[str, ...], Any] = {
+            ("components", "pilot", "enabled"): True,
+            ("meshConfig", "rootNamespace"): namespace,
+            ("meshConfig", "trustDomain"): self.options.trust_domain,
+            ("meshConfig", "defaultConfig", "discoveryAddress"): at,
+            ("values", "global", "caAddress"): at,
+            ("values", "global", "operatorManageWebhooks"): True,
+            ("values", "global", "configValidation"): False,
+            ("values", "global", "meshID"): self.options.mesh_id,
+            ("values", "global", "multiCluster", "clusterName"): served.called,
+            ("values", "global", "network"): served.network,
+            ("values", "pilot", "volumes"): [
+                {"name": volume, "configMap": {"name": source}} for volume, source, _ in _MOUNTED
+            ],
+            ("values", "pilot", "volumeMounts"): [
+                {"name": volume, "mountPath": path} for volume, _, path in _MOUNTED
+            ],
+            **{("values", "pilot", "env", key): value for key, value in environment.items()},
         }
         return merged(self.mesh.overlay, settings)
 
@@ -303,15 +387,16 @@ def parse_multicluster(
         )
     if verb is Verb.DELETE:
         options = options.model_copy(update={"action": "leave"})
-    _refuse_models(options)
     if len(options.clusters) < 2 and options.action == "apply":
         raise OptionsMalformed(
             f"spec.clusters of the {KIND}: a mesh of several clusters has two at least"
         )
     mesh = parse_request(body)
-    if options.model == "primary-remote" and mesh.revision != istio.DEFAULT_REVISION:
+    if options.is_external and not mesh.namespace_given:
+        mesh = replace(mesh, namespace=EXTERNAL, namespace_given=True)
+    if options.model != "multi-primary" and mesh.revision != istio.DEFAULT_REVISION:
         raise OptionsMalformed(
-            "a revision of the LifecycleOptions is not for `primary-remote`",
+            f"a revision of the LifecycleOptions is not for `{options.model}`",
             cause="Istio exposes the unnamed revision's istiod to remote clusters",
             remedy="leave it out",
         )
@@ -325,14 +410,6 @@ def parse_multicluster(
         _refuse_existing(trust)
     root = read_root(trust.certificate, trust.key) if trust.root == "given" else None
     return MultiClusterRequest(options, mesh, _agreed(options.version, version), root)
-
-
-def _refuse_models(options: MultiClusterOptions) -> None:
-    if options.model == "external":
-        raise OptionsMalformed(
-            f"spec.model of the {KIND}: external control planes are not built yet",
-            remedy="give a cluster the control plane (`primary-remote`), or follow Istio's recipe",
-        )
 
 
 def _refuse_existing(trust: TrustOptions) -> None:

@@ -56,8 +56,12 @@ async def look(work: Work, request: MultiClusterRequest) -> dict[str, str]:
         found.ref.kind == "Deployment" and found.labels.get(istio.COMPONENT) == istio.PILOT
         for found in inventory.of_revision(revision)
     )
+    elsewhere = {
+        found.labels.get(istio.OWNER_NAMESPACE, "") for found in inventory.of_revision(revision)
+    } - {"", namespace}
     return {
         "namespace": namespace,
+        "elsewhere": min(elsewhere, default=""),
         "revision": revision,
         "version": inventory.revisions().get(revision, ""),
         "meshID": _text(known.overlay, "values", "global", "meshID"),
@@ -117,16 +121,17 @@ def wanted_version(request: MultiClusterRequest, found: Mapping[str, Found], nam
 
 
 def _of_cluster(request: MultiClusterRequest, name: str, found: Found) -> Iterator[LifecycleError]:
-    options, own = request.options, request.cluster(name)
+    options, own, known = request.options, request.cluster(name), request.known_as(name)
     for what, was, will in (
         ("mesh id", found.get("meshID", ""), options.mesh_id),
-        ("network", found.get("network", ""), own.network or ""),
+        ("network", found.get("network", ""), known.network or ""),
         ("trust domain", found.get("trustDomain", ""), options.trust_domain),
-        ("name", _named(found.get("clusterName", "")), own.called),
+        ("name", _named(found.get("clusterName", "")), known.called),
     ):
         if was and was != will:
             yield ClustersDiffer(f"cluster {name} has the {what} {was}, and not {will or '(none)'}")
-    if not own.server and (why := _unseen(found.get("server", ""))):
+    is_read = bool(request.readers(name))
+    if is_read and not own.server and (why := _unseen(found.get("server", ""))):
         yield ClusterOutOfSight(
             f"cluster {name}: its API server is at {found.get('server', '')[:128]}, {why}"
         )
@@ -136,16 +141,22 @@ def _of_cluster(request: MultiClusterRequest, name: str, found: Found) -> Iterat
             cause="its workloads would have two",
             remedy="remove that by the operation `istio`, or let the cluster be a primary",
         )
-    if (
-        request.options.model == "primary-remote"
-        and found.get("revision") != istio.DEFAULT_REVISION
-    ):
+    if options.is_external and found.get("elsewhere"):
+        yield ClustersDiffer(
+            f"cluster {name} has Istio's unnamed revision in namespace {found['elsewhere']}",
+            cause="an external control plane has that revision in "
+            f"{found.get('namespace') or request.mesh.namespace}, and a cluster has it once",
+            remedy="name another cluster, or remove that Istio by the operation `istio`",
+        )
+    if options.model != "multi-primary" and found.get("revision") != istio.DEFAULT_REVISION:
         yield ClustersDiffer(f"cluster {name} has revision {found.get('revision')} alone")
 
 
 def _unaware(request: MultiClusterRequest, name: str, found: Found) -> Iterator[str]:
     """What workloads that run do not know before they are restarted."""
-    own = request.cluster(name)
+    own = request.known_as(name)
+    if own.name != name:
+        return  # what runs beside an external control plane is not of its mesh
     fresh = [
         what
         for what, was, will in (
@@ -196,7 +207,7 @@ def _of_roots(
     for name, one in found.items():
         if one.get("root") and one["root"] != root:
             yield RootsDiffer(f"cluster {name} has `{SECRET}` of another root, {one['root'][:16]}")
-        elif request.cluster(name).is_remote:
+        elif request.cluster(name).is_remote and not request.options.is_external:
             continue
         elif not one.get("root") and one.get("selfSigned") and one.get("pods") not in ("", "0"):
             yield ClustersDiffer(

@@ -16,8 +16,11 @@ import yaml
 from services.chassis.kube.objects import MANAGED_BY, MANAGER, KubeObject, annotations_of, labels_of
 
 ACCOUNT = "istio-reader-service-account"
-TOKEN = f"{ACCOUNT}-istio-remote-secret-token"
-"""The Secret of the account's token, as istioctl names it; a rotated one has a suffix."""
+CONTROLLER = "istiod"
+"""Account of an external control plane, which writes to its cluster too."""
+CONFIG = "istio-kubeconfig"
+"""The Secret by which an external istiod has another cluster for its own."""
+_CONFIG_KEY = "config"
 CLUSTER = "networking.istio.io/cluster"
 REMOTE = "istio/multiCluster"
 _OF_ACCOUNT = "kubernetes.io/service-account.name"
@@ -34,24 +37,29 @@ class Token:
     """PEM."""
 
 
+def token_name(account: str) -> str:
+    """The Secret of an account's token, as istioctl names it; a rotated one has a suffix."""
+    return f"{account}-istio-remote-secret-token"
+
+
 def remote_name(cluster: str) -> str:
     return f"istio-remote-secret-{cluster}"
 
 
-def token_secret(namespace: str, *, name: str) -> KubeObject:
+def token_secret(namespace: str, *, name: str, account: str = ACCOUNT) -> KubeObject:
     """The Secret into which Kubernetes writes a token that does not expire."""
     metadata = {
         "name": name,
         "namespace": namespace,
-        "annotations": {_OF_ACCOUNT: ACCOUNT},
+        "annotations": {_OF_ACCOUNT: account},
         "labels": _OURS,
     }
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": _TOKEN_TYPE}
 
 
-def is_of_account(secret: KubeObject) -> bool:
+def is_of_account(secret: KubeObject, account: str = ACCOUNT) -> bool:
     """Whether a Secret holds a token of the account."""
-    return secret.get("type") == _TOKEN_TYPE and annotations_of(secret).get(_OF_ACCOUNT) == ACCOUNT
+    return secret.get("type") == _TOKEN_TYPE and annotations_of(secret).get(_OF_ACCOUNT) == account
 
 
 def is_ours(secret: KubeObject) -> bool:
@@ -66,9 +74,15 @@ def token_in(secret: KubeObject) -> Token | None:
 
 
 def remote_secret(
-    cluster: str, *, namespace: str, server: str, tls_server_name: str, token: Token
+    cluster: str,
+    *,
+    namespace: str,
+    server: str,
+    tls_server_name: str,
+    token: Token,
+    is_config: bool = False,
 ) -> KubeObject:
-    """The Secret by which another istiod reads `cluster`."""
+    """The Secret by which another istiod reads `cluster`, or has it for its own (`is_config`)."""
     reached = {
         "certificate-authority-data": base64.b64encode(token.ca.encode()).decode(),
         "server": server,
@@ -87,12 +101,12 @@ def remote_secret(
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": remote_name(cluster),
+            "name": CONFIG if is_config else remote_name(cluster),
             "namespace": namespace,
             "annotations": {CLUSTER: cluster},
             "labels": {REMOTE: "true", **_OURS},
         },
-        "data": {cluster: base64.b64encode(text.encode()).decode()},
+        "data": {_CONFIG_KEY if is_config else cluster: base64.b64encode(text.encode()).decode()},
     }
 
 

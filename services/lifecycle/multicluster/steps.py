@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 import structlog
@@ -42,6 +42,7 @@ from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.crossing import NAME as GATEWAY
 from services.lifecycle.mesh.installing import Installer, missing_namespace
 from services.lifecycle.mesh.requests import MeshRequest
+from services.lifecycle.mesh.safety import check_last
 from services.lifecycle.mesh.uninstalling import uninstall
 from services.lifecycle.multicluster.options import (
     ClusterOptions,
@@ -57,7 +58,8 @@ from services.lifecycle.multicluster.prechecks import (
 )
 from services.lifecycle.multicluster.remotes import (
     ACCOUNT,
-    TOKEN,
+    CONFIG,
+    CONTROLLER,
     Token,
     cacerts,
     data_of,
@@ -66,6 +68,7 @@ from services.lifecycle.multicluster.remotes import (
     remote_name,
     remote_secret,
     token_in,
+    token_name,
     token_secret,
 )
 from services.lifecycle.multicluster.roots import Roots
@@ -86,6 +89,8 @@ from services.lifecycle.rollouts.steps import Parts, Stepping, Taken
 
 _AUTHORITY = "meshbus.io/authority"
 """Annotation of istiod's pods: what they sign with. Another one lets them start anew."""
+_DOOR = "istiod-external"
+"""Service of an external control plane."""
 _EXPOSED = "multicluster/expose-services.yaml"
 _EXPOSED_ISTIOD = "multicluster/expose-istiod.yaml"
 _EXPOSING = (
@@ -122,7 +127,8 @@ class MultiCluster(Parts[MultiClusterRequest]):
         )
 
     def stepping(self, taken: Taken, plan: MultiClusterRequest) -> Stepping:
-        return _Joining(taken, self, plan)
+        kind = _Hosting if plan.options.is_external else _Joining
+        return kind(taken, self, plan)
 
     def result(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> Result:
         found = kept.found
@@ -148,7 +154,9 @@ class _Joining(Stepping):
     """A step of one cluster's way into a mesh, or out of it."""
 
     what = "Mesh"
-    titles = {  # noqa: RUF012
+    account = ACCOUNT
+    """By which a cluster is read."""
+    titles: Mapping[RolloutStep, str] = {
         RolloutStep.PRECHECK: "what is there",
         RolloutStep.COMPARE: "prechecks",
         RolloutStep.TRUST: "its intermediate authority",
@@ -228,10 +236,11 @@ class _Joining(Stepping):
     async def _trust(self) -> None:
         """Gives istiod an intermediate of the mesh's root, unless it has one that will do."""
         await self._namespace()
+        known = self.request.known_as(self._name)
         self._note(
             meshID=self.request.options.mesh_id,
-            clusterName=self._own.called,
-            network=self._own.network or "",
+            clusterName=known.called,
+            network=known.network or "",
             trustDomain=self.request.options.trust_domain,
         )
         if self._own.is_remote:
@@ -301,7 +310,7 @@ class _Joining(Stepping):
             await self._expose(_EXPOSED)
         if self.request.serves(self._name):
             await self._expose(_EXPOSED_ISTIOD)
-            self._note(discovery=self._own.discovery or await self._address())
+            self._note(discovery=self._own.discovery or await self._address(GATEWAY))
 
     async def _expose(self, sample: str) -> None:
         """Lets requests in from other networks, as Istio's own recipe has it."""
@@ -311,9 +320,9 @@ class _Joining(Stepping):
         planned = [PlannedObject.of(obj) for obj in objects]
         await self.work.engine.apply_wave(Wave.CUSTOM_RESOURCES, planned, take_over=True)
 
-    async def _address(self) -> str:
-        """Where the gateway is reached, once a load balancer has given it an address."""
-        ref = Ref("v1", "Service", self._place, GATEWAY)
+    async def _address(self, service: str) -> str:
+        """Where a Service is reached, once a load balancer has given it an address."""
+        ref = Ref("v1", "Service", self._place, service)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.request.mesh.readiness_timeout.total_seconds()
         while True:
@@ -380,13 +389,7 @@ class _Joining(Stepping):
 
     def _mesh(self, authority: str) -> MeshRequest:
         """The install of this cluster."""
-        overlay = self.request.overlay(self._name)
-        if authority:
-            values = dict(overlay.get("values") or {})
-            pilot = dict(values.get("pilot") or {})
-            notes = dict(pilot.get("podAnnotations") or {})
-            pilot["podAnnotations"] = {**notes, _AUTHORITY: authority[:32]}
-            overlay["values"] = {**values, "pilot": pilot}
+        overlay = _noted(self.request.overlay(self._name), authority)
         return replace(
             self.request.mesh,
             overlay=overlay,
@@ -404,12 +407,12 @@ class _Joining(Stepping):
         """Makes what the others read this cluster by, and hands it to them, sealed."""
         if not self.request.readers(self._name):
             return
-        account = Ref("v1", "ServiceAccount", self._place, ACCOUNT)
+        account = Ref("v1", "ServiceAccount", self._place, self.account)
         if await self.work.cluster.get(account) is None:
             raise ObjectNotFound(
                 f"{account} is not there",
-                cause="Istio's base chart makes it, and this install has left that out",
-                remedy="leave `base` in the IstioOperator",
+                cause="Istio's charts make it, and this install has left that out",
+                remedy="leave `base` and `pilot` in the IstioOperator",
             )
         name = await self._token_name()
         token = await self._token(name)
@@ -422,6 +425,7 @@ class _Joining(Stepping):
                 if self._own.server
                 else self.work.cluster.client.config.tls_server_name,
                 token=token,
+                is_config=self.request.options.is_external,
             )
             self._note(token=name)
             self.kept = self.kept.model_copy(update={"handed": self.own.store.sealed([secret])})
@@ -429,9 +433,13 @@ class _Joining(Stepping):
     async def _token_name(self) -> str:
         """The Secret that holds the token; a rotation's is another one than before."""
         if self.request.rotates("remoteSecrets"):
-            return f"{TOKEN}-{hash_token(self.kept.rollout.encode(), length=10)}"
+            return f"{self._usual}-{hash_token(self.kept.rollout.encode(), length=10)}"
         there = sorted(_name(secret) for secret in await self._tokens())
-        return TOKEN if TOKEN in there or not there else there[0]
+        return self._usual if self._usual in there or not there else there[0]
+
+    @property
+    def _usual(self) -> str:
+        return token_name(self.account)
 
     async def _tokens(self) -> list[KubeObject]:
         """The Secrets with a token of the account."""
@@ -441,13 +449,14 @@ class _Joining(Stepping):
             query={"fieldSelector": "type=kubernetes.io/service-account-token"},
             subject=f"tokens in namespace {self._place}",
         )
-        return [secret for secret in listed.get("items") or [] if is_of_account(secret)]
+        items = listed.get("items") or []
+        return [secret for secret in items if is_of_account(secret, self.account)]
 
     async def _token(self, name: str) -> Token:
         """The token, once Kubernetes has written it."""
         secret = await self._secret(name)
-        if secret is None or not is_of_account(secret):
-            await self._apply(token_secret(self._place, name=name))
+        if secret is None or not is_of_account(secret, self.account):
+            await self._apply(token_secret(self._place, name=name, account=self.account))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _TOKEN_WITHIN_S
         while True:
@@ -555,7 +564,7 @@ class _Joining(Stepping):
         old = [
             secret
             for secret in await self._tokens()
-            if _name(secret) != keeping and (is_ours(secret) or _name(secret) == TOKEN)
+            if _name(secret) != keeping and (is_ours(secret) or _name(secret) == self._usual)
         ]
         await self._delete([_ref(self._place, _name(secret)) for secret in old])
 
@@ -590,15 +599,19 @@ class _Joining(Stepping):
         await self.work.engine.delete_all(exposed)
         removed = await self.work.engine.delete_all(crossing)
         await self._label_network(None)
+        await self._purge()
+        self._tell_left(f"Removed with its gateway: {listing(removed) or 'nothing'}.")
+
+    async def _purge(self) -> None:
+        """Removes the cluster's authority, where that was asked for and we have made it."""
         if self.request.mesh.purge:
             secret = await self._secret(SECRET)
             if secret is not None and is_ours(secret):
                 await self._delete([_ref(self._place, SECRET)])
+
+    def _tell_left(self, details: str) -> None:
         self._note(left="yes")
-        self.work.progress.note(
-            f"Cluster {self._name} has left {self.request.title}",
-            f"Removed with its gateway: {listing(removed) or 'nothing'}.",
-        )
+        self.work.progress.note(f"Cluster {self._name} has left {self.request.title}", details)
 
     # --- parts of steps -------------------------------------------------------------------------
 
@@ -654,6 +667,105 @@ class _Joining(Stepping):
             self.work.fence.check()
             if await self.work.engine.applier.delete(ref):
                 self.work.progress.note(f"Removed {ref}")
+
+
+class _Hosting(_Joining):
+    """The same where one cluster, the primary, runs the control plane of the other: first the way
+    to it, then what points there, and istiod when it has the key of the cluster that it serves."""
+
+    account = CONTROLLER
+    titles: Mapping[RolloutStep, str] = {
+        **_Joining.titles,
+        RolloutStep.PLANE: "the address of its external control plane",
+        RolloutStep.ACCOUNT: "the account of its external control plane",
+        RolloutStep.LINK: "the secret of the cluster that it serves",
+        RolloutStep.CROSS: "the external control plane",
+        RolloutStep.CHECK: "whether the control plane has read its cluster",
+        RolloutStep.UNLINK: "what points to the external control plane goes",
+    }
+
+    async def _plane(self) -> None:
+        """Makes istiod's address known, before there is one."""
+        if self._own.is_remote:
+            return
+        if self._own.discovery:
+            self._note(discovery=self._own.discovery)
+            return
+        await self.work.engine.apply_wave(
+            Wave.CONFIGURATION, [PlannedObject.of(_door(self._place))], take_over=True
+        )
+        self._note(discovery=await self._address(_DOOR))
+
+    async def _remote(self) -> None:
+        if self._own.is_remote:
+            primary = self.request.options.primary_of(self._own)
+            told = (await self._parts())[primary.name].found.get("discovery", "")
+            self._note(discovery=told)
+            await self._install_away(told, "")
+
+    async def _cross(self) -> None:
+        if self._own.is_remote:
+            return
+        served = (await self._parts())[self.request.known_as(self._name).name].found
+        # It reads both at its start: another one lets it start anew.
+        held = f"{self.kept.found.get('authority', '')} {served.get('token', '')}"
+        work = self._versioned(self.kept.found.get("version", ""))
+        await self.own.installer.install(work, self._mesh(hash_token(held.encode(), length=32)))
+
+    def _mesh(self, authority: str) -> MeshRequest:
+        if self._own.is_remote:
+            return super()._mesh(authority)
+        address = self.kept.found.get("discovery") or self._own.discovery or _SOMEWHERE
+        overlay = self.request.external_overlay(self._name, address=address, namespace=self._place)
+        return replace(super()._mesh(""), profile="empty", overlay=_noted(overlay, authority))
+
+    async def _unlink(self) -> None:
+        """Removes what a served cluster has of the mesh, while its control plane still stands."""
+        if self._own.is_remote:
+            # What is left of it would send each new pod to a control plane that is gone.
+            revision = istio.DEFAULT_REVISION
+            left = await check_last(self.work.cluster, [revision])
+            left.settle(force=self.request.mesh.force)
+            await self._withdraw()
+            await uninstall(self.work, replace(self._away("", ""), revision_given=True))
+
+    async def _leave(self) -> None:
+        if not self._own.is_remote:
+            await self._delete([_ref(self._place, CONFIG)])
+            await self._purge()
+            door = Ref("v1", "Service", self._place, _DOOR)
+            await self.work.engine.delete_all([door])
+            await uninstall(self.work, self._mesh(""))
+        await self._label_network(None)
+        self._tell_left("Its control plane has gone, or what pointed there.")
+
+
+def _door(namespace: str) -> KubeObject:
+    """The Service by which other clusters reach an external istiod: its TLS goes through."""
+    ports = {"tls-xds": 15012, "tls-webhook": 15017}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": _DOOR, "namespace": namespace},
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": {"app": "istiod", istio.REVISION: istio.DEFAULT_REVISION},
+            "ports": [
+                {"name": name, "port": port, "targetPort": port} for name, port in ports.items()
+            ],
+        },
+    }
+
+
+def _noted(overlay: Mapping[str, Any], authority: str) -> dict[str, Any]:
+    """The overlay, with an istiod that starts anew for another authority."""
+    if not authority:
+        return dict(overlay)
+    values = dict(overlay.get("values") or {})
+    pilot = dict(values.get("pilot") or {})
+    notes = dict(pilot.get("podAnnotations") or {})
+    pilot["podAnnotations"] = {**notes, _AUTHORITY: authority[:32]}
+    return {**overlay, "values": {**values, "pilot": pilot}}
 
 
 def _ref(namespace: str, name: str) -> Ref:

@@ -21,7 +21,11 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import ErrorReport, Verb
 from services.lifecycle.mesh.crossing import overlay
-from services.lifecycle.multicluster.options import MultiClusterRequest, parse_multicluster
+from services.lifecycle.multicluster.options import (
+    EXTERNAL,
+    MultiClusterRequest,
+    parse_multicluster,
+)
 from services.lifecycle.multicluster.prechecks import compare, refuse, wanted_version
 from services.lifecycle.multicluster.remotes import (
     Token,
@@ -52,6 +56,7 @@ from services.lifecycle.rollouts.records import (
 
 _TWO = [{"name": "one", "network": "n1"}, {"name": "two", "network": "n2"}]
 _REMOTE = {"name": "two", "network": "n2", "role": "remote"}
+_HOST = {"name": "one"}
 _SEEN = {"server": "https://10.0.0.1:6443"}
 
 
@@ -134,7 +139,22 @@ def test_one_network_needs_no_gateway() -> None:
             },
             "without a control plane",
         ),
-        ({"model": "external"}, "not built yet"),
+        ({"model": "external"}, "one primary"),
+        ({"model": "external", "clusters": [_HOST, {"name": "two", "role": "remote"}]}, "network"),
+        ({"model": "external", "clusters": [_TWO[0], _REMOTE]}, "has no network"),
+        (
+            {"model": "external", "clusters": [_HOST, _TWO[0] | {"name": "three"}, _REMOTE]},
+            "one primary",
+        ),
+        (
+            {
+                "model": "external",
+                "clusters": [_HOST, _REMOTE],
+                "action": "leave",
+                "leaving": ["two"],
+            },
+            "leave together",
+        ),
         ({"model": "other"}, "spec.model"),
         ({"trust": {"root": "given"}}, "a certificate and a key"),
         ({"trust": {"root": "made", "key": "x"}}, "for `root: given` alone"),
@@ -227,6 +247,30 @@ def test_a_remote_cluster_has_the_control_plane_of_its_primary() -> None:
         )
 
 
+def test_an_external_control_plane_speaks_as_the_cluster_that_it_serves() -> None:
+    asked = request(model="external", clusters=[_HOST, _REMOTE])
+    assert [asked.crossing(name) for name in ("one", "two")] == ["", ""]
+    assert [one.name for one in asked.readers("two")] == ["one"]
+    assert (asked.mesh.namespace, asked.mesh.namespace_given) == (EXTERNAL, True)
+    made = asked.external_overlay("one", address="2001:db8::1", namespace=EXTERNAL)
+    known = made["values"]["global"]
+    assert (known["multiCluster"]["clusterName"], known["network"]) == ("two", "n2")
+    assert known["caAddress"] == made["meshConfig"]["defaultConfig"]["discoveryAddress"]
+    assert known["caAddress"] == "[2001:db8::1]:15012"
+    # Without it proxies would not believe an istiod that they reach by its address.
+    assert made["values"]["pilot"]["env"]["ISTIOD_CUSTOM_HOST"] == "2001:db8::1"
+    served = asked.remote_overlay("two", address="10.0.0.5")["values"]
+    assert (served["global"]["configCluster"], served["pilot"]) == (True, {"configMap": True})
+    elsewhere = request(
+        operator(values={"global": {"istioNamespace": "istio-system"}}),
+        model="external",
+        clusters=[_HOST, _REMOTE],
+    )
+    assert elsewhere.mesh.namespace == "istio-system"
+    with pytest.raises(OptionsMalformed):
+        request(lifecycle(revision="x"), model="external", clusters=[_HOST, _REMOTE])
+
+
 # --- what fits ------------------------------------------------------------------------------------
 
 
@@ -271,6 +315,29 @@ def test_a_remote_cluster_has_no_control_plane_and_needs_no_authority() -> None:
         model="primary-remote", clusters=[_TWO[0], _REMOTE], trust={"root": "existing"}
     )
     assert refused(existing, one={**unnamed, "root": "a"}, two=unnamed) == []
+
+
+def test_an_external_control_plane_has_its_cluster_for_itself() -> None:
+    asked = request(model="external", clusters=[_HOST, _REMOTE])
+    known = {"clusterName": "two", "network": "n2", "revision": "default"}
+
+    def codes(name: str = "one", **found: str) -> list[str]:
+        whole = {"one": known, "two": known, name: {**known, **found}}
+        return refused(asked, one=whole["one"], two=whole["two"])
+
+    assert codes() == codes(root="r") == []
+    # Nobody reads the API server of the cluster that runs it.
+    assert codes(server="https://127.0.0.1:6443") == []
+    assert codes("two", server="https://127.0.0.1:6443") == [ClusterOutOfSight.code]
+    for name in ("one", "two"):
+        assert codes(name, elsewhere="istio-system") == [ClustersDiffer.code]
+    assert codes(clusterName="one") == [ClustersDiffer.code]
+    assert codes("two", istiod="yes") == [ClustersDiffer.code]
+    # Its own authority lies in the cluster that it serves.
+    assert codes("two", selfSigned="yes", pods="3") == [ClustersDiffer.code]
+    _, warnings = compare(asked, {n: {**_SEEN, "pods": "2"} for n in ("one", "two")}, root="")
+    assert [text for text in warnings if "cluster one" in text] == []
+    assert [text for text in warnings if "cluster two" in text]
 
 
 def test_versions_are_a_minor_apart_at_most() -> None:
@@ -441,6 +508,20 @@ def test_a_remote_secret_holds_a_kubeconfig_with_the_token() -> None:
     assert config["clusters"][0]["cluster"].keys() == {"certificate-authority-data", "server"}
     assert secret["metadata"]["labels"]["istio/multiCluster"] == "true"
     assert "a-token" not in repr(Token("a-token", "a ca"))
+
+
+def test_the_secret_of_an_external_control_plane_is_named_as_istiod_looks_for_it() -> None:
+    secret = remote_secret(
+        "two",
+        namespace=EXTERNAL,
+        server="https://10.0.0.1:6443",
+        tls_server_name="",
+        token=Token("t", "ca"),
+        is_config=True,
+    )
+    assert (secret["metadata"]["name"], list(secret["data"])) == ("istio-kubeconfig", ["config"])
+    assert is_of_account(token_secret(EXTERNAL, name="x", account="istiod"), "istiod")
+    assert not is_of_account(token_secret(EXTERNAL, name="x", account="istiod"))
 
 
 def test_a_token_is_there_when_kubernetes_has_written_it() -> None:
