@@ -142,9 +142,11 @@ class Handlers:
     window_s: int = 60
     """What the rates on the graph are taken over."""
 
-    async def clusters(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """The registered clusters and the state of their watches."""
-        return {"clusters": [_info(view) for view in self.views.clusters.values()]}
+    async def clusters(
+        self, asked: dict[str, Any], identity: Identity = OPERATOR
+    ) -> dict[str, Any]:
+        """The registered clusters that the asker may see, and the state of their watches."""
+        return {"clusters": [_info(view) for view in self._seen(identity, "clusters").values()]}
 
     async def graph(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> orjson.Fragment:
         """A graph in Kiali's vendor JSON, of now or of a moment; of several clusters one graph, in
@@ -160,10 +162,13 @@ class Handlers:
         if isinstance(views, ClusterView):
             return orjson.Fragment(self.graph_text(await self._at(views, asked), kind, spaces))
         found = await gathered(views, partial(self._at, asked=asked))
-        meshes = {
-            view.cluster: str((_info(view).get("istio") or {}).get("mesh", "")) for view in views
-        }
-        text = self.graph_text(together.joined(found.answers, kind, meshes=meshes), kind, spaces)
+        meshes = {view.cluster: _mesh(view) for view in views}
+        graphs = {token: together.still(one, kind) for token, one in found.answers.items()}
+
+        def drawn() -> bytes:
+            return self.graph_text(together.joined(graphs, kind, meshes=meshes), kind, spaces)
+
+        text = await asyncio.to_thread(drawn)
         told = orjson.dumps(
             {"clusters": [_named(view) for view in views if view.cluster in found.answers]}
             | {"missing": self._missing(asked, views, found)}
@@ -310,6 +315,7 @@ class Handlers:
                 }
                 for cluster, name in sorted(names.items())
             ],
+            "missing": self._missing(asked, views, Gathered()),
             **found,
         }
 
@@ -351,13 +357,8 @@ class Handlers:
         Without `cluster` and `clusters` it is about the only one, or about all. Raises
         `NotPermitted` for whoever may see none of what is asked for, whether it is there or not.
         """
-        policy, question = self.policy(), f"topology.{verb}"
-        seen = {
-            cluster: view
-            for cluster, view in sorted(self.views.clusters.items())
-            if policy.may_ask(identity, question, cluster=cluster)
-        }
-        sees_all = policy.may_ask(identity, question, cluster=None)
+        question, seen = f"topology.{verb}", self._seen(identity, verb)
+        sees_all = self.policy().may_ask(identity, question, cluster=None)
         if asked.get("clusters"):
             if asked.get("cluster"):
                 raise MalformedRequest("send `cluster` or `clusters`, and not both")
@@ -377,6 +378,15 @@ class Handlers:
         if not seen:
             raise NotPermitted(f"{identity.name} may not ask {question}", subject=identity.name)
         return [*seen.values()]
+
+    def _seen(self, identity: Identity, verb: str) -> dict[str, ClusterView]:
+        """The clusters that somebody may ask about, in order."""
+        policy = self.policy()
+        return {
+            cluster: view
+            for cluster, view in sorted(self.views.clusters.items())
+            if policy.may_ask(identity, f"topology.{verb}", cluster=cluster)
+        }
 
     @staticmethod
     def _list(views: ClusterView | list[ClusterView]) -> list[ClusterView]:
@@ -421,6 +431,10 @@ def _is_meant(view: ClusterView, wanted: str) -> bool:
     return fnmatchcase(view.cluster, wanted) or fnmatchcase(name_of(view), wanted)
 
 
+def _mesh(view: ClusterView) -> str:
+    return str((_info(view).get("istio") or {}).get("mesh", ""))
+
+
 def _named(view: ClusterView) -> dict[str, Any]:
     """A cluster in an answer about several."""
     info = _info(view)
@@ -433,7 +447,7 @@ def queries(handlers: Handlers) -> list[Query]:
     of, at = '"cluster": CLUSTER', '"at": TIME'
     some = f'{of}, "clusters": [NAME]'
     return [
-        Query("clusters", "{}", handlers.clusters),
+        Query("clusters", "{}", answer_to=handlers.clusters),
         Query(
             "graph",
             f'{{{some}, "graphType": "versionedApp", "namespaces": [NAME], {at}}}',

@@ -325,6 +325,10 @@ async def test_who_may_see_some_clusters_is_told_of_those() -> None:
     assert _clusters(await handlers.findings({}, one)) == (["c1"], [])
     assert _clusters(await handlers.findings({}, two)) == (["c1", "c2"], [])
     assert _clusters(await handlers.compliance({}, one)) == (["c1"], [])
+    told = await handlers.compliance({"clusters": ["c*", "d1"], "since": "1d"}, one)
+    assert _clusters(told) == (["c1"], ["d1"])
+    assert [told["name"] for told in (await handlers.clusters({}, one))["clusters"]] == ["blue"]
+    assert len((await handlers.clusters({}))["clusters"]) == 3
     assert _clusters(await handlers.findings({"clusters": ["*"]}, two)) == (["c1", "c2"], [])
     assert (await handlers.findings({"cluster": "blue"}, one))["cluster"] == "c1"
     # What he may not see is to him as if it were not there, and the other way around.
