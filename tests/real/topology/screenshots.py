@@ -23,12 +23,13 @@ from playwright.async_api import Browser, async_playwright
 from playwright.async_api import Page as BrowserPage
 
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.messages.events import Phase
+from services.lifecycle.rollouts.records import Fate, RolloutPart, RolloutStep
 from tests.real.topology.measured import settled
 from tests.real.topology.pages import Page, edge
-from tests.real.topology.samples import CLUSTER, Shop
+from tests.real.topology.samples import CLUSTER, Shop, described, event, info, parts, rollout
 from tests.real.topology.serving import Server
 from tests.real.topology.test_console import install
-from tests.real.topology.test_console_compliance import teams
 from tests.testbed import building, loopback, packages
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
@@ -156,24 +157,71 @@ def _is_all_there(follower: Follower) -> bool:
 _NOW = datetime(2026, 5, 1, 12, 1, tzinfo=timezone.utc)
 _CONSOLE = (
     ("fleet", "/", False),
+    ("rollout", "/operations/op-roll", False),
+    ("drift", "/drift", False),
     ("performance", "/performance/r-1", True),
-    ("compliance", "/compliance?by=team", False),
 )
 
 
 @contextlib.asynccontextmanager
 async def _scene() -> AsyncIterator[Server]:
-    """One cluster, operations of which one has failed, runs, and two teams."""
+    """Two clusters, operations of which one has failed, a rollout, and runs."""
     server = Server()
     await server.start()
     try:
+        planes = [{"revision": "1-30-2", "version": "1.30.2"}]
+        told = {"state": "ok", "detail": "", "planes": planes, "proxies": {"synced": 9, "stale": 1}}
         server.begin(Shop.parts())
-        server.past.states[CLUSTER], server.past.made = teams(), _NOW
+        server.change(parts([], about=info(controlPlane=told)))
+        eu = info(cluster="c2", name="shop-eu", controlPlane=told | {"proxies": {"synced": 6}})
+        server.begin(parts([Shop.web, Shop.cart2], about=eu), cluster="c2")
         server.asked.perf = settled()
         install(server)
+        _roll_out(server)
         yield server
     finally:
         await server.stop()
+
+
+def _roll_out(server: Server) -> None:
+    """Three clusters, of which the first has the new version and the second is being judged."""
+    clusters = (
+        RolloutPart(cluster=CLUSTER, name="kind-shop", fate=Fate.DONE, step=RolloutStep.END),
+        RolloutPart(
+            cluster="c2",
+            name="shop-eu",
+            step=RolloutStep.MOVE,
+            is_changed=True,
+            namespaces=["cart", "pay", "shop"],
+        ),
+        RolloutPart(cluster="c3", name="shop-us"),
+    )
+    asked = described(
+        "op-roll", kind="istio-rollout", state="running", accepted="2026-05-01T11:00:00Z"
+    )
+    asked["request"]["clusters"] = [one.cluster for one in clusters]
+    asked["request"]["cluster_names"] = {one.cluster: one.name for one in clusters}
+    server.asked.operations.append(asked)
+    server.asked.rollouts["op-roll"] = rollout("op-roll", *clusters, wave=1)
+    told = (
+        "Waits for its wave of the rollout of Istio 1.31.0",
+        "Wave 1 of 3: prechecks",
+        "prechecks: done",
+        "the new revision comes up: done",
+        "namespaces move: done",
+    )
+    for number, summary in enumerate(told, start=1):
+        at = datetime(2026, 5, 1, 11, number, tzinfo=timezone.utc)
+        server.tell(
+            event(
+                "op-roll",
+                Phase.STARTED if number == 1 else Phase.NOTE,
+                number,
+                kind="istio-rollout",
+                summary=summary,
+                time=at,
+            )
+        )
 
 
 async def _console(folder: Path) -> None:
@@ -202,7 +250,7 @@ async def _browser() -> AsyncIterator[Browser]:
 async def _tab(browser: Browser, *, is_dark: bool) -> AsyncIterator[BrowserPage]:
     """The same size, language and time zone on every machine, and nothing that moves."""
     context = await browser.new_context(
-        viewport={"width": 1280, "height": 800},
+        viewport={"width": 1180, "height": 700},
         color_scheme="dark" if is_dark else "light",
         locale="en-GB",
         timezone_id="UTC",

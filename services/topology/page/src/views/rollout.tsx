@@ -52,7 +52,7 @@ export function Steering({ of: rollout, kind, again }: { of: Rollout; kind: stri
             {waves.length > 0 && <td>{one.wave || "–"}</td>}
             <td>{nameOf(one)}</td>
             <td><Sign tone={TONES[one.state] ?? "none"}>{one.state}</Sign>{one.reason && <span class="soft"> {one.reason.code} {one.reason.summary}</span>}</td>
-            <td>{STAGES[one.step] ?? one.step}{one.tries > 1 && <span class="soft"> try {one.tries}</span>}</td>
+            <td>{one.state === "under way" && (STAGES[one.step] ?? one.step)}{one.tries > 1 && <span class="soft"> try {one.tries}</span>}</td>
             <td>{one.may_go_back && (
               <Steer verb="Roll back" about={nameOf(one)} name="rolloutback" rollout={rollout} cluster={one.cluster} again={again}>
                 <p>{nameOf(one)} goes back to the revision that it had: {one.namespaces.length > 0
