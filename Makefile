@@ -14,7 +14,7 @@ LOCKED := --universal --generate-hashes --no-emit-index-url --no-header --python
 UPGRADE ?= --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench profile gate-simulation faults fuzz soak screenshots bed bed-down proto lock docs site sbom audit image release clean
+.PHONY: help demo up apply doctor kubeconfig page test test-full check unit bench profile gate-simulation faults fuzz soak leaders screenshots bed bed-down proto lock docs site sbom audit image release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -93,6 +93,9 @@ fuzz: $(READY) ## one parser under Atheris, if that is installed: make fuzz T=ya
 
 soak: $(READY) ## hours of load under faults (HOURS=2 SEED=1); writes docs/reference/soak.md
 	@$(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),2) --seed $(or $(SEED),1)
+
+leaders: $(READY) ## operations at a rate while leaders of three NATS servers die (MINUTES=10 RATE=20)
+	@$(BIN)/python -m tests.faults.leaders --minutes $(or $(MINUTES),10) --rate $(or $(RATE),20)
 
 screenshots: $(READY) $(PAGE) ## the pictures of docs/images, over a scripted scene (ONLY=console|graph)
 	@$(BIN)/python -m tests.real.topology.screenshots docs/images $(ONLY)

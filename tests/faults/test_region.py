@@ -11,8 +11,10 @@ from services.chassis.bus.queries import ask
 from services.gateway import wire
 from tests.faults.conftest import ACK_WAIT_S
 from tests.faults.soak.invariants import finals_of
+from tests.testbed.backends import Backends
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery, without_istio
+from tests.testbed.perfrigs import ENDED, Rig, smp
 from tests.testbed.processes import wait_until
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.regions import RegionalStack
@@ -26,7 +28,10 @@ _GIVEN_UP = ("message_abandoned", "handler_failed")
 def regional(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegionalStack]:
     settings = {"MESHBUS_ACK_WAIT": f"{ACK_WAIT_S}s"}
     with RegionalStack(
-        tmp_path_factory.mktemp("regional"), services=("gateway",), settings=settings
+        tmp_path_factory.mktemp("regional"),
+        regional=("lifecycle", "perf"),
+        services=("gateway",),
+        settings=settings,
     ) as running:
         running.add_behind("lifecycle")
         yield running
@@ -90,5 +95,25 @@ async def test_questions_are_answered_from_behind_the_line(regional: RegionalSta
             bus, {}, service="lifecycle", verb="versions", within=timedelta(seconds=30)
         )
     assert ISTIO_VERSION in str(answer)
-    for server in (regional.nats, regional.leaf):
+    _assert_nothing_refused(regional)
+
+
+async def test_workers_on_both_sides_of_the_line_share_a_load_test(regional: RegionalStack) -> None:
+    with Backends() as backends:
+        target = backends.add("target")
+        regional.add("perf")
+        regional.add_behind("perf")
+        regional.wait_ready("perf")
+        async with bus_of(regional, "operator") as bus:
+            test = smp(f"http://127.0.0.1:{target.port}/", rps=30, duration="2s", workers=2)
+            rig = Rig(regional, bus)
+            record = await rig.until(await rig.start(test), *ENDED)
+        assert (record["state"], sorted(record["workers"])) == ("done", ["perf", "perf-east"])
+        assert target.requests.total() == 60
+    _assert_nothing_refused(regional)
+
+
+def _assert_nothing_refused(stack: RegionalStack) -> None:
+    """Neither of the two servers has refused what a worker or the line needs."""
+    for server in (stack.nats, stack.leaf):
         assert "Violation" not in server.process.log.read_text()

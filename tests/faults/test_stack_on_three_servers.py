@@ -6,34 +6,21 @@ import asyncio
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
+from tests.faults.leaders import LED, Plan, Traffic, each_restarted, leaders_killed, page
 from tests.faults.soak.invariants import finals_of
 from tests.testbed.bodies import config_map
-from tests.testbed.busclusters import REPLICAS, NatsCluster
+from tests.testbed.busclusters import TrioStack
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
-from tests.testbed.stack import Stack
 from tests.testbed.stored import admin_bus
 from tests.testbed.waiting import eventually
 
 LANES = 3
 MORE = 6
 """Operations that are accepted after each server is gone."""
-
-
-class TrioStack(Stack):
-    """Its streams are kept three times, by the configuration that Meshbus ships."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, services=("lifecycle", "translator", "gateway"))
-        self.trio = NatsCluster(folder / "trio", config=self._nats_config(self.ring.nkeys))
-        self.nats = self.trio  # type: ignore[assignment]  # started, stopped and read alike
-
-    def apply_streams(self, *, replicas: int = REPLICAS) -> None:
-        super().apply_streams(replicas=replicas)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +87,23 @@ async def test_every_operation_ends_once_whichever_server_goes(
         ends = await finals_of(bus)
     counts = {operation: count for (operation, _cluster), count in ends.items()}
     assert {counts[operation] for operation in clients.accepted} == {1}
+
+
+@pytest.mark.full
+async def test_operations_at_a_rate_end_once_under_kills_and_restarts(
+    trio_stack: TrioStack, cluster: Cluster
+) -> None:
+    """What `make leaders` does at length."""
+    plan = Plan(kills=len(LED), every_s=6.0, rate=6.0)
+    async with Meshery(
+        trio_stack.gateway_address, [cluster.kubeconfig_text]
+    ).connected() as meshery:
+        killed = Traffic(meshery=meshery, rate=plan.rate)
+        restarted = Traffic(meshery=meshery, rate=plan.rate)
+        findings = [
+            await leaders_killed(trio_stack, killed, plan),
+            await each_restarted(trio_stack, restarted),
+        ]
+    assert [finding.violations for finding in findings] == [[], []]
+    assert all(finding.traffic.accepted for finding in findings)
+    assert "**Violated" not in page(plan, findings)

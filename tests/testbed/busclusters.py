@@ -11,6 +11,7 @@ from services.chassis.bus.streams import call_api
 from tests.testbed import loopback
 from tests.testbed.buses import DEFAULT_CONFIG, NatsServer
 from tests.testbed.processes import Process
+from tests.testbed.stack import Stack
 
 REPLICAS = 3
 
@@ -83,3 +84,15 @@ class NatsCluster:
         answer = await call_api(bus.client, f"STREAM.INFO.{stream}", {})
         name = answer["cluster"]["leader"]
         return next(server for server in self.servers if server.name == name)
+
+
+class TrioStack(Stack):
+    """Its streams are kept three times, by the configuration that Meshbus ships."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, services=("lifecycle", "translator", "gateway"))
+        self.trio = NatsCluster(folder / "trio", config=self._nats_config(self.ring.nkeys))
+        self.nats = self.trio  # type: ignore[assignment]  # started, stopped and read alike
+
+    def apply_streams(self, *, replicas: int = REPLICAS) -> None:
+        super().apply_streams(replicas=replicas)
