@@ -147,8 +147,8 @@ class Events:
     _undelivered: deque[Item] = field(default_factory=deque)
     """Read by this process, and got by no client yet."""
     _reader: asyncio.Task[None] | None = None
-    _last_mark: asyncio.Task[None] | None = None
-    """Of what a client had got that left: whoever comes next begins behind it."""
+    _last_marks: set[asyncio.Task[None]] = field(default_factory=set)
+    """Of what clients had got that left: whoever comes next begins behind it."""
     _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closed: MeshbusError | None = None
 
@@ -190,10 +190,16 @@ class Events:
             client.call.uncancel()
             raise client.ending from None
         finally:
+            # It may leave within a group, or before a mark is stored, and has what was written.
+            if marking is not None:
+                self._await_later(marking)
             if unmarked is not None:
-                # It left within a group, or before its mark was stored, and has what was written.
-                self._last_mark = self.background.start("mark-written", self._mark(unmarked))
+                self._await_later(self.background.start("mark-written", self._mark(unmarked)))
             self._leave(client)
+
+    def _await_later(self, mark: asyncio.Task[None]) -> None:
+        self._last_marks.add(mark)
+        mark.add_done_callback(self._last_marks.discard)
 
     async def _mark(self, item: Item | None) -> None:
         if item is not None:
@@ -246,8 +252,8 @@ class Events:
 
     async def _start_reader(self, *, stayed: bool = False) -> None:
         """`stayed`: its clients were there all the time, so nothing is old to them."""
-        if self._last_mark is not None:
-            await asyncio.wait([self._last_mark])
+        if self._last_marks:
+            await asyncio.wait(self._last_marks)
         floor = await self.marks.recall()
         begins = None if stayed else await self.absences.end(was_ever=self.marks.is_known)
         self._undelivered.clear()
