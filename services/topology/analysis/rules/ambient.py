@@ -17,7 +17,12 @@ from services.topology.analysis.rules.known import service_for
 from services.topology.cluster import hosts, kinds
 from services.topology.cluster.forms import part, parts, text, texts
 from services.topology.cluster.objects import Config
-from services.topology.mesh.membership import WAYPOINT_CLASSES, wants_ambient, waypoint_of
+from services.topology.mesh.membership import (
+    USE_WAYPOINT,
+    WAYPOINT_CLASSES,
+    wants_ambient,
+    waypoint_of,
+)
 from services.topology.mesh.security import selector_of, targets_of
 
 _OF_POLICIES = {
@@ -108,6 +113,66 @@ def _policies(lens: Lens, config: Config) -> Iterator[Finding]:
         yield tell("no-waypoint", config.key, message, codes=(no_waypoint,))
 
 
+def _unread(lens: Lens, config: Config) -> Iterator[Finding]:
+    """MBS0201: what is attached, and nobody's proxy reads."""
+    targets = targets_of(config)
+    space = lens.namespace(config.namespace)
+    if not targets or space is None:
+        return
+    services = [target for target in targets if target.get("kind") != "Gateway"]
+    if len(services) == len(targets) and wants_ambient(space.labels, {}):
+        return  # told as `no-waypoint`
+    unread = []
+    for target in targets:
+        name = str(target.get("name"))
+        why = _why_unread(lens, target, name, space)
+        if not why:
+            return
+        unread.append(why)
+    yield tell("MBS0201", config.key, f"{'; '.join(unread)}.", "spec.targetRefs")
+
+
+def _why_unread(lens: Lens, target: Mapping[str, Any], name: str, space: Any) -> str:
+    """Why a target makes nobody read the policy; "" where somebody does, or another rule tells."""
+    if target.get("kind") == "Service":
+        service = lens.service(space.name, name)
+        if service is None or waypoint_of(service.labels, space) is not None:
+            return ""
+        return f"{service.key} uses no waypoint"
+    if target.get("kind") != "Gateway":
+        return ""
+    gateway = lens.get(kinds.K8S_GATEWAY, space.name, name)
+    if gateway is None or gateway.spec.get("gatewayClassName") not in WAYPOINT_CLASSES:
+        return ""
+    return "" if _is_used(lens, gateway) else f"nobody uses waypoint {name}"
+
+
+def _is_used(lens: Lens, gateway: Config) -> bool:
+    """Whether labels of anything ask for a waypoint; other namespaces may where it admits them."""
+    home, wanted = gateway.namespace, (gateway.namespace, gateway.key.name)
+    space = lens.namespace(home)
+    if waypoint_of({}, space) == wanted or any(lens.pods(home, {USE_WAYPOINT: wanted[1]})):
+        return True
+    admits = any(
+        part(listener, "allowedRoutes", "namespaces").get("from") in ("All", "Selector")
+        for _, listener in parts(gateway.spec, "listeners")
+    )
+    spaces = lens.all(kinds.NAMESPACE) if admits else iter((space,) if space is not None else ())
+    for each in spaces:
+        if waypoint_of({}, each) == wanted:
+            return True
+        of_kinds = (kinds.SERVICE, kinds.SERVICE_ENTRY, kinds.WORKLOAD_ENTRY)
+        for one in (one for kind in of_kinds for one in lens.all(kind, each.name)):
+            if one.labels.get(USE_WAYPOINT) and waypoint_of(one.labels, each) == wanted:
+                return True
+    if not admits:
+        return False
+    return any(
+        waypoint_of(pod.labels, lens.namespace(pod.namespace)) == wanted
+        for pod in lens.pods(None, {USE_WAYPOINT: wanted[1]})
+    )
+
+
 def _is_enrolled(lens: Lens, config: Config, space: Any, targets: list[Mapping[str, Any]]) -> bool:
     if waypoint_of({}, space) is not None or any(t.get("kind") == "Gateway" for t in targets):
         return True
@@ -168,6 +233,7 @@ def _has_waypoint(lens: Lens, space: Any) -> bool:
 _HOST_MISTAKES = ("host-without-waypoint", "host-not-captured", "host-in-other-namespace")
 RULES = (
     Rule(finds=("no-waypoint", "no-target-refs"), kinds=tuple(_OF_POLICIES), check=_policies),
+    Rule(finds=("MBS0201",), kinds=tuple(_OF_POLICIES), check=_unread),
     Rule(finds=_HOST_MISTAKES, kinds=(kinds.DESTINATION_RULE,), check=_rules),
     Rule(finds=_HOST_MISTAKES, kinds=(kinds.VIRTUAL_SERVICE,), check=_routes),
 )
