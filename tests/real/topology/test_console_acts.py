@@ -169,6 +169,8 @@ async def test_a_tab_goes_on_after_the_network_was_away(
     with FaultProxy(urlsplit(seen.url).port or 0) as network:
         await page.goto(f"http://{network.address}/operations")
         await expect(page.locator("#connection")).to_have_text("live")
+        # What is not loaded yet cannot go on.
+        await expect(page.locator("h1")).to_have_text("Operations")
         await page.evaluate("() => { window.sameness = true; }")
         network.refuse()
         network.cut()
