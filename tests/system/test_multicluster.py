@@ -16,7 +16,7 @@ from cryptography import x509
 
 from services.lifecycle.multicluster.trust import make_root
 from tests.testbed import building
-from tests.testbed.bodies import PURGE, options
+from tests.testbed.bodies import PURGE, operator, options
 from tests.testbed.buses import stored_text
 from tests.testbed.fleets import MeshlessWebhooks, fleet
 from tests.testbed.meshery import Meshery
@@ -470,6 +470,44 @@ async def test_an_external_control_plane_is_as_the_recipe_says(place: Place) -> 
         return [line for was, cluster in pairs for line in differences(was, snapshot(cluster))]
 
     await eventually(lambda: not left(), what="nothing of the mesh to be left", within_s=60.0)
+
+
+@pytest.mark.full
+async def test_an_external_control_plane_gets_its_key_anew(place: Place) -> None:
+    host, served = place.clusters
+    named = place.named("", "west")
+    named[0]["discovery"] = _AT
+    named[1]["role"] = "remote"
+    spec = {"model": "external", "trustDomain": "shop.example.com"}
+    notes: list[str] = []
+    tokens: list[str] = []
+    for action in ("apply", "apply", "rotate"):
+        ends = await place.run(f"{multicluster(*named, action=action, **spec)}\n---\n{_MINIMAL}")
+        assert not any(end.failed for end in ends), [end.event for end in ends]
+        path = f"/apis/apps/v1/namespaces/{_OUTSIDE}/deployments/istiod"
+        pods = host.api.request("GET", path)["spec"]["template"]
+        notes.append(pods["metadata"]["annotations"]["meshbus.io/authority"])
+        config = texts_of(secrets_of(host, _OUTSIDE)["istio-kubeconfig"])["config"]
+        tokens.append(yaml.safe_load(config)["users"][0]["user"]["token"])
+        # What a rotation has replaced is withdrawn.
+        [token] = secrets_of(served, _OUTSIDE).values()
+        assert texts_of(token)["token"] == tokens[-1]
+    assert notes[0] == notes[1] != notes[2]
+    assert tokens[0] == tokens[1] != tokens[2]
+    services = host.api.request("GET", f"/api/v1/namespaces/{_OUTSIDE}/services")["items"]
+    assert {one["metadata"]["name"] for one in services} == {"istiod"}
+
+    before = [snapshot(cluster) for cluster in place.clusters]
+    another = operator(values={"global": {"istioNamespace": "another"}})
+    ends = await place.run(f"{multicluster(*named, **spec)}\n---\n{another}")
+    assert all(end.failed for end in ends), [end.event for end in ends]
+    assert any("MB-4020" in str(end.event) for end in ends), [end.event for end in ends]
+    after = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(before, after, strict=True)] == [[], []]
+
+    purge = options(profile="minimal", purge=True)
+    ends = await place.run(f"{multicluster(*named, **spec)}\n---\n{purge}", delete=True)
+    assert not any(end.failed for end in ends), [end.event for end in ends]
 
 
 async def _balanced(cluster: MeshlessWebhooks) -> None:
