@@ -131,7 +131,8 @@ async def _last_until(
     hearing: _Hearing, stream: str, subjects: Sequence[str], moment: datetime | None
 ) -> list[StoredMessage]:
     found: list[StoredMessage] = []
-    asked: dict[str, Any] = {"multi_last": list(subjects)}
+    bounds = {"multi_last": list(subjects), "batch": _SUBJECTS, "max_bytes": _BATCH_BYTES}
+    asked: dict[str, Any] = dict(bounds)
     if moment is not None:
         asked["up_to_time"] = _told_time(moment)
     try:
@@ -145,14 +146,15 @@ async def _last_until(
             elif not _has_more(stream, message, status):
                 return found
             else:
-                # The server sends no more than it may have waiting, and says where it stopped.
+                # The rest, as of the same message of the stream.
                 asked = {
-                    "multi_last": list(subjects),
-                    "seq": found[-1].sequence + 1 if found else 1,
-                    "up_to_seq": int(headers.get("Nats-UpTo-Sequence", "0")),
+                    **bounds,
+                    "seq": found[-1].sequence + 1,
+                    "up_to_seq": int(headers["Nats-UpTo-Sequence"]),
                 }
                 await hearing.ask(stream, asked)
-    except nats.errors.Error as error:
+    except (nats.errors.Error, KeyError, IndexError) as error:
+        # Also an end that does not say where it is, of a server that knows no such reads.
         raise BusUnavailable(f"stream {stream} cannot be read") from error
 
 

@@ -93,7 +93,7 @@ async def test_what_cannot_be_read_is_passed_over(histories: Histories, bus: Bus
 
 
 async def test_a_large_answer_comes_in_pieces(bus: Bus) -> None:
-    """More than the server sends at once: it says where it stopped."""
+    """More than one answer holds: the rest is read as of the same moment."""
     histories, mark = Histories(bus, Publisher(bus)), secrets.token_hex(4)
     names = [f"{mark}-{number}" for number in range(120)]
     lines = [line(f"workload-{number}", team=secrets.token_hex(60)) for number in range(1500)]
