@@ -72,7 +72,7 @@ from services.topology.settings import TopologySettings
 from services.topology.surveying import Surveying
 from services.topology.telemetry.discovering import Discovered
 from services.topology.telemetry.envoy import EnvoyTelemetry
-from services.topology.telemetry.identities import proxied_pods
+from services.topology.telemetry.identities import proxied_pods, waypoints_of
 from services.topology.telemetry.places import Registered, concerns, places_of
 from services.topology.telemetry.prometheus import PrometheusTelemetry
 from services.topology.telemetry.selecting import Selected
@@ -379,6 +379,7 @@ class _ClusterObservation:
         """A registration goes before the setting, and both before what is found."""
         own = self.chassis.own
         url = registered.url or own.prometheus.get_secret_value()
+        is_waypoint = waypoints_of(state)
         if url and registered.service is None:
             api = PrometheusApi(
                 url,
@@ -396,6 +397,7 @@ class _ClusterObservation:
                 name=f"Prometheus ({said_by})",
                 tried=(registered.problem,) if registered.problem else (),
                 is_shared=not labels,
+                is_waypoint=is_waypoint,
             )
         admins = EnvoyAdmins(own.envoy_urls, policy=self.chassis.settings.address_policy)
         stack.push_async_callback(admins.close)
@@ -403,7 +405,8 @@ class _ClusterObservation:
         return Discovered(
             places=lambda: places_of(state, registered),
             reach=lambda place: ServicePrometheus(client, place.proxy_path, own.prometheus_timeout),
-            otherwise=EnvoyTelemetry(admins, pods),
+            otherwise=EnvoyTelemetry(admins, pods, is_waypoint=is_waypoint),
+            is_waypoint=is_waypoint,
         )
 
     async def _kubeconfig(self, cluster: str) -> str:

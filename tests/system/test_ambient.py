@@ -381,3 +381,42 @@ async def test_a_move_that_fails_goes_back(place: Place, policy: str) -> None:
     }
     assert set(place.waypoints(LABELLED)) == {"theirs"}
     place.cluster.api.request("DELETE", f"{_GATEWAYS}/{LABELLED}/gateways/theirs")
+
+
+@pytest.mark.full
+async def test_a_move_goes_on_when_its_workers_die(place: Place, policy: str) -> None:
+    """It waits for a budget, and its worker dies; the next one restarts each workload once."""
+    before = restarts(place.cluster, LABELLED)
+    budgets = f"/apis/policy/v1/namespaces/{LABELLED}/poddisruptionbudgets"
+    spec = {"maxUnavailable": 0, "selector": {"matchLabels": _LABELS}}
+    place.cluster.api.request("POST", budgets, {"metadata": {"name": "none"}, "spec": spec})
+    body = {
+        "apiVersion": "meshbus.io/v1",
+        "kind": "AmbientOptions",
+        "spec": {
+            "action": "move",
+            "namespaces": [LABELLED],
+            "waypoint": {"name": "way"},
+            "policies": "attach",
+        },
+    }
+    operation = await place.meshery.apply("istio-ambient", body=json.dumps(body))
+    process = place.stack.processes["lifecycle"]
+    for words in ("waypoints come up", "to allow a disruption"):
+        await place.meshery.until(
+            lambda words=words: any(  # type: ignore[misc]
+                words in one.event.summary for one in place.meshery.of(operation)
+            ),
+            within_s=_WITHIN_S,
+        )
+        process.kill()
+        await asyncio.to_thread(process.start)
+    assert restarts(place.cluster, LABELLED) == before
+    place.cluster.api.request("DELETE", f"{budgets}/none")
+    [end] = await place.meshery.finals(operation, within_s=_WITHIN_S)
+    assert not end.failed, end.event
+    assert place.labels(LABELLED) == {_MODE: "ambient", _USE: "way"}
+    assert restarts(place.cluster, LABELLED) == before + 1
+    assert len(_policies(place)) == 2
+    await place.done(action="back", namespaces=[LABELLED], waypoint={"name": "way"})
+    assert place.labels(LABELLED) == _SIDECARS

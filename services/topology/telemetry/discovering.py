@@ -18,6 +18,7 @@ import structlog
 
 from services.chassis.errors import TelemetryUnavailable
 from services.chassis.prometheus import Metrics, MetricsError
+from services.topology.telemetry.edges import IsWaypoint, is_named_waypoint
 from services.topology.telemetry.places import Place, Places
 from services.topology.telemetry.prometheus import PrometheusTelemetry
 from services.topology.telemetry.queries import REQUESTS, Amount
@@ -63,6 +64,7 @@ class Discovered:
         places: Callable[[], Places],
         reach: Callable[[Place], Metrics],
         otherwise: Telemetry,
+        is_waypoint: IsWaypoint = is_named_waypoint,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`reach` opens nothing by itself; `otherwise` is asked when no Prometheus tells."""
@@ -73,6 +75,7 @@ class Discovered:
         self._places = places
         self._reach = reach
         self._otherwise = otherwise
+        self._is_waypoint = is_waypoint
         self._clock = clock
         self._sources: dict[Place, _Source] = {}
         self._used: _Source | None = None
@@ -122,7 +125,8 @@ class Discovered:
         metrics: Metrics = self._reach(place)
         if place.labels:
             metrics = Selected(metrics, dict(place.labels))
-        return _Source(place, metrics, PrometheusTelemetry(metrics, name=str(place)))
+        telemetry = PrometheusTelemetry(metrics, name=str(place), is_waypoint=self._is_waypoint)
+        return _Source(place, metrics, telemetry)
 
     def _use(self, source: _Source | None) -> None:
         if source is not None:

@@ -9,6 +9,8 @@ from typing import Any
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Pod, canonical_name, canonical_revision
 from services.topology.cluster.state import State
+from services.topology.mesh.membership import is_waypoint
+from services.topology.telemetry.edges import IsWaypoint, is_named_waypoint
 from services.topology.telemetry.traffic import Peer
 
 _RUNNING = "Running"
@@ -41,6 +43,17 @@ def peer_of_node(server_info: Mapping[str, Any]) -> Peer:
         app=str(canonical_name(labels)) or workload,
         version=str(canonical_revision(labels)),
     )
+
+
+def waypoints_of(state: State) -> IsWaypoint:
+    """Knows a cluster's waypoints by what istiod labels them, whatever they are called; workloads
+    that the cluster does not have, by their names."""
+
+    def is_known(peer: Peer) -> bool:
+        workload = state.get(kinds.DEPLOYMENT, peer.namespace, peer.workload)
+        return is_named_waypoint(peer) if workload is None else is_waypoint(workload.pod_labels)
+
+    return is_known
 
 
 def proxied_pods(state: State, *, cluster: str = "") -> Iterator[ProxiedPod]:

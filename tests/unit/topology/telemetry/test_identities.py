@@ -9,8 +9,9 @@ import pytest
 from services.topology.cluster import kinds
 from services.topology.cluster.objects import Container, Key, Pod
 from services.topology.cluster.state import State
-from services.topology.telemetry.identities import peer_of_node, proxied_pods
+from services.topology.telemetry.identities import peer_of_node, proxied_pods, waypoints_of
 from services.topology.telemetry.traffic import Peer
+from tests.unit.topology.analysis.kia.cases import deployment, state_of
 
 PROXY = Container("istio-proxy")
 LABELS = {"app": "page", "version": "v1"}
@@ -89,3 +90,15 @@ def test_a_pod_of_its_own_is_its_own_workload() -> None:
     state.put(pod("alone", owner=None, labels={}, pod_labels={}))
     (found,) = proxied_pods(state)
     assert found.peer == Peer("", "shop", "alone", "alone")
+
+
+def test_waypoints_are_known_by_what_istiod_labels_them() -> None:
+    labels = "{gateway.istio.io/managed: istio.io-mesh-controller}"
+    state, _ = state_of(deployment("canary", labels) + deployment("no-waypoint"))
+    is_waypoint = waypoints_of(state)
+    assert is_waypoint(Peer(namespace="default", workload="canary"))
+    # Whatever it is called.
+    assert not is_waypoint(Peer(namespace="default", workload="no-waypoint"))
+    # Of another cluster only the name is known.
+    assert is_waypoint(Peer(namespace="elsewhere", workload="shop-waypoint"))
+    assert not is_waypoint(Peer(namespace="elsewhere", workload="canary"))
