@@ -10,6 +10,7 @@ may be another account that cannot write (`watch.<cluster>`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import structlog
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import has_no_room
 from services.chassis.bus.queries import ask
-from services.chassis.bus.records import Bucket, RevisionConflict
+from services.chassis.bus.records import Bucket, Entry, RevisionConflict
 from services.chassis.bus.subjects import (
     operation_credential,
     registered_credential,
@@ -38,6 +39,10 @@ from services.chassis.messages import Command
 _WRITER = "lifecycle"
 _WATCHER = "topology"
 _FORGOTTEN_WITHIN = timedelta(seconds=2)
+# Of several servers one may have come back just now and be behind, and any of them answers.
+_BEHIND_FOR_S = 4.0
+_LOOK_AGAIN_S = 0.2
+_OF_OPERATIONS = "operation."
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +141,7 @@ class Opener:
 
     async def get(self, key: str) -> str:
         """The kubeconfig's text; raises `CredentialMissing`."""
-        entry = await self.bucket.get(key)
+        entry = await self._found(key)
         if entry is None:
             raise CredentialMissing(f"there is no credential {key}")
         try:
@@ -148,3 +153,14 @@ class Opener:
                 remedy="give MESHBUS_SEALING_PRIVATE_KEY the former key beside the new one, or "
                 "send the operation again",
             ) from None
+
+    async def _found(self, key: str) -> Entry | None:
+        """The stored credential. An operation's was stored just before its command: one that is not
+        there is looked for again."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (_BEHIND_FOR_S if key.startswith(_OF_OPERATIONS) else 0.0)
+        while True:
+            entry = await self.bucket.get(key)
+            if entry is not None or loop.time() >= until:
+                return entry
+            await asyncio.sleep(_LOOK_AGAIN_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,11 @@ from deploy.local.households import Household
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.credentials import Opener, Sealer
 from services.chassis.bus.records import Bucket
-from services.chassis.bus.subjects import registered_credential, watching_credential
+from services.chassis.bus.subjects import (
+    operation_credential,
+    registered_credential,
+    watching_credential,
+)
 from services.chassis.errors import CredentialMissing
 from tests.testbed.buses import NatsServer
 from tests.testbed.waiting import eventually
@@ -92,6 +97,20 @@ async def test_a_cluster_without_a_reading_account_is_watched_by_the_other(
     await sealer.deregister(name)
     with pytest.raises(CredentialMissing):
         await topology.get(watching_credential(name))
+
+
+async def test_an_operations_credential_is_looked_for_again(
+    sealer: Sealer, lifecycle: Opener, name: str
+) -> None:
+    """A server that has come back answers before it has what was stored meanwhile."""
+    key = operation_credential(name, "acluster")
+    reading = asyncio.create_task(lifecycle.get(key))
+    assert await lifecycle.bucket.get(key) is None
+    await sealer.put(key, "kind: Config", ttl=None)
+    assert await reading == "kind: Config"
+    await sealer.bucket.delete(key)
+    with pytest.raises(CredentialMissing):
+        await lifecycle.get(key)
 
 
 async def test_credential_is_gone_after_its_time(
