@@ -122,11 +122,12 @@ export function compact(value: number): string {
   return String(Number(value.toFixed(2)));
 }
 
-// 0 (little) to 1 (much), for the width of an edge.
+// 0 (little) to 1 (much) in steps of a fiftieth, for the width of an edge: a change that nobody sees is not
+// drawn, and Cytoscape keeps something of every width that it has ever drawn.
 export function weight(edge: GraphEdge): number {
   const most = Math.max(0, ...edgeTraffic(edge).map(({ protocol, rate }) =>
     protocol === "tcp" ? rate / 1000 : rate));
-  return Math.min(1, Math.log10(1 + most) / 4);
+  return Math.round(50 * Math.min(1, Math.log10(1 + most) / 4)) / 50;
 }
 
 // Objects are told with the group inside of their kind (`apps/Deployment`) or beside it.
