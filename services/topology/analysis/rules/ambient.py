@@ -20,7 +20,7 @@ from services.topology.cluster.objects import Config
 from services.topology.mesh.membership import (
     USE_WAYPOINT,
     WAYPOINT_CLASSES,
-    wants_ambient,
+    is_ambient_namespace,
     waypoint_of,
 )
 from services.topology.mesh.security import selector_of, targets_of
@@ -98,7 +98,7 @@ def _has_request_settings(policy: Mapping[str, Any]) -> bool:
 
 def _policies(lens: Lens, config: Config) -> Iterator[Finding]:
     space = lens.namespace(config.namespace)
-    if space is None or not wants_ambient(space.labels, {}):
+    if space is None or not is_ambient_namespace(space.labels):
         return
     asks = _OF_REQUESTS.get(config.key.kind)
     if (asks is not None and not asks(config)) or _means_proxies(lens, config):
@@ -120,7 +120,7 @@ def _unread(lens: Lens, config: Config) -> Iterator[Finding]:
     if not targets or space is None:
         return
     services = [target for target in targets if target.get("kind") != "Gateway"]
-    if len(services) == len(targets) and wants_ambient(space.labels, {}):
+    if len(services) == len(targets) and is_ambient_namespace(space.labels):
         return  # told as `no-waypoint`
     unread = []
     for target in targets:
@@ -205,7 +205,7 @@ def _routes(lens: Lens, service: Config) -> Iterator[Finding]:
 def _of_service(lens: Lens, config: Config, host: str, path: str) -> Iterator[Finding]:
     service = service_for(lens, host, config.namespace)
     space = lens.namespace(service.namespace) if service is not None else None
-    if service is None or space is None or not wants_ambient(space.labels, {}):
+    if service is None or space is None or not is_ambient_namespace(space.labels):
         return
     no_waypoint, not_captured, other_namespace = _OF_HOSTS[config.key.kind]
     if config.namespace != service.namespace:

@@ -85,6 +85,14 @@ CASES = (
         right=ENROLLED + WAYPOINT + policy(OF_REQUESTS) + telemetry("metrics: []"),
         on="AuthorizationPolicy default/ap",
     ),
+    # Sidecars read it where the namespace asks for those as well: their labels go first.
+    Case(
+        code="KIA0109",
+        wrong=AMBIENT + policy(OF_REQUESTS),
+        right=space("default", "{istio-injection: enabled, istio.io/dataplane-mode: ambient}")
+        + policy(OF_REQUESTS),
+        on="AuthorizationPolicy default/ap",
+    ),
     Case(
         code="KIA0109",
         wrong=AMBIENT + service("a") + policy(f"{OF_REQUESTS}, {REFS}"),
