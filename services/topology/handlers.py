@@ -68,12 +68,10 @@ class Owned:
 Ask = Callable[[str, str, dict[str, Any]], Awaitable[Any]]
 """Asks the owner of a cluster: token, verb, question."""
 
-
 Past = Callable[[str, datetime], Awaitable[ClusterView]]
 """A cluster as it was at a moment; raises `HistoryGone`."""
 Moments = Callable[[str], Awaitable[Sequence[datetime]]]
 """When a cluster's graph changed, oldest first."""
-_METRICS = "topology.metrics"
 
 
 HAND_OVER = "handover"
@@ -204,9 +202,9 @@ class Handlers:
 
         return await self._told(asked, identity, "drift", one)
 
-    async def path(self, asked: dict[str, Any]) -> Any:
+    async def path(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """Which rules a request from a workload to a host meets, and where it goes."""
-        return await self._of_owner("path", asked)
+        return await self._of_owner("path", asked, identity)
 
     async def vet(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """All findings of a cluster, and what its pods and proxies say beyond them."""
@@ -232,13 +230,13 @@ class Handlers:
             "missing": self._missing(asked, views, found),
         }
 
-    async def heal(self, asked: dict[str, Any]) -> Any:
+    async def heal(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """Puts one object back as it was applied."""
-        return await self._of_owner("heal", asked)
+        return await self._of_owner("heal", asked, identity)
 
-    async def object(self, asked: dict[str, Any]) -> Any:
+    async def object(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> Any:
         """One object of the mesh's configuration, as the cluster has it; null where it is none."""
-        return await self._of_owner("object", asked)
+        return await self._of_owner("object", asked, identity)
 
     async def metrics(self, asked: dict[str, Any], identity: Identity) -> Any:
         """What the cluster's Prometheus answers to an instant query, in Prometheus's own form.
@@ -246,14 +244,8 @@ class Handlers:
         Where it may hold the series of other clusters, too, and no label tells them apart, it
         answers to those alone who may ask about all clusters.
         """
-        policy, cluster = self.policy(), self._view(asked).cluster
-        if not policy.may_ask(identity, _METRICS, cluster=cluster):
-            raise NotPermitted(
-                f"{identity.name} may not ask {_METRICS} about cluster {cluster}",
-                subject=identity.name,
-            )
-        may_all = policy.may_ask(identity, _METRICS, cluster=None)
-        return await self.ask(cluster, "metrics", {**asked, "shared": may_all})
+        may_all = self.policy().may_ask(identity, "topology.metrics", cluster=None)
+        return await self._of_owner("metrics", {**asked, "shared": may_all}, identity)
 
     async def compliance(
         self, asked: dict[str, Any], identity: Identity = OPERATOR
@@ -342,8 +334,8 @@ class Handlers:
         passed = {name: value for name, value in asked.items() if name != "clusters"}
         return lambda view: self.ask(view.cluster, verb, passed)
 
-    async def _of_owner(self, verb: str, asked: dict[str, Any]) -> Any:
-        return await self.ask(self._view(asked).cluster, verb, asked)
+    async def _of_owner(self, verb: str, asked: dict[str, Any], identity: Identity) -> Any:
+        return await self.ask(self._one(asked, identity, verb).cluster, verb, asked)
 
     async def _at(self, view: ClusterView, asked: dict[str, Any]) -> ClusterView:
         moment = _moment(asked)
@@ -357,8 +349,7 @@ class Handlers:
         Without `cluster` and `clusters` it is about the only one, or about all. Raises
         `NotPermitted` for whoever may see none of what is asked for, whether it is there or not.
         """
-        question, seen = f"topology.{verb}", self._seen(identity, verb)
-        sees_all = self.policy().may_ask(identity, question, cluster=None)
+        seen = self._seen(identity, verb)
         if asked.get("clusters"):
             if asked.get("cluster"):
                 raise MalformedRequest("send `cluster` or `clusters`, and not both")
@@ -366,18 +357,28 @@ class Handlers:
             return [view for view in seen.values() if any(_is_meant(view, one) for one in wanted)]
         if asked.get("cluster") or len(self.views.clusters) < 2:
             try:
-                return self._view(asked, seen)
+                return self._one(asked, identity, verb)
             except ClusterNotWatched:
-                if not sees_all:
-                    raise NotPermitted(
-                        f"{identity.name} may not ask {question} about it", subject=identity.name
-                    ) from None
                 if not asked.get("cluster") and verb in _LISTS:
                     return []
                 raise
         if not seen:
-            raise NotPermitted(f"{identity.name} may not ask {question}", subject=identity.name)
+            raise NotPermitted(
+                f"{identity.name} may not ask topology.{verb}", subject=identity.name
+            )
         return [*seen.values()]
+
+    def _one(self, asked: dict[str, Any], identity: Identity, verb: str) -> ClusterView:
+        """The cluster of a question about one. The policy judges its token: whoever registers a
+        cluster gives it a name, and that may be another one's token."""
+        try:
+            return self._view(asked, self._seen(identity, verb))
+        except ClusterNotWatched:
+            if self.policy().may_ask(identity, f"topology.{verb}", cluster=None):
+                raise
+            raise NotPermitted(
+                f"{identity.name} may not ask topology.{verb} about it", subject=identity.name
+            ) from None
 
     def _seen(self, identity: Identity, verb: str) -> dict[str, ClusterView]:
         """The clusters that somebody may ask about, in order."""
@@ -403,12 +404,10 @@ class Handlers:
                 found.miss(told, told, ClusterNotWatched(f"cluster {told} is not watched"))
         return found.missing
 
-    def _view(
-        self, asked: dict[str, Any], views: Mapping[str, ClusterView] | None = None
-    ) -> ClusterView:
+    @staticmethod
+    def _view(asked: dict[str, Any], views: Mapping[str, ClusterView]) -> ClusterView:
         """The cluster of a question: by token or by name; the only one when none is named."""
         named = _text(asked, "cluster") if asked.get("cluster") else ""
-        views = self.views.clusters if views is None else views
         if named in views:
             return views[named]
         found = [view for view in views.values() if not named or _info(view).get("name") == named]
@@ -457,10 +456,10 @@ def queries(handlers: Handlers) -> list[Query]:
             "path",
             f'{{{of}, "source": "NAMESPACE/WORKLOAD", "host": HOST, "namespace": NAME, '
             '"port": NUMBER}',
-            handlers.path,
+            answer_to=handlers.path,
         ),
         Query("drift", f"{{{some}, {at}}}", answer_to=handlers.drift),
-        Query("heal", f'{{{of}, "drift": ID}}', handlers.heal, changes=True),
+        Query("heal", f'{{{of}, "drift": ID}}', answer_to=handlers.heal, changes=True),
         Query(
             "findings",
             f'{{{some}, "namespaces": [NAME], "codes": [CODE], {at}}}',
@@ -482,7 +481,7 @@ def queries(handlers: Handlers) -> list[Query]:
         Query(
             "object",
             f'{{{of}, "kind": "GROUP/KIND", "namespace": NAME, "name": NAME}}',
-            handlers.object,
+            answer_to=handlers.object,
         ),
     ]
 

@@ -343,3 +343,15 @@ async def test_who_may_see_some_clusters_is_told_of_those() -> None:
     for who in (two, Identity("nobody")):
         with pytest.raises(NotPermitted):
             await handlers.drift({}, who)
+
+
+@pytest.mark.parametrize("verb", ["path", "heal", "object", "metrics"])
+async def test_a_question_about_one_cluster_is_judged_by_its_token(verb: str) -> None:
+    """Somebody has registered a cluster under a name that is the token of another one."""
+    policy = read_policy("rules: [{identities: [one], clusters: [c9], questions: [topology.*]}]")
+    handlers = _fleet(policy)
+    handlers.views.clusters["c2"].put(INFO_PART, "cluster", {"cluster": "c2", "name": "c9"})
+    ask = getattr(handlers, verb)
+    assert (await ask({"cluster": "c9"}, OPERATOR))["cluster"] == "c2"
+    with pytest.raises(NotPermitted, match=f"may not ask topology.{verb}"):
+        await ask({"cluster": "c9"}, Identity("one"))
