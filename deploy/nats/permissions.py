@@ -179,7 +179,8 @@ GATEWAY = User(
         _read("EVT", "stream events to clients"),
         _store("ops", "what an operation id stands for"),
         _fetch("ops", "repeats of an operation id"),
-        _keys("ops", "operations whose deadline passed while no gateway ran"),
+        _read("KV_ops", "operations that other gateways accepted, or whose deadline passed"),
+        _keys("ops", "which of them nobody has begun"),
         _store("credentials", "sealed kubeconfigs: write and delete", keys="operation.>"),
         Right("mesh.lifecycle.deregister", "forget a registered cluster"),
         *(

@@ -36,6 +36,7 @@ from services.gateway.adapters.bus import (
     followed_events,
     heard_ends,
     is_attended,
+    requests_reader,
     stored_events,
 )
 from services.gateway.adapters.registries import MesheryRegistry
@@ -88,7 +89,9 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     requests = Records(Bucket(bus, "ops", _PATIENCE), RequestRecord)
     parts = Records(Bucket(bus, "ops", _PATIENCE), OperationRecord)
     notices = Notices(chassis.publisher, parts, settings.instance)
-    deadlines = Deadlines(requests, notices, now, chassis.own.operation_deadline)
+    deadlines = Deadlines(
+        requests, requests_reader(bus), notices, now, chassis.own.operation_deadline
+    )
     sealer = Sealer(Bucket(bus, "credentials", _PATIENCE))
     registrations = Registrations(
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord),
@@ -151,7 +154,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
         heard_ends(bus, quotas.release),
-        _watched(deadlines, background, every=chassis.own.operation_deadline),
+        _watched(bus, deadlines, background, every=chassis.own.operation_deadline),
         _registered(chassis, catalogs, background),
         answering(
             bus,
@@ -268,7 +271,7 @@ async def _drained(background: Background, grace: timedelta) -> AsyncIterator[No
 
 @asynccontextmanager
 async def _watched(
-    deadlines: Deadlines, background: Background, *, every: timedelta
+    bus: Bus, deadlines: Deadlines, background: Background, *, every: timedelta
 ) -> AsyncIterator[None]:
     """Watches deadlines for the block, also those of operations that others have accepted."""
 
@@ -282,9 +285,11 @@ async def _watched(
 
     watching = background.start("deadlines", deadlines.run())
     scanning = background.start("scan-deadlines", scan())
+    forget = bus.on_reconnect(deadlines.scan_all)
     try:
         yield
     finally:
+        forget()
         for task in (watching, scanning):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

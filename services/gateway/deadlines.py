@@ -10,14 +10,16 @@ is fenced by that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from services.chassis.bus import subjects
+from services.chassis.bus.reading import StoredMessage
 from services.chassis.bus.records import Records
 from services.chassis.errors import BusUnavailable
 from services.chassis.messages import RequestRecord
@@ -27,7 +29,6 @@ from services.gateway.notices import Notices, parts_of
 _MARGIN = timedelta(seconds=5)
 _RETRY_AFTER = timedelta(seconds=5)
 _LOOKS_AGAIN_AFTER = timedelta(minutes=1)
-_SCANNED_AT_ONCE = 64
 # What a gateway that was away for longer would find has long been given up by its client.
 _LOOKS_BACK = timedelta(days=1)
 
@@ -40,6 +41,8 @@ class Deadlines:
     accepted others may be gone for good."""
 
     records: Records[RequestRecord]
+    requests: Callable[[int], AsyncGenerator[StoredMessage, None]]
+    """Reads requests from a sequence of their stream on, up to the newest."""
     notices: Notices
     now: Callable[[], datetime]
     patience: timedelta
@@ -47,8 +50,8 @@ class Deadlines:
     _due: list[tuple[datetime, str]] = field(default_factory=list)
     _watched: set[str] = field(default_factory=set)
     """Ids alone: a busy gateway watches thousands for half an hour, and the bucket has the rest."""
-    _looked_at: set[str] = field(default_factory=set)
-    """Keys of requests that a scan has read."""
+    _scanned: int = 0
+    """Up to where a scan has read the requests."""
     _overdue: dict[str, float] = field(default_factory=dict)
     """When operations that run were first seen after their deadlines, in loop time."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,22 +74,31 @@ class Deadlines:
                     self._put(operation, self.now() + _RETRY_AFTER)
 
     async def scan(self) -> None:
-        """Takes over operations that other processes have accepted since the last time."""
-        keys = await self.records.bucket.keys()
-        begun = {key for key in keys if "." in key}
-        every = {key for key in keys if "." not in key}
-        requests = sorted(every - self._looked_at)
-        for start in range(0, len(requests), _SCANNED_AT_ONCE):
-            chunk = requests[start : start + _SCANNED_AT_ONCE]
-            for found in await asyncio.gather(*(self.records.get(key) for key in chunk)):
-                if found is not None and self._may_be_open(found[0], begun):
-                    self.watch(found[0])
-        self._looked_at = every
+        """Takes over operations that were accepted since the last time, by other processes too."""
+        begun: set[str] | None = None
+        async with contextlib.aclosing(self.requests(self._scanned + 1)) as messages:
+            async for message in messages:
+                record = self.records.read(message)
+                self._scanned = message.sequence
+                if record is None:
+                    continue
+                if not self._is_recent(record):
+                    # Only the first scan meets these, after a start.
+                    begun = await self._begun() if begun is None else begun
+                    clusters = record.clusters
+                    if {subjects.operation_key(record.operation, c) for c in clusters} <= begun:
+                        continue
+                self.watch(record)
 
-    def _may_be_open(self, record: RequestRecord, begun: set[str]) -> bool:
-        keys = {subjects.operation_key(record.operation, c) for c in record.clusters}
-        deadline = record.deadline or record.accepted
-        return not keys <= begun or deadline > self.now() - _LOOKS_BACK
+    def scan_all(self) -> None:
+        """The next scan begins anew: the stream may have been lost, and count from one again."""
+        self._scanned = 0
+
+    async def _begun(self) -> set[str]:
+        return {key for key in await self.records.bucket.keys() if "." in key}
+
+    def _is_recent(self, record: RequestRecord) -> bool:
+        return (record.deadline or record.accepted) > self.now() - _LOOKS_BACK
 
     def _is_given_up(self, record: RequestRecord) -> bool:
         """Whether what is begun should have ended by now.

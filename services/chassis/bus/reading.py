@@ -77,33 +77,53 @@ class OrderedReader:
         following = max(1, self.start)
         async with _listening(self.bus, live(self.subject)) as hearing:
             while True:
-                hearing.begin()
-                has_more = False
                 try:
-                    await hearing.ask(
-                        self.stream,
-                        {
-                            "seq": following,
-                            "next_by_subj": self.subject,
-                            "batch": _BATCH,
-                            "max_bytes": _BATCH_BYTES,
-                        },
-                    )
-                    while True:
-                        message = await hearing.answer()
-                        status = (message.headers or {}).get("Status")
-                        if status is not None:
-                            has_more = _has_more(self.stream, message, status)
-                            break
-                        stored = _stored(message)
-                        following = stored.sequence + 1
-                        yield stored
+                    async with contextlib.aclosing(self._there(hearing, following)) as there:
+                        async for stored in there:
+                            following = stored.sequence + 1
+                            yield stored
                 except (BusUnavailable, nats.errors.Error) as error:
                     log.info("reader_restarts", stream=self.stream, reason=type(error).__name__)
                     await asyncio.sleep(_PAUSE_S)
                     continue
-                if not has_more:
-                    await hearing.for_news(following)
+                await hearing.for_news(following)
+
+    async def stored(self) -> AsyncGenerator[StoredMessage, None]:
+        """What is there, and no more. Raises `BusUnavailable`."""
+        try:
+            async with (
+                _listening(self.bus, "") as hearing,
+                contextlib.aclosing(self._there(hearing, max(1, self.start))) as there,
+            ):
+                async for stored in there:
+                    yield stored
+        except nats.errors.Error as error:
+            raise BusUnavailable(f"stream {self.stream} cannot be read") from error
+
+    async def _there(
+        self, hearing: _Hearing, following: int
+    ) -> AsyncGenerator[StoredMessage, None]:
+        has_more = True
+        while has_more:
+            hearing.begin()
+            await hearing.ask(
+                self.stream,
+                {
+                    "seq": following,
+                    "next_by_subj": self.subject,
+                    "batch": _BATCH,
+                    "max_bytes": _BATCH_BYTES,
+                },
+            )
+            while True:
+                message = await hearing.answer()
+                status = (message.headers or {}).get("Status")
+                if status is not None:
+                    has_more = _has_more(self.stream, message, status)
+                    break
+                stored = _stored(message)
+                following = stored.sequence + 1
+                yield stored
 
 
 async def last_of_each(

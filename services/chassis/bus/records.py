@@ -14,12 +14,15 @@ from typing import Generic, TypeVar
 
 import nats.errors
 import nats.js.errors
+import structlog
 from nats.js.api import RawStreamMsg
+from pydantic import ValidationError
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import retried
+from services.chassis.bus.reading import StoredMessage
 from services.chassis.bus.streams import call_api
-from services.chassis.errors import BusUnavailable, shortened
+from services.chassis.errors import BusUnavailable, MeshbusError, shortened
 from services.chassis.messages.models import Message
 from services.chassis.reading.jsons import read_json
 
@@ -31,6 +34,8 @@ _MARKED_FOR = timedelta(days=30)
 were overwritten, as long as nothing newer is there: until then the mark is what is newer."""
 _BRIEFLY = timedelta(minutes=10)
 _FEW = 16
+
+log = structlog.get_logger(__name__)
 
 M = TypeVar("M", bound=Message)
 
@@ -201,6 +206,17 @@ class Records(Generic[M]):
         if entry is None:
             return None
         return self.model.model_validate(read_json(entry.value)), entry.revision
+
+    def read(self, message: StoredMessage) -> M | None:
+        """What a message of the bucket's stream holds; None for a mark of deletion, and for what
+        another version wrote and this one cannot read."""
+        if message.headers.get(_OPERATION) in ("DEL", "PURGE"):
+            return None
+        try:
+            return self.model.model_validate(read_json(message.body))
+        except (ValidationError, MeshbusError) as error:
+            log.warning("record_unreadable", bucket=self.bucket.name, reason=type(error).__name__)
+            return None
 
     async def create(self, key: str, record: M) -> int:
         return await self.bucket.create(key, record.model_dump_json().encode())

@@ -80,6 +80,15 @@ def events_reader(bus: Bus) -> Read:
     return read
 
 
+def requests_reader(bus: Bus) -> Read:
+    """Reads the requests that are stored, in the order in which they came, and ends then."""
+
+    def read(start: int) -> AsyncGenerator[StoredMessage, None]:
+        return OrderedReader(bus, "KV_ops", "$KV.ops.*", start).stored()
+
+    return read
+
+
 def stored_events(bus: Bus) -> Stored:
     """Reads what the stream holds: of one operation, or the newest ones of all."""
 

@@ -87,12 +87,13 @@ class Report:
             f"{_MOST_GROWTH_PERCENT:g} % of memory an hour is the aim."
         )
         yield ""
-        yield "| process | memory, MiB | growth, % per hour | files | threads |"
+        yield "| process | memory, MiB, by eighths | growth, % per hour | files | threads |"
         yield "|---|---|---|---|---|"
         for growth in self.growths:
             files = f"{growth.files[0]} → {growth.files[1]}"
+            memory = ", ".join(f"{mib:.0f}" for mib in growth.memory_mib)
             threads = f"{growth.threads[0]} → {growth.threads[1]}"
             yield (
-                f"| {growth.name} | {growth.memory_mib:.0f} "
+                f"| {growth.name} | {memory} "
                 f"| {growth.memory_percent_per_hour:+.1f} | {files} | {threads} |"
             )

@@ -15,6 +15,7 @@ _EVERY_S = 10.0
 _WARM_UP = 0.25
 """Share of the samples that are left out: caches fill and pools grow to their size."""
 _HOUR_S = 3600.0
+_EIGHT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ class Growth:
     """How a process developed after its warm-up."""
 
     name: str
-    memory_mib: float
-    """Its median."""
+    memory_mib: tuple[float, ...]
+    """The median of each eighth of the whole time: a step is no slope."""
     memory_percent_per_hour: float
     files: tuple[int, int]
     """The median of the first and of the last quarter."""
@@ -88,11 +89,17 @@ def _growth(name: str, samples: Sequence[Sample]) -> Growth:
     first, last = warm[:quarter], warm[-quarter:]
     return Growth(
         name=name,
-        memory_mib=median,
+        memory_mib=_eighths([sample.memory_mib for sample in samples]),
         memory_percent_per_hour=100 * line.slope * _HOUR_S / median,
         files=(_median(s.files for s in first), _median(s.files for s in last)),
         threads=(_median(s.threads for s in first), _median(s.threads for s in last)),
     )
+
+
+def _eighths(values: Sequence[float]) -> tuple[float, ...]:
+    size = max(1, len(values) // _EIGHT)
+    pieces = [values[at : at + size] for at in range(0, len(values), size)]
+    return tuple(statistics.median(piece) for piece in pieces[:_EIGHT])
 
 
 def _median(values: Iterable[int]) -> int:
