@@ -19,6 +19,7 @@ from tests.testbed.processes import wait_until
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.regions import RegionalStack
 from tests.testbed.stored import admin_bus, bus_of, stored_events
+from tests.testbed.waiting import eventually
 
 WITHIN_S = 180.0
 _GIVEN_UP = ("message_abandoned", "handler_failed")
@@ -107,9 +108,16 @@ async def test_workers_on_both_sides_of_the_line_share_a_load_test(regional: Reg
         async with bus_of(regional, "operator") as bus:
             test = smp(f"http://127.0.0.1:{target.port}/", rps=30, duration="2s", workers=2)
             rig = Rig(regional, bus)
-            record = await rig.until(await rig.start(test), *ENDED)
-        assert (record["state"], sorted(record["workers"])) == ("done", ["perf", "perf-east"])
-        assert target.requests.total() == 60
+
+            async def is_shared() -> bool:
+                """A worker that answers late on a busy machine is left out of a run."""
+                before = target.requests.total()
+                record = await rig.until(await rig.start(test), *ENDED)
+                assert record["state"] == "done", record
+                assert target.requests.total() == before + 60
+                return sorted(record["workers"]) == ["perf", "perf-east"]
+
+            await eventually(is_shared, what="both workers to share a run")
     _assert_nothing_refused(regional)
 
 

@@ -58,7 +58,7 @@ FURTHER = (
     "bookinfo-circuit-breaking",
 )
 TESTS = ("performance-test", "performance-gate")
-FLEET = ("istio-rollout", "istio-multicluster")
+FLEET = ("istio-rollout", "istio-multicluster", "istio-ambient")
 # `istio` itself has its own suite; the two that only look have a test of their own below.
 CHANGING = [
     *(set(OF_THE_OLDER_ADAPTER) - {"istio", "istio-vet", "smi_conformance"}),

@@ -26,19 +26,30 @@ BEDS = ("real_cluster", "istio_cluster", "stack", "topology_stack", "mesh")
 
 LONG = (
     "real/perf/test_runs",
+    "system/test_multicluster",
     "system/test_rollouts",
     "faults/test_topology",
     "faults/test_rollouts",
+    "faults/test_region",
     "real/deploy/test_up",
-    "system/demo/test_demo",
+    "system/test_ambient",
     "system/test_tutorial",
-    "real/topology/test_signing_in",
+    "system/demo/test_demo",
+    "faults/test_upgrade",
+    "faults/test_install_survives",
+    "faults/test_registration",
+    "faults/test_dead_letters",
     "real/topology/test_console",
+    "real/topology/test_console_acts",
     "real/topology/test_sharing",
+    "real/topology/test_drift",
+    "real/gateway/test_operations",
+    "real/topology/test_signing_in",
     "real/topology/test_page",
     "testbed/test_bed",
 )
-"""Groups of a minute and more that share no bed, the longest first: what begins late ends alone."""
+"""Groups of half a minute and more that share no bed: what begins late ends alone, and what mostly
+waits leaves the processor to what computes."""
 
 PACED = (
     "real/perf",

@@ -8,20 +8,26 @@ import { Failed } from "./states";
 
 export function Dialog({ title, children, close }: { title: string; children: ComponentChildren; close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const isOver = useRef(false);
   // Before it is taken out, which an ordinary effect would be too late for, it is closed: the browser gives the
   // focus back to where it was.
   useLayoutEffect(() => {
     const shown = dialog.current;
     shown?.showModal();
-    return () => { shown?.close(); };
+    return () => {
+      isOver.current = true;
+      shown?.close();
+    };
   }, []);
-  // Escape closes as a button does: the event `close` comes later, and would end what was opened meanwhile.
+  // Escape closes as a button does. The event `close` comes later, also of one that was taken out: it would end what was
+  // opened meanwhile.
   const cancel = (event: Event) => {
     event.preventDefault();
     close();
   };
+  const closed = () => { if (!isOver.current) close(); };
   return (
-    <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onCancel={cancel} onClose={close}>
+    <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" onCancel={cancel} onClose={closed}>
       <h2 id="dialog-title">{title}</h2>
       {children}
     </dialog>
