@@ -51,7 +51,7 @@ _NO_REPORT = "--junit-xml="
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 12 << 30
 """A run writes three gigabytes, and its processes have five."""
-_STEPS_BACK = ("nice", "-n", "10")
+_STEPS_BACK = ("nice", "-n", "4")
 _WHEN_IDLE = ("nice", "-n", "19")
 _TYPICAL = "about 20 minutes on two cores"
 _TYPICAL_FULL = "about 40 minutes on two cores"
