@@ -8,10 +8,10 @@ minute to minute; the first ones fill caches that have an end.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
-import sys
 import time
 
 from playwright.async_api import CDPSession, async_playwright
@@ -89,5 +89,8 @@ async def _measure(minutes: int, nodes: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    asyncio.run(_measure(*(given + [60, 300][len(given) :])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", type=int, nargs="?", default=60)
+    parser.add_argument("nodes", type=int, nargs="?", default=300)
+    chosen = parser.parse_args()
+    asyncio.run(_measure(chosen.minutes, chosen.nodes))
