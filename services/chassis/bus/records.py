@@ -7,7 +7,7 @@ nats-py's own KV class is not used because of its watch, its history and its exp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -38,6 +38,11 @@ _FEW = 16
 log = structlog.get_logger(__name__)
 
 M = TypeVar("M", bound=Message)
+
+
+def is_deletion(headers: Mapping[str, str] | None) -> bool:
+    """Whether a message of a bucket is the mark of a key that was deleted."""
+    return (headers or {}).get(_OPERATION) in ("DEL", "PURGE")
 
 
 class RevisionConflict(Exception):
@@ -72,7 +77,7 @@ class Bucket:
             message = await retried(once, within=self.within, what=f"reading {self.name}/{key}")
         except nats.js.errors.NotFoundError:
             return None
-        if (message.headers or {}).get(_OPERATION) in ("DEL", "PURGE"):
+        if is_deletion(message.headers):
             return None
         return Entry(value=message.data or b"", revision=message.seq or 0)
 
@@ -153,7 +158,7 @@ class Bucket:
             message = await retried(once, within=self.within, what=f"reading {self.name}/{key}")
         except nats.js.errors.NotFoundError:
             return None
-        deleted = (message.headers or {}).get(_OPERATION) in ("DEL", "PURGE")
+        deleted = is_deletion(message.headers)
         return message.seq if deleted else None
 
     async def _store(
@@ -210,7 +215,7 @@ class Records(Generic[M]):
     def read(self, message: StoredMessage) -> M | None:
         """What a message of the bucket's stream holds; None for a mark of deletion, and for what
         another version wrote and this one cannot read."""
-        if message.headers.get(_OPERATION) in ("DEL", "PURGE"):
+        if is_deletion(message.headers):
             return None
         try:
             return self.model.model_validate(read_json(message.body))

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.bus.records import is_deletion
 from services.chassis.bus.streams import EVT, call_api, live
 from services.chassis.errors import (
     BusUnavailable,
@@ -31,7 +32,6 @@ from services.gateway.streaming.events import Read
 from services.gateway.streaming.marks import StreamState
 
 _CATALOG = live("$KV.catalog.")
-_GONE = ("DEL", "PURGE")
 _READ_WITHIN_S = 10.0
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ async def followed_catalogs(
     """Keeps `catalogs` up: the bucket tells what was written."""
 
     async def changed(message: Msg) -> None:
-        gone = (message.headers or {}).get("KV-Operation") in _GONE
+        gone = is_deletion(message.headers)
         service = message.subject.removeprefix(_CATALOG)
         catalogs.changed(service, None if gone else message.data)
 

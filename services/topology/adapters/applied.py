@@ -21,7 +21,7 @@ from services.chassis.bus.intents import (
 )
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.reading import OrderedReader
-from services.chassis.bus.records import Bucket
+from services.chassis.bus.records import Bucket, is_deletion
 from services.chassis.errors import InvalidMessage, KindUnknown, NamespaceMissing, ObjectNotFound
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.manifests import dump_manifest
@@ -31,7 +31,6 @@ from services.chassis.messages import Command, SlotKind
 from services.topology.cluster.objects import Key
 
 _BUCKET = "intents"
-_OPERATION = "KV-Operation"
 _PUBLISH_WITHIN = timedelta(seconds=5)
 _BEGUN_WITHIN = timedelta(seconds=30)
 """Later the object is looked at again anyway."""
@@ -74,7 +73,7 @@ class ClusterApplied:
         )
         keys: dict[str, Key] = {}
         async for message in reader.messages():
-            if message.headers.get(_OPERATION) in ("DEL", "PURGE"):
+            if is_deletion(message.headers):
                 # A mark of forgetting has no object in it; of an unknown one nothing is to be said.
                 known = keys.pop(message.subject, None)
                 if known is not None:

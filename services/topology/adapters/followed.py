@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.reading import OrderedReader
+from services.chassis.bus.records import is_deletion
 from services.chassis.errors import ClusterBusy
 from services.chassis.kube.resources import Resources
 from services.chassis.messages import Command, Followed, FollowRequest, SlotKind
@@ -20,7 +21,6 @@ from services.chassis.messages.following import KIND, following_id
 from services.chassis.reading.jsons import read_json
 
 _BUCKET = "following"
-_OPERATION = "KV-Operation"
 _PUBLISH_WITHIN = timedelta(seconds=5)
 _BEGUN_WITHIN = timedelta(minutes=2)
 """Later it is asked for again anyway."""
@@ -51,7 +51,7 @@ class ClusterFollowed:
         reader = OrderedReader(self.bus, f"KV_{_BUCKET}", f"$KV.{_BUCKET}.{self.cluster}.>", 1)
         sources: dict[str, str] = {}
         async for message in reader.messages():
-            if message.headers.get(_OPERATION) in ("DEL", "PURGE"):
+            if is_deletion(message.headers):
                 source = sources.pop(message.subject, None)
                 if source is not None:
                     yield Kept(source, None, message.sequence)

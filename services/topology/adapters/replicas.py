@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.leases import Fence, Holder, Leases
 from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.bus.records import is_deletion
 from services.chassis.errors import ClusterBusy, LeaseLost, MeshbusError
 
 _PREFIX = "$KV.leases.watch."
@@ -232,7 +233,7 @@ class Replicas:
 
 
 def _read(message: StoredMessage) -> Holder | None:
-    if message.headers.get("KV-Operation") in ("DEL", "PURGE"):
+    if is_deletion(message.headers):
         return None
     try:
         return Holder.model_validate_json(message.body)
