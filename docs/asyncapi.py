@@ -246,7 +246,7 @@ def channels() -> list[Channel]:
                 messages=["AuditEntry"],
                 stream=streams.audit_stream(name),
             )
-            for name in SERVICES
+            for name in streams.AUDITED
         ),
         *(
             Channel(

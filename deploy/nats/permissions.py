@@ -421,7 +421,7 @@ def _reads() -> Iterable[Right]:
 
     To page through one takes a consumer, which is `admin`'s.
     """
-    audits = [streams.audit_stream(service) for service in SERVICES]
+    audits = map(streams.audit_stream, streams.AUDITED)
     for stream in ("EVT", "TOPO", "DLQ", *audits, "OBJ_perf"):
         yield Right(f"$JS.API.STREAM.MSG.GET.{stream}", f"`nats stream get {stream}`")
         yield Right(f"$JS.API.DIRECT.GET.{stream}", f"`nats stream get {stream}`")
