@@ -9,10 +9,9 @@ The library `hdrhistogram` keeps every slot of its range, 190 KB each; it is use
 from __future__ import annotations
 
 import math
-import struct
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Annotated
 
 from pydantic import Field, PlainSerializer
@@ -156,11 +155,16 @@ _WORTH_ARRAYS = 8
 """From so many histograms on, adding them as arrays is faster than one after the other."""
 
 
-def _packed(lists: Iterable[Sequence[int]]) -> bytes:
-    """Numbers of many lists as a C array: numpy itself asks each of them what it is, and takes five
-    times as long."""
-    numbers = list(chain.from_iterable(lists))
-    return struct.pack(f"{len(numbers)}q", *numbers)
+def _joined(lists: Iterable[list[int]]) -> array[int]:
+    """Numbers of many lists in one array; raises `OverflowError` for negative ones.
+
+    numpy asks each number what it is; an array without a sign takes an eighth of that time, list by
+    list, and a third of what one with a sign takes.
+    """
+    joined = array("Q")
+    for numbers in lists:
+        joined.fromlist(numbers)
+    return joined
 
 
 def summed(messages: Sequence[HistogramMessage]) -> Histogram:
@@ -173,8 +177,8 @@ def summed(messages: Sequence[HistogramMessage]) -> Histogram:
     # Only who merges a run needs it, and it is a tenth of a start.
     import numpy as np
 
-    slots = np.frombuffer(_packed(m.slots for m in messages), dtype=np.int64)
-    counts = np.frombuffer(_packed(m.counts for m in messages), dtype=np.int64)
+    slots = np.frombuffer(_joined(m.slots for m in messages), dtype=np.int64)
+    counts = np.frombuffer(_joined(m.counts for m in messages), dtype=np.int64)
     if slots.size:
         # Sums of whole numbers below 2^53: exact as floats.
         sums = np.bincount(slots, weights=counts)
