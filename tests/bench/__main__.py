@@ -25,9 +25,17 @@ from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.streams import call_api
-from services.chassis.messages import Event, Phase
-from tests.bench import fleets, loads, topologies, translations
-from tests.bench.measuring import Latency, Memory, Pair, circumstances, peak_memory_mib
+from tests.bench import bursts, fleets, loads, topologies, translations
+from tests.bench.bursts import Burst
+from tests.bench.measuring import (
+    Latency,
+    Memory,
+    Pair,
+    circumstances,
+    cpu_seconds,
+    peak_memory_mib,
+    spread,
+)
 from tests.bench.scales import SHORT, SMOKE, Scale, published
 from tests.testbed.bodies import PURGE
 from tests.testbed.building import distributions_folder
@@ -35,7 +43,7 @@ from tests.testbed.clusters import Cluster, kubectl_path
 from tests.testbed.generations import Generation, GenerationClient
 from tests.testbed.meshery import Meshery, Received
 from tests.testbed.recipe import ISTIO_VERSION, KUBERNETES_VERSION
-from tests.testbed.stack import ROOT, Stack
+from tests.testbed.stack import ROOT, SERVICES, Stack
 from tests.testbed.stored import admin_bus
 
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
@@ -45,6 +53,8 @@ FLEET_PAGE = PAGE.with_name("fleet.md")
 _VIRTUAL_SERVICES = 10
 _AT_ONCE = 100
 """Events that a worker has under way."""
+_CALLERS = 16
+_START_S = 0.5
 
 Timed = Callable[[], Awaitable[float]]
 
@@ -63,6 +73,8 @@ class Bench:
     memories: list[Memory] = field(default_factory=list)
     throughputs: list[translations.Throughput] = field(default_factory=list)
     events_per_s: float = 0.0
+    started: dict[str, list[float]] = field(default_factory=dict)
+    """Of each service, processor seconds."""
 
     async def run(self) -> None:
         await self.installs()
@@ -71,6 +83,7 @@ class Bench:
         await self.streamed()
         await self.memory()
         await self.translations()
+        await self.starts()
 
     async def installs(self) -> None:
         """Fresh with a cold worker, fresh with a warm one, and again on what is there."""
@@ -78,7 +91,7 @@ class Bench:
         their_fresh, their_again = [], []
         for turn in range(self.scale.turns):
             say(f"install, turn {turn + 1} of {self.scale.turns}")
-            await self.restart_lifecycle()
+            await self.restart("lifecycle")
             cold.append(await self.install())
             await self.clean()
             their_fresh.append(await self.istioctl_install())
@@ -94,21 +107,21 @@ class Bench:
                 ours=warm,
                 theirs=their_fresh,
                 their_name=theirs,
-                bar=0.8,
+                bar=0.3,
             ),
             Pair(
                 name="The same with a worker that was just started",
                 ours=cold,
                 theirs=their_fresh,
                 their_name=theirs,
-                bar=0.8,
+                bar=0.5,
             ),
             Pair(
                 name="Install, already installed",
                 ours=again,
                 theirs=their_again,
                 their_name=theirs,
-                bar=0.4,
+                bar=0.05,
             ),
         ]
 
@@ -132,7 +145,7 @@ class Bench:
                 ours=ours,
                 theirs=theirs,
                 their_name="kubectl apply --server-side",
-                bar=0.5,
+                bar=0.08,
             )
         )
         await self.clean()
@@ -141,15 +154,22 @@ class Bench:
         """From the call to its answer, one call at a time, each operation carried out.
 
         Once with the operation before wholly ended and acknowledged, and once
-        right after its last event, while NATS and both services still write that end down.
+        right after its last event, while NATS and both services still write that end down;
+        beside the cheapest call of the same client, and many calls at once beside one.
         """
         say("ApplyOperation accepted")
-        at_rest, at_once = [], []
+        at_rest, at_once, cheapest, many = [], [], [], []
         async with admin_bus(self.stack) as bus:
             for number in range(self.scale.samples):
                 await settled(bus)
                 at_rest.append(await self.accept(2 * number))
                 at_once.append(await self.accept(2 * number + 1))
+                began = time.monotonic()
+                await self.meshery.client.call("MeshName")
+                cheapest.append(time.monotonic() - began)
+            for number in range(self.scale.quick_turns * 4):
+                await settled(bus)
+                many.append(await self.accept(number, calls=_CALLERS))
         self.latencies += [
             Latency(
                 name="ApplyOperation accepted", samples=at_rest, bar_p50_ms=2.5, bar_p99_ms=10.0
@@ -161,23 +181,47 @@ class Bench:
                 bar_p99_ms=10.0,
             ),
         ]
+        self.pairs += [
+            Pair(
+                name="ApplyOperation accepted, by the cheapest call of the same client",
+                ours=at_rest,
+                theirs=cheapest,
+                their_name="MeshName",
+                bar=2.0,
+            ),
+            Pair(
+                name=f"{_CALLERS} ApplyOperations at once, until all are accepted",
+                ours=many,
+                theirs=at_rest,
+                their_name="one of them",
+                bar=5.0,
+            ),
+        ]
 
-    async def accept(self, number: int) -> float:
-        """Seconds until a small operation is accepted; returns after its last event."""
-        operation = str(uuid.uuid4())
-        body = json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": "bench"},
-                "data": {"number": str(number)},
-            }
-        )
+    async def accept(self, number: int, *, calls: int = 1) -> float:
+        """Seconds until so many small operations are accepted; returns after their last events."""
+        operations = [str(uuid.uuid4()) for _ in range(calls)]
         began = time.monotonic()
-        await self.meshery.apply("custom", body=body, operation=operation)
+        await asyncio.gather(
+            *(
+                self.meshery.apply("custom", body=_object(which, number), operation=operation)
+                for which, operation in enumerate(operations)
+            )
+        )
         seconds = time.monotonic() - began
-        await self.meshery.finals(operation)
+        for operation in operations:
+            await self.meshery.finals(operation)
         return seconds
+
+    async def starts(self) -> None:
+        """Processor seconds of each service from its start until it is ready."""
+        say("starts")
+        for service in SERVICES:
+            used = []
+            for _ in range(self.scale.quick_turns):
+                await self.restart(service)
+                used.append(cpu_seconds(self.stack.processes[service].pid))
+            self.started[service] = used
 
     async def turns(self, work: str, count: int) -> None:
         """Does one of the works of `make profile` so often, one after the other."""
@@ -203,7 +247,7 @@ class Bench:
         samples = []
         async with self.publishing() as publisher:
             for number in range(self.scale.samples):
-                event = _event(f"bench-{uuid.uuid4()}", number)
+                event = bursts.event(f"bench-{uuid.uuid4()}", number)
                 began = time.monotonic()
                 await publisher.event(event)
                 await self.meshery.until(
@@ -231,16 +275,15 @@ class Bench:
                 done.set()
 
         wanted = frozenset(operations)
-        async with self.publishing() as publisher:
-            self.meshery.listeners.append(came)
-            began = time.monotonic()
-            for first in range(0, count, _AT_ONCE):
-                some = range(first, min(count, first + _AT_ONCE))
-                events = [_event(operations[number - first], first) for number in some]
-                await asyncio.gather(*(publisher.event(event) for event in events))
-            await done.wait()
-            took_s = time.monotonic() - began
-            self.meshery.listeners.remove(came)
+        burst = Burst(self.stack.settings("lifecycle"), operations, count)
+        await burst.ready()
+        self.meshery.listeners.append(came)
+        began = time.monotonic()
+        burst.begin()
+        await done.wait()
+        took_s = time.monotonic() - began
+        self.meshery.listeners.remove(came)
+        await burst.end()
         return took_s
 
     @asynccontextmanager
@@ -294,7 +337,7 @@ class Bench:
                 ours=ours,
                 theirs=theirs,
                 their_name="kubectl apply --server-side",
-                bar=0.3,
+                bar=0.15,
             )
         )
         await self.clean()
@@ -341,10 +384,11 @@ class Bench:
             kubectl_path(), "delete", "namespace", "istio-system", "--ignore-not-found", "--wait"
         )
 
-    async def restart_lifecycle(self) -> None:
-        self.stack.processes["lifecycle"].stop()
-        self.stack.processes["lifecycle"].start()
-        await asyncio.to_thread(self.stack.wait_ready, "lifecycle")
+    async def restart(self, service: str) -> None:
+        """Returns when it is ready."""
+        self.stack.processes[service].stop()
+        self.stack.processes[service].start()
+        await asyncio.to_thread(self.stack.wait_ready, service)
 
     async def command(self, *parts: str | Path) -> float:
         """Seconds that a command takes; its failure ends the run."""
@@ -389,6 +433,10 @@ class Bench:
             "| memory | | bar | |",
             "|---|---|---|---|",
             *(memory.row() for memory in self.memories),
+            "",
+            f"| from its start until a service is ready | processor, the bar is {_START_S} s |",
+            "|---|---|",
+            *(f"| {name} | {spread(used)} |" for name, used in self.started.items()),
             "",
             "| throughput of one process | | whole | of it reading YAML |",
             "|---|---|---|---|",
@@ -442,15 +490,14 @@ def virtual_services(prefix: str) -> str:
     return "---\n".join(template.format(name=name) for name in names)
 
 
-def _event(operation: str, number: int) -> Event:
-    return Event(
-        operation=operation,
-        kind="bench",
-        service="lifecycle",
-        cluster="bench",
-        sequence=number + 1,
-        phase=Phase.NOTE,
-        summary="an event of the benchmark",
+def _object(which: int, number: int) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"bench-{which}"},
+            "data": {"number": str(number)},
+        }
     )
 
 

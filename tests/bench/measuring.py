@@ -9,8 +9,12 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from tests.testbed.stack import ROOT
+
+_SHORT_S = 0.01
+"""Below it a tenth of a millisecond counts."""
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -36,17 +40,26 @@ class Pair:
         return statistics.median(self.ours) / statistics.median(self.theirs)
 
     def row(self) -> str:
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
         verdict = "reached" if self.ratio <= self.bar else "**not reached**"
         return (
-            f"| {self.name} | {ours:.3f} s ({_range(self.ours)}) "
-            f"| {self.their_name}: {theirs:.3f} s ({_range(self.theirs)}) "
+            f"| {self.name} | {spread(self.ours)} "
+            f"| {self.their_name}: {spread(self.theirs)} "
             f"| {self.ratio:.2f} | ≤ {self.bar} | {verdict} |"
         )
 
 
-def _range(samples: Sequence[float]) -> str:
-    return f"{min(samples):.3f} to {max(samples):.3f}"
+def spread(samples: Sequence[float]) -> str:
+    """The median of seconds, with the lowest and the highest."""
+    least, most = min(samples), max(samples)
+    digits = 3 if least >= _SHORT_S else 4
+    middle = statistics.median(samples)
+    return f"{middle:.{digits}f} s ({least:.{digits}f} to {most:.{digits}f})"
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processor so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.measuring import circumstances
+from tests.bench.measuring import circumstances, cpu_seconds
 from tests.bench.works import WORKS
 from tests.testbed.stack import ROOT, SERVICES, Stack
 
@@ -129,12 +129,6 @@ def spied(pid: int, folder: Path) -> Iterator[Callable[[], Profile]]:
         if not output.exists():
             print(f"py-spy saw nothing: {complaint.strip()[-300:]}", file=sys.stderr)
             output.write_text("")
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processor so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def alone(name: str, *, folder: Path, seconds: float, size: float) -> list[str]:
