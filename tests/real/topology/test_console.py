@@ -173,6 +173,35 @@ async def test_what_was_missed_is_told_after_the_connection_is_back(
     await expect(page.locator(".events li")).to_have_count(3)
 
 
+async def test_a_view_whose_code_could_not_be_loaded_comes_when_the_service_is_back(
+    page: Page, shop: Server
+) -> None:
+    await page.goto(shop.url)
+    await expect(page.locator(".card")).to_have_count(1)
+    await page.evaluate("() => { window.sameness = true; }")
+    await shop.stop()
+    alert, title = page.get_by_role("alert"), page.get_by_role("heading", level=1)
+    for name in ("Graph", "Findings"):
+        await page.get_by_role("navigation").get_by_role("link", name=name).click()
+        await expect(alert).to_contain_text("does not answer")
+    await alert.get_by_role("button", name="Try again").click()
+    await expect(alert).to_contain_text("does not answer")
+    await shop.start()
+    await expect(title).to_have_text("Findings")
+    await page.get_by_role("navigation").get_by_role("link", name="Graph").click()
+    await expect(title).to_have_text("Graph")
+    assert await page.evaluate("() => window.sameness === true")
+    # Another version has other files: only the whole page brings them.
+    await page.route("**/static/drift-*.js", lambda route: route.fulfill(status=404))
+    await page.get_by_role("navigation").get_by_role("link", name="Drift").click()
+    await expect(alert).to_contain_text("another version")
+    await accessible(page)
+    await page.unroute("**/static/drift-*.js")
+    await alert.get_by_role("button", name="Load the page again").click()
+    await expect(title).to_have_text("Drift")
+    assert await page.evaluate("() => window.sameness === undefined")
+
+
 async def test_one_stream_however_one_goes_about(page: Page, shop: Server) -> None:
     asked: list[str] = []
     page.on("request", lambda one: asked.append(one.url) if "/api/events" in one.url else None)
@@ -219,29 +248,6 @@ async def test_no_width_has_to_be_scrolled_sideways(page: Page, shop: Server, wi
         assert await page.evaluate(wide) <= 0, path
         inside = "() => document.getElementById('view').scrollWidth - innerWidth"
         assert await page.evaluate(inside) <= 0, path
-
-
-async def test_an_operation_by_keys_alone(page: Page, shop: Server) -> None:
-    install(shop)
-    await page.goto(shop.url)
-    await expect(page.locator(".card")).to_have_count(1)
-
-    async def to(name: str) -> None:
-        """Tabs on until the link of that name has the focus."""
-        for _ in range(40):
-            await page.keyboard.press("Tab")
-            if await page.evaluate("() => document.activeElement.textContent.trim()") == name:
-                return
-        raise AssertionError(f"no way to {name} by the keyboard")
-
-    await to("Operations 1")
-    await page.keyboard.press("Enter")
-    await expect(page.locator("h1")).to_have_text("Operations")
-    await to("bookinfo")
-    await page.keyboard.press("Enter")
-    await expect(page.locator("h1")).to_contain_text("bookinfo")
-    await page.go_back()
-    await expect(page.locator("h1")).to_have_text("Operations")
 
 
 _FOCUS = """() => {

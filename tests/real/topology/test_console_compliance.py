@@ -178,9 +178,13 @@ async def test_states_of_the_view(page: Page, server: Server) -> None:
     await accessible(page)
     await server.stop()
     await expect(page.locator(".stale")).to_contain_text("Connection lost")
-    await server.start()
+    views = page.get_by_role("navigation")
+    await views.get_by_role("link", name="Fleet").click()
+    await views.get_by_role("link", name="Compliance").click()
+    await expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    # What was asked meanwhile is asked again by itself.
     server.past.failure = None
-    await page.reload()
+    await server.start()
     await expect(page.locator("#view")).to_contain_text("No workload is there")
 
 

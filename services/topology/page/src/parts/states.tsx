@@ -21,8 +21,8 @@ export function Loading({ what }: { what: string }) {
   return <section class="state" aria-busy="true"><p class="soft" role="status">Loading {what}…</p></section>;
 }
 
-export function Failed({ failure, isPart = false, again }: {
-  failure: Failure; isPart?: boolean; again?: () => void;
+export function Failed({ failure, isPart = false, verb = "Ask again", again }: {
+  failure: Failure; isPart?: boolean; verb?: string; again?: () => void;
 }) {
   const { code, summary, cause, remedy } = failure.problem;
   return (
@@ -31,7 +31,7 @@ export function Failed({ failure, isPart = false, again }: {
       {cause && <p>{cause}</p>}
       {remedy && <p>{remedy}</p>}
       {code && <p class="soft">{code}</p>}
-      {again && <button type="button" onClick={again}>Ask again</button>}
+      {again && <button type="button" onClick={again}>{verb}</button>}
     </section>
   );
 }

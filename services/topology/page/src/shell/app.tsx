@@ -5,7 +5,7 @@ import type { ComponentType } from "preact";
 import { SignIn } from "../parts/dialogs";
 import { Empty, Failed, Loading, Stale } from "../parts/states";
 import { type View, type ViewProps, viewOf, VIEWS } from "../views/views";
-import { Failure } from "./answers";
+import { Failure, get } from "./answers";
 // Listens from the beginning on: what a view shows may be told before its code is here.
 import "./fleet";
 import "./troubles";
@@ -16,34 +16,66 @@ import { isKnown, isSigningIn, load as loadSession, me, signOut } from "./sessio
 import { stream } from "./stream";
 import { isDark, toggle } from "./theme";
 
-const loaded = signal<ReadonlyMap<View, ComponentType<ViewProps> | Failure>>(new Map());
+// The service answers, and has no such file.
+const OTHER = new Failure({
+  code: "", summary: "This part of the console is not there any more",
+  cause: "another version of the console is served now", remedy: "Load the page again.",
+}, 404);
+
+// A view's code, or why it is not here; null while it is on its way.
+type Loaded = ComponentType<ViewProps> | Failure | null;
+
+const loaded = signal<ReadonlyMap<View, Loaded>>(new Map());
 const here = computed(() => viewOf(path.value));
 const running = computed(() => [...operations.value.values()].filter((one) => !isOver(stateOf(one))).length);
 
 effect(() => {
   const view = here.value?.view;
   document.title = view === undefined ? "Meshbus" : `${view.title} · Meshbus`;
-  if (view === undefined || loaded.peek().has(view)) return;
-  load(view);
+  if (view !== undefined) need(view);
 });
 
 effect(() => {
   const view = here.value?.view;
-  // The graph says itself which cluster it looks at.
-  if (view !== undefined && view.at !== "graph") stream.follow({ topics: view.topics });
+  // The graph says itself which cluster it looks at, once its code is here.
+  if (view !== undefined && (view.at !== "graph" || loaded.value.get(view) instanceof Failure)) stream.follow({ topics: view.topics });
+});
+
+// What could not be loaded may be there now.
+effect(() => {
+  const view = here.peek()?.view;
+  if (stream.state.value === "live" && view !== undefined) need(view);
 });
 
 loadSession();
 
-function load(view: View): void {
-  view.load().then(({ default: component }) => {
-    loaded.value = new Map(loaded.value).set(view, component);
-  }, () => {
-    loaded.value = new Map(loaded.value).set(view, new Failure({
-      code: "", summary: "This part of the console could not be loaded",
-      cause: "the service is away, or another version of it is there now", remedy: "Load the page again.",
-    }, 0));
-  });
+// Has the view's code loaded, unless it is here or on its way.
+function need(view: View): void {
+  const known = loaded.peek();
+  if (known.has(view) && !(known.get(view) instanceof Failure)) return;
+  put(view, null);
+  void load(view).then((found) => put(view, found));
+}
+
+function put(view: View, found: Loaded): void {
+  loaded.value = new Map(loaded.peek()).set(view, found);
+}
+
+// Twice, because the service may have come back between the two questions.
+async function load(view: View): Promise<ComponentType<ViewProps> | Failure> {
+  for (let attempt = 0; attempt < 2; attempt += 1) {
+    try {
+      return (await view.load()).default;
+    } catch {
+      // Why it failed is not told; whether the service answers at all is.
+    }
+    try {
+      await get("/api/about");
+    } catch (error) {
+      if (error instanceof Failure) return error;
+    }
+  }
+  return OTHER;
 }
 
 const STATES = { connecting: "connecting", live: "live", broken: "connection lost, trying again", resting: "resting" };
@@ -99,10 +131,10 @@ function Shown() {
     return <Empty title="There is no such page"><p><a href="/">To the fleet</a></p></Empty>;
   }
   const { view, id } = here.value;
-  const component = loaded.value.get(view);
-  if (component === undefined) return <Loading what={view.title.toLowerCase()} />;
-  if (component instanceof Failure) return <Failed failure={component} again={() => location.reload()} />;
-  const View = component;
+  const View = loaded.value.get(view) ?? null;
+  if (View === null) return <Loading what={view.title.toLowerCase()} />;
+  if (View === OTHER) return <Failed failure={OTHER} verb="Load the page again" again={() => location.reload()} />;
+  if (View instanceof Failure) return <Failed failure={View} verb="Try again" again={() => need(view)} />;
   return <View key={view.at} id={id} />;
 }
 

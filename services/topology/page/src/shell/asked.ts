@@ -4,7 +4,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, Failure, get } from "./answers";
 import { lastEvents } from "./operations";
-import { stream } from "./stream";
+import { ANEW, stream } from "./stream";
 
 // An answer holds for a second at the server: what is asked at once may be older than the event that
 // it is asked for, so it is asked again after that.
@@ -71,12 +71,11 @@ export function useAsked<T>(name: string, question: object | null, { everyMs, se
       if (service !== "" && events.some((event) => event.service === service)) later();
     });
     // What happened while the connection was away may have changed it.
-    const begun = stream.on("begin", later), missed = stream.on("missed", later);
+    const anew = stream.on(ANEW, later);
     return () => {
       forget();
       told();
-      begun();
-      missed();
+      anew();
     };
   }, [name, key, service]);
   return { told, failure: isMine ? answer.failure : null, again: () => { SOON_MS.forEach((wait) => setTimeout(again, wait)); } };

@@ -4,7 +4,7 @@ import { batch, signal } from "@preact/signals";
 import type { Event, OperationsPage } from "../contract/console";
 import { ask, Failure } from "./answers";
 import { type Operation, withEvents, withRecords } from "./records";
-import { stream } from "./stream";
+import { ANEW, stream } from "./stream";
 
 export const operations = signal<ReadonlyMap<string, Operation>>(new Map());
 export const problem = signal<Failure | null>(null);
@@ -16,8 +16,7 @@ let waiting: Event[] = [];
 stream.on<Event>("operation", (event) => {
   if (waiting.push(event) === 1) requestAnimationFrame(take);
 });
-stream.on<{ topic: string }>("begin", () => { void load(); });
-stream.on<{ topic: string }>("missed", () => { void load(); });
+stream.on(ANEW, () => { void load(); });
 
 function take(): void {
   const events = waiting;

@@ -3,6 +3,7 @@
 
 import { signal } from "@preact/signals";
 import { Failure, get, post } from "./answers";
+import { stream } from "./stream";
 
 export interface Advertised {
   name: string;
@@ -37,6 +38,8 @@ let knowing: Promise<void> = Promise.resolve();
 
 // Done once it is known who is here. What somebody does sooner waits for it: the answer may be on its way.
 export const known = (): Promise<void> => knowing;
+
+stream.on("back", () => { if (me.value === null) load(); });
 
 export function load(): void {
   knowing = begin();

@@ -19,7 +19,10 @@ export type Connection = "connecting" | "live" | "broken" | "resting";
 type Heard = (data: never, id: string) => void;
 
 const NAMES = ["snapshot", "delta", "clusters", "gone", "fleet", "operation", "begin", "missed", "troubles"] as const;
-export type Name = (typeof NAMES)[number];
+// What the server says, and "back": the connection was away, and is here again.
+export type Name = (typeof NAMES)[number] | "back";
+// After these, what was asked beside the stream has failed or may be old.
+export const ANEW: readonly Name[] = ["begin", "back", "missed"];
 
 export class Stream {
   readonly state = signal<Connection>("connecting");
@@ -30,6 +33,7 @@ export class Stream {
   private graphAt = "";
   private operationsAt = "";
   private wait = FIRST_WAIT_MS;
+  private isAway = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private hiding: ReturnType<typeof setTimeout> | undefined;
   private readonly listeners = new Map<Name, Set<Heard>>();
@@ -39,11 +43,14 @@ export class Stream {
     addEventListener("online", () => { if (this.state.value === "broken") this.connect(); });
   }
 
-  // Calls `heard` for each event of a name until the function is called that this returns.
-  on<T>(name: Name, heard: (data: T, id: string) => void): () => void {
-    const all = this.listeners.get(name) ?? new Set();
-    this.listeners.set(name, all.add(heard as Heard));
-    return () => { all.delete(heard as Heard); };
+  // Calls `heard` for each event of these names until the function is called that this returns.
+  on<T>(names: Name | readonly Name[], heard: (data: T, id: string) => void): () => void {
+    const all = (typeof names === "string" ? [names] : names).map((name) => {
+      const known = this.listeners.get(name) ?? new Set();
+      this.listeners.set(name, known.add(heard as Heard));
+      return known;
+    });
+    return () => { for (const one of all) one.delete(heard as Heard); };
   }
 
   // What the view needs from here on. The same again does nothing.
@@ -74,17 +81,23 @@ export class Stream {
       this.wait = FIRST_WAIT_MS;
       this.heard("");
       this.state.value = "live";
+      if (!this.isAway) return;
+      this.isAway = false;
+      this.tell("back", null, "");
     };
     source.onerror = () => this.failed();
     for (const name of NAMES) {
       source.addEventListener(name, (event: MessageEvent<string>) => {
         this.heard(event.lastEventId);
-        const data = JSON.parse(event.data) as never;
-        for (const heard of this.listeners.get(name) ?? []) heard(data, event.lastEventId);
+        this.tell(name, JSON.parse(event.data), event.lastEventId);
       });
     }
     source.addEventListener("ping", (event: MessageEvent<string>) => this.heard(event.lastEventId));
     this.watch();
+  }
+
+  private tell(name: Name, data: unknown, id: string): void {
+    for (const heard of this.listeners.get(name) ?? []) heard(data as never, id);
   }
 
   private close(): void {
@@ -104,12 +117,16 @@ export class Stream {
 
   private watch(): void {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.connect(), SILENCE_MS);
+    this.timer = setTimeout(() => {
+      this.isAway = true;
+      this.connect();
+    }, SILENCE_MS);
   }
 
   // The browser would try again with the position of one topic alone, so this does.
   private failed(): void {
     this.close();
+    this.isAway = true;
     this.state.value = "broken";
     this.timer = setTimeout(() => this.connect(), this.wait);
     this.wait = Math.min(2 * this.wait, LONGEST_WAIT_MS);
@@ -123,6 +140,7 @@ export class Stream {
     }
     this.hiding = setTimeout(() => {
       this.close();
+      this.isAway = true;
       this.state.value = "resting";
     }, HIDDEN_MS);
   }

@@ -9,7 +9,7 @@ import { Rows } from "../parts/tables";
 import { ask, Failure } from "../shell/answers";
 import { clusterName } from "../shell/fleet";
 import { go } from "../shell/router";
-import { stream } from "../shell/stream";
+import { ANEW, stream } from "../shell/stream";
 
 const EVERY_MS = 5_000;
 
@@ -119,10 +119,10 @@ function useBus() {
   useEffect(() => {
     load();
     const timer = setInterval(() => { if (!document.hidden) load(); }, EVERY_MS);
-    const begun = stream.on("begin", load);
+    const anew = stream.on(ANEW, load);
     return () => {
       clearInterval(timer);
-      begun();
+      anew();
     };
   }, []);
   return { told, failure, again: load };

@@ -11,7 +11,7 @@ import { ask, Failure } from "../shell/answers";
 import { clusterName } from "../shell/fleet";
 import { lastEvents, operations } from "../shell/operations";
 import { isOver, type Part, stateOf, withEvents, withRecords } from "../shell/records";
-import { stream } from "../shell/stream";
+import { ANEW, stream } from "../shell/stream";
 import { traces } from "../shell/about";
 import { Steering, useRollout } from "./rollout";
 
@@ -136,12 +136,10 @@ function useOperation(id: string) {
     const leaving = new AbortController();
     void load(leaving.signal);
     // What was told while the connection was away, and is not kept for it, is read again.
-    const missed = stream.on("missed", () => { void load(leaving.signal); });
-    const begun = stream.on("begin", () => { void load(leaving.signal); });
+    const anew = stream.on(ANEW, () => { void load(leaving.signal); });
     return () => {
       leaving.abort();
-      missed();
-      begun();
+      anew();
     };
   }, [id]);
   useEffect(() => lastEvents.subscribe((told) => {

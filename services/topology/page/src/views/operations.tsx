@@ -11,6 +11,7 @@ import { clusters } from "../shell/fleet";
 import { isLoaded, operations } from "../shell/operations";
 import { described, isOver, type Operation, type State, stateOf } from "../shell/records";
 import { query, setQuery } from "../shell/router";
+import { stream } from "../shell/stream";
 import { OneOperation } from "./operation";
 import type { ViewProps } from "./views";
 
@@ -147,6 +148,7 @@ function useHistory(wanted: Wanted) {
       leaving.abort();
     };
   }, [search, cluster, state]);
+  useEffect(() => stream.on("back", () => { if (failure !== null) void load(found ?? []); }));
   return { found, isMore, failure, older: () => { void load(found ?? []); } };
 }
 

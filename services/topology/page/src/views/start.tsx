@@ -5,7 +5,8 @@ import { useEffect, useState } from "preact/hooks";
 import { Action } from "../parts/dialogs";
 import { Empty, Failed, Loading } from "../parts/states";
 import type { ClusterRecord } from "../contract/console";
-import { ask, Failure } from "../shell/answers";
+import { Failure } from "../shell/answers";
+import { useAsked } from "../shell/asked";
 import { go, query } from "../shell/router";
 import { isKnown, isSigningIn, may, me, write } from "../shell/session";
 
@@ -37,20 +38,15 @@ export default function Start() {
 
 function Form() {
   const { operations = [], versions = [] } = me.value ?? {};
-  const [clusters, setClusters] = useState<ClusterRecord[] | null>(null);
-  const [failure, setFailure] = useState<Failure | null>(null);
+  const { told, failure, again } = useAsked<{ clusters: ClusterRecord[] }>("gateway.clusters", {});
   const [kind, setKind] = useState(query.value.get("kind") ?? "");
   const [chosen, setChosen] = useState(new Set((query.value.get("clusters") ?? "").split(",").filter(Boolean)));
   const [verb, setVerb] = useState(query.value.get("verb") === "delete" ? "delete" : "apply");
   const [namespace, setNamespace] = useState(query.value.get("namespace") ?? "");
   const [version, setVersion] = useState(query.value.get("version") ?? "");
   const [body, setBody] = useState("");
-  useEffect(() => {
-    ask<{ clusters: ClusterRecord[] }>("gateway.clusters").then(
-      (told) => setClusters(told.clusters), (error) => setFailure(error instanceof Failure ? error : null));
-  }, []);
-  if (failure !== null) return <Failed failure={failure} />;
-  if (clusters === null) return <Loading what="clusters" />;
+  if (told === null) return failure === null ? <Loading what="clusters" /> : <Failed failure={failure} again={again} />;
+  const { clusters } = told;
   const toggle = (cluster: string) => setChosen((before) => {
     const after = new Set(before);
     if (!after.delete(cluster)) after.add(cluster);
