@@ -69,6 +69,12 @@ def workload(
     ]
 
 
+def virtual_service(name: str, in_namespace: str, host: str) -> dict[str, Any]:
+    """One that sends all requests for the host there."""
+    spec = {"hosts": [host], "http": [{"route": [{"destination": {"host": host}}]}]}
+    return _object("networking.istio.io/v1", "VirtualService", name, in_namespace, spec=spec)
+
+
 def definition(group: str, kind: str, *versions: str) -> dict[str, Any]:
     """A CustomResourceDefinition that takes any spec; the last version is stored."""
     plural = f"{kind.lower()}s"

@@ -12,21 +12,19 @@ from services.chassis.errors import ClusterNotWatched, HistoryGone, MalformedReq
 from tests.testbed.clusters import Cluster
 from tests.testbed.meshery import Meshery
 from tests.testbed.seeing import Follower, Seeing
-from tests.testbed.shops import applied, istio_defined, listed, opened, service, workload
+from tests.testbed.shops import (
+    applied,
+    istio_defined,
+    listed,
+    opened,
+    service,
+    virtual_service,
+    workload,
+)
 from tests.testbed.waiting import eventually
 
 SPACE = "default"
 VIEWS = ("app", "versionedApp", "workload", "service")
-
-
-def _virtual_service(name: str, host: str) -> dict[str, object]:
-    spec = {"hosts": [host], "http": [{"route": [{"destination": {"host": host}}]}]}
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": name, "namespace": SPACE},
-        "spec": spec,
-    }
 
 
 async def test_a_service_and_its_workload_come_and_go(
@@ -82,7 +80,7 @@ async def test_kinds_that_come_later_are_watched(
         kinds = ("VirtualService", "DestinationRule", "Gateway")
         with istio_defined(cluster, kinds):
             with applied(
-                cluster, listed(service("routed", SPACE), _virtual_service("vs", "routed"))
+                cluster, listed(service("routed", SPACE), virtual_service("vs", SPACE, "routed"))
             ):
                 [node] = await follower.until(
                     lambda f: [n for n in f.named(service="routed") if n.get("hasVS")]
@@ -96,14 +94,14 @@ async def test_kinds_that_come_later_are_watched(
                     namespace=SPACE,
                     name="vs",
                 )
-                assert shown["spec"] == _virtual_service("vs", "routed")["spec"]
+                assert shown["spec"] == virtual_service("vs", SPACE, "routed")["spec"]
             await follower.until(lambda f: not f.named(service="routed"))
 
 
 async def test_a_finding_comes_and_goes(seen: Seeing, token: str, cluster: Cluster) -> None:
     async with seen.following(token) as follower:
         with istio_defined(cluster, ("VirtualService", "DestinationRule", "Gateway")):
-            with applied(cluster, json.dumps(_virtual_service("dangling", "nowhere"))):
+            with applied(cluster, json.dumps(virtual_service("dangling", SPACE, "nowhere"))):
                 finding = await follower.until(lambda f: _finding(f, "IST0101", "dangling"))
                 assert finding["path"] == "spec.http[0].route[0].destination.host"
                 assert "nowhere" in finding["message"]
