@@ -12,7 +12,9 @@ import json
 import os
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -22,16 +24,20 @@ from tests.testbed.recipe import IMAGES, Image
 
 _PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCRATCH = "tmp"
+_KEPT_S = 24 * 3600.0
+"""For which an archive that nobody asks for stays."""
 
 
 def archive(images: Sequence[Image] = IMAGES, *, name: str = "images") -> Path:
     """The archive with all these images; it is made when it is not there yet, in the folder `name`
-    of the cache."""
+    of the cache. Who has it may read it for a day: another checkout's is another one."""
     target = building.cache_folder() / name / f"{_digest(images)}.tar"
-    if not target.exists():
-        with building.build_lock():
-            if not target.exists():
-                _write(images, target)
+    with suppress(FileNotFoundError):
+        os.utime(target)
+        return target
+    with building.build_lock():
+        if not target.exists():
+            _write(images, target)
     return target
 
 
@@ -56,7 +62,8 @@ def _write(images: Sequence[Image], target: Path) -> None:
             manifest = [_add(image, out, layers) for image in images]
             _add_file(out, "manifest.json", json.dumps(manifest).encode())
         for former in target.parent.glob("*.tar"):
-            former.unlink()
+            if time.time() - former.stat().st_mtime > _KEPT_S:
+                former.unlink()
         os.link(file.name, target)
 
 
