@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -51,11 +52,10 @@ def remove(pid: int) -> None:
     deadline = time.monotonic() + _EMPTY_WITHIN_S
     while left := _left(pid):
         for group in left:
-            for path in sorted(group.rglob("*/"), reverse=True):
+            # What goes meanwhile, by another run that looks for dead nodes, is passed over.
+            for folder, _, _ in os.walk(group, topdown=False):
                 with suppress(OSError):
-                    path.rmdir()
-            with suppress(OSError):
-                group.rmdir()
+                    os.rmdir(folder)
         if time.monotonic() > deadline:
             raise BedError(f"control groups of a node that ended are still in use: {left[0]}")
         time.sleep(_POLL_S)
