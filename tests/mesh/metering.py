@@ -20,8 +20,10 @@ _PORT = 15020
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _TYPES = "type.googleapis.com/envoy.extensions"
 _PEER = "x-bed-workload"
+_CLUSTER = "%ENVIRONMENT(ISTIO_META_CLUSTER_ID)%"
 _SOURCE = {
     "reporter": "source",
+    "source_cluster": _CLUSTER,
     "source_principal": "%UPSTREAM_LOCAL_URI_SAN%",
     "destination_principal": "%UPSTREAM_PEER_URI_SAN%",
     "called": "%UPSTREAM_CLUSTER_RAW%",
@@ -29,6 +31,7 @@ _SOURCE = {
 }
 _DESTINATION = {
     "reporter": "destination",
+    "destination_cluster": _CLUSTER,
     "source_principal": "%DOWNSTREAM_PEER_URI_SAN%",
     "destination_principal": "%DOWNSTREAM_LOCAL_URI_SAN%",
     "called": "%REQ(:AUTHORITY)%",
@@ -66,7 +69,8 @@ def proxied(cluster: RealCluster, namespace: str) -> list[Proxied]:
 
 def counting(namespace: str) -> dict[str, Any]:
     """The EnvoyFilter that makes a namespace's sidecars count requests."""
-    own = "%ENVIRONMENT(ISTIO_META_WORKLOAD_NAME)%"
+    # As the metadata of an endpoint: "workload;namespace;app;version;cluster".
+    own = f"%ENVIRONMENT(ISTIO_META_WORKLOAD_NAME)%;;;;{_CLUSTER}"
     header = {
         "header": {"key": _PEER, "value": own},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -119,9 +123,11 @@ def _logging(context: str, tags: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def scraping(pods: Iterable[Proxied]) -> dict[str, str]:
-    """The files of a Prometheus that scrapes these pods each second."""
+def scraping(pods: Iterable[Proxied], *, others: Iterable[Proxied] = ()) -> dict[str, str]:
+    """The files of a Prometheus that scrapes these pods each second; `others` are whom they call
+    besides, in another cluster."""
     pods = list(pods)
+    named = {pod.workload: pod for pod in (*pods, *others)}.values()
     job = {
         "job_name": "proxies",
         "metrics_path": "/stats/prometheus",
@@ -141,7 +147,7 @@ def scraping(pods: Iterable[Proxied]) -> dict[str, str]:
             _set("__name__", "istio_requests_total"),
             _set("request_protocol", "http"),
             *_ends(),
-            *(rule for pod in pods for end in ("source", "destination") for rule in _of(pod, end)),
+            *(rule for pod in named for end in _ENDS for rule in _of(pod, end)),
             _set("connection_security_policy", "none", reporter="destination"),
             {
                 "source_labels": ["reporter", "source_principal"],
@@ -165,8 +171,8 @@ def _ends() -> list[dict[str, Any]]:
     ):
         rules += [
             _copy(reporter, "own", "(.+)", f"{own}_workload"),
-            # The metadata of an endpoint: "workload;namespace;app;version;cluster".
             _copy(reporter, "peer", '"?([^;"-][^;"]*).*', f"{other}_workload"),
+            _copy(reporter, "peer", '"?(?:[^;]*;){4}([^;"]+)"?', f"{other}_cluster"),
         ]
     host = r"(?:outbound\|.*\|)?([a-z0-9-]+)(?:\.[^:]*)?(?::\d+)?"
     return [

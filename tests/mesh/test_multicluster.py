@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.testbed.bodies import both, namespace, operator, options
-from tests.testbed.callers import DRAINED, RETRIED, Answers, Caller, lost, retrying
-from tests.testbed.clusters import start_side_by_side
+from tests.mesh import metering, pairs, prometheuses
+from tests.mesh.pairs import SHOP, URL
+from tests.testbed.bodies import both, operator, options
+from tests.testbed.callers import RETRIED, Answers, Caller, lost, retrying
 from tests.testbed.meshery import Meshery
 from tests.testbed.multiclusters import multicluster
-from tests.testbed.nodes import link
 from tests.testbed.realclusters import RealCluster
-from tests.testbed.recipe import ISTIO_VERSION, STAND_IN_IMAGE
+from tests.testbed.recipe import ISTIO_VERSION
+from tests.testbed.seeing import seeing
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import eventually
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
-_SHOP, _PORT = "shop", 8080
-_URL = f"http://echo.{_SHOP}:{_PORT}/"
 _WITHIN_S = 300.0
 _REQUESTS = 200
 
@@ -39,7 +39,11 @@ class Pair:
 
     async def made(self, *networks: str, sampling: float = 1.0, **spec: Any) -> None:
         """Makes the mesh; another share of sampled traces is another Deployment of istiod."""
-        named: list[dict[str, Any]] = [{"name": cluster.name} for cluster in self.clusters]
+        # Istio has names of its own for them.
+        named: list[dict[str, Any]] = [
+            {"name": cluster.name, "clusterName": f"{SHOP}-{cluster.name}"}
+            for cluster in self.clusters
+        ]
         for one, network in zip(named, networks, strict=False):
             one["network"] = network
         # Istio's gateway names its image as `auto`, which Kubernetes would always pull.
@@ -56,11 +60,11 @@ class Pair:
             print(end.event.summary, end.event.details)
 
     async def get(self, count: int = 20, **more: Any) -> Answers:
-        return await asyncio.to_thread(self.caller.get, _URL, count=count, **more)
+        return await asyncio.to_thread(self.caller.get, URL, count=count, **more)
 
     async def scaled(self, replicas: int) -> None:
         """So many pods of the service in the caller's own cluster."""
-        place = (f"--namespace={_SHOP}", "deployment/echo")
+        place = (f"--namespace={SHOP}", "deployment/echo")
         kubectl = self.clusters[0].kubectl
         await asyncio.to_thread(kubectl, "scale", f"--replicas={replicas}", *place)
         await asyncio.to_thread(kubectl, "rollout", "status", *place, "--timeout=120s")
@@ -78,48 +82,96 @@ class Pair:
 async def pair(
     nodes_built: None, stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Pair]:
-    folder = tmp_path_factory.mktemp("pair")
-    one, two = (RealCluster(folder / name, name=name) for name in ("one", "two"))
-    await asyncio.to_thread(start_side_by_side, [one, two])
-    try:
-        await asyncio.to_thread(link, one.node, two.node)
-        texts = [cluster.kubeconfig_text for cluster in (one, two)]
+    async with pairs.running(tmp_path_factory.mktemp("pair")) as clusters:
+        texts = [cluster.kubeconfig_text for cluster in clusters]
         async with Meshery(stack.gateway_address, texts).connected() as meshery:
-            caller = Caller(one, namespace=_SHOP)
-            pair = Pair((one, two), meshery, caller)
+            caller = Caller(clusters[0], namespace=SHOP)
+            pair = Pair(clusters, meshery, caller)
             await pair.made()
-            for cluster in pair.clusters:
-                await asyncio.to_thread(_served, cluster)
+            for cluster in clusters:
+                await asyncio.to_thread(pairs.serve, cluster)
             await asyncio.to_thread(caller.start)
             await asyncio.to_thread(caller.wait_ready)
             yield pair
-    finally:
-        for cluster in (one, two):
-            await asyncio.to_thread(cluster.stop)
 
 
 async def test_the_other_cluster_answers_on_one_network(pair: Pair) -> None:
     await _one_for_the_other(pair)
 
 
+async def test_a_request_to_the_other_cluster_is_an_edge_of_the_joined_graph(
+    pair: Pair, stack: Stack
+) -> None:
+    """Each cluster has a Prometheus that knows its own proxies, and calls the other one by Istio's
+    name for it."""
+    rule = json.dumps(metering.counting(SHOP))
+    for cluster in pair.clusters:
+        await asyncio.to_thread(cluster.kubectl, "apply", "--filename=-", stdin=rule)
+    here, there = (metering.proxied(cluster, SHOP) for cluster in pair.clusters)
+    async with AsyncExitStack() as opened:
+        for cluster, pods, others in zip(pair.clusters, (here, there), (there, here), strict=True):
+            files = metering.scraping(pods, others=others)
+            opened.enter_context(prometheuses.running(cluster, files))
+        seen = await opened.enter_async_context(seeing(stack))
+        await opened.enter_async_context(pair.caller.flowing(URL))
+
+        async def busy() -> list[dict[str, Any]]:
+            """The edges with traffic, each with the nodes at its ends."""
+            told = await seen.ask(
+                "graph", clusters=["one", "two"], graphType="workload", namespaces=[SHOP]
+            )
+            elements = told["elements"]
+            nodes = {node["data"]["id"]: node["data"] for node in elements["nodes"]}
+            return [
+                {**edge, "from": nodes[edge["source"]], "to": nodes[edge["target"]]}
+                for edge in (one["data"] for one in elements["edges"])
+                if (edge.get("traffic") or {}).get("rates")
+            ]
+
+        edges: list[dict[str, Any]] = []
+
+        async def is_whole() -> bool:
+            edges[:] = await busy()
+            return len(edges) == 4 and all("isMTLS" in edge for edge in edges)
+
+        await eventually(is_whole, what="all edges, told by both clusters", within_s=_WITHIN_S)
+    # A call goes by way of the Service in the cluster that answers: that cluster's own node.
+    assert sorted((_place(edge["from"]), _place(edge["to"])) for edge in edges) == [
+        ("one caller", "one echo."),
+        ("one caller", "two echo."),
+        ("one echo.", "one echo"),
+        ("two echo.", "two echo"),
+    ]
+    for edge in edges:
+        print(_place(edge["from"]), "to", _place(edge["to"]), edge["traffic"]["rates"])
+        assert not edge["to"].get("isOutside")
+        assert edge["isMTLS"] == "100"
+        assert float(edge["traffic"]["rates"]["http"]) > 0
+
+
+def _place(node: dict[str, Any]) -> str:
+    """Cluster and name of a node; a Service has a dot behind."""
+    name = f"{node['service']}." if node["nodeType"] == "service" else node["workload"]
+    return f"{node['cluster']} {name}"
+
+
 async def test_the_other_cluster_answers_through_gateways_on_two_networks(pair: Pair) -> None:
     await pair.made("east", "west")
     for cluster in pair.clusters:
-        await asyncio.to_thread(_balanced, cluster)
-        restart = ("rollout", "restart", "deployment", f"--namespace={_SHOP}")
+        await pairs.balance(cluster, "istio-eastwestgateway", namespace="istio-system")
+        restart = ("rollout", "restart", "deployment", f"--namespace={SHOP}")
         await asyncio.to_thread(cluster.kubectl, *restart)
         for name in ("echo", *(["caller"] if cluster is pair.clusters[0] else [])):
-            place = (f"deployment/{name}", f"--namespace={_SHOP}", "--timeout=120s")
-            await asyncio.to_thread(cluster.kubectl, "rollout", "status", *place)
+            await asyncio.to_thread(pairs.wait_ready, cluster, name)
     await _one_for_the_other(pair)
     # It came through the gateway: the caller's proxy knows no pod of the other network.
     [other] = pair.clusters[1:]
-    pods = other.api.request("GET", f"/api/v1/namespaces/{_SHOP}/pods")["items"]
+    pods = other.api.request("GET", f"/api/v1/namespaces/{SHOP}/pods")["items"]
     known = await asyncio.to_thread(
         pair.clusters[0].kubectl,
         "exec",
         "deployment/caller",
-        f"--namespace={_SHOP}",
+        f"--namespace={SHOP}",
         "--container=istio-proxy",
         "--",
         "pilot-agent",
@@ -136,12 +188,12 @@ async def test_nothing_is_lost_with_retries_while_both_control_planes_are_replac
 ) -> None:
     """The local pods go before it and come after it: the other cluster answers all through."""
     await pair.answered_by("one", "two")
-    route = json.dumps(retrying("echo", _SHOP))
+    route = json.dumps(retrying("echo", SHOP))
     await asyncio.to_thread(pair.clusters[0].kubectl, "apply", "--filename=-", stdin=route)
-    before = [_planes(cluster) for cluster in pair.clusters]
+    before = [pairs.planes(cluster) for cluster in pair.clusters]
     async with (
-        pair.caller.flowing(_URL) as once,
-        pair.caller.flowing(_URL, headers=RETRIED) as again,
+        pair.caller.flowing(URL) as once,
+        pair.caller.flowing(URL, headers=RETRIED) as again,
     ):
         await pair.scaled(0)
         await pair.answered_by("two")
@@ -149,7 +201,7 @@ async def test_nothing_is_lost_with_retries_while_both_control_planes_are_replac
         await pair.answered_by("two")
         await pair.scaled(1)
         await pair.answered_by("one", "two")
-    after = [_planes(cluster) for cluster in pair.clusters]
+    after = [pairs.planes(cluster) for cluster in pair.clusters]
     assert all(old and new and not old & new for old, new in zip(before, after, strict=True))
     for what, counted in (("sent once", once), ("with retries", again)):
         print(f"{what}: {lost(counted)} of {counted.total()} lost: {dict(counted)}")
@@ -187,61 +239,3 @@ async def _one_for_the_other(pair: Pair) -> None:
     assert dict(settled.counts) == {"200 echo-two": _REQUESTS}
     await pair.scaled(1)
     await pair.answered_by("one", "two")
-
-
-def _planes(cluster: RealCluster) -> set[str]:
-    """The pods of istiod that stay."""
-    path = "/api/v1/namespaces/istio-system/pods?labelSelector=app%3Distiod"
-    metadata = [pod["metadata"] for pod in cluster.api.request("GET", path)["items"]]
-    return {one["uid"] for one in metadata if "deletionTimestamp" not in one}
-
-
-def _served(cluster: RealCluster) -> None:
-    """The same service in each cluster, whose pods say where they are."""
-    labels = {"app": "echo"}
-    told = {"STAND_IN": "serve", "NAME": f"echo-{cluster.name}", "PORTS": str(_PORT)}
-    metadata = {"name": "echo", "namespace": _SHOP}
-    container = {
-        "name": "echo",
-        "image": STAND_IN_IMAGE,
-        "env": [{"name": name, "value": value} for name, value in told.items()],
-        "lifecycle": DRAINED,
-    }
-    template = {
-        "metadata": {"labels": labels},
-        "spec": {"terminationGracePeriodSeconds": 10, "containers": [container]},
-    }
-    port = {"name": "http", "port": _PORT}
-    items = [
-        namespace(_SHOP, **{"istio-injection": "enabled"}),
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": metadata,
-            "spec": {"selector": labels, "ports": [port]},
-        },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": metadata,
-            "spec": {"selector": {"matchLabels": labels}, "template": template},
-        },
-    ]
-    listing = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    cluster.kubectl("apply", "--filename=-", stdin=listing)
-    place = ("deployment/echo", f"--namespace={_SHOP}", "--timeout=120s")
-    cluster.kubectl("rollout", "status", *place, timeout_s=130.0)
-
-
-def _balanced(cluster: RealCluster) -> None:
-    """Gives the gateway the node's address, as a cloud's load balancer would."""
-    status = {"status": {"loadBalancer": {"ingress": [{"ip": cluster.node.address}]}}}
-    cluster.kubectl(
-        "patch",
-        "service",
-        "istio-eastwestgateway",
-        "--namespace=istio-system",
-        "--subresource=status",
-        "--type=merge",
-        f"--patch={json.dumps(status)}",
-    )
