@@ -26,6 +26,7 @@ from services.chassis.errors import (
     TelemetryUnavailable,
     shortened,
 )
+from services.chassis.kube.labelling import has_labels, read_labels
 from services.chassis.policy import OPERATOR, Identity, Policy
 from services.chassis.prometheus import MetricsError
 from services.topology.analysis import vetting
@@ -144,7 +145,12 @@ class Handlers:
         self, asked: dict[str, Any], identity: Identity = OPERATOR
     ) -> dict[str, Any]:
         """The registered clusters that the asker may see, and the state of their watches."""
-        return {"clusters": [_info(view) for view in self._seen(identity, "clusters").values()]}
+        return {
+            "clusters": [
+                _info(view) | {"labels": self.views.labels_of(cluster)}
+                for cluster, view in self._seen(identity, "clusters").items()
+            ]
+        }
 
     async def graph(self, asked: dict[str, Any], identity: Identity = OPERATOR) -> orjson.Fragment:
         """A graph in Kiali's vendor JSON, of now or of a moment; of several clusters one graph, in
@@ -331,7 +337,7 @@ class Handlers:
 
     def _owners(self, verb: str, asked: dict[str, Any]) -> One:
         """What the owner of a cluster answers."""
-        passed = {name: value for name, value in asked.items() if name != "clusters"}
+        passed = {name: value for name, value in asked.items() if name not in _CHOOSING}
         return lambda view: self.ask(view.cluster, verb, passed)
 
     async def _of_owner(self, verb: str, asked: dict[str, Any], identity: Identity) -> Any:
@@ -346,15 +352,20 @@ class Handlers:
     ) -> ClusterView | list[ClusterView]:
         """The cluster of a question, or all that it is about and that the identity may see.
 
-        Without `cluster` and `clusters` it is about the only one, or about all. Raises
+        Without any of `_CHOOSING` and `cluster` it is about the only one, or about all. Raises
         `NotPermitted` for whoever may see none of what is asked for, whether it is there or not.
         """
         seen = self._seen(identity, verb)
-        if asked.get("clusters"):
+        wanted, labels = _names(asked, "clusters"), _labels(asked)
+        if wanted or labels:
             if asked.get("cluster"):
-                raise MalformedRequest("send `cluster` or `clusters`, and not both")
-            wanted = _names(asked, "clusters")
-            return [view for view in seen.values() if any(_is_meant(view, one) for one in wanted)]
+                raise MalformedRequest("send `cluster`, or `clusters` and `labels`, and not both")
+            return [
+                view
+                for cluster, view in seen.items()
+                if has_labels(self.views.labels_of(cluster), labels)
+                and any(_is_meant(view, one) for one in wanted or ("*",))
+            ]
         if asked.get("cluster") or len(self.views.clusters) < 2:
             try:
                 return self._one(asked, identity, verb)
@@ -397,11 +408,17 @@ class Handlers:
     def _missing(
         asked: dict[str, Any], views: Sequence[ClusterView], found: Gathered
     ) -> list[dict[str, str]]:
-        """Clusters that did not answer, and names that are none of a cluster that is seen."""
+        """Clusters that did not answer, and names and labels that are none of a cluster that is
+        seen."""
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(_labels(asked).items()))
+        like = f" with the labels {shortened(labels)}" if labels else ""
         for wanted in sorted(_names(asked, "clusters")):
             if not any(_is_meant(view, wanted) for view in views):
                 told = shortened(wanted)
-                found.miss(told, told, ClusterNotWatched(f"cluster {told} is not watched"))
+                found.miss(told, told, ClusterNotWatched(f"no cluster {told}{like} is watched"))
+        if labels and not views and not found.missing:
+            told = shortened(labels)
+            found.miss(told, told, ClusterNotWatched(f"no cluster{like} is watched"))
         return found.missing
 
     @staticmethod
@@ -422,6 +439,8 @@ class Handlers:
         raise ClusterNotWatched(f"cluster {told} is not watched")
 
 
+_CHOOSING = ("clusters", "labels")
+"""Fields of a question that choose clusters; of both, those that both mean."""
 _LISTS = ("compliance", "versions")
 """Questions whose answer is a list in any case."""
 
@@ -442,9 +461,9 @@ def _named(view: ClusterView) -> dict[str, Any]:
 
 def queries(handlers: Handlers) -> list[Query]:
     """The questions. `cluster` is a token or a name, `clusters` some of either, or patterns with
-    `*`. Without both most are about all clusters."""
+    `*`; `labels` are those of the registrations. Without any most are about all clusters."""
     of, at = '"cluster": CLUSTER', '"at": TIME'
-    some = f'{of}, "clusters": [NAME]'
+    some = f'{of}, "clusters": [NAME], "labels": OBJECT'
     return [
         Query("clusters", "{}", answer_to=handlers.clusters),
         Query(
@@ -625,6 +644,15 @@ def _names(asked: Mapping[str, Any], name: str) -> frozenset[str]:
     if not isinstance(value, Iterable) or not all(isinstance(one, str) for one in value):
         raise MalformedRequest(f"{name} is not a list of names", remedy=f'send {{"{name}": [..]}}')
     return frozenset(value)
+
+
+def _labels(asked: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        return read_labels(asked.get("labels"))
+    except ValueError as error:
+        raise MalformedRequest(
+            f"labels: {error}", remedy='send {"labels": {"region": "eu"}}, with at most 32'
+        ) from None
 
 
 def _info(view: ClusterView) -> Item:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -61,6 +62,13 @@ def with_token(kubeconfig: str, token: str) -> str:
     """The kubeconfig of the same cluster with another credential."""
     document = yaml.safe_load(kubeconfig)
     document["users"][0]["user"] = {"token": token}
+    return yaml.safe_dump(document)
+
+
+def with_labels(kubeconfig: str, labels: Any) -> str:
+    document = yaml.safe_load(kubeconfig)
+    entry = {"name": "meshbus.io/labels", "extension": labels}
+    document["contexts"][0]["context"]["extensions"] = [entry]
     return yaml.safe_dump(document)
 
 
@@ -113,7 +121,7 @@ async def test_a_made_up_credential_replaces_no_working_one(frail: Stack, cluste
 
 async def test_a_renewed_credential_replaces_the_former_one(frail: Stack, cluster: Cluster) -> None:
     text = cluster.kubeconfig_text
-    renewed = cluster.token_kubeconfig_text()
+    renewed = with_labels(cluster.token_kubeconfig_text(), {"region": "eu"})
     token = parse_kubeconfig(text).cluster
     async with (
         Meshery(frail.gateway_address, [text]).connected() as meshery,
@@ -128,7 +136,14 @@ async def test_a_renewed_credential_replaces_the_former_one(frail: Stack, cluste
         async def replaced() -> bool:
             return await registered(bus, token) != record
 
+        async def chosen() -> bool:
+            question = {"labels": {"region": "eu"}}
+            found = await ask(bus, question, service="topology", verb="findings", within=WITHIN)
+            told = [*found["clusters"], *found["missing"]]
+            return [one["cluster"] for one in told] == [token]
+
         await eventually(replaced, what="the renewed credential to be registered")
+        await eventually(chosen, what="the cluster to be chosen by its label")
         assert await kept(bus, token) > revision
         await seen.watched(token)
         # Whoever is forgotten registers again with the next operation.

@@ -137,6 +137,8 @@ class ClusterRecord(Message):
     """Who asked for the operation that registered it."""
     sealed_to: str = ""
     """Fingerprint of the keys to which its credentials are sealed."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """What its kubeconfig says that the cluster is like; questions about the fleet choose by it."""
     has_reader: bool = False
     """A person gave a kubeconfig to watch it by: the one that may write is not for topology."""
     registered: datetime = Field(default_factory=_now)

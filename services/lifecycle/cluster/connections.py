@@ -36,12 +36,14 @@ from services.chassis.errors import (
     MeshbusError,
     NamespaceMissing,
     ObjectNotFound,
+    OptionsMalformed,
     QuotaExceeded,
 )
 from services.chassis.http.answers import Bounds
 from services.chassis.kube.applying import FIELD_MANAGER
 from services.chassis.kube.client import MERGE_PATCH, KubeClient
 from services.chassis.kube.kubeconfigs import Kubeconfig, parse_kubeconfig
+from services.chassis.kube.labelling import own_labels
 from services.chassis.kube.objects import KubeObject, Ref, labels_of
 from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import listed
@@ -323,9 +325,14 @@ class Connections:
     async def _register(self, entry: _Entry, identity: str, warn: Warn) -> None:
         """The operation needs none of it, and does not fail with it."""
         config = entry.connection.client.config
+        labels: dict[str, str] = {}
+        try:
+            labels = own_labels(config.extensions)
+        except OptionsMalformed as error:
+            warn(error.summary, f"It is registered without labels: {error.remedy}.")
         try:
             await self.registrations.keep(
-                config, text=entry.text, digest=entry.digest, identity=identity
+                config, text=entry.text, digest=entry.digest, identity=identity, labels=labels
             )
         except QuotaExceeded as error:
             log.warning("cluster_not_registered", cluster=config.cluster, reason=error.summary)

@@ -8,6 +8,7 @@ both of which are public.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -40,7 +41,15 @@ class Registrations:
         of now: after a key was changed its next use seals it anew."""
         return self._is_as_it_should(await self._stored(cluster), digest)
 
-    async def keep(self, config: Kubeconfig, *, text: str, digest: str, identity: str) -> None:
+    async def keep(
+        self,
+        config: Kubeconfig,
+        *,
+        text: str,
+        digest: str,
+        identity: str,
+        labels: Mapping[str, str],
+    ) -> None:
         """Registers the cluster of a kubeconfig that has authenticated, unless it is already.
 
         Another credential that was registered before is replaced: this one is known to work now.
@@ -48,7 +57,8 @@ class Registrations:
         """
         cluster = config.cluster
         stored = await self._stored(cluster) if self.is_on else None
-        if not self.is_on or self._is_as_it_should(stored, digest):
+        is_kept = self._is_as_it_should(stored, digest)
+        if not self.is_on or (is_kept and stored is not None and stored.labels == labels):
             return
         if stored is not None and stored.credential == digest:
             # The same, to be sealed to another key: it stays whose it was.
@@ -62,6 +72,7 @@ class Registrations:
             credential=digest,
             identity=identity,
             sealed_to=self.sealer.sealed_to,
+            labels=dict(labels),
             has_reader=stored is not None and stored.has_reader,
         )
         # The credential first: whoever sees the registration finds it.

@@ -19,19 +19,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 
 from services.chassis.errors import OptionsMalformed
+from services.chassis.kube.labelling import Text, has_labels
 from services.chassis.kube.manifests import dump_manifest, parse_documents
 from services.chassis.kube.objects import KubeObject
 from services.chassis.operations.bodies import API_VERSION, find_options
@@ -48,12 +46,6 @@ _A_DAY_S = 24 * 3600
 _LONGEST_TEST = 64 * 1024
 _NOT_TOLD = {"gate": {"performance": {"test"}}}
 """Of the options: it may hold what others must not read."""
-
-LABELS_EXTENSION = "meshbus.io/labels"
-"""Of a kubeconfig's context or cluster."""
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-_LABELS = TypeAdapter(Annotated[dict[Text, Text], Field(max_length=32)])
 
 
 class _Written(BaseModel):
@@ -260,20 +252,6 @@ def _agreed_version(option: str, field: str) -> Version:
     return next(iter(named.values()))
 
 
-def own_labels(extensions: Mapping[str, Any]) -> dict[str, str]:
-    """What a cluster's kubeconfig says of itself in the extension `meshbus.io/labels`; raises
-    `OptionsMalformed` for what are no labels."""
-    written = extensions.get(LABELS_EXTENSION)
-    try:
-        return _LABELS.validate_python({} if written is None else written, strict=True)
-    except ValidationError:
-        raise OptionsMalformed(
-            f"the extension {LABELS_EXTENSION} of the kubeconfig is no mapping of texts",
-            cause="waves of the rollout choose by labels",
-            remedy="write it as {region: eu}, with at most 32 labels",
-        ) from None
-
-
 def planned_waves(
     options: RolloutOptions,
     clusters: Sequence[tuple[str, str]],
@@ -299,7 +277,7 @@ def _takes(
 ) -> bool:
     name = cluster[1]
     own = {**labels, **options.labels_of(name)}
-    if wave.labels and any(own.get(key) != value for key, value in wave.labels.items()):
+    if not has_labels(own, wave.labels or {}):
         return False
     return not wave.names or any(fnmatch.fnmatchcase(name, pattern) for pattern in wave.names)
 

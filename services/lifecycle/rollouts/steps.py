@@ -37,6 +37,7 @@ from services.chassis.errors import (
     RolloutStopped,
     VersionUnknown,
 )
+from services.chassis.kube.labelling import own_labels
 from services.chassis.kube.objects import KubeObject, Ref, annotations_of
 from services.chassis.messages import Command, ErrorReport, RequestRecord, Verb
 from services.chassis.operations.completion import Parked, Result, first_error
@@ -57,7 +58,7 @@ from services.lifecycle.mesh.uninstalling import uninstall
 from services.lifecycle.rollouts.gates import Ask
 from services.lifecycle.rollouts.manifesting import Manifest, bare, formers
 from services.lifecycle.rollouts.moving import Mover, Origin, Restarter
-from services.lifecycle.rollouts.options import RolloutRequest, own_labels, parse_rollout
+from services.lifecycle.rollouts.options import RolloutRequest, parse_rollout
 from services.lifecycle.rollouts.proving import LoadTests
 from services.lifecycle.rollouts.records import (
     LONGEST_NAME,

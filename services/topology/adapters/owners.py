@@ -308,6 +308,7 @@ class Owners:
             self.views.forget(cluster)
             log.info("cluster_left", cluster=cluster)
         for record in records.values():
+            self.views.labels[record.cluster] = record.labels
             await self._attend(record)
 
     async def _record(self, key: str) -> ClusterRecord | None:

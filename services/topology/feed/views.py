@@ -77,7 +77,13 @@ class Views:
     """The views of all clusters, and the listeners to their deltas."""
 
     clusters: dict[str, ClusterView] = field(default_factory=dict)
+    labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each cluster's registration says that it is like; known also of one that nobody can
+    reach."""
     _listeners: set[Listener] = field(default_factory=set)
+
+    def labels_of(self, cluster: str) -> Mapping[str, str]:
+        return self.labels.get(cluster, {})
 
     def view(self, cluster: str) -> ClusterView | None:
         return self.clusters.get(cluster)
@@ -89,6 +95,7 @@ class Views:
 
     def forget(self, cluster: str) -> None:
         """The cluster is not registered any more."""
+        self.labels.pop(cluster, None)
         view = self.clusters.pop(cluster, None)
         if view is not None:
             self.notify(Delta(cluster=cluster, epoch=view.epoch, number=1, parts={}))

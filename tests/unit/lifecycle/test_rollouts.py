@@ -18,7 +18,7 @@ from services.lifecycle.mesh.requests import parse_request
 from services.lifecycle.rollouts.deciding import judged_namespaces
 from services.lifecycle.rollouts.gates import Gates, error_ratio, p99_of
 from services.lifecycle.rollouts.moving import FORMER, Mover, Origin, _is_meshed, selects
-from services.lifecycle.rollouts.options import GateOptions, own_labels, parse_rollout
+from services.lifecycle.rollouts.options import GateOptions, parse_rollout
 from services.lifecycle.rollouts.records import MOST_CLUSTERS, RolloutPart, RolloutRecord
 from services.lifecycle.rollouts.steps import _require_room
 
@@ -174,19 +174,6 @@ def test_queries_are_about_the_moved_namespaces() -> None:
         assert 'destination_service_namespace=~"shop|pay"' in query
     many = judged_namespaces([f"namespace-{number}" for number in range(100)])
     assert 'destination_service_namespace=~".*"' in error_ratio(many, "[60s]")
-
-
-# --- labels ----------------------------------------------------------------------------------
-
-
-def test_a_kubeconfig_says_what_its_cluster_is_like() -> None:
-    assert own_labels({}) == {}
-    assert own_labels({"meshbus.io/labels": {"region": "eu"}}) == {"region": "eu"}
-    many = {str(number): "x" for number in range(33)}
-    written: Any
-    for written in ("eu", {"region": 1}, {"region": {}}, many):
-        with pytest.raises(OptionsMalformed, match=r"meshbus\.io/labels"):
-            own_labels({"meshbus.io/labels": written})
 
 
 # --- what fits ---------------------------------------------------------------------------------

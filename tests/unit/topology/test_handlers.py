@@ -264,12 +264,13 @@ def _fleet(policy: Policy = OPEN) -> Handlers:
 
     handlers = _handlers()
     handlers.ask, handlers.policy = ask, lambda: policy
-    for cluster, name, state in (
-        ("c1", "blue", "watching"),
-        ("c2", "green", "watching"),
-        ("c3", "red", "unreachable"),
+    for cluster, name, state, tier in (
+        ("c1", "blue", "watching", "edge"),
+        ("c2", "green", "watching", "core"),
+        ("c3", "red", "unreachable", "core"),
     ):
         view = ClusterView(cluster)
+        handlers.views.labels[cluster] = {"region": "eu", "tier": tier}
         view.put(INFO_PART, "cluster", {"cluster": cluster, "name": name, "state": state})
         handlers.views.replace(view)
         if state == "watching":
@@ -296,6 +297,36 @@ async def test_a_question_about_all_clusters_names_those_that_are_missing(verb: 
         await ask({"clusters": ["c1"], "cluster": "c1"})
     with pytest.raises(ClusterNotWatched):
         await ask({"cluster": "nobody"})
+
+
+@pytest.mark.parametrize(
+    "verb", ["graph", "findings", "drift", "vet", "proxies", "versions", "compliance"]
+)
+async def test_clusters_are_chosen_by_labels(verb: str) -> None:
+    """Also those that cannot be reached."""
+    ask = getattr(_fleet(), verb)
+    eu, core, edge = {"region": "eu"}, {"region": "eu", "tier": "core"}, {"tier": "edge"}
+    assert _clusters(await ask({"labels": eu})) == (["c1", "c2"], ["c3"])
+    assert _clusters(await ask({"labels": core})) == (["c2"], ["c3"])
+    assert _clusters(await ask({"labels": core, "clusters": ["gre*"]})) == (["c2"], [])
+    assert _clusters(await ask({"labels": edge, "clusters": ["green"]})) == ([], ["green"])
+    assert _clusters(await ask({"labels": {"tier": "e"}})) == ([], ["tier=e"])
+    with pytest.raises(MalformedRequest, match="not both"):
+        await ask({"labels": eu, "cluster": "c1"})
+    wrong: Any
+    for wrong in ("eu", ["eu"], {"region": ["eu"]}, {"": "eu"}, dict.fromkeys(map(str, range(33)))):
+        with pytest.raises(MalformedRequest, match="labels"):
+            await ask({"labels": wrong})
+
+
+async def test_labels_choose_among_what_the_asker_may_see() -> None:
+    handlers, one = _fleet(FLEET), Identity("one")
+    assert _clusters(await handlers.findings({"labels": {"region": "eu"}}, one)) == (["c1"], [])
+    hidden = await handlers.findings({"labels": {"tier": "core"}}, one)
+    assert hidden["missing"][0]["code"] == ClusterNotWatched.code
+    assert "no cluster with the labels tier=core" in hidden["missing"][0]["why"]
+    told = (await handlers.clusters({}, one))["clusters"]
+    assert [cluster["labels"] for cluster in told] == [{"region": "eu", "tier": "edge"}]
 
 
 async def test_each_answer_about_a_cluster_is_as_one_about_it_alone() -> None:

@@ -122,6 +122,24 @@ async def test_no_more_clusters_are_watched_than_allowed(own_bus: Bus) -> None:
     assert (first.most_at_once, second.most_at_once) == (2, 2)
 
 
+async def test_every_replica_knows_the_labels_of_a_registration(own_bus: Bus) -> None:
+    """Of a cluster that nobody watches as well, and as they are now."""
+    await _registered(own_bus, "c1")
+    watcher, other = Watcher(own_bus, "w1", most=0), Watcher(own_bus, "w2", most=0)
+    known = Records(Bucket(own_bus, "clusters"), ClusterRecord)
+    async with watcher.running(), other.running():
+        for labels in ({"region": "eu"}, {"region": "us", "tier": "edge"}):
+            record = ClusterRecord(cluster="c1", name="c1", server="https://x", labels=labels)
+            await known.put("c1", record)
+            for asked in (watcher, other):
+                await eventually(
+                    lambda asked=asked, labels=labels: asked.views.labels_of("c1") == labels,
+                    what="the labels",
+                )
+        await known.bucket.delete("c1")
+        await eventually(lambda: not watcher.views.labels_of("c1"), what="them to be forgotten")
+
+
 async def test_clusters_that_were_never_reached_keep_no_other_out(own_bus: Bus) -> None:
     """Whoever registers what nobody reaches must not fill the places of those that are there."""
 
