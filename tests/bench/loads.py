@@ -162,7 +162,7 @@ def _merge() -> Figure:
         name=f"Merging {SHARDS} shards with {INTERVALS} intervals each",
         value=statistics.median(took) * 1000,
         unit="ms",
-        bar=100,
+        bar=50,
     )
 
 

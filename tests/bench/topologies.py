@@ -39,6 +39,9 @@ METHOD = (
     "Server-Sent Events. Memory is the service's peak (VmHWM)."
 )
 _RATE = 50.0
+_LARGEST = 5000
+_GRAPH_S = {100: 0.1, _LARGEST: 4.0}
+"""Seconds within which a graph of so many services should stand."""
 SETTLE_S = 2.0
 _ALIVE = 20
 
@@ -96,19 +99,19 @@ async def _of_size(
             name=f"{of}: registered to graph",
             value=took_s,
             unit="s",
-            bar=0.5 if size <= 100 else None,
+            bar=_GRAPH_S.get(size),
         ),
         Figure(
             name=f"{of}, {_RATE:.0f} changes/s: watch to client, p50",
             value=percentile(latencies, 50) * 1000,
             unit="ms",
-            bar=25 if size == 1000 else None,
+            bar=2 if size == _LARGEST else None,
         ),
         Figure(
             name=f"{of}, {_RATE:.0f} changes/s: watch to client, p99",
             value=percentile(latencies, 99) * 1000,
             unit="ms",
-            bar=100 if size == 1000 else None,
+            bar=6 if size == _LARGEST else None,
         ),
         Figure(
             name=f"{of}: changes that came to the client late or never",
@@ -119,7 +122,7 @@ async def _of_size(
             name=f"{of}: memory of the service, peak",
             value=memory,
             unit="MiB",
-            bar=250 if size == 5000 else None,
+            bar=200 if size == _LARGEST else None,
         ),
         *drifted,
     ]
@@ -263,12 +266,13 @@ async def _drifted(
             name="an edit of an applied object: watch to drift at the client, longest",
             value=max(told) * 1000,
             unit="ms",
+            bar=100,
         ),
         Figure(
             name="an edit of an applied object: watch to healed in the cluster, longest",
             value=max(healed),
             unit="s",
-            bar=1,
+            bar=0.3,
         ),
     ]
 
