@@ -125,7 +125,7 @@ async def _body(target: Target, shape: str) -> str:
 
 async def _kubeconfigs(target: Target, shape: str) -> str:
     small = f"{shape[:150_000]}\n"
-    texts = [f"{small}# {number}" for number in range(50)]
+    texts = [f"{small}# {number}" for number in range(30)]
     return await _call(
         target, Generation.G, "ApplyOperation", {"opName": "custom", "kube_configs": texts}
     )
@@ -134,7 +134,7 @@ async def _kubeconfigs(target: Target, shape: str) -> str:
 async def _kubeconfigs_that_pass(target: Target, shape: str) -> str:
     """Each of them is a kubeconfig, with more in it than one has."""
     text = target.cluster.kubeconfig_text.strip()
-    texts = [f"{text}\nx{number}: [{'[],' * 40_000}]\n" for number in range(60)]
+    texts = [f"{text}\nx{number}: [{'[],' * 40_000}]\n" for number in range(40)]
     return await _call(
         target, Generation.G, "ApplyOperation", {"opName": "custom", "kube_configs": texts}
     )
@@ -146,7 +146,7 @@ async def _instance(target: Target, shape: str) -> str:
 
 
 async def _components(target: Target, shape: str) -> str:
-    fields = {"oam_comps": [shape] * 2, "kube_configs": [target.cluster.kubeconfig_text]}
+    fields = {"oam_comps": [shape], "kube_configs": [target.cluster.kubeconfig_text]}
     return await _call(target, Generation.F, "ProcessOAM", fields)
 
 
@@ -157,7 +157,7 @@ async def _configuration(target: Target, shape: str) -> str:
 
 
 async def _declarations(target: Target, shape: str) -> str:
-    fields = {"declarations": [shape] * 2, "kube_configs": [target.cluster.kubeconfig_text]}
+    fields = {"declarations": [shape], "kube_configs": [target.cluster.kubeconfig_text]}
     return await _call(target, Generation.G, "Provision", fields)
 
 
@@ -165,7 +165,7 @@ def _many(generation: Generation, name: str, field: str, value: str) -> Throw:
     """As many parts as a message can hold, each of them next to nothing."""
 
     async def throw(target: Target, shape: str) -> str:
-        count = 8_000_000 // (2 + len(value))
+        count = 5_000_000 // (2 + len(value))
         return await _call(target, generation, name, {field: [value] * count})
 
     return throw
