@@ -25,10 +25,8 @@ BEDS = ("real_cluster", "istio_cluster", "stack", "topology_stack", "mesh")
 """Fixtures whose tests stay together on one worker, the longest first: they share what is dear."""
 
 LONG = (
-    "real/perf/test_runs",
     "system/test_multicluster",
     "system/test_rollouts",
-    "faults/test_topology",
     "faults/test_rollouts",
     "faults/test_region",
     "real/deploy/test_up",
@@ -52,14 +50,15 @@ LONG = (
 waits leaves the processor to what computes."""
 
 PACED = (
-    "real/perf",
     "real/chassis/bus",
+    "faults/test_topology.py",
+    "real/perf",
     "real/topology/test_found_prometheus.py",
     "real/topology/test_console_performance_live.py",
-    "faults/test_topology.py",
 )
 """What makes load at a rate, or waits for leases: it takes little of the processor, but needs that
-at once. A whole run has a lane of its own for it, before which the others step back."""
+at once. A whole run has a lane of its own for it, before which the others step back. Load comes
+after its first minutes, in which clusters start and the code is checked."""
 
 TURNS_FILE = "MESHBUS_TEST_TURNS"
 """Variable with the path of the lock by which tests that run alone find their turn, where a run has
@@ -142,6 +141,10 @@ def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int,
     bed, is_shared, _ = group.partition(" of ")
     if is_shared:
         rank = BEDS.index(bed)
+    elif paced := [
+        n for n, where in enumerate(PACED) if group.startswith(where.removesuffix(".py"))
+    ]:
+        rank = len(BEDS) + paced[0]
     elif group in LONG:
         rank = len(BEDS) + LONG.index(group)
     else:
