@@ -456,6 +456,12 @@ async def test_an_external_control_plane_is_as_the_recipe_says(place: Place) -> 
     assert "cacerts" in held
     assert secrets_of(served, _OUTSIDE).keys() == {"istiod-istio-remote-secret-token"}
 
+    # A policy for the whole mesh has its place where the mesh's settings are.
+    facts = await place.ask("facts", cluster=served.token)
+    assert [(mesh["namespace"], mesh["version"]) for mesh in facts["meshes"]] == [
+        (_OUTSIDE, ISTIO_VERSION)
+    ]
+
     ends = await place.run(body)  # sent again it changes nothing
     assert not any(end.failed for end in ends), [end.event for end in ends]
     again = [snapshot(cluster) for cluster in place.clusters]

@@ -30,7 +30,9 @@ from services.lifecycle.cluster.connections import Connection
 
 _DEFAULT_TRUST_DOMAIN = "cluster.local"
 _DEPLOYMENTS = "/apis/apps/v1/deployments"
+_SERVICES = "/api/v1/services"
 _ISTIOD = {"labelSelector": "app=istiod"}
+_NAMED_ISTIOD = {"labelSelector": "app.kubernetes.io/name=istiod"}
 # A current list waits until the server's cache has seen the newest write of any kind, up to 100 ms.
 _FROM_CACHE = {"resourceVersion": "0"}
 # A Deployment puts it on the pods of its ReplicaSets.
@@ -188,9 +190,15 @@ def _workload(
 
 
 async def read_meshes(client: KubeClient) -> list[MeshFact]:
-    planes = await listed(client, _DEPLOYMENTS, query={**_ISTIOD, **_FROM_CACHE})
-    found = await asyncio.gather(*(_mesh(client, plane) for plane in planes.items))
-    return sorted(found, key=lambda mesh: (mesh.revision != istio.DEFAULT_REVISION, mesh.revision))
+    planes, services = await asyncio.gather(
+        listed(client, _DEPLOYMENTS, query={**_ISTIOD, **_FROM_CACHE}),
+        listed(client, _SERVICES, query={**_NAMED_ISTIOD, **_FROM_CACHE}),
+    )
+    # Without pods behind it, it leads to an istiod of another cluster, which serves this one.
+    away = [one for one in services.items if not one["spec"].get("selector")]
+    found = await asyncio.gather(*(_mesh(client, plane) for plane in (*away, *planes.items)))
+    known = {(mesh.namespace, mesh.revision): mesh for mesh in found}.values()
+    return sorted(known, key=lambda mesh: (mesh.revision != istio.DEFAULT_REVISION, mesh.revision))
 
 
 async def _mesh(client: KubeClient, plane: KubeObject) -> MeshFact:
@@ -207,7 +215,8 @@ async def _mesh(client: KubeClient, plane: KubeObject) -> MeshFact:
 
 def _image_version(plane: KubeObject) -> str:
     """The tag of istiod's image: another installer may not label the version."""
-    containers = plane["spec"]["template"]["spec"].get("containers") or [{}]
+    pods = (plane["spec"].get("template") or {}).get("spec") or {}
+    containers = pods.get("containers") or [{}]
     name = str(containers[0].get("image", "")).rpartition("/")[2].partition("@")[0]
     return name.partition(":")[2].removesuffix("-distroless")
 

@@ -53,6 +53,8 @@ _MOST_NAMESPACES = 5
 """Of more namespaces than that a kind is watched in all: each watch holds a connection."""
 _MESH_SETTINGS = "istio"
 """Names of the ConfigMaps that say how a mesh is set up begin so."""
+_ISTIOD = "istiod"
+_APP_NAME = "app.kubernetes.io/name"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -240,14 +242,13 @@ class ClusterWatch:
             yield found
 
     def _system_namespaces(self) -> set[str]:
-        """Where a mesh may have its settings: the usual namespace, and those with an istiod."""
+        """Where a mesh may have its settings: the usual namespace, those with an istiod, and those
+        from where a Service leads to that of another cluster."""
+        state = self.observer.state
         return {
             SYSTEM_NAMESPACE,
-            *(
-                one.namespace
-                for one in self.observer.state.all(kinds.DEPLOYMENT)
-                if one.labels.get("app") == "istiod"
-            ),
+            *(o.namespace for o in state.all(kinds.DEPLOYMENT) if o.labels.get("app") == _ISTIOD),
+            *(o.namespace for o in state.all(kinds.SERVICE) if o.labels.get(_APP_NAME) == _ISTIOD),
         }
 
     async def _of_intents(self) -> _Wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -26,6 +27,7 @@ from services.topology.cluster.objects import Key, Object
 from services.topology.cluster.reading import Reader
 from services.topology.cluster.state import State
 from services.topology.graph.graph import Graph
+from services.topology.mesh.meshes import mesh_of
 from services.topology.observing import Observer
 from tests.testbed.clusters import Cluster
 from tests.testbed.proxies import FaultProxy
@@ -135,6 +137,30 @@ async def test_a_kind_of_many_namespaces_is_watched_by_one_connection(cluster: C
             watch.drifts.intended(Key(applied.kind, applied.namespace, "a"), applied)
         found = [one async for one, _ in watch._of_intents()]
     assert [(one.kind, one.namespace) for one in found] == [("/ServiceAccount", "")]
+
+
+async def test_settings_are_found_where_istiod_is_in_another_cluster(cluster: Cluster) -> None:
+    """As a cluster that an external control plane serves has them: a Service, and no pod."""
+    space = f"t{secrets.token_hex(4)}"
+    spaces = "/api/v1/namespaces"
+    settings = {
+        "metadata": {"name": "istio"},
+        "data": {"mesh": "trustDomain: shop.example.com"},
+    }
+    istiod = service("istiod", space)
+    istiod["metadata"]["labels"] = {"app.kubernetes.io/name": "istiod"}
+    request = cluster.api.request
+    async with _watching(cluster.kubeconfig_text) as (_, state):
+        await asyncio.to_thread(request, "POST", spaces, {"metadata": {"name": space}})
+        try:
+            await asyncio.to_thread(request, "POST", f"{spaces}/{space}/configmaps", settings)
+            await asyncio.to_thread(request, "POST", f"{spaces}/{space}/services", istiod)
+            await eventually(
+                lambda: mesh_of(state).root_namespace == space, what="the settings", within_s=60.0
+            )
+            assert mesh_of(state).trust_domain == "shop.example.com"
+        finally:
+            await asyncio.to_thread(request, "DELETE", f"{spaces}/{space}")
 
 
 async def test_an_intent_has_its_kind_watched_at_once(
