@@ -38,6 +38,7 @@ from services.gateway.adapters.bus import (
     is_attended,
     requests_reader,
     stored_events,
+    told_ends,
 )
 from services.gateway.adapters.registries import MesheryRegistry
 from services.gateway.adapters.server import Entrance, serving
@@ -88,7 +89,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     catalogs = Catalogs(Bucket(bus, "catalog", _PATIENCE), time.monotonic)
     requests = Records(Bucket(bus, "ops", _PATIENCE), RequestRecord)
     parts = Records(Bucket(bus, "ops", _PATIENCE), OperationRecord)
-    notices = Notices(chassis.publisher, parts, settings.instance)
+    notices = Notices(chassis.publisher, parts, told_ends(bus), settings.instance)
     deadlines = Deadlines(
         requests, requests_reader(bus), notices, now, chassis.own.operation_deadline
     )

@@ -98,7 +98,8 @@ class Deadlines:
         return {key for key in await self.records.bucket.keys() if "." in key}
 
     def _is_recent(self, record: RequestRecord) -> bool:
-        return (record.deadline or record.accepted) > self.now() - _LOOKS_BACK
+        due = (record.deadline or record.accepted) + timedelta(seconds=record.may_take_s)
+        return due > self.now() - _LOOKS_BACK
 
     def _is_given_up(self, record: RequestRecord) -> bool:
         """Whether what is begun should have ended by now.
@@ -110,7 +111,8 @@ class Deadlines:
         return now_s - seen_s >= self.patience.total_seconds() + record.may_take_s
 
     async def _end(self, operation: str) -> None:
-        """Fails the parts of the operation that no worker has begun, or ended when it is time."""
+        """Fails the parts of the operation that no worker has begun, or ended when it is time, and
+        repeats an end of ours that was recorded and not told."""
         kept = await self.records.get(subjects.operation_key(operation))
         if kept is None:
             # Refused as a whole after all.
@@ -122,7 +124,9 @@ class Deadlines:
             if stored is None:
                 log.warning("operation_expired", operation=part.operation, cluster=part.cluster)
                 await self.notices.expired(part, service=record.service)
-            elif not stored.state.is_terminal:
+            elif stored.state.is_terminal:
+                await self.notices.repeated(stored)
+            else:
                 running.append(part)
         if running and not self._is_given_up(record):
             self._put(operation, self.now() + min(self.patience, _LOOKS_AGAIN_AFTER))

@@ -7,9 +7,12 @@ another replica) carries the same message id and the server drops it.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+
+import structlog
 
 from services.chassis.bus import subjects
 from services.chassis.bus.publishing import Publisher
@@ -26,6 +29,8 @@ from services.chassis.messages import (
 )
 
 SERVICE = "gateway"
+
+log = structlog.get_logger(__name__)
 
 
 class _Place(IntEnum):
@@ -66,6 +71,8 @@ class Notices:
 
     publisher: Publisher
     records: Records[OperationRecord]
+    is_told: Callable[[Event], Awaitable[bool]]
+    """Whether the stream has this end of an operation."""
     worker: str
     """Name of this process in the records."""
 
@@ -101,7 +108,8 @@ class Notices:
         """A worker had begun, and it is gone.
 
         The record first: should the worker be alive after all, it loses its claim by the attempt's
-        number, and there is one end.
+        number, and there is one end. Whoever finds the record without its event publishes it
+        (`repeated`).
         """
         summary = f"Error while running {part.kind}"
         error = AttemptsExhausted(f"the worker that began {part.kind} has not ended it")
@@ -122,6 +130,14 @@ class Notices:
                 await self.records.update(key, ended, revision=stored[1])
                 await self.publisher.event(event)
                 return
+
+    async def repeated(self, ended: OperationRecord) -> None:
+        """Publishes an end that a gateway has recorded and could not publish any more, as it died
+        or lost NATS between the two."""
+        final = ended.final
+        if final is not None and final.service == SERVICE and not await self.is_told(final):
+            log.warning("end_repeated", operation=final.operation, cluster=final.cluster)
+            await self.publisher.event(final)
 
     async def _failed(self, part: Part, place: _Place, summary: str, error: MeshbusError) -> None:
         """The final event first: a crash in between repeats it, the other order would lose it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.reading import OrderedReader, StoredMessage
+from services.chassis.bus.reading import OrderedReader, StoredMessage, last_of_each
 from services.chassis.bus.records import is_deletion
 from services.chassis.bus.streams import EVT, call_api, live
 from services.chassis.errors import (
@@ -118,6 +118,22 @@ def stored_events(bus: Bus) -> Stored:
         return list(found)
 
     return stored
+
+
+def told_ends(bus: Bus) -> Callable[[Event], Awaitable[bool]]:
+    """Tells whether the last that the service of a final event said of its operation there is a
+    final one."""
+
+    async def is_told(final: Event) -> bool:
+        subject = subjects.event(
+            service=final.service, cluster=final.cluster or "none", operation=final.operation
+        )
+        [found] = await last_of_each(bus, EVT.name, [subject], [None])
+        with contextlib.suppress(InvalidMessage):
+            return any(envelopes.decode(Event, m.body, m.headers).is_final for m in found)
+        return True
+
+    return is_told
 
 
 async def event_stream_state(bus: Bus) -> StreamState:

@@ -29,6 +29,7 @@ from services.chassis.messages import (
     Verb,
 )
 from tests.real.gateway.rig import (
+    PATIENCE_S,
     Rig,
     cluster_of,
     eventually,
@@ -39,6 +40,7 @@ from tests.real.gateway.rig import (
 )
 from tests.testbed import loopback
 from tests.testbed.generations import GenerationClient
+from tests.testbed.wires import BusWire
 
 
 def fresh_id() -> str:
@@ -340,6 +342,56 @@ async def test_an_operation_whose_worker_is_gone_fails_after_a_patience(tmp_path
         assert stored is not None
         # A worker that is alive after all sees another attempt than its own, and stops.
         assert (stored[0].state, stored[0].attempt) == (OperationState.FAILED, 2)
+
+
+async def test_an_end_that_was_recorded_and_not_told_is_told(tmp_path: Any) -> None:
+    """The gateway dies when it has recorded that it gives an operation up. Another one tells it,
+    and no gateway tells it twice."""
+    settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
+    operation, cluster = fresh_id(), cluster_of("gone")
+    key = subjects.operation_key(operation, cluster)
+    async with rigged(tmp_path, settings) as rig:
+        with BusWire(rig.stack.nats.port) as wire:
+            port = str(loopback.take_port())
+            wired = {**settings, "MESHBUS_NATS_URL": wire.url, "MESHBUS_GATEWAY_PORT": port}
+            rig.stack.add("gateway", name="gateway-2", settings=wired)
+            rig.stack.wait_ready("gateway-2")
+            rig.stack.processes["gateway"].kill()
+            second = rig.stack.processes["gateway-2"]
+            snare = wire.arm(f"$KV.ops.{key}", then=second.kill, after=True)
+            async with rig.client("F", address=f"{loopback.HOST}:{port}") as client:
+                await client.call("ApplyOperation", asked(operation, "gone"))
+            begun = OperationRecord(
+                operation=operation,
+                kind="custom",
+                cluster=cluster,
+                state=OperationState.RUNNING,
+                worker="one that dies",
+            )
+            ops = Records(rig.bucket("ops"), OperationRecord)
+            await ops.create(key, begun)
+            await asyncio.to_thread(snare.sprung.wait, PATIENCE_S)
+        stored = await ops.get(key)
+        assert stored is not None
+        assert stored[0].state is OperationState.FAILED
+        assert not [e for e in await rig.events_of(operation) if e.is_final]
+
+        async def ends(of: str = operation) -> list[Event]:
+            return [e for e in await rig.events_of(of) if e.is_final]
+
+        rig.restart_gateway()
+        [end] = await eventually(ends, what="the final event")
+        assert end == stored[0].final
+        assert (end.phase, end.error and end.error.code) == (Phase.FAILED, "MB-2009")
+        rig.stack.processes["gateway"].stop()
+        rig.restart_gateway()
+        later = fresh_id()
+        async with rig.client("F") as client:
+            await client.call("ApplyOperation", asked(later, "late", kind="istio"))
+        # Its turn comes after that of the first one.
+        await eventually(lambda: ends(later), what="the end of the later one")
+        assert await ends() == [end]
+        assert rig.stack.processes["gateway"].log.read_text().count("end_repeated") == 1
 
 
 async def test_a_restart_keeps_watching_deadlines(tmp_path: Any) -> None:
