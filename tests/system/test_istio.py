@@ -537,6 +537,38 @@ async def test_istio_lives_in_a_namespace_of_its_own_name(
     assert differences(before, snapshot(bare)) == []
 
 
+async def test_an_istio_of_another_namespace_is_neither_pruned_nor_removed(
+    bare: Cluster, meshery: Meshery
+) -> None:
+    installed = await meshery.run("istio", version=ISTIO_VERSION, body=options(profile="minimal"))
+    assert not installed.failed, installed.event
+    before = snapshot(bare)
+    second = (
+        "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
+        f"metadata: {{namespace: second}}\n---\n{options(profile='minimal', force=True)}"
+    )
+    for is_deletion in (False, True):
+        refused = await meshery.run("istio", version=ISTIO_VERSION, body=second, delete=is_deletion)
+        assert refused.failed
+        assert refused.event.error_code == "MB-4009"
+        assert "is installed in the namespace istio-system" in refused.event.details
+    assert differences(before, snapshot(bare)) == []
+    # Somebody has made another one, as istioctl would.
+    plane = get(bare, "deployment", "istiod", "-n", "istio-system")
+    kept = ("name", "labels")
+    metadata = {name: plane["metadata"][name] for name in kept} | {"namespace": "second"}
+    apply(bare, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "second"}})
+    apply(bare, {**plane, "metadata": metadata, "status": {}})
+    for is_deletion in (False, True):
+        guess = await meshery.run("istio", version=ISTIO_VERSION, delete=is_deletion)
+        assert guess.event.error_code == "MB-4008"
+        assert "istio-system, second" in guess.event.details
+    bare.kubectl("delete", "namespace", "second")
+    assert differences(before, snapshot(bare)) == []
+    removed = await meshery.run("istio", delete=True)
+    assert not removed.failed, removed.event
+
+
 async def test_the_last_control_plane_stays_while_pods_have_its_sidecars(
     bare: Cluster, meshery: Meshery
 ) -> None:

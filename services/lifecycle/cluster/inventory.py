@@ -15,6 +15,8 @@ from services.lifecycle.cluster import istio
 from services.lifecycle.cluster.connections import Connection, Found
 from services.lifecycle.cluster.versions import Version
 
+_PLANE_KINDS = ("Deployment", "Service", "ConfigMap")
+"""Of what istiod's chart has in its own namespace alone, also where istiod runs elsewhere."""
 _OLDEST = Version(0, 0, 0)
 _HELM_VERSION = "app.kubernetes.io/version"
 _HELM_CHART = "helm.sh/chart"
@@ -89,9 +91,22 @@ class Inventory:
         return [found for found in self.objects.values() if found.revision is None]
 
     def namespace(self, default: str) -> str:
-        """The system namespace that the installed objects name."""
+        """The system namespace that the installed objects name, control planes first."""
         named = [found.labels.get(istio.OWNER_NAMESPACE, "") for found in self.objects.values()]
-        return next((name for name in named if name), default)
+        return next(iter(self.namespaces()), next((name for name in named if name), default))
+
+    def namespaces(self, revision: str | None = None) -> list[str]:
+        """The namespaces where a revision's control plane is, or those of all. A revision has
+        several where Istio was installed several times under one name."""
+        return sorted(
+            {
+                found.ref.namespace
+                for found in self.objects.values()
+                if found.labels.get(istio.COMPONENT) == istio.PILOT
+                and found.ref.kind in _PLANE_KINDS
+                and revision in (None, found.revision)
+            }
+        )
 
     def is_newer(self, ref: Ref, version: str) -> bool:
         """True for a definition that the cluster has from a newer Istio than `version`.

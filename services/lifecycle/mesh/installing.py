@@ -37,6 +37,8 @@ from services.lifecycle.mesh.prechecks import (
     check_install,
     check_upgrade,
     kubernetes_minor,
+    require_alone,
+    system_namespace,
 )
 from services.lifecycle.mesh.rendering import RenderedMesh, Rendering
 from services.lifecycle.mesh.requests import MeshRequest
@@ -97,8 +99,9 @@ class Installer:
             take_inventory(work.cluster),
             work.cluster.client.get("/version", subject="the API server's version"),
         )
-        if not request.namespace_given:
-            request = replace(request, namespace=inventory.namespace(request.namespace))
+        namespace = system_namespace(request, inventory, request.revision)
+        require_alone(inventory, request.revision, namespace)
+        request = replace(request, namespace=namespace)
         minor = kubernetes_minor(server)
         findings = check_install(
             request, version=version, inventory=inventory, kubernetes_minor=minor

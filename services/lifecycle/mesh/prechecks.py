@@ -49,6 +49,42 @@ class Findings:
         return [f"forced although {text}" for text in self.refusals] + self.warnings
 
 
+def system_namespace(request: MeshRequest, inventory: Inventory, *revisions: str) -> str:
+    """The namespace of the Istio that a request is about: the named one, else that of the first of
+    the revisions that is there, else that of any other.
+
+    Raises `RevisionUnknown` where there are several and none is named: any would be a guess.
+    """
+    if request.namespace_given:
+        return request.namespace
+    there = next(filter(None, map(inventory.namespaces, revisions)), inventory.namespaces())
+    if len(there) > 1:
+        raise RevisionUnknown(
+            f"Istio is installed in the namespaces {', '.join(there)}",
+            cause="the request does not say which one is meant",
+            remedy="name it: metadata.namespace of an IstioOperator in the body",
+        )
+    return there[0] if there else inventory.namespace(request.namespace)
+
+
+def require_alone(inventory: Inventory, revision: str, namespace: str) -> None:
+    """Raises `RevisionInUse` where the revision is installed in another namespace.
+
+    Its objects for the whole cluster, webhooks first of all, have one name: whoever installs or
+    removes one Istio of a name would take them from the other. So `force` does not help.
+    """
+    others = [other for other in inventory.namespaces(revision) if other != namespace]
+    if others:
+        raise RevisionInUse(
+            f"revision {revision} is installed in the namespace {', '.join(others)}, and not only "
+            f"in {namespace}",
+            cause="webhooks and roles of a revision are there once in a cluster, so two of one "
+            "name cannot be told apart",
+            remedy="name another revision, or the namespace where this one is; two that are there "
+            "already go by istioctl, or both by a deletion with `purge: true`",
+        )
+
+
 def check_install(
     request: MeshRequest, *, version: str, inventory: Inventory, kubernetes_minor: int
 ) -> Findings:

@@ -20,7 +20,12 @@ from services.lifecycle.cluster.connections import Found
 from services.lifecycle.cluster.inventory import Inventory, take_inventory
 from services.lifecycle.manifests.objects import CRD, NAMESPACE, Wave, by_kind, listing, wave_of
 from services.lifecycle.manifests.work import Work
-from services.lifecycle.mesh.prechecks import check_uninstall, revisions_to_remove
+from services.lifecycle.mesh.prechecks import (
+    check_uninstall,
+    require_alone,
+    revisions_to_remove,
+    system_namespace,
+)
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import check_last
 
@@ -69,6 +74,9 @@ async def uninstall(work: Work, request: MeshRequest) -> Result:
             "Istio service mesh removed successfully: it was not installed",
             "No object in the cluster carries Istio's installation labels.",
         )
+    if request.revision_given or request.namespace_given or not request.purge:
+        for name in revisions:
+            require_alone(inventory, name, system_namespace(request, inventory, name))
     check_uninstall(revisions=revisions, inventory=inventory, force=request.force)
     removal = await _plan(work, request, inventory, revisions)
     if removal.is_last:

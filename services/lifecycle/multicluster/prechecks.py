@@ -56,9 +56,7 @@ async def look(work: Work, request: MultiClusterRequest) -> dict[str, str]:
         found.ref.kind == "Deployment" and found.labels.get(istio.COMPONENT) == istio.PILOT
         for found in inventory.of_revision(revision)
     )
-    elsewhere = {
-        found.labels.get(istio.OWNER_NAMESPACE, "") for found in inventory.of_revision(revision)
-    } - {"", namespace}
+    elsewhere = {*inventory.namespaces(revision)} - {namespace}
     return {
         "namespace": namespace,
         "elsewhere": min(elsewhere, default=""),

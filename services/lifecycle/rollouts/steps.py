@@ -52,6 +52,7 @@ from services.lifecycle.manifests.objects import PlannedObject, in_waves, listin
 from services.lifecycle.manifests.readiness import await_ready
 from services.lifecycle.manifests.work import Work
 from services.lifecycle.mesh.installing import Installer, InstallPlan
+from services.lifecycle.mesh.prechecks import require_alone, system_namespace
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import with_identity
 from services.lifecycle.mesh.uninstalling import uninstall
@@ -382,6 +383,7 @@ class _Rolling(Stepping):
         if not old:
             self.kept = self.kept.model_copy(update={"is_there": True})
             return
+        require_alone(inventory, old, system_namespace(self.request.mesh, inventory, old))
         tags = sorted(tag for tag, revision in inventory.tags().items() if revision == old)
         version = inventory.revisions()[old]
         await self.keep(
@@ -562,7 +564,8 @@ class _Rolling(Stepping):
         request = self.request.mesh
         if not request.namespace_given:
             inventory = await take_inventory(self.work.cluster)
-            request = replace(request, namespace=inventory.namespace(request.namespace))
+            revisions = (self.kept.from_revision, request.revision)
+            request = replace(request, namespace=system_namespace(request, inventory, *revisions))
         return await with_identity(self.work.cluster, request, revision=self.kept.from_revision)
 
     async def _beside(self) -> MeshRequest:

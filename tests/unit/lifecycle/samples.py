@@ -32,14 +32,14 @@ def found(obj: KubeObject) -> Found:
     return Found(Ref.of(obj), obj)
 
 
-def plane(revision: str, version: str) -> Found:
+def plane(revision: str, version: str, namespace: str = "istio-system") -> Found:
     """A control plane that istioctl or Meshbus installed."""
     labels = {
         istio.COMPONENT: istio.PILOT,
         istio.REVISION: revision,
         istio.VERSION: version,
     }
-    return found(thing("Deployment", f"istiod-{revision}", labels, namespace="istio-system"))
+    return found(thing("Deployment", f"istiod-{revision}", labels, namespace=namespace))
 
 
 def foreign_plane(revision: str | None) -> Found:

@@ -109,7 +109,7 @@ def test_the_mesh_is_where_its_control_plane_is() -> None:
     }
     moved = found(thing("Deployment", "istiod", labels, namespace="mesh-two"))
     assert mesh_of(inventory(moved)) == Mesh("1.31.0", "mesh-two")
-    leftover = found(thing("ConfigMap", "istio", {**labels, istio.OWNER_NAMESPACE: "three"}))
+    leftover = found(thing("ClusterRole", "istiod", {**labels, istio.OWNER_NAMESPACE: "three"}))
     assert mesh_of(inventory(leftover)) == Mesh("1.31.0", "three")
 
 

@@ -11,7 +11,9 @@ from services.lifecycle.mesh.prechecks import (
     check_install,
     check_uninstall,
     kubernetes_minor,
+    require_alone,
     revisions_to_remove,
+    system_namespace,
 )
 from services.lifecycle.mesh.requests import MeshRequest
 from tests.unit.lifecycle.samples import definition, foreign_plane, inventory, plane, tag
@@ -201,6 +203,45 @@ def test_a_guess_is_not_made() -> None:
 def test_an_unknown_revision_lists_those_that_there_are(revision: str) -> None:
     with pytest.raises(RevisionUnknown, match=r"installed: 1-30, 1-31"):
         revisions_to_remove(named(revision), TWO)
+
+
+# ---- Two of one name -----------------------------------------------------------------------------
+
+OURS, THEIRS = "istio-system", "theirs"
+TWINS = inventory(plane("default", "1.31.0"), plane("default", "1.31.0", THEIRS))
+
+
+def within(namespace: str) -> MeshRequest:
+    return MeshRequest(namespace=namespace, namespace_given=True)
+
+
+def test_an_istio_is_named_where_there_are_several() -> None:
+    for request in (DEFAULT, CANARY):
+        with pytest.raises(RevisionUnknown, match="the namespaces istio-system, theirs"):
+            system_namespace(request, TWINS, request.revision)
+    assert system_namespace(within(THEIRS), TWINS, "default") == THEIRS
+    beside = inventory(plane("1-30", "1.30.0"), plane("1-31", "1.31.0", THEIRS))
+    assert system_namespace(DEFAULT, beside, "1-31", "default") == THEIRS
+    assert system_namespace(DEFAULT, inventory(plane("1-30", "1.30.0", THEIRS)), "1-31") == THEIRS
+    assert system_namespace(DEFAULT, inventory(), "default") == OURS
+
+
+@pytest.mark.parametrize(
+    ("there", "namespace", "told"),
+    [
+        (inventory(plane("default", "1.31.0")), THEIRS, OURS),
+        (TWINS, OURS, THEIRS),
+        (TWINS, THEIRS, OURS),
+        (TWINS, "neither", f"{OURS}, {THEIRS}"),
+    ],
+)
+def test_a_revision_is_in_one_namespace(there: Inventory, namespace: str, told: str) -> None:
+    with pytest.raises(RevisionInUse, match=f"is installed in the namespace {told},"):
+        require_alone(there, "default", namespace)
+    require_alone(there, "canary", namespace)
+
+
+# ---- Tags ----------------------------------------------------------------------------------------
 
 
 def tagged(*tags: tuple[str, str]) -> Inventory:
