@@ -50,6 +50,8 @@ class Past:
     """Of clusters about which reports are asked; of others they are empty."""
     made: datetime | None = None
     """When reports are made, where it is not now."""
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Istio's, of clusters that have some."""
     failure: MeshbusError | None = None
     """What it answers with instead."""
     kept: Remembered = field(default_factory=Remembered)
@@ -64,6 +66,8 @@ class Past:
                 state = self.states.get(cluster) or State(cluster, "kind-shop")
                 report = compliance.report(state, findings=(), now=self.made, team_label="team")
                 return compliance.to_json([report])["clusters"][0]
+            case "versions":
+                return self.versions.get(cluster) or {"controlPlanes": [], "proxies": []}
         raise AssertionError(f"the page asks no {verb}")
 
     async def past(self, cluster: str, moment: datetime) -> ClusterView:

@@ -5,9 +5,10 @@ import { Sign, StateSign, type Tone } from "../parts/signs";
 import { Sparkline } from "../parts/sparkline";
 import { Empty, Loading } from "../parts/states";
 import type { ClusterTotals } from "../contract/console";
-import { fleet } from "../shell/fleet";
+import { clusterName, fleet } from "../shell/fleet";
 import { operations } from "../shell/operations";
 import { isOver, type Operation, stateOf } from "../shell/records";
+import { Versions } from "./versions";
 
 const STATES: Record<string, Tone> = {
   watching: "good", partly: "warn", unreachable: "bad", unwatched: "warn", starting: "none",
@@ -33,6 +34,7 @@ export default function Fleet() {
       <ul class="cards" aria-label="Clusters">
         {[...known.values()].map((one) => <Cluster key={one.cluster} of={one} />)}
       </ul>
+      <Versions />
     </div>
   );
 }
@@ -44,7 +46,8 @@ function Sums({ clusters }: { clusters: ClusterTotals[] }) {
     <p class="soft sums">
       {plural(clusters.length, "cluster")} · {plural(sum((one) => one.workloads), "workload")}
       {" "}· {rate(sum((one) => one.rate))} requests
-      {" "}· {plural(errors, "error")} in the configuration · {drift === 0 ? "no drift" : plural(drift, "drift")}
+      {" "}· <a href="/findings">{plural(errors, "error")} in the configuration</a>
+      {" "}· <a href="/drift">{drift === 0 ? "no drift" : plural(drift, "drift")}</a> · <a href="/compliance">compliance</a>
       {clusters.length > 1 && <> · <a href="/graph?cluster=*">all on one graph</a></>}
     </p>
   );
@@ -112,7 +115,7 @@ function Runs({ cluster, query }: { cluster: string; query: string }) {
   const running = about.filter((one) => !isOver(stateOf(one)));
   const shown = running.length > 0 ? running.slice(0, 3) : about.slice(0, 1);
   return (
-    <section class="runs" aria-label="Operations">
+    <section class="runs" aria-label={`Operations of ${clusterName(cluster)}`}>
       <h3>{running.length > 0 ? "Running now" : "Last operation"}</h3>
       {shown.length === 0 && <p class="soft">none known</p>}
       <ul>{shown.map((one) => <Run key={one.id} of={one} cluster={cluster} />)}</ul>
