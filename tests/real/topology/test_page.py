@@ -91,6 +91,35 @@ async def test_a_cluster_appears_where_none_was(page: Page, server: Server) -> N
     await expect(page.locator("#status")).to_contain_text("cluster unreachable: no route")
 
 
+async def test_after_many_names_the_picture_is_made_anew_and_stays_as_it_was(
+    page: Page, shop: Server
+) -> None:
+    await opened(page, shop)
+    await click(page, Shop.cart["id"])
+    stands = (
+        "(({ cy }) => JSON.stringify([cy.pan(), cy.zoom(), cy.nodes().map((n) => n.position())]))"
+    )
+    before = f"""() => {{
+      const {{ graph }} = window.meshbus;
+      window.renderer = graph.cy.renderer();
+      window.places = {stands}(graph);
+      graph.names = 10_000;
+    }}"""
+    await page.evaluate(before)
+    late = edge(Shop.web, Shop.bank, rate="1.00")
+    shop.change(parts([], [late]))
+    await page.wait_for_function("() => window.meshbus.graph.cy.renderer() !== window.renderer")
+    after = f"""() => {{
+      const {{ cy }} = window.meshbus.graph;
+      return [{stands}({{ cy }}) === window.places, cy.$(":selected").map((one) => one.id()),
+        cy.renderer().textureOnViewport, cy.container().querySelectorAll("canvas").length > 0];
+    }}"""
+    assert await page.evaluate(after) == [True, [Shop.cart["id"]], True, True]
+    # The new one is drawn and takes clicks.
+    await click(page, Shop.web["id"])
+    await expect(page.locator("#details h2")).to_contain_text("web")
+
+
 async def test_a_change_touches_nothing_else(page: Page, shop: Server) -> None:
     await opened(page, shop)
     await page.evaluate(_WATCHED)

@@ -16,6 +16,8 @@ import type { Store, Touched } from "./store";
 
 export const LARGE = 300;
 const MOST_PLACES = 2_000;
+// An hour of jobs that come and go has twenty times as many.
+const MOST_NAMES = 10_000;
 const MOVING_MS = 150; // After the last movement of the picture it is taken for still.
 
 // What an element looks like: Cytoscape's style sheet goes by these data.
@@ -34,6 +36,7 @@ export class Graph {
   private boxes = "";
   private labels = "rate";
   private isLarge = false;
+  private names = 0; // Elements added since the renderer was made.
   private movedAt = -MOVING_MS;
   private hasMoved = false; // A node has come, left or changed its box, since boxes were looked at.
   private shown: { store: Store; marks: Marks } | null = null;
@@ -73,6 +76,7 @@ export class Graph {
     if (isNew) this.layOut("flow");
     else placeNew(this.cy, added.filter((node) => !this.places.has(node.id())));
     for (const node of added) this.places.delete(node.id());
+    this.renew();
     this.decorate(touched === null ? null : [...touched.nodes, ...touched.edges]);
   }
 
@@ -99,6 +103,7 @@ export class Graph {
       const data = { ...picture, id, ...(parent !== null && { parent }) };
       const drawn = { group: "nodes", data, ...(position && { position }) } as const;
       added.push(this.cy.add(drawn)[0] as NodeSingular);
+      this.names += 1;
       this.hasMoved = true;
       return;
     }
@@ -131,6 +136,7 @@ export class Graph {
     if (known === undefined) {
       const { source, target } = edge;
       this.cy.add({ group: "edges", data: { ...picture, id, source, target, covered: false } });
+      this.names += 1;
     } else this.cy.getElementById(id).data(picture);
     if (known?.["state"] !== picture["state"]) {
       cover(this.cy.getElementById(edge.source), this.cy.getElementById(edge.target));
@@ -214,8 +220,22 @@ export class Graph {
     const isLarge = this.nodes.size > (this.isLarge ? 0.8 * LARGE : LARGE);
     if (isLarge === this.isLarge) return;
     this.isLarge = isLarge;
-    (this.cy as Core & { renderer: () => { hideEdgesOnViewport: boolean } }).renderer().hideEdgesOnViewport = isLarge;
+    this.dress();
+  }
+
+  private dress(): void {
+    (this.cy as Core & { renderer: () => { hideEdgesOnViewport: boolean } }).renderer().hideEdgesOnViewport = this.isLarge;
     this.restyle();
+  }
+
+  // Cytoscape's renderer remembers the name of each element that it ever drew; a new one begins empty.
+  private renew(): void {
+    const container = this.cy.container();
+    // Not while somebody holds the picture.
+    if (this.names < MOST_NAMES || container === null || container.matches(":active")) return;
+    this.names = 0;
+    this.cy.mount(container);
+    this.dress();
   }
 
   layOut(name: string): void {
