@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -363,6 +364,56 @@ async def test_time_travel(page: Page, shop: Server) -> None:
     await expect(page.locator("#status")).to_contain_text("nothing is kept of that time")
     await page.keyboard.press("Escape")
     await expect(page.locator("#moment-text")).to_have_text("live")
+
+
+async def test_each_state_of_the_graph_has_an_address(page: Page, shop: Server) -> None:
+    async def sent() -> None:
+        """The address as somebody else opens it, whose browser remembers nothing."""
+        url = page.url
+        await page.evaluate("() => localStorage.clear()")
+        await page.goto("about:blank")
+        await page.goto(url)
+        await drawn(page, len(Shop.nodes))
+
+    await opened(page, shop)
+    await page.select_option("#boxes", "")
+    await page.select_option("#edge-labels", "mtls")
+    await page.select_option("#layout", "grid")
+    await page.click("#filters summary")
+    await page.get_by_label("idle").first.uncheck()
+    await page.fill("#search", "cart")
+    await page.focus("#search")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#details h2")).to_have_text("cart v1")
+    await page.click("#tab-drift")
+    await sent()
+    for control, value in (("boxes", ""), ("edge-labels", "mtls"), ("layout", "grid")):
+        await expect(page.locator(f"#{control}")).to_have_value(value)
+    await expect(page.locator("#filters-active")).to_have_text("(1)")
+    await expect(page.locator("#search")).to_have_value("cart")
+    await expect(page.locator("#search-count")).to_have_text("2 found")
+    selected = "() => window.meshbus.graph.cy.$(':selected').map((one) => one.id())"
+    await page.wait_for_function(f"id => ({selected})().join() === id", arg=Shop.cart["id"])
+    await expect(page.locator("#drift")).to_be_visible()
+    # An object of the findings, which may be no node.
+    await page.click("#tab-findings")
+    await page.locator("#findings article").get_by_role("button").first.click()
+    title = await page.locator("#details h2").inner_text()
+    await sent()
+    await expect(page.locator("#details h2")).to_have_text(title)
+    # A moment of the past, and back.
+    await page.keyboard.press("Escape")
+    shop.change(parts([node("later")]))
+    await drawn(page, len(Shop.nodes) + 1)
+    await page.locator("#moment").focus()
+    await page.keyboard.press("Home")
+    await drawn(page, len(Shop.nodes))
+    await expect(page).to_have_url(re.compile("[?&]at="))
+    await sent()
+    await expect(page.locator("#moment-text")).not_to_have_text("live")
+    await page.click("#back-to-live")
+    await drawn(page, len(Shop.nodes) + 1)
+    await expect(page).not_to_have_url(re.compile("[?&]at="))
 
 
 async def test_light_and_dark(page: Page, shop: Server) -> None:

@@ -18,6 +18,26 @@ export class Filters {
       + Number(this.onlyFindings) + Number(this.onlyDrift);
   }
 
+  // As an address has it: `namespace:shop,edge:idle,only:drift`.
+  get text(): string {
+    const hidden = Object.entries(this.sets).flatMap(([name, set]) => [...set].map((one) => `${name}:${one}`));
+    return [...hidden, ...this.onlyFindings ? ["only:findings"] : [], ...this.onlyDrift ? ["only:drift"] : []].join();
+  }
+
+  read(text: string): void {
+    this.clear();
+    for (const part of text.split(",")) {
+      const [name = "", one = ""] = part.split(":");
+      this.sets[name]?.add(one);
+      if (part === "only:findings") this.onlyFindings = true;
+      if (part === "only:drift") this.onlyDrift = true;
+    }
+  }
+
+  private get sets(): Record<string, Set<string>> {
+    return { namespace: this.hiddenNamespaces, edge: this.hiddenEdges, health: this.hiddenHealths };
+  }
+
   // Shows everything again.
   clear(): void {
     for (const hidden of [this.hiddenNamespaces, this.hiddenEdges, this.hiddenHealths]) hidden.clear();

@@ -30,6 +30,7 @@ interface Place {
 
 export class Graph {
   search = "";
+  layout = "flow";
   isLaidOut = false;
   readonly cy: Core;
   private readonly filters: Filters;
@@ -73,7 +74,7 @@ export class Graph {
     this.resize();
     // Where most is new there are no places to keep.
     const isNew = this.nodes.size > 0 && (!this.isLaidOut || 2 * added.length > this.nodes.size);
-    if (isNew) this.layOut("flow");
+    if (isNew) this.layOut();
     else placeNew(this.cy, added.filter((node) => !this.places.has(node.id())));
     for (const node of added) this.places.delete(node.id());
     this.renew();
@@ -197,7 +198,7 @@ export class Graph {
   setBoxes(boxes: string): void {
     this.boxes = boxes;
     this.again();
-    if (this.isLaidOut) this.layOut("flow");
+    if (this.isLaidOut) this.layOut();
   }
 
   // --- looks ------------------------------------------------------------------------------------
@@ -238,8 +239,8 @@ export class Graph {
     this.dress();
   }
 
-  layOut(name: string): void {
-    run(this.cy, name);
+  layOut(): void {
+    run(this.cy, this.layout);
     this.places.clear();
     this.isLaidOut = true;
   }

@@ -16,6 +16,8 @@ interface Acts {
   selected: () => string | null;
   escape: () => void;
   layOut: () => void;
+  // Somebody has opened one of the tabs.
+  opened: (tab: string) => void;
   // Ends the listening.
   signal: AbortSignal;
 }
@@ -34,7 +36,7 @@ const HELP: readonly (readonly [key: string, text: string])[] = [
   ["?", "this help"],
 ];
 
-export function keys(graph: Graph, { choose, selected, escape, layOut, signal }: Acts): void {
+export function keys(graph: Graph, { choose, selected, escape, layOut, opened, signal }: Acts): void {
   const actions: Record<string, () => void> = {
     "/": () => byId("search").focus(),
     "?": help,
@@ -65,7 +67,7 @@ export function keys(graph: Graph, { choose, selected, escape, layOut, signal }:
     }
   });
   byId("help-open").addEventListener("click", help);
-  tabs();
+  tabs(opened);
 }
 
 // The nearest node in a direction: of the connected ones, else of all. Without a start, the first.
@@ -121,10 +123,13 @@ export function openTab(name: string): void {
 const allTabs = (): HTMLElement[] => [...document.querySelectorAll<HTMLElement>('[role="tab"]')];
 const panelOf = (tab: HTMLElement): string => tab.getAttribute("aria-controls") ?? "";
 
-function tabs(): void {
+function tabs(opened: (tab: string) => void): void {
   const all = allTabs();
   all.forEach((tab, index) => {
-    tab.addEventListener("click", () => openTab(panelOf(tab)));
+    tab.addEventListener("click", () => {
+      openTab(panelOf(tab));
+      opened(panelOf(tab));
+    });
     tab.addEventListener("keydown", (event) => {
       const step = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
       if (step === 0) return;

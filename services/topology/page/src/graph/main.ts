@@ -9,7 +9,7 @@ import { keys, openTab } from "./keyboard";
 import { Lists } from "./lists";
 import { Marks } from "./marks";
 import { Pace } from "./pace";
-import { type Chosen, Panel } from "./panel";
+import { type Chosen, chosenIn, chosenText, Panel } from "./panel";
 import { drawEmpty, drawLegend, type Heard, Status } from "./status";
 import { nothingTouched, PARTS, Store, Together, type Touched } from "./store";
 import { Travel } from "./travel";
@@ -30,6 +30,7 @@ export function mount(): () => void {
   let selection: Chosen | null = null;
   let heard: Heard | null = null;
   let isLoaded = false;
+  let asked = chosenIn(wanted.get("chosen") ?? ""); // By the address; until it is here.
   let touched = nothingTouched();
 
   const graphType = byId<HTMLSelectElement>("graph-type"), searched = byId<HTMLInputElement>("search");
@@ -42,8 +43,8 @@ export function mount(): () => void {
   });
   const status = new Status();
   const travel = new Travel({
-    past: (snapshot) => { showPast(snapshot); },
-    live: () => { shown = live; status.say(""); drawAll(); },
+    past: (snapshot, at) => { showPast(snapshot); setQuery({ at }); },
+    live: () => { shown = live; status.say(""); setQuery({ at: "" }); drawAll(); },
     failed: (text) => status.say(text),
   });
   const followed = { cluster: "", graphType: "" };
@@ -69,6 +70,17 @@ export function mount(): () => void {
     touched = nothingTouched();
     marks = new Marks(shown);
     draw(null, null);
+    restore();
+  }
+
+  // Chooses what the address names, once that is drawn.
+  function restore(): void {
+    if (asked === null || !isLoaded) return;
+    const tab = address.peek().get("tab") ?? "details";
+    if (asked.type === "object") jump(asked.object, asked.cluster);
+    else if ((asked.type === "node" ? shown.nodes : shown.edges).has(asked.id)) choose(asked, { isFocus: true });
+    else return;
+    show(tab);
   }
 
   // `changed`: what the graph has to look at (null: everything); `parts`: what the rest has to.
@@ -96,21 +108,33 @@ export function mount(): () => void {
     namespaces = names.join();
     const form = byId("filters").querySelector("form");
     if (form !== null) drawForm(form, filters, names, () => {
-      byId("filters-active").textContent = filters.count > 0 ? `(${filters.count})` : "";
+      showFiltered();
       graph.decorate();
       showFound();
     });
+  }
+
+  function showFiltered(): void {
+    byId("filters-active").textContent = filters.count > 0 ? `(${filters.count})` : "";
+    setQuery({ filter: filters.text });
   }
 
   // --- choosing -----------------------------------------------------------------------------------
 
   function choose(chosen: Chosen | null, { isFocus = false } = {}): void {
     selection = chosen;
+    asked = null;
+    setQuery({ chosen: chosenText(chosen) });
     graph.select(chosen?.id ?? "", { isFocus });
-    if (chosen !== null) openTab("details");
+    if (chosen !== null) show("details");
     panel.show(selection, shown, marks);
     const node: GraphNode | undefined = chosen?.type === "node" ? shown.nodes.get(chosen.id) : undefined;
     byId("spoken").textContent = node ? `${kindName(node)} ${nodeTitle(node)}, ${node.namespace ?? ""}` : "";
+  }
+
+  function show(tab: string): void {
+    openTab(tab);
+    setQuery({ tab: tab === "details" ? "" : tab });
   }
 
   // From a finding or drift to its object, in the graph too where it is there.
@@ -120,6 +144,11 @@ export function mount(): () => void {
   }
 
   function follow(cluster: string, graphType: string): void {
+    // What was chosen, and when, is of the graph that was there.
+    if (followed.cluster !== "") {
+      asked = null;
+      setQuery({ chosen: "", at: "" });
+    }
     graph.isLaidOut = false;
     selection = null;
     heard = null;
@@ -130,7 +159,7 @@ export function mount(): () => void {
     Object.assign(followed, { cluster, graphType });
     stream.follow({ cluster, graphType, topics: ["operations"] });
     // The past is one cluster's.
-    travel.open(cluster === ALL ? "" : cluster, graphType).catch((error: Error) => status.say(`no moments: ${error.message}`));
+    travel.open(cluster === ALL ? "" : cluster, graphType, address.peek().get("at") ?? "").catch((error: Error) => status.say(`no moments: ${error.message}`));
     setQuery({ cluster, graphType });
   }
 
@@ -154,6 +183,7 @@ export function mount(): () => void {
   let place = -1;
   function search(text: string): void {
     graph.search = text.trim();
+    setQuery({ q: graph.search });
     place = -1;
     graph.decorate();
     showFound();
@@ -180,14 +210,24 @@ export function mount(): () => void {
 
   // --- controls -----------------------------------------------------------------------------------
 
+  // As the address says, else as it was the last time. An empty choice stands there as `none`.
   function remembered(id: string, use: (value: string) => void): void {
-    const control = byId<HTMLSelectElement>(id);
-    control.value = localStorage.getItem(id) ?? control.value;
+    const control = byId<HTMLSelectElement>(id), usual = control.value;
+    const take = () => {
+      use(control.value);
+      setQuery({ [id]: control.value === usual ? "" : control.value || "none" });
+    };
+    choice(control, wanted.get(id)?.replace(/^none$/, "") ?? localStorage.getItem(id));
     control.addEventListener("change", () => {
       localStorage.setItem(id, control.value);
-      use(control.value);
+      take();
     });
-    use(control.value);
+    take();
+  }
+
+  // Chooses what there is to be chosen; anything else leaves it as it is.
+  function choice(control: HTMLSelectElement, value: string | null): void {
+    if ([...control.options].some((one) => one.value === value)) control.value = value ?? "";
   }
 
   const restyled = effect(() => {
@@ -197,12 +237,22 @@ export function mount(): () => void {
   remembered("boxes", (value) => graph.setBoxes(value));
   remembered("edge-labels", (value) => graph.setLabels(value));
   const layout = byId<HTMLSelectElement>("layout"), chosenCluster = byId<HTMLSelectElement>("cluster");
-  const layOut = () => graph.layOut(layout.value);
-  layout.addEventListener("change", layOut);
+  const layOut = () => graph.layOut();
+  choice(layout, wanted.get("layout"));
+  graph.layout = layout.value;
+  layout.addEventListener("change", () => {
+    graph.layout = layout.value;
+    setQuery({ layout: layout.value });
+    layOut();
+  });
   byId("lay-out").addEventListener("click", layOut);
   for (const control of [chosenCluster, graphType]) {
     control.addEventListener("change", () => follow(chosenCluster.value, graphType.value));
   }
+  filters.read(wanted.get("filter") ?? "");
+  showFiltered();
+  searched.value = wanted.get("q") ?? "";
+  search(searched.value);
   searched.addEventListener("input", () => search(searched.value));
   searched.addEventListener("keydown", (event) => { if (event.key === "Enter") nextFound(); });
   const legend = byId("legend").querySelector("div");
@@ -210,10 +260,9 @@ export function mount(): () => void {
   const leaving = new AbortController();
   keys(graph, {
     choose: (chosen) => choose(chosen, { isFocus: true }),
-    selected: () => selection?.id ?? null, escape, layOut, signal: leaving.signal,
+    selected: () => selection?.id ?? null, escape, layOut, opened: show, signal: leaving.signal,
   });
-  graphType.value = wanted.get("graphType") ?? "versionedApp";
-  if (!graphType.value) graphType.value = "versionedApp";
+  choice(graphType, wanted.get("graphType"));
   panel.show(null, live, marks);
   const ends = [
     stream.on<Snapshot>("snapshot", (told) => {

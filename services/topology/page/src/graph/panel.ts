@@ -14,6 +14,23 @@ export type Chosen =
   | { type: "node" | "edge"; id: string }
   | { type: "object"; object: Reference; cluster: string; id?: string | undefined };
 
+// As an address has it: `node:ID`, `edge:ID`, or `object:CLUSTER/GROUP/KIND/NAMESPACE/NAME`.
+export function chosenText(chosen: Chosen | null): string {
+  if (chosen === null) return "";
+  if (chosen.type !== "object") return `${chosen.type}:${chosen.id}`;
+  const { namespace, name } = chosen.object;
+  return `object:${[chosen.cluster, fullKind(chosen.object), namespace, name].join("/")}`;
+}
+
+// null for what is no such text.
+export function chosenIn(text: string): Chosen | null {
+  const type = text.slice(0, text.indexOf(":")), rest = text.slice(type.length + 1);
+  if (type === "node" || type === "edge") return { type, id: rest };
+  const [cluster, group, kind, namespace, name] = rest.split("/");
+  return type !== "object" || cluster === undefined || group === undefined || kind === undefined || namespace === undefined
+    || name === undefined ? null : { type, cluster, object: { group, kind, namespace, name } };
+}
+
 type Choose = (chosen: Chosen) => void;
 
 // A part of the panel: `of` is what it shows, and it is built anew only where that is another.

@@ -8,7 +8,7 @@ const PAUSE_MS = 120; // A dragged slider asks when it rests.
 const MOST_MOMENTS = 5_000;
 
 interface Travelled {
-  past: (state: Snapshot) => void;
+  past: (state: Snapshot, at: string) => void;
   // At the way back.
   live: () => void;
   failed: (text: string) => void;
@@ -30,7 +30,8 @@ export class Travel {
     this.draw();
   }
 
-  async open(cluster: string, graphType: string): Promise<void> {
+  // With `at` that moment is shown, once it is known what there was.
+  async open(cluster: string, graphType: string, at = ""): Promise<void> {
     this.query = { cluster, graphType };
     this.moments = [];
     this.back();
@@ -41,6 +42,15 @@ export class Travel {
     if (this.isEnded) return;
     this.moments = [...moments, ...this.moments];
     this.draw();
+    if (at) this.go(at);
+  }
+
+  private go(at: string): void {
+    this.isPast = true;
+    this.at = at;
+    this.slider.value = String(this.moments.findLastIndex((one) => one <= at));
+    this.draw();
+    void this.load(at);
   }
 
   // Something changed just now.
@@ -87,7 +97,7 @@ export class Travel {
       const response = await fetch(`/api/history?${new URLSearchParams({ ...this.query, at })}`);
       const told = await response.json() as Snapshot & Problem;
       if (!this.isPast || this.at !== at) return;
-      if (response.ok) this.on.past(told);
+      if (response.ok) this.on.past(told, at);
       else this.on.failed(`${told.summary}: ${told.remedy}`);
     } catch (error) {
       if (!this.isEnded) this.on.failed(`the past cannot be read: ${error instanceof Error ? error.message : String(error)}`);
