@@ -10,9 +10,10 @@ import pytest
 from playwright.async_api import Page, expect
 
 from services.chassis.errors import BusUnavailable, ClusterNotWatched
+from services.chassis.messages import ErrorReport
 from services.topology.cluster.state import State
 from services.topology.reports import compliance
-from tests.real.topology.samples import CLUSTER, info, parts
+from tests.real.topology.samples import CLUSTER, described, info, parts
 from tests.real.topology.serving import Server
 from tests.real.topology.test_console import accessible
 from tests.unit.topology.analysis.kia.cases import (
@@ -194,6 +195,63 @@ async def test_axe_finds_nothing(page: Page, kept: Server) -> None:
         await expect(page.locator("h1")).to_have_text("Compliance")
         await expect(page.locator("#connection")).to_have_text("live")
         await accessible(page)
+
+
+# What reaches over the right edge, but for what is in a box that scrolls where that is a way out.
+_WIDE = """(isScrolled) => [...document.querySelectorAll("#view, #view *")].filter((one) => {
+  const place = one.getBoundingClientRect();
+  if (place.width === 0 || one.closest("canvas, .hidden-label, .u-over")) return false;
+  if (isScrolled && one.parentElement.closest(".scroll")) return false;
+  return Math.floor(place.right) > innerWidth;
+}).map((one) => `${one.tagName}.${one.className} ${one.textContent.slice(0, 40)}`)"""
+_PAPER, _PHONE, _WALL = 718, 360, 3840
+"""Widths in CSS pixels: A4 between its margins, and the smallest and the largest screen."""
+
+
+def history(server: Server) -> None:
+    """Operations and compliance with a past, and with names as long as they come."""
+    long = "checkout-recommendation-service-with-a-name-as-teams-give-them"
+    text = "".join(
+        pod(f"{long}-{number}", f"{{app: a{number}, team: {long}}}", namespace="shop")
+        for number in range(20)
+    )
+    state = state_of(SIDECARS + space("shop") + text)[0]
+    now = datetime.now(timezone.utc)
+    went(server, at=now - timedelta(days=40), state=without_policies())
+    went(server, at=now - timedelta(days=8), state=state)
+    went(server, at=now - timedelta(days=1))
+    server.past.states[CLUSTER] = state
+    error = ErrorReport(code="MB-4007", summary=f"{long} is not ready", cause="", remedy="look")
+    server.asked.operations = [
+        described(f"op-{number}-{long}", state=state, error=error if state == "failed" else None)
+        for number, state in enumerate(("succeeded", "failed", "cancelled") * 8)
+    ]
+
+
+@pytest.mark.parametrize("width", [_PAPER, _PHONE, _WALL])
+async def test_what_was_is_readable_at_every_width(page: Page, shop: Server, width: int) -> None:
+    history(shop)
+    is_paper = width == _PAPER
+    await page.set_viewport_size({"width": width, "height": 900})
+    for path, table in (
+        ("/operations", "Operations"),
+        ("/compliance?by=team", "What changed"),
+        ("/compliance?by=namespace&range=30d", "Workloads"),
+    ):
+        await page.emulate_media(media="screen")
+        await page.goto(f"{shop.url}{path}")
+        rows = page.get_by_role("group", name=table, exact=True).locator("tbody tr")
+        await expect(rows.first).to_be_visible()
+        if is_paper:
+            await page.emulate_media(media="print")
+            await expect(page.locator("#bar")).not_to_be_visible()
+        # On a phone a table scrolls by itself, and its page does not.
+        assert await page.evaluate(_WIDE, width == _PHONE) == [], path
+        if not is_paper:
+            await accessible(page)
+        else:
+            pages = len(re.findall(rb"/Type\s*/Page\b", await page.pdf(format="A4")))
+            assert 1 <= pages < 6, path
 
 
 @pytest.mark.parametrize("width", [360, 3840])
