@@ -158,13 +158,24 @@ class Bus:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.watchdog_period.total_seconds())
-            if not self.client.is_connected:
-                continue
-            try:
-                await self.rtt_s()
-            except BusUnavailable:
+            if self.client.is_connected and not await self._reads():
                 log.warning("bus_reader_dead", action="reconnecting")
                 await self._force_reconnect()
+
+    async def _reads(self) -> bool:
+        """Whether anything comes in: the answer to a ping, or what the server sent before it. Where
+        a busy process is behind with its reading, a new connection would add to its work."""
+        loop, longest_s = asyncio.get_running_loop(), 2 * self.watchdog_period.total_seconds()
+        while True:
+            began, read = loop.time(), self.client.stats["in_msgs"]
+            with contextlib.suppress(BusUnavailable):
+                await self.rtt_s()
+                return True
+            if self.client.stats["in_msgs"] != read:
+                return True
+            if loop.time() - began < longest_s:
+                return False
+            # Something else had the loop meanwhile, so that nobody could read.
 
     async def _force_reconnect(self) -> None:
         # nats-py reconnects when its transport ends; there is no public call for it.

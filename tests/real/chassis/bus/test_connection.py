@@ -117,6 +117,35 @@ async def test_half_open_connection_is_replaced(server: NatsServer) -> None:
             await bus.rtt_s()
 
 
+async def test_a_connection_that_is_behind_is_kept(server: NatsServer, bus: Bus, name: str) -> None:
+    """Answers to pings come too late, and so does what was sent before them: no dead reader."""
+    heard = asyncio.Semaphore(0)
+
+    async def hear(_: object) -> None:
+        heard.release()
+
+    async def tell() -> None:
+        while True:
+            await bus.client.publish(name, b"")
+            await bus.client.flush()
+            await asyncio.sleep(_QUICK.total_seconds() / 4)
+
+    with FaultProxy(server.port) as proxy:
+        telling = asyncio.create_task(tell())
+        proxy.delay(1.2 * _QUICK.total_seconds())
+        async with connected(f"nats://{proxy.address}", watchdog=2 * _QUICK) as late:
+            await late.client.subscribe(name, cb=hear)
+            async with asyncio.timeout(60.0):
+                await heard.acquire()
+                with pytest.raises(BusUnavailable):
+                    await late.rtt_s()
+                for _ in range(60):
+                    await heard.acquire()
+            assert late.client.stats["reconnects"] == 0
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+
 def _end_reader(bus: Bus) -> None:
     """As nats-py's reader ends of an error that it does not expect: it tells nobody."""
     assert bus.client._reading_task is not None
