@@ -31,10 +31,12 @@ from tests.testbed.stored import cluster_owners, register_clusters
 
 METHOD = (
     "One API server is all clusters: each has a kubeconfig of its own, and so an identity, watches "
-    "and a graph of its own; every change happens in each of them. The API server, etcd, NATS, the "
+    "and a graph of its own; every change happens in each of them at once, so that their deltas "
+    "wait for each other. The API server, etcd, NATS, the "
     "three replicas (a process each) and the clients share the machine. `Until all graphs stand` "
     "runs from the registration of the first cluster to the end of the last first checkpoint on "
-    "the bus. A change is a Service that is created or deleted; its latency runs from the moment "
+    "the bus; how many clusters each has is counted then, and they move to be even after that. "
+    "A change is a Service that is created or deleted; its latency runs from the moment "
     "at which a bare watch of the measuring process has it to the moment at which the same process "
     "has the node's delta by Server-Sent Events, from one replica, for clusters of all three. A "
     "takeover runs from the kill to the end of the last successor's first checkpoint; a lease "

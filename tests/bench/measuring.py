@@ -113,4 +113,5 @@ def circumstances() -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
     today = datetime.now(timezone.utc).date().isoformat()
-    return f"{today}, commit {commit or 'unknown'}, {os.cpu_count()} cores, {platform.machine()}"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[2]:.0f}"
+    return f"{today}, commit {commit or 'unknown'}, {machine}"
