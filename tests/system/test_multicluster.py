@@ -400,6 +400,24 @@ async def test_a_remote_cluster_has_what_the_recipe_says(place: Place) -> None:
     )
     assert "EXTERNAL_ISTIOD" in environment
 
+    # Workloads that are still in the mesh keep it whole on both sides.
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshed", "labels": {"security.istio.io/tlsMode": "istio"}},
+        "spec": {"containers": [{"name": "web", "image": "web"}]},
+    }
+    two.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    whole = [snapshot(cluster) for cluster in place.clusters]
+    ends = await place.run(
+        f"{multicluster(*named, model='primary-remote', action='leave', leaving=[two.name])}"
+        f"\n---\n{_MINIMAL}"
+    )
+    assert [end.failed for end in ends] == [True, True]
+    assert any("pods have its sidecars" in end.event.details for end in ends)
+    again = [snapshot(cluster) for cluster in place.clusters]
+    assert [differences(b, a) for b, a in zip(whole, again, strict=True)] == [[], []]
+    two.kubectl("delete", "pod", "meshed", "--force", "--grace-period=0")
     await place.cleared(*named, model="primary-remote")
 
     def left() -> list[str]:
@@ -470,6 +488,49 @@ async def test_an_external_control_plane_is_as_the_recipe_says(place: Place) -> 
     purge = options(profile="minimal", purge=True)
     ends = await place.run(f"{multicluster(*named, model='external')}\n---\n{purge}", delete=True)
     assert not any(end.failed for end in ends), [end.event for end in ends]
+
+    def left() -> list[str]:
+        pairs = zip(before, place.clusters, strict=True)
+        return [line for was, cluster in pairs for line in differences(was, snapshot(cluster))]
+
+    await eventually(lambda: not left(), what="nothing of the mesh to be left", within_s=60.0)
+
+
+@pytest.mark.full
+async def test_an_external_control_plane_goes_on_when_its_workers_die(place: Place) -> None:
+    """It comes up, and goes, whichever step the worker dies in; each cluster ends once."""
+    host = place.clusters[0]
+    before = [snapshot(cluster) for cluster in place.clusters]
+    named = place.named("", "west")
+    named[0]["discovery"] = _AT
+    named[1]["role"] = "remote"
+    joining = ("its intermediate authority", "the way to its control", "serves", "the external")
+    leaving = ("what points to the external control plane goes", "it leaves")
+    for is_deletion, steps in ((False, joining), (True, leaving)):
+        mesh = options(profile="minimal", purge=is_deletion)
+        operation = await place.meshery.apply(
+            "istio-multicluster",
+            version=ISTIO_VERSION,
+            body=f"{multicluster(*named, model='external')}\n---\n{mesh}",
+            delete=is_deletion,
+        )
+        for words in steps:
+            await place.meshery.until(
+                lambda words=words, of=operation: any(  # type: ignore[misc]
+                    words in one.event.summary for one in place.meshery.of(of)
+                ),
+                within_s=_WITHIN_S,
+            )
+            process = place.stack.processes["lifecycle"]
+            process.kill()
+            await asyncio.to_thread(process.start)
+        ends = await place.meshery.finals(operation, count=2, within_s=_WITHIN_S)
+        assert not any(end.failed for end in ends), [end.event for end in ends]
+        told = [one.event for one in place.meshery.of(operation)]
+        finals = [one.summary for one in told if "successfully" in one.summary]
+        assert len(finals) == len(set(finals)) == 2, finals
+        has_istiod = "istiod" in host.kubectl("get", "deployments", "--all-namespaces")
+        assert has_istiod is not is_deletion
 
     def left() -> list[str]:
         pairs = zip(before, place.clusters, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from services.chassis.errors import ClusterError, StillDeleting
@@ -59,6 +59,8 @@ class Removal:
     kept_definitions: tuple[tuple[str, int], ...] = ()
     """Definition and the number of users' resources of it."""
     purged_resources: tuple[Found, ...] = ()
+    system: str = ""
+    """The mesh's namespace, which goes with the last revision."""
 
     @property
     def title(self) -> str:
@@ -67,13 +69,25 @@ class Removal:
 
 
 async def uninstall(work: Work, request: MeshRequest) -> Result:
-    inventory = await take_inventory(work.cluster)
-    revisions = revisions_to_remove(request, inventory)
-    if not revisions and not inventory.objects:
+    removal = await check_removal(work, request)
+    if removal is None:
         return Result(
             "Istio service mesh removed successfully: it was not installed",
             "No object in the cluster carries Istio's installation labels.",
         )
+    await _tell_plan(work, removal)
+    await _carry_out(work, removal)
+    namespace = await _end(work, removal.system) if removal.is_last else ""
+    return _result(work, removal, namespace)
+
+
+async def check_removal(work: Work, request: MeshRequest) -> Removal | None:
+    """What would be deleted, without a write; None where nothing is installed. Raises all that an
+    uninstall refuses with."""
+    inventory = await take_inventory(work.cluster)
+    revisions = revisions_to_remove(request, inventory)
+    if not revisions and not inventory.objects:
+        return None
     if request.revision_given or request.namespace_given or not request.purge:
         for name in revisions:
             require_alone(inventory, name, system_namespace(request, inventory, name))
@@ -83,11 +97,7 @@ async def uninstall(work: Work, request: MeshRequest) -> Result:
         left = await check_last(work.cluster, revisions)
         for text in left.settle(force=request.force):
             work.progress.warn(f"Check: {text}")
-    await _tell_plan(work, removal)
-    await _carry_out(work, removal)
-    system = inventory.namespace(request.namespace)
-    namespace = await _end(work, system) if removal.is_last else ""
-    return _result(work, removal, namespace)
+    return replace(removal, system=inventory.namespace(request.namespace))
 
 
 async def _plan(

@@ -43,7 +43,7 @@ from services.lifecycle.mesh.crossing import NAME as GATEWAY
 from services.lifecycle.mesh.installing import Installer, missing_namespace
 from services.lifecycle.mesh.requests import MeshRequest
 from services.lifecycle.mesh.safety import check_last
-from services.lifecycle.mesh.uninstalling import uninstall
+from services.lifecycle.mesh.uninstalling import check_removal, uninstall
 from services.lifecycle.multicluster.options import (
     ClusterOptions,
     MultiClusterRequest,
@@ -199,6 +199,13 @@ class _Joining(Stepping):
         uid = await self.work.cluster.identity()
         await self.own.store.claim(uid, rollout=self.kept.rollout, cluster=self.kept.cluster)
         await self.keep(uid=uid, found=await look(self.work, self.request))
+        await self._require_removable()
+
+    async def _require_removable(self) -> None:
+        """Refuses before anything of a remote cluster that leaves is taken away: half of that would
+        be a cluster whose control plane knows it no more."""
+        if self._own.is_remote and self._own in self.request.leavers:
+            await check_removal(self.work, self._leaving())
 
     async def _compare(self) -> None:
         """Holds all clusters against each other, and this one against what an install asks."""
@@ -377,6 +384,10 @@ class _Joining(Stepping):
             crossing=crossing,
             identity_judged=True,
         )
+
+    def _leaving(self) -> MeshRequest:
+        """The removal of a remote cluster's part of the mesh."""
+        return replace(self._away("", ""), revision_given=True)
 
     async def _annotate(self, primary: str | None) -> None:
         """Says whose control plane manages the mesh's namespace; None takes that away."""
@@ -578,12 +589,13 @@ class _Joining(Stepping):
 
     async def _leave(self) -> None:
         """Withdraws the leaving cluster's token, and removes its gateway for other networks."""
-        if self._name not in {one.name for one in self.request.leavers}:
+        if self._own not in self.request.leavers:
             return
+        await self._require_removable()
         await self._withdraw()
         if self._own.is_remote:
             # What is left of it would send each new pod to a control plane that knows it no more.
-            await uninstall(self.work, replace(self._away("", ""), revision_given=True))
+            await uninstall(self.work, self._leaving())
             await self._annotate(None)
         inventory = await take_inventory(self.work.cluster)
         exposed = [
@@ -726,8 +738,9 @@ class _Hosting(_Joining):
             revision = istio.DEFAULT_REVISION
             left = await check_last(self.work.cluster, [revision])
             left.settle(force=self.request.mesh.force)
+            await self._require_removable()
             await self._withdraw()
-            await uninstall(self.work, replace(self._away("", ""), revision_given=True))
+            await uninstall(self.work, self._leaving())
 
     async def _leave(self) -> None:
         if not self._own.is_remote:
