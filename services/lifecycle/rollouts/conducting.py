@@ -36,6 +36,7 @@ from services.chassis.messages import (
     Command,
     ErrorReport,
     Event,
+    OperationRecord,
     OperationState,
     Phase,
 )
@@ -237,6 +238,7 @@ class _Conducting:
             if found[0].state.is_terminal:
                 is_good = found[0].state is OperationState.SUCCEEDED
                 ended[part.cluster] = None if is_good else found[0].error
+                await self._repeat(found[0])
                 await self.own.store.leave(self.record.rollout, part.cluster)
             elif found[0].cancel_requested:
                 self.flagged.add(part.cluster)
@@ -244,6 +246,13 @@ class _Conducting:
                 if self.record.reason is None and not part.is_leaving:
                     cancelled.add(part.cluster)
         return ended, frozenset(cancelled)
+
+    async def _repeat(self, ended: OperationRecord) -> None:
+        """Publishes an end that a conductor may have given the operation (`_give_up`) and not told,
+        as it died between the record and the event. The server drops one that was told."""
+        final = ended.final
+        if ended.state is OperationState.FAILED and final is not None and final.service == SERVICE:
+            await self.own.publisher.event(final)
 
     async def _verdict(self, options: RolloutOptions) -> Verdict | None:
         """What the gate says, now and then; None in between."""

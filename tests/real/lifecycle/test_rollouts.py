@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,11 +22,12 @@ from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.leases import Leases
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery, PullWorker, consuming
+from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.bus.streams import call_api
 from services.chassis.errors import GrantRefused, RolloutStopped
 from services.chassis.health import Health
-from services.chassis.messages import Command, OperationRecord, OperationState
+from services.chassis.messages import Command, Event, OperationRecord, OperationState, Phase
 from services.chassis.operations.running import Runner
 from services.chassis.service import Chassis
 from services.chassis.settings import ChassisSettings
@@ -233,6 +235,41 @@ async def test_a_rollout_that_nobody_took_on_in_time_has_an_end(headquarters: He
         end = await headquarters.end(cluster)
         assert end.error is not None
         assert end.error.code == "MB-2007"
+
+
+async def test_an_end_that_was_recorded_and_not_told_is_told_once(
+    headquarters: Headquarters,
+) -> None:
+    """A conductor that gives a cluster up dies between the record and the event."""
+    await headquarters.begin(["c1", "c2"], expires=_soon())
+    finals = [
+        Event(
+            operation=ROLLOUT,
+            kind=KIND,
+            service="lifecycle",
+            cluster=name,
+            sequence=9,
+            phase=Phase.FAILED,
+            summary="nobody takes it",
+        )
+        for name in ("c1", "c2")
+    ]
+    for final in finals:
+        key = subjects.operation_key(ROLLOUT, final.cluster)
+        stored = await headquarters.operations.get(key)
+        assert stored is not None
+        ended = {"state": OperationState.FAILED, "final": final}
+        wanted = stored[0].model_copy(update=ended)
+        await headquarters.operations.update(key, wanted, revision=stored[1])
+    # The other one's was told.
+    await Publisher(headquarters.bus).event(finals[1])
+    async with headquarters.conducting():
+        await headquarters.over()
+    reader = OrderedReader(headquarters.bus, "EVT", "evt.lifecycle.*.*", 1)
+    async with contextlib.aclosing(reader.stored()) as messages:
+        told = [envelopes.decode(Event, one.body, one.headers) async for one in messages]
+    ends = [event for event in told if event.is_final]
+    assert sorted(ends, key=lambda end: end.cluster) == finals
 
 
 async def test_what_was_kept_for_the_steps_goes_at_the_end(headquarters: Headquarters) -> None:
