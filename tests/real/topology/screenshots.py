@@ -175,6 +175,15 @@ async def _scene() -> AsyncIterator[Server]:
         server.change(parts([], about=info(controlPlane=told)))
         eu = info(cluster="c2", name="shop-eu", controlPlane=told | {"proxies": {"synced": 6}})
         server.begin(parts([Shop.web, Shop.cart2], about=eu), cluster="c2")
+        pair = {"version": "1.30.2", "controlPlane": "1.30.2", "supported": True}
+        old = {"version": "1.28.3", "controlPlane": "1.30.2", "supported": False}
+        server.past.versions = {
+            CLUSTER: {
+                "controlPlanes": planes,
+                "proxies": [pair | {"count": 8}, old | {"count": 2}],
+            },
+            "c2": {"controlPlanes": planes, "proxies": [pair | {"count": 6}]},
+        }
         server.asked.perf = settled()
         install(server)
         _roll_out(server)
