@@ -10,18 +10,29 @@ import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from services.chassis.messages import Phase
 from tests.testbed import building
 from tests.testbed.bodies import no_pods_quota, options
-from tests.testbed.fleets import LABELLED, PLAIN, MeshlessWebhooks, deployment, fleet, restarts
+from tests.testbed.fleets import (
+    LABELLED,
+    PLAIN,
+    MeshlessWebhooks,
+    deployment,
+    fleet,
+    populate,
+    restarts,
+)
 from tests.testbed.istiods import Istiod
 from tests.testbed.meshery import Meshery
 from tests.testbed.recipe import ISTIO_VERSION
 from tests.testbed.stack import Stack
+from tests.testbed.stored import stored_events
 from tests.testbed.waiting import eventually
 
 _WITHIN_S = 120.0
@@ -381,6 +392,88 @@ async def test_a_move_that_fails_goes_back(place: Place, policy: str) -> None:
     }
     assert set(place.waypoints(LABELLED)) == {"theirs"}
     place.cluster.api.request("DELETE", f"{_GATEWAYS}/{LABELLED}/gateways/theirs")
+
+
+async def test_a_move_that_is_cancelled_goes_back(place: Place, policy: str) -> None:
+    """Its namespace is labelled by then, and a budget holds up the restarts."""
+    before = restarts(place.cluster, LABELLED)
+    budgets = f"/apis/policy/v1/namespaces/{LABELLED}/poddisruptionbudgets"
+    spec = {"maxUnavailable": 0, "selector": {"matchLabels": _LABELS}}
+    place.cluster.api.request("POST", budgets, {"metadata": {"name": "none"}, "spec": spec})
+    body = {
+        "apiVersion": "meshbus.io/v1",
+        "kind": "AmbientOptions",
+        "spec": {
+            "action": "move",
+            "namespaces": [LABELLED],
+            "waypoint": {"name": "way"},
+            "policies": "attach",
+        },
+    }
+    operation = await place.meshery.apply("istio-ambient", body=json.dumps(body))
+
+    async def told(words: str) -> None:
+        await place.meshery.until(
+            lambda: any(words in one.event.summary for one in place.meshery.of(operation)),
+            within_s=_WITHIN_S,
+        )
+
+    await told("to allow a disruption")
+    assert place.labels(LABELLED)[_MODE] == "ambient"
+    asked = {"operation": operation, "cluster": place.cluster.token}
+    await asyncio.to_thread(
+        place.stack.nats_cli, "req", "--raw", "mesh.lifecycle.cancel", json.dumps(asked)
+    )
+    await told("The operation stops: cancelled")
+    place.cluster.api.request("DELETE", f"{budgets}/none")
+    await told("Cancelled while")
+    end = (await stored_events(place.stack, operation))[-1]
+    assert end.phase is Phase.CANCELLED
+    assert "has gone back" in end.details
+    assert place.labels(LABELLED) == _SIDECARS
+    assert place.waypoints(LABELLED) == {}
+    assert {name: spec["selector"]["matchLabels"] for name, spec in _policies(place).items()} == {
+        policy: _LABELS
+    }
+    assert restarts(place.cluster, LABELLED) <= before + 2
+
+
+@pytest.mark.full
+async def test_several_clusters_have_a_result_each(place: Place, tmp_path: Path) -> None:
+    """They take each step together, and what fails on one takes the others back."""
+    with MeshlessWebhooks(tmp_path / "other", name="other") as other:
+        populate(other)
+        texts = [place.cluster.kubeconfig_text, other.kubeconfig_text]
+
+        async def both(operation: str, body: str) -> dict[str, Any]:
+            sent = await place.meshery.apply(
+                operation, version=ISTIO_VERSION, body=body, kubeconfigs=texts
+            )
+            ends = await place.meshery.finals(sent, count=2, within_s=_WITHIN_S)
+            told: dict[str, list[Any]] = {name: [] for name in ("fleet-1", "other")}
+            for end in ends:
+                [name] = [name for name in told if name in end.event.summary]
+                told[name].append(end)
+            return {name: one for name, [one] in told.items()}
+
+        def body(action: str) -> str:
+            spec = {"action": action, "namespaces": [PLAIN]}
+            return json.dumps(
+                {"apiVersion": "meshbus.io/v1", "kind": "AmbientOptions", "spec": spec}
+            )
+
+        ends = await both("istio-ambient", body("enrol"))
+        assert ends["other"].event.error_code == "MB-4030", ends["other"].event
+        assert ends["fleet-1"].failed, ends["fleet-1"].event
+        assert place.labels(PLAIN) == {}
+        ends = await both("istio", options(profile="ambient"))
+        assert not any(end.failed for end in ends.values()), ends
+        for action, mode in (("enrol", "ambient"), ("withdraw", None)):
+            ends = await both("istio-ambient", body(action))
+            assert not any(end.failed for end in ends.values()), ends
+            for cluster in (place.cluster, other):
+                found = cluster.api.request("GET", f"/api/v1/namespaces/{PLAIN}")["metadata"]
+                assert (found.get("labels") or {}).get(_MODE) == mode
 
 
 @pytest.mark.full

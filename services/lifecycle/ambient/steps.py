@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from services.chassis.errors import MeshbusError
+from services.chassis.errors import MeshbusError, OperationCancelled
 from services.chassis.messages import Command
 from services.chassis.operations.completion import Result
 from services.chassis.reading.aside import read_aside
@@ -61,8 +61,10 @@ class Ambient(Parts[AmbientRequest]):
         )
 
     def stopped(self, record: RolloutRecord, part: RolloutPart, kept: PartRecord) -> MeshbusError:
-        """A cluster that failed by itself tells its own error."""
+        """A cluster that failed by itself tells its own error, and one that was cancelled that."""
         own = part.reason
+        if own is None and record.reason is not None:
+            own = record.reason if record.reason.code == OperationCancelled.code else None
         if own is None:
             return Parts.stopped(self, record, part, kept)
         was_changed = part.fate is Fate.ROLLED_BACK
