@@ -133,7 +133,7 @@ async def compose(chassis: Chassis[TopologySettings]) -> AsyncIterator[None]:
             lambda service, verb, question: ask(
                 bus, question, service=service, verb=verb, within=_ASK_WITHIN
             ),
-            {"bus.state": Stores(bus).told},
+            {"bus.state": Stores(bus).told, "topology.versions": partial(handlers.versions, {})},
         ),
         sessions=_sessions(chassis),
         operations=operations,

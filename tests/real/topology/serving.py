@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -157,16 +158,18 @@ class Server:
 
     async def start(self) -> None:
         bundling.bundle()
+        handlers = Handlers(
+            views=self.views,
+            ask=self.past.ask,
+            past=self.past.past,
+            moments=self.past.moments,
+            kept=self.past.kept,
+            policy=lambda: OPEN,
+        )
+        own = {"topology.versions": partial(handlers.versions, {})}
         self.pages = Pages(
-            handlers=Handlers(
-                views=self.views,
-                ask=self.past.ask,
-                past=self.past.past,
-                moments=self.past.moments,
-                kept=self.past.kept,
-                policy=lambda: OPEN,
-            ),
-            questions=Questions(self.asked.ask),
+            handlers=handlers,
+            questions=Questions(self.asked.ask, own),
             sessions=Sessions(carry=self.asked.carry, console_url=self.console_url),
             operations=self.operations,
             folder=PAGE,

@@ -102,7 +102,6 @@ class Pages:
             "/api/object": self._object,
             "/api/history": self._history,
             "/api/moments": self._moments,
-            "/api/versions": self._versions,
             "/api/events": self._events,
             "/api/ask": self._asked,
             "/api/about": self._about,
@@ -225,9 +224,6 @@ class Pages:
     async def _moments(self, request: web.Request) -> web.StreamResponse:
         moments = await self.handlers.moments(self._view(request).cluster)
         return _json(orjson.dumps({"moments": [moment.isoformat() for moment in moments]}))
-
-    async def _versions(self, _request: web.Request) -> web.StreamResponse:
-        return _json(orjson.dumps(await self.handlers.versions({})))
 
     async def _compliance(self, request: web.Request) -> web.StreamResponse:
         asked = {name: request.query.get(name, "") for name in ("since", "until", "by")}

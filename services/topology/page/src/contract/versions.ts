@@ -1,4 +1,4 @@
-// Istio's versions, as `mesh.topology.versions` and /api/versions have them.
+// Istio's versions, as `mesh.topology.versions` has them.
 
 export interface Proxies {
   version: string;

@@ -8,7 +8,7 @@ import type { ClusterTotals } from "../contract/console";
 import { clusterName, fleet } from "../shell/fleet";
 import { operations } from "../shell/operations";
 import { isOver, type Operation, stateOf } from "../shell/records";
-import { Versions } from "./versions";
+import { planesOf, Versions } from "./versions";
 
 const STATES: Record<string, Tone> = {
   watching: "good", partly: "warn", unreachable: "bad", unwatched: "warn", starting: "none",
@@ -68,7 +68,7 @@ function Cluster({ of: one }: { of: ClusterTotals }) {
       <dl class="figures">
         <dt>Istio</dt>
         <dd>{planes.length === 0 ? <span class="soft">no control plane known</span>
-          : planes.map(({ revision, version }) => `${version || "version unknown"} (${revision})`).join(", ")}</dd>
+          : planesOf(planes)}</dd>
         <dt>Proxies in sync</dt>
         <dd>{inAll === 0 ? <span class="soft">{one.controlPlane.state === "unavailable" ? "not readable" : "none known"}</span>
           : <Sign tone={synced === inAll ? "good" : "warn"}>{`${count(synced)} of ${count(inAll)}`}</Sign>}</dd>

@@ -9,11 +9,11 @@ import { useAsked } from "../shell/asked";
 import { query, setQuery } from "../shell/router";
 import { byVersion, newestFirst, shownOf, unsupportedOf } from "../shell/skews";
 
-const EVERY_MS = 30_000;
+const EVERY_MS = 60_000; // Each asks every owner, who looks at all pods.
 const MOST_SHOWN = 200;
 
 export function Versions() {
-  const { told, failure, again } = useAsked<Told>("/api/versions", {}, { everyMs: () => EVERY_MS });
+  const { told, failure, again } = useAsked<Told>("topology.versions", {}, { everyMs: () => EVERY_MS });
   return (
     <section aria-labelledby="versions"><h2 id="versions">Istio's versions</h2>
       {failure !== null && <Failed failure={failure} again={again} isPart />}
@@ -65,8 +65,7 @@ function Clusters({ of, isSkewOnly }: { of: readonly ClusterVersions[]; isSkewOn
           {of.slice(0, MOST_SHOWN).map((one) => (
             <tr key={one.cluster} data-cluster={one.cluster}>
               <td><a href={`/graph?cluster=${encodeURIComponent(one.cluster)}`}>{one.name}</a></td>
-              <td>{one.controlPlanes.length === 0 ? <span class="soft">none known</span>
-                : one.controlPlanes.map(({ revision, version }) => `${version || "version unknown"} (${revision})`).join(", ")}</td>
+              <td>{one.controlPlanes.length === 0 ? <span class="soft">none known</span> : planesOf(one.controlPlanes)}</td>
               <td>{one.proxies.length === 0 ? <span class="soft">none</span> : <Proxies of={one} />}</td>
             </tr>
           ))}
@@ -77,6 +76,9 @@ function Clusters({ of, isSkewOnly }: { of: readonly ClusterVersions[]; isSkewOn
     </>
   );
 }
+
+export const planesOf = (planes: ClusterVersions["controlPlanes"]): string =>
+  planes.map(({ revision, version }) => `${version || "version unknown"} (${revision})`).join(", ");
 
 function Proxies({ of: one }: { of: ClusterVersions }) {
   const bad = new Set(unsupportedOf(one));
