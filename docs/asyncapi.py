@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from deploy.nats.permissions import USERS, Right, User
+from deploy.nats.permissions import USERS, Right, User, regional
 from services.chassis import errors
 from services.chassis.bus import deadletters, envelopes, intents, streams, subjects
 from services.chassis.bus.queries import Query
@@ -89,6 +89,7 @@ _ANSWERS: Mapping[str, type[BaseModel]] = {
 """Models of questions and answers; the others are read field by field, as their usage says."""
 
 _PARAMETERS = {
+    "region": "A region of its cluster's labels that the bus knows.",
     "cluster": "Token of the cluster, as `mesh.gateway.clusters` lists them; `none` without one.",
     "operation": "Id of the operation where that is a safe token, else a hash of it.",
     "service": "The service that it is for, or comes from.",
@@ -106,6 +107,8 @@ _PARAMETERS = {
     "kind": "Of the object, with its group.",
     "source": "Hash of the source's kind, namespace and name.",
 }
+_A_REGION = "region"
+"""Stands for any of them."""
 _MARK = "Z{}Z"
 """Stands for a parameter where a function makes the subject: a safe token goes through as it is."""
 
@@ -201,6 +204,20 @@ def channels() -> list[Channel]:
             stream="CMD",
         ),
     ]
+    found += [
+        replace(
+            channel,
+            name=f"{channel.name}-in-region",
+            address=channel.address.replace("cmd.", "cmd.at.{region}.", 1),
+            about=f"The same as `{channel.address}`, for workers of a region.",
+            values={
+                **channel.values,
+                **({"service": streams.REGIONAL} if channel.values.get("service") else {}),
+            },
+        )
+        for channel in found
+        if channel.name != "command-followed"
+    ]
     event = _made(subjects.event(service=service, cluster=cluster, operation=operation))
     feed = deltas.subject("{cluster}", "{topic}", "{stage}")  # type: ignore[arg-type]
     told = {"topic": tuple(deltas.Topic), "stage": tuple(deltas.Stage)}
@@ -277,6 +294,7 @@ def channels() -> list[Channel]:
     ]
     found += _between_workers(run)
     found += _records(cluster, operation)
+    about_clusters = object.__new__(LifecycleAnswers).about_clusters()
     for service, query in questions():
         found.append(
             Channel(
@@ -287,6 +305,16 @@ def channels() -> list[Channel]:
                 answers=[_answer(service, query), "Refusal"],
             )
         )
+    found.append(
+        Channel(
+            name="ask-in-region",
+            address="mesh.lifecycle.{verb}.at.{region}",
+            about="Questions for which a cluster is asked, to the workers of its region.",
+            messages=[_question("lifecycle", query) for query in about_clusters],
+            answers=[*(_answer("lifecycle", query) for query in about_clusters), "Refusal"],
+            values={"verb": tuple(query.verb for query in about_clusters)},
+        )
+    )
     found.append(
         Channel(
             name="ask-as",
@@ -668,14 +696,19 @@ def senders(channel: Channel) -> list[str]:
     return [
         user.name
         for user in USERS
-        if _may(user.publish, channel.pattern)
+        if any(_may(one.publish, channel.pattern) for one in _and_there(user))
         and not (is_own and user.name in SERVICES and user.name not in named)
     ]
 
 
 def receivers(channel: Channel) -> list[str]:
     """NATS users that subscribe there, take from its work queue, or read its stream."""
-    return [user.name for user in USERS if _receives(user, channel)]
+    return [user.name for user in USERS if any(_receives(one, channel) for one in _and_there(user))]
+
+
+def _and_there(user: User) -> list[User]:
+    """The user, and its workers in a region."""
+    return [user, *([regional(user.name, _A_REGION)] if user.name in streams.REGIONAL else [])]
 
 
 def _receives(user: User, channel: Channel) -> bool:
@@ -684,11 +717,13 @@ def _receives(user: User, channel: Channel) -> bool:
     if not channel.stream:
         return False
     if channel.stream == "CMD":
-        return any(
-            overlaps(wanted, channel.pattern)
-            and _may(user.publish, f"$JS.ACK.CMD.{consumer}.x")
-            and user.name == consumer.partition("-")[0]
-            for consumer, wanted in streams.WORKER_FILTERS.items()
+        return user.name not in ("admin", "operator") and any(
+            overlaps(str(consumer.config["filter_subject"]), channel.pattern)
+            and _may(user.publish, f"$JS.ACK.CMD.{consumer.name}.x")
+            for consumer in streams.consumers(
+                ack_wait=timedelta(0), regions=[streams.Region(_A_REGION)]
+            )
+            if consumer.stream == "CMD"
         )
     reading = [
         f"$JS.API.CONSUMER.CREATE.{channel.stream}",

@@ -245,11 +245,12 @@ def _keys() -> str:
         "Keys",
         "What the NATS key of each user can make happen, under the shipped permissions. "
         "`admin` may do everything on the bus. A test tries every cell, and another one what NATS "
-        "itself would send for each key. A region's server can do what the keys of the services "
-        "behind it can, and no more. Why it is so: "
+        "itself would send for each key. The last columns are keys of a region's workers, which "
+        "its server shows as well. Why it is so: "
         "[the sender and the grant](../decisions/0024-sender-and-grant.md), "
         "[an account for each user](../decisions/0061-an-account-for-each-user.md), "
-        "[leaves](../decisions/0064-leaves-of-nats.md).",
+        "[leaves](../decisions/0064-leaves-of-nats.md), "
+        "[workers by region](../decisions/0069-workers-by-region.md).",
         [*head, *rows],
     )
 

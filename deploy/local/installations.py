@@ -35,6 +35,7 @@ class Installation:
 
     _callers = "launcher"
     """Before the user's name in the names of connections made here."""
+    _regions: Sequence[streams.Region] = ()
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Installation:
                     ack_wait=settings.ack_wait,
                     lease_ttl=settings.lease_ttl,
                     replicas=replicas,
+                    regions=self._regions,
                 )
             finally:
                 await bus.close()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 from deploy.nats import keys as nkey_files
 from deploy.nats.config import Leaf, Server, render, render_leaf, variable
-from deploy.nats.permissions import REGIONAL, USERS, User, link, people
+from deploy.nats.permissions import USERS, people, regional
+from services.chassis.bus.streams import Region
 from services.chassis.policy import OPEN, Policy, PolicyMalformed, read_policy
 
 EXAMPLE = Path(__file__).parents[1] / "chart" / "files" / "nats.conf"
@@ -25,27 +26,6 @@ def example() -> str:
     return render({name: f"${variable(name)}" for name in _NAMES}, server=server)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A region and the services whose workers are connected to its server."""
-
-    name: str
-    services: tuple[str, ...]
-
-    @classmethod
-    def read(cls, text: str) -> Region:
-        """`name=service,service`, or the name alone for all services that may be there."""
-        name, names, services = text.partition("=")
-        chosen = tuple(services.split(",")) if names else tuple(REGIONAL)
-        if not re.fullmatch("[a-z0-9]+", name) or not set(chosen) <= REGIONAL.keys():
-            known = ",".join(REGIONAL)
-            raise argparse.ArgumentTypeError(f"{text!r} is not like east=lifecycle, of {known}")
-        return cls(name, chosen)
-
-    def link(self, service: str) -> User:
-        return link(service, self.name)
-
-
 def _make(
     folder: Path,
     server: Server,
@@ -57,8 +37,11 @@ def _make(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for user in renewed:
         nkey_files.renew(folder, user)
-    links = [region.link(service) for region in regions for service in region.services]
-    users = (*USERS, *people(policy), *links)
+    links = {
+        region.name: [regional(service, region.name) for service in region.services]
+        for region in regions
+    }
+    users = (*USERS, *people(policy), *chain.from_iterable(links.values()))
     keys = nkey_files.kept_keys(folder, [user.name for user in users])
     config = folder / "nats.conf"
     public = {name: key.public for name, key in keys.items()}
@@ -68,10 +51,11 @@ def _make(
         nkey_files.kept_store_key(folder)
         written.append(folder / nkey_files.STORE_KEY_FILE)
     nkey_files.write_private(config, render(accepted, server=server, users=users))
-    for region in regions:
-        seeds = {service: keys[region.link(service).name].seed for service in region.services}
-        written.append(folder / f"leaf-{region.name}.conf")
-        nkey_files.write_private(written[-1], render_leaf(accepted, seeds=seeds, leaf=leaf))
+    for name, users_there in links.items():
+        seeds = {user.name: keys[user.name].seed for user in users_there}
+        written.append(folder / f"leaf-{name}.conf")
+        text = render_leaf(accepted, users=users_there, seeds=seeds, leaf=leaf)
+        nkey_files.write_private(written[-1], text)
     public_file = folder / "public.env"
     lines = "".join(f"{variable(name)}={key}\n" for name, key in public.items() if name in _NAMES)
     nkey_files.write_private(public_file, lines)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deploy.nats.accounts import Account, Export, Import, accounts_of
-from deploy.nats.permissions import ACCOUNT, REGIONAL, SYSTEM_ACCOUNT, USERS, Right, User
+from deploy.nats.permissions import ACCOUNT, SYSTEM_ACCOUNT, USERS, Right, User
 
 STORE_KEY = "MESHBUS_NATS_STORE_KEY"
 """The environment variable of the server with the key of an encrypted store."""
@@ -95,15 +95,17 @@ def render(
 
 
 def render_leaf(
-    keys: Mapping[str, str | Sequence[str]], *, seeds: Mapping[str, str], leaf: Leaf
+    keys: Mapping[str, str | Sequence[str]],
+    *,
+    users: Sequence[User],
+    seeds: Mapping[str, str],
+    leaf: Leaf,
 ) -> str:
-    """The configuration of a region's server; `keys` has the public NKeys of the services whose
-    workers are connected to it, `seeds` what it shows to the others for each of them.
+    """The configuration of a region's server, for its `users` (`permissions.regional`).
 
-    It has those services' accounts alone, one connection to the others for each, and the same
-    rights: the others hold it to them, too (`permissions.link`).
+    It has their accounts alone, and to the others one connection for each, with its seed: so the
+    others hold it to the same rights.
     """
-    users = [REGIONAL[name] for name in seeds]
     accounts = "".join(
         f"{user.account} {{\n  users: [\n"
         f"{_indented(''.join(_user_text(user, key) for key in _several(keys[user.name])), by=4)}"
@@ -112,14 +114,15 @@ def render_leaf(
     )
     tls = f'\n  tls {{ ca_file: "{leaf.ca}" }}' if leaf.ca else ""
     remotes = "".join(
-        f'{{\n  urls: ["{leaf.url}"]\n  account: {name}\n  nkey: "{seed}"{tls}\n}}\n'
-        for name, seed in seeds.items()
+        f'{{\n  urls: ["{leaf.url}"]\n  account: {user.account}\n'
+        f'  nkey: "{seeds[user.name]}"{tls}\n}}\n'
+        for user in users
     )
     return (
         f"{_HEAD}\n{_addresses_text(leaf.server)}{_tls_text(leaf.server)}{_LIMITS}"
         f"accounts {{\n{_indented(accounts)}  {SYSTEM_ACCOUNT} {{}}\n}}\n\n"
         f'leafnodes {{\n  reconnect: "2s"\n  remotes: [\n{_indented(remotes, by=4)}  ]\n}}\n\n'
-        f"{_streams_elsewhere(seeds)}"
+        f"{_streams_elsewhere(user.account for user in users)}"
     )
 
 

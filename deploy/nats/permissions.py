@@ -14,7 +14,7 @@ asker's choice stays in the asker's account (`accounts`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from services.chassis.bus import streams, subjects
@@ -47,7 +47,7 @@ class User:
     answers: bool = False
     """May publish one answer to each message that reaches it with a reply subject."""
     stands_for: str = ""
-    """The user whose processes are behind this one, a server of a region (`link`)."""
+    """The service whose workers of a region these are (`regional`)."""
 
     @property
     def account(self) -> str:
@@ -58,9 +58,7 @@ class User:
     @property
     def inbox(self) -> Right:
         """The prefix that `chassis/bus/connection.py` gives to the inboxes of the service."""
-        return Right(
-            f"_INBOX_{self.stands_for or self.name}.>", "its own inboxes, and nobody else's"
-        )
+        return Right(f"_INBOX_{self.name}.>", "its own inboxes, and nobody else's")
 
 
 # --- what several users need ---------------------------------------------------------------------
@@ -74,10 +72,22 @@ def _audit(service: str) -> Right:
     return Right(f"audit.{service}", "who asked it for what; nothing that is written can go again")
 
 
-def _hand_on(sender: str, purpose: str) -> Right:
+def _hand_on(sender: str, purpose: str) -> tuple[Right, ...]:
     """Ask lifecycle under its own name: what it then gets is lifecycle's to judge
     (`lifecycle/authority.py`)."""
-    return Right(f"cmd.lifecycle.*.from.{sender}.*", purpose)
+    return _in_regions(f"cmd.lifecycle.*.from.{sender}.*", purpose)
+
+
+def _in_regions(subject: str, purpose: str) -> tuple[Right, ...]:
+    """Queue commands for workers of no region, and of each one."""
+    of_any = subject.replace("cmd.", "cmd.at.*.", 1)
+    return Right(subject, purpose), Right(of_any, f"{purpose}, in a region")
+
+
+def _ask_lifecycle(verb: str, purpose: str) -> tuple[Right, ...]:
+    """Ask about a cluster, also where a region's workers are who reaches it."""
+    subject = f"mesh.lifecycle.{verb}"
+    return Right(subject, purpose), Right(f"{subject}.at.*", f"{purpose}, in a region")
 
 
 def _part_of_operations(purpose: str) -> Right:
@@ -126,6 +136,17 @@ def _consume(stream: str, consumer: str, purpose: str) -> tuple[Right, ...]:
     )
 
 
+def _commands(service: str, region: str = "") -> tuple[Right, ...]:
+    """Take the commands of a service, or of a region's workers of it: those and no others."""
+    found: list[Right] = []
+    for consumer in streams.worker_consumers(service, region):
+        found += _consume("CMD", consumer, "its commands")
+        if region:
+            purpose = "see at the start whether the init job knows the region"
+            found.append(Right(f"$JS.API.CONSUMER.INFO.CMD.{consumer}", purpose))
+    return tuple(found)
+
+
 def _served(service: str) -> tuple[Right, ...]:
     """Subscriptions of the service API (`chassis/bus/queries.py`)."""
     return (
@@ -134,6 +155,13 @@ def _served(service: str) -> tuple[Right, ...]:
         Right(f"mesh.{service}.*.by.token", "questions of people who bring a token")
         if service == "gateway"
         else Right(f"mesh.{service}.*.for.gateway", "what the gateway asks on somebody's behalf"),
+        *_found(service),
+    )
+
+
+def _found(service: str) -> tuple[Right, ...]:
+    """What `nats micro` asks."""
+    return (
         *(Right(f"$SRV.{verb}", "`nats micro`, to all services") for verb in _SERVICE_VERBS),
         Right(f"$SRV.*.mesh-{service}", "`nats micro`, to this service"),
         Right(f"$SRV.*.mesh-{service}.*", "`nats micro`, to this process"),
@@ -141,6 +169,9 @@ def _served(service: str) -> tuple[Right, ...]:
 
 
 _SERVICE_VERBS = ("PING", "INFO", "STATS")
+
+
+_CTL_PERF = Right("ctl.perf.>", "start, report and stop together")
 
 
 # --- the users -----------------------------------------------------------------------------------
@@ -170,10 +201,10 @@ GATEWAY = User(
     name="gateway",
     role="accepts operations and streams events; never reads a kubeconfig back",
     publish=(
-        Right("cmd.*.*.mesh", "hand on operations that change the mesh"),
-        Right("cmd.*.*.apply.*", "hand on operations that run side by side"),
+        *_in_regions("cmd.*.*.mesh", "hand on operations that change the mesh"),
+        *_in_regions("cmd.*.*.apply.*", "hand on operations that run side by side"),
         Right("$JS.API.STREAM.MSG.GET.CMD", "name the holder of a busy cluster"),
-        Right("$JS.API.CONSUMER.INFO.CMD.*", "tell when no worker is connected"),
+        Right("$JS.API.CONSUMER.INFO.CMD.*", "tell when no worker is connected; know the regions"),
         Right("evt.gateway.>", "tell refusals, waits and expiries"),
         Right("$JS.API.STREAM.INFO.EVT", "notice that the stream was made anew"),
         _read("EVT", "stream events to clients"),
@@ -221,54 +252,61 @@ GATEWAY = User(
     answers=True,
 )
 
+_LIFECYCLE = (
+    Right("evt.lifecycle.>", "progress and results"),
+    _part_of_operations("state of operations"),
+    _fetch("ops", "state of operations, cancellation"),
+    _store("leases", "hold a cluster, or a source that is followed", keys="mesh.>"),
+    _fetch("leases", "who holds a cluster"),
+    _store("rollouts", "where rollouts stand, and commands that wait for their turn"),
+    _fetch("rollouts", "rollouts whose conductor died"),
+    _store("roots", "roots of meshes of several clusters, their keys sealed to itself"),
+    _fetch("roots", "the root of a mesh that another cluster joins"),
+    Right("mesh.perf.run", "the performance gate of a rollout: its load tests"),
+    Right("mesh.perf.cancel", "end one that nobody waits for any more"),
+    Right("mesh.perf.status", "whether they have ended"),
+    Right("mesh.perf.results", "whether the test's objective held"),
+    Right("mesh.perf.compare", "whether they do worse than before"),
+    _store("intents", "what was applied where"),
+    _fetch("intents", "what was applied where"),
+    _keys("intents", "which objects it has applied, under a namespace or of a kind"),
+    _store("following", "sources that were applied, whose translation follows the cluster"),
+    _fetch("following", "whether a following is of a source that was applied"),
+    _store("definitions", "the definitions of Istio's kinds, for the translator"),
+    _fetch("definitions", "whether they are there already"),
+    _fetch("credentials", "sealed kubeconfigs"),
+    _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
+    _store("credentials", "keep one that a cluster has accepted", keys="cluster.*"),
+    _store("credentials", "the one to watch it with", keys="watch.*"),
+    _store("clusters", "registered clusters"),
+    _fetch("clusters", "with which credential a cluster is registered"),
+    _keys("clusters", "how many clusters somebody has registered"),
+    Right("mesh.translator.upgrade", "what an upgrade would break, before it begins"),
+    _audit("lifecycle"),
+    _verify(),
+)
+"""What it takes to carry a command out, whatever its region."""
+
 LIFECYCLE = User(
     name="lifecycle",
     role="carries out the commands for clusters, and moves dead letters",
     publish=(
-        *_consume("CMD", "lifecycle", "its commands"),
+        *_commands("lifecycle"),
         *_consume("ADV", "dlq-mover", "advisories of commands that were given up"),
         Right("$JS.API.STREAM.MSG.GET.CMD", "read a command that was given up"),
         Right("$JS.API.STREAM.MSG.DELETE.CMD", "free its slot"),
         Right("dlq.*", "dead letters, of all services' commands"),
         Right("$JS.API.STREAM.MSG.GET.DLQ", "a dead letter that somebody wants put back"),
-        Right("cmd.lifecycle.>", "put it back, and queue commands that waited for their turn"),
-        Right("evt.lifecycle.>", "progress and results"),
-        _part_of_operations("state of operations"),
-        _fetch("ops", "state of operations, cancellation"),
-        _store("leases", "hold a cluster, or a source that is followed", keys="mesh.>"),
-        _fetch("leases", "who holds a cluster"),
+        *_in_regions(
+            "cmd.lifecycle.>", "put it back, and queue commands that waited for their turn"
+        ),
         _store("leases", "conduct a rollout", keys="rollout.*"),
-        _store("rollouts", "where rollouts stand, and commands that wait for their turn"),
-        _fetch("rollouts", "rollouts whose conductor died"),
         _keys("rollouts", "rollouts that nobody conducts"),
-        _store("roots", "roots of meshes of several clusters, their keys sealed to itself"),
-        _fetch("roots", "the root of a mesh that another cluster joins"),
         Right("mesh.topology.metrics", "the gate of a rollout: errors and response times"),
         Right("mesh.topology.proxies", "the gate of a rollout: proxies in sync"),
-        Right("mesh.perf.run", "the performance gate of a rollout: its load tests"),
-        Right("mesh.perf.cancel", "end one that nobody waits for any more"),
-        Right("mesh.perf.status", "whether they have ended"),
-        Right("mesh.perf.results", "whether the test's objective held"),
-        Right("mesh.perf.compare", "whether they do worse than before"),
-        _store("intents", "what was applied where"),
-        _fetch("intents", "what was applied where"),
-        _keys("intents", "which objects it has applied, under a namespace or of a kind"),
-        _store("following", "sources that were applied, whose translation follows the cluster"),
-        _fetch("following", "whether a following is of a source that was applied"),
         _keys("following", "the sources of a cluster that is forgotten"),
         _store("catalog", "advertise its operations", keys="lifecycle"),
-        _store("definitions", "the definitions of Istio's kinds, for the translator"),
-        _fetch("definitions", "whether they are there already"),
-        _fetch("credentials", "sealed kubeconfigs"),
-        _store("credentials", "forget the kubeconfig of an ended operation", keys="operation.>"),
-        _store("credentials", "keep one that a cluster has accepted", keys="cluster.*"),
-        _store("credentials", "the one to watch it with", keys="watch.*"),
-        _store("clusters", "registered clusters"),
-        _fetch("clusters", "with which credential a cluster is registered"),
-        _keys("clusters", "how many clusters somebody has registered"),
-        Right("mesh.translator.upgrade", "what an upgrade would break, before it begins"),
-        _audit("lifecycle"),
-        _verify(),
+        *_LIFECYCLE,
     ),
     subscribe=_served("lifecycle"),
     answers=True,
@@ -279,9 +317,9 @@ TRANSLATOR = User(
     role="translates requests and hands them to lifecycle; never sees a kubeconfig",
     publish=(
         *_consume("CMD", "translator", "its commands"),
-        _hand_on("translator", "hand on what it translated"),
-        Right("mesh.lifecycle.facts", "what a cluster has that a translation depends on"),
-        Right("mesh.lifecycle.dryrun", "what a cluster would say to translated objects"),
+        *_hand_on("translator", "hand on what it translated"),
+        *_ask_lifecycle("facts", "what a cluster has that a translation depends on"),
+        *_ask_lifecycle("dryrun", "what a cluster would say to translated objects"),
         Right("mesh.lifecycle.forget", "the kubeconfig of an operation that ended here"),
         Right("mesh.topology.vet", "what the running pods say about a mesh"),
         _fetch("following", "the source that it is to translate again; sealed to it"),
@@ -302,35 +340,40 @@ TRANSLATOR = User(
     answers=True,
 )
 
+_PERF = (
+    *_hand_on("perf", "apply a change between two runs, and roll it back"),
+    *_ask_lifecycle("facts", "the mesh's configuration, before and after"),
+    Right("mesh.lifecycle.forget", "the kubeconfig of an ended operation"),
+    Right("mesh.topology.metrics", "what the cluster's Prometheus says about a run"),
+    Right("ctl.perf.>", "start together, report each second, stop together"),
+    Right("dlq.perf", "commands that it cannot read"),
+    Right("evt.perf.>", "progress and results"),
+    _part_of_operations("state of operations"),
+    _fetch("ops", "state of operations, also of the changes that it asked for"),
+    _store("perf", "state of runs"),
+    _fetch("perf", "state of runs"),
+    _keys("perf", "list runs"),
+    _store("baselines", "runs to compare with"),
+    _fetch("baselines", "runs to compare with"),
+    _keys("baselines", "list baselines"),
+    *_objects("perf", "results"),
+    _audit("perf"),
+    _verify(),
+)
+"""What it takes to carry out a run, whatever its region."""
+
 PERF = User(
     name="perf",
     role="runs load tests and compares them; never sees a kubeconfig",
     publish=(
-        *_consume("CMD", "perf", "its runs"),
-        *_consume("CMD", "perf-shards", "its parts of runs"),
+        *_commands("perf"),
         Right("cmd.perf.*.*", "cut a run into parts"),
-        Right("cmd.perf.*.apply.*", "queue a run that was asked for over the service API"),
-        _hand_on("perf", "apply a change between two runs, and roll it back"),
-        Right("mesh.lifecycle.facts", "the mesh's configuration, before and after"),
-        Right("mesh.lifecycle.forget", "the kubeconfig of an ended operation"),
-        Right("mesh.topology.metrics", "what the cluster's Prometheus says about a run"),
-        Right("ctl.perf.>", "start together, report each second, stop together"),
-        Right("dlq.perf", "commands that it cannot read"),
-        Right("evt.perf.>", "progress and results"),
-        _part_of_operations("state of operations"),
-        _fetch("ops", "state of operations, also of the changes that it asked for"),
+        *_in_regions("cmd.perf.*.apply.*", "queue a run that was asked for over the service API"),
+        Right("$JS.API.CONSUMER.INFO.CMD.*", "know the regions that such a run may name"),
         _store("catalog", "advertise its operations", keys="perf"),
-        _store("perf", "state of runs"),
-        _fetch("perf", "state of runs"),
-        _keys("perf", "list runs"),
-        _store("baselines", "runs to compare with"),
-        _fetch("baselines", "runs to compare with"),
-        _keys("baselines", "list baselines"),
-        *_objects("perf", "results"),
-        _audit("perf"),
-        _verify(),
+        *_PERF,
     ),
-    subscribe=(*_served("perf"), Right("ctl.perf.>", "start, report and stop together")),
+    subscribe=(*_served("perf"), _CTL_PERF),
     answers=True,
 )
 
@@ -352,7 +395,7 @@ TOPOLOGY = User(
         _fetch("credentials", "sealed kubeconfigs to watch by, and no other", keys="watch.*"),
         _fetch("intents", "what was applied, before a drift is told"),
         _read("KV_intents", "what was applied, and what is applied next"),
-        _hand_on("topology", "put back what drifted"),
+        *_hand_on("topology", "put back what drifted"),
         _read("KV_following", "what translations depend on; the sources are sealed to another"),
         Right(
             "cmd.translator.*.from.topology.*",
@@ -366,6 +409,7 @@ TOPOLOGY = User(
             Right(f"$JS.API.CONSUMER.LIST.{stream}", "what waits for workers, for the console")
             for stream in ("CMD", "ADV")
         ),
+        Right("$JS.API.CONSUMER.INFO.CMD.*", "know the regions, whose workers repair their own"),
         _read("DLQ", "dead letters, for the console: their bodies are sealed to others"),
         Right("mesh.gateway.operations", "the console's history of operations"),
         Right("mesh.gateway.events", "all events of one, for the console"),
@@ -503,23 +547,32 @@ def _shown(identity: Identity, policy: Policy) -> Iterable[str]:
     return ["*"] if "*" in clusters else sorted(clusters)
 
 
-REGIONAL = {user.name: user for user in (LIFECYCLE, PERF)}
-"""Services whose workers may be connected to a server of a region, by name."""
-
-
-def link(service: str, region: str) -> User:
-    """What a region's server shows to the others for a service whose workers are connected to it
-    (`python -m deploy.nats make --region`): the rights of that service's own key."""
-    return replace(
-        REGIONAL[service],
-        name=f"{service}_at_{region}",
-        role=f"the server of the region {region}, for {service}'s workers behind it",
+def regional(service: str, region: str) -> User:
+    """A region's workers of a service, and the region's server, which shows their key to the others
+    (`python -m deploy.nats make --region`): what it takes to carry out the commands for clusters of
+    that region. Dead letters, rollouts and what people ask are for workers of no region."""
+    carries_out = {
+        "lifecycle": (Right("dlq.lifecycle", "commands that it cannot read"), *_LIFECYCLE),
+        "perf": (Right(f"cmd.at.{region}.perf.*.*", "cut a run into parts"), *_PERF),
+    }
+    name = subjects.consumer(service, region)
+    return User(
+        name=name,
+        role=f"{service}'s workers in the region {region}, and the server that they are behind",
         stands_for=service,
         publish=(
-            *REGIONAL[service].publish,
+            *_commands(service, region),
+            *carries_out[service],
             # Only workers' own connections are let answer what they were asked; a server hands on.
+            Right(f"_INBOX_{name}.>", "answers to what the region's workers ask each other"),
             Right("_R_.>", f"answers to what {service} was asked; their subjects are random"),
         ),
+        subscribe=(
+            Right(f"mesh.{service}.*.at.{region}", "questions about the region's clusters"),
+            *_found(service),
+            *((_CTL_PERF,) if service == "perf" else ()),
+        ),
+        answers=True,
     )
 
 

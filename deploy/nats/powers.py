@@ -10,8 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-USERS = ("gateway", "lifecycle", "translator", "perf", "topology", "operator")
-"""The columns. `admin` may do everything, and `system` nothing of this."""
+from services.chassis.bus import subjects
+from services.chassis.bus.streams import REGIONAL
+
+REGION = "east"
+USERS = (
+    *("gateway", "lifecycle", "translator", "perf", "topology", "operator"),
+    *(subjects.consumer(service, REGION) for service in REGIONAL),
+)
+"""The columns; the last are the keys of a region's workers. `admin` may do everything, and `system`
+nothing of this."""
 
 
 class Outcome(StrEnum):
@@ -59,9 +67,14 @@ POWERS = (
         _power(
             f"rights under the name of {sender}",
             f"the same on `cmd.lifecycle.<cluster>.from.{sender}.<op>`",
-            lifecycle=f"{sender} operator lifecycle",
+            lifecycle=f"{sender} operator lifecycle{' perf_at_east' if sender == 'perf' else ''}",
         )
         for sender in ("translator", "perf", "topology")
+    ),
+    _power(
+        "a command for others",
+        "takes what waits for lifecycle's workers of no region, sealed as it is",
+        happens="lifecycle",
     ),
     _power(
         "rights in a granted plan",
@@ -92,7 +105,7 @@ POWERS = (
     _power(
         "rights in a gate",
         "a gate's change with a ClusterRoleBinding, with the gate's grant, under perf's name",
-        lifecycle="perf operator lifecycle",
+        lifecycle="perf operator lifecycle perf_at_east",
     ),
     _power(
         "a repair of something else",
@@ -120,17 +133,17 @@ POWERS = (
     _power(
         "a foreign credential",
         "`mesh.lifecycle.facts` through the credential of somebody's operation, without its grant",
-        lifecycle="translator perf operator",
+        lifecycle="translator perf operator perf_at_east",
     ),
     _power(
         "a cluster's metrics",
         "`mesh.topology.metrics`: any series that the Prometheus of a watched cluster has",
-        happens="lifecycle perf operator",
+        happens="lifecycle perf operator perf_at_east",
     ),
     _power(
         "a load test",
         "`mesh.perf.run`: load on any target that perf allows",
-        happens="lifecycle operator",
+        happens="lifecycle operator lifecycle_at_east",
     ),
     _power(
         "an operation of nobody's",
@@ -161,39 +174,39 @@ POWERS = (
     _power(
         "the end of an operation",
         "a forged record `ops/<op>.<cluster>`: a lie about an end, no change of a cluster",
-        happens="gateway lifecycle translator perf",
+        happens="gateway lifecycle translator perf lifecycle_at_east perf_at_east",
     ),
     _power(
         "an operation's credential",
         "another value of `credentials/operation.<op>.<cluster>`",
-        happens="gateway lifecycle",
+        happens="gateway lifecycle lifecycle_at_east",
     ),
     _power(
         "a registered credential",
         "another value of `credentials/cluster.<cluster>`",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
     _power(
         "what is followed",
         "a record in `following`, which lets the translator bring a source's translation again",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
     _power(
         "where a rollout stands",
         "a record in `rollouts`, which gives a cluster's signed command another step of its own",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
     _power(
         "a mesh's root",
         "a record in `roots`: a root of somebody's own, which signs for clusters that join a mesh "
         "from then on; those that are in it refuse another root",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
     _power(
         "what counts as valid",
         "other definitions of Istio's kinds in `definitions`, by which the translator would find "
         "nothing wrong; the API server has its own",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
     _power(
         "how compliance went",
@@ -204,6 +217,6 @@ POWERS = (
     _power(
         "what counts as applied",
         "a record in `intents`, by which topology could have anything restored",
-        happens="lifecycle",
+        happens="lifecycle lifecycle_at_east",
     ),
 )

@@ -181,19 +181,21 @@ async def _connected(settings: ChassisSettings, *, service: str) -> AsyncIterato
     bus = await connect(settings, service=service)
     try:
         bus.keys.check(service)
-        await _await_streams(bus, settings)
+        await _await_streams(bus, settings, service=service)
         yield bus
     finally:
         await bus.close()
 
 
-async def _await_streams(bus: Bus, settings: ChassisSettings) -> None:
+async def _await_streams(bus: Bus, settings: ChassisSettings, *, service: str) -> None:
     """The init job may still be at work when a service starts."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _STREAMS_PATIENCE_S
     while True:
         try:
-            await streams.verify(bus.client, lease_ttl=settings.lease_ttl)
+            await streams.verify(
+                bus.client, lease_ttl=settings.lease_ttl, service=service, region=settings.region
+            )
             return
         except (StreamsMissing, BusUnavailable) as error:
             if loop.time() > deadline:

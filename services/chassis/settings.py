@@ -99,6 +99,9 @@ class ChassisSettings(BaseSettings):
     """Port of health, metrics and pages; each service has a default of its own."""
     port_offset: int = Field(default=0, ge=0, le=50000)
     """Added to every default port, so that several copies run on one machine."""
+    region: str = ""
+    """Of a lifecycle or perf worker: the region whose commands it takes, and no others
+    (docs/how-to/regions.md). Without one it takes those of all clusters that have none."""
     policy: Path | None = None
     """YAML file that says what each identity may do (docs/how-to/identities.md), the same for all
     services; read again when it changes. Without it whoever gets in may do everything."""

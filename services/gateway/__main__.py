@@ -27,6 +27,7 @@ from services.chassis.kube import definitions
 from services.chassis.messages import ClusterRecord, OperationRecord, RequestRecord
 from services.chassis.messages.models import VERSION
 from services.chassis.policy import Identity
+from services.chassis.regions import Regions
 from services.chassis.service import Chassis, run
 from services.gateway.adapters import listening
 from services.gateway.adapters.bus import (
@@ -98,6 +99,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         Records(Bucket(bus, "clusters", _PATIENCE), ClusterRecord),
         lambda verb, question: ask(bus, question, service="lifecycle", verb=verb, within=_PATIENCE),
     )
+    regions = Regions(bus)
     intake = Intake(settings.insecure_kubeconfigs, chassis.own.most_clusters)
     port = chassis.own.port or DEFAULT_PORT + settings.port_offset
     events = Audiences(
@@ -115,7 +117,8 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         deadlines=deadlines,
         background=background,
         outcomes=Outcomes(followed_events(bus), parts),
-        is_attended=lambda service: is_attended(bus, service),
+        is_attended=partial(is_attended, bus),
+        regions=regions,
         policy=chassis.policy,
         quotas=quotas,
         deadline=chassis.own.operation_deadline,
@@ -137,6 +140,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         requests=requests,
         parts=parts,
         registrations=registrations,
+        regions=regions,
         accept=operations,
         body_limit=chassis.own.max_body_bytes,
         policy=chassis.policy,

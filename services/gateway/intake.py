@@ -17,13 +17,19 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache, TTLCache
 
-from services.chassis.errors import KubeconfigMalformed, MalformedRequest, shortened
+from services.chassis.errors import (
+    KubeconfigMalformed,
+    MalformedRequest,
+    OptionsMalformed,
+    shortened,
+)
 from services.chassis.kube.kubeconfigs import (
     Kubeconfig,
     kubeconfig_budget,
     parse_kubeconfig,
     select_context,
 )
+from services.chassis.kube.labelling import own_labels, region_of
 from services.chassis.messages import ClusterRecord
 from services.chassis.reading.aside import read_aside
 from services.chassis.reading.limits import Budget
@@ -47,6 +53,8 @@ class Target:
     """The cluster's token on the bus."""
     name: str
     """What people call the cluster."""
+    region: str = ""
+    """The one that its labels name."""
 
     @property
     def secrets(self) -> Sequence[str]:
@@ -56,7 +64,7 @@ class Target:
 
 def registered(record: ClusterRecord) -> Target:
     """The target of a registered cluster."""
-    return Target(None, "", "", record.cluster, record.name)
+    return Target(None, "", "", record.cluster, record.name, region_of(record.labels))
 
 
 @dataclass(slots=True)
@@ -103,6 +111,7 @@ class Intake:
             digest=digest,
             cluster=config.cluster,
             name=shortened(config.context)[:_LONGEST_NAME],
+            region=_region(config),
         )
         self._known[digest] = target
         return target
@@ -119,6 +128,13 @@ class Intake:
             whole = text
             text = await read_aside(lambda: select_context(whole, context), size=len(whole))
         return await self.target(text)
+
+
+def _region(config: Kubeconfig) -> str:
+    try:
+        return region_of(own_labels(config.extensions))
+    except OptionsMalformed:
+        return ""  # lifecycle warns of it, when it registers the cluster
 
 
 class Peers:

@@ -17,6 +17,7 @@ import structlog
 from services.chassis.bus import subjects
 from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.bus.streams import REGIONAL
 from services.chassis.errors import AttemptsExhausted, DeadlineExpired, MeshbusError
 from services.chassis.messages import (
     ErrorReport,
@@ -50,6 +51,23 @@ class Part:
     kind: str
     cluster: str
     cluster_name: str
+    region: str = ""
+    """Whose workers carry it out."""
+
+    def worker(self, service: str) -> str:
+        """Who may begin it: a command for the translator is no region's, until it is handed on."""
+        there = f" of the region {self.region}" if self.region and service in REGIONAL else ""
+        return f"{service} worker{there}"
+
+    @property
+    def way_out(self) -> str:
+        """What to do where a region has no workers; "" for one that is in none."""
+        if not self.region:
+            return ""
+        return (
+            f"start workers with MESHBUS_REGION={self.region}, or take the region out of the "
+            "labels in the cluster's kubeconfig; then send the operation again"
+        )
 
 
 def parts_of(record: RequestRecord) -> list[Part]:
@@ -60,6 +78,7 @@ def parts_of(record: RequestRecord) -> list[Part]:
             kind=record.kind,
             cluster=cluster,
             cluster_name=record.cluster_names.get(cluster, ""),
+            region=record.regions.get(cluster, ""),
         )
         for cluster in record.clusters
     ]
@@ -84,7 +103,7 @@ class Notices:
                 _Place.WAITING,
                 Phase.WAITING,
                 Severity.WARN,
-                f"{part.kind} accepted for {part.cluster_name}; no {service} worker is "
+                f"{part.kind} accepted for {part.cluster_name}; no {part.worker(service)} is "
                 f"connected; it runs when one is back, until {deadline:%H:%M} UTC",
             )
         )
@@ -96,7 +115,10 @@ class Notices:
 
     async def expired(self, part: Part, *, service: str) -> None:
         """The deadline passed and no worker had begun."""
-        error = DeadlineExpired(f"no {service} worker began {part.kind} before its deadline")
+        error = DeadlineExpired(
+            f"no {part.worker(service)} began {part.kind} before its deadline",
+            remedy=part.way_out if service in REGIONAL else "",
+        )
         await self._failed(part, _Place.EXPIRED, f"Error while waiting to run {part.kind}", error)
 
     async def stored(self, part: Part) -> OperationRecord | None:
@@ -112,7 +134,10 @@ class Notices:
         (`repeated`).
         """
         summary = f"Error while running {part.kind}"
-        error = AttemptsExhausted(f"the worker that began {part.kind} has not ended it")
+        where = f", in the region {part.region}" if part.region else ""
+        error = AttemptsExhausted(
+            f"the worker that began {part.kind} has not ended it{where}", remedy=part.way_out
+        )
         event = _event(part, _Place.ABANDONED, Phase.FAILED, Severity.ERROR, summary, error)
         key = subjects.operation_key(part.operation, part.cluster)
         while (stored := await self.records.get(key)) and not stored[0].state.is_terminal:

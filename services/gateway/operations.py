@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -24,6 +24,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.publishing import JUST_ENDED, LaidOut, Publisher
 from services.chassis.bus.records import Records, RevisionConflict
+from services.chassis.bus.streams import REGIONAL
 from services.chassis.errors import (
     BusUnavailable,
     ClusterBusy,
@@ -35,6 +36,7 @@ from services.chassis.errors import (
 from services.chassis.granting import EXPIRY_MARGIN, Signer
 from services.chassis.messages import Command, OperationRecord, RequestRecord
 from services.chassis.policy import LOCAL, Identity, Policy, require_operation
+from services.chassis.regions import Regions
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
 from services.gateway.catalogs import Catalogs, Offer
@@ -57,6 +59,29 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """Which regions' workers a command goes to; "" stands for those of none."""
+
+    service: str
+    queue: str = ""
+    """Those who take it."""
+    lifecycle: str = ""
+    """Those to whom it is handed on, or a change that is made of it."""
+
+    @property
+    def region(self) -> str:
+        """The one that it waits for."""
+        return self.queue if self.service in REGIONAL else self.lifecycle
+
+    def again(self, region: str) -> Way:
+        """The way of a command that was queued for `region` before."""
+        if self.service not in REGIONAL:
+            return replace(self, lifecycle=region)
+        handed_on = self.lifecycle if self.service != "lifecycle" else region
+        return replace(self, queue=region, lifecycle=handed_on)
+
+
+@dataclass(frozen=True, slots=True)
 class _Accepting:
     """A request on its way in."""
 
@@ -68,6 +93,11 @@ class _Accepting:
     """Who asks; `request.username` is only what the client says."""
     namespaces: Mapping[str, tuple[str, ...]]
     """By cluster: where the policy allows it."""
+    ways: Mapping[str, Way]
+    """By cluster, of those that are in a region."""
+
+    def way(self, cluster: str) -> Way:
+        return self.ways.get(cluster) or Way(self.offer.service)
 
     @property
     def content(self) -> bytes:
@@ -95,6 +125,7 @@ class _Accepting:
             clusters=[target.cluster for target in self.targets],
             cluster_names={target.cluster: target.name for target in self.targets},
             service=self.offer.service,
+            regions={cluster: way.region for cluster, way in self.ways.items() if way.region},
             identity=self.identity.name,
             verb=self.request.verb,
             namespace=self.request.namespace,
@@ -131,8 +162,9 @@ class Operations:
     deadlines: Deadlines
     background: Background
     outcomes: Outcomes
-    is_attended: Callable[[str], Awaitable[bool]]
-    """Whether a worker of the service is connected."""
+    is_attended: Callable[[str, str], Awaitable[bool]]
+    """Whether a worker of the service is connected, of the region or of none."""
+    regions: Regions
     policy: Callable[[], Policy]
     quotas: Quotas
     deadline: timedelta
@@ -169,7 +201,8 @@ class Operations:
             for target in targets
         }
         operation = request.operation or str(uuid.uuid4())
-        accepting = _Accepting(operation, request, offer, targets, identity, namespaces)
+        ways = await self._ways(offer.service, targets)
+        accepting = _Accepting(operation, request, offer, targets, identity, namespaces, ways)
         counted = await self._admitted(accepting)
         try:
             # From here on a client that leaves must not leave half an operation behind.
@@ -180,6 +213,16 @@ class Operations:
         # What a repeat finds begun already has perhaps told its end.
         self._uncount(part for part in counted if part[1] not in waits_for)
         return operation
+
+    async def _ways(self, service: str, targets: Sequence[Target]) -> dict[str, Way]:
+        """Where commands for clusters with a region go; nothing is asked for others."""
+        found = {}
+        for target in targets:
+            if target.region:
+                queue = await self.regions.serving(service, target.region)
+                lifecycle = await self.regions.serving("lifecycle", target.region)
+                found[target.cluster] = Way(service, queue, lifecycle)
+        return found
 
     def _uncount(self, counted: Iterable[Counted]) -> None:
         for part in counted:
@@ -316,6 +359,14 @@ class Operations:
         await self._unseal(operation, sealed & done)
         open_targets = [target for target, entry in pairs if entry is None]
         deadline = stored[0].deadline or deadline
+        # Its first command may lie there still, wherever the cluster is now.
+        kept = {
+            target.cluster: accepting.way(target.cluster).again(
+                stored[0].regions.get(target.cluster, "")
+            )
+            for target in accepting.targets
+        }
+        accepting = replace(accepting, ways=kept)
         commands = self._laid_out(accepting, open_targets, deadline)
         return _Claim(stored[0], deadline, open_targets, is_repeat=True, commands=commands)
 
@@ -372,7 +423,12 @@ class Operations:
             namespaces=accepting.namespaces[target.cluster],
         )
         offer = accepting.offer
-        return self.publisher.laid_out(command, service=offer.service, slot=offer.operation.slot)
+        return self.publisher.laid_out(
+            command,
+            service=offer.service,
+            slot=offer.operation.slot,
+            region=accepting.way(target.cluster).queue,
+        )
 
     async def _publish(self, accepting: _Accepting, claim: _Claim, target: Target) -> None:
         command = claim.commands[target.cluster]
@@ -435,15 +491,22 @@ class Operations:
         record = claim.record
         await asyncio.sleep(_PATIENCE_WITH_WORKERS_S)
         targets = [t for t in targets if self.quotas.counts(record.operation, t.cluster)]
-        if not targets or await self.is_attended(record.service):
-            return
-        part = Part(
-            operation=record.operation,
-            kind=record.kind,
-            cluster=targets[0].cluster,
-            cluster_name=", ".join(target.name for target in targets),
-        )
-        await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
+        by_region: dict[str, list[Target]] = {}
+        for target in targets:
+            is_regional = record.service in REGIONAL
+            region = record.regions.get(target.cluster, "") if is_regional else ""
+            by_region.setdefault(region, []).append(target)
+        for region, waiting in by_region.items():
+            if await self.is_attended(record.service, region):
+                continue
+            part = Part(
+                operation=record.operation,
+                kind=record.kind,
+                cluster=waiting[0].cluster,
+                cluster_name=", ".join(target.name for target in waiting),
+                region=region,
+            )
+            await self.notices.waiting(part, service=record.service, deadline=claim.deadline)
 
 
 def _reach(request: OperationRequest, offer: Offer) -> str | None:
@@ -477,6 +540,7 @@ def _command(accepting: _Accepting, target: Target, deadline: datetime) -> Comma
         username=request.username,
         version=request.version,
         body=request.body,
+        region=accepting.way(target.cluster).lifecycle,
         credential=_credential(accepting, target),
         deadline=deadline,
         may_take_s=accepting.offer.operation.may_take_s,

@@ -15,6 +15,7 @@ from services.chassis.bus import subjects
 from services.chassis.bus.queries import Query
 from services.chassis.bus.records import Records
 from services.chassis.errors import MalformedRequest, NotPermitted, ObjectNotFound
+from services.chassis.kube.labelling import region_of
 from services.chassis.messages import (
     Event,
     OperationRecord,
@@ -23,6 +24,7 @@ from services.chassis.messages import (
     Verb,
 )
 from services.chassis.policy import LOCAL, OPERATOR, Identity, Policy
+from services.chassis.regions import Regions
 from services.gateway import wire
 from services.gateway.intake import registered
 from services.gateway.operations import Operations
@@ -139,6 +141,7 @@ class Answers:
     requests: Records[RequestRecord]
     parts: Records[OperationRecord]
     registrations: Registrations
+    regions: Regions
     accept: Operations
     body_limit: int
     policy: Callable[[], Policy]
@@ -202,10 +205,16 @@ class Answers:
         return {"events": kept[::-1], "left_out": left_out}
 
     async def clusters(self, _asked: dict[str, Any], identity: Identity) -> dict[str, Any]:
-        """Registered clusters that it may ask about; their credentials are nowhere to be read."""
+        """Registered clusters that it may ask about, with the region that their labels name and,
+        as `served_in`, the one whose workers serve them: "" for those of none. Their credentials
+        are nowhere to be read."""
         policy = self.policy()
         shown = [
-            record.model_dump(mode="json")
+            {
+                **record.model_dump(mode="json"),
+                "region": (region := region_of(record.labels)),
+                "served_in": await self.regions.serving("lifecycle", region),
+            }
             for record in await self.registrations.listed()
             if identity == OPERATOR
             or policy.may_ask(identity, "gateway.clusters", cluster=record.cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from services.chassis.bus.leases import Leases
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.subjects import consumer
 from services.chassis.granting import Checker
 from services.chassis.kube.definitions import BUCKET
 from services.chassis.messages import ClusterRecord, Followed, OperationRecord, RequestRecord
@@ -62,6 +64,7 @@ log = structlog.get_logger(__name__)
 async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     """Builds the worker, advertises its operations, and consumes commands until the end."""
     settings, own, bus = chassis.settings, chassis.own, chassis.bus
+    region = settings.region
     credentials = Bucket(bus, "credentials")
     opener = Opener(credentials)
     intents = Bucket(bus, "intents")
@@ -81,7 +84,8 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
 
     async def advertise() -> None:
         nonlocal advertised
-        if advertised != (offered_now := releases.offered()):
+        # What is offered is the same everywhere, and workers of no region say it.
+        if not region and advertised != (offered_now := releases.offered()):
             await runner.advertise(versions=offered_now)
             advertised = offered_now
 
@@ -174,7 +178,7 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     worker = PullWorker(
         bus,
         "CMD",
-        SERVICE,
+        consumer(SERVICE, region),
         runner.handle,
         letters.bury_delivery,
         slots=max(own.in_hand, own.slots),
@@ -190,29 +194,32 @@ async def compose(chassis: Chassis[LifecycleSettings]) -> AsyncIterator[None]:
     )
     if not releases.offered():
         log.warning("no_distributions", folder=str(own.distributions))
+    answers = Answers(
+        connections,
+        registrations,
+        runner.claims,
+        authority,
+        credentials,
+        releases,
+        Retries(letters, runner.claims, SERVICE),
+        handlers.applied,
+        followings,
+        rollouts,
+    )
     await definitions.publish(releases.here())
     await advertise()
     try:
         async with (
-            consuming(worker, mover, grace=settings.drain_grace),
-            conductors.conducting(),
+            # What is about clusters of all regions is for workers of none.
+            consuming(*([worker] if region else [worker, mover]), grace=settings.drain_grace),
+            contextlib.nullcontext() if region else conductors.conducting(),
             answering(
                 bus,
                 service=SERVICE,
                 description="Installs, upgrades and removes Istio; applies manifests",
-                queries=Answers(
-                    connections,
-                    registrations,
-                    runner.claims,
-                    authority,
-                    credentials,
-                    releases,
-                    Retries(letters, runner.claims, SERVICE),
-                    handlers.applied,
-                    followings,
-                    rollouts,
-                ).queries(),
+                queries=answers.about_clusters() if region else answers.queries(),
                 askers=chassis.askers,
+                region=region,
             ),
         ):
             yield

@@ -55,15 +55,21 @@ class Answers:
     followings: Followings
     rollouts: Store
 
+    def about_clusters(self) -> list[Query]:
+        """Those for which a cluster is asked, as workers of a region answer them too."""
+        return [
+            Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
+            Query("rights", '{"cluster": TOKEN, "rules": [POLICY RULE]}', self.rights),
+            Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
+        ]
+
     def queries(self) -> list[Query]:
         return [
             Query("versions", "{}", self.list_versions),
             Query("status", '{"operation": ID, "cluster": TOKEN}', self.status),
             Query("cancel", '{"operation": ID, "cluster": TOKEN}', self.cancel, changes=True),
             Query("forget", '{"operation": ID, "cluster": TOKEN}', self.forget, changes=True),
-            Query("facts", '{"cluster": TOKEN, "namespaces": [NAME], "kinds": [...]}', self.facts),
-            Query("rights", '{"cluster": TOKEN, "rules": [POLICY RULE]}', self.rights),
-            Query("dryrun", '{"cluster": TOKEN, "objects": [OBJECT]}', self.dry_run),
+            *self.about_clusters(),
             Query("deregister", '{"cluster": TOKEN}', self.deregister),
             Query("retry", '{"letter": NUMBER}', self.retry, changes=True),
             Query("rollout", '{"rollout": [ID]}', self.rollout),

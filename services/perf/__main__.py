@@ -15,10 +15,12 @@ from services.chassis.bus.deadletters import DeadLetters
 from services.chassis.bus.pulling import PullWorker, consuming
 from services.chassis.bus.queries import answering
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.subjects import consumer
 from services.chassis.errors import LoadTestMalformed
 from services.chassis.messages import OperationRecord
 from services.chassis.operations.running import Runner
 from services.chassis.prometheus import Metrics, PrometheusApi
+from services.chassis.regions import Regions
 from services.chassis.service import Chassis, run
 from services.chassis.settings import ChassisSettings
 from services.perf.adapters.channels import BusChannels
@@ -55,7 +57,8 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     store = RunStore(
         Bucket(bus, "perf"), Records(Bucket(bus, "baselines"), BaselineRecord), Objects(bus, "perf")
     )
-    channels = BusChannels(bus, chassis.publisher)
+    region = settings.region
+    channels = BusChannels(bus, chassis.publisher, region)
     generators = installed(own)
     allowance = _allowance(settings, own)
     shards = ShardWorker(
@@ -93,11 +96,16 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
         resumes=True,
     )
     letters = DeadLetters(chassis.publisher)
-    commands = PullWorker(bus, "CMD", SERVICE, runner.handle, letters.bury_delivery, slots=own.runs)
-    parts = PullWorker(
-        bus, "CMD", "perf-shards", shards.handle, letters.bury_delivery, slots=max(1, own.slots)
+    commands, parts = (
+        PullWorker(bus, "CMD", consumer(name, region), handle, letters.bury_delivery, slots=slots)
+        for name, handle, slots in (
+            (SERVICE, runner.handle, own.runs),
+            ("perf-shards", shards.handle, max(1, own.slots)),
+        )
     )
-    await runner.advertise()
+    if not region:
+        # What is offered is the same everywhere.
+        await runner.advertise()
 
     async def cancel(operation: str, cluster: str, kind: str) -> bool:
         is_running = await runner.claims.cancel(operation, cluster, kind=kind)
@@ -107,8 +115,21 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
     workers = [commands, parts] if own.slots else [commands]
 
     def present() -> RollAnswer:
-        return RollAnswer(worker=settings.instance, free=shards.free, generators=sorted(generators))
+        return RollAnswer(
+            worker=settings.instance,
+            free=shards.free,
+            generators=sorted(generators),
+            region=region,
+        )
 
+    answers = Answers(
+        publisher=chassis.publisher,
+        store=store,
+        cancel_operation=cancel,
+        drawn=drawn,
+        allowance=allowance,
+        regions=Regions(bus),
+    )
     chassis.health.pages = Pages(store).answer
     async with (
         consuming(*workers, grace=settings.drain_grace),
@@ -116,14 +137,10 @@ async def compose(chassis: Chassis[PerfSettings]) -> AsyncIterator[None]:
             bus,
             service=SERVICE,
             description="Runs load tests on any number of workers, compares and gates",
-            queries=Answers(
-                publisher=chassis.publisher,
-                store=store,
-                cancel_operation=cancel,
-                drawn=drawn,
-                allowance=allowance,
-            ).queries(),
+            # All of them can be answered from anywhere, so workers of no region do.
+            queries=[] if region else answers.queries(),
             askers=chassis.askers,
+            region=region,
         ),
         # A worker that drains takes no shards, so it answers no roll call.
         channels.answering(present),

@@ -25,6 +25,7 @@ from services.chassis.errors import (
 )
 from services.chassis.messages import Command, SlotKind
 from services.chassis.reading.aside import read_aside
+from services.chassis.regions import Regions
 from services.perf.comparison.comparing import compare
 from services.perf.definitions.allowance import Allowance
 from services.perf.definitions.reading import read_test
@@ -58,12 +59,14 @@ class Answers:
     drawn: Callable[[Measurement, Literal["html", "png"]], Awaitable[bytes]]
     """A page or picture of a measurement, made in a process of its own."""
     allowance: Allowance
+    regions: Regions
 
     def queries(self) -> list[Query]:
         return [
             Query(
                 "run",
-                '{"test": SMP YAML, "cluster": TOKEN, "run": ID} or the YAML alone',
+                '{"test": SMP YAML, "cluster": TOKEN, "run": ID, "region": [NAME]} or the YAML '
+                "alone",
                 self.run,
                 text_field=_TEXT,
                 changes=True,
@@ -85,6 +88,12 @@ class Answers:
         body = _text(asked, _TEXT)
         test, _ = await read_aside(lambda: read_test(body), size=len(body))
         self.allowance.check(test)
+        region = _token(asked, "region")
+        if region and not await self.regions.serving("perf", region):
+            raise MalformedRequest(
+                f"the bus knows no perf workers of the region {region}",
+                remedy="name one that `python -m services.chassis.bus apply` was given, or none",
+            )
         run = _token(asked, "run") or uuid.uuid4().hex
         cluster = _token(asked, "cluster") or NO_CLUSTER
         command = Command(
@@ -109,7 +118,9 @@ class Answers:
                 f"the run {run} is another test",
                 remedy="send a fresh id, or none: an id names one run for seven days",
             )
-        await self.publisher.command(command, service="perf", slot=SlotKind.APPLY, within=_WITHIN)
+        await self.publisher.command(
+            command, service="perf", slot=SlotKind.APPLY, within=_WITHIN, region=region
+        )
         return {"run": work_run, "cluster": cluster, "follow": f"nats sub 'live.evt.perf.*.{run}'"}
 
     async def status(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from services.chassis.bus.queries import answering, ask
 from services.chassis.bus.records import Bucket, Records
 from services.chassis.kube.client import KubeClient
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
+from services.chassis.kube.labelling import region_of
 from services.chassis.kube.resources import Resources
 from services.chassis.messages import ClusterRecord
 from services.chassis.prometheus import PrometheusApi
+from services.chassis.regions import Regions
 from services.chassis.service import Chassis, run
 from services.chassis.telemetry import redaction
 from services.topology.adapters.applied import ClusterApplied
@@ -244,6 +246,7 @@ class _ClusterObservation:
             metrics=self.chassis.metrics,
         )
         found = Resources(client)
+        region = partial(Regions(bus).serving, "lifecycle", region_of(record.labels))
         applied = ClusterApplied(
             cluster=record.cluster,
             name=record.name,
@@ -251,6 +254,7 @@ class _ClusterObservation:
             client=client,
             resources=found,
             publisher=self.chassis.publisher,
+            region=region,
         )
         drifts = Drifts(
             applied=applied,
@@ -259,7 +263,11 @@ class _ClusterObservation:
             heal_attempts=own.heal_attempts,
         )
         followed = ClusterFollowed(
-            cluster=record.cluster, bus=bus, resources=found, publisher=self.chassis.publisher
+            cluster=record.cluster,
+            bus=bus,
+            resources=found,
+            publisher=self.chassis.publisher,
+            region=region,
         )
         followings = Followings(
             state=state,

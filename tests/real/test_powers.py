@@ -18,12 +18,14 @@ import orjson
 import pytest
 from nats.aio.msg import Msg
 
-from deploy.nats.powers import POWERS, USERS, Outcome
+from deploy.nats.permissions import regional
+from deploy.nats.powers import POWERS, REGION, USERS, Outcome
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.intents import AppliedObject, healing_id, key_of, packed
 from services.chassis.bus.records import Bucket
+from services.chassis.bus.streams import REGIONAL
 from services.chassis.errors import CredentialMissing
 from services.chassis.granting import Signer
 from services.chassis.kube.kubeconfigs import parse_kubeconfig
@@ -196,7 +198,12 @@ def stack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sta
         # As `make up` has it: gRPC on this machine asks for no proof.
         "MESHBUS_GATEWAY_ANONYMOUS": "true",
     }
-    stack = Stack(folder / "stack", services=("lifecycle", "gateway"), settings=settings)
+    stack = Stack(
+        folder / "stack",
+        services=("lifecycle", "gateway"),
+        settings=settings,
+        people=[regional(service, REGION) for service in REGIONAL],
+    )
     stack.start()
     yield stack
     stack.stop()
@@ -241,6 +248,13 @@ def under(sender: str) -> Attempt:
         return await of_something_else(thief)
 
     return attempt
+
+
+async def of_others(thief: Thief) -> Outcome:
+    """The answer says that nothing waits: the worker has taken it."""
+    asked = b'{"batch": 1, "no_wait": true}'
+    answer = await thief.asks("$JS.API.CONSUMER.MSG.NEXT.CMD.lifecycle", asked)
+    return Outcome.HAPPENS if answer else Outcome.NATS
 
 
 async def in_a_plan(thief: Thief) -> Outcome:
@@ -436,6 +450,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "rights under the name of translator": under("translator"),
     "rights under the name of perf": under("perf"),
     "rights under the name of topology": under("topology"),
+    "a command for others": of_others,
     "rights in a granted plan": in_a_plan,
     "a granted plan": as_granted,
     "a grant for another cluster": for_another_cluster,

@@ -96,7 +96,10 @@ class Stack(Installation):
     def run_init_job(self) -> None:
         """The same by the command that Meshbus ships."""
         done = subprocess.run(
-            [sys.executable, "-m", "services.chassis.bus", "apply"],
+            [
+                *(sys.executable, "-m", "services.chassis.bus", "apply"),
+                *(f"--region={one.name}={','.join(one.services)}" for one in self._regions),
+            ],
             cwd=ROOT,
             env={**clean_environment(), **self.admin_settings()},
             capture_output=True,

@@ -36,13 +36,22 @@ async def _cluster(bus: Bus, entry: dict[str, Any], *, state: str) -> list[Check
     name = f"cluster {entry['name']}"
     question = {"cluster": entry["cluster"], "rules": tier_rules(Tier.FULL)}
     try:
-        told = await ask(bus, question, service="lifecycle", verb="rights", within=_WITHIN)
+        told = await ask(
+            bus,
+            question,
+            service="lifecycle",
+            verb="rights",
+            within=_WITHIN,
+            region=entry["served_in"],
+        )
     except MeshbusError as error:
         return [fail(name, f"{error.code} {error.summary}", error.remedy)]
     checks = [
         ok(name, f"{entry['server']} is reached, Kubernetes {told['version']}"),
         _rights(name, set(told["missing"])),
     ]
+    if entry["region"]:
+        checks.append(ok(f"{name}: region", _region(entry)))
     if (ahead := told["clock_ahead_s"]) is not None:
         # HTTP tells whole seconds, cut off.
         checks.append(clock(f"{name}: clock", max(0.0, abs(ahead) - 1.0)))
@@ -51,6 +60,12 @@ async def _cluster(bus: Bus, entry: dict[str, Any], *, state: str) -> list[Check
         remedy = "nats req mesh.topology.clusters says why; topology's log as well"
         checks.append(warn(f"{name}: watch", state, remedy))
     return checks
+
+
+def _region(entry: dict[str, Any]) -> str:
+    if entry["served_in"]:
+        return f"workers of {entry['served_in']} serve it"
+    return f"the bus knows no workers of {entry['region']}: those of no region serve it"
 
 
 def _rights(name: str, missing: set[str]) -> Check:

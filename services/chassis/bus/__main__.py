@@ -13,13 +13,14 @@ from services.chassis.bus import envelopes, streams, subjects
 from services.chassis.bus.connection import connect
 from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
+from services.chassis.bus.streams import Region
 from services.chassis.errors import CredentialMissing, MeshbusError
 from services.chassis.messages import ClusterRecord, Command
 from services.chassis.sealing import RECEIVERS, generate_keys
 from services.chassis.settings import ChassisSettings, SettingsError
 
 
-async def _apply(settings: ChassisSettings, replicas: int) -> None:
+async def _apply(settings: ChassisSettings, replicas: int, regions: Sequence[Region]) -> None:
     bus = await connect(settings, service="admin")
     try:
         touched = await streams.reconcile(
@@ -27,6 +28,7 @@ async def _apply(settings: ChassisSettings, replicas: int) -> None:
             ack_wait=settings.ack_wait,
             lease_ttl=settings.lease_ttl,
             replicas=replicas,
+            regions=regions,
         )
         print("\n".join(f"applied {name}" for name in touched))
     finally:
@@ -92,6 +94,15 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     apply = commands.add_parser("apply", help="create or update streams, buckets and consumers")
     apply.add_argument("--replicas", type=int, default=1, help="copies of each stream (1, 3, 5)")
+    apply.add_argument(
+        "--region",
+        type=Region.read,
+        action="append",
+        default=[],
+        metavar="NAME[=SERVICE,…]",
+        help="a region whose own workers take the commands for its clusters; those that are not "
+        "named are none any more",
+    )
     commands.add_parser("check", help="say whether everything is there")
     keys = commands.add_parser(
         "keys", help="print fresh keys for sealing and signing, as environment files have them"
@@ -126,7 +137,7 @@ def main() -> int:
         return _sign(settings, sys.stdin.buffer.read())
     try:
         if arguments.command == "apply":
-            asyncio.run(_apply(settings, arguments.replicas))
+            asyncio.run(_apply(settings, arguments.replicas, arguments.region))
         elif arguments.command == "watch-by":
             asyncio.run(_watch_by(settings, arguments.cluster, sys.stdin.read()))
         else:

@@ -21,6 +21,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.chassis.bus.subjects import consumer, is_region
 from services.chassis.errors import BusUnavailable
 from services.chassis.sealing import Keys
 from services.chassis.settings import ChassisSettings, SettingsError
@@ -207,6 +208,11 @@ async def connect(
     settings: ChassisSettings, *, service: str, watchdog: timedelta = _WATCHDOG_PERIOD
 ) -> Bus:
     """Connects and starts the watchdog; waits for a server that is not there yet."""
+    if settings.region and not is_region(settings.region):
+        raise SettingsError(
+            "MESHBUS_REGION is no region: those are lower-case letters, digits and hyphens between "
+            "them, such as eu-west-1"
+        )
     bus = Bus(
         client=_Client(),
         name=settings.instance,
@@ -235,7 +241,7 @@ async def connect(
         servers=[url.strip() for url in settings.nats_url.split(",")],
         name=f"meshbus-{service}-{settings.instance}",
         nkeys_seed_str=_seed(settings) or None,
-        inbox_prefix=f"_INBOX_{service}".encode(),
+        inbox_prefix=f"_INBOX_{consumer(service, settings.region)}".encode(),
         tls=_tls(settings),
         allow_reconnect=True,
         max_reconnect_attempts=-1,

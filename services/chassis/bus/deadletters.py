@@ -61,8 +61,7 @@ class DeadLetters:
         self, letter: DeadLetter, *, stream_sequence: int, code: str, reason: str
     ) -> None:
         """Copies a message to DLQ, with a body that its service alone can read."""
-        parsed = letter.subject.split(".")
-        service = parsed[1] if len(parsed) > 1 else "unknown"
+        service = subjects.service_of(letter.subject)
         body, sealing = _sealed(letter, keys=self.publisher.bus.keys, service=service)
         headers = {
             key: value

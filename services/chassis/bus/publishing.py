@@ -18,6 +18,7 @@ import nats.js.errors
 
 from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus
+from services.chassis.bus.subjects import CommandSubject
 from services.chassis.errors import (
     BusUnavailable,
     ClusterBusy,
@@ -118,21 +119,37 @@ class Publisher:
     bus: Bus
 
     async def command(
-        self, command: Command, *, service: str, slot: SlotKind, within: timedelta, sender: str = ""
+        self,
+        command: Command,
+        *,
+        service: str,
+        slot: SlotKind,
+        within: timedelta,
+        sender: str = "",
+        region: str = "",
     ) -> Published:
         """Queues `command`; raises `ClusterBusy` with the holder's id when the slot is taken, and
         `QueueFull` when the stream has no room for it.
 
         `sender` is for a service that hands something on, which has no slot of its own then.
+        `region` is the one whose workers take the command.
         """
-        laid_out = self.laid_out(command, service=service, slot=slot, sender=sender)
+        laid_out = self.laid_out(command, service=service, slot=slot, sender=sender, region=region)
         return await self.queued(*laid_out, within=within)
 
     def laid_out(
-        self, command: Command, *, service: str, slot: SlotKind, sender: str = ""
+        self,
+        command: Command,
+        *,
+        service: str,
+        slot: SlotKind,
+        sender: str = "",
+        region: str = "",
     ) -> LaidOut:
         """Encodes and seals `command` as `queued` takes it; raises `RequestTooLarge`."""
-        subject = _subject(command, service=service, slot=slot, sender=sender)
+        subject = subjects.in_region(
+            _subject(command, service=service, slot=slot, sender=sender), region
+        )
         body, headers = envelopes.encode(command, content_type=envelopes.MSGPACK)
         body, headers = envelopes.sealed(body, headers, keys=self.bus.keys, recipient=service)
         headers |= {
@@ -166,9 +183,8 @@ class Publisher:
             if not _is_busy(error):
                 raise BusUnavailable(shortened(str(error.description))) from error
             # A subject of its own has no other holder than the operation itself.
-            is_mesh = subject == subjects.mesh_command(
-                service=subject.split(".")[1], cluster=command.cluster
-            )
+            parsed = CommandSubject.parse(subject)
+            is_mesh = parsed is not None and parsed.operation is None
             holder = await self._holder(subject) if is_mesh else command.operation
             raise ClusterBusy(
                 f"cluster {command.cluster_name or command.cluster} is busy with "

@@ -65,6 +65,7 @@ PersonalAnswerer = Callable[[dict[str, Any], Identity], Awaitable[Any]]
 _UNDER_A_NAME = ".as."
 _BY_TOKEN = ".by.token"
 _FOR_SOMEBODY = ".for.gateway"
+_IN_REGION = ".at."
 _AUTHORIZATION = "Authorization"
 _BEHALF = "Meshbus-Identity"
 _ANSWERED_AT = ("_INBOX", "_R_.")
@@ -249,33 +250,36 @@ async def answering(
     description: str,
     queries: Sequence[Query],
     askers: Askers | None = None,
+    region: str = "",
 ) -> AsyncIterator[None]:
     """Answers a service's questions for the block; all replicas share one queue group.
 
-    With `askers` people may ask under their own names too.
+    With `askers` people may ask under their own names too. Workers of a `region` answer what is
+    asked of that region alone, by other services and the operator.
     """
+    ending = f"{_IN_REGION}{region}" if region else ""
     registered = await add_service(
         bus.client,
         ServiceConfig(
             name=f"mesh-{service}",
             version=VERSION,
             description=description,
-            queue_group=service,
+            queue_group=f"{service}{ending}",
         ),
     )
     serving = _Serving(registered)
     for query in queries:
-        subject = f"mesh.{service}.{query.verb}"
+        subject = f"mesh.{service}.{query.verb}{ending}"
         await registered.add_endpoint(
             name=query.verb,
             subject=subject,
             handler=serving.beside(_responder(query, askers, subject=subject)),
             metadata={"usage": query.usage},
         )
-        for name, ending in (askers.endings if askers is not None else {}).items():
+        for name, by in (askers.endings if askers is not None and not region else {}).items():
             await registered.add_endpoint(
                 name=f"{query.verb}-{name}",
-                subject=f"{subject}{ending}",
+                subject=f"{subject}{by}",
                 handler=serving.beside(_responder(query, askers, subject=subject)),
                 metadata={"usage": query.usage},
             )
@@ -395,14 +399,15 @@ async def ask(
     within: timedelta,
     authorization: str = "",
     behalf: Identity | None = None,
+    region: str = "",
 ) -> Any:
-    """The decoded answer of `mesh.<service>.<verb>`.
+    """The decoded answer of `mesh.<service>.<verb>`, by the workers of a `region` if one is named.
 
     With `authorization`, an HTTP header of that name, the gateway finds out who asks; with `behalf`
     the gateway says so. Raises the error that the service answered with, as if it had been raised
     here; `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
     """
-    subject = f"mesh.{service}.{verb}"
+    subject = f"mesh.{service}.{verb}" + (f"{_IN_REGION}{subjects.token(region)}" if region else "")
     body, headers = packed(orjson.dumps(question))
     if authorization:
         subject, headers = f"{subject}{_BY_TOKEN}", {**headers, _AUTHORIZATION: authorization}

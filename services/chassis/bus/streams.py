@@ -8,7 +8,8 @@ that is refused and stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import argparse
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,6 +36,38 @@ WORKER_FILTERS = {
 }
 """The command consumers, shared by the replicas of a service: what each one takes. A work queue
 refuses filters that overlap."""
+
+_OF_REGIONS = subjects.consumer("", "-").removesuffix("-")
+"""What the name of a region's consumer has in it."""
+
+
+def worker_consumers(service: str, region: str = "") -> list[str]:
+    """The consumers that the workers of a service take their commands from."""
+    found = (name for name in WORKER_FILTERS if name.partition("-")[0] == service)
+    return [subjects.consumer(name, region) for name in found]
+
+
+REGIONAL = ("lifecycle", "perf")
+"""Services that may have workers in a region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region and the services that have workers there."""
+
+    name: str
+    services: tuple[str, ...] = REGIONAL
+
+    @classmethod
+    def read(cls, text: str) -> Region:
+        """`name=service,service`, or the name alone for all services that may be there, as an
+        argument of a command."""
+        name, names, services = text.partition("=")
+        chosen = tuple(services.split(",")) if names else REGIONAL
+        if not subjects.is_region(name) or not set(chosen) <= set(REGIONAL):
+            known = ",".join(REGIONAL)
+            raise argparse.ArgumentTypeError(f"{text!r} is not like east=lifecycle, of {known}")
+        return cls(name, chosen)
 
 
 def _ns(duration: timedelta) -> int:
@@ -316,15 +349,21 @@ def streams(*, lease_ttl: timedelta) -> list[Stream]:
     ]
 
 
-def consumers(*, ack_wait: timedelta) -> list[Consumer]:
-    """The durable consumers: of the worker services, shared by their replicas."""
+def consumers(*, ack_wait: timedelta, regions: Sequence[Region] = ()) -> list[Consumer]:
+    """The durable consumers: of the worker services, shared by their replicas, and of those of
+    them that have workers in a region, once more for it."""
+    filters = dict(WORKER_FILTERS)
+    for region in regions:
+        for name in (name for service in region.services for name in worker_consumers(service)):
+            taken = subjects.in_region(WORKER_FILTERS[name], region.name)
+            filters[subjects.consumer(name, region.name)] = taken
     workers = [
         Consumer(
             "CMD",
             name,
             {
                 "description": f"Commands for {name} workers",
-                "filter_subject": subjects,
+                "filter_subject": taken,
                 "ack_policy": "explicit",
                 "ack_wait": _ns(ack_wait),
                 "max_deliver": MAX_DELIVERIES,
@@ -332,7 +371,7 @@ def consumers(*, ack_wait: timedelta) -> list[Consumer]:
                 "deliver_policy": "all",
             },
         )
-        for name, subjects in WORKER_FILTERS.items()
+        for name, taken in filters.items()
     ]
     mover = Consumer(
         "ADV",
@@ -362,9 +401,17 @@ async def call_api(client: Client, subject: str, body: dict[str, Any]) -> dict[s
 
 
 async def reconcile(
-    client: Client, *, ack_wait: timedelta, lease_ttl: timedelta, replicas: int = 1
+    client: Client,
+    *,
+    ack_wait: timedelta,
+    lease_ttl: timedelta,
+    replicas: int = 1,
+    regions: Sequence[Region] = (),
 ) -> list[str]:
     """Creates or updates streams and consumers that differ; returns their names.
+
+    The consumers of any region that is not among `regions` are deleted: its clusters are then
+    served by workers of no region.
 
     Raises `StreamRefused` for what NATS does not change; everything that it does is changed then.
     """
@@ -382,7 +429,7 @@ async def reconcile(
     refused = await _put_all(streams(lease_ttl=lease_ttl), put_stream)
     if refused:
         raise next(iter(refused.values()))
-    wanted = consumers(ack_wait=ack_wait)
+    wanted = consumers(ack_wait=ack_wait, regions=regions)
     stuck = await _put_all(wanted, put_consumer)
     if stuck:
         # Consumers hold nothing: what waits or is in hand stays in the stream, for the new ones.
@@ -390,7 +437,21 @@ async def reconcile(
         refused = await _put_all(wanted, put_consumer)
         if refused:
             raise next(iter(refused.values()))
-    return list(dict.fromkeys(touched))
+    gone = await _remove_regions(client, {one.name for one in wanted})
+    return [*dict.fromkeys(touched), *(f"CMD/{name}: deleted" for name in gone)]
+
+
+async def _remove_regions(client: Client, wanted: Collection[str]) -> list[str]:
+    """Deletes the command consumers of regions that are not among `wanted`; returns their names."""
+    answer = await call_api(client, "CONSUMER.NAMES.CMD", {})
+    former = [
+        name
+        for name in map(str, answer.get("consumers") or ())
+        if _OF_REGIONS in name and name not in wanted
+    ]
+    for name in former:
+        await call_api(client, f"CONSUMER.DELETE.CMD.{name}", {})
+    return former
 
 
 async def _put_all(
@@ -488,10 +549,31 @@ def _refuse_error(answer: dict[str, Any], *, what: str) -> None:
         raise StreamRefused(f"NATS refuses {what}: {text}", subject=what)
 
 
-async def verify(client: Client, *, lease_ttl: timedelta) -> None:
-    """Raises `StreamsMissing` with the names of streams that the server does not have."""
+async def has_consumer(client: Client, name: str) -> bool:
+    """Whether the server has a consumer of commands of this name."""
+    answer = await call_api(client, f"CONSUMER.INFO.CMD.{name}", {})
+    error = answer.get("error")
+    if error is not None and error.get("err_code") not in _NOT_FOUND_CODES:
+        raise BusUnavailable(shortened(str(error.get("description", error))))
+    return error is None
+
+
+async def verify(
+    client: Client, *, lease_ttl: timedelta, service: str = "", region: str = ""
+) -> None:
+    """Raises `StreamsMissing` with the names of streams that the server does not have, or of the
+    consumers of a region whose worker this is."""
     answer = await call_api(client, "STREAM.NAMES", {})
     present = set(answer.get("streams") or [])
     missing = [s.name for s in streams(lease_ttl=lease_ttl) if s.name not in present]
     if missing:
         raise StreamsMissing(f"not on the NATS server: {', '.join(missing)}")
+    for name in worker_consumers(service, region) if region else ():
+        if not await has_consumer(client, name):
+            raise StreamsMissing(
+                f"the NATS server knows no {service} workers of the region {region}",
+                cause=f"there is no consumer {name}",
+                remedy="run `python -m services.chassis.bus apply` with --region for each region "
+                "(docs/how-to/regions.md)",
+                subject=region,
+            )

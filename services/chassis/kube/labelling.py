@@ -10,10 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
+from services.chassis.bus.subjects import is_region
 from services.chassis.errors import OptionsMalformed
 
 EXTENSION = "meshbus.io/labels"
 """Of a kubeconfig's context or cluster."""
+_REGIONS = ("region", "topology.kubernetes.io/region")
+"""The labels that say it; the first that is there counts."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 _LABELS = TypeAdapter(Annotated[dict[Text, Text], Field(max_length=32)])
@@ -39,6 +42,12 @@ def own_labels(extensions: Mapping[str, Any]) -> dict[str, str]:
             cause="clusters are chosen by their labels",
             remedy=FORM,
         ) from None
+
+
+def region_of(labels: Mapping[str, str]) -> str:
+    """The region that a cluster says it is in; "" where it names none that could be one."""
+    named = next((labels[name] for name in _REGIONS if name in labels), "")
+    return named if is_region(named) else ""
 
 
 def has_labels(own: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

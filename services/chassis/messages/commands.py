@@ -100,6 +100,9 @@ class Command(Message):
     """The request's `custom_body`: YAML."""
     plan: Plan | None = None
     """What the translator made of the request; lifecycle then carries it out, whatever the kind."""
+    region: str = ""
+    """The region whose lifecycle workers write to the cluster; "" for those of none. What a service
+    hands on is for them."""
     credential: str = ""
     """Key in the bucket `credentials`; empty means the registered cluster's own."""
     grant: SignedGrant | None = None

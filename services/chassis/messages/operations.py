@@ -56,6 +56,9 @@ class RequestRecord(Message):
     """What people call the clusters, by their tokens."""
     service: str = ""
     """The service that the operation's commands went to."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """By cluster, where workers of a region carry it out: which one. It stays that one, whatever
+    becomes of the cluster's."""
     identity: str = ""
     """Who asked, as he proved it; "" in records from before that was kept."""
     verb: str = ""

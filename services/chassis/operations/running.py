@@ -417,6 +417,7 @@ class Runner(Generic[W]):
                 slot=SlotKind.APPLY,
                 within=_HAND_ON_WITHIN,
                 sender=self.service,
+                region=command.region,
             )
         except ClusterBusy:
             return None  # it can only be its own: an earlier attempt has handed it on

@@ -183,13 +183,15 @@ async def heard_ends(bus: Bus, ended: Callable[[str, str], None]) -> AsyncIterat
             await subscription.unsubscribe()
 
 
-async def is_attended(bus: Bus, service: str) -> bool:
-    """Whether a worker of `service` is connected: one waits for commands, or one has some.
+async def is_attended(bus: Bus, service: str, region: str) -> bool:
+    """Whether a worker of `service` is connected, of that region if one is named: one waits for
+    commands, or one has some.
 
     A worker that died with a command in its hands counts until that command comes back.
     """
     try:
-        answer = await call_api(bus.client, f"CONSUMER.INFO.CMD.{service}", {})
+        name = subjects.consumer(service, region)
+        answer = await call_api(bus.client, f"CONSUMER.INFO.CMD.{name}", {})
     except BusUnavailable:
         return True  # nothing is known, so nothing is said
     if "error" in answer:

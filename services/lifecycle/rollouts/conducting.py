@@ -321,7 +321,9 @@ class _Conducting:
             if stored is None:
                 return True  # its command is gone: not for long, or for good
             kept = self.parts[cluster] = stored[0]
-        subject = subjects.apply_command(service=SERVICE, cluster=cluster, operation=rollout)
+        subject = subjects.apply_command(
+            service=SERVICE, cluster=cluster, operation=rollout, region=kept.region
+        )
         headers = {
             **kept.headers,
             # The stream would drop a later step as a copy of the first.

@@ -230,6 +230,8 @@ class PartRecord(Message):
     headers: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     """The cluster's own, of its kubeconfig, where waves choose by labels."""
+    region: str = ""
+    """Whose workers take it, each time that it is queued."""
     command: str = ""
     """Base64 of the signed command, sealed to lifecycle as it was in the queue."""
     expires: AwareDatetime

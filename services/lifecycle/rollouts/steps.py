@@ -715,6 +715,7 @@ def _part(work: Work) -> PartRecord:
         cluster=command.cluster,
         name=command.cluster_name,
         headers=headers,
+        region=command.region,
         command=base64.b64encode(body).decode(),
         expires=expires,
     )

@@ -36,20 +36,25 @@ class BusChannels:
 
     bus: Bus
     publisher: Publisher
+    region: str = ""
+    """Whose workers a run is for: their shards wait in queues of their own."""
 
     @property
     def is_connected(self) -> bool:
         return self.bus.is_connected
 
     async def roll_call(self) -> list[RollAnswer]:
-        """All workers that answer within a tenth of a second."""
+        """The region's workers that answer within a tenth of a second."""
         answers: list[RollAnswer] = []
 
         async def heard(message: Msg) -> None:
             try:
-                answers.append(RollAnswer.model_validate_json(message.data))
+                answer = RollAnswer.model_validate_json(message.data)
             except ValidationError:
                 log.warning("roll_answer_unreadable")
+                return
+            if answer.region == self.region:
+                answers.append(answer)
 
         inbox = self.bus.client.new_inbox()
         try:
@@ -86,7 +91,7 @@ class BusChannels:
             envelopes.OPERATION: command.run,
             envelopes.KIND: f"shard {command.shard.number}",
         }
-        subject = subjects.shard_command(run=command.run, shard=command.token)
+        subject = subjects.shard_command(run=command.run, shard=command.token, region=self.region)
         try:
             await self.publisher.raw(
                 subject, body, headers, within=_PUBLISH_WITHIN, ttl=_time_to_live(command)

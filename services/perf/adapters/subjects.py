@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from services.chassis.bus.subjects import token
+from services.chassis.bus.subjects import in_region, token
 
 ROLL_CALL = "ctl.perf.roll"
 """Asks all perf workers how many shards they could take."""
 
 
-def shard_command(*, run: str, shard: str) -> str:
+def shard_command(*, run: str, shard: str, region: str = "") -> str:
     """One worker's part of a performance run; `shard` is a token already."""
-    return f"cmd.perf.{token(run)}.{shard}"
+    return in_region(f"cmd.perf.{token(run)}.{shard}", region)
 
 
 def control(verb: str, *, run: str) -> str:

@@ -84,6 +84,8 @@ class RollAnswer(Message):
     """Shards that it could take now."""
     generators: list[str]
     """Those that are installed there."""
+    region: str = ""
+    """Whose shards it takes."""
 
 
 class Channels(Protocol):
@@ -93,7 +95,8 @@ class Channels(Protocol):
     def is_connected(self) -> bool: ...
 
     async def roll_call(self) -> list[RollAnswer]:
-        """Asks all workers for their free slots; takes a moment, as their number is unknown."""
+        """Asks the region's workers for their free slots; takes a moment, as their number is
+        unknown."""
 
     async def publish(self, command: ShardCommand) -> None:
         """Queues a shard for a free worker."""

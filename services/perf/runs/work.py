@@ -68,6 +68,7 @@ class Mesh:
             service="lifecycle",
             verb="facts",
             within=_ASK_WITHIN,
+            region=self.command.region,
         )
         return ClusterFacts.model_validate(answer)
 
@@ -92,6 +93,7 @@ class Mesh:
             namespace=self.command.namespace,
             username=self.command.username,
             body=dump_manifest(objects),
+            region=self.command.region,
             credential=self.command.credential,
             grant=self.command.grant,
             asked=self.command.body,
@@ -104,6 +106,7 @@ class Mesh:
                 slot=SlotKind.APPLY,
                 within=_PUBLISH_WITHIN,
                 sender="perf",
+                region=command.region,
             )
         record = await self._wait_for(command)
         if record.state is not OperationState.SUCCEEDED and record.error is not None:

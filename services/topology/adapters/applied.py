@@ -4,7 +4,7 @@ objects, and repairs, which lifecycle makes because topology writes to no cluste
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -56,6 +56,8 @@ class ClusterApplied:
     client: KubeClient
     resources: Resources
     publisher: Publisher
+    region: Callable[[], Awaitable[str]]
+    """The one whose lifecycle workers write to the cluster, as the bus knows it now."""
 
     async def intent(self, key: Key) -> AppliedObject | None:
         """None also for an intent that another version wrote and this one cannot read."""
@@ -102,6 +104,7 @@ class ClusterApplied:
         return obj
 
     async def heal(self, intent: AppliedObject, body: KubeObject) -> str:
+        region = await self.region()
         operation = healing_id(intent, number=uuid.uuid4().hex)
         command = Command(
             operation=operation,
@@ -111,6 +114,7 @@ class ClusterApplied:
             namespace=intent.namespace or "default",
             username=intent.username,
             body=dump_manifest([body]),
+            region=region,
             deadline=datetime.now(timezone.utc) + _BEGUN_WITHIN,
         )
         await self.publisher.command(
@@ -119,6 +123,7 @@ class ClusterApplied:
             slot=SlotKind.APPLY,
             within=_PUBLISH_WITHIN,
             sender="topology",
+            region=region,
         )
         return operation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -45,6 +45,8 @@ class ClusterFollowed:
     bus: Bus
     resources: Resources
     publisher: Publisher
+    region: Callable[[], Awaitable[str]]
+    """The one whose lifecycle workers write to the cluster, as the bus knows it now."""
 
     async def changes(self) -> AsyncGenerator[Kept, None]:
         """All kept sources, then each change, without end and over restarts of the bus."""
@@ -86,6 +88,7 @@ class ClusterFollowed:
             namespace=record.namespace,
             username=record.username,
             body=asked.model_dump_json(),
+            region=await self.region(),
             grant=record.grant,
             deadline=datetime.now(timezone.utc) + _BEGUN_WITHIN,
         )

@@ -78,7 +78,12 @@ class ClusterOfCommand:
         while True:
             try:
                 return await ask(
-                    self.bus, question, service="lifecycle", verb=verb, within=self.within
+                    self.bus,
+                    question,
+                    service="lifecycle",
+                    verb=verb,
+                    within=self.within,
+                    region=self.command.region,
                 )
             except (WorkerUnavailable, BusUnavailable) as error:
                 if self.progress is None:

@@ -54,7 +54,10 @@ SWITCHES: dict[str, Mapping[str, Any]] = {
     "one server with TLS": {"nats": {"tlsSecret": "nats-tls"}},
     "given keys and NATS": {
         "keys": {"existingSecret": "mine"},
-        "nats": {"enabled": False, "url": "tls://nats.example:4222", "tlsSecret": "ca"},
+        "nats": {
+            **{"enabled": False, "url": "tls://nats.example:4222", "tlsSecret": "ca"},
+            "regions": ["east=lifecycle,perf", "eu-west-1"],
+        },
         "network": {"peers": {"nats": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}},
         "cluster": {"register": False},
     },

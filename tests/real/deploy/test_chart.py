@@ -81,6 +81,20 @@ def test_services_get_settings_that_they_know(rendering: list[Object]) -> None:
         assert pod["enableServiceLinks"] is False
 
 
+def test_the_init_job_is_told_of_the_regions(renderings: dict[str, list[Object]]) -> None:
+    told = {
+        name: next(
+            pod["containers"][0]["args"]
+            for job, pod in pod_specs(objects).items()
+            if job == f"{RELEASE}-streams-1"
+        )
+        for name, objects in renderings.items()
+    }
+    regions = ["--region=east=lifecycle,perf", "--region=eu-west-1"]
+    assert told["given keys and NATS"][-3:] == ["--replicas=1", *regions]
+    assert "--region" not in str(told["as it is"])
+
+
 def test_no_pod_can_more_than_it_must(rendering: list[Object]) -> None:
     for name, pod in pod_specs(rendering).items():
         assert pod["securityContext"]["runAsNonRoot"] is True

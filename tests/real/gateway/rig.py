@@ -16,7 +16,7 @@ import pytest
 
 from deploy.local.servers import NatsServer
 from deploy.nats.permissions import User
-from services.chassis.bus import subjects
+from services.chassis.bus import envelopes, subjects
 from services.chassis.bus.connection import Bus, connect
 from services.chassis.bus.publishing import Published, Publisher
 from services.chassis.bus.records import Bucket, Records
@@ -25,6 +25,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.messages import (
     AdvertisedOperation,
     Category,
+    Command,
     Event,
     OperationRecord,
     OperationState,
@@ -73,7 +74,7 @@ def pem(label: str, text: str) -> str:
     ).decode()
 
 
-def kubeconfig(name: str, *, token: str = "a-token-of-no-use") -> str:
+def kubeconfig(name: str, *, token: str = "a-token-of-no-use", labels: str = "{}") -> str:
     """A kubeconfig of a cluster that nobody needs to reach."""
     return f"""\
 apiVersion: v1
@@ -81,7 +82,10 @@ kind: Config
 current-context: {name}
 contexts:
 - name: {name}
-  context: {{cluster: {name}, user: {name}}}
+  context:
+    cluster: {name}
+    user: {name}
+    extensions: [{{name: meshbus.io/labels, extension: {labels}}}]
 clusters:
 - name: {name}
   cluster:
@@ -178,6 +182,12 @@ class Rig:
         """Subjects of the commands that are queued."""
         answer = await call_api(self.bus.client, "STREAM.INFO.CMD", {"subjects_filter": ">"})
         return sorted((answer.get("state") or {}).get("subjects") or {})
+
+    async def stored_command(self, subject: str) -> Command:
+        """The command that is queued there."""
+        message = await self.bus.client.jetstream().get_last_msg("CMD", subject)
+        body, headers = message.data or b"", message.headers
+        return envelopes.decode(Command, body, headers, keys=self.stack.keys)
 
     async def published(self) -> int:
         """How many commands were ever stored."""

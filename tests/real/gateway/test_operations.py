@@ -11,13 +11,12 @@ import grpc
 import orjson
 import pytest
 
-from services.chassis.bus import envelopes, subjects
+from services.chassis.bus import subjects
 from services.chassis.bus.records import Records
 from services.chassis.bus.streams import call_api
 from services.chassis.messages import (
     AdvertisedOperation,
     Category,
-    Command,
     Event,
     OperationRecord,
     OperationState,
@@ -62,12 +61,6 @@ async def refusal(client: GenerationClient, fields: dict[str, Any]) -> grpc.aio.
     return caught.value
 
 
-async def stored_command(rig: Rig, subject: str) -> Command:
-    message = await rig.bus.client.jetstream().get_last_msg("CMD", subject)
-    body, headers = message.data or b"", message.headers
-    return envelopes.decode(Command, body, headers, keys=rig.stack.keys)
-
-
 async def test_a_command_holds_what_was_asked(rig: Rig) -> None:
     operation = fresh_id()
     async with rig.client("F") as client:
@@ -85,7 +78,7 @@ async def test_a_command_holds_what_was_asked(rig: Rig) -> None:
         )
     assert (answer.error, answer.operation_id) == ("", operation)
     cluster = cluster_of("holds")
-    command = await stored_command(rig, f"cmd.lifecycle.{cluster}.apply.{operation}")
+    command = await rig.stored_command(f"cmd.lifecycle.{cluster}.apply.{operation}")
     assert command.verb is Verb.DELETE
     assert (command.namespace, command.username) == ("shop", "someone")
     assert (command.body, command.version) == ("kind: List", "1.31.0")
@@ -99,7 +92,7 @@ async def test_an_operation_without_an_id_or_namespace_gets_both(rig: Rig) -> No
         answer = await client.call("ApplyOperation", asked("", "nameless"))
     assert uuid.UUID(answer.operation_id).version == 4
     subject = f"cmd.lifecycle.{cluster_of('nameless')}.apply.{answer.operation_id}"
-    assert (await stored_command(rig, subject)).namespace == "default"
+    assert (await rig.stored_command(subject)).namespace == "default"
 
 
 async def test_the_same_id_twice_runs_once(rig: Rig) -> None:
@@ -214,7 +207,7 @@ async def test_a_busy_cluster_names_the_holder_and_leaves_nothing(rig: Rig) -> N
         await client.call("ApplyOperation", asked(fresh_id(), "busy"))
         await rig.end_part(holder, cluster)
         await client.call("ApplyOperation", asked(operation, "busy", kind="istio"))
-    command = await stored_command(rig, f"cmd.lifecycle.{cluster}.mesh")
+    command = await rig.stored_command(f"cmd.lifecycle.{cluster}.mesh")
     assert command.operation == operation
 
 
@@ -227,8 +220,8 @@ async def test_of_several_clusters_the_free_ones_run(fresh: Rig) -> None:
             "ApplyOperation", asked(operation, "taken", "free", kind="istio")
         )
         assert answer.operation_id == operation
-        assert (await stored_command(fresh, f"cmd.lifecycle.{free}.mesh")).operation == operation
-        assert (await stored_command(fresh, f"cmd.lifecycle.{taken}.mesh")).operation == holder
+        assert (await fresh.stored_command(f"cmd.lifecycle.{free}.mesh")).operation == operation
+        assert (await fresh.stored_command(f"cmd.lifecycle.{taken}.mesh")).operation == holder
         failed = [e for e in await fresh.events_of(operation) if e.phase is Phase.FAILED]
         assert [(e.cluster, e.error and e.error.code) for e in failed] == [(taken, "MB-2002")]
         assert holder in failed[0].summary

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from services.chassis.kube.kubeconfigs import parse_kubeconfig
 from services.chassis.kube.resources import Resources
 from services.chassis.kube.watching import ChangeType, watched
 from services.chassis.messages import Command, OperationRecord, OperationState, SlotKind
+from services.chassis.regions import Regions
 from services.lifecycle.cluster.inventory import OWNED_KINDS
 from services.topology.adapters.applied import ClusterApplied
 from services.topology.cluster.objects import Key
@@ -248,6 +250,7 @@ async def watching(rig: Rig, client: KubeClient, options: dict[str, Any]) -> Asy
         client=client,
         resources=resources,
         publisher=Publisher(rig.bus),
+        region=partial(Regions(rig.bus).serving, "lifecycle", ""),
     )
     rig.drifts = Drifts(
         applied=applied,

@@ -62,6 +62,7 @@ class Perf:
             cancel_operation=unused,
             drawn=unused,
             allowance=unused,
+            regions=unused,
         )
         asked = {
             "status": answers.status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,42 @@ def test_the_mesh_slot_is_one_for_all_operations() -> None:
     assert CommandSubject.parse(subject) == CommandSubject("lifecycle", "c", None)
 
 
+@given(st.text(min_size=1), st.from_regex(SAFE, fullmatch=True), st.sampled_from(["", "eu-1"]))
+def test_a_region_stands_before_what_the_subject_is_without_it(
+    operation: str, cluster: str, region: str
+) -> None:
+    for subject in (
+        subjects.mesh_command(service="perf", cluster=cluster, region=region),
+        subjects.apply_command(service="perf", cluster=cluster, operation=operation, region=region),
+        subjects.handed_on(
+            service="perf", cluster=cluster, sender="a", operation=operation, region=region
+        ),
+    ):
+        parsed = CommandSubject.parse(subject)
+        assert parsed is not None
+        assert (parsed.region, parsed.service, parsed.cluster) == (region, "perf", cluster)
+        assert subjects.service_of(subject) == "perf"
+        without = subject.replace("cmd.at.eu-1.", "cmd.")
+        assert CommandSubject.parse(without) == replace(parsed, region="")
+
+
+def test_garbage_is_of_the_service_that_it_was_sent_to() -> None:
+    found = {one: subjects.service_of(one) for one in ("cmd.a.b.c", "cmd.at.x.a.b.c", "cmd", "")}
+    assert list(found.values()) == ["a", "a", "unknown", "unknown"]
+
+
+@pytest.mark.parametrize("text", ["east", "eu-west-1", "a", "0", "a" * 32])
+def test_a_region_is_like_those_of_clouds(text: str) -> None:
+    assert subjects.is_region(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "East", "a.b", "a_b", "-a", "a-", "a--b", "a\n", "*", "a" * 33]
+)
+def test_what_no_subject_may_hold_is_no_region(text: str) -> None:
+    assert not subjects.is_region(text)
+
+
 @pytest.mark.parametrize(
     "subject",
     [
@@ -64,6 +101,9 @@ def test_the_mesh_slot_is_one_for_all_operations() -> None:
         "cmd.lifecycle.c.apply.a.b",
         "cmd.lifecycle.c.mesh.a",
         "evt.lifecycle.c.mesh",
+        "cmd.at.east.lifecycle",
+        "cmd.at.east.lifecycle.c.other",
+        "cmd.at.lifecycle.c.mesh",
     ],
 )
 def test_another_form_is_no_command(subject: str) -> None:

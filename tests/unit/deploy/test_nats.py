@@ -11,7 +11,7 @@ import pytest
 from deploy.nats.__main__ import EXAMPLE, example
 from deploy.nats.config import STORE_KEY, variable
 from deploy.nats.keys import KeyFileError, UserKey, kept_keys
-from deploy.nats.permissions import USERS, people
+from deploy.nats.permissions import LIFECYCLE, PERF, USERS, User, people, regional
 from services.chassis.policy import read_policy
 from tests.testbed.processes import wheel_binary
 
@@ -65,13 +65,31 @@ def test_a_region_has_a_server_with_keys_of_its_own(tmp_path: Path) -> None:
     seed = (tmp_path / "lifecycle_at_east.nk").read_text().strip()
     assert seed in east.read_text()
     assert UserKey.of(seed).public in (tmp_path / "nats.conf").read_text()
-    # The worker's own seed stays with the worker, and a region has the services that were named.
-    assert (tmp_path / "lifecycle.nk").read_text().strip() not in east.read_text()
+    # Its workers have the same key, and no server of a region has that of all others' workers.
+    assert (tmp_path / "lifecycle_at_east.env").read_text() == f"MESHBUS_NATS_SEED={seed}\n"
+    assert UserKey.of(seed).public in east.read_text()
+    others = UserKey.of((tmp_path / "lifecycle.nk").read_text().strip())
+    assert others.seed not in east.read_text()
+    assert others.public not in east.read_text()
     assert "account: perf" not in east.read_text()
     assert "account: perf" in west.read_text()
 
 
-@pytest.mark.parametrize("region", ["east=gateway", "east=", "East", "a.b=lifecycle", "=perf"])
+@pytest.mark.parametrize("user", [LIFECYCLE, PERF], ids=lambda user: user.name)
+def test_a_regions_key_can_less_than_its_services_own(user: User) -> None:
+    there = regional(user.name, "east")
+    owned = {right.subject for right in (*user.publish, *user.subscribe)}
+    has = {right.subject for right in (*there.publish, *there.subscribe)}
+    of_region = {one for one in has if "_at_east" in one or ".at.east" in one}
+    # Answers to what it was asked, and what it cannot read of its own.
+    assert has - owned - of_region <= {"_R_.>", "dlq.lifecycle"}
+    assert f"$JS.API.CONSUMER.MSG.NEXT.CMD.{user.name}" in owned - has
+    assert there.inbox.subject == f"_INBOX_{user.name}_at_east.>"
+
+
+@pytest.mark.parametrize(
+    "region", ["east=gateway", "east=", "East", "a.b=lifecycle", "=perf", "east-"]
+)
 def test_a_region_is_refused_before_anything_is_written(region: str, tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         make(tmp_path / "keys", "--leaf-port", "7422", "--region", region)

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from deploy.nats.accounts import accounts_of
-from deploy.nats.permissions import ACCOUNT, USERS, User, link, people
+from deploy.nats.permissions import ACCOUNT, USERS, User, people, regional
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
@@ -27,7 +27,7 @@ from tests.testbed.stored import bus_of as connected
 [PERSON] = people(
     read_policy("people: {ana: {groups: [sre]}}\nrules: [{groups: [sre], events: all}]\n")
 )
-LINK = link("lifecycle", REGION)
+LINK = regional("lifecycle", REGION)
 SUSPECTS = [user for user in (*USERS, PERSON, LINK) if user.name not in ("admin", "system")]
 
 SPARE = "SPARE"

@@ -367,11 +367,13 @@ async def test_plan_of_a_command_runs_whatever_its_kind(shop: Shop) -> None:
     assert record.summary == "carried out"
 
 
-async def test_plan_is_handed_on_and_the_record_left_alone(shop: Shop) -> None:
-    record = await shop.ends(shop.command("plan", body="text"), shop.runner(is_exclusive=False))
+@pytest.mark.parametrize("region", ["", "east"])
+async def test_plan_is_handed_on_and_the_record_left_alone(region: str, shop: Shop) -> None:
+    command = shop.command("plan", body="text", region=region)
+    record = await shop.ends(command, shop.runner(is_exclusive=False))
     assert record is None
     subject = subjects.handed_on(
-        service="lifecycle", cluster=shop.cluster, sender=SERVICE, operation="op"
+        service="lifecycle", cluster=shop.cluster, sender=SERVICE, operation="op", region=region
     )
     message = await shop.queue.bus.client.jetstream().get_last_msg("CMD", subject)
     handed = envelopes.decode(Command, message.data or b"", message.headers or {})

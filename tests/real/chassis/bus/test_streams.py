@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,17 +10,24 @@ import pytest
 
 from services.chassis.bus import streams
 from services.chassis.bus.connection import Bus
-from services.chassis.bus.streams import WORKER_FILTERS, call_api
+from services.chassis.bus.streams import WORKER_FILTERS, Region, call_api
 from services.chassis.errors import StreamRefused, StreamsMissing
+from services.chassis.regions import Regions
 
 _ACK_WAIT = timedelta(seconds=1)
 _LEASE_TTL = timedelta(seconds=1)
 
 
 async def _reconcile(
-    bus: Bus, *, ack_wait: timedelta = _ACK_WAIT, lease_ttl: timedelta = _LEASE_TTL
+    bus: Bus,
+    *,
+    ack_wait: timedelta = _ACK_WAIT,
+    lease_ttl: timedelta = _LEASE_TTL,
+    regions: Sequence[Region] = (),
 ) -> list[str]:
-    return await streams.reconcile(bus.client, ack_wait=ack_wait, lease_ttl=lease_ttl)
+    return await streams.reconcile(
+        bus.client, ack_wait=ack_wait, lease_ttl=lease_ttl, regions=regions
+    )
 
 
 async def _config(bus: Bus, stream: str) -> dict[str, Any]:
@@ -89,3 +97,34 @@ async def test_refusal_of_the_server_is_told(own_bus: Bus) -> None:
         await streams.reconcile(
             own_bus.client, ack_wait=_ACK_WAIT, lease_ttl=_LEASE_TTL, replicas=3
         )
+
+
+async def test_a_region_is_there_as_long_as_the_job_is_told_of_it(own_bus: Bus) -> None:
+    east, west = Region("east"), Region("eu-west-1", ("perf",))
+    made = ["lifecycle_at_east", "perf_at_east", "perf-shards_at_east"]
+    also = ["perf_at_eu-west-1", "perf-shards_at_eu-west-1"]
+    assert await _reconcile(own_bus, regions=[east, west]) == [f"CMD/{n}" for n in made + also]
+    assert await _reconcile(own_bus, regions=[east, west]) == []
+    regions = Regions(own_bus)
+    assert await regions.serving("lifecycle", "east") == "east"
+    assert await regions.serving("perf", "eu-west-1") == "eu-west-1"
+    # The default workers have what no region has, and the translator has no regions.
+    assert await regions.serving("lifecycle", "eu-west-1") == ""
+    assert await regions.serving("translator", "east") == ""
+    assert await regions.serving("lifecycle", "") == ""
+
+    gone = await _reconcile(own_bus, regions=[west])
+
+    assert sorted(gone) == sorted(f"CMD/{name}: deleted" for name in made)
+    assert await Regions(own_bus).serving("lifecycle", "east") == ""
+    assert await _reconcile(own_bus, regions=[west]) == []
+
+
+async def test_a_worker_of_a_region_that_is_not_there_says_so(own_bus: Bus) -> None:
+    await _reconcile(own_bus, regions=[Region("east", ("lifecycle",))])
+    await streams.verify(own_bus.client, lease_ttl=_LEASE_TTL, service="lifecycle", region="east")
+    for service, region in (("lifecycle", "west"), ("perf", "east")):
+        with pytest.raises(StreamsMissing, match=f"no {service} workers of the region {region}"):
+            await streams.verify(
+                own_bus.client, lease_ttl=_LEASE_TTL, service=service, region=region
+            )
