@@ -115,8 +115,10 @@ def test_a_length_in_more_digits_than_it_needs_is_refused() -> None:
         of_der(b"\x30\x81\x02\x30\x00")
 
 
-# The library warns of what it still takes, such as a serial number that is not positive.
+# The library warns of what it still takes, such as a serial number that is not positive, or a
+# country of three letters.
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Attribute's length must be:UserWarning")
 @given(st.integers(0, len(der(MADE)) - 1), st.integers(0, 255))
 def test_a_damaged_byte_gives_an_error_or_a_certificate_and_nothing_else(
     at: int, byte: int
