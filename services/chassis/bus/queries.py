@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
 import nats.errors
@@ -107,6 +108,12 @@ class Query:
         return '"cluster"' in self.usage
 
 
+Tell: TypeAlias = Callable[[], Awaitable[None]]
+"""Sends an answer."""
+Respond: TypeAlias = Callable[[Request], Awaitable[Tell | None]]
+"""Finds the answer to a question; None where nobody waits for one."""
+
+
 @dataclass(slots=True)
 class _Serving:
     """A registered service. Its questions are answered side by side.
@@ -116,6 +123,7 @@ class _Serving:
     """
 
     service: Service
+    bus: Bus
     _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_ONCE))
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -128,24 +136,34 @@ class _Serving:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
 
-    def beside(
-        self, respond: Callable[[Request], Awaitable[None]]
-    ) -> Callable[[Request], Awaitable[None]]:
+    def beside(self, respond: Respond) -> Callable[[Request], Awaitable[None]]:
         """`respond` as a task of its own for each request, so many at once."""
 
         async def start(request: Request) -> None:
+            came_by = self._connection
             await self._free.acquire()
-            task = asyncio.create_task(self._answered(respond, request), name="answer")
+            answer = self._answered(respond, request, came_by=came_by)
+            task = asyncio.create_task(answer, name="answer")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
         return start
 
-    async def _answered(
-        self, respond: Callable[[Request], Awaitable[None]], request: Request
-    ) -> None:
+    @property
+    def _connection(self) -> int:
+        """Which one this is, of those that the process has had."""
+        return self.bus.client.stats["reconnects"]
+
+    async def _answered(self, respond: Respond, request: Request, *, came_by: int) -> None:
         try:
-            await respond(request)
+            tell = await respond(request)
+            if tell is None:
+                return
+            if self._connection == came_by:
+                await tell()
+            else:
+                # The server refuses it: by this connection nobody has asked.
+                log.info("answer_dropped", subject=request.subject)
         except Exception:
             # The bus is gone, and whoever asked with it.
             log.exception("answer_lost")
@@ -267,7 +285,7 @@ async def answering(
             queue_group=f"{service}{ending}",
         ),
     )
-    serving = _Serving(registered)
+    serving = _Serving(registered, bus)
     for query in queries:
         subject = f"mesh.{service}.{query.verb}{ending}"
         await registered.add_endpoint(
@@ -299,13 +317,11 @@ def is_asked(subject: str, reply: str, *, of: str) -> bool:
     return reply.startswith(_ANSWERED_AT) and subject.startswith(of)
 
 
-def _responder(
-    query: Query, askers: Askers | None, *, subject: str
-) -> Callable[[Request], Awaitable[None]]:
-    async def respond(request: Request) -> None:
+def _responder(query: Query, askers: Askers | None, *, subject: str) -> Respond:
+    async def respond(request: Request) -> Tell | None:
         if not is_asked(request.subject, request._msg.reply, of=subject):
             log.warning("question_not_asked", verb=query.verb)
-            return
+            return None
         headers = dict(request.headers or {})
         identity: Identity | None = OPERATOR if askers is None else None
         asked: dict[str, Any] = {}
@@ -325,17 +341,17 @@ def _responder(
                 error = InternalError("the question could not be answered")
             refusal = error
             report = ErrorReport.of(error)
-            await request.respond_error(
+            return partial(
+                request.respond_error,
                 code=report.code,
                 # A header is one line.
                 description=" ".join(f"{report.summary}. {report.remedy}".split())[:_LONGEST_TEXT],
                 data=orjson.dumps(report.model_dump(mode="json")),
             )
-            return
         finally:
             if askers is not None:
                 askers.close(identity, query, asked, by=by, error=refusal)
-        await request.respond(body, headers=encoding or None)
+        return partial(request.respond, body, headers=encoding or None)
 
     return respond
 

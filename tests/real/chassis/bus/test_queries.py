@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import Query, answering, ask
 from services.chassis.bus.streams import call_api
 from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
 from tests.testbed import building
-from tests.testbed.buses import NatsServer
+from tests.testbed.buses import NatsServer, connected
+from tests.testbed.proxies import FaultProxy
 
 _USAGE = '{"cluster": "<name>"}'
 _VERBS = ("echo", "busy", "broken", "read", "long")
@@ -262,3 +264,36 @@ async def test_what_nats_itself_sends_is_no_question(bus: Bus, name: str) -> Non
         assert told["state"]["messages"] == 1
     finally:
         await call_api(bus.client, f"STREAM.DELETE.{stream}", {})
+
+
+async def test_an_answer_goes_out_by_the_connection_of_its_question(
+    server: NatsServer, bus: Bus, name: str
+) -> None:
+    """By the next one the server refuses it; whoever asked asks again."""
+    taken, ready, back = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_: dict[str, Any]) -> Any:
+        taken.set()
+        await ready.wait()
+        return {"text": "here"}
+
+    async def asked() -> Any:
+        return await ask(bus, {}, service=name, verb="slow", within=timedelta(seconds=3))
+
+    queries = [Query("slow", _USAGE, slow)]
+    with FaultProxy(server.port) as proxy, capture_logs() as logs:
+        async with (
+            connected(f"nats://{proxy.address}") as theirs,
+            answering(theirs, service=name, description="Is slow", queries=queries),
+        ):
+            await theirs.client.flush()
+            theirs.on_reconnect(back.set)
+            first = asyncio.create_task(asked())
+            await asyncio.wait_for(taken.wait(), 10.0)
+            proxy.cut()
+            await asyncio.wait_for(back.wait(), 10.0)
+            ready.set()
+            with pytest.raises(WorkerUnavailable):
+                await first
+            assert await asked() == {"text": "here"}
+    assert [entry["event"] for entry in logs].count("answer_dropped") == 1
