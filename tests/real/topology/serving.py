@@ -124,7 +124,7 @@ class Asked:
         if name not in me["may"]:
             raise NotPermitted(f"{me['identity']} may not ask {name}")
         self.done.append((me["identity"], name, question.get("question", question)))
-        return {"operation": "op-new"}
+        return {"operation": "op-new", "run": "r-now"}
 
     def _operations(self, question: dict[str, Any]) -> Any:
         if operation := question.get("operation"):
@@ -147,6 +147,7 @@ class Server:
     asked: Asked = field(default_factory=lambda: Asked())
     operations: Numbered = field(default_factory=lambda: Numbered(TOPIC))
     console_url: str = ""
+    traces_url: str = ""
     most_streams: int = 20
     ping_every_s: float = 15.0
     pages: Pages | None = None
@@ -175,6 +176,7 @@ class Server:
             folder=PAGE,
             most_streams=self.most_streams,
             ping_every_s=self.ping_every_s,
+            traces_url=self.traces_url,
         )
         self.pages.start()
         health = Health(service="topology", metrics=Metrics(), is_starting=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from deploy.bundling import PAGE
 from services.chassis.messages import ErrorReport
@@ -248,6 +248,76 @@ async def test_no_width_has_to_be_scrolled_sideways(page: Page, shop: Server, wi
         assert await page.evaluate(wide) <= 0, path
         inside = "() => document.getElementById('view').scrollWidth - innerWidth"
         assert await page.evaluate(inside) <= 0, path
+
+
+async def test_an_operation_leads_to_its_trace(page: Page, shop: Server) -> None:
+    await shop.stop()
+    shop.traces_url = "https://traces.example.com/search?operation={operation}"
+    await shop.start()
+    install(shop)
+    await page.goto(f"{shop.url}/operations/op-failed")
+    link = page.get_by_role("link", name="Its trace")
+    await expect(link).to_have_attribute(
+        "href", shop.traces_url.replace("{operation}", "op-failed")
+    )
+
+
+async def test_times_are_those_of_the_readers_zone(browser: Browser, shop: Server) -> None:
+    install(shop)
+    for zone, clock, name in (
+        ("Asia/Tokyo", "20:00:00", "GMT+9"),
+        ("America/Los_Angeles", "04:00:00", "GMT-7"),
+    ):
+        async with await browser.new_context(timezone_id=zone, locale="en-GB") as context:
+            page = await context.new_page()
+            await page.goto(f"{shop.url}/operations/op-failed")
+            asked = page.locator("dl.facts time")
+            await expect(asked).to_have_attribute("datetime", "2026-05-01T11:00:00Z")
+            await expect(asked).to_have_text(f"01 May, {clock}")
+            await expect(asked).to_have_attribute("title", f"1 May 2026, {clock} {name}")
+
+
+async def test_a_tab_that_nobody_sees_rests_and_knows_afterwards_what_it_missed(
+    browser: Browser, shop: Server
+) -> None:
+    install(shop)
+    seen = """(isHidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with await browser.new_context() as context:
+        page = await context.new_page()
+        await page.clock.install()
+        await page.goto(f"{shop.url}/operations/op-runs")
+        connection = page.locator("#connection")
+        await expect(connection).to_have_text("live")
+        await page.evaluate(seen, True)
+        await page.clock.fast_forward(15_000)
+        await expect(connection).to_have_text("resting")
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(one.url))
+        shop.tell(event("op-runs", Phase.DONE, 3))
+        await page.clock.fast_forward(600_000)
+        assert asked == []
+        await page.evaluate(seen, False)
+        await expect(connection).to_have_text("live")
+        await expect(page.locator("h1")).to_contain_text("succeeded")
+
+
+async def test_who_is_here_is_asked_until_there_is_an_answer(
+    browser: Browser, shop: Server
+) -> None:
+    async with await browser.new_context() as context:
+        page = await context.new_page()
+        await page.clock.install()
+        await page.route("**/api/me", lambda route: route.fulfill(status=503, body="{}"))
+        async with page.expect_response("**/api/me"):
+            await page.goto(shop.url)
+        await expect(page.locator("#connection")).to_have_text("live")
+        await expect(page.locator("#sign-in")).to_have_count(0)
+        await page.unroute("**/api/me")
+        await page.clock.fast_forward(5_000)
+        await expect(page.locator("#sign-in")).to_be_visible()
 
 
 _FOCUS = """() => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,49 @@ async def test_a_gate_says_what_it_decided_and_on_what(page: Page, measured: Ser
     await expect(page.locator("#view")).to_contain_text("the gate rolled back")
     await expect(page.get_by_role("group", name="Its runs").locator("tbody tr")).to_have_count(6)
     await expect(page.get_by_role("group", name="Changes")).to_contain_text("p99")
+
+
+async def test_a_saved_test_is_started_and_a_run_cancelled_by_who_may(
+    page: Page, measured: Server, tmp_path: Path
+) -> None:
+    measured.asked.people = {
+        "sre": {"identity": "ann", "groups": [], "may": ["perf.run", "perf.cancel"]},
+        "dev": {"identity": "ben", "groups": [], "may": ["perf.run"]},
+    }
+    saved = tmp_path / "checkout.yaml"
+    text = "test:\n  name: checkout\n  clients:\n  - endpoint_urls: [http://checkout.shop/pay]\n"
+    saved.write_text(text)
+    await page.goto(f"{measured.url}/performance")
+    await page.get_by_role("link", name="Start a test").click()
+    await expect(page.locator("#view")).to_contain_text("Who is signed in may start a test")
+    await accessible(page)
+    await page.goto("about:blank")
+    await page.goto(f"{measured.url}/performance?start=yes#token=dev")
+    await page.get_by_label("Saved test").set_input_files(saved)
+    await expect(page.locator("#test")).to_have_value(text)
+    await page.get_by_role("combobox", name="Cluster").select_option("c1")
+    await accessible(page)
+    start = page.get_by_role("button", name="Start")
+    await start.click()
+    dialog = page.get_by_role("dialog")
+    for words in ("http://checkout.shop/pay", "what kind-shop measures", "As ben"):
+        await expect(dialog).to_contain_text(words)
+    await accessible(page)
+    await dialog.get_by_role("button", name="Start").click()
+    # It is followed at once. Who may start may not end it by that.
+    await expect(page).to_have_url(f"{measured.url}/performance/r-now")
+    cancel = page.get_by_role("button", name="Cancel")
+    await expect(cancel).to_be_disabled()
+    await page.goto("about:blank")
+    await page.context.clear_cookies()
+    await page.goto(f"{measured.url}/performance/r-now#token=sre")
+    await cancel.click()
+    await expect(dialog).to_contain_text("no load is left")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    (_, _, started), cancelled = measured.asked.done
+    assert started == {"run": started["run"], "test": text, "cluster": "c1"}
+    assert cancelled == ("ann", "perf.cancel", {"run": "r-now"})
 
 
 async def test_states_of_the_view(page: Page, shop: Server) -> None:

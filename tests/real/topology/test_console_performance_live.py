@@ -9,6 +9,8 @@ import pytest
 from playwright.async_api import Page, expect
 
 from services.chassis.bus.connection import connect
+from services.gateway.door import tokens
+from tests.real.topology.conftest import ANN, IDENTITY
 from tests.testbed import loopback
 from tests.testbed.backends import Backend, Backends
 from tests.testbed.perfrigs import Rig, smp
@@ -25,8 +27,14 @@ def target() -> Iterator[Backend]:
 async def rig(built: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """NATS, topology with its console, the gateway, and two workers of perf."""
     folder = tmp_path_factory.mktemp("performance")
-    settings = {"MESHBUS_PERF_PROGRESS": "1s"}
-    stack = Stack(folder, services=("topology", "gateway"), settings=settings)
+    known = folder / "tokens.yaml"
+    known.write_text(tokens.entry(IDENTITY, [], ANN))
+    settings = {
+        "MESHBUS_PERF_PROGRESS": "1s",
+        "MESHBUS_GATEWAY_TOKENS": str(known),
+        "MESHBUS_GATEWAY_ANONYMOUS": "true",
+    }
+    stack = Stack(folder / "stack", services=("topology", "gateway"), settings=settings)
     await asyncio.to_thread(stack.start)
     try:
         bus = await connect(stack.settings("operator"), service="operator")
@@ -49,9 +57,16 @@ async def test_a_run_is_watched_to_its_verdict(page: Page, rig: Rig, target: Bac
 
     await page.goto(f"{console}/performance")
     await expect(page.locator("#view")).to_contain_text("No performance run yet")
-    run = await rig.start(test("10s"))
-    # It appears by itself, and is followed as it goes on.
-    await page.locator("#running + .scroll").get_by_role("link", name="checkout").click()
+    # Somebody starts one, and it is followed as it goes on.
+    await page.goto(f"{console}/performance?start=yes#token={ANN}")
+    await expect(page.locator("#who summary")).to_have_text(IDENTITY)
+    await page.fill("#test", test("10s"))
+    await page.get_by_role("button", name="Start").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(url)
+    await dialog.get_by_role("button", name="Start").click()
+    await expect(page.locator("h1")).to_contain_text("checkout")
+    run = page.url.rpartition("/")[2]
     tiles = page.locator(".tiles")
     await expect(page.locator(".chart canvas")).to_have_count(2)
     curve = (await rig.status(run))["curve"]
@@ -65,7 +80,11 @@ async def test_a_run_is_watched_to_its_verdict(page: Page, rig: Rig, target: Bac
     assert target.requests.total() == 500
     # A slower service, beside the baseline and beside the run before.
     target.delay_s = 0.05
+    await page.goto(f"{console}/performance")
     later = await rig.start(test("10s"))
+    # It appears by itself.
+    running = page.locator("#running + .scroll")
+    await expect(running.get_by_role("link", name="checkout")).to_be_visible()
     await rig.until(later, "done")
     await page.goto(f"{console}/performance/{later}")
     await page.get_by_role("link", name=f"Compare with {run}").click()
@@ -79,7 +98,9 @@ async def test_a_run_is_watched_to_its_verdict(page: Page, rig: Rig, target: Bac
     await page.goto(f"{console}/performance/{stopped}")
     await expect(page.locator(".chart canvas")).to_have_count(2)
     seen = (await rig.status(stopped))["curve"]
-    await rig.ask("cancel", run=stopped)
+    await page.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_contain_text(f"As {IDENTITY}")
+    await dialog.get_by_role("button", name="Cancel").click()
     await expect(page.locator("h1")).to_have_text("checkout ▲ cancelled")
     await expect(page.locator(".chart canvas")).to_have_count(2)
     kept = (await rig.status(stopped))["curve"]

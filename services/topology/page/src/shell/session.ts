@@ -3,7 +3,6 @@
 
 import { signal } from "@preact/signals";
 import { Failure, get, post } from "./answers";
-import { stream } from "./stream";
 
 export interface Advertised {
   name: string;
@@ -34,12 +33,12 @@ export const problem = signal<Failure | null>(null);
 export const isKnown = (): boolean => Boolean(me.value?.identity);
 export const may = (question: string): boolean => me.value?.may?.includes(question) ?? false;
 
+const AGAIN_MS = 5_000;
+let again: ReturnType<typeof setTimeout> | undefined;
 let knowing: Promise<void> = Promise.resolve();
 
 // Done once it is known who is here. What somebody does sooner waits for it: the answer may be on its way.
 export const known = (): Promise<void> => knowing;
-
-stream.on("back", () => { if (me.value === null) load(); });
 
 export function load(): void {
   knowing = begin();
@@ -87,10 +86,12 @@ export async function write<T>(name: string, question: object): Promise<T> {
 }
 
 async function refresh(): Promise<void> {
+  clearTimeout(again);
   try {
     me.value = await get<Me>("/api/me");
   } catch {
-    // Without an answer nothing is known of anybody, and nothing is offered.
+    // Without an answer nothing is known of anybody, and nothing is offered until there is one.
     me.value = null;
+    again = setTimeout(() => { void refresh(); }, AGAIN_MS);
   }
 }

@@ -10,6 +10,7 @@ import type { BaselineRecord, BaselinesTold, RunRecord, RunsTold } from "../cont
 import { useAsked } from "../shell/asked";
 import { query, setQuery } from "../shell/router";
 import { Comparison, comparedIn } from "./comparison";
+import { NewTest } from "./newtest";
 import { OneRun } from "./run";
 import type { ViewProps } from "./views";
 
@@ -18,6 +19,7 @@ const EVERY_MS = 1_000;
 
 export default function Performance({ id }: ViewProps) {
   if (id) return <OneRun key={id} id={id} />;
+  if (query.value.has("start")) return <NewTest />;
   if (query.value.has("compare")) return <Comparison {...comparedIn(query.value)} />;
   return <List />;
 }
@@ -37,6 +39,7 @@ function List() {
   return (
     <div class="page">
       <h1>Performance</h1>
+      <p><a href="/performance?start=yes">Start a test</a></p>
       {failure !== null && <Failed failure={failure} again={again} isPart />}
       {told.runs.length > 0 && <Filter search={search} />}
       {told.runs.length === 0 && kept.length === 0 && <Nothing />}
@@ -59,7 +62,7 @@ function Nothing() {
   return (
     <Empty title="No performance run yet" isPart>
       <p>A test that is asked for appears here as it runs: by Meshery's operation <code>performance-test</code>,
-        or with <code>{"nats req mesh.perf.run < test.yaml"}</code>.</p>
+        with <code>{"nats req mesh.perf.run < test.yaml"}</code>, or from here.</p>
     </Empty>
   );
 }

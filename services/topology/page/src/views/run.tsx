@@ -2,6 +2,7 @@
 // what it decided.
 
 import { Chart } from "../parts/chart";
+import { Action } from "../parts/dialogs";
 import { count, duration, millis, percent, plural, rate } from "../parts/figures";
 import { Decision, FailedSign, isGate, isOfGate, isRunning, p99Of, rateOf, runAddress, RunProgress, runState, runTitle } from "../parts/runs";
 import { Moment, Sign, StateSign } from "../parts/signs";
@@ -33,6 +34,10 @@ export function OneRun({ id }: { id: string }) {
         {run.cluster !== NO_CLUSTER && <><dt>Cluster</dt><dd>{run.cluster_name || run.cluster}</dd></>}
         {run.workers.length > 0 && <><dt>Workers</dt><dd>{run.workers.join(", ")}</dd></>}
       </dl>
+      {isRunning(run) && <p><Action verb="Cancel" name="perf.cancel" question={{ run: id }} done={again}>
+        <p><b>{runTitle(run)}</b> ends; no load is left a second later. {isGate(run)
+          ? "Its change is rolled back, unless it was asked to leave it." : "What it counted until then is kept, and is no result."}</p>
+      </Action></p>}
       {run.error !== null && <Problem of={run} />}
       {isGate(run) ? <Gate of={run} /> : isRunning(run) ? <Live of={run} />
         : run.state === "done" ? <Result id={id} /> : run.started !== null && <UntilThen of={run} />}
