@@ -24,6 +24,7 @@ from tests.real.gateway.rig import Rig, cluster_of, heard, kubeconfig, opened, r
 
 LABELS = {
     "east": "{region: east}",
+    "west": "{region: west}",
     "cloud": "{topology.kubernetes.io/region: east}",
     "other": "{topology.kubernetes.io/region: eu-west-1}",
     "plain": "{env: prod}",
@@ -33,9 +34,9 @@ LABELS = {
 
 @pytest.fixture(scope="module")
 async def regional(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """A gateway whose bus knows the region `east`, for lifecycle alone."""
+    """A gateway whose bus knows the region `east`, for lifecycle alone, and `west`."""
     async with rigged(tmp_path_factory.mktemp("regional")) as rig:
-        await know_east(rig)
+        await know_regions(rig)
         for service, kind in (("translator", "translated"), ("perf", "measured")):
             offered = AdvertisedOperation(
                 name=kind, description="-", category=Category.CUSTOM, slot=SlotKind.APPLY
@@ -44,9 +45,9 @@ async def regional(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ri
         yield rig
 
 
-async def know_east(rig: Rig) -> None:
-    waits, east = timedelta(seconds=30), Region("east", ("lifecycle",))
-    await streams.reconcile(rig.bus.client, ack_wait=waits, lease_ttl=waits * 2, regions=[east])
+async def know_regions(rig: Rig) -> None:
+    waits, regions = timedelta(seconds=30), [Region("east", ("lifecycle",)), Region("west")]
+    await streams.reconcile(rig.bus.client, ack_wait=waits, lease_ttl=waits * 2, regions=regions)
 
 
 def asked(operation: str, *clusters: str, kind: str = "custom") -> dict[str, Any]:
@@ -60,26 +61,31 @@ async def test_a_command_waits_where_its_clusters_region_is(regional: Rig) -> No
         await client.call("ApplyOperation", asked(operation, *LABELS))
         await client.call("ApplyOperation", asked(str(uuid.uuid4()), "east", kind="istio"))
         for kind in ("translated", "measured"):
-            await client.call("ApplyOperation", asked(f"{operation}-{kind}", "east", kind=kind))
-    east = cluster_of("east")
+            both = asked(f"{operation}-{kind}", "east", "west", kind=kind)
+            await client.call("ApplyOperation", both)
+    east, west = cluster_of("east"), cluster_of("west")
     commands = await regional.commands()
     assert f"cmd.at.east.lifecycle.{east}.mesh" in commands
     assert {subject for subject in commands if operation in subject} == {
         f"cmd.at.east.lifecycle.{east}.apply.{operation}",
         f"cmd.at.east.lifecycle.{cluster_of('cloud')}.apply.{operation}",
+        f"cmd.at.west.lifecycle.{west}.apply.{operation}",
+        f"cmd.at.west.perf.{west}.apply.{operation}-measured",
         # A region that the bus does not know, and services that have no workers there.
         f"cmd.lifecycle.{cluster_of('other')}.apply.{operation}",
         f"cmd.lifecycle.{cluster_of('plain')}.apply.{operation}",
         f"cmd.lifecycle.{cluster_of('garbage')}.apply.{operation}",
         f"cmd.translator.{east}.apply.{operation}-translated",
+        f"cmd.translator.{west}.apply.{operation}-translated",
         f"cmd.perf.{east}.apply.{operation}-measured",
     }
     # What comes of it is lifecycle's, which has workers there.
-    for subject in (
-        f"cmd.translator.{east}.apply.{operation}-translated",
-        f"cmd.perf.{east}.apply.{operation}-measured",
+    for subject, region in (
+        (f"cmd.translator.{east}.apply.{operation}-translated", "east"),
+        (f"cmd.perf.{east}.apply.{operation}-measured", "east"),
+        (f"cmd.at.west.perf.{west}.apply.{operation}-measured", "west"),
     ):
-        assert (await regional.stored_command(subject)).region == "east"
+        assert (await regional.stored_command(subject)).region == region
 
 
 async def test_a_repeat_goes_where_the_first_one_went(regional: Rig) -> None:
@@ -99,7 +105,7 @@ async def test_a_region_without_workers_is_named_with_what_to_do(tmp_path: Path)
     operation = str(uuid.uuid4())
     settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT3S"}
     async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
-        await know_east(rig)
+        await know_regions(rig)
         stream = await opened(client)
         await client.call("ApplyOperation", asked(operation, "east", "plain"))
         told = await heard(stream, 4)
@@ -119,12 +125,12 @@ async def test_a_region_without_workers_is_named_with_what_to_do(tmp_path: Path)
 
 
 async def test_the_list_of_clusters_says_who_serves_each(regional: Rig) -> None:
-    for name, labels in (("one", {"region": "east"}), ("two", {"region": "west"}), ("three", {})):
+    for name, labels in (("one", {"region": "east"}), ("two", {"region": "north"}), ("three", {})):
         record = ClusterRecord(cluster=name, name=name, server="https://one", labels=labels)
         await Records(regional.bucket("clusters"), ClusterRecord).put(name, record)
     told = (await regional.ask("clusters", {}))["clusters"]
     found = {one["cluster"]: (one["region"], one["served_in"]) for one in told}
-    assert found == {"one": ("east", "east"), "two": ("west", ""), "three": ("", "")}
+    assert found == {"one": ("east", "east"), "two": ("north", ""), "three": ("", "")}
 
 
 async def test_a_registered_cluster_is_served_in_its_region(regional: Rig) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from pydantic_settings import BaseSettings
 
-from services.chassis.bus import envelopes, subjects
+from services.chassis.bus import envelopes, streams, subjects
 from services.chassis.bus.audits import Audit
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.deadletters import DeadLetters
@@ -24,7 +24,8 @@ from services.chassis.bus.publishing import Publisher
 from services.chassis.bus.pulling import Delivery, PullWorker, consuming
 from services.chassis.bus.reading import OrderedReader
 from services.chassis.bus.records import Bucket, Records
-from services.chassis.bus.streams import call_api
+from services.chassis.bus.streams import Region, call_api
+from services.chassis.bus.subjects import CommandSubject
 from services.chassis.errors import GrantRefused, RolloutStopped
 from services.chassis.health import Health
 from services.chassis.messages import Command, Event, OperationRecord, OperationState, Phase
@@ -66,8 +67,14 @@ class Headquarters:
     def operations(self) -> Records[OperationRecord]:
         return self.store.operations
 
-    async def begin(self, clusters: Sequence[str], *, expires: datetime) -> None:
-        """A rollout whose commands have all come, and are parked."""
+    async def begin(
+        self,
+        clusters: Sequence[str],
+        *,
+        expires: datetime,
+        regions: Mapping[str, str] | None = None,
+    ) -> None:
+        """A rollout whose commands have all come, and are parked; clusters may be in regions."""
         await self.store.create(
             RolloutRecord(
                 rollout=ROLLOUT,
@@ -96,6 +103,7 @@ class Headquarters:
                     rollout=ROLLOUT,
                     cluster=cluster,
                     headers=headers,
+                    region=(regions or {}).get(cluster, ""),
                     command=base64.b64encode(body).decode(),
                     expires=expires,
                 )
@@ -119,10 +127,13 @@ class Headquarters:
             yield
 
     @asynccontextmanager
-    async def working(self, handle: Callable[[Delivery], Awaitable[None]]) -> AsyncIterator[None]:
-        """Whoever takes lifecycle's commands."""
+    async def working(
+        self, handle: Callable[[Delivery], Awaitable[None]], *, region: str = ""
+    ) -> AsyncIterator[None]:
+        """Whoever takes lifecycle's commands, of a region or of none."""
         letters = DeadLetters(Publisher(self.bus))
-        worker = PullWorker(self.bus, "CMD", "lifecycle", handle, letters.bury_delivery, slots=8)
+        consumer = subjects.consumer("lifecycle", region)
+        worker = PullWorker(self.bus, "CMD", consumer, handle, letters.bury_delivery, slots=8)
         async with consuming(worker, grace=_PATIENCE):
             yield
 
@@ -223,6 +234,33 @@ async def test_a_command_that_every_worker_refuses_ends_its_operation(
         assert "no worker carries out the command" in end.error.summary
     # One for each time that the command was queued, and no more.
     assert 0 < await headquarters.letters() <= 2 * conducting._MOST_QUEUED
+
+
+async def test_a_cluster_keeps_its_region_in_each_step(headquarters: Headquarters) -> None:
+    await streams.reconcile(
+        headquarters.bus.client,
+        ack_wait=_PATIENCE,
+        lease_ttl=_PATIENCE,
+        regions=[Region("east")],
+    )
+    taken: dict[str, str] = {}
+
+    def in_region(region: str) -> Callable[[Delivery], Awaitable[None]]:
+        async def handle(delivery: Delivery) -> None:
+            parsed = CommandSubject.parse(delivery.message.subject)
+            assert parsed is not None
+            taken[parsed.cluster] = region
+
+        return handle
+
+    await headquarters.begin(["c1"], expires=_soon(), regions={"c1": "east"})
+    async with (
+        headquarters.conducting(),
+        headquarters.working(in_region("")),
+        headquarters.working(in_region("east"), region="east"),
+    ):
+        await eventually(lambda: taken, what="its command to be taken")
+    assert taken == {"c1": "east"}
 
 
 async def test_a_rollout_that_nobody_took_on_in_time_has_an_end(headquarters: Headquarters) -> None:

@@ -10,15 +10,17 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 import orjson
 import pytest
 
 from deploy.nats.accounts import accounts_of
 from deploy.nats.permissions import ACCOUNT, USERS, User, people, regional
-from services.chassis.bus import streams
+from services.chassis.bus import streams, subjects
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import Publisher
+from services.chassis.bus.streams import Region
 from services.chassis.messages import Event, Phase
 from services.chassis.policy import read_policy
 from tests.testbed.regions import REGION, RegionalStack
@@ -167,6 +169,47 @@ async def test_nobody_takes_the_place_of_anothers_message(stack: RegionalStack) 
         assert not (await Publisher(lifecycle).event(event)).duplicate
         async with connected(stack, "lifecycle") as replica:
             assert (await Publisher(replica).event(event)).duplicate
+
+
+async def test_a_regions_key_takes_and_hears_its_regions_commands_alone(
+    stack: RegionalStack,
+) -> None:
+    """Its server keeps it from nothing; the others do."""
+    regions = [Region(REGION, ("lifecycle",)), Region("west", ("lifecycle",))]
+    known = ("", REGION, "west")
+    here, there = connected(stack, "lifecycle"), stack.bus_behind("lifecycle")
+    async with connected(stack, "admin") as admin, here as worker, there as thief:
+        waits = timedelta(seconds=30)
+        for region in known:
+            # Other tests have asked them for messages, and wait for none.
+            name = subjects.consumer("lifecycle", region)
+            await streams.call_api(admin.client, f"CONSUMER.DELETE.CMD.{name}", {})
+        await streams.reconcile(admin.client, ack_wait=waits, lease_ttl=waits * 2, regions=regions)
+        sniffed = await thief.client.subscribe("_INBOX_lifecycle.>")
+        taken = {region: await thief.client.subscribe(thief.client.new_inbox()) for region in known}
+        for region in known:
+            command = subjects.mesh_command(service="lifecycle", cluster="taken", region=region)
+            await admin.client.jetstream().publish(command, b"{}")
+            await thief.client.publish(_next(region), b'{"batch": 1}', reply=taken[region].subject)
+        await taken[REGION].next_msg(timeout=30)
+        # What the worker is given passes the region's server after what the thief has asked for.
+        inbox = worker.client.new_inbox()
+        own = await worker.client.subscribe(inbox)
+        await worker.client.publish(_next(""), b'{"batch": 1}', reply=inbox)
+        assert (await own.next_msg(timeout=30)).subject == "cmd.lifecycle.taken.mesh"
+        await streams.call_api(thief.client, "STREAM.NAMES", {})
+        assert sniffed.pending_msgs == 0
+        for one in taken.values():
+            # At most the word that nobody is there to be asked.
+            while one.pending_msgs:
+                assert ((await one.next_msg()).headers or {}).get("Status") == "503"
+        left = await streams.call_api(admin.client, "CONSUMER.INFO.CMD.lifecycle_at_west", {})
+        assert (left["num_pending"], left["num_ack_pending"]) == (1, 0)
+        await streams.call_api(admin.client, "STREAM.PURGE.CMD", {})
+
+
+def _next(region: str) -> str:
+    return f"$JS.API.CONSUMER.MSG.NEXT.CMD.{subjects.consumer('lifecycle', region)}"
 
 
 def test_nobody_but_the_administrator_chooses_where_a_consumer_delivers() -> None:
