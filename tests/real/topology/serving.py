@@ -92,6 +92,8 @@ class Asked:
     """By their tokens: what `mesh.gateway.whoami` says of them."""
     done: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     """Who had what done."""
+    is_begun: bool = True
+    """Whether a worker has what somebody wants cancelled."""
     rollouts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """As lifecycle shows them, by their operations."""
     perf: Perf = field(default_factory=Perf)
@@ -124,6 +126,8 @@ class Asked:
         if name not in me["may"]:
             raise NotPermitted(f"{me['identity']} may not ask {name}")
         self.done.append((me["identity"], name, question.get("question", question)))
+        if name == "lifecycle.cancel":
+            return {"cancelling": self.is_begun}
         return {"operation": "op-new", "run": "r-now"}
 
     def _operations(self, question: dict[str, Any]) -> Any:

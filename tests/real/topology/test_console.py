@@ -491,6 +491,12 @@ async def test_a_running_operation_is_cancelled_by_who_may(page: Page, shop: Ser
     [(who, name, question)] = shop.asked.done
     assert (who, name) == ("ann", "lifecycle.cancel")
     assert question == {"operation": "op-runs", "cluster": CLUSTER}
+    # What waits in its queue is in nobody's hand yet.
+    shop.asked.is_begun = False
+    await page.get_by_role("button", name="Cancel").click()
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Nothing was stopped")
+    await page.keyboard.press("Escape")
     await page.goto(f"{shop.url}/operations/op-done")
     await page.get_by_role("link", name="Repeat").click()
     assert "/start?kind=bookinfo" in page.url

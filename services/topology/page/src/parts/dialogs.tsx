@@ -73,6 +73,12 @@ interface ActionProps {
   done?: (told: unknown) => void;
 }
 
+// An answer to a wish to cancel may be that there was nothing to be stopped.
+const NOTHING = new Failure({
+  code: "", summary: "Nothing was stopped", cause: "no worker has begun it yet, or it has ended meanwhile",
+  remedy: "Cancel it when it has begun.",
+}, 409);
+
 // A button for something that changes something: says what it will do, and does it when that is confirmed.
 export function Action({ verb, about, name, question, children, done }: ActionProps) {
   const [isOpen, setOpen] = useState(false);
@@ -103,7 +109,8 @@ function Confirm({ verb, about, name, question, children, done, close }: Omit<Ac
   const go = async () => {
     setBusy(true);
     try {
-      const told = await write(name, question);
+      const told = await write<{ cancelling?: boolean }>(name, question);
+      if (told.cancelling === false) throw NOTHING;
       close();
       done?.(told);
     } catch (error) {
