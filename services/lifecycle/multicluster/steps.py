@@ -141,7 +141,7 @@ class MultiCluster(Parts[MultiClusterRequest]):
             f"Cluster {part.name} has joined {record.title} successfully",
             f"Istio {found.get('version', '?')}, revision {found.get('revision', '?')}{network}; "
             + (
-                f"root {found['root'][:16]}; it reads {len(record.parts) - 1} other clusters"
+                f"root {found['root'][:16]}; other clusters that it reads: {len(record.parts) - 1}"
                 if found.get("root")
                 else f"its control plane is at {found.get('discovery', '?')}"
             )
@@ -504,7 +504,7 @@ class _Joining(Stepping):
                 await self._apply(secret)
                 written.append(other.called)
         self.work.progress.note(
-            f"Cluster {self._name} reads {len(others)} others",
+            f"Other clusters that {self._name} reads: {len(others)}",
             f"Written: {', '.join(written) or 'nothing, all was there'}.",
         )
 
