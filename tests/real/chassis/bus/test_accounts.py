@@ -180,8 +180,9 @@ async def test_a_regions_key_takes_and_hears_its_regions_commands_alone(
     here, there = connected(stack, "lifecycle"), stack.bus_behind("lifecycle")
     async with connected(stack, "admin") as admin, here as worker, there as thief:
         waits = timedelta(seconds=30)
+        await streams.call_api(admin.client, "STREAM.PURGE.CMD", {})
         for region in known:
-            # Other tests have asked them for messages, and wait for none.
+            # Other tests have asked them for messages, and left some.
             name = subjects.consumer("lifecycle", region)
             await streams.call_api(admin.client, f"CONSUMER.DELETE.CMD.{name}", {})
         await streams.reconcile(admin.client, ack_wait=waits, lease_ttl=waits * 2, regions=regions)
