@@ -9,6 +9,8 @@ import orjson
 
 from services.chassis.reading.limits import Budget
 
+_SLICE = 128 * 1024
+
 
 def read_json(text: bytes | str, *, budget: Budget | None = None) -> Any:
     """The value; raises `orjson.JSONDecodeError` (a `ValueError`) or `TooManyValues`."""
@@ -39,7 +41,12 @@ def _spend(text: bytes | str, budget: Budget) -> None:
 
 
 def _punctuation(body: bytes) -> int:
-    return 1 + sum(body.count(mark) for mark in (b"[", b"{", b",", b":"))
+    """Counted in slices: nobody else runs while one is being counted."""
+    return 1 + sum(
+        body.count(mark, start, start + _SLICE)
+        for start in range(0, len(body), _SLICE)
+        for mark in (b"[", b"{", b",", b":")
+    )
 
 
 def _without_strings(body: bytes, budget: Budget) -> bytes:
