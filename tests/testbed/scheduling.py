@@ -138,13 +138,13 @@ def _group_of(item: pytest.Item) -> str:
 def _place(group: str, members: Sequence[pytest.Item]) -> tuple[bool, bool, int, str]:
     """Sorts the groups of a run."""
     waits_for_build = not building.is_complete() and any(map(_needs_bed, members))
-    bed, is_shared, _ = group.partition(" of ")
-    if is_shared:
+    bed, is_shared, shared_by = group.partition(" of ")
+    place = shared_by or group
+    paced = [n for n, where in enumerate(PACED) if place.startswith(where.removesuffix(".py"))]
+    if paced:
+        rank = paced[0]
+    elif is_shared:
         rank = BEDS.index(bed)
-    elif paced := [
-        n for n, where in enumerate(PACED) if group.startswith(where.removesuffix(".py"))
-    ]:
-        rank = len(BEDS) + paced[0]
     elif group in LONG:
         rank = len(BEDS) + LONG.index(group)
     else:
