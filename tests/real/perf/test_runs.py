@@ -88,8 +88,9 @@ async def test_the_totals_are_those_of_the_server(trio: Rig, target: Backend) ->
     assert measurement.tally.codes == {"200": 270}
     assert measurement.workers == 3
     assert measurement.is_complete
-    # A machine that is too busy for the rate shows in the result.
-    assert abs(measurement.actual_rate / 90 - 1) < 0.03 or measurement.warnings
+    # How close that is to 90 is the machine's; see test_meshes.
+    assert measurement.actual_rate == pytest.approx(270 / measurement.duration_s, rel=0.01)
+    assert measurement.duration_s > 2.9
     assert Histogram.of(measurement.tally.durations).least_us >= DELAY_S * 1e6
     assert sum(sum(i.codes.values()) for i in measurement.tally.intervals) == 270
     assert len(measurement.tally.intervals) in (3, 4)
