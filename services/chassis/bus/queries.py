@@ -275,7 +275,7 @@ async def answering(
     With `askers` people may ask under their own names too. Workers of a `region` answer what is
     asked of that region alone, by other services and the operator.
     """
-    ending = f"{_IN_REGION}{region}" if region else ""
+    ending = _of_region(region)
     registered = await add_service(
         bus.client,
         ServiceConfig(
@@ -315,6 +315,11 @@ def is_asked(subject: str, reply: str, *, of: str) -> bool:
     an answer of ours would still be written wherever it says.
     """
     return reply.startswith(_ANSWERED_AT) and subject.startswith(of)
+
+
+def _of_region(region: str) -> str:
+    """The ending of a question that a region's workers answer; without one, nothing."""
+    return f"{_IN_REGION}{subjects.token(region)}" if region else ""
 
 
 def _responder(query: Query, askers: Askers | None, *, subject: str) -> Respond:
@@ -423,7 +428,7 @@ async def ask(
     the gateway says so. Raises the error that the service answered with, as if it had been raised
     here; `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
     """
-    subject = f"mesh.{service}.{verb}" + (f"{_IN_REGION}{subjects.token(region)}" if region else "")
+    subject = f"mesh.{service}.{verb}{_of_region(region)}"
     body, headers = packed(orjson.dumps(question))
     if authorization:
         subject, headers = f"{subject}{_BY_TOKEN}", {**headers, _AUTHORIZATION: authorization}
