@@ -26,16 +26,13 @@ async def test_a_waiting_install_is_cancelled(
     cluster.kubectl("create", "namespace", "istio-system")
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(no_pods_quota("istio-system")))
     operation = await client.apply("istio", version=ISTIO_VERSION)
-    await client.until(lambda: any("Wave 3" in r.event.summary for r in client.of(operation)))
+    await client.told(operation, "Wave 3")
     asked = {"operation": operation, "cluster": parse_kubeconfig(cluster.kubeconfig_text).cluster}
     answer = await asyncio.to_thread(
         frail.nats_cli, "req", "--raw", "mesh.lifecycle.cancel", json.dumps(asked)
     )
     assert '"cancelling":true' in answer.replace(" ", "")
-    await client.until(
-        lambda: any("Cancelled while" in r.event.summary for r in client.of(operation)),
-        within_s=60.0,
-    )
+    await client.told(operation, "Cancelled while")
     ended = (await stored_events(frail, operation))[-1]
     assert ended.phase is Phase.CANCELLED
     assert "Applied before the failure" in ended.details

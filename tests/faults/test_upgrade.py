@@ -206,10 +206,7 @@ async def test_what_a_worker_of_one_version_has_begun_one_of_another_finishes(
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(no_pods_quota("istio-system")))
     operation = await mixed.client.accepted("istio", version=ISTIO_VERSION, body=_MINIMAL)
     mixed.told.append(operation)
-    await mixed.client.until(
-        lambda: any("Wave 3" in one.event.summary for one in mixed.client.of(operation)),
-        within_s=120.0,
-    )
+    await mixed.client.told(operation, "Wave 3", within_s=120.0)
     mixed.stack.processes.pop("lifecycle").kill()
     await mixed.start("lifecycle", of_earlier=begins == "this", name="lifecycle-2")
     cluster.kubectl("delete", "resourcequota", "no-pods", "-n", "istio-system")

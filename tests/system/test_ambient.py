@@ -288,6 +288,7 @@ async def test_what_fails_goes_back(place: Place) -> None:
 _POLICIES = f"/apis/security.istio.io/v1/namespaces/{LABELLED}/authorizationpolicies"
 _SIDECARS = {"istio-injection": "enabled"}
 _LABELS = {"app": "web"}
+_BUDGETS = f"/apis/policy/v1/namespaces/{LABELLED}/poddisruptionbudgets"
 
 
 @pytest.fixture
@@ -394,12 +395,10 @@ async def test_a_move_that_fails_goes_back(place: Place, policy: str) -> None:
     place.cluster.api.request("DELETE", f"{_GATEWAYS}/{LABELLED}/gateways/theirs")
 
 
-async def test_a_move_that_is_cancelled_goes_back(place: Place, policy: str) -> None:
-    """Its namespace is labelled by then, and a budget holds up the restarts."""
-    before = restarts(place.cluster, LABELLED)
-    budgets = f"/apis/policy/v1/namespaces/{LABELLED}/poddisruptionbudgets"
+async def _held_up(place: Place) -> str:
+    """A move whose restarts a budget holds up, until `none` is deleted."""
     spec = {"maxUnavailable": 0, "selector": {"matchLabels": _LABELS}}
-    place.cluster.api.request("POST", budgets, {"metadata": {"name": "none"}, "spec": spec})
+    place.cluster.api.request("POST", _BUDGETS, {"metadata": {"name": "none"}, "spec": spec})
     body = {
         "apiVersion": "meshbus.io/v1",
         "kind": "AmbientOptions",
@@ -410,23 +409,22 @@ async def test_a_move_that_is_cancelled_goes_back(place: Place, policy: str) -> 
             "policies": "attach",
         },
     }
-    operation = await place.meshery.apply("istio-ambient", body=json.dumps(body))
+    return await place.meshery.apply("istio-ambient", body=json.dumps(body))
 
-    async def told(words: str) -> None:
-        await place.meshery.until(
-            lambda: any(words in one.event.summary for one in place.meshery.of(operation)),
-            within_s=_WITHIN_S,
-        )
 
-    await told("to allow a disruption")
+async def test_a_move_that_is_cancelled_goes_back(place: Place, policy: str) -> None:
+    """Its namespace is labelled by then, and a budget holds up the restarts."""
+    before = restarts(place.cluster, LABELLED)
+    operation = await _held_up(place)
+    await place.meshery.told(operation, "to allow a disruption", within_s=_WITHIN_S)
     assert place.labels(LABELLED)[_MODE] == "ambient"
     asked = {"operation": operation, "cluster": place.cluster.token}
     await asyncio.to_thread(
         place.stack.nats_cli, "req", "--raw", "mesh.lifecycle.cancel", json.dumps(asked)
     )
-    await told("The operation stops: cancelled")
-    place.cluster.api.request("DELETE", f"{budgets}/none")
-    await told("Cancelled while")
+    await place.meshery.told(operation, "The operation stops: cancelled", within_s=_WITHIN_S)
+    place.cluster.api.request("DELETE", f"{_BUDGETS}/none")
+    await place.meshery.told(operation, "Cancelled while", within_s=_WITHIN_S)
     end = (await stored_events(place.stack, operation))[-1]
     assert end.phase is Phase.CANCELLED
     assert "has gone back" in end.details
@@ -480,32 +478,14 @@ async def test_several_clusters_have_a_result_each(place: Place, tmp_path: Path)
 async def test_a_move_goes_on_when_its_workers_die(place: Place, policy: str) -> None:
     """It waits for a budget, and its worker dies; the next one restarts each workload once."""
     before = restarts(place.cluster, LABELLED)
-    budgets = f"/apis/policy/v1/namespaces/{LABELLED}/poddisruptionbudgets"
-    spec = {"maxUnavailable": 0, "selector": {"matchLabels": _LABELS}}
-    place.cluster.api.request("POST", budgets, {"metadata": {"name": "none"}, "spec": spec})
-    body = {
-        "apiVersion": "meshbus.io/v1",
-        "kind": "AmbientOptions",
-        "spec": {
-            "action": "move",
-            "namespaces": [LABELLED],
-            "waypoint": {"name": "way"},
-            "policies": "attach",
-        },
-    }
-    operation = await place.meshery.apply("istio-ambient", body=json.dumps(body))
+    operation = await _held_up(place)
     process = place.stack.processes["lifecycle"]
     for words in ("waypoints come up", "to allow a disruption"):
-        await place.meshery.until(
-            lambda words=words: any(  # type: ignore[misc]
-                words in one.event.summary for one in place.meshery.of(operation)
-            ),
-            within_s=_WITHIN_S,
-        )
+        await place.meshery.told(operation, words, within_s=_WITHIN_S)
         process.kill()
         await asyncio.to_thread(process.start)
     assert restarts(place.cluster, LABELLED) == before
-    place.cluster.api.request("DELETE", f"{budgets}/none")
+    place.cluster.api.request("DELETE", f"{_BUDGETS}/none")
     [end] = await place.meshery.finals(operation, within_s=_WITHIN_S)
     assert not end.failed, end.event
     assert place.labels(LABELLED) == {_MODE: "ambient", _USE: "way"}

@@ -316,20 +316,20 @@ async def test_no_key_of_a_mesh_appears_anywhere_in_clear(place: Place) -> None:
     assert leaks == []
 
 
+async def _dies(place: Place, operation: str, words: str) -> None:
+    """The worker is killed at an event with these words, and another one begins."""
+    await place.meshery.told(operation, words, within_s=_WITHIN_S)
+    process = place.stack.processes["lifecycle"]
+    process.kill()
+    await asyncio.to_thread(process.start)
+
+
 async def test_it_goes_on_when_its_workers_die(place: Place) -> None:
     await place.joined("east", "west", action="leave")
     body = f"{multicluster(*place.named('east', 'west'))}\n---\n{_MINIMAL}"
     operation = await place.meshery.apply("istio-multicluster", version=ISTIO_VERSION, body=body)
     for words in ("its intermediate authority", "its control plane", "other clusters' secrets"):
-        await place.meshery.until(
-            lambda words=words: any(  # type: ignore[misc]
-                words in one.event.summary for one in place.meshery.of(operation)
-            ),
-            within_s=_WITHIN_S,
-        )
-        process = place.stack.processes["lifecycle"]
-        process.kill()
-        await asyncio.to_thread(process.start)
+        await _dies(place, operation, words)
     ends = await place.meshery.finals(operation, count=2, within_s=_WITHIN_S)
     assert not any(end.failed for end in ends), [end.event for end in ends]
     for cluster, other in zip(place.clusters, place.clusters[::-1], strict=True):
@@ -515,15 +515,7 @@ async def test_an_external_control_plane_goes_on_when_its_workers_die(place: Pla
             delete=is_deletion,
         )
         for words in steps:
-            await place.meshery.until(
-                lambda words=words, of=operation: any(  # type: ignore[misc]
-                    words in one.event.summary for one in place.meshery.of(of)
-                ),
-                within_s=_WITHIN_S,
-            )
-            process = place.stack.processes["lifecycle"]
-            process.kill()
-            await asyncio.to_thread(process.start)
+            await _dies(place, operation, words)
         ends = await place.meshery.finals(operation, count=2, within_s=_WITHIN_S)
         assert not any(end.failed for end in ends), [end.event for end in ends]
         told = [one.event for one in place.meshery.of(operation)]

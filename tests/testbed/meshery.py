@@ -121,6 +121,13 @@ class Meshery:
         """What has come of an operation so far."""
         return [r for r in self.events if r.event.operation_id == operation]
 
+    async def told(self, operation: str, words: str, *, within_s: float = 60.0) -> None:
+        """Until an event of the operation has these words in its summary."""
+        await self.until(
+            lambda: any(words in one.event.summary for one in self.of(operation)),
+            within_s=within_s,
+        )
+
     async def finals(
         self, operation: str, *, count: int = 1, within_s: float = 120.0
     ) -> list[Received]:

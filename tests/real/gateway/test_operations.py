@@ -61,6 +61,17 @@ async def refusal(client: GenerationClient, fields: dict[str, Any]) -> grpc.aio.
     return caught.value
 
 
+def _begun(operation: str, cluster: str) -> OperationRecord:
+    """In the hands of a worker that never ends it."""
+    return OperationRecord(
+        operation=operation,
+        kind="custom",
+        cluster=cluster,
+        state=OperationState.RUNNING,
+        worker="one that dies",
+    )
+
+
 async def test_a_command_holds_what_was_asked(rig: Rig) -> None:
     operation = fresh_id()
     async with rig.client("F") as client:
@@ -315,18 +326,11 @@ async def test_an_operation_whose_worker_is_gone_fails_after_a_patience(tmp_path
     settings = {"MESHBUS_GATEWAY_OPERATION_DEADLINE": "PT2S"}
     operation, cluster = fresh_id(), cluster_of("gone")
     key = subjects.operation_key(operation, cluster)
-    begun = OperationRecord(
-        operation=operation,
-        kind="custom",
-        cluster=cluster,
-        state=OperationState.RUNNING,
-        worker="one that dies",
-    )
     async with rigged(tmp_path, settings) as rig, rig.client("F") as client:
         stream = await opened(client)
         await client.call("ApplyOperation", asked(operation, "gone"))
         ops = Records(rig.bucket("ops"), OperationRecord)
-        await ops.create(key, begun)
+        await ops.create(key, _begun(operation, cluster))
         final = None
         while final is None or final.event_type != 2:
             [final] = await heard(stream, 1)
@@ -354,15 +358,8 @@ async def test_an_end_that_was_recorded_and_not_told_is_told(tmp_path: Any) -> N
             snare = wire.arm(f"$KV.ops.{key}", then=second.kill, after=True)
             async with rig.client("F", address=f"{loopback.HOST}:{port}") as client:
                 await client.call("ApplyOperation", asked(operation, "gone"))
-            begun = OperationRecord(
-                operation=operation,
-                kind="custom",
-                cluster=cluster,
-                state=OperationState.RUNNING,
-                worker="one that dies",
-            )
             ops = Records(rig.bucket("ops"), OperationRecord)
-            await ops.create(key, begun)
+            await ops.create(key, _begun(operation, cluster))
             await asyncio.to_thread(snare.sprung.wait, PATIENCE_S)
         stored = await ops.get(key)
         assert stored is not None
