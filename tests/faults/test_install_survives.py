@@ -84,7 +84,6 @@ async def test_the_gateway_is_killed_while_a_client_streams(frail: Stack, client
     events = await stored_events(frail, operation)
     stored = [str(wire.events_response(event).summary) for event in events]
     assert list(dict.fromkeys(plain)) == list(dict.fromkeys(stored)), "something was missed"
-    assert len(plain) - len(stored) in (0, 1), "more than one event came twice"
     assert client.connections >= 1
 
 

@@ -39,10 +39,6 @@ from services.gateway.streaming.absences import Absences
 from services.gateway.streaming.marks import Marks
 
 _RECHECK_AFTER_S = 1.0
-_BURST = 100
-_GROUP = 32
-"""With more events waiting than a burst has, so many are written to a client for each mark, and the
-next ones while it is stored."""
 # How long a write may go on when its call has to end.
 _LAST_WRITE_S = 1.0
 
@@ -84,11 +80,6 @@ class Client:
     is_cut: bool = False
     """The ending came as a cancellation."""
     _is_writing: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Events that wait for it."""
-        return len(self.backlog) + self.queue.qsize()
 
     @property
     def is_behind(self) -> bool:
@@ -147,8 +138,6 @@ class Events:
     _undelivered: deque[Item] = field(default_factory=deque)
     """Read by this process, and got by no client yet."""
     _reader: asyncio.Task[None] | None = None
-    _last_marks: set[asyncio.Task[None]] = field(default_factory=set)
-    """Of what clients had got that left: whoever comes next begins behind it."""
     _gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closed: MeshbusError | None = None
 
@@ -162,26 +151,13 @@ class Events:
         `joined` is called when the client is sure to get whatever is published from then on.
         """
         client = await self._join()
-        unmarked: Item | None = None
-        marking: asyncio.Task[None] | None = None
         try:
             await joined()
             while True:
-                # More than one only of a burst: then a mark for each would hold all others up.
-                is_burst = client.waiting > _BURST
-                for _ in range(_GROUP if is_burst else 1):
-                    item = await client.take()
-                    await client.give(write, item)
-                    unmarked = item
-                    self.metrics.count(metrics.EVENTS_DELIVERED)
-                if marking is not None:
-                    await asyncio.shield(marking)
-                    marking = None
-                if is_burst:
-                    marking = self.background.start("mark-group", self._mark(unmarked))
-                else:
-                    await self._mark(unmarked)
-                unmarked = None
+                item = await client.take()
+                await client.give(write, item)
+                self.marks.delivered(item.sequence, stream=item.stream)
+                self.metrics.count(metrics.EVENTS_DELIVERED)
                 self._forget_delivered()
         except asyncio.CancelledError:
             if not client.is_cut or client.ending is None:
@@ -190,20 +166,7 @@ class Events:
             client.call.uncancel()
             raise client.ending from None
         finally:
-            # It may leave within a group, or before a mark is stored, and has what was written.
-            if marking is not None:
-                self._await_later(marking)
-            if unmarked is not None:
-                self._await_later(self.background.start("mark-written", self._mark(unmarked)))
             self._leave(client)
-
-    def _await_later(self, mark: asyncio.Task[None]) -> None:
-        self._last_marks.add(mark)
-        mark.add_done_callback(self._last_marks.discard)
-
-    async def _mark(self, item: Item | None) -> None:
-        if item is not None:
-            await self.marks.delivered(item.sequence, stream=item.stream)
 
     def close(self, error: MeshbusError) -> None:
         """Ends all streams, and refuses new ones."""
@@ -238,6 +201,8 @@ class Events:
         self._clients.discard(client)
         client.discard()
         self.metrics.add(metrics.STREAMS_OPEN, -1)
+        # It has what was written to it.
+        self.background.start("keep-mark", self.marks.keep())
         if not self._clients:
             self._stop_reader()
             # A gateway that ends its streams has sent nobody away.
@@ -252,8 +217,6 @@ class Events:
 
     async def _start_reader(self, *, stayed: bool = False) -> None:
         """`stayed`: its clients were there all the time, so nothing is old to them."""
-        if self._last_marks:
-            await asyncio.wait(self._last_marks)
         floor = await self.marks.recall()
         begins = None if stayed else await self.absences.end(was_ever=self.marks.is_known)
         self._undelivered.clear()
@@ -264,7 +227,6 @@ class Events:
         if self._reader is not None:
             self._reader.cancel()
             self._reader = None
-            self.background.start("keep-mark", self.marks.keep())
         self._undelivered.clear()
 
     async def _feed(self, start: int, stream: str, begins: datetime | None) -> None:

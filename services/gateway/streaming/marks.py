@@ -3,14 +3,17 @@
 The mark is the sequence, in the stream EVT, up to which every event that an identity may see was
 written to at least one of its clients, of any replica. Each identity has a mark of its own, so that
 no stranger's stream uses up its events. It is shared through the bucket `delivery`, where it only
-grows. A client's next event waits until the mark of its last one is stored, so a gateway that dies
-repeats one event at most; in a burst there is a mark for each group of events, and it repeats two
-groups at most.
+grows.
+
+The stored mark follows a moment behind. gRPC acknowledges nothing, and a client's library throws
+away what its program has not read when a connection breaks: so a gateway that is killed repeats
+what it wrote in its last second, and loses nothing of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -24,7 +27,9 @@ from services.gateway.background import Background
 
 KEY = "floor"
 """Of the local user, who is everybody where nobody is told apart."""
-_RETRY_AFTER_S = 1.0
+_BEHIND_S = 0.5
+"""So long a client's program has for reading an event before it counts as delivered; up to twice as
+long where events follow each other. NATS being away, also the time between two attempts."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +70,7 @@ class Marks:
     _revision: int | None = None
     """None: nothing is stored yet."""
     _storing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _store_task: asyncio.Task[None] | None = None
-    """One write for all clients that wait at the moment."""
-    _is_behind: bool = False
+    _following: asyncio.Task[None] | None = None
 
     @property
     def is_known(self) -> bool:
@@ -87,56 +90,48 @@ class Marks:
             await self._replace()
         return self.floor
 
-    async def delivered(self, sequence: int, *, stream: str) -> None:
-        """A client has got everything up to `sequence`; returns when that is stored."""
-        if stream == self.stream:
-            self.floor = max(self.floor, sequence)
-        # An event of a stream that is gone counts for nothing any more.
-        while stream == self.stream and not self._is_behind and not self._has(sequence):
-            if self._store_task is None or self._store_task.done():
-                self._store_task = self.background.start("store-mark", self._store_or_postpone())
-            # The client may leave at any moment; what it has got must be marked all the same.
-            await asyncio.shield(self._store_task)
+    def delivered(self, sequence: int, *, stream: str) -> None:
+        """Everything up to `sequence` was written to a client; it is stored a moment later."""
+        self.pass_over(sequence, stream=stream)
+        if self._following is None and not self._has(self._mark()):
+            self._following = self.background.start("store-mark", self._follow())
+            self._following.add_done_callback(self._follows_no_more)
 
     def pass_over(self, sequence: int, *, stream: str) -> None:
         """An event that this identity may not see, and all before it were delivered."""
+        # An event of a stream that is gone counts for nothing any more.
         if stream == self.stream:
             self.floor = max(self.floor, sequence)
 
     async def keep(self) -> None:
-        """Stores what was passed over, so that the next client does not read it all again."""
-        if self.floor and not self._is_behind and not self._has(self.floor):
-            await self._store_or_postpone()
+        """Stores what was delivered or passed over by now: a client has left with what it has."""
+        with contextlib.suppress(BusUnavailable):
+            await self._store(self._mark())
 
-    async def _store_or_postpone(self) -> None:
-        async with self._storing:
-            try:
-                await self._store()
-            except BusUnavailable:
-                # Clients are not kept waiting for the mark. Until it is stored, a crash of this
-                # process would deliver again what it has delivered meanwhile.
-                self._is_behind = True
-                self.background.start("store-mark-late", self._catch_up())
+    async def _follow(self) -> None:
+        """Stores the mark half a second late, until it stands at the floor."""
+        while not self._has(mark := self._mark()):
+            await asyncio.sleep(_BEHIND_S)
+            with contextlib.suppress(BusUnavailable):
+                await self._store(mark)
 
-    def _has(self, sequence: int) -> bool:
-        wanted = Mark(stream=self.stream, sequence=sequence)
-        return self._stored is not None and self._stored.covers(wanted)
+    def _follows_no_more(self, task: asyncio.Task[None]) -> None:
+        self._following = None
+
+    def _has(self, mark: Mark) -> bool:
+        return self._stored is not None and self._stored.covers(mark)
 
     def _mark(self) -> Mark:
         return Mark(stream=self.stream, sequence=self.floor)
 
-    async def _store(self) -> None:
-        """Stores the floor, unless another replica has stored a later one."""
-        while True:
-            mark = self._mark()
-            try:
-                await self._write(mark)
-            except RevisionConflict:
-                await self._reread()
-                if self._stored is not None and self._stored.covers(mark):
-                    return
-            else:
-                return
+    async def _store(self, mark: Mark) -> None:
+        """Stores the mark, unless this or another replica has stored a later one."""
+        async with self._storing:
+            while mark.stream == self.stream and not self._has(mark):
+                try:
+                    await self._write(mark)
+                except RevisionConflict:
+                    await self._reread()
 
     async def _replace(self) -> None:
         """Stores a lower floor: the stream lost events and will use their numbers again."""
@@ -159,17 +154,6 @@ class Marks:
         entry = await self.bucket.get(self.key)
         self._revision = entry.revision if entry else None
         self._stored = _decoded(entry) if entry else None
-
-    async def _catch_up(self) -> None:
-        while True:
-            await asyncio.sleep(_RETRY_AFTER_S)
-            try:
-                async with self._storing:
-                    await self._store()
-            except BusUnavailable:
-                continue
-            self._is_behind = False
-            return
 
 
 def _floor_of(stored: Mark | None, state: StreamState) -> int:
