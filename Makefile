@@ -60,7 +60,7 @@ demo: $(READY) $(PAGE) ## the main job end to end, with sidecars where a real no
 test: $(READY) $(PAGE) ## everything that CI runs: about 20 minutes; only a part: make test T=tests/unit
 	@$(BIN)/python -m tests --check $(T)
 
-test-full: $(READY) $(PAGE) ## the same with the long matrices: one to two hours
+test-full: $(READY) $(PAGE) ## the same with the long matrices: about an hour
 	@$(BIN)/python -m tests --check --full $(T)
 
 check: $(READY) ## format, lint, types, import rules: about a minute

@@ -54,7 +54,7 @@ _ROOM_BYTES = 12 << 30
 _STEPS_BACK = ("nice", "-n", "4")
 _WHEN_IDLE = ("nice", "-n", "19")
 _TYPICAL = "about 20 minutes on two cores"
-_TYPICAL_FULL = "one to two hours on two cores"
+_TYPICAL_FULL = "about an hour on two cores"
 
 
 @dataclass(frozen=True, slots=True)

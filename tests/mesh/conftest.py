@@ -105,6 +105,9 @@ async def shop(mesh: RealCluster, meshery: Meshery) -> AsyncIterator[Caller]:
         installed = await meshery.run("bookinfo", namespace=name)
         assert not installed.failed, installed.event
         yield await _started(Caller(mesh, namespace=name))
+        # Else all of it would be drift, for nobody has asked to have it gone.
+        removed = await meshery.run("bookinfo", namespace=name, delete=True)
+        assert not removed.failed, removed.event
 
 
 @asynccontextmanager

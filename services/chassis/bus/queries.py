@@ -46,6 +46,7 @@ from services.chassis.messages import AuditEntry, ErrorReport, Outcome
 from services.chassis.messages.models import VERSION
 from services.chassis.policy import OPERATOR, RESERVED, Identity, Policy
 from services.chassis.reading.jsons import read_json
+from services.chassis.reading.limits import Budget
 from services.chassis.telemetry import traces
 
 _ACCEPT_ENCODING = "Accept-Encoding"
@@ -56,6 +57,9 @@ _MOST_AT_ONCE = 256
 _STOP_WITHIN_S = 5.0
 _LONGEST_NAME = 128
 _MOST_NAMED = 100
+_MOST_ANSWERED = 2_000_000
+"""Values of an answer. The bound for texts that people write is too low for what services tell of
+themselves: a graph of ten thousand pods, or each latency that a load test has met."""
 
 log = structlog.get_logger(__name__)
 
@@ -426,7 +430,8 @@ async def ask(
 
     With `authorization`, an HTTP header of that name, the gateway finds out who asks; with `behalf`
     the gateway says so. Raises the error that the service answered with, as if it had been raised
-    here; `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not.
+    here; `WorkerUnavailable` when nobody is there to answer, `BusUnavailable` when NATS is not, and
+    `TooManyValues` for an answer of more than two million.
     """
     subject = f"mesh.{service}.{verb}{_of_region(region)}"
     body, headers = packed(orjson.dumps(question))
@@ -455,7 +460,7 @@ async def ask(
     content = envelopes.unpacked(reply.data, answered)
     if _ERROR_CODE in answered:
         raise _raised(content, answered[_ERROR_CODE])
-    return read_json(content)
+    return read_json(content, budget=Budget.fresh(nodes=_MOST_ANSWERED))
 
 
 async def _reply(bus: Bus, request: Coroutine[Any, Any, Msg], *, subject: str) -> Msg:

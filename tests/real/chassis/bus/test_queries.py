@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.queries import Query, answering, ask
 from services.chassis.bus.streams import call_api
-from services.chassis.errors import ClusterBusy, RequestTooLarge, WorkerUnavailable
+from services.chassis.errors import ClusterBusy, RequestTooLarge, TooManyValues, WorkerUnavailable
 from tests.testbed import building
 from tests.testbed.buses import NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 
 _USAGE = '{"cluster": "<name>"}'
-_VERBS = ("echo", "busy", "broken", "read", "long")
+_VERBS = ("echo", "busy", "broken", "read", "long", "many")
 
 
 class NatsCli:
@@ -70,6 +70,9 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
     async def long(asked: dict[str, Any]) -> Any:
         return {"text": str(asked["letter"]) * 3_000_000}
 
+    async def many(asked: dict[str, Any]) -> Any:
+        return [0] * int(asked["values"])
+
     async with answering(
         bus,
         service=name,
@@ -80,6 +83,7 @@ async def service(bus: Bus, name: str) -> AsyncIterator[str]:
             Query("broken", _USAGE, broken),
             Query("read", _USAGE, echo, text_field="manifest"),
             Query("long", _USAGE, long),
+            Query("many", _USAGE, many),
         ],
     ):
         await bus.client.flush()
@@ -173,6 +177,13 @@ async def test_large_questions_and_answers_are_compressed(bus: Bus, service: str
     letters = "x" * 3_000_000
     answer = await ask(bus, {"a": letters}, service=service, verb="echo", within=WITHIN)
     assert answer == {"asked": {"a": letters}}
+
+
+async def test_an_answer_may_hold_more_than_a_text_from_outside(bus: Bus, service: str) -> None:
+    answer = await ask(bus, {"values": 300_000}, service=service, verb="many", within=WITHIN)
+    assert len(answer) == 300_000
+    with pytest.raises(TooManyValues, match="2000000"):
+        await ask(bus, {"values": 2_100_000}, service=service, verb="many", within=WITHIN)
 
 
 async def test_what_does_not_fit_is_refused_by_size(bus: Bus, service: str) -> None:
