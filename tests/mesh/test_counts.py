@@ -26,8 +26,8 @@ BROKEN = "http://ratings:9080/status/500"
 WINDOW_S = 10
 EVERY_S = 0.05
 _FARTHEST = 0.03
-"""A scrape comes once a second of twenty-five, and Prometheus guesses what lies beyond the first and
-the last one: of the edge with the fewest requests, some 160, that is three or four."""
+"""A scrape comes once a second of twenty-five, and Prometheus guesses what lies beyond the first
+and the last one: of the edge with the fewest requests, some 160, that is three or four."""
 _STEP = timedelta(seconds=0.5)
 _WITHIN_S = 60.0
 
