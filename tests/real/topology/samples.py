@@ -9,7 +9,13 @@ from typing import Any
 
 from services.chassis.messages import Event, OperationRecord, OperationState, RequestRecord
 from services.chassis.messages.events import Phase
-from services.lifecycle.rollouts.records import Pause, RolloutPart, RolloutRecord, WishRecord, shown
+from services.lifecycle.rollouts.records import (
+    RolloutPart,
+    RolloutRecord,
+    Stage,
+    WishRecord,
+    shown,
+)
 from services.topology.feed.deltas import (
     DRIFT_PART,
     EDGES,
@@ -161,7 +167,7 @@ def rollout(operation: str, *clusters: RolloutPart, **more: Any) -> Item:
         "title": "Istio 1.31.0",
         "version": "1.31.0",
         "revision": "1-31-0",
-        "stage": Pause.GATE,
+        "stage": Stage.GATE,
         "since": datetime(2026, 5, 1, 12, tzinfo=timezone.utc),
         "begun": datetime(2026, 5, 1, 11, tzinfo=timezone.utc),
         "waves": [[part.cluster] for part in clusters],

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from deploy.bundling import PAGE
 from services.chassis.messages import ErrorReport
 from services.chassis.messages.events import Phase, Severity
-from services.lifecycle.rollouts.records import Fate, Pause, RolloutPart, RolloutStep
+from services.lifecycle.rollouts.records import Fate, RolloutPart, RolloutStep, Stage
 from tests.real.topology.samples import (
     CLUSTER,
     Shop,
@@ -600,7 +600,7 @@ async def test_a_rollout_is_steered_by_who_may_and_refused_to_a_stranger(
         ("ann", f"{ROLLED}back", {**told, "cluster": "*"}),
     ]
     stopped = ErrorReport(code="MB-4016", summary="green: errors", cause="", remedy="look at it")
-    ended = {"stage": Pause.OVER, "reason": stopped, "ended": datetime.now(timezone.utc)}
+    ended = {"stage": Stage.OVER, "reason": stopped, "ended": datetime.now(timezone.utc)}
     shop.asked.rollouts["op-roll"] = rollout("op-roll", *clusters, wave=1, **ended)
     await expect(place).to_contain_text("MB-4016")
     await expect(place.get_by_role("button")).to_have_count(0)
@@ -613,7 +613,7 @@ async def test_a_mesh_of_several_clusters_is_stopped_and_goes_nowhere_back(
     shop.asked.operations = [described("op-mesh", kind="istio-multicluster", state="running")]
     part = RolloutPart(cluster=CLUSTER, name="kind-shop", step=RolloutStep.TRUST, is_changed=True)
     shop.asked.rollouts["op-mesh"] = rollout(
-        "op-mesh", part, title="mesh shop", options={"what": "mesh"}, stage=RolloutStep.TRUST
+        "op-mesh", part, title="mesh shop", options={"what": "mesh"}, stage=Stage.TRUST
     )
     await page.goto(f"{shop.url}/operations/op-mesh#token=sre")
     place = page.get_by_role("region", name="mesh shop")
