@@ -47,9 +47,9 @@ from services.lifecycle.rollouts.options import GateOptions, RolloutOptions
 from services.lifecycle.rollouts.records import (
     UNSTOPPABLE,
     PartRecord,
-    Pause,
     RolloutPart,
     RolloutRecord,
+    Stage,
 )
 from services.lifecycle.rollouts.store import Store
 
@@ -204,7 +204,7 @@ class _Conducting:
     # --- seeing ---------------------------------------------------------------------------------
 
     async def _seen(self, options: RolloutOptions) -> Seen:
-        is_gathering = self.record.stage is Pause.GATHERING
+        is_gathering = self.record.stage is Stage.GATHERING
         left = [part for part in self.record.parts.values() if not part.is_told]
         answering = [p for p in left if p.is_open or (is_gathering and p.cluster not in self.parts)]
         answers = await asyncio.gather(

@@ -31,7 +31,6 @@ from services.lifecycle.rollouts.records import (
     Fate,
     Note,
     PartRecord,
-    Pause,
     RolloutPart,
     RolloutRecord,
     RolloutStep,
@@ -60,22 +59,22 @@ _ENDS_BEFORE = timedelta(hours=2)
 
 _COURSES: Mapping[str, tuple[Stage, ...]] = {
     "istio": (
-        *(RolloutStep.PRECHECK, RolloutStep.CANARY, RolloutStep.MOVE, Pause.GATE),
-        *(RolloutStep.SWITCH, Pause.SOAK, RolloutStep.REMOVE),
+        *(Stage.PRECHECK, Stage.CANARY, Stage.MOVE, Stage.GATE),
+        *(Stage.SWITCH, Stage.SOAK, Stage.REMOVE),
     ),
-    "manifest": (RolloutStep.PRECHECK, RolloutStep.APPLY, Pause.GATE, Pause.SOAK),
+    "manifest": (Stage.PRECHECK, Stage.APPLY, Stage.GATE, Stage.SOAK),
     "mesh": (
-        *(RolloutStep.PRECHECK, RolloutStep.COMPARE, RolloutStep.TRUST),
-        *(RolloutStep.PLANE, RolloutStep.REMOTE, RolloutStep.ACCOUNT, RolloutStep.LINK),
-        *(RolloutStep.CROSS, RolloutStep.CHECK, RolloutStep.RETIRE),
+        *(Stage.PRECHECK, Stage.COMPARE, Stage.TRUST, Stage.PLANE, Stage.REMOTE),
+        *(Stage.ACCOUNT, Stage.LINK, Stage.CROSS, Stage.CHECK, Stage.RETIRE),
     ),
-    "mesh-leave": (RolloutStep.PRECHECK, RolloutStep.UNLINK, RolloutStep.LEAVE),
-    "ambient": (RolloutStep.PRECHECK, RolloutStep.APPLY, RolloutStep.MOVE, RolloutStep.REMOVE),
-    "ambient-report": (RolloutStep.PRECHECK,),
+    "mesh-leave": (Stage.PRECHECK, Stage.UNLINK, Stage.LEAVE),
+    "ambient": (Stage.PRECHECK, Stage.APPLY, Stage.MOVE, Stage.REMOVE),
+    "ambient-report": (Stage.PRECHECK,),
 }
 _LOOKING = frozenset({RolloutStep.PRECHECK, RolloutStep.BASELINE, RolloutStep.COMPARE})
 """Steps that write nothing to their cluster."""
-JUDGED = frozenset({Pause.GATE, Pause.SOAK})
+_STEP_OF = {stage: RolloutStep(stage.value) for stage in Stage if stage.value in list(RolloutStep)}
+JUDGED = frozenset({Stage.GATE, Stage.SOAK})
 """Stages in which the gate is asked."""
 
 
@@ -120,9 +119,8 @@ def _course(options: RolloutOptions) -> tuple[Stage, ...]:
     course = _COURSES[options.what]
     if options.gate.performance is None:
         return course
-    first, gate = course.index(RolloutStep.PRECHECK) + 1, course.index(Pause.GATE)
-    proof = (RolloutStep.BASELINE, *course[first:gate], RolloutStep.PROVE)
-    return (*course[:first], *proof, *course[gate:])
+    first, gate = course.index(Stage.PRECHECK) + 1, course.index(Stage.GATE)
+    return (*course[:first], Stage.BASELINE, *course[first:gate], Stage.PROVE, *course[gate:])
 
 
 def judged_namespaces(names: Sequence[str], *, clusters: int = 1) -> list[str]:
@@ -167,7 +165,7 @@ class _Course:
         self._change(part, fate=Fate.FAILED, reason=reason)
         if part.step is not None:
             self._stop(reason, f"{_named(part)}: {reason.summary}")
-        elif self.record.stage is not Pause.GATHERING:
+        elif self.record.stage is not Stage.GATHERING:
             self._note(f"{_named(part)} takes no part: {reason.summary}", severity=Severity.WARN)
 
     def _answered(self, part: RolloutPart, answer: PartRecord) -> None:
@@ -284,19 +282,19 @@ class _Course:
 
     def go_on(self) -> None:
         """Ends what has its fate, brings back what is to go back, and takes the next stage."""
-        if self.record.stage is Pause.GATHERING:
+        if self.record.stage is Stage.GATHERING:
             self._gather()
-        if self.record.stage is RolloutStep.BACK:
+        if self.record.stage is Stage.BACK:
             self._settle()
-        elif self.record.stage is not Pause.GATHERING:
+        elif self.record.stage is not Stage.GATHERING:
             self._bring_back([part for part in self.parts.values() if part.is_leaving])
             if not self.record.is_paused:
                 self._advance()
         for part in list(self.parts.values()):
             if part.fate is not None and not part.is_told and not part.is_open:
                 self._give(part, RolloutStep.END)
-        if self.record.stage is not Pause.GATHERING and all(p.is_told for p in self.parts.values()):
-            self._set(stage=Pause.OVER, ended=self.seen.now)
+        if self.record.stage is not Stage.GATHERING and all(p.is_told for p in self.parts.values()):
+            self._set(stage=Stage.OVER, ended=self.seen.now)
 
     def _gather(self) -> None:
         """Begins when every cluster has come, or has ended without having come."""
@@ -313,12 +311,11 @@ class _Course:
         begins = "Rollout of " if is_rollout else ""
         follows = f" in waves of {words}" if is_rollout else ""
         self._note(f"{begins}{self.record.title}: {len(here)} clusters{follows}")
-        begins_well = bool(here) and self.record.reason is None
-        self._enter(RolloutStep.PRECHECK if begins_well else RolloutStep.BACK)
+        self._enter(Stage.PRECHECK if here and self.record.reason is None else Stage.BACK)
 
     def _advance(self) -> None:
         """Goes through stages as far as they are done."""
-        while self.record.stage not in (RolloutStep.BACK, Pause.OVER):
+        while self.record.stage not in (Stage.BACK, Stage.OVER):
             stage = self.record.stage
             active = self._active()
             if not active:
@@ -327,13 +324,14 @@ class _Course:
                 if not self._next_wave():
                     return
                 continue
-            if isinstance(stage, RolloutStep):
-                if not self._carried_out(stage, active):
+            step = _STEP_OF.get(stage)
+            if step is None:
+                if not self._judge(stage, active):
                     return
-            elif not self._judge(stage, active):
+            elif not self._carried_out(step, active):
                 return
             course = _course(self.options)
-            if stage is Pause.SOAK and self._removes_later:
+            if stage is Stage.SOAK and self._removes_later:
                 if not self._next_wave():
                     return
             elif stage is course[-1]:
@@ -362,10 +360,10 @@ class _Course:
             if since is not None:
                 self._set(broken_since=None)
                 self._note("The gate holds again")
-            lasts = gate.window_s if stage is Pause.GATE else self.options.soak_s
+            lasts = gate.window_s if stage is Stage.GATE else self.options.soak_s
             if now - self.record.since < timedelta(seconds=lasts):
                 return False
-            self._note(f"The gate holds{' after the soak' if stage is Pause.SOAK else ''}")
+            self._note(f"The gate holds{' after the soak' if stage is Stage.SOAK else ''}")
             return True
         words = "; ".join(
             f"{_named(self.parts[c])}: {why}" for c, why in sorted(broken.items())[:_MOST_TOLD]
@@ -385,18 +383,18 @@ class _Course:
         number, last = self.record.wave + 1, len(self.record.waves)
         if number < last:
             self._set(wave=number)
-            self._enter(RolloutStep.PRECHECK)
+            self._enter(Stage.PRECHECK)
             return True
         if self._removes_later and self.record.wave < last and self._left():
             self._set(wave=last)
-            self._enter(RolloutStep.REMOVE)
+            self._enter(Stage.REMOVE)
             self._note("The last wave is done: the old revisions go")
             return True
         return False
 
     def _enter(self, stage: Stage) -> None:
         self._set(stage=stage, since=self.seen.now, broken_since=None)
-        if stage is RolloutStep.PRECHECK and self.record.is_rollout:
+        if stage is Stage.PRECHECK and self.record.is_rollout:
             wave = self._of_wave()
             names = ", ".join(_named(part) for part in wave[:_MOST_TOLD])
             names += f" and {len(wave) - _MOST_TOLD} more" if len(wave) > _MOST_TOLD else ""
@@ -412,8 +410,8 @@ class _Course:
         # No error before the last event of a cluster: clients take one for the end.
         what = "rollout" if self.record.is_rollout else "operation"
         self._note(f"The {what} stops: {words}", reason.remedy, severity=Severity.WARN)
-        if self.record.stage is not Pause.GATHERING:
-            self._enter(RolloutStep.BACK)
+        if self.record.stage is not Stage.GATHERING:
+            self._enter(Stage.BACK)
 
     def _settle(self) -> None:
         """Gives each cluster that is left its fate, or the step back."""

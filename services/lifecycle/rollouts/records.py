@@ -77,18 +77,33 @@ UNSTOPPABLE = frozenset({RolloutStep.REMOVE, RolloutStep.BACK, RolloutStep.END})
 """Steps that are brought to their end, whoever cancels."""
 
 
-class Pause(StrEnum):
-    """What the wave that is open does while no cluster has a step."""
+class Stage(StrEnum):
+    """What the wave that is open does. `gathering` is before the first wave, `over` the end."""
 
     GATHERING = "gathering"
-    """Before the first wave: who is there."""
+    PRECHECK = "precheck"
+    BASELINE = "baseline"
+    CANARY = "canary"
+    MOVE = "move"
+    APPLY = "apply"
+    PROVE = "prove"
+    COMPARE = "compare"
+    TRUST = "trust"
+    PLANE = "plane"
+    REMOTE = "remote"
+    ACCOUNT = "account"
+    LINK = "link"
+    CROSS = "cross"
+    CHECK = "check"
+    RETIRE = "retire"
+    UNLINK = "unlink"
+    LEAVE = "leave"
     GATE = "gate"
+    SWITCH = "switch"
     SOAK = "soak"
+    REMOVE = "remove"
+    BACK = "back"
     OVER = "over"
-
-
-Stage = RolloutStep | Pause
-"""What the wave that is open does."""
 
 
 class Fate(StrEnum):
@@ -166,7 +181,7 @@ class RolloutRecord(Message):
     """Tokens of the clusters; decided when all have come."""
     wave: int = 0
     """Which one is open, from 0."""
-    stage: Stage = Pause.GATHERING
+    stage: Stage = Stage.GATHERING
     since: datetime = Field(default_factory=_now)
     """When the stage began."""
     broken_since: datetime | None = None
@@ -188,7 +203,7 @@ class RolloutRecord(Message):
 
     @property
     def is_over(self) -> bool:
-        return self.stage is Pause.OVER
+        return self.stage is Stage.OVER
 
     @property
     def what(self) -> str:

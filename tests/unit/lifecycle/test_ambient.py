@@ -22,7 +22,7 @@ from services.lifecycle.ambient.prerequisites import (
 from services.lifecycle.ambient.waypoints import gateway, ref_of, used_by
 from services.lifecycle.rollouts.deciding import Seen, decide
 from services.lifecycle.rollouts.options import RolloutOptions, parse_rollout
-from services.lifecycle.rollouts.records import Pause, RolloutPart, RolloutRecord
+from services.lifecycle.rollouts.records import RolloutPart, RolloutRecord, Stage
 from services.lifecycle.rollouts.undoing import Standing, reverse, standing
 
 MODE = "istio.io/dataplane-mode"
@@ -142,7 +142,7 @@ def test_the_record_goes_through_the_stages_of_ambient() -> None:
     options = RolloutOptions.model_validate(record.options)
     assert options.back_timeout_s == 60
     decided = decide(record, options, Seen(now=record.begun))
-    assert decided.stage is Pause.GATHERING
+    assert decided.stage is Stage.GATHERING
 
 
 # --- labels ---------------------------------------------------------------------------------------

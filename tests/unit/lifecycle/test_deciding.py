@@ -25,7 +25,6 @@ from services.lifecycle.rollouts.records import (
     MOST_CLUSTERS,
     Fate,
     PartRecord,
-    Pause,
     RolloutPart,
     RolloutRecord,
     RolloutStep,
@@ -204,7 +203,7 @@ def test_a_gate_that_fails_brings_its_wave_back_and_leaves_the_rest() -> None:
 
 def test_a_gate_that_is_broken_for_a_moment_stops_nothing() -> None:
     fleet = Fleet(1, gate={"withinSeconds": 120, "windowSeconds": 60}, soakSeconds=0)
-    while fleet.record.stage is not Pause.GATE:
+    while fleet.record.stage is not Stage.GATE:
         fleet.decide()
         for name in fleet.open:
             fleet.answer(name)
@@ -240,7 +239,7 @@ def test_a_move_goes_on_as_long_as_namespaces_are_left() -> None:
     for left in (2, 1):
         fleet.answer("c0", left=left)
         fleet.decide()
-        assert fleet.record.stage is RolloutStep.MOVE
+        assert fleet.record.stage is Stage.MOVE
     fleet.wish = WishRecord(is_paused=True)
     fleet.answer("c0", left=1)
     fleet.decide()
@@ -355,7 +354,7 @@ def test_a_cluster_that_never_came_takes_no_part() -> None:
     fleet = Fleet(3)
     del fleet.parts["c0"]
     fleet.decide()
-    assert fleet.record.stage is Pause.GATHERING
+    assert fleet.record.stage is Stage.GATHERING
     fleet.ended["c0"] = _error()
     fleet.run()
     assert fleet.fates() == {"c0": Fate.FAILED, "c1": Fate.DONE, "c2": Fate.DONE}
@@ -383,7 +382,7 @@ def test_a_cancelled_operation_aborts_the_rollout() -> None:
 @pytest.mark.parametrize("error", [DisruptionDenied("no"), OperationCancelled("on request")])
 def test_a_way_back_that_is_held_up_is_tried_again(error: Exception) -> None:
     fleet = Fleet(1, backTimeoutSeconds=600)
-    fleet.until(Pause.GATE)
+    fleet.until(Stage.GATE)
     fleet.wish = WishRecord(aborts=True)
     fleet.decide()
     for _ in range(3):
@@ -400,7 +399,7 @@ def test_a_way_back_that_is_held_up_is_tried_again(error: Exception) -> None:
 
 def test_a_way_back_that_is_held_up_for_too_long_is_given_up() -> None:
     fleet = Fleet(1, backTimeoutSeconds=600)
-    fleet.until(Pause.GATE)
+    fleet.until(Stage.GATE)
     fleet.wish = WishRecord(aborts=True)
     began = fleet.now
     fleet.run(failing={("c0", RolloutStep.BACK): ErrorReport.of(DisruptionDenied("no"))})
@@ -413,7 +412,7 @@ def test_a_way_back_that_is_held_up_for_too_long_is_given_up() -> None:
 
 def test_a_way_back_that_gets_on_has_its_time_anew() -> None:
     fleet = Fleet(1, backTimeoutSeconds=100)
-    fleet.until(Pause.GATE)
+    fleet.until(Stage.GATE)
     fleet.wish = WishRecord(aborts=True)
     fleet.decide()
     for _ in range(4):
@@ -444,7 +443,7 @@ def test_a_cluster_that_leaves_after_its_wave_is_not_done_in_the_middle() -> Non
     assert fleet.fates() == {"c0": Fate.ROLLED_BACK, "c1": Fate.ROLLED_BACK}
 
 
-@pytest.mark.parametrize("stage", [Pause.GATE, Pause.SOAK])
+@pytest.mark.parametrize("stage", [Stage.GATE, Stage.SOAK])
 def test_a_pause_is_no_part_of_the_soak(stage: Stage) -> None:
     fleet = Fleet(1, gate={"windowSeconds": 60}, soakSeconds=60)
     fleet.until(stage)
@@ -464,7 +463,7 @@ def test_a_pause_is_no_part_of_the_soak(stage: Stage) -> None:
 
 def test_a_pause_does_not_break_a_gate() -> None:
     fleet = Fleet(1, gate={"withinSeconds": 60})
-    fleet.until(Pause.GATE)
+    fleet.until(Stage.GATE)
     fleet.broken = {"c0": "slow"}
     fleet.decide()
     fleet.wish = WishRecord(is_paused=True)
@@ -475,12 +474,12 @@ def test_a_pause_does_not_break_a_gate() -> None:
     assert fleet.record.reason is None
     fleet.now += timedelta(seconds=61)
     fleet.decide()
-    assert fleet.record.stage is RolloutStep.BACK
+    assert fleet.record.stage is Stage.BACK
 
 
 def test_a_rollout_that_takes_too_long_goes_back_in_time() -> None:
     fleet = Fleet(2)
-    fleet.until(Pause.GATE)
+    fleet.until(Stage.GATE)
     fleet.wish = WishRecord(is_paused=True)
     fleet.decide()
     fleet.now = _EXPIRES - timedelta(hours=4)
@@ -496,7 +495,7 @@ def test_a_rollout_that_takes_too_long_goes_back_in_time() -> None:
 
 def test_no_secret_gets_into_the_record() -> None:
     fleet = Fleet(2, waves=[{}])
-    fleet.until(RolloutStep.CANARY)
+    fleet.until(Stage.CANARY)
     secret = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZXNoIn0.c2lnbmF0dXJl"
     error = ErrorReport.of(NotReadyInTime("pull", cause=f"token {secret}", remedy=secret))
     fleet.run(failing={("c0", RolloutStep.CANARY): error})
@@ -510,7 +509,7 @@ def test_no_secret_gets_into_the_record() -> None:
 def test_the_record_of_a_large_fleet_fits_into_a_message(count: int, fails: bool) -> None:
     names = [f"{number:04}{'n' * 60}" for number in range(count)]
     fleet = Fleet(count, names, waves=[{}], backTimeoutSeconds=20)
-    fleet.until(RolloutStep.MOVE)
+    fleet.until(Stage.MOVE)
     words = "a reason that nobody can read to its end, " * 100
     error = ErrorReport.of(NotReadyInTime(words, cause=words, remedy=words, subject=words))
     for name in fleet.open:

@@ -51,6 +51,7 @@ from services.lifecycle.rollouts.records import (
     RolloutPart,
     RolloutRecord,
     RolloutStep,
+    Stage,
 )
 
 _TWO = [{"name": "one", "network": "n1"}, {"name": "two", "network": "n2"}]
@@ -548,7 +549,7 @@ def test_a_mesh_takes_its_steps_together_and_goes_nowhere_back() -> None:
     options = RolloutOptions.model_validate(record.options)
     answers = {n: PartRecord(rollout="r", cluster=n, expires=now) for n in parts}
     given: list[RolloutStep | None] = []
-    while record.stage is not RolloutStep.LINK:
+    while record.stage is not Stage.LINK:
         record = decide(record, options, Seen(now=now, parts=answers))
         assert {part.step for part in record.parts.values()} == {record.parts["one"].step}
         given.append(record.parts["one"].step)
