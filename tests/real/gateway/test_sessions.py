@@ -47,7 +47,7 @@ async def test_an_smi_result_arrives_whoever_stores_it(fresh: Rig, stores_result
         if not stores_results:
             # The server gives the stream up, and begins another one: what is written meanwhile goes
             # with the old one.
-            await waits(session, lambda: session.streams == 2, what="another stream")
+            await waits(session, lambda: session.streams >= 2, what="another stream")
         await fresh.publisher.event(told(3, "what comes after it"))
         await waits(session, lambda: "what comes after it" in session.descriptions, what="the rest")
         assert session.descriptions[0] == "SMI: 1 of 1 cases passed with Istio 1.31.0"
@@ -59,7 +59,7 @@ async def test_an_smi_result_arrives_whoever_stores_it(fresh: Rig, stores_result
             # write that the end of its call cut off: nobody can tell whether that arrived.
             assert set(session.dropped) == {"Smi conformance test completed successfully"}
             assert len(session.kept) == 2
-            assert session.streams == 2
+            assert session.streams == 1 + len(session.dropped)
 
 
 async def test_mesheryctl_is_not_tripped_by_names(fresh: Rig) -> None:
