@@ -93,9 +93,9 @@ class Marks:
     def delivered(self, sequence: int, *, stream: str) -> None:
         """Everything up to `sequence` was written to a client; it is stored a moment later."""
         self.pass_over(sequence, stream=stream)
-        if self._following is None and not self._has(self._mark()):
+        is_followed = self._following is not None and not self._following.done()
+        if not is_followed and not self._has(self._mark()):
             self._following = self.background.start("store-mark", self._follow())
-            self._following.add_done_callback(self._follows_no_more)
 
     def pass_over(self, sequence: int, *, stream: str) -> None:
         """An event that this identity may not see, and all before it were delivered."""
@@ -114,9 +114,6 @@ class Marks:
             await asyncio.sleep(_BEHIND_S)
             with contextlib.suppress(BusUnavailable):
                 await self._store(mark)
-
-    def _follows_no_more(self, task: asyncio.Task[None]) -> None:
-        self._following = None
 
     def _has(self, mark: Mark) -> bool:
         return self._stored is not None and self._stored.covers(mark)
