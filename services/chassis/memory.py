@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 from collections.abc import Iterator
@@ -40,6 +41,23 @@ def return_large_blocks() -> None:
         return
     mallopt(_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
     mallopt(_ARENA_MAX, _MOST_ARENAS)
+
+
+async def return_free_pages(every_s: float = 300.0) -> None:
+    """Gives pages back that lie free between what stays, until it is cancelled.
+
+    Texts of a few KiB come and go among those that are kept for hours, and glibc gives back only
+    what is free at a heap's end: services grew by some MiB an hour with nothing more in them. The
+    walk takes two milliseconds in a heap of 50 MiB and 30 in one of 450, in a thread and without
+    Python's lock. Without glibc nothing happens.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return
+    while True:
+        await asyncio.sleep(every_s)
+        await asyncio.to_thread(trim, 0)
 
 
 def keep_started() -> None:

@@ -29,7 +29,12 @@ from services.chassis.connections import Connections, affordable, raise_file_lim
 from services.chassis.errors import BusUnavailable, MeshbusError, StreamsMissing
 from services.chassis.files import Followed
 from services.chassis.health import Health
-from services.chassis.memory import collect_seldom, keep_started, return_large_blocks
+from services.chassis.memory import (
+    collect_seldom,
+    keep_started,
+    return_free_pages,
+    return_large_blocks,
+)
 from services.chassis.policy import OPEN, Policy, read_policy
 from services.chassis.reading import limits as reading_limits
 from services.chassis.reading.limits import Limits
@@ -110,6 +115,7 @@ async def _serve(
     )
     watching = [
         asyncio.create_task(health.watch_loop(), name="loop-lag"),
+        asyncio.create_task(return_free_pages(), name="free-pages"),
         asyncio.create_task(_bounded(http_port, metrics).bound(), name="http-connections"),
     ]
     try:
