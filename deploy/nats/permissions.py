@@ -269,6 +269,7 @@ _LIFECYCLE = (
     Right("mesh.perf.compare", "whether they do worse than before"),
     _store("intents", "what was applied where"),
     _fetch("intents", "what was applied where"),
+    _read("KV_intents", "what was applied of many objects, by one question"),
     _keys("intents", "which objects it has applied, under a namespace or of a kind"),
     _store("following", "sources that were applied, whose translation follows the cluster"),
     _fetch("following", "whether a following is of a source that was applied"),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import os
 import zlib
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import Field, ValidationError
@@ -31,6 +32,9 @@ DRIFT = "meshbus.io/drift"
 DRIFT_IGNORE = "meshbus.io/drift-ignore"
 """Annotation: paths that anybody may change, separated by commas; what lies under one as well."""
 MODES = ("report", "heal", "ignore")
+_PROOF = "Meshbus-Proof"
+"""Header of a record's message: its `Proof`, so that nobody reads a definition of some hundred
+kilobytes to know whether it is there already."""
 _HEALING = "heal-"
 
 
@@ -51,7 +55,7 @@ class AppliedObject(Message):
     """Base64 of the object as it was sent and its digest, sealed to lifecycle."""
     digest: str = ""
     """Of the text that was sent last: a repeat with the same text may skip the object. Where values
-    are hidden, the bucket has lifecycle's mark of it instead (`says`)."""
+    are hidden, the bucket has lifecycle's mark of it instead (`Proof`)."""
     uid: str = ""
     resource_version: str = ""
     generation: int = 0
@@ -154,20 +158,48 @@ def whole(record: AppliedObject, *, keys: Keys) -> AppliedObject:
     return record.model_copy(update=read_json(text))
 
 
-def says(record: AppliedObject, digest: str, *, keys: Keys) -> bool:
-    """For lifecycle: whether a record, as the bucket has it, is of the text with this digest.
+class Proof(NamedTuple):
+    """What tells whether the cluster has an object as its record saw it; an array in `_PROOF`."""
 
-    Opening records takes longer than all else of a repeat that finds everything there, so they
-    carry a mark of the digest. Those from before that are opened.
-    """
-    if not record.sealed:
-        return record.digest == digest
-    if record.digest:
-        return record.digest in _marks(digest, record.key, keys)
-    try:
-        return whole(record, keys=keys).digest == digest
-    except InvalidMessage:
-        return False
+    uid: str
+    resource_version: str
+    generation: int
+    digest: str
+    key: str = ""
+    """The record's; "" where it hides nothing."""
+
+    @classmethod
+    def of(cls, record: AppliedObject) -> Proof:
+        seen = record.uid, record.resource_version, record.generation
+        return cls(*seen, record.digest, record.key if record.sealed else "")
+
+    def says(self, digest: str, *, keys: Keys) -> bool:
+        """For lifecycle: whether the record is of the text with this digest.
+
+        Opening records takes longer than all else of a repeat that finds everything there, so they
+        carry a mark of the digest.
+        """
+        if not self.key:
+            return self.digest == digest
+        return self.digest in _marks(digest, self.key, keys)
+
+
+def proof_headers(record: AppliedObject) -> dict[str, str]:
+    """Headers for the message of a record as it is kept."""
+    return {_PROOF: orjson.dumps([*Proof.of(record)]).decode()}
+
+
+def proof_of(value: bytes, headers: Mapping[str, str], *, keys: Keys) -> Proof:
+    """For lifecycle: the proof of a record, as the bucket has it. Raises `InvalidMessage`."""
+    told = headers.get(_PROOF)
+    if told is not None:
+        return Proof(*read_json(told))
+    # Written by a version that had no such header.
+    record = unpacked(value)
+    if record.sealed and not record.digest:
+        digest = whole(record, keys=keys).digest
+        return Proof.of(record)._replace(digest=digest, key="")
+    return Proof.of(record)
 
 
 def _marks(digest: str, sealed_key: str, keys: Keys) -> tuple[str, ...]:

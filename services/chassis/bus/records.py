@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Generic, TypeVar
 
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.publishing import retried
-from services.chassis.bus.reading import StoredMessage
+from services.chassis.bus.reading import StoredMessage, last_of_each
 from services.chassis.bus.streams import call_api
 from services.chassis.errors import BusUnavailable, MeshbusError, shortened
 from services.chassis.messages.models import Message
@@ -55,6 +55,7 @@ class Entry:
 
     value: bytes
     revision: int
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,35 @@ class Bucket:
             return None
         if is_deletion(message.headers):
             return None
-        return Entry(value=message.data or b"", revision=message.seq or 0)
+        return Entry(message.data or b"", message.seq or 0, message.headers or {})
 
-    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+    async def get_all(self, keys: Collection[str]) -> dict[str, Entry]:
+        """The newest values of those keys that have one, by one question."""
+        prefix = f"$KV.{self.name}."
+        subjects = [f"{prefix}{key}" for key in keys]
+        try:
+            [found] = await last_of_each(self.bus, f"KV_{self.name}", subjects, [None])
+        except BusUnavailable:
+            # Also where the server's rights are of a version that asked one by one.
+            entries = await asyncio.gather(*(self.get(key) for key in keys))
+            pairs = zip(keys, entries, strict=True)
+            return {key: entry for key, entry in pairs if entry is not None}
+        return {
+            one.subject.removeprefix(prefix): Entry(one.body, one.sequence, one.headers)
+            for one in found
+            if not is_deletion(one.headers)
+        }
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: timedelta | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
         """Stores over any earlier value; returns the revision."""
-        return await self._store(key, value, expected=None, ttl=ttl)
+        return await self._store(key, value, expected=None, ttl=ttl, headers=headers)
 
     async def create(self, key: str, value: bytes) -> int:
         """Stores under a key that is free; raises `RevisionConflict` otherwise."""
@@ -168,7 +193,7 @@ class Bucket:
         *,
         expected: int | None,
         ttl: timedelta | None = None,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         may_read: bool = True,
     ) -> int:
         sent = dict(headers or {})

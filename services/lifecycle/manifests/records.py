@@ -28,6 +28,7 @@ from services.chassis.bus.intents import (
     DRIFT_IGNORE,
     MODES,
     AppliedObject,
+    Proof,
     concealed,
     heals,
     is_healing,
@@ -36,11 +37,12 @@ from services.chassis.bus.intents import (
     namespace_token,
     packed,
     prefix_of,
-    says,
+    proof_headers,
+    proof_of,
     unpacked,
     whole,
 )
-from services.chassis.bus.records import Bucket
+from services.chassis.bus.records import Bucket, Entry
 from services.chassis.errors import (
     ClusterError,
     InvalidMessage,
@@ -84,16 +86,20 @@ class Ledger:
         self, objects: Iterable[PlannedObject], live: Mapping[Ref, KubeObject]
     ) -> frozenset[Ref]:
         """Which of `objects` the cluster has exactly as planned, and need not be sent."""
-        there = [planned for planned in objects if planned.ref in live]
-        keys = [self._key(planned.ref) for planned in there]
-        records = await side_by_side(self._kept, keys, parallel=_PARALLEL)
+        there = {self._key(planned.ref): planned for planned in objects if planned.ref in live}
+        entries = await self.bucket.get_all(there)
         return frozenset(
-            planned.ref
-            for planned, record in zip(there, records, strict=True)
-            if record is not None
-            and _is_untouched(planned, record, live[planned.ref])
-            and says(record, planned.digest, keys=self.keys)
+            there[key].ref
+            for key, entry in entries.items()
+            if self._proves(entry, there[key], live[there[key].ref])
         )
+
+    def _proves(self, entry: Entry, planned: PlannedObject, live: KubeObject) -> bool:
+        try:
+            proof = proof_of(entry.value, entry.headers, keys=self.keys)
+        except InvalidMessage:
+            return False  # written by another version of ours: the next apply writes it again
+        return _is_untouched(planned, proof, live) and proof.says(planned.digest, keys=self.keys)
 
     def applied(self, planned: PlannedObject, answer: KubeObject) -> None:
         """Notes an applied object and the API server's answer, to be kept by `settle`."""
@@ -264,7 +270,7 @@ class Ledger:
             log.warning("intent_too_large", key=key, bytes=len(value))
             await self.bucket.delete(key)
         else:
-            await self.bucket.put(key, value)
+            await self.bucket.put(key, value, headers=proof_headers(kept))
 
     async def _identity(self) -> str:
         """The cluster's identity; "" with credentials that may not read it."""
@@ -309,17 +315,17 @@ async def forget_cluster(bucket: Bucket, cluster: str) -> None:
     await side_by_side(bucket.delete, keys, parallel=_PARALLEL)
 
 
-def _is_untouched(planned: PlannedObject, record: AppliedObject, live: KubeObject) -> bool:
-    """True when the cluster has the object as the record saw it."""
+def _is_untouched(planned: PlannedObject, proof: Proof, live: KubeObject) -> bool:
+    """True when the cluster has the object as its record saw it."""
     metadata = live["metadata"]
-    if metadata.get("uid") != record.uid:
+    if metadata.get("uid") != proof.uid:
         return False
-    if metadata.get("resourceVersion") == record.resource_version:
+    if metadata.get("resourceVersion") == proof.resource_version:
         return True
     generation = int(metadata.get("generation") or 0)
     return (
         generation > 0
-        and generation == record.generation
+        and generation == proof.generation
         and _contains(labels_of(live), planned.labels)
         and _contains(annotations_of(live), planned.annotations)
     )

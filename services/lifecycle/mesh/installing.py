@@ -187,7 +187,9 @@ class Installer:
                 sent = await work.engine.apply_wave(
                     wave, objects, proven=plan.proven, take_over=True
                 )
-                _tell_wave(work, wave, number, len(waves), len(objects), sent)
+                if fresh:
+                    # Of a plan that sends nothing all is told.
+                    _tell_wave(work, wave, number, len(waves), len(objects), sent)
                 if wave is Wave.FOUNDATIONS:
                     established = group.create_task(work.engine.established(fresh))
                 else:

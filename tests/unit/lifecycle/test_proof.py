@@ -10,7 +10,14 @@ import orjson
 import pytest
 
 from deploy.local.households import Household
-from services.chassis.bus.intents import AppliedObject, concealed, key_of, packed, says
+from services.chassis.bus.intents import (
+    AppliedObject,
+    Proof,
+    concealed,
+    key_of,
+    packed,
+    proof_headers,
+)
 from services.chassis.kube.objects import KubeObject
 from services.chassis.messages import Command
 from services.chassis.sealing import Keys
@@ -94,27 +101,47 @@ NOT_PROVEN: dict[str, tuple[AppliedObject | None, KubeObject | None]] = {
 }
 
 
+def stored(kept: AppliedObject, *, headers: bool) -> Store:
+    """A bucket with this record; without `headers` as former versions wrote it."""
+    store = Store()
+    key = key_of("c1", kind=kept.kind, namespace=kept.namespace, name=kept.name)
+    store.values[key] = packed(kept, body=orjson.dumps(kept.object))
+    if headers:
+        store.headers[key] = proof_headers(kept)
+    return store
+
+
 async def proven(
-    planned: PlannedObject, known: AppliedObject | None, seen: KubeObject | None
+    planned: PlannedObject,
+    known: AppliedObject | None,
+    seen: KubeObject | None,
+    *,
+    headers: bool = True,
 ) -> bool:
     """Whether a ledger with this record takes the object for proven."""
-    store = Store()
-    if known is not None:
-        key = key_of("c1", kind=known.kind, namespace=known.namespace, name=known.name)
-        store.values[key] = packed(known, body=orjson.dumps(known.object))
+    store = stored(known, headers=headers) if known is not None else Store()
     book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"))
     refs = await book.proven([planned], {planned.ref: seen} if seen is not None else {})
     return refs == {planned.ref}
 
 
+@pytest.mark.parametrize("headers", [True, False], ids=["headers", "a former version's"])
 @pytest.mark.parametrize("case", PROVEN)
-async def test_proven(case: str) -> None:
-    assert await proven(PLANNED, *PROVEN[case])
+async def test_proven(case: str, headers: bool) -> None:
+    assert await proven(PLANNED, *PROVEN[case], headers=headers)
 
 
+@pytest.mark.parametrize("headers", [True, False], ids=["headers", "a former version's"])
 @pytest.mark.parametrize("case", NOT_PROVEN)
-async def test_not_proven(case: str) -> None:
-    assert not await proven(PLANNED, *NOT_PROVEN[case])
+async def test_not_proven(case: str, headers: bool) -> None:
+    assert not await proven(PLANNED, *NOT_PROVEN[case], headers=headers)
+
+
+async def test_a_record_is_not_read_where_its_proof_is_told() -> None:
+    store = stored(record(), headers=True)
+    store.values.update(dict.fromkeys(store.values, b"no record"))
+    book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"))
+    assert await book.proven([PLANNED], {PLANNED.ref: live()}) == {PLANNED.ref}
 
 
 async def test_an_object_of_another_namespace_is_another_object() -> None:
@@ -139,10 +166,10 @@ SECRETIVE = {
 }
 
 
-async def is_proven_hidden(keys: Keys, *, planned: KubeObject, kept: AppliedObject) -> bool:
-    store, one = Store(), PlannedObject.of(planned)
-    key = key_of("c1", kind="/ConfigMap", namespace="istio-system", name="istio")
-    store.values[key] = packed(kept, body=orjson.dumps(kept.object))
+async def is_proven_hidden(
+    keys: Keys, *, planned: KubeObject, kept: AppliedObject, headers: bool = True
+) -> bool:
+    store, one = stored(kept, headers=headers), PlannedObject.of(planned)
     seen = copy.deepcopy(SECRETIVE)
     seen["metadata"] |= {"uid": "u-1", "resourceVersion": "10", "generation": 1}
     book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"), keys=keys)
@@ -164,9 +191,10 @@ def closed(keys: Keys) -> Keys:
 async def test_hidden_values_are_proven_without_opening_anything() -> None:
     household = Household()
     kept, keys = hidden(household), closed(household.keys("lifecycle"))
-    assert await is_proven_hidden(keys, planned=SECRETIVE, kept=kept)
     changed = {**SECRETIVE, "data": {"password": "q"}}
-    assert not await is_proven_hidden(keys, planned=changed, kept=kept)
+    for headers in (True, False):
+        assert await is_proven_hidden(keys, planned=SECRETIVE, kept=kept, headers=headers)
+        assert not await is_proven_hidden(keys, planned=changed, kept=kept, headers=headers)
 
 
 async def test_a_mark_lasts_as_long_as_the_key_it_was_made_by() -> None:
@@ -183,9 +211,9 @@ async def test_a_record_from_before_marks_is_opened() -> None:
     household = Household()
     former = hidden(household).model_copy(update={"digest": ""})
     keys = household.keys("lifecycle")
-    assert await is_proven_hidden(keys, planned=SECRETIVE, kept=former)
+    assert await is_proven_hidden(keys, planned=SECRETIVE, kept=former, headers=False)
     changed = {**SECRETIVE, "data": {"password": "q"}}
-    assert not await is_proven_hidden(keys, planned=changed, kept=former)
+    assert not await is_proven_hidden(keys, planned=changed, kept=former, headers=False)
 
 
 async def test_a_mark_gives_nothing_away() -> None:
@@ -193,10 +221,10 @@ async def test_a_mark_gives_nothing_away() -> None:
     household = Household()
     digest = PlannedObject.of(SECRETIVE).digest
     one, other = hidden(household), hidden(household)
-    assert digest not in one.model_dump_json()
+    assert digest not in one.model_dump_json() + str(proof_headers(one))
     assert one.digest != other.digest
     for service in ("translator", "perf", "topology", "gateway"):
-        assert not says(one, digest, keys=household.keys(service))
+        assert not Proof.of(one).says(digest, keys=household.keys(service))
 
 
 # ---- The record after an operation ---------------------------------------------------------------

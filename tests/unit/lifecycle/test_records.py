@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -47,14 +48,26 @@ class Store(Bucket):
     bus: Bus = field(default=cast("Bus", None))
     name: str = "intents"
     values: dict[str, bytes | None] = field(default_factory=dict)
+    headers: dict[str, Mapping[str, str]] = field(default_factory=dict)
     listings: list[str] = field(default_factory=list)
 
     async def get(self, key: str) -> Entry | None:
         value = self.values.get(key)
-        return Entry(value, 1) if value is not None else None
+        return Entry(value, 1, self.headers.get(key, {})) if value is not None else None
 
-    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+    async def get_all(self, keys: Collection[str]) -> dict[str, Entry]:
+        return {key: entry for key in keys if (entry := await self.get(key)) is not None}
+
+    async def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: timedelta | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
         self.values[key] = value
+        self.headers[key] = headers or {}
         return 1
 
     async def delete(self, key: str, *, revision: int | None = None, expires: bool = False) -> None:
@@ -378,10 +391,10 @@ class Frail(Store):
 
     away: list[bool] = field(default_factory=lambda: [True])
 
-    async def put(self, key: str, value: bytes, *, ttl: timedelta | None = None) -> int:
+    async def put(self, key: str, value: bytes, **options: Any) -> int:
         if self.away:
             raise BusUnavailable("writing did not reach NATS")
-        return await super().put(key, value)
+        return await super().put(key, value, **options)
 
 
 async def test_what_could_not_be_kept_meanwhile_is_kept_later() -> None:
