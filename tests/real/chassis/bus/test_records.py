@@ -10,18 +10,24 @@ from datetime import timedelta
 import nats.js.errors
 import pytest
 
-from services.chassis.bus import records
+from services.chassis.bus import reading, records
 from services.chassis.bus.connection import Bus
 from services.chassis.bus.records import Bucket, Records, RevisionConflict
 from services.chassis.errors import BusUnavailable
 from services.chassis.messages import ClusterRecord
 from tests.real.chassis.bus.queues import HOSTILE, publish_raw
-from tests.testbed.buses import NatsServer, connected
+from tests.testbed.buses import DEFAULT_CONFIG, NatsServer, connected
 from tests.testbed.proxies import FaultProxy
 from tests.testbed.waiting import eventually
 
 _MORE_THAN_ONE_ANSWER = 100_010
 _AT_ONCE = 2_000
+_OF_BEFORE = """
+authorization { users = [ { user: one, password: one, permissions: {
+  publish: { deny: ["$JS.API.DIRECT.GET.KV_credentials"] }, subscribe: ">"
+} } ] }
+no_auth_user: one
+"""
 
 
 @pytest.fixture
@@ -39,6 +45,42 @@ async def test_put_get_and_overwrite(bucket: Bucket, name: str) -> None:
     assert entry is not None
     assert (entry.value, entry.revision) == (b"two", second)
     assert second > first
+
+
+async def test_many_are_read_by_one_question(bucket: Bucket, name: str) -> None:
+    """The newest of each, with its headers; more than the server names in one answer."""
+    keys = [f"{name}.{number}" for number in range(600)]
+    for key in keys:
+        await bucket.put(key, b"old")
+        await bucket.put(key, key.encode(), headers={"Of": key})
+    await bucket.delete(keys[7])
+    await bucket.put(f"{name}.other", b"nobody asked")
+
+    found = await bucket.get_all([*keys, f"{name}.missing"])
+
+    assert found.keys() == set(keys) - {keys[7]}
+    assert all(entry.value.decode() == entry.headers["Of"] == key for key, entry in found.items())
+    one = await bucket.get(keys[9])
+    assert one is not None
+    assert (found[keys[9]].value, found[keys[9]].revision) == (one.value, one.revision)
+    assert await bucket.get_all([f"{name}.missing"]) == {}
+    assert await bucket.get_all([]) == {}
+
+
+async def test_a_server_that_refuses_the_one_question_is_asked_for_each(
+    own_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose rights are of a version before."""
+    own_server.stop()
+    own_server.config_text = DEFAULT_CONFIG + _OF_BEFORE
+    own_server.start()
+    monkeypatch.setattr(reading, "_ANSWER_WITHIN_S", 0.05)
+    async with connected(own_server.url) as bus:
+        bucket = Bucket(bus, "credentials")
+        await bucket.put("one", b"1")
+        found = await bucket.get_all(["one", "two"])
+    assert {key: entry.value for key, entry in found.items()} == {"one": b"1"}
+    assert "Publish Violation" in own_server.process.log.read_text()
 
 
 async def test_create_refuses_what_is_there(bucket: Bucket, name: str) -> None:
