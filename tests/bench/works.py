@@ -136,9 +136,7 @@ class _Told:
         """Nobody else owns the cluster."""
 
     def fill(self, parts: Parts) -> None:
-        for part, items in parts.items():
-            for ident, item in items.items():
-                self.view.put(part, ident, item)
+        self.view.fill(parts)
 
     async def begin(self) -> None:
         self._check()

@@ -166,14 +166,14 @@ class Feed:
     def fill(self, parts: Parts) -> None:
         if self._rising is None:
             self._rising = ClusterView(self.view.cluster, epoch=self.view.epoch)
-        for part, items in parts.items():
-            for ident, item in items.items():
-                self._rising.put(part, ident, self._known(item, part, ident))
+        if (findings := parts.get(FINDINGS_PART)) is not None:
+            parts = {**parts, FINDINGS_PART: {i: self._known(f, i) for i, f in findings.items()}}
+        self._rising.fill(parts)
 
-    def _known(self, item: Item | None, part: str, ident: str) -> Item | None:
+    def _known(self, item: Item | None, ident: str) -> Item | None:
         """A finding that another owner has told is there since then."""
-        view = self.views.view(self.view.cluster) if part == FINDINGS_PART else None
-        told = view.item(part, ident) if view is not None else None
+        view = self.views.view(self.view.cluster)
+        told = view.item(FINDINGS_PART, ident) if view is not None else None
         return item if item is None or told is None else {**item, "since": told["since"]}
 
     def discard_filled(self) -> None:

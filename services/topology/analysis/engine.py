@@ -6,8 +6,8 @@ evaluates again the units that looked at what changed, and those whose own objec
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
@@ -46,6 +46,15 @@ class _Unit(NamedTuple):
 
 
 @dataclass(slots=True)
+class _About:
+    """The rules about a kind, each a bit at its place."""
+
+    always: int = 0
+    """Those that any change matters to."""
+    some: list[tuple[int, Callable[[Change], bool]]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Analysis:
     """All rules over one cluster."""
 
@@ -56,17 +65,21 @@ class Analysis:
     """What each unit looked at."""
     _counts: dict[Finding, int] = field(default_factory=dict)
     """Two units may find the same."""
-    _due: OrderedDict[_Unit, None] = field(default_factory=OrderedDict)
-    """Units to evaluate, in the order in which they became so. The first of a plain dict is found
-    by going past all that was taken from it."""
-    _about: dict[str, list[tuple[int, Rule]]] = field(init=False)
-    """Rules, with their places, by the kind that they are about."""
+    _due: dict[Key, int] = field(default_factory=dict)
+    """Objects to evaluate, and by which rules, each a bit: there may be a dozen for each object."""
+    _turns: deque[Key] = field(default_factory=deque)
+    """The same objects, in the order in which they became due."""
+    _about: dict[str, _About] = field(init=False)
+    """By kind."""
 
     def __post_init__(self) -> None:
-        self._about = defaultdict(list)
+        self._about = defaultdict(_About)
         for index, rule in enumerate(self.rules):
             for kind in rule.kinds:
-                self._about[kind].append((index, rule))
+                if rule.matters is None:
+                    self._about[kind].always |= 1 << index
+                else:
+                    self._about[kind].some.append((1 << index, rule.matters))
 
     @property
     def findings(self) -> Iterable[Finding]:
@@ -79,22 +92,49 @@ class Analysis:
     def touch(self, changes: Iterable[Change]) -> None:
         """Notes what has to be evaluated; cheap."""
         for change in changes:
-            for index, rule in self._about.get(change.key.kind, ()):
-                if rule.matters is None or rule.matters(change):
-                    self._due[_Unit(index, change.key)] = None
+            if change.key.kind in self._about:
+                about = self._about[change.key.kind]
+                bits = about.always
+                for bit, matters in about.some:
+                    if matters(change):
+                        bits |= bit
+                self._owe(change.key, bits)
             for mark in marks_of(change):
                 for unit in self._marks.having(mark):
-                    self._due[unit] = None
+                    self._owe(unit.key, 1 << unit.rule)
+
+    def _owe(self, key: Key, bits: int) -> None:
+        known = self._due.get(key, 0)
+        if known | bits != known:
+            self._due[key] = known | bits
+            if not known:
+                self._turns.append(key)
 
     def evaluate(self, *, most: int = 200) -> News:
         """Evaluates up to `most` units, so that a caller can let others work in between."""
         before: dict[Finding, int] = {}
-        for _ in range(min(most, len(self._due))):
-            unit, _ = self._due.popitem(last=False)
+        for unit in self._taken(most):
             self._replace(unit, self._evaluated(unit), before)
         found = [f for f, count in before.items() if count == 0 and f in self._counts]
         gone = [f for f, count in before.items() if count > 0 and f not in self._counts]
         return News(tuple(found), tuple(gone))
+
+    def _taken(self, most: int) -> Iterator[_Unit]:
+        """The units that were due first, which are not due any more."""
+        left = most
+        while self._turns and left > 0:
+            key = self._turns[0]
+            bits = self._due.pop(key)
+            while bits and left > 0:
+                yield _Unit((bits & -bits).bit_length() - 1, key)
+                bits &= bits - 1
+                left -= 1
+            if bits:
+                self._due[key] = bits
+            else:
+                self._turns.popleft()
+        if not self._due:
+            self._due = {}  # its table stays as large as it was
 
     def _evaluated(self, unit: _Unit) -> frozenset[Finding]:
         rule = self.rules[unit.rule]

@@ -99,7 +99,8 @@ class Selectors(Generic[T]):
 class TwoWay(Generic[T, K]):
     """Items by the keys that they have, and the keys of each item."""
 
-    _keys: dict[T, frozenset[K]] = field(default_factory=dict)
+    _keys: dict[T, tuple[K, ...]] = field(default_factory=dict)
+    """Mostly a few each, of which a set would take four times the memory."""
     _items: dict[K, set[T]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class TwoWay(Generic[T, K]):
 
     def put(self, item: T, keys: frozenset[K]) -> frozenset[K]:
         """Sets the keys of an item; returns the keys before."""
-        before = self._keys.pop(item, frozenset())
+        before = frozenset(self._keys.pop(item, ()))
         for key in before - keys:
             items = self._items[key]
             items.discard(item)
@@ -117,7 +118,7 @@ class TwoWay(Generic[T, K]):
         for key in keys - before:
             self._items.setdefault(key, set()).add(item)
         if keys:
-            self._keys[item] = keys
+            self._keys[item] = tuple(keys)
         return before
 
     def having(self, key: K) -> Set[T]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from services.topology.feed.deltas import Delta, Item
+from services.topology.feed.deltas import Delta, Item, Parts
 
 
 @dataclass(slots=True)
@@ -28,26 +28,30 @@ class ClusterView:
     size: int = 0
     """Bytes of all items."""
 
-    def put(self, part: str, ident: str, item: Item | None) -> bool:
-        """Stores one item; False when it was stored already."""
-        items = self.parts.setdefault(part, {})
-        before = items.get(ident)
-        if item is None:
-            self.size -= len(items.pop(ident, b""))
-            return before is not None
-        text = dumped(item)
-        if before == text:
-            return False
-        items[ident] = text
-        self.size += len(text) - len(before or b"")
-        return True
+    def put(self, part: str, ident: str, item: Item | None) -> None:
+        """Stores one item."""
+        self.fill({part: {ident: item}})
+
+    def fill(self, parts: Parts) -> None:
+        """Stores items. Those of several views that are the same are kept once."""
+        texts: dict[bytes, bytes] = {}
+        for part, changed in parts.items():
+            items = self.parts.setdefault(part, {})
+            for ident, item in changed.items():
+                before = items.get(ident, b"")
+                if item is None:
+                    items.pop(ident, None)
+                    self.size -= len(before)
+                    continue
+                text = dumped(item)
+                if text != before:
+                    items[ident] = texts.setdefault(text, text)
+                    self.size += len(text) - len(before)
 
     def apply(self, delta: Delta) -> None:
         """Takes over a delta of the feed."""
         self.epoch, self.number = delta.epoch, delta.number
-        for part, items in delta.parts.items():
-            for ident, item in items.items():
-                self.put(part, ident, item)
+        self.fill(delta.parts)
 
     def items(self, part: str) -> Mapping[str, bytes]:
         return self.parts.get(part, {})
