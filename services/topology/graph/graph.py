@@ -159,19 +159,27 @@ class Graph:
                 for service in self._fronts(workload)
             ),
         }
+        # All views have the same names of services: tens of thousands of them, kept once.
+        fronts = {
+            name: service_node(self._cluster, name) for name in {*services, *(s for s, _ in links)}
+        }
+        apps = {name: self._apps(name, affected) for name in {*workloads, *(w for _, w in links)}}
         for shown in self._views:
             view = shown.view
-            shown.stale_nodes.update(service_node(self._cluster, name) for name in services)
+            shown.stale_nodes.update(fronts[name] for name in services)
+            own = {
+                name: [self._own(view, name, app) for app in apps_of]
+                for name, apps_of in apps.items()
+            }
             for name in workloads:
-                for app in self._apps(name, affected):
-                    shown.stale_nodes.add(self._own(view, name, app))
+                shown.stale_nodes.update(own[name])
             for app_name in dirty.apps:
                 shown.stale_nodes |= self._of_app(shown, app_name)
             if view is not View.SERVICE:
                 shown.stale_edges.update(
-                    (service_node(self._cluster, service), self._own(view, workload, app), IDLE)
+                    (fronts[service], node, IDLE)
                     for service, workload in links
-                    for app in self._apps(workload, affected)
+                    for node in own[workload]
                 )
         self._annotated(affected)
 
