@@ -12,7 +12,7 @@ _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Of glibc's mallopt(3)."""
 _OWN_PAGES_FROM_BYTES = 128 * 1024
 _MOST_ARENAS = 2
-_WALKS_EVERY = 5_000, 20, 20
+_WALKS_EVERY = 5_000, 5, 80
 """New objects between two walks of the collector's youngest, and how many of those until it walks
 the older ones."""
 
