@@ -7,7 +7,7 @@ goes on is refused by the server itself, whatever it believes about its own leas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -207,8 +207,11 @@ class Feed:
     async def _checkpoint(self) -> None:
         before = self._since
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.BEGIN))
-        for piece in deltas.cut(self.view.parts):
-            await self._publish(self._delta(piece, Topic.CHECKPOINT, Stage.ITEMS))
+        pieces = deltas.cut(self.view.parts)
+        items = (self._delta(piece, Topic.CHECKPOINT, Stage.ITEMS) for piece in pieces)
+        async with aclosing(_encoded_ahead(items)) as ahead:
+            async for delta, laid_out in ahead:
+                await self._publish(delta, laid_out)
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.END))
         self._checkpoint_bytes, self._since = self._since - before, 0
         self._checkpoint_at = asyncio.get_running_loop().time()
@@ -225,9 +228,9 @@ class Feed:
             stage=stage,
         )
 
-    async def _publish(self, delta: Delta) -> None:
+    async def _publish(self, delta: Delta, laid_out: deltas.LaidOut | None = None) -> None:
         self.fence.check()
-        body, headers = deltas.encoded(delta)
+        body, headers = laid_out or deltas.encoded(delta)
         cluster = delta.cluster
         subject = deltas.subject(cluster, delta.topic, delta.stage)
         self._messages += 1
@@ -263,6 +266,24 @@ class Feed:
                 raise LeaseLost("another worker tells about this cluster now") from None
             self._last = message.seq or 0
         self._since += len(body)
+
+
+async def _encoded_ahead(
+    items: Iterable[Delta],
+) -> AsyncGenerator[tuple[Delta, deltas.LaidOut], None]:
+    """Deltas of hundreds of kilobytes, each with its body and headers. The next one is deflated
+    while whoever asks for them waits for the server, and the process serves others meanwhile."""
+    made: tuple[Delta, deltas.LaidOut] | None = None
+    for delta in items:
+        coming = asyncio.create_task(asyncio.to_thread(deltas.encoded, delta), name="deflating")
+        try:
+            if made is not None:
+                yield made
+            made = delta, await coming
+        finally:
+            coming.cancel()
+    if made is not None:
+        yield made
 
 
 def _ident(message: RawStreamMsg) -> str:

@@ -123,16 +123,18 @@ class Analysis:
         """The units that were due first, which are not due any more."""
         left = most
         while self._turns and left > 0:
-            key = self._turns[0]
+            key = self._turns.popleft()
             bits = self._due.pop(key)
-            while bits and left > 0:
-                yield _Unit((bits & -bits).bit_length() - 1, key)
-                bits &= bits - 1
-                left -= 1
-            if bits:
-                self._due[key] = bits
-            else:
-                self._turns.popleft()
+            try:
+                while bits and left > 0:
+                    rule = (bits & -bits).bit_length() - 1
+                    bits &= bits - 1
+                    left -= 1
+                    yield _Unit(rule, key)
+            finally:
+                if bits:
+                    self._due[key] = bits
+                    self._turns.appendleft(key)
         if not self._due:
             self._due = {}  # its table stays as large as it was
 

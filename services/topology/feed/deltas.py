@@ -93,6 +93,8 @@ STREAM = "TOPO"
 _MOST_BYTES = 400_000
 _ITEM_OVERHEAD_BYTES = 100
 
+LaidOut: TypeAlias = tuple[bytes, dict[str, str]]
+"""Body and headers of a message."""
 Texts = Mapping[str, Mapping[str, bytes]]
 """Parts whose items are JSON texts already."""
 
@@ -107,7 +109,7 @@ def every(cluster: str) -> str:
     return f"evt.{SERVICE}.{cluster}.>"
 
 
-def encoded(delta: Delta) -> tuple[bytes, dict[str, str]]:
+def encoded(delta: Delta) -> LaidOut:
     """Body and headers."""
     body = orjson.dumps(
         {
