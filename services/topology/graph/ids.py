@@ -32,7 +32,9 @@ def text_of(key: NodeKey) -> str:
     return "_".join(key)
 
 
-@lru_cache(maxsize=8192)
+# Enough for what the views make at a time. What went is in it until it is full, so a larger one is
+# hours of growth where objects come and go.
+@lru_cache(maxsize=2048)
 def node_id(key: NodeKey) -> str:
     return sha256(text_of(key).encode()).hexdigest()
 
