@@ -100,6 +100,7 @@ _DESIGN: Kept = {
 }
 # Text without these holds nothing of Meshery's that could carry a secret.
 _MARKS = ("schemaVersion", "meshmodel-", "registrant")
+_SLICE = 128 * 1024
 # A line with its end, which may be any of YAML 1.1's.
 _LINE = re.compile(
     "[^\n\r\x85\u2028\u2029]*(?:\r\n|[\n\r\x85\u2028\u2029])|[^\n\r\x85\u2028\u2029]+"
@@ -131,7 +132,7 @@ def without_registrants(body: str) -> str:
     Lines keep their numbers. Raises `ManifestMalformed` for a text that may hold a design and
     cannot be read.
     """
-    if not any(mark in body for mark in _MARKS):
+    if not _is_marked(body):
         return body
     designs = {number: value for number, value in read_documents(body) if _is_design(value)}
     if not designs:
@@ -141,6 +142,16 @@ def without_registrants(body: str) -> str:
         for number, lines in _document_lines(body)
     ]
     return "".join(parts)
+
+
+def _is_marked(body: str) -> bool:
+    """Looked for in slices that overlap: nobody else runs while one is searched."""
+    longest = max(map(len, _MARKS))
+    return any(
+        body.find(mark, start, start + _SLICE + longest) >= 0
+        for start in range(0, len(body), _SLICE)
+        for mark in _MARKS
+    )
 
 
 def _is_design(document: Any) -> bool:

@@ -71,6 +71,8 @@ class OperationRequest:
     username: str
     version: str
     body: str
+    size: int
+    """Bytes of the body."""
 
 
 def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> OperationRequest:
@@ -88,6 +90,7 @@ def operation_request(request: pb.ApplyRuleRequest, *, body_limit: int) -> Opera
         username=_plain("username", request.username, longest=_LONGEST_NAME),
         version=_plain("version", request.version, longest=_LONGEST_NAME),
         body=designs.without_registrants(body),
+        size=size,
     )
 
 
@@ -101,6 +104,7 @@ def design_request(*, username: str, delete: bool, body: str) -> OperationReques
         username=_plain("username", username, longest=_LONGEST_NAME),
         version="",
         body=body,
+        size=len(body.encode()),
     )
 
 

@@ -453,6 +453,15 @@ def test_lines_keep_their_numbers_beside_a_design(separator: str, end: str) -> N
     assert other_read == DESIGNS["v1alpha2"][1]
 
 
+@pytest.mark.parametrize("before", [0, 1, 5, 9, 10, 11])
+def test_a_credential_that_begins_anywhere_in_a_long_text_is_found(before: int) -> None:
+    """Texts are searched in slices."""
+    given = text({"services": {"a": {"name": "a", "registrant": {"token": CANARY}}}})
+    filled = "# " + "x" * (128 * 1024 - 3 - before - given.index("registrant")) + "\n" + given
+    assert filled.index("registrant") == 128 * 1024 - before
+    assert CANARY not in without_registrants(filled)
+
+
 letters = st.characters(codec="utf-8", exclude_categories=["Cs"])
 
 
