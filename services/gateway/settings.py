@@ -70,8 +70,8 @@ class GatewaySettings(BaseSettings):
     """How long any other call than ProcessOAM and Provision may take: Meshery sets no deadline."""
     max_message_bytes: int = Field(default=5 * 1024 * 1024, ge=64 * 1024)
     """Largest request: kubeconfigs of all selected contexts and the manifest travel in one, so this
-    is the largest body and one MiB. Nobody else is answered while gRPC takes a message apart, some
-    two milliseconds for each MiB."""
+    is the largest body and one MiB. Nobody else is answered while gRPC takes a message apart, up to
+    a millisecond for each MiB that is not plain ASCII."""
     max_message_fields: int = Field(default=10_000, ge=200)
     """Most fields of one request, each kubeconfig and each component being one. Empty ones take two
     bytes in a message and a hundred in memory."""
