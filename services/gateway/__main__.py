@@ -19,6 +19,7 @@ from services.chassis.bus.credentials import Sealer
 from services.chassis.bus.leases import Fence, Leases
 from services.chassis.bus.queries import Prove, answering, ask
 from services.chassis.bus.records import Bucket, Records
+from services.chassis.bus.streams import EVT
 from services.chassis.connections import Connections
 from services.chassis.errors import InvalidMessage, MeshbusError, ServiceDraining
 from services.chassis.files import Followed
@@ -31,7 +32,7 @@ from services.chassis.regions import Regions
 from services.chassis.service import Chassis, run
 from services.gateway.adapters import listening
 from services.gateway.adapters.bus import (
-    event_stream_state,
+    REQUESTS,
     events_reader,
     followed_catalogs,
     followed_events,
@@ -39,6 +40,7 @@ from services.gateway.adapters.bus import (
     is_attended,
     requests_reader,
     stored_events,
+    stream_state,
     told_ends,
 )
 from services.gateway.adapters.registries import MesheryRegistry
@@ -92,7 +94,12 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
     parts = Records(Bucket(bus, "ops", _PATIENCE), OperationRecord)
     notices = Notices(chassis.publisher, parts, told_ends(bus), settings.instance)
     deadlines = Deadlines(
-        requests, requests_reader(bus), notices, now, chassis.own.operation_deadline
+        records=requests,
+        requests=requests_reader(bus),
+        stream=partial(stream_state, bus, REQUESTS),
+        notices=notices,
+        now=now,
+        patience=chassis.own.operation_deadline,
     )
     sealer = Sealer(Bucket(bus, "credentials", _PATIENCE))
     registrations = Registrations(
@@ -159,7 +166,7 @@ async def compose(chassis: Chassis[GatewaySettings]) -> AsyncIterator[None]:
         _drained(background, settings.drain_grace),
         followed_catalogs(bus, catalogs, background),
         heard_ends(bus, quotas.release),
-        _watched(bus, deadlines, background, every=chassis.own.operation_deadline),
+        _watched(deadlines, background, every=chassis.own.operation_deadline),
         _registered(chassis, catalogs, background),
         answering(
             bus,
@@ -202,7 +209,7 @@ def _streams(
         return Events(
             read=events_reader(bus),
             sees=sees,
-            marks=Marks(bucket, lambda: event_stream_state(bus), background, key),
+            marks=Marks(bucket, partial(stream_state, bus, EVT.name), background, key),
             absences=Absences(bucket, key, background, now, started, own.replay_gap),
             metrics=chassis.metrics,
             background=background,
@@ -276,7 +283,7 @@ async def _drained(background: Background, grace: timedelta) -> AsyncIterator[No
 
 @asynccontextmanager
 async def _watched(
-    bus: Bus, deadlines: Deadlines, background: Background, *, every: timedelta
+    deadlines: Deadlines, background: Background, *, every: timedelta
 ) -> AsyncIterator[None]:
     """Watches deadlines for the block, also those of operations that others have accepted."""
 
@@ -290,11 +297,9 @@ async def _watched(
 
     watching = background.start("deadlines", deadlines.run())
     scanning = background.start("scan-deadlines", scan())
-    forget = bus.on_reconnect(deadlines.scan_all)
     try:
         yield
     finally:
-        forget()
         for task in (watching, scanning):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,6 +24,7 @@ from services.chassis.bus.records import Records
 from services.chassis.errors import BusUnavailable
 from services.chassis.messages import RequestRecord
 from services.gateway.notices import Notices, parts_of
+from services.gateway.streaming.marks import StreamState
 
 # A worker that took the command just before its deadline has recorded that by then.
 _MARGIN = timedelta(seconds=5)
@@ -35,7 +36,7 @@ _LOOKS_BACK = timedelta(days=1)
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Deadlines:
     """Watches the operations that this process accepted, and all that it finds: a replica that
     accepted others may be gone for good."""
@@ -43,6 +44,8 @@ class Deadlines:
     records: Records[RequestRecord]
     requests: Callable[[int], AsyncGenerator[StoredMessage, None]]
     """Reads requests from a sequence of their stream on, up to the newest."""
+    stream: Callable[[], Awaitable[StreamState]]
+    """Asks how that stream stands."""
     notices: Notices
     now: Callable[[], datetime]
     patience: timedelta
@@ -52,6 +55,8 @@ class Deadlines:
     """Ids alone: a busy gateway watches thousands for half an hour, and the bucket has the rest."""
     _scanned: int = 0
     """Up to where a scan has read the requests."""
+    _created: str = ""
+    """When the stream was made that this counts in."""
     _overdue: dict[str, float] = field(default_factory=dict)
     """When operations that run were first seen after their deadlines, in loop time."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +80,10 @@ class Deadlines:
 
     async def scan(self) -> None:
         """Takes over operations that were accepted since the last time, by other processes too."""
+        state = await self.stream()
+        if state.created != self._created or state.last < self._scanned:
+            # Another stream, or one that was put back: it has what nobody has read.
+            self._created, self._scanned = state.created, 0
         begun: set[str] | None = None
         async with contextlib.aclosing(self.requests(self._scanned + 1)) as messages:
             async for message in messages:
@@ -89,10 +98,6 @@ class Deadlines:
                     if {subjects.operation_key(record.operation, c) for c in clusters} <= begun:
                         continue
                 self.watch(record)
-
-    def scan_all(self) -> None:
-        """The next scan begins anew: the stream may have been lost, and count from one again."""
-        self._scanned = 0
 
     async def _begun(self) -> set[str]:
         return {key for key in await self.records.bucket.keys() if "." in key}

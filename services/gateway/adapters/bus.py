@@ -31,6 +31,8 @@ from services.gateway.queries import Stored
 from services.gateway.streaming.events import Read
 from services.gateway.streaming.marks import StreamState
 
+REQUESTS = "KV_ops"
+"""The stream of the bucket that says what operation ids stand for."""
 _CATALOG = live("$KV.catalog.")
 _READ_WITHIN_S = 10.0
 
@@ -84,7 +86,7 @@ def requests_reader(bus: Bus) -> Read:
     """Reads the requests that are stored, in the order in which they came, and ends then."""
 
     def read(start: int) -> AsyncGenerator[StoredMessage, None]:
-        return OrderedReader(bus, "KV_ops", "$KV.ops.*", start).stored()
+        return OrderedReader(bus, REQUESTS, "$KV.ops.*", start).stored()
 
     return read
 
@@ -136,10 +138,10 @@ def told_ends(bus: Bus) -> Callable[[Event], Awaitable[bool]]:
     return is_told
 
 
-async def event_stream_state(bus: Bus) -> StreamState:
-    answer = await call_api(bus.client, f"STREAM.INFO.{EVT.name}", {})
+async def stream_state(bus: Bus, stream: str) -> StreamState:
+    answer = await call_api(bus.client, f"STREAM.INFO.{stream}", {})
     if "error" in answer:
-        raise StreamsMissing(f"the stream {EVT.name} is not there")
+        raise StreamsMissing(f"the stream {stream} is not there")
     return StreamState(created=str(answer["created"]), last=int(answer["state"]["last_seq"]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.gateway.rig import Rig, rigged
-from tests.testbed.bus_fixtures import bus, server, shared_server
+from tests.testbed.bus_fixtures import bus, own_bus, own_server, server, shared_server
 
 
 @pytest.fixture(scope="module")
