@@ -45,7 +45,7 @@ from services.chassis.telemetry.metrics import Metrics
 _STREAMS_PATIENCE_S = 60.0
 # Connections that one address may have to the port of health and metrics.
 _MOST_HTTP_CONNECTIONS = 256
-_LONGEST_TURN_S = 0.0005
+_LONGEST_TURN_S = 0.0002
 
 S = TypeVar("S", bound=BaseSettings)
 

@@ -35,8 +35,9 @@ from services.chassis.errors import (
 )
 from services.chassis.granting import EXPIRY_MARGIN, Signer
 from services.chassis.messages import Command, OperationRecord, RequestRecord
+from services.chassis.messages.grants import digest_of
 from services.chassis.policy import LOCAL, Identity, Policy, require_operation
-from services.chassis.reading.aside import read_aside
+from services.chassis.reading.aside import INLINE_CHARACTERS, read_aside
 from services.chassis.regions import Regions
 from services.chassis.telemetry import redaction
 from services.gateway.background import Background
@@ -104,13 +105,25 @@ class _Accepting:
 
     @property
     def content(self) -> bytes:
-        """What tells requests apart; credentials do not count, they may be renewed."""
+        """What tells requests apart; credentials do not count, they may be renewed.
+
+        Of a long body it is the digest: nobody else runs while some MiB are written as JSON.
+        """
+        body = self.request.body
+        return self._content(body if self.request.size <= INLINE_CHARACTERS else digest_of(body))
+
+    @property
+    def former_content(self) -> bytes:
+        """The same as it was before: with the body, however long it is."""
+        return self._content(self.request.body)
+
+    def _content(self, body: str) -> bytes:
         request = self.request
         clusters = sorted(target.cluster for target in self.targets)
         asked = [
             request.kind,
             request.namespace,
-            request.body,
+            body,
             request.verb,
             request.version,
             clusters,
@@ -380,8 +393,11 @@ class Operations:
 
     def _is_of(self, record: RequestRecord, accepting: _Accepting) -> bool:
         """Whether a record is this request's; those from before have a hash without a key."""
-        former = hashlib.sha256(accepting.content).hexdigest()
-        return record.fingerprint in (self.signer.fingerprint(accepting.content), former)
+        if record.fingerprint == self.signer.fingerprint(accepting.content):
+            return True
+        former = accepting.former_content
+        plain = hashlib.sha256(former).hexdigest()
+        return record.fingerprint in (self.signer.fingerprint(former), plain)
 
     # --- publishing -----------------------------------------------------------------------------
 

@@ -157,9 +157,12 @@ async def test_an_id_stands_for_one_request(rig: Rig) -> None:
     assert await rig.bucket("credentials").get(other_key) is None
 
 
-async def test_the_record_of_a_request_cannot_be_tried_for_its_password(rig: Rig) -> None:
+@pytest.mark.parametrize("filled", [0, 100_000], ids=["short", "long"])
+async def test_the_record_of_a_request_cannot_be_tried_for_its_password(
+    rig: Rig, filled: int
+) -> None:
     """Whoever reads `ops` knows all of a request but its secrets, and may hash guesses."""
-    operation, body = fresh_id(), "password: one-of-a-thousand"
+    operation, body = fresh_id(), "password: one-of-a-thousand" + "\n" * filled
     request = ["custom", "default", body, "apply", "", [cluster_of("guessed")]]
     by_guess = hashlib.sha256(orjson.dumps(request)).hexdigest()
     key = subjects.operation_key(operation)
@@ -170,11 +173,12 @@ async def test_the_record_of_a_request_cannot_be_tried_for_its_password(rig: Rig
         assert entry is not None
         record = RequestRecord.model_validate_json(entry.value)
         assert record.fingerprint != by_guess
+        assert (await client.call("ApplyOperation", fields)).operation_id == operation
         # As gateways wrote it that had no key for it: an upgrade must not make a repeat another.
         former = record.model_copy(update={"fingerprint": by_guess})
         await rig.bucket("ops").put(key, former.model_dump_json().encode())
         assert (await client.call("ApplyOperation", fields)).operation_id == operation
-        error = await refusal(client, fields | {"custom_body": "password: another"})
+        error = await refusal(client, fields | {"custom_body": body.replace("one-", "two-")})
         assert error.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
