@@ -193,7 +193,10 @@ def proof_of(value: bytes, headers: Mapping[str, str], *, keys: Keys) -> Proof:
     """For lifecycle: the proof of a record, as the bucket has it. Raises `InvalidMessage`."""
     told = headers.get(_PROOF)
     if told is not None:
-        return Proof(*read_json(told))
+        try:
+            return Proof(*read_json(told))
+        except (ValueError, TypeError):
+            raise InvalidMessage("not the proof of an applied object") from None
     # Written by a version that had no such header.
     record = unpacked(value)
     if record.sealed and not record.digest:

@@ -150,6 +150,14 @@ async def test_an_object_of_another_namespace_is_another_object() -> None:
     assert not await proven(PlannedObject.of(other), record(), live())
 
 
+@pytest.mark.parametrize("told", ["", "{", "7", "[]", '["u-1", "10", 1, "d", "", "later"]'])
+async def test_a_proof_of_another_version_proves_nothing(told: str) -> None:
+    store = stored(record(), headers=True)
+    store.headers.update({key: {"Meshbus-Proof": told} for key in store.values})
+    book = Ledger(store, Command(operation="op-2", kind="istio", cluster="c1"))
+    assert await book.proven([PLANNED], {PLANNED.ref: live()}) == frozenset()
+
+
 # ---- Records with hidden values -----------------------------------------------------------------
 
 
