@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
@@ -35,12 +35,19 @@ def return_large_blocks() -> None:
     objects of long life leave between such buffers is never enough for the next one: a process
     that watches two clusters grew by two MiB a minute. Without glibc nothing happens.
     """
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
+        mallopt(_ARENA_MAX, _MOST_ARENAS)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where it has no such one."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
-        return
-    mallopt(_MMAP_THRESHOLD, _OWN_PAGES_FROM_BYTES)
-    mallopt(_ARENA_MAX, _MOST_ARENAS)
+        return None
+    return found
 
 
 async def return_free_pages(every_s: float = 300.0) -> None:
@@ -51,11 +58,8 @@ async def return_free_pages(every_s: float = 300.0) -> None:
     walk takes two milliseconds in a heap of 50 MiB and 30 in one of 450, in a thread and without
     Python's lock. Without glibc nothing happens.
     """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return
-    while True:
+    trim = _of_glibc("malloc_trim")
+    while trim is not None:
         await asyncio.sleep(every_s)
         await asyncio.to_thread(trim, 0)
 

@@ -210,8 +210,8 @@ class Feed:
         pieces = deltas.cut(self.view.parts)
         items = (self._delta(piece, Topic.CHECKPOINT, Stage.ITEMS) for piece in pieces)
         async with aclosing(_encoded_ahead(items)) as ahead:
-            async for delta, laid_out in ahead:
-                await self._publish(delta, laid_out)
+            async for delta, encoded in ahead:
+                await self._publish(delta, encoded)
         await self._publish(self._delta({}, Topic.CHECKPOINT, Stage.END))
         self._checkpoint_bytes, self._since = self._since - before, 0
         self._checkpoint_at = asyncio.get_running_loop().time()
@@ -228,9 +228,9 @@ class Feed:
             stage=stage,
         )
 
-    async def _publish(self, delta: Delta, laid_out: deltas.LaidOut | None = None) -> None:
+    async def _publish(self, delta: Delta, encoded: deltas.Encoded | None = None) -> None:
         self.fence.check()
-        body, headers = laid_out or deltas.encoded(delta)
+        body, headers = encoded or deltas.encoded(delta)
         cluster = delta.cluster
         subject = deltas.subject(cluster, delta.topic, delta.stage)
         self._messages += 1
@@ -270,10 +270,10 @@ class Feed:
 
 async def _encoded_ahead(
     items: Iterable[Delta],
-) -> AsyncGenerator[tuple[Delta, deltas.LaidOut], None]:
+) -> AsyncGenerator[tuple[Delta, deltas.Encoded], None]:
     """Deltas of hundreds of kilobytes, each with its body and headers. The next one is deflated
     while whoever asks for them waits for the server, and the process serves others meanwhile."""
-    made: tuple[Delta, deltas.LaidOut] | None = None
+    made: tuple[Delta, deltas.Encoded] | None = None
     for delta in items:
         coming = asyncio.create_task(asyncio.to_thread(deltas.encoded, delta), name="deflating")
         try:

@@ -92,8 +92,7 @@ class Analysis:
     def touch(self, changes: Iterable[Change]) -> None:
         """Notes what has to be evaluated; cheap."""
         for change in changes:
-            if change.key.kind in self._about:
-                about = self._about[change.key.kind]
+            if (about := self._about.get(change.key.kind)) is not None:
                 bits = about.always
                 for bit, matters in about.some:
                     if matters(change):

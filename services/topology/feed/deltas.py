@@ -93,7 +93,7 @@ STREAM = "TOPO"
 _MOST_BYTES = 400_000
 _ITEM_OVERHEAD_BYTES = 100
 
-LaidOut: TypeAlias = tuple[bytes, dict[str, str]]
+Encoded: TypeAlias = tuple[bytes, dict[str, str]]
 """Body and headers of a message."""
 Texts = Mapping[str, Mapping[str, bytes]]
 """Parts whose items are JSON texts already."""
@@ -109,7 +109,7 @@ def every(cluster: str) -> str:
     return f"evt.{SERVICE}.{cluster}.>"
 
 
-def encoded(delta: Delta) -> LaidOut:
+def encoded(delta: Delta) -> Encoded:
     """Body and headers."""
     body = orjson.dumps(
         {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -69,14 +69,7 @@ class Store(Bucket):
     async def get(self, key: str) -> Entry | None:
         return self.values.get(key)
 
-    async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: timedelta | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> int:
+    async def put(self, key: str, value: bytes, **_: Any) -> int:
         revision = next(self.revisions)
         self.values[key] = Entry(value, revision)
         return revision

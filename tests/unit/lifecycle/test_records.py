@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from typing import Any, cast
 
@@ -59,12 +58,7 @@ class Store(Bucket):
         return {key: entry for key in keys if (entry := await self.get(key)) is not None}
 
     async def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: timedelta | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, key: str, value: bytes, *, headers: Mapping[str, str] | None = None, **_: Any
     ) -> int:
         self.values[key] = value
         self.headers[key] = headers or {}
